@@ -1,0 +1,18 @@
+//! `holistics-tunnel`: a vendor's queries reach a database inside a customer's closed network
+//! through a reverse SSH tunnel that the customer's bastion keeps open.
+//!
+//! The map of the crate:
+//!
+//! - [`protocol`]: what the two programs say to each other over HTTP.
+//! - `bastion` (feature `bastion`): the program `holistics-tunnel`. It probes the host into facts,
+//!   plans steps from them, and applies the steps through one seam to the host.
+//! - `server` (feature `server`): the program `holistics-tunnel-server`. Data sources, enrollment,
+//!   ports, the SSH tunnel server, "Test connection".
+
+#![warn(missing_docs)]
+
+#[cfg(feature = "bastion")]
+pub mod bastion;
+pub mod protocol;
+#[cfg(feature = "server")]
+pub mod server;

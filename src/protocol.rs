@@ -1,0 +1,532 @@
+//! The wire types both programs share: the HTTP API under `/api/v1`.
+//!
+//! A type stands here only if it crosses the wire between `holistics-tunnel` and
+//! `holistics-tunnel-server`. What either side stores lives with that side
+//! (`bastion::receipt`, `server::store`), so that a stored format can change without the
+//! protocol and the other way round.
+//!
+//! Requests refuse unknown fields, so that a misspelt field is an error and not a silent default.
+//! Answers accept them, so that an old bastion can talk to a newer server.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// The path under which all calls below stand.
+pub const API_BASE: &str = "/api/v1";
+
+/// The media type of an error answer (RFC 9457).
+pub const PROBLEM_MEDIA_TYPE: &str = "application/problem+json";
+
+/// How long, in seconds, `GET /enrollment/data-source?wait=` may hold a request open at most.
+pub const LONGEST_POLL_SECONDS: u64 = 25;
+
+/// The number of a data source: positive, never used again.
+pub type DataSourceId = i64;
+
+/// The number of a tunnel: positive, never used again. It is the `<ID>` of `uninstall-tunnel <ID>`.
+pub type TunnelId = i64;
+
+/// The database behind a data source. It decides how "Test connection" speaks to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DatabaseType {
+    /// PostgreSQL.
+    Postgresql,
+    /// Amazon Redshift, which speaks PostgreSQL's protocol.
+    Redshift,
+    /// MySQL.
+    Mysql,
+    /// MariaDB.
+    Mariadb,
+    /// Microsoft SQL Server.
+    Sqlserver,
+    /// ClickHouse over HTTP.
+    Clickhouse,
+    /// Anything else that is reached over TCP.
+    Other,
+}
+
+impl DatabaseType {
+    /// Every type, in the order in which a form offers them.
+    pub const ALL: [DatabaseType; 7] = [
+        DatabaseType::Postgresql,
+        DatabaseType::Redshift,
+        DatabaseType::Mysql,
+        DatabaseType::Mariadb,
+        DatabaseType::Sqlserver,
+        DatabaseType::Clickhouse,
+        DatabaseType::Other,
+    ];
+
+    /// The name on the wire and in the database.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            DatabaseType::Postgresql => "postgresql",
+            DatabaseType::Redshift => "redshift",
+            DatabaseType::Mysql => "mysql",
+            DatabaseType::Mariadb => "mariadb",
+            DatabaseType::Sqlserver => "sqlserver",
+            DatabaseType::Clickhouse => "clickhouse",
+            DatabaseType::Other => "other",
+        }
+    }
+}
+
+impl fmt::Display for DatabaseType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Where a data source stands in its life.
+///
+/// `Draft → Enrolled → Connected → Saved → Active`, with `Down` beside `Active`, and
+/// `Removing → Removed`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DataSourceState {
+    /// Created; no bastion has registered a key.
+    Draft,
+    /// A bastion registered its key.
+    Enrolled,
+    /// The temporary tunnel is up.
+    Connected,
+    /// Saved by the operator; the service is not reported yet.
+    Saved,
+    /// Saved, the service is installed and the tunnel is up.
+    Active,
+    /// Saved, the service is installed and the tunnel is not up.
+    Down,
+    /// Deletion was asked for; the bastion has not confirmed it.
+    Removing,
+    /// Gone: its key is refused and its port is free.
+    Removed,
+}
+
+impl DataSourceState {
+    /// The name on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            DataSourceState::Draft => "draft",
+            DataSourceState::Enrolled => "enrolled",
+            DataSourceState::Connected => "connected",
+            DataSourceState::Saved => "saved",
+            DataSourceState::Active => "active",
+            DataSourceState::Down => "down",
+            DataSourceState::Removing => "removing",
+            DataSourceState::Removed => "removed",
+        }
+    }
+}
+
+/// Whether a tunnel's own session holds its remote port at this moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TunnelStatus {
+    /// A session authenticated with the tunnel's key listens on its port.
+    Up,
+    /// No such session.
+    Down,
+}
+
+// ---------------------------------------------------------------------------------------------
+// Operator
+// ---------------------------------------------------------------------------------------------
+
+/// `POST /data-sources`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewDataSource {
+    /// What the operator calls it.
+    pub display_name: String,
+    /// The database behind it.
+    pub database_type: DatabaseType,
+    /// The database's host as the bastion sees it.
+    pub host: String,
+    /// The database's port as the bastion sees it.
+    pub port: u16,
+    /// Which of the vendor's tunnel servers; the only one where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
+}
+
+/// A data source as an operator sees it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct DataSource {
+    /// Its number.
+    pub id: DataSourceId,
+    /// What the operator calls it.
+    pub display_name: String,
+    /// The database behind it.
+    pub database_type: DatabaseType,
+    /// The database's host as the bastion sees it.
+    pub host: String,
+    /// The database's port as the bastion sees it.
+    pub port: u16,
+    /// Where it stands.
+    pub state: DataSourceState,
+    /// Its tunnel.
+    pub tunnel: TunnelSummary,
+    /// The command for the bastion. Present in the answer that created it and nowhere else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub enrollment: Option<EnrollmentCommand>,
+    /// When it was created, RFC 3339, UTC.
+    pub created_at: jiff::Timestamp,
+}
+
+/// A tunnel as an operator sees it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct TunnelSummary {
+    /// Its number.
+    pub id: TunnelId,
+    /// The port on the tunnel server; absent until a bastion has enrolled.
+    pub remote_port: Option<u16>,
+    /// `host:port` of the tunnel server.
+    pub server: String,
+    /// Up or down, from the tunnel server's own sessions.
+    pub status: TunnelStatus,
+    /// When its session was last seen alive, RFC 3339, UTC; absent if never.
+    pub last_seen: Option<jiff::Timestamp>,
+}
+
+/// What the operator hands to the person on the bastion.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct EnrollmentCommand {
+    /// One line for a shell.
+    pub command: String,
+    /// The one-time token inside it.
+    pub token: String,
+    /// When the token stops working, RFC 3339, UTC.
+    pub expires_at: jiff::Timestamp,
+}
+
+/// `PATCH /data-sources/{id}`: what is absent stays as it is.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataSourceChange {
+    /// The new name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub display_name: Option<String>,
+    /// The database's new host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    /// The database's new port.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+}
+
+/// The answer to `DELETE /data-sources/{id}` without `?force=true`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RemovalCommand {
+    /// One line for the bastion's shell.
+    pub command: String,
+    /// The one-time token inside it.
+    pub token: String,
+}
+
+/// `POST /data-sources/{id}/test`.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ConnectionTest {
+    /// The database's name.
+    pub database: String,
+    /// The user to log in as.
+    pub username: String,
+    /// The password; kept out of logs, errors and answers.
+    pub password: String,
+    /// Whether the connection must be encrypted end to end; by default it is if the database offers it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TlsMode>,
+}
+
+impl fmt::Debug for ConnectionTest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConnectionTest")
+            .field("database", &self.database)
+            .field("username", &self.username)
+            .field("tls", &self.tls)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How "Test connection" treats TLS between the vendor and the database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TlsMode {
+    /// Never.
+    Disable,
+    /// If the database offers it.
+    Prefer,
+    /// Always; an unencrypted database is a failure.
+    Require,
+}
+
+/// The staged result of a connection test.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ConnectionTestResult {
+    /// Whether every stage passed.
+    pub ok: bool,
+    /// The stages in the order in which they ran; the first failure is the last entry.
+    pub stages: Vec<TestStage>,
+    /// What the database says it is, if the login succeeded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server_version: Option<String>,
+}
+
+/// One stage of a connection test.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct TestStage {
+    /// `tunnel`, `tcp`, `login`, `query`.
+    pub name: String,
+    /// Whether it passed.
+    pub ok: bool,
+    /// How long it took, in milliseconds.
+    pub milliseconds: u64,
+    /// What was found, or what failed.
+    pub detail: String,
+    /// What to do about a failure.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remedy: Option<String>,
+}
+
+// ---------------------------------------------------------------------------------------------
+// Bastion
+// ---------------------------------------------------------------------------------------------
+
+/// `GET /enrollment`: what to tunnel.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Enrollment {
+    /// The data source this token was made for.
+    pub data_source_id: DataSourceId,
+    /// The tunnel that will carry it; already fixed, so that a receipt can name it before enrollment.
+    pub tunnel_id: TunnelId,
+    /// What the operator calls it.
+    pub display_name: String,
+    /// The database behind it.
+    pub database_type: DatabaseType,
+    /// The database's host as the bastion sees it.
+    pub host: String,
+    /// The database's port as the bastion sees it.
+    pub port: u16,
+    /// Where the data source stands.
+    pub state: DataSourceState,
+    /// When the token stops working, RFC 3339, UTC. Absent for a tunnel token.
+    #[serde(default)]
+    pub expires_at: Option<jiff::Timestamp>,
+}
+
+/// `PUT /enrollment/public-key`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeyRegistration {
+    /// One line in OpenSSH's format, `ssh-rsa AAAA… comment`.
+    pub public_key: String,
+    /// The bastion's name, for people.
+    pub hostname: String,
+    /// The bastion's operating system, for people.
+    pub os: String,
+    /// The user who runs the tunnel there.
+    pub user: String,
+}
+
+/// The answer to `PUT /enrollment/public-key`. The same key again gets the same answer.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Enrolled {
+    /// The tunnel's number.
+    pub tunnel_id: TunnelId,
+    /// The port on the tunnel server that is this tunnel's alone.
+    pub remote_port: u16,
+    /// Where to connect, and how to know it.
+    pub server: TunnelServerAddress,
+    /// The token for this tunnel's later calls. A secret: it may change and remove this tunnel.
+    pub tunnel_token: String,
+}
+
+impl fmt::Debug for Enrolled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Enrolled")
+            .field("tunnel_id", &self.tunnel_id)
+            .field("remote_port", &self.remote_port)
+            .field("server", &self.server)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Where the tunnel server is, and its identity.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TunnelServerAddress {
+    /// The name or address to connect to.
+    pub host: String,
+    /// The SSH port.
+    pub port: u16,
+    /// The SSH user.
+    pub user: String,
+    /// The public host keys, `ssh-ed25519 AAAA…`, to pin before the first connection.
+    pub host_keys: Vec<String>,
+}
+
+/// The answer to `POST /enrollment/tunnel-up`, given only if the tunnel's own session listens.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct TunnelUp {
+    /// Always `up`; a tunnel that is not up is the problem [`ProblemKind::TunnelDown`].
+    pub status: TunnelStatus,
+    /// The data source's state after it.
+    pub state: DataSourceState,
+}
+
+/// The answer to `GET /enrollment/data-source?wait=SECONDS`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SaveProgress {
+    /// Whether the operator has saved it.
+    pub status: SaveStatus,
+}
+
+/// What the operator has done in the browser.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SaveStatus {
+    /// Nothing yet.
+    Waiting,
+    /// "Save" was pressed.
+    Saved,
+    /// The data source is being removed, or is gone.
+    Cancelled,
+}
+
+/// `GET /tunnels/{id}`: a tunnel as its bastion sees it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Tunnel {
+    /// Its number.
+    pub id: TunnelId,
+    /// What the operator calls the data source.
+    pub display_name: String,
+    /// The database's current host.
+    pub host: String,
+    /// The database's current port.
+    pub port: u16,
+    /// The port on the tunnel server.
+    pub remote_port: u16,
+    /// Up or down, from the tunnel server's own sessions.
+    pub status: TunnelStatus,
+    /// Where the data source stands.
+    pub state: DataSourceState,
+}
+
+/// `PATCH /tunnels/{id}`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TunnelChange {
+    /// Whether the `h_autossh` service now runs this tunnel.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service_installed: Option<bool>,
+}
+
+// ---------------------------------------------------------------------------------------------
+// Errors
+// ---------------------------------------------------------------------------------------------
+
+/// An error answer: RFC 9457 problem details.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Problem {
+    /// Which problem it is; the wire form is [`ProblemKind::type_uri`].
+    #[serde(rename = "type")]
+    pub kind: ProblemKind,
+    /// The problem in a few words, the same for every occurrence.
+    pub title: String,
+    /// The HTTP status.
+    pub status: u16,
+    /// This occurrence, and what to do about it.
+    pub detail: String,
+}
+
+macro_rules! problem_kinds {
+    ($($(#[$doc:meta])* $variant:ident = ($slug:literal, $status:literal, $title:literal),)+) => {
+        /// The problems the API answers with. A bastion decides by them what to do next.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum ProblemKind { $($(#[$doc])* $variant,)+ }
+
+        impl ProblemKind {
+            /// Every problem, for documentation.
+            pub const ALL: &'static [ProblemKind] = &[$(ProblemKind::$variant,)+];
+
+            /// The `type` member: a path relative to the server.
+            pub fn type_uri(self) -> &'static str {
+                match self { $(ProblemKind::$variant => concat!("/problems/", $slug),)+ }
+            }
+
+            /// The HTTP status it is sent with.
+            pub fn status(self) -> u16 {
+                match self { $(ProblemKind::$variant => $status,)+ }
+            }
+
+            /// The `title` member.
+            pub fn title(self) -> &'static str {
+                match self { $(ProblemKind::$variant => $title,)+ }
+            }
+
+            fn from_type_uri(uri: &str) -> Option<Self> {
+                match uri {
+                    $(concat!("/problems/", $slug) => Some(ProblemKind::$variant),)+
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+problem_kinds! {
+    /// The body is not JSON, lacks a field, has an unknown one, or a value is out of range.
+    InvalidRequest = ("invalid-request", 422, "The request is not valid"),
+    /// The body is larger than the API reads.
+    TooLarge = ("too-large", 413, "The request is too large"),
+    /// No credential was sent, or it is not known.
+    Unauthorized = ("unauthorized", 401, "This credential is not accepted"),
+    /// The one-time token was right but its time is over.
+    TokenExpired = ("token-expired", 410, "This token has expired"),
+    /// The one-time token has done its work.
+    TokenUsed = ("token-used", 410, "This token has been used up"),
+    /// The credential is right, but not for this.
+    Forbidden = ("forbidden", 403, "This credential does not allow that"),
+    /// There is no such thing, or not any more.
+    NotFound = ("not-found", 404, "There is no such resource"),
+    /// The path is right and the method is not.
+    MethodNotAllowed = ("method-not-allowed", 405, "This method is not allowed here"),
+    /// Another key is enrolled for this tunnel already.
+    KeyConflict = ("key-conflict", 409, "Another key is enrolled for this tunnel"),
+    /// The data source is not in a state that allows this.
+    WrongState = ("wrong-state", 409, "The data source is not in a state for that"),
+    /// The tunnel's own session does not listen on its port.
+    TunnelDown = ("tunnel-down", 409, "The tunnel is not up"),
+    /// Every port of the range is given to a tunnel.
+    PortsExhausted = ("ports-exhausted", 503, "No remote port is free"),
+    /// A fault of the server.
+    Internal = ("internal", 500, "The server failed"),
+    /// A problem this version does not know.
+    Unknown = ("unknown", 500, "Unknown problem"),
+}
+
+impl Serialize for ProblemKind {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.type_uri())
+    }
+}
+
+impl<'de> Deserialize<'de> for ProblemKind {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let uri = String::deserialize(deserializer)?;
+        Ok(Self::from_type_uri(&uri).unwrap_or(ProblemKind::Unknown))
+    }
+}
+
+impl Problem {
+    /// A problem of this kind, with the words for this occurrence.
+    pub fn new(kind: ProblemKind, detail: impl Into<String>) -> Self {
+        Problem {
+            kind,
+            title: kind.title().to_owned(),
+            status: kind.status(),
+            detail: detail.into(),
+        }
+    }
+}

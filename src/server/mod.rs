@@ -1,0 +1,3 @@
+//! The vendor's program, `holistics-tunnel-server`.
+
+pub mod tunnel_server;

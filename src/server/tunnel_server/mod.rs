@@ -1,0 +1,101 @@
+//! The SSH tunnel server, in-process on `russh`.
+//!
+//! It accepts enrolled public keys and, for each, `tcpip-forward` on that key's own ports; nothing
+//! else. It knows which session holds which port, so a tunnel's status is a fact and not a guess.
+//! What it must know of enrollment it asks through [`KeyAuthority`]; it reads no database itself.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tokio::sync::broadcast;
+
+use crate::protocol::TunnelId;
+
+/// How the tunnel server is set up.
+#[derive(Debug, Clone)]
+pub struct TunnelServerConfig {
+    /// Where SSH is served.
+    pub ssh_listen: SocketAddr,
+    /// The address on which forwarded ports listen.
+    pub forward_listen: IpAddr,
+    /// The folder of the host key; the key is made there (0600) if it is absent.
+    pub host_key_dir: PathBuf,
+}
+
+/// One port a key may listen on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Grant {
+    /// The tunnel it belongs to.
+    pub tunnel_id: TunnelId,
+    /// The remote port.
+    pub port: u16,
+}
+
+/// Who knows which keys are enrolled.
+#[async_trait]
+pub trait KeyAuthority: Send + Sync + 'static {
+    /// The ports this key may listen on; empty if the key is not enrolled.
+    ///
+    /// `public_key` is the key in OpenSSH's one-line form without a comment, `ssh-rsa AAAA…`.
+    /// It may be asked before the key is proved, and again for each forward: no side effects.
+    async fn grants(&self, public_key: &str) -> anyhow::Result<Vec<Grant>>;
+}
+
+/// What happened to a tunnel's session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SessionEvent {
+    /// A session listens on the tunnel's port.
+    Up(TunnelId),
+    /// The session that held the port is gone.
+    Down(TunnelId),
+    /// A new session of the same key took the port from a silent one; `Up` holds throughout.
+    TakenOver(TunnelId),
+    /// A new session of the same key was refused, since the holder is alive.
+    RefusedHeld(TunnelId),
+}
+
+/// A running tunnel server; dropping it closes every session.
+pub struct TunnelServer {
+    _private: (),
+}
+
+impl TunnelServer {
+    /// Makes the host key if needed, binds, and serves until dropped.
+    ///
+    /// # Errors
+    /// The host key cannot be read or made, or the address cannot be bound.
+    pub async fn start(
+        _config: TunnelServerConfig,
+        _keys: Arc<dyn KeyAuthority>,
+    ) -> anyhow::Result<Self> {
+        anyhow::bail!("not built yet")
+    }
+
+    /// The address on which SSH is served (the real port where 0 was asked for).
+    pub fn ssh_address(&self) -> SocketAddr {
+        unimplemented!()
+    }
+
+    /// The public host keys, `ssh-ed25519 AAAA…`.
+    pub fn host_keys(&self) -> Vec<String> {
+        unimplemented!()
+    }
+
+    /// Whether this tunnel's own session listens on its port now.
+    pub fn is_up(&self, _tunnel: TunnelId) -> bool {
+        unimplemented!()
+    }
+
+    /// Ends this tunnel's listener and every connection through it at once; the session too, if it
+    /// held nothing else.
+    pub async fn close_tunnel(&self, _tunnel: TunnelId) {
+        unimplemented!()
+    }
+
+    /// The events from now on.
+    pub fn events(&self) -> broadcast::Receiver<SessionEvent> {
+        unimplemented!()
+    }
+}
