@@ -7,7 +7,7 @@ set -u
 {% include "program.sh" %}
 
 main() {
-    trap clean_up EXIT
+    trap 'rm -f "$partial" "$token_file"' EXIT
     trap 'exit 130' INT
     trap 'exit 143' TERM HUP
     find_ca_cert "$@"

@@ -15,11 +15,6 @@ have() {
     command -v "$1" >/dev/null 2>&1
 }
 
-clean_up() {
-    [ -z "$partial" ] || rm -f "$partial"
-    [ -z "$token_file" ] || rm -f "$token_file"
-}
-
 # --ca-cert is meant for the program; the download needs it too.
 find_ca_cert() {
     while [ $# -gt 0 ]; do
@@ -40,6 +35,8 @@ make_folders() {
 # Sets target and expected for this machine.
 choose_target() {
     machine=$(uname -s)-$(uname -m)
+    target=
+    expected=
     case $machine in
 {%- for offer in program.offers %}
         {{ offer.platform.uname }})
@@ -47,8 +44,9 @@ choose_target() {
             expected={{ offer.sha256 }}
             ;;
 {%- endfor %}
-        *) fail "$server has no program for this machine ($machine); ask whoever runs it to add one" ;;
+        *) ;;
     esac
+    [ -n "$target" ] || fail "$server has no program for this machine ($machine); ask whoever runs it to add one"
 }
 
 fetch() {
