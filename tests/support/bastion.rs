@@ -98,9 +98,20 @@ impl Bastion {
         self.prefix().join(format!("etc/h_autossh/{tunnel}.env"))
     }
 
+    /// The file with the number of the process that keeps a tunnel.
+    pub fn pid_file(&self, tunnel: TunnelId) -> PathBuf {
+        self.prefix()
+            .join(format!("var/run/h_autossh/{tunnel}.pid"))
+    }
+
     /// What is on this bastion's disk.
     pub fn snapshot(&self) -> Snapshot {
         Snapshot::of(&[&self.home(), &self.prefix()])
+    }
+
+    /// The same without logs, which grow while a tunnel runs.
+    pub fn snapshot_of_what_lasts(&self) -> Snapshot {
+        self.snapshot().without(&self.own_folder().join("logs"))
     }
 
     /// `holistics-tunnel` with these arguments.
@@ -112,14 +123,21 @@ impl Bastion {
 
     /// `holistics-tunnel setup` for this token, with all answers given.
     pub fn setup(&self, server: &Server, token: &str) -> Command {
+        let mut command = self.setup_without_yes(server, token);
+        command.arg("--yes");
+        command
+    }
+
+    /// The same where somebody would have to be asked.
+    pub fn setup_without_yes(&self, server: &Server, token: &str) -> Command {
         self.setup_at(&server.url, token)
     }
 
     /// The same for a server at this URL.
     pub fn setup_at(&self, url: &str, token: &str) -> Command {
-        let token_file = self.workspace.path().join(self.next_name()).with_extension("token");
+        let token_file = self.logs().join(self.next_name()).with_extension("token");
         std::fs::write(&token_file, token).expect("a token file");
-        let mut command = self.program(["setup", "--yes", "--init", "sysv", "--server", url]);
+        let mut command = self.program(["setup", "--init", "sysv", "--server", url]);
         command.arg("--token-file").arg(token_file);
         command.arg("--prefix").arg(self.prefix());
         command

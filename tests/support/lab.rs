@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use holistics_tunnel::protocol::{DataSource, DataSourceState};
+use holistics_tunnel::protocol::{DataSource, DataSourceState, TunnelStatus};
 
 use super::bastion::{Bastion, SETUP_LIMIT};
 use super::postgres::Postgres;
@@ -61,6 +61,16 @@ impl Lab {
         setup
     }
 
+    /// The same for a setup that was broken off there and is run again.
+    pub fn setup_that_waits_again(&self, source: &DataSource) -> Running {
+        let setup = self.start_setup(source);
+        setup.wait_until("the temporary tunnel", SETUP_LIMIT, || {
+            let tunnel = self.operator.data_source(source.id).tunnel;
+            tunnel.status == TunnelStatus::Up && setup.output().to_lowercase().contains("browser")
+        });
+        setup
+    }
+
     /// Waits until the temporary tunnel of this setup is up.
     #[track_caller]
     pub fn wait_until_connected(&self, source: &DataSource, setup: &Running) {
@@ -89,7 +99,11 @@ impl Lab {
     /// The removal of this data source, from the browser's "Delete" to the end of its command.
     pub fn remove(&self, source: &DataSource) -> Finished {
         let removal = self.operator.delete(source.id);
-        self.bastion.run(self.bastion.any_program("sh").args(["-c", &removal.command]))
+        self.bastion.run(
+            self.bastion
+                .any_program("sh")
+                .args(["-c", &removal.command]),
+        )
     }
 
     /// A login to the database through this data source's remote port.

@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 
+use super::ports;
 use super::process::{self, Running};
 use super::sql::{Client, Login};
 use super::workspace::Workspace;
-use super::ports;
 
 /// How many rows the table `orders` has; their `id` goes from 1 to this, their `amount` is 7 × `id`.
 pub const ROWS: i64 = 1_000;
@@ -142,7 +142,12 @@ impl<'a> Cluster<'a> {
         cluster.account.give(folder);
         let init = &mut cluster.program("initdb");
         init.arg("--pgdata").arg(cluster.data());
-        init.args(["--username=postgres", "--encoding=UTF8", "--locale=C", "--no-sync"]);
+        init.args([
+            "--username=postgres",
+            "--encoding=UTF8",
+            "--locale=C",
+            "--no-sync",
+        ]);
         init.args(["--auth-local=trust", "--auth-host=scram-sha-256"]);
         process::run(init, folder, "initdb").expect_code(0);
         cluster
@@ -162,7 +167,10 @@ impl<'a> Cluster<'a> {
 
     fn program(&self, name: &str) -> Command {
         let mut command = Command::new(self.programs.join(name));
-        command.env_clear().env("LC_ALL", "C").current_dir(self.folder);
+        command
+            .env_clear()
+            .env("LC_ALL", "C")
+            .current_dir(self.folder);
         self.account.apply_to(&mut command);
         command
     }
@@ -170,7 +178,9 @@ impl<'a> Cluster<'a> {
 
 /// The newest PostgreSQL's programs. Debian keeps them out of `PATH`.
 fn programs() -> PathBuf {
-    let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten();
+    let versions = std::fs::read_dir("/usr/lib/postgresql")
+        .into_iter()
+        .flatten();
     versions
         .filter_map(|version| Some(version.ok()?.path().join("bin")))
         .filter(|folder| folder.join("postgres").exists())

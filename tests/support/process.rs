@@ -113,6 +113,11 @@ impl Running {
         self.exit_status().is_none()
     }
 
+    /// Its process number.
+    pub fn pid(&self) -> u32 {
+        self.child().id()
+    }
+
     /// Sends it a signal.
     pub fn signal(&self, signal: Signal) {
         let pid = Pid::from_child(&self.child());
@@ -125,13 +130,18 @@ impl Running {
     /// When the time is over, or if the program ends without it; with all it said.
     #[track_caller]
     pub fn wait_until(&self, what: &str, limit: Duration, condition: impl Fn() -> bool) {
-        wait::until_true(what, limit, || self.output(), || {
-            // In this order: what a program brings about may be its last act.
-            let ended = !self.is_running();
-            let holds = condition();
-            assert!(holds || !ended, "ended before {what}:\n{}", self.output());
-            holds
-        });
+        wait::until_true(
+            what,
+            limit,
+            || self.output(),
+            || {
+                // In this order: what a program brings about may be its last act.
+                let ended = !self.is_running();
+                let holds = condition();
+                assert!(holds || !ended, "ended before {what}:\n{}", self.output());
+                holds
+            },
+        );
     }
 
     /// Waits until it has printed `text`.

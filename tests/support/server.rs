@@ -79,7 +79,9 @@ impl Server {
 
     /// What it has printed since it was last started.
     pub fn log(&self) -> String {
-        self.process.as_ref().map_or_else(String::new, Running::output)
+        self.process
+            .as_ref()
+            .map_or_else(String::new, Running::output)
     }
 
     /// Its data folder.
@@ -105,10 +107,19 @@ impl Server {
 
     /// Starts the program, waits until it is ready, and takes the addresses it names.
     fn launch(&mut self) -> String {
-        let web = self.url.strip_prefix("http://").expect("plain http").to_owned();
+        let web = self
+            .url
+            .strip_prefix("http://")
+            .expect("plain http")
+            .to_owned();
         let mut command = self.command("serve");
         command.args(["--listen", &web, "--ssh-listen", &self.ssh]);
-        command.args(["--forward-listen", "127.0.0.1", "--ports", &self.ports.flag()]);
+        command.args([
+            "--forward-listen",
+            "127.0.0.1",
+            "--ports",
+            &self.ports.flag(),
+        ]);
         command.args(&self.extra_arguments);
         let process = Running::start(&mut command, self.workspace.path(), "server");
         process.wait_for_output("\nready\n", START_LIMIT);
@@ -135,7 +146,9 @@ fn program(home: &Path) -> Command {
 
 /// The first word after `label`, where a line begins with it.
 fn word_after(text: &str, label: &str) -> Option<String> {
-    let rest = text.lines().find_map(|line| line.trim_start().strip_prefix(label))?;
+    let rest = text
+        .lines()
+        .find_map(|line| line.trim_start().strip_prefix(label))?;
     rest.split_whitespace().next().map(str::to_owned)
 }
 
@@ -184,7 +197,12 @@ impl Operator {
     pub fn wait_for_state(&self, id: DataSourceId, state: DataSourceState, limit: Duration) {
         let now = || self.data_source(id).state;
         let what = format!("data source {id} to be {state:?}");
-        wait::until_true(&what, limit, || format!("it is {:?}", now()), || now() == state);
+        wait::until_true(
+            &what,
+            limit,
+            || format!("it is {:?}", now()),
+            || now() == state,
+        );
     }
 
     /// "Test connection".
@@ -195,7 +213,11 @@ impl Operator {
             password: login.password.clone(),
             tls: None,
         };
-        answer(self.http.post(self.data_source_url(id, "/test")).json(&test))
+        answer(
+            self.http
+                .post(self.data_source_url(id, "/test"))
+                .json(&test),
+        )
     }
 
     /// "Save".

@@ -36,6 +36,12 @@ impl Snapshot {
         Snapshot { entries }
     }
 
+    /// The same without this path and what lies below it.
+    pub fn without(mut self, path: &Path) -> Self {
+        self.entries.retain(|entry, _| !entry.starts_with(path));
+        self
+    }
+
     /// How the later state differs from this one, a line for each path; empty if it does not.
     pub fn differences(&self, later: &Snapshot) -> String {
         let paths: std::collections::BTreeSet<_> =
@@ -62,7 +68,10 @@ impl Snapshot {
     #[track_caller]
     pub fn assert_same(&self, later: &Snapshot) {
         let differences = self.differences(later);
-        assert!(differences.is_empty(), "the disk has changed:\n{differences}");
+        assert!(
+            differences.is_empty(),
+            "the disk has changed:\n{differences}"
+        );
     }
 }
 

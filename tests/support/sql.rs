@@ -79,7 +79,6 @@ impl Client {
     }
 }
 
-
 /// A query that is running.
 pub struct HeldQuery {
     thread: JoinHandle<Result<i64, sqlx::Error>>,
