@@ -1,13 +1,14 @@
 //! The one seam through which the program touches the host: commands, files, rights, the network
 //! within reach, prompts and the clock.
 //!
-//! [`real::RealHost`] does it, [`scripted::ScriptedHost`] pretends to, so that every branch can be
-//! tested without the machine it needs. Nothing else in `bastion` calls the operating system.
+//! [`real::RealHost`] does it; in tests `scripted::ScriptedHost` pretends to, so that every branch
+//! can be tested without the machine it needs. Nothing else in `bastion` calls the operating system.
 
 pub mod command;
 pub mod files;
 pub mod privilege;
 pub mod real;
+#[cfg(test)]
 #[cfg(test)]
 pub mod scripted;
 

@@ -186,3 +186,91 @@ fn failed(packages: &[String], command: &Command, output: Output) -> Failure {
         },
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bastion::failure::OneLine;
+    use crate::bastion::host::scripted::ScriptedHost;
+
+    const SIMULATE: &str = "LC_ALL=C apt-get install --simulate";
+    const INSTALL: &str =
+        "sudo env DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 LC_ALL=C apt-get install";
+    const UPDATE: &str =
+        "sudo env DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 LC_ALL=C apt-get update";
+
+    fn autossh() -> Vec<String> {
+        vec!["autossh".to_owned()]
+    }
+
+    #[test]
+    fn what_apt_would_add_is_known_before_and_upgrades_do_not_count() {
+        let host = ScriptedHost::new();
+        let said = "Inst openssh-client [1:9.2p1-1] (1:9.2p1-2 Debian)\nInst autossh (1.4g-1 Debian)\nConf autossh\n";
+        host.expect(SIMULATE, 0, said, "");
+        assert_eq!(Apt.would_install(&host, &autossh()).unwrap(), ["autossh"]);
+    }
+
+    #[test]
+    fn lists_are_fetched_only_when_the_package_is_not_found() {
+        let host = ScriptedHost::new();
+        host.expect(SIMULATE, 100, "", "E: Unable to locate package autossh");
+        host.expect(
+            UPDATE,
+            100,
+            "",
+            "E: The repository 'https://broken.example' does not have a Release file.",
+        );
+        host.expect(SIMULATE, 0, "Inst autossh (1.4g-1 Debian)\n", "");
+        assert_eq!(Apt.would_install(&host, &autossh()).unwrap(), ["autossh"]);
+        assert!(host.is_finished());
+    }
+
+    #[test]
+    fn an_absent_package_is_told_with_what_apt_said() {
+        let host = host_without_autossh();
+        let error = Apt.would_install(&host, &autossh()).unwrap_err();
+        assert!(
+            OneLine(&error)
+                .to_string()
+                .contains("Unable to locate package autossh")
+        );
+    }
+
+    fn host_without_autossh() -> ScriptedHost {
+        let host = ScriptedHost::new();
+        host.expect(SIMULATE, 100, "", "E: Unable to locate package autossh");
+        host.expect(UPDATE, 0, "", "");
+        host.expect(SIMULATE, 100, "", "E: Unable to locate package autossh");
+        host
+    }
+
+    #[test]
+    fn a_lock_that_is_not_given_up_is_named() {
+        let host = ScriptedHost::new();
+        host.expect(
+            INSTALL,
+            100,
+            "",
+            "E: Could not get lock /var/lib/dpkg/lock-frontend. It is held by process 812",
+        );
+        let error = Apt.install(&host, &autossh()).unwrap_err();
+        assert!(error.to_string().contains("lock"), "{error}");
+    }
+
+    #[test]
+    fn only_what_is_still_installed_is_removed() {
+        let host = ScriptedHost::new();
+        host.expect("dpkg-query", 0, "ii ", "");
+        host.expect("dpkg-query", 1, "", "no packages found");
+        host.expect(
+            "sudo env DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 LC_ALL=C apt-get purge",
+            0,
+            "",
+            "",
+        );
+        Apt.remove(&host, &["autossh".to_owned(), "gone".to_owned()])
+            .unwrap();
+        assert!(host.ran()[2].ends_with("-y autossh"));
+    }
+}
