@@ -3,14 +3,33 @@
 //! It accepts enrolled public keys and, for each, `tcpip-forward` on that key's own ports; nothing
 //! else. It knows which session holds which port, so a tunnel's status is a fact and not a guess.
 //! What it must know of enrollment it asks through [`KeyAuthority`]; it reads no database itself.
+//!
+//! The way of a byte: `gate` accepts the bastion's connection (`socket`), `session` lets it prove
+//! its key and ask for a port, `ports` gives the port to one session, `forward` accepts a
+//! connection there, `copy` carries it within its `window`. All bounds stand in `limits`.
+
+mod copy;
+mod forward;
+mod gate;
+mod host_key;
+mod limits;
+mod ports;
+mod session;
+mod socket;
+mod window;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use anyhow::Context;
 use async_trait::async_trait;
+use tokio::net::TcpListener;
 use tokio::sync::broadcast;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
+use self::gate::Gate;
+use self::ports::Ports;
 use crate::protocol::TunnelId;
 
 /// How the tunnel server is set up.
@@ -20,7 +39,7 @@ pub struct TunnelServerConfig {
     pub ssh_listen: SocketAddr,
     /// The address on which forwarded ports listen.
     pub forward_listen: IpAddr,
-    /// The folder of the host key; the key is made there (0600) if it is absent.
+    /// The folder of the host keys; they are made there (0600) if they are absent.
     pub host_key_dir: PathBuf,
 }
 
@@ -58,44 +77,66 @@ pub enum SessionEvent {
 
 /// A running tunnel server; dropping it closes every session.
 pub struct TunnelServer {
-    _private: (),
+    address: SocketAddr,
+    host_keys: Vec<String>,
+    ports: Arc<Ports>,
+    _shutdown: DropGuard,
 }
 
 impl TunnelServer {
-    /// Makes the host key if needed, binds, and serves until dropped.
+    /// Makes the host keys if needed, binds, and serves until dropped.
     ///
     /// # Errors
-    /// The host key cannot be read or made, or the address cannot be bound.
+    /// The host keys cannot be read or made, or the address cannot be bound.
     pub async fn start(
-        _config: TunnelServerConfig,
-        _keys: Arc<dyn KeyAuthority>,
+        config: TunnelServerConfig,
+        keys: Arc<dyn KeyAuthority>,
     ) -> anyhow::Result<Self> {
-        anyhow::bail!("not built yet")
+        let private_keys = host_key::load_or_create(&config.host_key_dir)?;
+        let host_keys = private_keys
+            .iter()
+            .map(|key| Ok(key.public_key().to_openssh()?))
+            .collect::<anyhow::Result<_>>()?;
+        let listener = TcpListener::bind(config.ssh_listen)
+            .await
+            .with_context(|| format!("cannot serve SSH on {}", config.ssh_listen))?;
+        let address = listener.local_addr()?;
+
+        let shutdown = CancellationToken::new();
+        let ports = Arc::new(Ports::new(config.forward_listen, shutdown.clone()));
+        let gate = Gate::new(private_keys, keys, Arc::clone(&ports), shutdown.clone());
+        tokio::spawn(gate.serve(listener));
+        Ok(TunnelServer {
+            address,
+            host_keys,
+            ports,
+            _shutdown: shutdown.drop_guard(),
+        })
     }
 
     /// The address on which SSH is served (the real port where 0 was asked for).
     pub fn ssh_address(&self) -> SocketAddr {
-        unimplemented!()
+        self.address
     }
 
     /// The public host keys, `ssh-ed25519 AAAA…`.
     pub fn host_keys(&self) -> Vec<String> {
-        unimplemented!()
+        self.host_keys.clone()
     }
 
     /// Whether this tunnel's own session listens on its port now.
-    pub fn is_up(&self, _tunnel: TunnelId) -> bool {
-        unimplemented!()
+    pub fn is_up(&self, tunnel: TunnelId) -> bool {
+        self.ports.is_up(tunnel)
     }
 
     /// Ends this tunnel's listener and every connection through it at once; the session too, if it
     /// held nothing else.
-    pub async fn close_tunnel(&self, _tunnel: TunnelId) {
-        unimplemented!()
+    pub async fn close_tunnel(&self, tunnel: TunnelId) {
+        self.ports.close_tunnel(tunnel).await;
     }
 
     /// The events from now on.
     pub fn events(&self) -> broadcast::Receiver<SessionEvent> {
-        unimplemented!()
+        self.ports.events()
     }
 }

@@ -1,0 +1,149 @@
+//! A forwarded port: accept connections and open a channel to the bastion for each.
+
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use russh::Channel;
+use russh::server::Msg;
+use socket2::{SockRef, TcpKeepalive};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+use super::copy::copy;
+use super::limits;
+use super::session::LiveSession;
+use super::window::{Budget, ReceiveWindow};
+
+/// Who holds a port, and under which address it knows it.
+#[derive(Clone)]
+pub(super) struct Holder {
+    pub(super) session: Arc<LiveSession>,
+    pub(super) address: String,
+}
+
+/// Accepts connections on a port until stopped; then they end, too.
+pub(super) async fn listen(
+    listener: TcpListener,
+    port: u16,
+    holder: watch::Receiver<Holder>,
+    window_budget: Arc<Budget>,
+    stop: CancellationToken,
+) {
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((socket, peer)) => {
+                let connection = Connection {
+                    socket,
+                    peer,
+                    port,
+                    holder: holder.borrow().clone(),
+                };
+                tokio::spawn(connection.carry(Arc::clone(&window_budget), stop.clone()));
+            }
+            Err(e) => {
+                warn!(port, "cannot accept a connection: {e}");
+                // Out of file descriptors, most likely: trying again at once would not help.
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+/// An accepted connection.
+struct Connection {
+    socket: TcpStream,
+    peer: SocketAddr,
+    port: u16,
+    holder: Holder,
+}
+
+impl Connection {
+    /// Carries the connection to its end, or to the end of its tunnel.
+    async fn carry(self, window_budget: Arc<Budget>, stop: CancellationToken) {
+        let session = Arc::clone(&self.holder.session);
+        let Ok(_slot) = Arc::clone(&session.slots).try_acquire_owned() else {
+            warn!(port = self.port, %session, "too many connections at once: one is refused");
+            return abort(&self.socket);
+        };
+        set_options(&self.socket);
+        let Some(channel) = self.open_channel(&stop).await else {
+            return abort(&self.socket);
+        };
+        let id = channel.id();
+        let window = ReceiveWindow::new(Arc::clone(&session.window_budget), window_budget);
+        let ended = tokio::select! {
+            ended = copy(&self.socket, channel, window, &session.handle) => ended,
+            () = stop.cancelled() => Err(ErrorKind::ConnectionAborted.into()),
+        };
+        if let Err(e) = ended {
+            debug!(port = self.port, "a connection was aborted: {e}");
+            abort(&self.socket);
+        }
+        // The socket is closed first: whether the session takes the message is its affair.
+        drop(self.socket);
+        let _ = session.handle.close(id).await;
+    }
+
+    /// Asks the bastion to connect to its database.
+    async fn open_channel(&self, stop: &CancellationToken) -> Option<Channel<Msg>> {
+        let Holder { session, address } = &self.holder;
+        let handle = session.handle.clone();
+        let (address, port) = (address.clone(), u32::from(self.port));
+        let (peer, peer_port) = (self.peer.ip().to_string(), u32::from(self.peer.port()));
+        // A task of its own, since an answer that comes too late must be answered, too.
+        let mut opening = tokio::spawn(async move {
+            handle
+                .channel_open_forwarded_tcpip(address, port, peer, peer_port)
+                .await
+        });
+        let why = tokio::select! {
+            opened = &mut opening => match opened {
+                Ok(Ok(channel)) => return Some(channel),
+                Ok(Err(e)) => e.to_string(),
+                Err(e) => e.to_string(),
+            },
+            () = tokio::time::sleep(limits::CHANNEL_OPEN_TIME) => {
+                close_when_opened(opening);
+                "the bastion took too long".to_owned()
+            }
+            () = stop.cancelled() => {
+                close_when_opened(opening);
+                "the tunnel was closed".to_owned()
+            }
+        };
+        warn!(port = self.port, %session, "cannot reach the database through the bastion: {why}");
+        None
+    }
+}
+
+fn close_when_opened(opening: tokio::task::JoinHandle<Result<Channel<Msg>, russh::Error>>) {
+    tokio::spawn(async move {
+        if let Ok(Ok(channel)) = opening.await {
+            let _ = channel.close().await;
+        }
+    });
+}
+
+fn set_options(socket: &TcpStream) {
+    // Without the first, small queries wait for acknowledgements; without the second, a peer
+    // that vanished while idle is never found. Neither is worth losing the connection for.
+    let _ = socket.set_nodelay(true);
+    let keepalive = TcpKeepalive::new()
+        .with_time(Duration::from_secs(60))
+        .with_interval(Duration::from_secs(15));
+    let _ = SockRef::from(socket).set_tcp_keepalive(&keepalive);
+}
+
+/// Makes the close that follows a reset, which no protocol takes for a regular end.
+fn abort(socket: &TcpStream) {
+    let _ = SockRef::from(socket).set_linger(Some(Duration::ZERO));
+}

@@ -1,0 +1,263 @@
+//! What an SSH client may do here: prove an enrolled key, and listen on that key's own ports.
+//!
+//! Whatever is not answered in this file is refused by `russh`'s default: shell, exec, subsystem,
+//! agent, X11, direct-tcpip, stream-local, passwords, certificates.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use russh::Disconnect;
+use russh::keys::{Algorithm, HashAlg, PublicKey};
+use russh::server::{Auth, Handle, Handler, PublicKeyOffer, Session, VerifiedPublicKey};
+use tokio::sync::{Semaphore, oneshot};
+use tokio::time::timeout;
+use tracing::{info, warn};
+
+use super::limits;
+use super::ports::Ports;
+use super::socket::Socket;
+use super::window::Budget;
+use super::{Grant, KeyAuthority};
+
+/// A session's number, never used again.
+pub(super) type SessionId = u64;
+
+/// A session whose key is proved.
+pub(super) struct LiveSession {
+    pub(super) id: SessionId,
+    pub(super) handle: Handle,
+    /// One for each connection that may be forwarded at the same time.
+    pub(super) slots: Arc<Semaphore>,
+    pub(super) window_budget: Arc<Budget>,
+    socket: Arc<Socket>,
+    peer: SocketAddr,
+    key: ProvedKey,
+    /// Whether it waits for an answer of ours, and therefore cannot show that it is alive.
+    waits_for_us: AtomicBool,
+}
+
+/// For logs: which client this is.
+impl fmt::Display for LiveSession {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.peer, self.key.fingerprint)
+    }
+}
+
+impl LiveSession {
+    /// Asks for a sign of life. Whatever arrives counts: on a busy line the answer itself may be
+    /// behind megabytes of data.
+    pub(super) async fn is_alive(&self) -> bool {
+        if self.waits_for_us.load(Ordering::Relaxed) {
+            return true;
+        }
+        let heard = self.socket.heard();
+        tokio::select! {
+            () = heard => true,
+            answer = self.handle.ping() => answer.is_ok(),
+            () = tokio::time::sleep(limits::SIGN_OF_LIFE) => false,
+        }
+    }
+
+    /// Says goodbye if the client listens, and closes the connection in any case.
+    pub(super) fn close(&self, reason: &'static str) {
+        let (handle, socket) = (self.handle.clone(), Arc::clone(&self.socket));
+        tokio::spawn(async move {
+            let farewell = async {
+                let language = String::new();
+                let _ = handle
+                    .disconnect(Disconnect::ByApplication, reason.to_owned(), language)
+                    .await;
+                // The session's task ends, and with it the receiver of this ping, when the
+                // client has been told and has closed its side.
+                let _ = handle.ping().await;
+            };
+            let _ = timeout(limits::FAREWELL, farewell).await;
+            socket.close();
+        });
+    }
+}
+
+#[derive(Clone)]
+struct ProvedKey {
+    /// OpenSSH's one-line form without a comment.
+    line: String,
+    /// `SHA256:…`, for logs.
+    fingerprint: String,
+}
+
+/// The `russh` side of one connection.
+pub(super) struct Client {
+    id: SessionId,
+    peer: SocketAddr,
+    socket: Arc<Socket>,
+    keys: Arc<dyn KeyAuthority>,
+    ports: Arc<Ports>,
+    proved: Option<ProvedKey>,
+    live: Option<Arc<LiveSession>>,
+    /// Told once, when the key is proved.
+    authenticated: Option<oneshot::Sender<()>>,
+}
+
+impl Client {
+    pub(super) fn new(
+        id: SessionId,
+        peer: SocketAddr,
+        socket: Arc<Socket>,
+        keys: Arc<dyn KeyAuthority>,
+        ports: Arc<Ports>,
+        authenticated: oneshot::Sender<()>,
+    ) -> Self {
+        Client {
+            id,
+            peer,
+            socket,
+            keys,
+            ports,
+            proved: None,
+            live: None,
+            authenticated: Some(authenticated),
+        }
+    }
+
+    async fn judge(&self, user: &str, key: &PublicKey, algorithm: &Algorithm) -> Verdict {
+        let fingerprint = key.fingerprint(HashAlg::Sha256).to_string();
+        let refused = |why: &str| {
+            info!(peer = %self.peer, key = %fingerprint, "refused a login: {why}");
+            Verdict::Refused
+        };
+        if user != limits::USER {
+            return refused("the user is not \"tunnel\"");
+        }
+        if matches!(algorithm, Algorithm::Rsa { hash: None }) {
+            return refused("signatures with SHA-1 are not accepted");
+        }
+        let Ok(line) = key.to_openssh() else {
+            return refused("the key has no one-line form");
+        };
+        // The form with a comment would be another text for the same key.
+        let line = line.split(' ').take(2).collect::<Vec<_>>().join(" ");
+        if self.grants(&line).await.is_empty() {
+            return refused("the key is not enrolled");
+        }
+        Verdict::Enrolled(ProvedKey { line, fingerprint })
+    }
+
+    /// The ports of a key; none if the authority cannot tell.
+    async fn grants(&self, key: &str) -> Vec<Grant> {
+        match timeout(limits::AUTHORITY_TIME, self.keys.grants(key)).await {
+            Ok(Ok(grants)) => grants,
+            Ok(Err(e)) => {
+                warn!(peer = %self.peer, "cannot look up a key, so it is refused: {e:#}");
+                Vec::new()
+            }
+            Err(_) => {
+                warn!(peer = %self.peer, "looking up a key took too long, so it is refused");
+                Vec::new()
+            }
+        }
+    }
+
+    async fn forward(&self, session: &Arc<LiveSession>, address: &str, port: u32) -> bool {
+        if !is_forward_address(address) {
+            info!(%session, address, port, "refused to listen: only the forward address is offered");
+            return false;
+        }
+        let grants = self.grants(&session.key.line).await;
+        let Some(grant) = grants.into_iter().find(|g| u32::from(g.port) == port) else {
+            info!(%session, port, "refused to listen: the port is not this key's");
+            return false;
+        };
+        match self.ports.claim(grant, session, address).await {
+            Ok(()) => true,
+            Err(refusal) => {
+                warn!(%session, port, tunnel = grant.tunnel_id, "refused to listen: {refusal}");
+                false
+            }
+        }
+    }
+}
+
+enum Verdict {
+    Enrolled(ProvedKey),
+    Refused,
+}
+
+/// The addresses that all mean the configured forward address. The client is told the one it
+/// asked for, since it knows its forwards by it.
+fn is_forward_address(address: &str) -> bool {
+    matches!(address, "" | "*" | "localhost" | "127.0.0.1")
+}
+
+impl Handler for Client {
+    type Error = russh::Error;
+
+    async fn auth_publickey_offered(
+        &mut self,
+        user: &str,
+        offer: PublicKeyOffer<'_>,
+    ) -> Result<Auth, Self::Error> {
+        match self.judge(user, offer.public_key, offer.algorithm).await {
+            Verdict::Enrolled(_) => Ok(Auth::Accept),
+            Verdict::Refused => Ok(Auth::reject()),
+        }
+    }
+
+    async fn auth_publickey(
+        &mut self,
+        user: &str,
+        key: VerifiedPublicKey<'_>,
+    ) -> Result<Auth, Self::Error> {
+        match self.judge(user, key.public_key, key.algorithm).await {
+            Verdict::Enrolled(key) => {
+                self.proved = Some(key);
+                Ok(Auth::Accept)
+            }
+            Verdict::Refused => Ok(Auth::reject()),
+        }
+    }
+
+    async fn auth_succeeded(&mut self, session: &mut Session) -> Result<(), Self::Error> {
+        let key = self.proved.take().ok_or(russh::Error::Inconsistent)?;
+        self.live = Some(Arc::new(LiveSession {
+            id: self.id,
+            handle: session.handle(),
+            slots: Arc::new(Semaphore::new(limits::FORWARDED_PER_SESSION)),
+            window_budget: Budget::per_session(),
+            socket: Arc::clone(&self.socket),
+            peer: self.peer,
+            key,
+            waits_for_us: AtomicBool::new(false),
+        }));
+        if let Some(authenticated) = self.authenticated.take() {
+            let _ = authenticated.send(());
+        }
+        Ok(())
+    }
+
+    async fn tcpip_forward(
+        &mut self,
+        address: &str,
+        port: &mut u32,
+        _: &mut Session,
+    ) -> Result<bool, Self::Error> {
+        let session = Arc::clone(self.live.as_ref().ok_or(russh::Error::Inconsistent)?);
+        session.waits_for_us.store(true, Ordering::Relaxed);
+        let listening = self.forward(&session, address, *port).await;
+        session.waits_for_us.store(false, Ordering::Relaxed);
+        Ok(listening)
+    }
+
+    async fn cancel_tcpip_forward(
+        &mut self,
+        _: &str,
+        port: u32,
+        _: &mut Session,
+    ) -> Result<bool, Self::Error> {
+        match u16::try_from(port) {
+            Ok(port) => Ok(self.ports.release(port, self.id).await),
+            Err(_) => Ok(false),
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! The vendor's side of a test: an in-process tunnel server whose enrolled keys stand in memory.
+
+use std::collections::HashMap;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use holistics_tunnel::protocol::TunnelId;
+use holistics_tunnel::server::tunnel_server::{
+    Grant, KeyAuthority, SessionEvent, TunnelServer, TunnelServerConfig,
+};
+use tempfile::TempDir;
+use tokio::net::TcpStream;
+use tokio::process::Command;
+use tokio::sync::broadcast;
+use tokio::time::timeout;
+
+use crate::bastion::{Key, Ssh};
+
+#[derive(Default)]
+struct Enrolled(Mutex<HashMap<String, Vec<Grant>>>);
+
+#[async_trait]
+impl KeyAuthority for Enrolled {
+    async fn grants(&self, public_key: &str) -> anyhow::Result<Vec<Grant>> {
+        let keys = self.0.lock().unwrap();
+        Ok(keys.get(public_key).cloned().unwrap_or_default())
+    }
+}
+
+pub struct Vendor {
+    pub server: TunnelServer,
+    pub events: broadcast::Receiver<SessionEvent>,
+    pub dir: TempDir,
+    enrolled: Arc<Enrolled>,
+}
+
+/// A tunnel that is enrolled.
+#[derive(Clone)]
+pub struct Tunnel {
+    pub id: TunnelId,
+    pub port: u16,
+    pub key: Key,
+}
+
+impl Vendor {
+    pub async fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let enrolled = Arc::new(Enrolled::default());
+        let config = TunnelServerConfig {
+            ssh_listen: (Ipv4Addr::LOCALHOST, 0).into(),
+            forward_listen: Ipv4Addr::LOCALHOST.into(),
+            host_key_dir: dir.path().join("host-keys"),
+        };
+        let server = TunnelServer::start(config, Arc::clone(&enrolled) as _)
+            .await
+            .unwrap();
+        let known_hosts: String = server
+            .host_keys()
+            .iter()
+            .map(|key| format!("[127.0.0.1]:{} {key}\n", server.ssh_address().port()))
+            .collect();
+        std::fs::write(dir.path().join("known_hosts"), known_hosts).unwrap();
+        Vendor {
+            events: server.events(),
+            server,
+            dir,
+            enrolled,
+        }
+    }
+
+    /// A tunnel with a new ed25519 key.
+    pub fn enroll(&self, id: TunnelId) -> Tunnel {
+        let name = format!("key-{id}");
+        self.enroll_key(
+            id,
+            Key::generate(self.dir.path(), &name, &["-t", "ed25519"]),
+        )
+    }
+
+    pub fn enroll_key(&self, id: TunnelId, key: Key) -> Tunnel {
+        let port = free_port();
+        let grant = Grant {
+            tunnel_id: id,
+            port,
+        };
+        let mut keys = self.enrolled.0.lock().unwrap();
+        keys.entry(key.public.clone()).or_default().push(grant);
+        Tunnel { id, port, key }
+    }
+
+    /// Forgets the tunnel, as its deletion does.
+    pub fn forget(&self, tunnel: &Tunnel) {
+        let mut keys = self.enrolled.0.lock().unwrap();
+        for grants in keys.values_mut() {
+            grants.retain(|g| g.tunnel_id != tunnel.id);
+        }
+    }
+
+    pub fn known_hosts(&self) -> PathBuf {
+        self.dir.path().join("known_hosts")
+    }
+
+    /// The beginning of every ssh command line; the caller adds options before `tunnel@…`.
+    pub fn ssh(&self, program: &str, key: &Key, options: &[&str]) -> Command {
+        let mut command = Command::new(program);
+        command
+            .args([
+                "-F",
+                "none",
+                "-o",
+                "BatchMode=yes",
+                "-o",
+                "IdentitiesOnly=yes",
+            ])
+            .args(["-o", "StrictHostKeyChecking=yes", "-o"])
+            .arg(format!(
+                "UserKnownHostsFile={}",
+                self.known_hosts().display()
+            ))
+            .args([
+                "-o",
+                "ExitOnForwardFailure=yes",
+                "-o",
+                "LogLevel=VERBOSE",
+                "-p",
+            ])
+            .arg(self.server.ssh_address().port().to_string())
+            .arg("-i")
+            .arg(&key.private)
+            .args(options);
+        command
+    }
+
+    /// An ssh that forwards from an address of the tunnel server to the database.
+    pub fn forward(&self, key: &Key, listen: &str, to: SocketAddr, options: &[&str]) -> Ssh {
+        let mut command = self.ssh("ssh", key, options);
+        command.args(["-N", "-R", &format!("{listen}:{to}"), "tunnel@127.0.0.1"]);
+        Ssh::spawn(command)
+    }
+
+    /// Brings a tunnel up.
+    pub async fn up(&self, tunnel: &Tunnel, to: SocketAddr) -> Ssh {
+        self.up_with(tunnel, to, &[]).await
+    }
+
+    pub async fn up_with(&self, tunnel: &Tunnel, to: SocketAddr, options: &[&str]) -> Ssh {
+        let listen = format!("127.0.0.1:{}", tunnel.port);
+        let mut ssh = self.forward(&tunnel.key, &listen, to, options);
+        let deadline = Instant::now() + Duration::from_secs(15);
+        while !self.server.is_up(tunnel.id) {
+            if ssh.has_ended() || Instant::now() > deadline {
+                panic!("the tunnel did not come up: {:?}", ssh.output().await);
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        ssh
+    }
+
+    pub async fn event(&mut self) -> SessionEvent {
+        timeout(Duration::from_secs(10), self.events.recv())
+            .await
+            .expect("an event should have come")
+            .unwrap()
+    }
+}
+
+/// A connection to a tunnel's port, as the vendor's programs make it.
+pub async fn connect(tunnel: &Tunnel) -> TcpStream {
+    TcpStream::connect((Ipv4Addr::LOCALHOST, tunnel.port))
+        .await
+        .unwrap()
+}
+
+/// Waits, with a bound, until something is so.
+pub async fn until(what: &str, within: Duration, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + within;
+    while !condition() {
+        assert!(Instant::now() < deadline, "{what}: not within {within:?}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// A port that nobody uses, outside the range from which the kernel gives ports to others.
+pub fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let start = 21_000 + (std::process::id() % 80) as u16 * 100;
+    loop {
+        let port = start + NEXT.fetch_add(1, Ordering::Relaxed);
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return port;
+        }
+    }
+}
