@@ -59,12 +59,13 @@ impl Bastion {
     /// A second machine with a copy of this one's home, as cloning a machine's disk makes it.
     pub fn clone_machine(&self) -> Self {
         let clone = Self::new();
-        let copy = Command::new("cp")
-            .arg("-a")
-            .arg(self.home().join(".holistics"))
-            .arg(clone.home())
-            .status();
-        assert!(copy.expect("cp").success(), "the home is copied");
+        let mut copy = Command::new("cp");
+        copy.arg("-a").arg(self.own_folder()).arg(clone.home());
+        assert!(copy.status().expect("cp").success(), "the home is copied");
+        // A real clone has its home under the same path.
+        let receipt = std::fs::read_to_string(self.receipt()).expect("the receipt");
+        let moved = receipt.replace(self.path_text(), clone.path_text());
+        std::fs::write(clone.receipt(), moved).expect("the clone's receipt");
         clone
     }
 
@@ -175,6 +176,10 @@ impl Bastion {
         let mut found = process::naming(&self.home());
         found.retain(|process| process.name == name);
         found
+    }
+
+    fn path_text(&self) -> &str {
+        self.workspace.path().to_str().expect("a path in UTF-8")
     }
 
     fn logs(&self) -> PathBuf {

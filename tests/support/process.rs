@@ -1,6 +1,7 @@
 //! Programs, run to their end or in the background.
 
 use std::fs::File;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -89,10 +90,12 @@ impl Running {
     pub fn start(command: &mut Command, logs: &Path, name: &str) -> Self {
         let stdout = logs.join(format!("{name}.out"));
         let stderr = logs.join(format!("{name}.err"));
-        let child = command
+        command
             .stdin(Stdio::null())
             .stdout(File::create(&stdout).expect("a log file"))
-            .stderr(File::create(&stderr).expect("a log file"))
+            .stderr(File::create(&stderr).expect("a log file"));
+        without_terminal(command);
+        let child = command
             .spawn()
             .unwrap_or_else(|error| panic!("{command:?} does not start: {error}"));
         Running {
@@ -183,6 +186,17 @@ impl Drop for Running {
 /// Runs a program to its end.
 pub fn run(command: &mut Command, logs: &Path, name: &str) -> Finished {
     Running::start(command, logs, name).wait(FOREGROUND_LIMIT)
+}
+
+/// Takes the terminal away from which the tests may have been started: nobody sits there to answer.
+fn without_terminal(command: &mut Command) {
+    // SAFETY: setsid is a single system call, which is allowed between fork and exec.
+    unsafe {
+        command.pre_exec(|| {
+            rustix::process::setsid()?;
+            Ok(())
+        });
+    }
 }
 
 fn read(file: &Path) -> String {

@@ -65,6 +65,17 @@ impl Server {
         self.launch();
     }
 
+    /// Starts it again with the same data and addresses, and these further arguments.
+    pub fn start_again_with(&mut self, extra_arguments: &[&str]) {
+        self.extra_arguments = extra_arguments.iter().map(|&s| s.to_owned()).collect();
+        self.start_again();
+    }
+
+    /// The port on which SSH is served.
+    pub fn ssh_port(&self) -> &str {
+        self.ssh.rsplit(':').next().expect("an address with a port")
+    }
+
     /// Ends it as a service manager does.
     pub fn stop(&mut self) -> Finished {
         let process = self.process.take().expect("it runs");
