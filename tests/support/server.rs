@@ -196,12 +196,12 @@ impl Operator {
             port,
             region: None,
         };
-        answer(self.post("/data-sources").json(&new))
+        self.answer(self.post("/data-sources").json(&new))
     }
 
     /// A data source as it stands.
     pub fn data_source(&self, id: DataSourceId) -> DataSource {
-        answer(self.http.get(self.data_source_url(id, "")))
+        self.answer(self.http.get(self.data_source_url(id, "")))
     }
 
     /// Waits until a data source is in this state.
@@ -224,7 +224,7 @@ impl Operator {
             password: login.password.clone(),
             tls: None,
         };
-        answer(
+        self.answer(
             self.http
                 .post(self.data_source_url(id, "/test"))
                 .json(&test),
@@ -233,16 +233,21 @@ impl Operator {
 
     /// "Save".
     pub fn save(&self, id: DataSourceId) -> DataSource {
-        answer(self.http.post(self.data_source_url(id, "/save")))
+        self.answer(self.http.post(self.data_source_url(id, "/save")))
     }
 
     /// "Delete": the command for the bastion.
     pub fn delete(&self, id: DataSourceId) -> RemovalCommand {
-        answer(self.http.delete(self.data_source_url(id, "")))
+        self.answer(self.http.delete(self.data_source_url(id, "")))
     }
 
     fn post(&self, path: &str) -> RequestBuilder {
         self.http.post(format!("{}{path}", self.api))
+    }
+
+    #[track_caller]
+    fn answer<T: DeserializeOwned>(&self, request: RequestBuilder) -> T {
+        answer(request.bearer_auth(&self.token))
     }
 
     fn data_source_url(&self, id: DataSourceId, rest: &str) -> String {
