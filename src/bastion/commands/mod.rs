@@ -4,6 +4,7 @@ mod list;
 mod plan;
 mod setup;
 mod status;
+mod token;
 mod tunnels;
 mod uninstall;
 

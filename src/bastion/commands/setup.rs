@@ -1,20 +1,18 @@
 //! `setup`: the journey from a token to a service that keeps the tunnel up.
 
-use std::io::Read;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::bail;
 use serde_json::json;
-use sha2::{Digest, Sha256};
 use url::Url;
 
-use super::{key_comment, refuse_sudo, settings};
+use super::{key_comment, refuse_sudo, settings, token};
 use crate::bastion::cli::Setup;
 use crate::bastion::control_plane::{ApiError, ControlPlane, parse_address};
 use crate::bastion::facts;
 use crate::bastion::failure::{Exit, Failure, Interrupted};
 use crate::bastion::host::real::RealHost;
-use crate::bastion::host::{Authority, Host, HostExt};
+use crate::bastion::host::{Host, HostExt};
 use crate::bastion::layout::Layout;
 use crate::bastion::lock;
 use crate::bastion::plan::{Basis, Target, key_type, plan};
@@ -22,21 +20,22 @@ use crate::bastion::receipt::{Receipt, Scope, StepState, TunnelRecord};
 use crate::bastion::session::Session;
 use crate::bastion::settings::Settings;
 use crate::bastion::ssh::command_line::bracketed;
-use crate::bastion::steps::{Step, StepName};
+use crate::bastion::steps::{Outcome, Step, StepName};
 use crate::bastion::ui::Ui;
 use crate::protocol::{Enrollment, TunnelId};
 
 /// How long the database may take to accept a connection.
 const DATABASE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A token has 43 characters and a short prefix; a file that is longer is something else.
-const LONGEST_TOKEN: u64 = 512;
-
 pub(super) fn run(host: &RealHost, ui: &Ui, command: &Setup) -> anyhow::Result<Exit> {
     refuse_sudo(host.user())?;
     let settings = settings(&command.plan, command.wait)?;
     let server = parse_address(&command.server)?;
-    let token = token(host, command)?;
+    let token = token::read(
+        host,
+        command.token.as_deref(),
+        command.token_file.as_deref(),
+    )?;
     let layout = Layout::new(host, &settings.prefix);
     let receipt = Receipt::load(host, &layout.receipt())?;
     check_prefix(receipt.as_ref(), &settings)?;
@@ -61,7 +60,11 @@ pub(super) fn run(host: &RealHost, ui: &Ui, command: &Setup) -> anyhow::Result<E
         &server,
         &enrollment,
     )?;
-    ui.plan(&introduction(host, &enrollment, &server), &steps);
+    ui.plan(
+        &introduction(host, &enrollment, &server),
+        &steps,
+        command.dry_run,
+    );
     if command.dry_run {
         return Ok(Exit::Done);
     }
@@ -84,57 +87,20 @@ pub(super) fn run(host: &RealHost, ui: &Ui, command: &Setup) -> anyhow::Result<E
     )?;
     let mut session = Session::new(host, ui, layout, receipt, control_plane);
     remember_tunnel(&mut session, &enrollment, &server, &token);
-    apply(&mut session, &steps, enrollment.tunnel_id)?;
-    finish(&session, &enrollment);
+    let progress = apply(&mut session, &steps, enrollment.tunnel_id)?;
+    finish(&session, &enrollment, progress);
     Ok(Exit::Done)
-}
-
-fn token(host: &dyn Host, command: &Setup) -> anyhow::Result<String> {
-    let text = match (&command.token, &command.token_file) {
-        (Some(token), _) => token.clone(),
-        (None, Some(file)) => {
-            let mut text = String::new();
-            std::fs::File::open(file)
-                .and_then(|open| open.take(LONGEST_TOKEN).read_to_string(&mut text))
-                .with_context(|| format!("cannot read the token file {}", file.display()))?;
-            host.remove_file(file, Authority::User)?;
-            text
-        }
-        (None, None) => bail!(Failure::usage(
-            "the one-time token is missing",
-            "copy the whole command from the browser, or give --token-file FILE",
-        )),
-    };
-    let token = text.trim().to_owned();
-    ensure!(
-        !token.is_empty()
-            && token
-                .chars()
-                .all(|c| c.is_ascii_alphanumeric() || "-_".contains(c)),
-        Failure::usage(
-            "this is not a token: it holds other characters than letters, digits, - and _",
-            "copy the whole command from the browser again",
-        )
-    );
-    Ok(token)
 }
 
 /// The tunnel an earlier run of the same command has enrolled, with its own credential: the token in
 /// the command may be used up or expired by now.
 fn tunnel_of_token(receipt: &Receipt, server: &Url, token: &str) -> Option<(TunnelId, String)> {
-    let digest = token_digest(token);
+    let digest = token::digest(token);
     let (id, tunnel) = receipt
         .tunnels
         .iter()
         .find(|(_, tunnel)| tunnel.control_plane == *server && tunnel.token_sha256 == digest)?;
     Some((*id, tunnel.enrolled.as_ref()?.tunnel_token.clone()))
-}
-
-fn token_digest(token: &str) -> String {
-    Sha256::digest(token.as_bytes())
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
 }
 
 fn check_prefix(receipt: Option<&Receipt>, settings: &Settings) -> anyhow::Result<()> {
@@ -233,35 +199,56 @@ fn remember_tunnel(session: &mut Session, enrollment: &Enrollment, server: &Url,
     record.display_name.clone_from(&enrollment.display_name);
     record.target_host.clone_from(&enrollment.host);
     record.target_port = enrollment.port;
-    record.token_sha256 = token_digest(token);
+    record.token_sha256 = token::digest(token);
 }
 
 /// Runs the steps. On failure the host is left as it was before, or, once the control plane knows
 /// this host's key, in a state from which the same command goes on.
-fn apply(session: &mut Session, steps: &[Box<dyn Step>], tunnel: TunnelId) -> anyhow::Result<()> {
+fn apply(
+    session: &mut Session,
+    steps: &[Box<dyn Step>],
+    tunnel: TunnelId,
+) -> anyhow::Result<Progress> {
+    let mut progress = Progress::NothingToDo;
     for step in steps {
-        if let Err(error) = apply_step(session, step.as_ref()) {
-            return Err(recover(session, step.as_ref(), tunnel, error));
+        match apply_step(session, step.as_ref()) {
+            Ok(Outcome::Changed(_)) => progress = Progress::Made,
+            Ok(Outcome::AlreadyPresent(_)) => {}
+            Err(error) => return Err(recover(session, step.as_ref(), tunnel, error)),
         }
     }
-    Ok(())
+    Ok(progress)
 }
 
-fn apply_step(session: &mut Session, step: &dyn Step) -> anyhow::Result<()> {
+/// Whether a run found anything to do.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Progress {
+    Made,
+    NothingToDo,
+}
+
+fn apply_step(session: &mut Session, step: &dyn Step) -> anyhow::Result<Outcome> {
     session.host.check_interrupt()?;
     let (scope, name) = (step.scope(), step.name());
+    let records = session.receipt.steps(scope).iter();
+    let former = records.clone().find(|record| record.step == name).cloned();
     session.note(scope, name, StepState::Started)?;
     let running = session.ui.step_begins(step);
-    match step.apply(&mut session.work(scope, name)) {
-        Ok(outcome) => {
-            session.ui.step_ends(running, &outcome);
-            session.note(scope, name, StepState::Done)
-        }
+    let outcome = match step.apply(&mut session.work(scope, name)) {
+        Ok(outcome) => outcome,
         Err(error) => {
             session.ui.step_fails(running);
-            Err(error)
+            return Err(error);
         }
+    };
+    session.ui.step_ends(running, &outcome);
+    match (former, &outcome) {
+        (Some(former), Outcome::AlreadyPresent(_)) if former.state == StepState::Done => {
+            session.restore(scope, former)?;
+        }
+        _ => session.note(scope, name, StepState::Done)?,
     }
+    Ok(outcome)
 }
 
 fn recover(
@@ -334,17 +321,24 @@ fn end_temporary_tunnel(session: &mut Session, tunnel: TunnelId) -> anyhow::Resu
     session.forget(scope, StepName::TemporaryTunnel, &changes)
 }
 
-fn finish(session: &Session, enrollment: &Enrollment) {
+fn finish(session: &Session, enrollment: &Enrollment, progress: Progress) {
     let id = enrollment.tunnel_id;
+    let done = match progress {
+        Progress::Made => "Done",
+        Progress::NothingToDo => "Already set up, nothing was changed",
+    };
     let summary = [
         String::new(),
         format!(
-            "Done: {:?} is reachable through tunnel {id}.",
+            "{done}: {:?} is reachable through tunnel {id}.",
             enrollment.display_name
         ),
         format!("  Is it up?          holistics-tunnel status {id}"),
         "  All tunnels        sudo service h_autossh start|stop|restart|status".to_owned(),
         format!("  Remove this one    holistics-tunnel uninstall-tunnel {id}"),
     ];
-    session.ui.finished(&summary, json!({ "tunnel_id": id }));
+    session.ui.finished(
+        &summary,
+        json!({ "tunnel_id": id, "changed": progress == Progress::Made }),
+    );
 }

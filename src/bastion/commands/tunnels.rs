@@ -41,7 +41,10 @@ pub fn unknown(receipt: Option<&Receipt>, id: TunnelId) -> Failure {
     let next = if known.is_empty() {
         "this user has no tunnels on this host; `holistics-tunnel list` shows them, run it as the user who set them up".to_owned()
     } else {
-        format!("this user's tunnels on this host are: {}", known.join(", "))
+        format!(
+            "this user's tunnels on this host are: {} (`holistics-tunnel list` says more)",
+            known.join(", ")
+        )
     };
     Failure::new(format!("there is no tunnel {id}"), next)
 }

@@ -4,9 +4,9 @@
 use anyhow::ensure;
 use serde_json::json;
 
-use super::{refuse_sudo, tunnels};
+use super::{refuse_sudo, token, tunnels};
 use crate::bastion::cli::UninstallTunnel;
-use crate::bastion::control_plane::{ApiError, ControlPlane, is_gone};
+use crate::bastion::control_plane::{ApiError, ControlPlane, is_gone, parse_address};
 use crate::bastion::failure::{Exit, Failure};
 use crate::bastion::host::{Authority, Host};
 use crate::bastion::layout::Layout;
@@ -19,24 +19,26 @@ use crate::protocol::TunnelId;
 
 pub(super) fn run(host: &dyn Host, ui: &Ui, command: &UninstallTunnel) -> anyhow::Result<Exit> {
     refuse_sudo(host.user())?;
-    let Some((receipt, layout)) = tunnels::installed(host)? else {
-        return match command.id {
-            Some(id) => Err(tunnels::unknown(None, id).into()),
-            None => {
-                ui.finished(
-                    &["This user has no tunnels on this host.".to_owned()],
-                    json!({"removed": []}),
-                );
-                Ok(Exit::Done)
-            }
-        };
+    // Read first, since the file has to go whatever follows.
+    let removal = removal_call(host, command)?;
+    let installed = tunnels::installed(host)?;
+    let known = installed.as_ref().map(|(receipt, _)| receipt);
+    let is_known = |id| known.is_some_and(|receipt| receipt.tunnels.contains_key(&id));
+    let ids: Vec<TunnelId> = match (command.id, &removal) {
+        (Some(id), Some(client)) if !is_known(id) => return tell_only(host, ui, client, id),
+        (Some(id), _) if !is_known(id) => return Err(tunnels::unknown(known, id).into()),
+        (Some(id), _) => vec![id],
+        (None, _) => known
+            .iter()
+            .flat_map(|receipt| receipt.tunnels.keys().copied())
+            .collect(),
     };
-    let ids: Vec<TunnelId> = match command.id {
-        Some(id) => {
-            tunnels::find(&receipt, id)?;
-            vec![id]
-        }
-        None => receipt.tunnels.keys().copied().collect(),
+    let Some((receipt, layout)) = installed.filter(|_| !ids.is_empty()) else {
+        ui.finished(
+            &["This user has no tunnels on this host.".to_owned()],
+            json!({"removed": []}),
+        );
+        return Ok(Exit::Done);
     };
     let clients = ids
         .iter()
@@ -55,6 +57,35 @@ pub(super) fn run(host: &dyn Host, ui: &Ui, command: &UninstallTunnel) -> anyhow
         layout,
         ids.into_iter().zip(clients).collect(),
     )
+}
+
+/// The control plane as the removal command from the browser reaches it.
+fn removal_call(
+    host: &dyn Host,
+    command: &UninstallTunnel,
+) -> anyhow::Result<Option<ControlPlane>> {
+    let (Some(server), Some(file)) = (&command.server, &command.token_file) else {
+        return Ok(None);
+    };
+    let token = token::read(host, None, Some(file))?;
+    ControlPlane::new(&parse_address(server)?, &token, command.ca_cert.as_deref()).map(Some)
+}
+
+/// A tunnel whose bastion was reinstalled, or lost its receipt: the control plane is told all the same.
+fn tell_only(
+    host: &dyn Host,
+    ui: &Ui,
+    client: &ControlPlane,
+    id: TunnelId,
+) -> anyhow::Result<Exit> {
+    client.delete_tunnel(host, id).map_err(ApiError::advised)?;
+    ui.finished(
+        &[format!(
+            "This user has no tunnel {id} on this host; the control plane has removed it."
+        )],
+        json!({ "removed": [id] }),
+    );
+    Ok(Exit::Done)
 }
 
 /// Before anything is changed: will the control plane take the removal? Nothing where it cannot be

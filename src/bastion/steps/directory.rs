@@ -10,8 +10,8 @@ use crate::bastion::layout::Layout;
 use crate::bastion::receipt::Scope;
 use crate::bastion::session::{Session, Work};
 
-/// What the bootstrap script and the lock put there before the receipt exists.
-const BEFORE_THE_RECEIPT: [&str; 2] = ["bin", "lock"];
+/// What the bootstrap script and this very run put there before this step.
+const BEFORE_THIS_STEP: [&str; 3] = ["bin", "lock", "receipt.json"];
 
 /// The step.
 pub struct Directory {
@@ -99,7 +99,7 @@ fn is_unclaimed(host: &dyn Host, layout: &Layout) -> bool {
     match host.list(&layout.user_dir()) {
         Ok(names) => names
             .iter()
-            .all(|name| BEFORE_THE_RECEIPT.contains(&name.as_str())),
+            .all(|name| BEFORE_THIS_STEP.contains(&name.as_str())),
         Err(_) => true,
     }
 }

@@ -4,6 +4,8 @@
 //! From here on nothing is rolled back to before this step: the control plane knows this key, and
 //! another one would be refused.
 
+use anyhow::Context as _;
+
 use super::{Outcome, Step, StepName};
 use crate::bastion::changes::Change;
 use crate::bastion::host::Authority;
@@ -66,24 +68,28 @@ impl Step for Enrollment {
             .register_key(host, &registration)
             .map_err(crate::bastion::control_plane::ApiError::advised)?;
         let remote_port = enrolled.remote_port;
+        let enrolled = EnrolledRecord {
+            remote_port,
+            server: enrolled.server,
+            tunnel_token: enrolled.tunnel_token,
+        };
         // From now on the tunnel's own token speaks: the one in the command expires.
         work.session.control_plane = work
             .session
             .control_plane
             .with_credential(&enrolled.tunnel_token);
-        if let Some(tunnel) = work.session.receipt.tunnels.get_mut(&self.tunnel) {
-            tunnel.enrolled = Some(EnrolledRecord {
-                remote_port,
-                server: enrolled.server,
-                tunnel_token: enrolled.tunnel_token,
-            });
-        }
+        let tunnel = work.session.receipt.tunnels.get_mut(&self.tunnel);
+        let tunnel = tunnel.context("the tunnel is not in the receipt")?;
+        let was_enrolled = tunnel.enrolled.as_ref() == Some(&enrolled);
+        tunnel.enrolled = Some(enrolled);
         work.session.save()?;
         write_known_hosts(work.session)?;
-        Ok(Outcome::Changed(format!(
-            "tunnel {}, remote port {remote_port}",
-            self.tunnel
-        )))
+        let said = format!("tunnel {}, remote port {remote_port}", self.tunnel);
+        Ok(if was_enrolled {
+            Outcome::AlreadyPresent(said)
+        } else {
+            Outcome::Changed(said)
+        })
     }
 }
 

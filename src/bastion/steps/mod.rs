@@ -9,6 +9,7 @@
 
 pub mod directory;
 pub mod enrollment;
+pub mod foreground;
 pub mod key_pair;
 pub mod packages;
 pub mod service;
@@ -42,6 +43,8 @@ pub enum StepName {
     Service,
     /// This tunnel under the service.
     ServiceTunnel,
+    /// The command for a host without a service manager.
+    Foreground,
 }
 
 impl StepName {
@@ -56,6 +59,7 @@ impl StepName {
             StepName::WaitForSave => "wait-for-save",
             StepName::Service => "service",
             StepName::ServiceTunnel => "service-tunnel",
+            StepName::Foreground => "foreground",
         }
     }
 }
@@ -125,7 +129,7 @@ pub fn revert(
             StepName::KeyPair => key_pair::revert(session, change, reason)?,
             StepName::Enrollment => enrollment::revert(session, change)?,
             StepName::TemporaryTunnel => temporary_tunnel::revert(session, change)?,
-            StepName::WaitForSave => {}
+            StepName::WaitForSave | StepName::Foreground => {}
             StepName::Service => service::revert(session, change)?,
             StepName::ServiceTunnel => service_tunnel::revert(session, scope, change)?,
         }

@@ -42,10 +42,10 @@ impl Step for Service {
 
     fn apply(&self, work: &mut Work) -> anyhow::Result<Outcome> {
         work.session.receipt.init = Some(self.init);
-        let was_done = work.session.receipt.is_done(Scope::Host, StepName::Service);
+        let before = work.session.changes_made();
         self.manager.install(work)?;
         let said = format!("service {SERVICE_NAME}");
-        Ok(if was_done {
+        Ok(if work.session.changes_made() == before {
             Outcome::AlreadyPresent(said)
         } else {
             Outcome::Changed(said)

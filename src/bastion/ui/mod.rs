@@ -67,8 +67,9 @@ impl Ui {
         }
     }
 
-    /// The plan, before the question whether to go on.
-    pub fn plan(&self, introduction: &str, steps: &[Box<dyn Step>]) {
+    /// The plan, before the question whether to go on; with every command where that is all that
+    /// was asked for.
+    pub fn plan(&self, introduction: &str, steps: &[Box<dyn Step>], with_commands: bool) {
         if self.is_json() {
             event(json!({"event": "plan", "steps": plan_json(steps)}));
             return;
@@ -76,6 +77,9 @@ impl Ui {
         self.say(introduction);
         for (number, step) in steps.iter().enumerate() {
             self.say(&format!("  {}. {}", number + 1, step.summary()));
+            for command in step.commands().iter().filter(|_| with_commands) {
+                self.say(&format!("       {command}"));
+            }
         }
     }
 
