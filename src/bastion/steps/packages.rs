@@ -114,16 +114,16 @@ impl Step for Packages {
     }
 
     fn summary(&self) -> String {
-        let Some(manager) = self.manager() else {
-            return "Use what is installed of curl, ssh and autossh".to_owned();
+        let what = match self.manager() {
+            Some(manager) => format!("Install {}", names(manager, &self.needs).join(", ")),
+            None => "Use what is installed of curl, ssh and autossh".to_owned(),
         };
-        let install = format!("Install {}", names(manager, &self.needs).join(", "));
         match &self.snap {
             Some(snap) => format!(
-                "{install}; {} is not used, since a snap can read neither the key nor the pinned host keys",
+                "{what}; but not {}: a snap can read neither the key nor the pinned host keys",
                 snap.display()
             ),
-            None => install,
+            None => what,
         }
     }
 
