@@ -26,6 +26,8 @@ const NO_FURTHER_LIBRARIES: [&str; 2] = [
     "ac_cv_lib_socket_connect=no",
 ];
 
+const DISK_FULL: &str = "No space left on device";
+
 /// How often a folder is emptied in which an interrupted compiler may still be writing.
 const REMOVE_ATTEMPTS: u32 = 3;
 const REMOVE_PAUSE: Duration = Duration::from_millis(500);
@@ -80,29 +82,25 @@ impl<'h> Build<'h> {
                 String::from_utf8_lossy(&details)
             );
         }
-        self.write_log()?;
+        let written = self.write_log();
         let output = match result {
             Err(CommandError::Interrupted(interrupted)) => return Err(interrupted.into()),
             Err(error) => return Err(self.failed(command, error).into()),
+            Ok(output) if output.success() => return written,
             Ok(output) => output,
         };
-        if output.success() {
-            return Ok(());
-        }
-        let is_full = output.stderr.contains("No space left on device");
-        let failure = self.failed(
-            command,
-            CommandError::Status {
-                command: command.to_string(),
-                status: output.status,
-                stderr: output.stderr,
-                stdout: output.stdout,
-            },
-        );
+        let is_full = output.stderr.contains(DISK_FULL)
+            || matches!(&written, Err(error) if is_disk_full(error));
+        let cause = CommandError::Status {
+            command: command.to_string(),
+            status: output.status,
+            stderr: output.stderr,
+            stdout: output.stdout,
+        };
         Err(if is_full {
-            self.disk_full().because(failure).into()
+            self.disk_full().because(cause).into()
         } else {
-            failure.into()
+            self.failed(command, cause).into()
         })
     }
 
@@ -221,6 +219,6 @@ fn is_disk_full(error: &anyhow::Error) -> bool {
         cause
             .downcast_ref::<std::io::Error>()
             .is_some_and(|error| error.kind() == std::io::ErrorKind::StorageFull)
-            || cause.to_string().contains("No space left on device")
+            || cause.to_string().contains(DISK_FULL)
     })
 }
