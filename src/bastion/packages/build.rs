@@ -62,8 +62,8 @@ impl<'h> Build<'h> {
             .write(&file, archive, 0o600, Authority::User)
             .map_err(|error| self.failed_to_write(&file, error))?;
         let configure_log = self.dir.join("config.log");
-        for command in commands(&self.dir, ssh) {
-            self.run(&command, &configure_log)?;
+        for (stage, command) in stages(&self.dir, ssh) {
+            self.run(stage, &command, &configure_log)?;
         }
         let program = self.dir.join("autossh");
         self.host
@@ -71,7 +71,7 @@ impl<'h> Build<'h> {
             .with_context(|| format!("the build has ended without {}", program.display()))
     }
 
-    fn run(&mut self, command: &Command, configure_log: &Path) -> anyhow::Result<()> {
+    fn run(&mut self, stage: &str, command: &Command, configure_log: &Path) -> anyhow::Result<()> {
         let result = self.host.run(command);
         self.note(command, &result);
         let failed = !matches!(&result, Ok(output) if output.success());
@@ -85,7 +85,7 @@ impl<'h> Build<'h> {
         let written = self.write_log();
         let output = match result {
             Err(CommandError::Interrupted(interrupted)) => return Err(interrupted.into()),
-            Err(error) => return Err(self.failed(command, error).into()),
+            Err(error) => return Err(self.failed(stage, error).into()),
             Ok(output) if output.success() => return written,
             Ok(output) => output,
         };
@@ -100,7 +100,7 @@ impl<'h> Build<'h> {
         Err(if is_full {
             self.disk_full().because(cause).into()
         } else {
-            self.failed(command, cause).into()
+            self.failed(stage, cause).into()
         })
     }
 
@@ -122,12 +122,9 @@ impl<'h> Build<'h> {
             .map_err(|error| self.failed_to_write(&self.log, error).into())
     }
 
-    fn failed(&self, command: &Command, cause: CommandError) -> Failure {
+    fn failed(&self, stage: &str, cause: CommandError) -> Failure {
         Failure::new(
-            format!(
-                "autossh could not be compiled: {} failed",
-                command.words().into_iter().take(1).collect::<String>()
-            ),
+            format!("autossh could not be compiled: {stage} failed"),
             format!(
                 "{} holds everything the build said. Once the reason is gone, or autossh is installed by hand, run \
                  the same command again",
@@ -159,8 +156,8 @@ impl<'h> Build<'h> {
     }
 }
 
-/// The commands of a build in this folder, in their order.
-pub fn commands(dir: &Path, ssh: &Path) -> [Command; 3] {
+/// The stages of a build in this folder, in their order, each with its command.
+pub fn stages(dir: &Path, ssh: &Path) -> [(&'static str, Command); 3] {
     let unpack = Command::new("tar")
         .arg("-xzf")
         .path(&dir.join(ARCHIVE))
@@ -175,7 +172,8 @@ pub fn commands(dir: &Path, ssh: &Path) -> [Command; 3] {
         .arg(format!("ac_cv_path_ssh={}", ssh.display()))
         .args(NO_FURTHER_LIBRARIES);
     let make = Command::new("make").arg("-C").path(dir);
-    [unpack, configure, make].map(|command| command.env("LC_ALL", "C").timeout(BUILD_TIMEOUT))
+    [("tar", unpack), ("configure", configure), ("make", make)]
+        .map(|(stage, command)| (stage, command.env("LC_ALL", "C").timeout(BUILD_TIMEOUT)))
 }
 
 /// Whether the user may run a program from this folder: a file system can be mounted `noexec`, and a

@@ -313,11 +313,14 @@ impl Installed {
 
 /// Everything that is installed.
 fn inventory(host: &dyn Host) -> anyhow::Result<Vec<Installed>> {
-    let query = Command::new("rpm").args([
-        "-qa",
-        "--qf",
-        "%{NAME} %{ARCH} %{VERSION}-%{RELEASE} %{INSTALLTID}\\n",
-    ]);
+    let query = Command::new("rpm")
+        .args([
+            "-qa",
+            "--qf",
+            "%{NAME} %{ARCH} %{VERSION}-%{RELEASE} %{INSTALLTID}\\n",
+        ])
+        // Debian's rpm shows everybody else a database of their own, and makes it in their home.
+        .with_authority(Authority::Root);
     let output = host.expect(&query).context("cannot list the packages")?;
     Ok(output.stdout.lines().filter_map(installed).collect())
 }
@@ -401,7 +404,7 @@ mod tests {
     use crate::bastion::host::scripted::ScriptedHost;
     use crate::bastion::packages::is_unknown_package;
 
-    const RPM: &str = "rpm -qa";
+    const RPM: &str = "sudo rpm -qa";
     const DNF: &str = "sudo env LC_ALL=C dnf install";
     const YUM: &str = "sudo env LC_ALL=C yum install";
     const MICRODNF: &str = "sudo env LC_ALL=C microdnf install";

@@ -66,9 +66,9 @@ impl Step for Autossh {
         commands.push(source::fetch_line(&self.source));
         let dir = self.layout.build_dir();
         commands.extend(
-            build::commands(&dir, Path::new("/usr/bin/ssh"))
+            build::stages(&dir, Path::new("/usr/bin/ssh"))
                 .iter()
-                .map(ToString::to_string),
+                .map(|(_, command)| command.to_string()),
         );
         commands.push(format!(
             "install -m 0755 {} {}",
@@ -347,7 +347,7 @@ mod tests {
     const CARRIED_IN: &str = "/home/ada/autossh.tgz";
     const BUILD: &str = "/home/ada/.holistics/build";
     const PROBE: &str = "/home/ada/.holistics/build/probe";
-    const RPM: &str = "rpm -qa";
+    const RPM: &str = "sudo rpm -qa";
     const INSTALL: &str = "sudo env LC_ALL=C dnf install";
     const THERE: &str = "glibc x86_64 2.34 1\n";
 

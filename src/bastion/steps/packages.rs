@@ -257,7 +257,7 @@ mod tests {
     use crate::bastion::receipt::Receipt;
     use crate::bastion::ui::Ui;
 
-    const RPM: &str = "rpm -qa";
+    const RPM: &str = "sudo rpm -qa";
     const DNF: &str = "sudo env LC_ALL=C dnf install";
     const UNKNOWN: &str = "Error: Unable to find a match: autossh";
     const THERE: &str = "glibc x86_64 2.34 1\n";
