@@ -2,6 +2,10 @@
 //!
 //! Needs `ssh` and `ssh-keygen` for the tests that bring a tunnel up.
 
+#[allow(dead_code, reason = "the other test binaries use the rest")]
+#[path = "support/ports.rs"]
+mod ports;
+
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -385,8 +389,12 @@ fn only_strong_plain_public_keys_are_enrolled() {
 
 /// A public key made by ssh-keygen.
 fn ssh_keygen(arguments: &[&str]) -> String {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("key");
+    ssh_keygen_in(tempfile::tempdir().unwrap().path(), arguments)
+}
+
+/// A key pair made by ssh-keygen, the private half in the folder's `key`; returns the public half.
+fn ssh_keygen_in(folder: &Path, arguments: &[&str]) -> String {
+    let file = folder.join("key");
     let made = Command::new("ssh-keygen")
         .args(["-q", "-N", "", "-f"])
         .arg(&file)
@@ -808,6 +816,205 @@ fn a_waiting_bastion_hears_of_the_deletion_at_once() {
     });
     assert_eq!(status["status"], "cancelled");
     assert!(waited < Duration::from_secs(10), "{waited:?}");
+}
+
+// --- With a live session ------------------------------------------------------------------------
+
+/// A bastion's `ssh -R`. Nothing listens at its target: these tests ask for its state only.
+struct Bastion {
+    folder: TempDir,
+    ssh: Option<Child>,
+    enrolled: Value,
+    enrollment_token: String,
+    tunnel_token: String,
+}
+
+impl Bastion {
+    fn enroll(server: &Server, enrollment_token: &str) -> Bastion {
+        let folder = tempfile::tempdir().unwrap();
+        let key = ssh_keygen_in(folder.path(), &["-t", "ed25519"]);
+        let enrolled = json_of(server.enroll(enrollment_token, &key), 200);
+        Bastion {
+            folder,
+            ssh: None,
+            tunnel_token: text(&enrolled["tunnel_token"]),
+            enrollment_token: enrollment_token.to_owned(),
+            enrolled,
+        }
+    }
+
+    /// Connects, trusting the host keys of the enrollment alone, and reports the tunnel.
+    fn connect(&mut self, server: &Server) {
+        let address = &self.enrolled["server"];
+        let (host, port) = (text(&address["host"]), number(&address["port"]));
+        let known_hosts = self.folder.path().join("known_hosts");
+        let lines: String = address["host_keys"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|key| format!("[{host}]:{port} {}\n", text(key)))
+            .collect();
+        std::fs::write(&known_hosts, lines).unwrap();
+        let ssh = Command::new("ssh")
+            .args(["-F", "none", "-N", "-T", "-o", "BatchMode=yes"])
+            .args([
+                "-o",
+                "IdentitiesOnly=yes",
+                "-o",
+                "StrictHostKeyChecking=yes",
+            ])
+            .args(["-o", "ExitOnForwardFailure=yes", "-o"])
+            .arg(format!("UserKnownHostsFile={}", known_hosts.display()))
+            .arg("-i")
+            .arg(self.folder.path().join("key"))
+            .args(["-p", &port.to_string(), "-R"])
+            .arg(format!(
+                "127.0.0.1:{}:127.0.0.1:9",
+                self.enrolled["remote_port"]
+            ))
+            .arg(format!("{}@{host}", text(&address["user"])))
+            .spawn()
+            .expect("install ssh: apt-get install openssh-client");
+        self.ssh = Some(ssh);
+        wait_until("the tunnel to be up", || {
+            let reported = self.report(server).send().unwrap();
+            reported.status() == 200
+        });
+    }
+
+    fn report(&self, server: &Server) -> RequestBuilder {
+        server.call(Method::POST, "/enrollment/tunnel-up", &self.tunnel_token)
+    }
+
+    fn report_service(&self, server: &Server, installed: bool) -> Value {
+        let own = format!("/tunnels/{}", self.enrolled["tunnel_id"]);
+        let change = json!({ "service_installed": installed });
+        json_of(
+            server
+                .call(Method::PATCH, &own, &self.tunnel_token)
+                .json(&change),
+            200,
+        )
+    }
+
+    fn disconnect(&mut self) {
+        let mut ssh = self.ssh.take().unwrap();
+        ssh.kill().unwrap();
+        ssh.wait().unwrap();
+    }
+}
+
+impl Drop for Bastion {
+    fn drop(&mut self) {
+        if self.ssh.is_some() {
+            self.disconnect();
+        }
+    }
+}
+
+fn wait_until(what: &str, condition: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(15);
+    while !condition() {
+        assert!(Instant::now() < deadline, "waited in vain for {what}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn a_data_source_goes_through_its_whole_life() {
+    let ports = ports::PortRange::claim(2);
+    let (server, _data) = Server::start(&["--ports", &ports.flag()]);
+    let (id, token) = server.draft();
+    let path = format!("/data-sources/{id}");
+    let mut bastion = Bastion::enroll(&server, &token);
+    assert_eq!(server.state(id), "enrolled");
+    bastion.connect(&server);
+    assert_eq!(json_of(bastion.report(&server), 200)["state"], "connected");
+    let shown = json_of(server.operator(Method::GET, &path), 200);
+    assert_eq!(shown["tunnel"]["status"], "up");
+    assert!(shown["tunnel"]["last_seen"].is_string());
+
+    let saved = server.operator(Method::POST, &format!("{path}/save"));
+    assert_eq!(json_of(saved, 200)["state"], "saved");
+    let again = server.operator(Method::POST, &format!("{path}/save"));
+    assert_eq!(json_of(again, 200)["state"], "saved");
+    json_of(server.call(Method::GET, "/enrollment", &token), 200);
+
+    assert_eq!(bastion.report_service(&server, true)["state"], "active");
+    let enrollment = server.call(Method::GET, "/enrollment", &bastion.enrollment_token);
+    problem(enrollment, ProblemKind::TokenUsed);
+    assert_eq!(server.fetch(&format!("/i/{token}")).status(), 410);
+
+    bastion.disconnect();
+    wait_until("the state down", || server.state(id) == "down");
+    let shown = json_of(server.operator(Method::GET, &path), 200);
+    assert!(shown["tunnel"]["last_seen"].is_string(), "{shown}");
+    bastion.connect(&server);
+    assert_eq!(server.state(id), "active");
+    assert_eq!(bastion.report_service(&server, false)["state"], "saved");
+}
+
+#[test]
+fn a_waiting_bastion_hears_of_the_save_at_once() {
+    let ports = ports::PortRange::claim(1);
+    let (server, _data) = Server::start(&["--ports", &ports.flag()]);
+    let (id, token) = server.draft();
+    let mut bastion = Bastion::enroll(&server, &token);
+    bastion.connect(&server);
+    let (status, waited) = std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| {
+            let started = Instant::now();
+            let path = "/enrollment/data-source?wait=25";
+            let poll = server.call(Method::GET, path, &bastion.tunnel_token);
+            (json_of(poll, 200), started.elapsed())
+        });
+        std::thread::sleep(Duration::from_millis(500));
+        let save = format!("/data-sources/{id}/save");
+        json_of(server.operator(Method::POST, &save), 200);
+        waiting.join().unwrap()
+    });
+    assert_eq!(status["status"], "saved");
+    assert!(waited < Duration::from_secs(10), "{waited:?}");
+}
+
+#[test]
+fn removal_ends_the_live_session_and_its_key_opens_nothing() {
+    let ports = ports::PortRange::claim(1);
+    let (server, _data) = Server::start(&["--ports", &ports.flag()]);
+    let (id, token) = server.draft();
+    let mut bastion = Bastion::enroll(&server, &token);
+    bastion.connect(&server);
+    let path = format!("/data-sources/{id}?force=true");
+    let removed = server.operator(Method::DELETE, &path).send().unwrap();
+    assert_eq!(removed.status(), 204);
+    let ended = wait_at_most(bastion.ssh.as_mut().unwrap(), Duration::from_secs(5));
+    assert!(ended, "the session lives on after the removal");
+    let shown = json_of(
+        server.operator(Method::GET, &format!("/data-sources/{id}")),
+        200,
+    );
+    assert_eq!(shown["state"], "removed");
+    assert_eq!(shown["tunnel"]["status"], "down");
+}
+
+#[test]
+fn a_database_that_the_bastion_cannot_reach_fails_the_test_at_tcp() {
+    let ports = ports::PortRange::claim(1);
+    let (server, _data) = Server::start(&["--ports", &ports.flag()]);
+    let (id, token) = server.draft();
+    let mut bastion = Bastion::enroll(&server, &token);
+    bastion.connect(&server);
+    let login = json!({ "database": "sales", "username": "ann", "password": "hunter2" });
+    let test = server
+        .operator(Method::POST, &format!("/data-sources/{id}/test"))
+        .json(&login);
+    let result = json_of(test, 200);
+    assert_eq!(result["ok"], false);
+    let stages = result["stages"].as_array().unwrap();
+    let names: Vec<_> = stages.iter().map(|stage| text(&stage["name"])).collect();
+    assert_eq!(names, ["tunnel", "tcp"]);
+    assert!(text(&stages[1]["detail"]).contains("db.internal:5432"));
+    assert!(stages[1]["remedy"].is_string());
 }
 
 // --- The process --------------------------------------------------------------------------------

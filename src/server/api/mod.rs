@@ -92,7 +92,12 @@ pub fn router(app: Arc<App>) -> Router {
         .layer(middleware::from_fn(bound_time))
         .layer(header_by_default(header::CACHE_CONTROL, "no-store"))
         .layer(header_by_default(header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
-        .layer(TraceLayer::new_for_http().make_span_with(request_span))
+        // What fails inside is logged with its cause where it fails.
+        .layer(
+            TraceLayer::new_for_http()
+                .make_span_with(request_span)
+                .on_failure(()),
+        )
         .with_state(app)
 }
 
