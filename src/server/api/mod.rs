@@ -1,7 +1,7 @@
 //! The HTTP API under `/api/v1`, and the few paths beside it.
 //!
-//! Every handler asks for a credential by taking one of the extractors of [`auth`], first of all
-//! its arguments. Every error is a problem document ([`problem`]).
+//! Every handler asks for a credential by taking one of the extractors of `auth`, first of all
+//! its arguments. Every error is a problem document (`problem`).
 
 mod auth;
 mod data_sources;
