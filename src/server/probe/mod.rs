@@ -1,7 +1,7 @@
 //! "Test connection": through the tunnel to the database, stage by stage, each with a time limit.
 //!
 //! The stages are `tunnel` (its own session is up), `tcp` (the port carries to something that
-//! answers), `login` and `query`. A database without a [`Driver`] gets the first two, and the
+//! answers), `login` and `query`. A database without a driver gets the first two, and the
 //! result says so. The password stands in no result and no log.
 
 mod postgres;
