@@ -226,11 +226,12 @@ fn packages_step(facts: &Facts) -> anyhow::Result<Packages> {
 }
 
 fn cannot_install(facts: &Facts, needs: &[Need]) -> Failure {
-    let missing = needs
+    let missing: Vec<&str> = needs
         .iter()
-        .map(|need| need.program())
-        .collect::<Vec<_>>()
-        .join(", ");
+        .flat_map(|need| need.programs())
+        .copied()
+        .collect();
+    let missing = missing.join(", ");
     if facts.family == Family::Unsupported {
         return Failure::new(
             format!("{} is not a host that setup knows", facts.name),

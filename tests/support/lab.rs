@@ -66,7 +66,7 @@ impl Lab {
         let setup = self.start_setup(source);
         setup.wait_until("the temporary tunnel", SETUP_LIMIT, || {
             let tunnel = self.operator.data_source(source.id).tunnel;
-            tunnel.status == TunnelStatus::Up && setup.output().to_lowercase().contains("browser")
+            tunnel.status == TunnelStatus::Up && setup.output().to_lowercase().contains("return to your browser")
         });
         setup
     }
@@ -76,6 +76,8 @@ impl Lab {
     pub fn wait_until_connected(&self, source: &DataSource, setup: &Running) {
         setup.wait_until("the temporary tunnel", SETUP_LIMIT, || {
             self.state(source) == DataSourceState::Connected
+                // The bastion has heard of it too.
+                && setup.output().to_lowercase().contains("return to your browser")
         });
     }
 

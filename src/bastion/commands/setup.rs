@@ -65,6 +65,9 @@ pub(super) fn run(host: &RealHost, ui: &Ui, command: &Setup) -> anyhow::Result<E
         &steps,
         command.dry_run,
     );
+    for step in &steps {
+        step.check(host)?;
+    }
     if command.dry_run {
         return Ok(Exit::Done);
     }

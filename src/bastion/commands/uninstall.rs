@@ -109,7 +109,7 @@ fn check_control_plane(
             Ok(None)
         }
         Err(error) if error.is_passing() => Err(Failure::new(
-            format!("the control plane cannot be told that tunnel {id} goes; nothing was changed"),
+            format!("the control plane cannot be reached to be told that tunnel {id} goes; nothing was changed"),
             "try again once it can be reached; or add --force to remove the tunnel from this host alone, and \
              delete the data source in the browser",
         )

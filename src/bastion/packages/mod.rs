@@ -23,12 +23,12 @@ pub enum Need {
 }
 
 impl Need {
-    /// The program that shows that the need is met.
-    pub fn program(self) -> &'static str {
+    /// The programs that show that the need is met.
+    pub fn programs(self) -> &'static [&'static str] {
         match self {
-            Need::Curl => "curl",
-            Need::Autossh => "autossh",
-            Need::OpensshClient => "ssh",
+            Need::Curl => &["curl"],
+            Need::Autossh => &["autossh"],
+            Need::OpensshClient => &["ssh", "ssh-keygen"],
         }
     }
 }

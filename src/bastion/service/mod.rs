@@ -11,7 +11,7 @@ mod tunnel_file;
 
 use anyhow::bail;
 
-pub use tunnel_file::ServiceTunnel;
+pub use tunnel_file::{ServiceTunnel, check_home};
 
 use super::facts::Init;
 use super::failure::Failure;
@@ -47,6 +47,12 @@ pub trait ServiceManager {
 
     /// What the plan says about [`ServiceManager::add`].
     fn add_commands(&self, layout: &Layout, tunnel: &str) -> Vec<String>;
+
+    /// Looks for what stands in the way, and changes nothing.
+    ///
+    /// # Errors
+    /// A file that is not ours is where ours has to go.
+    fn check(&self, host: &dyn Host, layout: &Layout) -> anyhow::Result<()>;
 
     /// Puts the static definition in place and registers it to start at boot.
     ///

@@ -100,11 +100,14 @@ impl ServiceManager for Sysv {
         ]
     }
 
+    fn check(&self, host: &dyn Host, layout: &Layout) -> anyhow::Result<()> {
+        refuse_foreign_script(host, &Self::script_path(layout))
+    }
+
     fn install(&self, work: &mut Work) -> anyhow::Result<()> {
         let layout = work.layout().clone();
         let authority = layout.system_authority();
         let script = Self::script_path(&layout);
-        refuse_foreign_script(work.host(), &script)?;
         for dir in ["etc", "etc/init.d", "var", "var/run"] {
             work.create_dir(&layout.system(dir), 0o755, authority)?;
         }

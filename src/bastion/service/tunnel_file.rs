@@ -10,6 +10,7 @@ use askama::Template;
 
 use super::MARKER;
 use crate::bastion::failure::Failure;
+use crate::bastion::layout::Layout;
 use crate::bastion::ssh::Forward;
 use crate::bastion::ssh::command_line::AUTOSSH_ENVIRONMENT;
 use crate::protocol::TunnelId;
@@ -80,6 +81,14 @@ impl ServiceTunnel {
         };
         file.render().context("cannot render the tunnel's file")
     }
+}
+
+/// Whether the user's folder can stand in a tunnel's file.
+///
+/// # Errors
+/// Its path holds a character that a shell or systemd would not take literally.
+pub fn check_home(layout: &Layout) -> anyhow::Result<()> {
+    check_literal(&layout.user_dir().to_string_lossy())
 }
 
 fn check_literal(value: &str) -> anyhow::Result<()> {

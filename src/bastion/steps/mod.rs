@@ -20,6 +20,7 @@ pub mod wait_for_save;
 use serde::{Deserialize, Serialize};
 
 use super::changes::Change;
+use super::host::Host;
 use super::receipt::Scope;
 use super::session::{Session, Work};
 
@@ -90,6 +91,14 @@ pub trait Step {
     /// Whether it needs the superuser's rights.
     fn needs_root(&self) -> bool {
         false
+    }
+
+    /// Looks for what would make this step fail, before anything is changed.
+    ///
+    /// # Errors
+    /// What stands in the way, and how to remove it.
+    fn check(&self, _host: &dyn Host) -> anyhow::Result<()> {
+        Ok(())
     }
 
     /// Makes sure of the state this step stands for.

@@ -31,13 +31,10 @@ impl Packages {
     }
 
     fn check_found(&self, host: &dyn Host) -> anyhow::Result<()> {
-        for need in &self.needs {
-            host.which(need.program()).with_context(|| {
+        for program in self.needs.iter().flat_map(|need| need.programs()) {
+            host.which(program).with_context(|| {
                 Failure::new(
-                    format!(
-                        "packages were installed, and {} is still not to be found",
-                        need.program()
-                    ),
+                    format!("packages were installed, and {program} is still not to be found"),
                     "check that /usr/bin and /usr/local/bin are in PATH",
                 )
             })?;

@@ -3,7 +3,7 @@
 use super::{Outcome, Step, StepName};
 use crate::bastion::changes::Change;
 use crate::bastion::facts::Init;
-use crate::bastion::host::Authority;
+use crate::bastion::host::{Authority, Host};
 use crate::bastion::layout::Layout;
 use crate::bastion::receipt::Scope;
 use crate::bastion::service::{self, SERVICE_NAME, ServiceManager};
@@ -38,6 +38,11 @@ impl Step for Service {
 
     fn needs_root(&self) -> bool {
         self.layout.system_authority() == Authority::Root
+    }
+
+    fn check(&self, host: &dyn Host) -> anyhow::Result<()> {
+        service::check_home(&self.layout)?;
+        self.manager.check(host, &self.layout)
     }
 
     fn apply(&self, work: &mut Work) -> anyhow::Result<Outcome> {

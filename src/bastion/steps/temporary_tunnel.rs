@@ -51,9 +51,12 @@ impl Step for TemporaryTunnel {
         vec![self.ssh(&self.preview).to_string()]
     }
 
+    fn check(&self, _host: &dyn Host) -> anyhow::Result<()> {
+        control_socket::check_length(&self.layout.control_socket(self.tunnel))
+    }
+
     fn apply(&self, work: &mut Work) -> anyhow::Result<Outcome> {
         let socket = self.layout.control_socket(self.tunnel);
-        control_socket::check_length(&socket)?;
         let forward = enrolled_forward(&work.session.receipt, &self.layout, self.tunnel)?;
         work.record(Change::MasterStarted {
             socket: socket.clone(),
