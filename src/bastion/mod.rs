@@ -1,1 +1,32 @@
-//! The bastion's program.
+//! The bastion's program, `holistics-tunnel`.
+//!
+//! Data flows one way: [`facts`] (what this host is) → [`plan`](mod@plan) (pure: which steps) →
+//! [`steps`] (apply and revert) → [`host`] (the one seam to the machine). [`session`] holds a run
+//! together and writes the [`receipt`] before each change. [`packages`] and [`service`] hold one type
+//! for each package manager and service manager; [`ssh`] holds every command line of ssh and autossh.
+
+pub mod changes;
+pub mod cli;
+pub mod commands;
+pub mod control_plane;
+pub mod facts;
+pub mod failure;
+pub mod host;
+pub mod layout;
+pub mod lock;
+pub mod packages;
+pub mod plan;
+pub mod receipt;
+pub mod service;
+pub mod session;
+pub mod settings;
+pub mod ssh;
+pub mod steps;
+pub mod ui;
+
+use clap::Parser as _;
+
+/// Runs the program with the process's arguments and returns its exit code.
+pub fn main() -> i32 {
+    commands::run(cli::Cli::parse()) as i32
+}

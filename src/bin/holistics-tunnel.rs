@@ -1,1 +1,5 @@
-fn main() {}
+//! `holistics-tunnel`, the program for the bastion.
+
+fn main() {
+    std::process::exit(holistics_tunnel::bastion::main());
+}

@@ -1,3 +1,63 @@
 //! The vendor's program, `holistics-tunnel-server`.
+//!
+//! - [`cli`] reads the command line; [`serve`] runs the server, [`operator_tokens`] the `token`
+//!   commands.
+//! - [`api`] is the HTTP API under `/api/v1`; [`scripts`] and [`downloads`] are what a bastion
+//!   fetches before it has the program.
+//! - [`store`] keeps everything, in one SQLite file under the [`data_dir`].
+//! - [`tunnel_server`] speaks SSH; [`sessions`] writes down what it sees.
+//! - [`probe`] is "Test connection".
 
+pub mod address;
+pub mod api;
+pub mod changes;
+pub mod cli;
+pub mod data_dir;
+pub mod downloads;
+pub mod inputs;
+pub mod operator_tokens;
+pub mod probe;
+pub mod public_key;
+pub mod scripts;
+pub mod secret;
+pub mod serve;
+pub mod sessions;
+pub mod store;
+pub mod token;
 pub mod tunnel_server;
+
+use std::io::{self, IsTerminal};
+
+use tracing_subscriber::EnvFilter;
+
+use cli::{Cli, Command, LogFormat};
+
+/// Carries out what the command line asks for.
+///
+/// # Errors
+/// The command failed; the message says how.
+pub fn run(cli: Cli) -> anyhow::Result<()> {
+    start_log(cli.log_format);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        match cli.command {
+            Command::Serve(settings) => serve::run(*settings).await,
+            Command::Token(arguments) => operator_tokens::run(arguments).await,
+        }
+    })
+}
+
+fn start_log(format: LogFormat) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let colours = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let log = tracing_subscriber::fmt()
+        .with_ansi(colours)
+        .with_env_filter(filter)
+        .with_writer(io::stderr);
+    match format {
+        LogFormat::Text => log.init(),
+        LogFormat::Json => log.json().init(),
+    }
+}

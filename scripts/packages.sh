@@ -1,0 +1,92 @@
+# shellcheck shell=bash
+# Installs what a script needs and the machine lacks, on Debian and its relatives; elsewhere it
+# says what is missing. Sourced by scripts/demo and scripts/test.
+#
+#   need PACKAGE PROBE   PROBE is a command, or a path (`*` allowed), that PACKAGE brings
+#   install_missing      installs what `need` did not find, as root or through sudo
+
+# An ordinary user's PATH on Debian lacks the folders of sshd and start-stop-daemon.
+PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
+if ! command -v cargo >/dev/null && [[ -x $HOME/.cargo/bin/cargo ]]; then
+    PATH=$HOME/.cargo/bin:$PATH
+fi
+
+missing_packages=()
+
+need() {
+    local package=$1 probe=$2
+    if [[ $probe == /* ]]; then
+        compgen -G "$probe" >/dev/null || missing_packages+=("$package")
+    else
+        command -v "$probe" >/dev/null || missing_packages+=("$package")
+    fi
+}
+
+# What both programs need to be built, beside the Rust toolchain.
+need_for_building() {
+    if ! command -v cargo >/dev/null; then
+        echo "There is no Rust toolchain: install one from https://rustup.rs and run this again." >&2
+        return 1
+    fi
+    need ca-certificates /etc/ssl/certs/ca-certificates.crt
+    need gcc cc
+    need libc6-dev /usr/include/stdio.h
+}
+
+# The real parts of a tunnel: what a bastion has, and a database behind it.
+need_for_tunnels() {
+    need autossh autossh
+    need curl curl
+    need openssh-client ssh
+    need openssh-client ssh-keygen
+    need postgresql '/usr/lib/postgresql/*/bin/postgres'
+    need postgresql-client psql
+}
+
+install_missing() {
+    if ((${#missing_packages[@]} == 0)); then
+        echo "Nothing is missing."
+        return
+    fi
+    if ! command -v apt-get >/dev/null; then
+        echo "Missing, and there is no apt-get to install it with: ${missing_packages[*]}" >&2
+        echo "Install what these Debian packages hold and run this again." >&2
+        return 1
+    fi
+    echo "Installing: ${missing_packages[*]}"
+    # A repository that cannot be reached must not stop an install that does not need it: the
+    # install decides.
+    apt_get update || echo "apt-get update failed; trying the install all the same" >&2
+    without_a_database_of_its_own \
+        apt_get install --yes --no-install-recommends "${missing_packages[@]}"
+    missing_packages=()
+}
+
+apt_get() {
+    run_as_root env DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 \
+        timeout --kill-after=10s 15m \
+        apt-get --quiet --option DPkg::Lock::Timeout=300 "$@"
+}
+
+# Debian's PostgreSQL package makes a database on port 5432 and starts it. Only its programs are
+# wanted here, so that is switched off for as long as the install takes.
+without_a_database_of_its_own() {
+    local folder=/etc/postgresql-common/createcluster.d status=0
+    local switch=$folder/holistics-tunnel.conf
+    run_as_root mkdir -p "$folder"
+    echo "create_main_cluster = false" | run_as_root tee "$switch" >/dev/null
+    "$@" || status=$?
+    run_as_root rm -f "$switch"
+    return "$status"
+}
+
+run_as_root() {
+    if ((EUID == 0)); then
+        "$@"
+    elif command -v sudo >/dev/null; then
+        sudo "$@"
+    else
+        echo "Installing packages needs root, and there is no sudo: run this as root." >&2
+        return 1
+    fi
+}

@@ -1,0 +1,271 @@
+//! The command line: types only. What a command does stands in `commands`, one file each.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use super::facts::Init;
+use super::ssh::KeyType;
+use crate::protocol::TunnelId;
+
+/// A vendor reaches a database in your closed network through a tunnel that this host opens.
+///
+/// Run it as the user who shall own the tunnel, without sudo in front: it asks for the rights of
+/// root for single commands, and shows each of them before.
+#[derive(Debug, Parser)]
+#[command(
+    name = "holistics-tunnel",
+    version,
+    propagate_version = true,
+    max_term_width = 100
+)]
+pub struct Cli {
+    /// Options of every command.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Options of every command.
+#[derive(Debug, Args)]
+pub struct Global {
+    /// Show every command that is run, with its exit status
+    #[arg(short, long, global = true, env = "HOLISTICS_TUNNEL_VERBOSE")]
+    pub verbose: bool,
+    /// Show errors only
+    #[arg(
+        short,
+        long,
+        global = true,
+        env = "HOLISTICS_TUNNEL_QUIET",
+        conflicts_with = "verbose"
+    )]
+    pub quiet: bool,
+    /// No colours (NO_COLOR does the same)
+    #[arg(long, global = true, env = "HOLISTICS_TUNNEL_NO_COLOR")]
+    pub no_color: bool,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Set up a tunnel: install what is missing, enroll this host, prove the tunnel, install the service
+    Setup(Setup),
+    /// Show what setup would do on this host, and change nothing
+    Plan(Plan),
+    /// Remove a tunnel from this host and from the control plane; with the last one, the service too
+    UninstallTunnel(UninstallTunnel),
+    /// Show the tunnels of this host
+    List(List),
+    /// Show whether the tunnels are up; exit status 0 only if all that were asked about are
+    Status(Status),
+}
+
+/// `setup`
+#[derive(Debug, Args)]
+pub struct Setup {
+    /// The control plane, https://NAME, as in the command from the browser
+    #[arg(long, env = "HOLISTICS_TUNNEL_SERVER", value_name = "URL")]
+    pub server: String,
+    /// The one-time token; better given by --token-file, since other users can see arguments
+    #[arg(
+        long,
+        env = "HOLISTICS_TUNNEL_TOKEN",
+        hide_env_values = true,
+        conflicts_with = "token_file"
+    )]
+    pub token: Option<String>,
+    /// A file with the one-time token, for this user alone (0600); it is removed once it is read
+    #[arg(long, env = "HOLISTICS_TUNNEL_TOKEN_FILE", value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    /// Do not ask whether to go on
+    #[arg(short, long, env = "HOLISTICS_TUNNEL_YES")]
+    pub yes: bool,
+    /// Show the plan and change nothing
+    #[arg(long, env = "HOLISTICS_TUNNEL_DRY_RUN")]
+    pub dry_run: bool,
+    /// One JSON object for each event on standard output
+    #[arg(long, env = "HOLISTICS_TUNNEL_JSON")]
+    pub json: bool,
+    /// How long to wait until the data source is saved in the browser: 90s, 30m, 2h
+    #[arg(long, env = "HOLISTICS_TUNNEL_WAIT", value_name = "TIME", default_value = "30m", value_parser = parse_duration)]
+    pub wait: Duration,
+    /// A private certificate authority that the control plane's certificate comes from (PEM)
+    #[arg(long, env = "HOLISTICS_TUNNEL_CA_CERT", value_name = "FILE")]
+    pub ca_cert: Option<PathBuf>,
+    /// Go on even if the database cannot be reached from this host now
+    #[arg(long, env = "HOLISTICS_TUNNEL_NO_DATABASE_CHECK")]
+    pub no_database_check: bool,
+    /// What the plan depends on.
+    #[command(flatten)]
+    pub plan: PlanOptions,
+}
+
+/// What a plan depends on.
+#[derive(Debug, Args)]
+pub struct PlanOptions {
+    /// The kind of key to make where there is none
+    #[arg(long, env = "HOLISTICS_TUNNEL_KEY_TYPE", value_enum, default_value_t = KeyType::Rsa)]
+    pub key_type: KeyType,
+    /// What runs the service
+    #[arg(long, env = "HOLISTICS_TUNNEL_INIT", value_enum, default_value_t = InitChoice::Auto)]
+    pub init: InitChoice,
+    /// Where the system's files go; a folder that this user can write needs no root
+    #[arg(
+        long,
+        env = "HOLISTICS_TUNNEL_PREFIX",
+        value_name = "DIR",
+        default_value = "/"
+    )]
+    pub prefix: PathBuf,
+}
+
+/// `plan`
+#[derive(Debug, Args)]
+pub struct Plan {
+    /// Plan for the host whose files are under this folder
+    #[arg(
+        long,
+        env = "HOLISTICS_TUNNEL_ROOT",
+        value_name = "DIR",
+        default_value = "/"
+    )]
+    pub root: PathBuf,
+    /// As JSON
+    #[arg(long, env = "HOLISTICS_TUNNEL_JSON")]
+    pub json: bool,
+    /// What the plan depends on.
+    #[command(flatten)]
+    pub plan: PlanOptions,
+}
+
+/// `uninstall-tunnel`
+#[derive(Debug, Args)]
+pub struct UninstallTunnel {
+    /// The tunnel's number, as `list` shows it
+    #[arg(required_unless_present = "all", conflicts_with = "all", value_parser = clap::value_parser!(i64).range(1..))]
+    pub id: Option<TunnelId>,
+    /// Remove every tunnel of this host
+    #[arg(long)]
+    pub all: bool,
+    /// Do not ask whether to go on
+    #[arg(short, long, env = "HOLISTICS_TUNNEL_YES")]
+    pub yes: bool,
+    /// Remove it from this host even if the control plane cannot be told
+    #[arg(long)]
+    pub force: bool,
+    /// Keep the key pair when the last tunnel goes
+    #[arg(long)]
+    pub keep_keys: bool,
+    /// The control plane to tell, where this host knows nothing of the tunnel any more
+    #[arg(
+        long,
+        env = "HOLISTICS_TUNNEL_SERVER",
+        value_name = "URL",
+        requires = "token_file"
+    )]
+    pub server: Option<String>,
+    /// A file with the removal token (0600); it is removed once it is read
+    #[arg(long, env = "HOLISTICS_TUNNEL_TOKEN_FILE", value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    /// One JSON object for each event on standard output
+    #[arg(long, env = "HOLISTICS_TUNNEL_JSON")]
+    pub json: bool,
+    /// A private certificate authority that the control plane's certificate comes from (PEM)
+    #[arg(long, env = "HOLISTICS_TUNNEL_CA_CERT", value_name = "FILE")]
+    pub ca_cert: Option<PathBuf>,
+}
+
+/// `list`
+#[derive(Debug, Args)]
+pub struct List {
+    /// As JSON
+    #[arg(long, env = "HOLISTICS_TUNNEL_JSON")]
+    pub json: bool,
+}
+
+/// `status`
+#[derive(Debug, Args)]
+pub struct Status {
+    /// The tunnel's number; all tunnels where it is left out
+    #[arg(value_parser = clap::value_parser!(i64).range(1..))]
+    pub id: Option<TunnelId>,
+    /// As JSON
+    #[arg(long, env = "HOLISTICS_TUNNEL_JSON")]
+    pub json: bool,
+    /// A private certificate authority that the control plane's certificate comes from (PEM)
+    #[arg(long, env = "HOLISTICS_TUNNEL_CA_CERT", value_name = "FILE")]
+    pub ca_cert: Option<PathBuf>,
+}
+
+/// `--init`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum InitChoice {
+    /// The host's own
+    Auto,
+    /// systemd units
+    Systemd,
+    /// An init script
+    Sysv,
+    /// launchd daemons
+    Launchd,
+    /// No service: the command is printed
+    None,
+}
+
+impl InitChoice {
+    /// The service manager asked for, if one was.
+    pub fn init(self) -> Option<Init> {
+        match self {
+            InitChoice::Auto => None,
+            InitChoice::Systemd => Some(Init::Systemd),
+            InitChoice::Sysv => Some(Init::Sysv),
+            InitChoice::Launchd => Some(Init::Launchd),
+            InitChoice::None => Some(Init::None),
+        }
+    }
+}
+
+/// Reads `90`, `90s`, `30m`, `2h`.
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    let (number, unit) = match text.find(|c: char| !c.is_ascii_digit()) {
+        Some(end) => text.split_at(end),
+        None => (text, "s"),
+    };
+    let factor = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        _ => return Err("give a number with s, m or h, such as 30m".to_owned()),
+    };
+    let seconds = number
+        .parse::<u64>()
+        .ok()
+        .and_then(|number| number.checked_mul(factor))
+        .filter(|seconds| *seconds > 0)
+        .ok_or("give a number with s, m or h, such as 30m")?;
+    Ok(Duration::from_secs(seconds))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_holds_together() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn times_are_read_with_their_unit() {
+        assert_eq!(parse_duration("30m"), Ok(Duration::from_secs(1800)));
+        assert_eq!(parse_duration("90"), Ok(Duration::from_secs(90)));
+        for bad in ["", "m", "0s", "5 m", "1d", "99999999999999999h"] {
+            assert!(parse_duration(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! `plan`: what setup would do on this host, or on the host whose files are under `--root`.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::{key_comment, settings};
+use crate::bastion::cli::Plan;
+use crate::bastion::facts;
+use crate::bastion::failure::{Exit, OneLine, advice_of};
+use crate::bastion::host::real::RealHost;
+use crate::bastion::host::{Host, HostExt};
+use crate::bastion::layout::Layout;
+use crate::bastion::plan::{Basis, Target, key_type, plan};
+use crate::bastion::receipt::Receipt;
+use crate::bastion::ui;
+
+const DEFAULT_WAIT: Duration = Duration::from_secs(30 * 60);
+
+pub(super) fn run(host: &RealHost, command: &Plan) -> anyhow::Result<Exit> {
+    let settings = settings(&command.plan, DEFAULT_WAIT)?;
+    let layout = Layout::new(host, &settings.prefix);
+    let is_this_host = command.root == std::path::Path::new("/");
+    // Another host's plan depends on its files alone, not on what was done to this one.
+    let receipt = if is_this_host {
+        Receipt::load(host, &layout.receipt())?
+    } else {
+        None
+    };
+    let facts = facts::probe(host, &command.root, host.privilege());
+    let key_type = key_type(&settings, receipt.as_ref());
+    let basis = Basis {
+        facts: &facts,
+        settings: &settings,
+        layout: &layout,
+        receipt: receipt.as_ref(),
+        target: Target::unknown(&layout, key_type),
+        has_key: is_this_host && host.exists(&layout.private_key(key_type)),
+        key_comment: key_comment(host),
+    };
+    let steps = plan(&basis);
+    if command.json {
+        let document = json!({
+            "host": facts,
+            "supported": steps.is_ok(),
+            "steps": steps.as_ref().map_or(json!([]), |steps| ui::plan_json(steps)),
+            "reason": steps.as_ref().err().map(|error| OneLine(error).to_string()),
+            "next": steps.as_ref().err().and_then(advice_of),
+        });
+        ui::print(&serde_json::to_string_pretty(&document)?);
+        return Ok(if steps.is_ok() {
+            Exit::Done
+        } else {
+            Exit::Failed
+        });
+    }
+    let steps = steps?;
+    ui::print(&format!(
+        "{} ({}), as {}",
+        facts.name,
+        facts.architecture,
+        host.user().name
+    ));
+    for (number, step) in steps.iter().enumerate() {
+        ui::print(&format!("{}. {}", number + 1, step.summary()));
+        for command in step.commands() {
+            ui::print(&format!("     {command}"));
+        }
+    }
+    Ok(Exit::Done)
+}

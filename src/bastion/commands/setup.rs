@@ -1,0 +1,347 @@
+//! `setup`: the journey from a token to a service that keeps the tunnel up.
+
+use std::time::Duration;
+
+use anyhow::bail;
+use serde_json::json;
+use url::Url;
+
+use super::{key_comment, refuse_sudo, settings, token};
+use crate::bastion::cli::Setup;
+use crate::bastion::control_plane::{ApiError, ControlPlane, parse_address};
+use crate::bastion::facts;
+use crate::bastion::failure::{Exit, Failure, Interrupted};
+use crate::bastion::host::real::RealHost;
+use crate::bastion::host::{Host, HostExt};
+use crate::bastion::layout::Layout;
+use crate::bastion::lock;
+use crate::bastion::plan::{Basis, Target, key_type, plan};
+use crate::bastion::receipt::{Receipt, Scope, StepState, TunnelRecord};
+use crate::bastion::session::Session;
+use crate::bastion::settings::Settings;
+use crate::bastion::ssh::command_line::bracketed;
+use crate::bastion::steps::{Outcome, Step, StepName};
+use crate::bastion::ui::Ui;
+use crate::protocol::{Enrollment, TunnelId};
+
+/// How long the database may take to accept a connection.
+const DATABASE_TIMEOUT: Duration = Duration::from_secs(5);
+
+pub(super) fn run(host: &RealHost, ui: &Ui, command: &Setup) -> anyhow::Result<Exit> {
+    refuse_sudo(host.user())?;
+    let settings = settings(&command.plan, command.wait)?;
+    let server = parse_address(&command.server)?;
+    let token = token::read(
+        host,
+        command.token.as_deref(),
+        command.token_file.as_deref(),
+    )?;
+    let layout = Layout::new(host, &settings.prefix);
+    let receipt = Receipt::load(host, &layout.receipt())?;
+    check_prefix(receipt.as_ref(), &settings)?;
+
+    let known = receipt
+        .as_ref()
+        .and_then(|receipt| tunnel_of_token(receipt, &server, &token));
+    let credential = known
+        .as_ref()
+        .map_or(token.as_str(), |(_, credential)| credential.as_str());
+    let control_plane = ControlPlane::new(&server, credential, command.ca_cert.as_deref())?;
+    let enrollment = control_plane.enrollment(host).map_err(ApiError::advised)?;
+    if !command.no_database_check {
+        check_database(host, &enrollment)?;
+    }
+
+    let steps = make_plan(
+        host,
+        &settings,
+        &layout,
+        receipt.as_ref(),
+        &server,
+        &enrollment,
+    )?;
+    ui.plan(
+        &introduction(host, &enrollment, &server),
+        &steps,
+        command.dry_run,
+    );
+    for step in &steps {
+        step.check(host)?;
+    }
+    if command.dry_run {
+        return Ok(Exit::Done);
+    }
+    confirm(host, command)?;
+    if steps.iter().any(|step| step.needs_root()) {
+        host.acquire_root("Installing packages and the service")?;
+    }
+
+    let _lock = lock::acquire(host, &layout)?;
+    // Another run may have ended between the plan and the lock.
+    let receipt =
+        Receipt::load(host, &layout.receipt())?.unwrap_or_else(|| Receipt::new(&settings.prefix));
+    let steps = make_plan(
+        host,
+        &settings,
+        &layout,
+        Some(&receipt),
+        &server,
+        &enrollment,
+    )?;
+    let mut session = Session::new(host, ui, layout, receipt, control_plane);
+    remember_tunnel(&mut session, &enrollment, &server, &token);
+    let progress = apply(&mut session, &steps, enrollment.tunnel_id)?;
+    finish(&session, &enrollment, progress);
+    Ok(Exit::Done)
+}
+
+/// The tunnel an earlier run of the same command has enrolled, with its own credential: the token in
+/// the command may be used up or expired by now.
+fn tunnel_of_token(receipt: &Receipt, server: &Url, token: &str) -> Option<(TunnelId, String)> {
+    let digest = token::digest(token);
+    let (id, tunnel) = receipt
+        .tunnels
+        .iter()
+        .find(|(_, tunnel)| tunnel.control_plane == *server && tunnel.token_sha256 == digest)?;
+    Some((*id, tunnel.enrolled.as_ref()?.tunnel_token.clone()))
+}
+
+fn check_prefix(receipt: Option<&Receipt>, settings: &Settings) -> anyhow::Result<()> {
+    let Some(receipt) = receipt.filter(|receipt| receipt.prefix != settings.prefix) else {
+        return Ok(());
+    };
+    bail!(Failure::usage(
+        format!(
+            "this user's tunnels have their system files under {}, and --prefix says {}",
+            receipt.prefix.display(),
+            settings.prefix.display()
+        ),
+        format!("use --prefix {}", receipt.prefix.display()),
+    ))
+}
+
+fn check_database(host: &dyn Host, enrollment: &Enrollment) -> anyhow::Result<()> {
+    let (name, port) = (enrollment.host.trim_matches(['[', ']']), enrollment.port);
+    host.check_interrupt()?;
+    host.probe_tcp(name, port, DATABASE_TIMEOUT).map_err(|error| {
+        Failure::new(
+            format!("the database {}:{port} cannot be reached from this host", bracketed(name)),
+            "correct host and port in the browser, start the database, or open the firewall between this \
+             host and it; then run the same command again (--no-database-check goes on without it)",
+        )
+        .because(error)
+    })?;
+    Ok(())
+}
+
+fn make_plan(
+    host: &RealHost,
+    settings: &Settings,
+    layout: &Layout,
+    receipt: Option<&Receipt>,
+    server: &Url,
+    enrollment: &Enrollment,
+) -> anyhow::Result<Vec<Box<dyn Step>>> {
+    let facts = facts::probe(host, std::path::Path::new("/"), host.privilege());
+    let key_type = key_type(settings, receipt);
+    plan(&Basis {
+        facts: &facts,
+        settings,
+        layout,
+        receipt,
+        target: Target::new(server, enrollment, layout, key_type),
+        has_key: host.exists(&layout.private_key(key_type)),
+        key_comment: key_comment(host),
+    })
+}
+
+fn introduction(host: &dyn Host, enrollment: &Enrollment, server: &Url) -> String {
+    format!(
+        "This sets up a tunnel on {} as {}: {:?} ({} at {}:{}) becomes reachable for {}, through a \
+         connection that this host opens. Nothing is opened in the firewall. These are the steps:",
+        host.hostname(),
+        host.user().name,
+        enrollment.display_name,
+        enrollment.database_type,
+        bracketed(&enrollment.host),
+        enrollment.port,
+        server.host_str().unwrap_or_default(),
+    )
+}
+
+fn confirm(host: &dyn Host, command: &Setup) -> anyhow::Result<()> {
+    if command.yes {
+        return Ok(());
+    }
+    match host.confirm("Go on?")? {
+        Some(true) => Ok(()),
+        Some(false) => Err(Failure::new("not confirmed", "nothing was changed").into()),
+        None => Err(Failure::usage(
+            "setup asks before it changes anything, and there is no terminal to ask on",
+            "add --yes to go on without the question, or --dry-run to see the plan; nothing was changed",
+        )
+        .into()),
+    }
+}
+
+fn remember_tunnel(session: &mut Session, enrollment: &Enrollment, server: &Url, token: &str) {
+    let record = session
+        .receipt
+        .tunnels
+        .entry(enrollment.tunnel_id)
+        .or_insert_with(|| TunnelRecord {
+            control_plane: server.clone(),
+            data_source_id: enrollment.data_source_id,
+            display_name: String::new(),
+            target_host: String::new(),
+            target_port: 0,
+            token_sha256: String::new(),
+            enrolled: None,
+            steps: Vec::new(),
+        });
+    record.display_name.clone_from(&enrollment.display_name);
+    record.target_host.clone_from(&enrollment.host);
+    record.target_port = enrollment.port;
+    record.token_sha256 = token::digest(token);
+}
+
+/// Runs the steps. On failure the host is left as it was before, or, once the control plane knows
+/// this host's key, in a state from which the same command goes on.
+fn apply(
+    session: &mut Session,
+    steps: &[Box<dyn Step>],
+    tunnel: TunnelId,
+) -> anyhow::Result<Progress> {
+    let mut progress = Progress::NothingToDo;
+    for step in steps {
+        match apply_step(session, step.as_ref()) {
+            Ok(Outcome::Changed(_)) => progress = Progress::Made,
+            Ok(Outcome::AlreadyPresent(_)) => {}
+            Err(error) => return Err(recover(session, step.as_ref(), tunnel, error)),
+        }
+    }
+    Ok(progress)
+}
+
+/// Whether a run found anything to do.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Progress {
+    Made,
+    NothingToDo,
+}
+
+fn apply_step(session: &mut Session, step: &dyn Step) -> anyhow::Result<Outcome> {
+    session.host.check_interrupt()?;
+    let (scope, name) = (step.scope(), step.name());
+    let records = session.receipt.steps(scope).iter();
+    let former = records.clone().find(|record| record.step == name).cloned();
+    session.note(scope, name, StepState::Started)?;
+    let running = session.ui.step_begins(step);
+    let outcome = match step.apply(&mut session.work(scope, name)) {
+        Ok(outcome) => outcome,
+        Err(error) => {
+            session.ui.step_fails(running);
+            return Err(error);
+        }
+    };
+    session.ui.step_ends(running, &outcome);
+    match (former, &outcome) {
+        (Some(former), Outcome::AlreadyPresent(_)) if former.state == StepState::Done => {
+            session.restore(scope, former)?;
+        }
+        _ => session.note(scope, name, StepState::Done)?,
+    }
+    Ok(outcome)
+}
+
+fn recover(
+    session: &mut Session,
+    step: &dyn Step,
+    tunnel: TunnelId,
+    error: anyhow::Error,
+) -> anyhow::Error {
+    let is_enrolled = session
+        .receipt
+        .tunnels
+        .get(&tunnel)
+        .is_some_and(|tunnel| tunnel.enrolled.is_some());
+    let interrupted = error.chain().any(|cause| cause.is::<Interrupted>());
+    // Once the control plane knows this host's key, going back further would lose it; and what was
+    // interrupted before then is quick to do again.
+    let undone = if is_enrolled {
+        session
+            .roll_back(Some((step.scope(), step.name())))
+            .and_then(|()| end_temporary_tunnel(session, tunnel))
+    } else {
+        session.receipt.tunnels.remove(&tunnel);
+        session.roll_back(None)
+    };
+    if let Err(left) = undone {
+        return error.context(Failure {
+            exit: Exit::Partly,
+            ..Failure::new(
+                format!(
+                    "{}: not everything could be undone: {left:#}",
+                    step.name().as_str()
+                ),
+                "run the same command again; the receipt knows what is left",
+            )
+        });
+    }
+    let failed = format!("step {}", step.name().as_str());
+    if interrupted && is_enrolled {
+        error.context("the temporary tunnel is ended, and the same command goes on from here")
+    } else if interrupted {
+        error.context("everything this run had changed was undone")
+    } else if is_enrolled {
+        error.context(failed)
+    } else {
+        let next = crate::bastion::failure::advice_of(&error).map_or_else(
+            || "see above for the reason; run the same command again once it is gone".to_owned(),
+            str::to_owned,
+        );
+        error.context(Failure {
+            exit: Exit::RolledBack,
+            ..Failure::new(
+                format!("{failed}, and everything this run had changed was undone"),
+                next,
+            )
+        })
+    }
+}
+
+fn end_temporary_tunnel(session: &mut Session, tunnel: TunnelId) -> anyhow::Result<()> {
+    let scope = Scope::Tunnel(tunnel);
+    let changes: Vec<_> = session
+        .receipt
+        .steps(scope)
+        .iter()
+        .filter(|record| record.step == StepName::TemporaryTunnel)
+        .flat_map(|record| record.changes.clone())
+        .collect();
+    let reason = crate::bastion::steps::RevertReason::Rollback;
+    crate::bastion::steps::revert(StepName::TemporaryTunnel, session, scope, &changes, reason)?;
+    session.forget(scope, StepName::TemporaryTunnel, &changes)
+}
+
+fn finish(session: &Session, enrollment: &Enrollment, progress: Progress) {
+    let id = enrollment.tunnel_id;
+    let done = match progress {
+        Progress::Made => "Done",
+        Progress::NothingToDo => "Already set up, nothing was changed",
+    };
+    let summary = [
+        String::new(),
+        format!(
+            "{done}: {:?} is reachable through tunnel {id}.",
+            enrollment.display_name
+        ),
+        format!("  Is it up?          holistics-tunnel status {id}"),
+        "  All tunnels        sudo service h_autossh start|stop|restart|status".to_owned(),
+        format!("  Remove this one    holistics-tunnel uninstall-tunnel {id}"),
+    ];
+    session.ui.finished(
+        &summary,
+        json!({ "tunnel_id": id, "changed": progress == Progress::Made }),
+    );
+}

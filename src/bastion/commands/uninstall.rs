@@ -1,0 +1,250 @@
+//! `uninstall-tunnel`: removes a tunnel from this host and from the control plane. With the last
+//! tunnel, the service and this user's folder go too.
+
+use anyhow::ensure;
+use serde_json::json;
+
+use super::{refuse_sudo, token, tunnels};
+use crate::bastion::cli::UninstallTunnel;
+use crate::bastion::control_plane::{ApiError, ControlPlane, is_gone, parse_address};
+use crate::bastion::failure::{Exit, Failure};
+use crate::bastion::host::{Authority, Host};
+use crate::bastion::layout::Layout;
+use crate::bastion::lock;
+use crate::bastion::receipt::{Receipt, Scope, StepRecord, TunnelRecord};
+use crate::bastion::session::Session;
+use crate::bastion::steps::{self, RevertReason, enrollment};
+use crate::bastion::ui::Ui;
+use crate::protocol::TunnelId;
+
+pub(super) fn run(host: &dyn Host, ui: &Ui, command: &UninstallTunnel) -> anyhow::Result<Exit> {
+    refuse_sudo(host.user())?;
+    // Read first, since the file has to go whatever follows.
+    let removal = removal_call(host, command)?;
+    let installed = tunnels::installed(host)?;
+    let known = installed.as_ref().map(|(receipt, _)| receipt);
+    let is_known = |id| known.is_some_and(|receipt| receipt.tunnels.contains_key(&id));
+    let ids: Vec<TunnelId> = match (command.id, &removal) {
+        (Some(id), Some(client)) if !is_known(id) => return tell_only(host, ui, client, id),
+        (Some(id), _) if !is_known(id) => return Err(tunnels::unknown(known, id).into()),
+        (Some(id), _) => vec![id],
+        (None, _) => known
+            .iter()
+            .flat_map(|receipt| receipt.tunnels.keys().copied())
+            .collect(),
+    };
+    let Some((receipt, layout)) = installed.filter(|_| !ids.is_empty()) else {
+        ui.finished(
+            &["This user has no tunnels on this host.".to_owned()],
+            json!({"removed": []}),
+        );
+        return Ok(Exit::Done);
+    };
+    let clients = ids
+        .iter()
+        .map(|id| check_control_plane(host, ui, command, &receipt, *id))
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    confirm(host, command, &receipt, &ids)?;
+    if layout.system_authority() == Authority::Root {
+        host.acquire_root("Removing the tunnel from the service")?;
+    }
+    let _lock = lock::acquire(host, &layout)?;
+    remove_all(
+        host,
+        ui,
+        command,
+        receipt,
+        layout,
+        ids.into_iter().zip(clients).collect(),
+    )
+}
+
+/// The control plane as the removal command from the browser reaches it.
+fn removal_call(
+    host: &dyn Host,
+    command: &UninstallTunnel,
+) -> anyhow::Result<Option<ControlPlane>> {
+    let (Some(server), Some(file)) = (&command.server, &command.token_file) else {
+        return Ok(None);
+    };
+    let token = token::read(host, None, Some(file))?;
+    ControlPlane::new(&parse_address(server)?, &token, command.ca_cert.as_deref()).map(Some)
+}
+
+/// A tunnel whose bastion was reinstalled, or lost its receipt: the control plane is told all the same.
+fn tell_only(
+    host: &dyn Host,
+    ui: &Ui,
+    client: &ControlPlane,
+    id: TunnelId,
+) -> anyhow::Result<Exit> {
+    client.delete_tunnel(host, id).map_err(ApiError::advised)?;
+    ui.finished(
+        &[format!(
+            "This user has no tunnel {id} on this host; the control plane has removed it."
+        )],
+        json!({ "removed": [id] }),
+    );
+    Ok(Exit::Done)
+}
+
+/// Before anything is changed: will the control plane take the removal? Nothing where it cannot be
+/// told and need not be.
+fn check_control_plane(
+    host: &dyn Host,
+    ui: &Ui,
+    command: &UninstallTunnel,
+    receipt: &Receipt,
+    id: TunnelId,
+) -> anyhow::Result<Option<ControlPlane>> {
+    let tunnel = tunnels::find(receipt, id)?;
+    let Some(client) = client(command, tunnel)? else {
+        return Ok(None);
+    };
+    match client.tunnel(host, id) {
+        Ok(_) => Ok(Some(client)),
+        Err(error) if is_gone(&error) => Ok(None),
+        Err(error) if command.force && error.is_passing() => {
+            ui.note(&format!("{error}; removing tunnel {id} from this host alone (--force)"));
+            Ok(None)
+        }
+        Err(error) if error.is_passing() => Err(Failure::new(
+            format!("the control plane cannot be reached to be told that tunnel {id} goes; nothing was changed"),
+            "try again once it can be reached; or add --force to remove the tunnel from this host alone, and \
+             delete the data source in the browser",
+        )
+        .because(error)
+        .into()),
+        Err(error) => Err(error.advised()),
+    }
+}
+
+fn client(
+    command: &UninstallTunnel,
+    tunnel: &TunnelRecord,
+) -> anyhow::Result<Option<ControlPlane>> {
+    let Some(enrolled) = &tunnel.enrolled else {
+        return Ok(None);
+    };
+    ControlPlane::new(
+        &tunnel.control_plane,
+        &enrolled.tunnel_token,
+        command.ca_cert.as_deref(),
+    )
+    .map(Some)
+}
+
+fn confirm(
+    host: &dyn Host,
+    command: &UninstallTunnel,
+    receipt: &Receipt,
+    ids: &[TunnelId],
+) -> anyhow::Result<()> {
+    if command.yes {
+        return Ok(());
+    }
+    let names: Vec<String> = ids
+        .iter()
+        .filter_map(|id| Some(format!("{id} ({})", receipt.tunnels.get(id)?.display_name)))
+        .collect();
+    let what = if ids.len() == receipt.tunnels.len() {
+        ", and with it the service"
+    } else {
+        ""
+    };
+    let answer = host.confirm(&format!("Remove tunnel {}{what}?", names.join(", ")))?;
+    ensure!(
+        answer.is_some(),
+        Failure::usage(
+            "a removal is confirmed first, and there is no terminal to ask on",
+            "add --yes to remove without the question; nothing was changed",
+        )
+    );
+    ensure!(
+        answer == Some(true),
+        Failure::new("not confirmed", "nothing was changed")
+    );
+    Ok(())
+}
+
+fn remove_all(
+    host: &dyn Host,
+    ui: &Ui,
+    command: &UninstallTunnel,
+    receipt: Receipt,
+    layout: Layout,
+    targets: Vec<(TunnelId, Option<ControlPlane>)>,
+) -> anyhow::Result<Exit> {
+    let Some(placeholder) = receipt.tunnels.values().next() else {
+        return Ok(Exit::Done);
+    };
+    let session_client =
+        ControlPlane::new(&placeholder.control_plane, "", command.ca_cert.as_deref())?;
+    let mut session = Session::new(host, ui, layout, receipt, session_client);
+    let reason = RevertReason::Removal {
+        keep_keys: command.keep_keys,
+    };
+    let mut removed = Vec::new();
+    let mut problems = Vec::new();
+    for (id, client) in targets {
+        match remove(&mut session, id, client, reason) {
+            Ok(()) => removed.push(id),
+            Err(error) => problems.push(format!("tunnel {id}: {error:#}")),
+        }
+    }
+    if session.receipt.tunnels.is_empty()
+        && let Err(error) = revert_steps(&mut session, Scope::Host, reason)
+    {
+        problems.push(format!("the service: {error:#}"));
+    }
+    report(ui, &removed, &problems)
+}
+
+/// The service lets go of the tunnel, the control plane forgets it, the receipt forgets it: in this
+/// order, so that whatever fails, the next run still knows what is left.
+fn remove(
+    session: &mut Session,
+    id: TunnelId,
+    client: Option<ControlPlane>,
+    reason: RevertReason,
+) -> anyhow::Result<()> {
+    revert_steps(session, Scope::Tunnel(id), reason)?;
+    if let Some(client) = client {
+        client
+            .delete_tunnel(session.host, id)
+            .map_err(ApiError::advised)?;
+    }
+    session.receipt.tunnels.remove(&id);
+    session.save()?;
+    enrollment::write_known_hosts(session)
+}
+
+fn revert_steps(session: &mut Session, scope: Scope, reason: RevertReason) -> anyhow::Result<()> {
+    let records: Vec<StepRecord> = session.receipt.steps(scope).to_vec();
+    for record in records.iter().rev() {
+        steps::revert(record.step, session, scope, &record.changes, reason)?;
+        session.forget(scope, record.step, &record.changes)?;
+    }
+    Ok(())
+}
+
+fn report(ui: &Ui, removed: &[TunnelId], problems: &[String]) -> anyhow::Result<Exit> {
+    let mut summary: Vec<String> = removed
+        .iter()
+        .map(|id| format!("Tunnel {id} is removed."))
+        .collect();
+    summary.extend(
+        problems
+            .iter()
+            .map(|problem| format!("Not done: {problem}")),
+    );
+    ui.finished(
+        &summary,
+        json!({ "removed": removed, "problems": problems }),
+    );
+    Ok(match (removed.is_empty(), problems.is_empty()) {
+        (_, true) => Exit::Done,
+        (false, false) => Exit::Partly,
+        (true, false) => Exit::Failed,
+    })
+}

@@ -1,0 +1,187 @@
+//! A command as data: what to run, with what rights and for how long. Running it is the host's job.
+
+use std::fmt;
+use std::path::Path;
+use std::time::Duration;
+
+use super::Authority;
+
+/// How long a command may take unless it says otherwise.
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A command to run on the host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Command {
+    /// The program, looked up on the host's PATH.
+    pub program: String,
+    /// Its arguments.
+    pub args: Vec<String>,
+    /// Variables added to the environment.
+    pub env: Vec<(String, String)>,
+    /// With whose rights.
+    pub authority: Authority,
+    /// After this time it is ended and counts as failed.
+    pub timeout: Duration,
+    /// Whether an interrupt waits for its end. True for what leaves a host half-changed when it is
+    /// cut short, such as a package manager.
+    pub atomic: bool,
+}
+
+impl Command {
+    /// A command without arguments, run as the user.
+    pub fn new(program: impl Into<String>) -> Self {
+        Command {
+            program: program.into(),
+            args: Vec::new(),
+            env: Vec::new(),
+            authority: Authority::User,
+            timeout: DEFAULT_TIMEOUT,
+            atomic: false,
+        }
+    }
+
+    /// Adds an argument.
+    #[must_use]
+    pub fn arg(mut self, arg: impl Into<String>) -> Self {
+        self.args.push(arg.into());
+        self
+    }
+
+    /// Adds a path as an argument.
+    #[must_use]
+    pub fn path(self, path: &Path) -> Self {
+        self.arg(path.to_string_lossy())
+    }
+
+    /// Adds arguments.
+    #[must_use]
+    pub fn args<I: IntoIterator<Item = S>, S: Into<String>>(mut self, args: I) -> Self {
+        self.args.extend(args.into_iter().map(Into::into));
+        self
+    }
+
+    /// Adds a variable to the environment.
+    #[must_use]
+    pub fn env(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.env.push((name.into(), value.into()));
+        self
+    }
+
+    /// Sets with whose rights it runs.
+    #[must_use]
+    pub fn with_authority(mut self, authority: Authority) -> Self {
+        self.authority = authority;
+        self
+    }
+
+    /// Sets how long it may take.
+    #[must_use]
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// Lets an interrupt wait for its end.
+    #[must_use]
+    pub fn atomic(mut self) -> Self {
+        self.atomic = true;
+        self
+    }
+
+    /// The program and its arguments as a list.
+    pub fn words(&self) -> Vec<&str> {
+        std::iter::once(self.program.as_str())
+            .chain(self.args.iter().map(String::as_str))
+            .collect()
+    }
+}
+
+/// As a person would type it.
+impl fmt::Display for Command {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.authority == Authority::Root {
+            f.write_str("sudo ")?;
+            if !self.env.is_empty() {
+                f.write_str("env ")?;
+            }
+        }
+        for (name, value) in &self.env {
+            write!(f, "{name}={} ", shell_words::quote(value))?;
+        }
+        f.write_str(&shell_words::join(self.words()))
+    }
+}
+
+/// What a command that ran left behind.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Output {
+    /// Its exit status; 128 + the signal's number if a signal ended it.
+    pub status: i32,
+    /// What it wrote to standard output.
+    pub stdout: String,
+    /// What it wrote to standard error.
+    pub stderr: String,
+}
+
+impl Output {
+    /// Whether it exited with 0.
+    pub fn success(&self) -> bool {
+        self.status == 0
+    }
+}
+
+/// A command that did not do its work.
+#[derive(Debug, thiserror::Error)]
+pub enum CommandError {
+    /// It could not be started.
+    #[error("`{command}` could not be started: {cause}")]
+    Start {
+        /// As a person would type it.
+        command: String,
+        /// The system's reason.
+        cause: std::io::Error,
+    },
+    /// It did not end in time, and was ended.
+    #[error("`{command}` did not end within {} s and was ended", timeout.as_secs())]
+    Timeout {
+        /// As a person would type it.
+        command: String,
+        /// The time it had.
+        timeout: Duration,
+    },
+    /// It exited with a status that means failure.
+    #[error("`{command}` ended with status {status}{}", tail(stderr, stdout))]
+    Status {
+        /// As a person would type it.
+        command: String,
+        /// Its exit status.
+        status: i32,
+        /// What it wrote to standard error.
+        stderr: String,
+        /// What it wrote to standard output.
+        stdout: String,
+    },
+    /// The run was interrupted while it ran; it was ended.
+    #[error(transparent)]
+    Interrupted(#[from] crate::bastion::failure::Interrupted),
+}
+
+/// The last lines of what a failed command said, standard error first.
+fn tail(stderr: &str, stdout: &str) -> String {
+    const LINES: usize = 6;
+    let said = if stderr.trim().is_empty() {
+        stdout
+    } else {
+        stderr
+    };
+    let lines: Vec<&str> = said
+        .lines()
+        .filter(|line| !line.trim().is_empty())
+        .collect();
+    let last = lines[lines.len().saturating_sub(LINES)..].join("\n    ");
+    if last.is_empty() {
+        String::new()
+    } else {
+        format!(":\n    {last}")
+    }
+}

@@ -1,0 +1,224 @@
+//! The one seam through which the program touches the host: commands, files, rights, the network
+//! within reach, prompts and the clock.
+//!
+//! [`real::RealHost`] does it; in tests `scripted::ScriptedHost` pretends to, so that every branch
+//! can be tested without the machine it needs. Nothing else in `bastion` calls the operating system.
+
+pub mod command;
+pub mod files;
+pub mod privilege;
+pub mod real;
+#[cfg(test)]
+#[cfg(test)]
+pub mod scripted;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+pub use command::{Command, CommandError, Output};
+
+use super::failure::Interrupted;
+
+/// With whose rights an effect happens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Authority {
+    /// The user who runs the program.
+    User,
+    /// The superuser.
+    Root,
+}
+
+/// What stands at a path, links not followed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A regular file.
+    File,
+    /// A folder.
+    Directory,
+    /// A symbolic link.
+    Link,
+    /// A socket, a device or something else.
+    Other,
+}
+
+/// A path's kind and permissions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stat {
+    /// What it is.
+    pub kind: Kind,
+    /// The permission bits.
+    pub mode: u32,
+    /// The owner.
+    pub uid: u32,
+}
+
+/// The user who runs the program.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct User {
+    /// The login name.
+    pub name: String,
+    /// The effective user id.
+    pub uid: u32,
+    /// The home folder.
+    pub home: PathBuf,
+    /// Who called `sudo`, if the program was started through it.
+    pub sudo_user: Option<String>,
+}
+
+/// The host.
+pub trait Host {
+    /// Runs a command and waits for its end, at most for its timeout.
+    ///
+    /// A status other than 0 is not an error here; see [`HostExt::expect`].
+    ///
+    /// # Errors
+    /// It cannot be started, takes too long, or the run is interrupted.
+    fn run(&self, command: &Command) -> Result<Output, CommandError>;
+
+    /// The path of a program on PATH.
+    fn which(&self, program: &str) -> Option<PathBuf>;
+
+    /// A file's content, read as the user.
+    ///
+    /// # Errors
+    /// As the system gives them; `NotFound` is for the caller to judge.
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
+
+    /// What stands at a path, or nothing.
+    ///
+    /// # Errors
+    /// The system will not say.
+    fn stat(&self, path: &Path) -> io::Result<Option<Stat>>;
+
+    /// The names in a folder, sorted.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>>;
+
+    /// Where a path leads once every link in it is followed.
+    ///
+    /// # Errors
+    /// A part of it does not exist.
+    fn resolve(&self, path: &Path) -> io::Result<PathBuf>;
+
+    /// Writes a file in one piece: it has its old content or its new one, never a part.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    fn write(
+        &self,
+        path: &Path,
+        content: &[u8],
+        mode: u32,
+        authority: Authority,
+    ) -> anyhow::Result<()>;
+
+    /// Makes one folder, whose parent exists.
+    ///
+    /// # Errors
+    /// It cannot be made, or is there already.
+    fn create_dir(&self, path: &Path, mode: u32, authority: Authority) -> anyhow::Result<()>;
+
+    /// Removes a file or a link. One that is not there is no error.
+    ///
+    /// # Errors
+    /// It cannot be removed.
+    fn remove_file(&self, path: &Path, authority: Authority) -> anyhow::Result<()>;
+
+    /// Removes an empty folder. One that is not there is no error.
+    ///
+    /// # Errors
+    /// It cannot be removed; it is not empty.
+    fn remove_dir(&self, path: &Path, authority: Authority) -> anyhow::Result<()>;
+
+    /// Whether the user may make files in this folder.
+    fn is_writable(&self, dir: &Path) -> bool;
+
+    /// A variable of the environment.
+    fn env(&self, name: &str) -> Option<String>;
+
+    /// Who runs the program.
+    fn user(&self) -> &User;
+
+    /// The host's name.
+    fn hostname(&self) -> String;
+
+    /// Opens a TCP connection and closes it: is something listening there?
+    ///
+    /// # Errors
+    /// As the system gives them.
+    fn probe_tcp(&self, host: &str, port: u16, timeout: Duration) -> io::Result<()>;
+
+    /// The current time.
+    fn now(&self) -> jiff::Timestamp;
+
+    /// Time since some fixed moment, for deadlines.
+    fn uptime(&self) -> Duration;
+
+    /// Waits.
+    ///
+    /// # Errors
+    /// The run was interrupted meanwhile.
+    fn sleep(&self, time: Duration) -> Result<(), Interrupted>;
+
+    /// Whether the run was interrupted.
+    ///
+    /// # Errors
+    /// It was.
+    fn check_interrupt(&self) -> Result<(), Interrupted>;
+
+    /// Makes sure that commands can have the superuser's rights: without a word where that is
+    /// possible, else by one question on the terminal that says what they are for.
+    ///
+    /// # Errors
+    /// There is no way to these rights, or they were refused.
+    fn acquire_root(&self, purpose: &str) -> anyhow::Result<()>;
+
+    /// Asks a yes-or-no question on the terminal; `None` without one.
+    ///
+    /// # Errors
+    /// The terminal fails, or the question was interrupted.
+    fn confirm(&self, question: &str) -> anyhow::Result<Option<bool>>;
+}
+
+/// What follows from [`Host`] alone.
+pub trait HostExt: Host {
+    /// Runs a command that has to exit with 0.
+    ///
+    /// # Errors
+    /// As [`Host::run`], and [`CommandError::Status`] with what it said.
+    fn expect(&self, command: &Command) -> Result<Output, CommandError> {
+        let output = self.run(command)?;
+        if output.success() {
+            return Ok(output);
+        }
+        Err(CommandError::Status {
+            command: command.to_string(),
+            status: output.status,
+            stderr: output.stderr,
+            stdout: output.stdout,
+        })
+    }
+
+    /// Whether anything stands at the path.
+    fn exists(&self, path: &Path) -> bool {
+        matches!(self.stat(path), Ok(Some(_)))
+    }
+
+    /// A file's content, or nothing where there is no such file.
+    ///
+    /// # Errors
+    /// It is there and cannot be read.
+    fn read_if_present(&self, path: &Path) -> io::Result<Option<Vec<u8>>> {
+        match self.read(path) {
+            Ok(content) => Ok(Some(content)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl<H: Host + ?Sized> HostExt for H {}

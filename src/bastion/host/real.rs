@@ -1,0 +1,405 @@
+//! The host this program runs on.
+
+use std::fs;
+use std::io::{self, IsTerminal};
+use std::net::{TcpStream, ToSocketAddrs};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use nix::unistd::{AccessFlags, Uid};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+
+use super::privilege::Privilege;
+use super::{Authority, Command, CommandError, Host, HostExt, Output, Stat, User, files};
+use crate::bastion::failure::{Failure, Interrupted};
+
+/// How often a wait looks whether the run was interrupted.
+const INTERRUPT_CHECK: Duration = Duration::from_millis(50);
+
+/// The host this program runs on.
+pub struct RealHost {
+    user: User,
+    privilege: Privilege,
+    started: Instant,
+    interrupted: Arc<AtomicBool>,
+    trace_commands: bool,
+}
+
+impl RealHost {
+    /// Finds out who runs the program and catches the signals that ask it to stop.
+    ///
+    /// With `trace_commands`, every command and its exit status is written to standard error.
+    ///
+    /// # Errors
+    /// The user has no name or no home folder, or signals cannot be caught.
+    pub fn new(trace_commands: bool) -> anyhow::Result<Self> {
+        let interrupted = Arc::new(AtomicBool::new(false));
+        for signal in [SIGINT, SIGTERM, SIGHUP] {
+            signal_hook::flag::register(signal, Arc::clone(&interrupted))
+                .context("cannot catch the signals that ask to stop")?;
+        }
+        let user = current_user()?;
+        let privilege = find_privilege(&user);
+        Ok(RealHost {
+            user,
+            privilege,
+            started: Instant::now(),
+            interrupted,
+            trace_commands,
+        })
+    }
+
+    /// The way to the superuser's rights on this host.
+    pub fn privilege(&self) -> Privilege {
+        self.privilege
+    }
+
+    fn expression(&self, command: &Command) -> duct::Expression {
+        let mut words: Vec<String> = Vec::new();
+        if command.authority == Authority::Root {
+            words = self.privilege.prefix(command, |name| self.env(name));
+        }
+        words.extend(command.words().into_iter().map(str::to_owned));
+        let mut expression = duct::cmd(&words[0], &words[1..])
+            .stdin_null()
+            .stdout_capture()
+            .stderr_capture()
+            .unchecked();
+        for (name, value) in &command.env {
+            expression = expression.env(name, value);
+        }
+        if command.atomic {
+            // A group of its own, so that Ctrl-C on the terminal does not reach it.
+            expression = expression.before_spawn(|child| {
+                child.process_group(0);
+                Ok(())
+            });
+        }
+        expression
+    }
+
+    fn wait_for(&self, command: &Command, handle: &duct::Handle) -> Result<Output, CommandError> {
+        let start_error = |cause| CommandError::Start {
+            command: command.to_string(),
+            cause,
+        };
+        let deadline = Instant::now() + command.timeout;
+        loop {
+            let next_look = deadline.min(Instant::now() + INTERRUPT_CHECK);
+            if let Some(output) = handle.wait_deadline(next_look).map_err(start_error)? {
+                return Ok(Output {
+                    status: exit_status(output.status),
+                    stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+                    stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+                });
+            }
+            if !command.atomic
+                && let Err(interrupted) = self.check_interrupt()
+            {
+                handle.kill().map_err(start_error)?;
+                return Err(interrupted.into());
+            }
+            if Instant::now() >= deadline {
+                handle.kill().map_err(start_error)?;
+                return Err(CommandError::Timeout {
+                    command: command.to_string(),
+                    timeout: command.timeout,
+                });
+            }
+        }
+    }
+
+    fn ask_for_root(&self, purpose: &str) -> anyhow::Result<()> {
+        let silent = Command::new("true").with_authority(Authority::Root);
+        if self.run(&silent)?.success() {
+            return Ok(());
+        }
+        let program = if self.privilege == Privilege::Sudo {
+            "sudo"
+        } else {
+            "doas"
+        };
+        let refusal = Failure::usage(
+            format!(
+                "{purpose} needs the rights of root, and {program} does not grant them without a question"
+            ),
+            format!(
+                "run `{program} true` on a terminal first, or let {} use {program}",
+                self.user.name
+            ),
+        );
+        if self.privilege != Privilege::Sudo || !io::stdin().is_terminal() {
+            bail!(refusal);
+        }
+        // sudo reads the password from the terminal itself; it never passes through this program.
+        let prompt = format!(
+            "{purpose} needs the rights of root. Password of {}: ",
+            self.user.name
+        );
+        let asked = duct::cmd("sudo", ["-v", "-p", &prompt]).unchecked().run();
+        self.check_interrupt()?;
+        match asked {
+            Ok(output) if output.status.success() => Ok(()),
+            _ => bail!(refusal),
+        }
+    }
+
+    /// Whether an effect has to go through `sudo` or `doas`.
+    fn needs_help(&self, authority: Authority) -> bool {
+        authority == Authority::Root && self.user.uid != 0
+    }
+}
+
+impl Host for RealHost {
+    fn run(&self, command: &Command) -> Result<Output, CommandError> {
+        let handle = self
+            .expression(command)
+            .start()
+            .map_err(|cause| CommandError::Start {
+                command: command.to_string(),
+                cause,
+            })?;
+        let result = self.wait_for(command, &handle);
+        if self.trace_commands {
+            match &result {
+                Ok(output) => eprintln!("+ {command} → {}", output.status),
+                Err(error) => eprintln!("+ {command} → {error}"),
+            }
+        }
+        result
+    }
+
+    fn which(&self, program: &str) -> Option<PathBuf> {
+        // An ordinary user's PATH often lacks the folders of the system's own programs.
+        let path = self.env("PATH").unwrap_or_default();
+        which::which_in(program, Some(format!("{path}:/usr/sbin:/sbin")), "/").ok()
+    }
+
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        fs::read(path)
+    }
+
+    fn stat(&self, path: &Path) -> io::Result<Option<Stat>> {
+        files::stat(path)
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
+        let mut names = fs::read_dir(dir)?
+            .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
+            .collect::<io::Result<Vec<_>>>()?;
+        names.sort();
+        Ok(names)
+    }
+
+    fn resolve(&self, path: &Path) -> io::Result<PathBuf> {
+        fs::canonicalize(path)
+    }
+
+    fn write(
+        &self,
+        path: &Path,
+        content: &[u8],
+        mode: u32,
+        authority: Authority,
+    ) -> anyhow::Result<()> {
+        if !self.needs_help(authority) {
+            return files::write_atomically(path, content, mode);
+        }
+        // Staged where only this user can write, copied by root beside the target, renamed there.
+        let staging = tempfile::Builder::new().prefix("h_autossh-").tempdir()?;
+        let staged = staging.path().join("content");
+        files::write_atomically(&staged, content, 0o600)?;
+        let beside = path.with_file_name(format!(
+            ".{}.new",
+            path.file_name()
+                .context("a file needs a name")?
+                .to_string_lossy()
+        ));
+        let install = Command::new("install")
+            .args(["-o", "root", "-g", "0", "-m", &format!("{mode:o}")])
+            .path(&staged)
+            .path(&beside)
+            .with_authority(Authority::Root);
+        self.expect(&install)?;
+        let rename = Command::new("mv").arg("-f").path(&beside).path(path);
+        self.expect(&rename.with_authority(Authority::Root))?;
+        Ok(())
+    }
+
+    fn create_dir(&self, path: &Path, mode: u32, authority: Authority) -> anyhow::Result<()> {
+        if !self.needs_help(authority) {
+            return files::create_dir(path, mode)
+                .with_context(|| format!("cannot make {}", path.display()));
+        }
+        let mkdir = Command::new("mkdir")
+            .args(["-m", &format!("{mode:o}")])
+            .path(path);
+        self.expect(&mkdir.with_authority(Authority::Root))?;
+        Ok(())
+    }
+
+    fn remove_file(&self, path: &Path, authority: Authority) -> anyhow::Result<()> {
+        if !self.needs_help(authority) {
+            return files::ignore_absent(fs::remove_file(path))
+                .with_context(|| format!("cannot remove {}", path.display()));
+        }
+        let rm = Command::new("rm").arg("-f").path(path);
+        self.expect(&rm.with_authority(Authority::Root))?;
+        Ok(())
+    }
+
+    fn remove_dir(&self, path: &Path, authority: Authority) -> anyhow::Result<()> {
+        if !self.needs_help(authority) {
+            return files::ignore_absent(fs::remove_dir(path))
+                .with_context(|| format!("cannot remove {}", path.display()));
+        }
+        if !self.exists(path) {
+            return Ok(());
+        }
+        let rmdir = Command::new("rmdir").path(path);
+        self.expect(&rmdir.with_authority(Authority::Root))?;
+        Ok(())
+    }
+
+    fn is_writable(&self, dir: &Path) -> bool {
+        nix::unistd::access(dir, AccessFlags::W_OK | AccessFlags::X_OK).is_ok()
+    }
+
+    fn env(&self, name: &str) -> Option<String> {
+        std::env::var(name).ok()
+    }
+
+    fn user(&self) -> &User {
+        &self.user
+    }
+
+    fn hostname(&self) -> String {
+        nix::unistd::gethostname()
+            .map(|name| name.to_string_lossy().into_owned())
+            .unwrap_or_else(|_| "unknown".to_owned())
+    }
+
+    fn probe_tcp(&self, host: &str, port: u16, timeout: Duration) -> io::Result<()> {
+        let deadline = Instant::now() + timeout;
+        let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+        for address in (host, port).to_socket_addrs()? {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            match TcpStream::connect_timeout(&address, left) {
+                Ok(_) => return Ok(()),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    fn now(&self) -> jiff::Timestamp {
+        jiff::Timestamp::now()
+    }
+
+    fn uptime(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    fn sleep(&self, time: Duration) -> Result<(), Interrupted> {
+        let deadline = Instant::now() + time;
+        loop {
+            self.check_interrupt()?;
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(());
+            }
+            std::thread::sleep(left.min(INTERRUPT_CHECK));
+        }
+    }
+
+    fn check_interrupt(&self) -> Result<(), Interrupted> {
+        if self.interrupted.swap(false, Ordering::Relaxed) {
+            return Err(Interrupted);
+        }
+        Ok(())
+    }
+
+    fn acquire_root(&self, purpose: &str) -> anyhow::Result<()> {
+        match self.privilege {
+            Privilege::Root => Ok(()),
+            Privilege::None => bail!(Failure::usage(
+                format!(
+                    "{purpose} needs the rights of root, and neither sudo nor doas is installed"
+                ),
+                "install sudo and let this user use it, or run the command as root",
+            )),
+            Privilege::Sudo | Privilege::Doas => self.ask_for_root(purpose),
+        }
+    }
+
+    fn confirm(&self, question: &str) -> anyhow::Result<Option<bool>> {
+        if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
+            return Ok(None);
+        }
+        let answer = dialoguer::Confirm::new()
+            .with_prompt(question)
+            .default(true)
+            .show_default(true)
+            .interact_opt();
+        self.check_interrupt()?;
+        match answer {
+            Ok(answer) => Ok(Some(answer.unwrap_or(false))),
+            Err(dialoguer::Error::IO(error)) if error.kind() == io::ErrorKind::Interrupted => {
+                Err(Interrupted.into())
+            }
+            Err(error) => Err(error).context("the terminal cannot be read"),
+        }
+    }
+}
+
+fn exit_status(status: std::process::ExitStatus) -> i32 {
+    use std::os::unix::process::ExitStatusExt;
+    status
+        .code()
+        .or_else(|| status.signal().map(|signal| 128 + signal))
+        .unwrap_or(-1)
+}
+
+fn current_user() -> anyhow::Result<User> {
+    let uid = Uid::effective();
+    let entry = nix::unistd::User::from_uid(uid)
+        .context("the user database cannot be read")?
+        .with_context(|| format!("user id {uid} has no name on this host"))?;
+    // $HOME counts where it is set, as it does for ssh-keygen and every other tool of the shell.
+    let home = std::env::var_os("HOME")
+        .filter(|home| !home.is_empty())
+        .map_or(entry.dir, PathBuf::from);
+    if !home.is_dir() {
+        bail!(Failure::new(
+            format!("the home folder {} does not exist", home.display()),
+            "set HOME to an existing folder of this user, or have the home folder made",
+        ));
+    }
+    Ok(User {
+        name: entry.name,
+        uid: uid.as_raw(),
+        home,
+        sudo_user: std::env::var("SUDO_USER")
+            .ok()
+            .filter(|name| !name.is_empty()),
+    })
+}
+
+fn find_privilege(user: &User) -> Privilege {
+    if user.uid == 0 {
+        Privilege::Root
+    } else if which::which("sudo").is_ok() {
+        Privilege::Sudo
+    } else if which::which("doas").is_ok() {
+        Privilege::Doas
+    } else {
+        Privilege::None
+    }
+}

@@ -1,0 +1,118 @@
+//! Where everything stands: the user's folder and the system's files.
+
+use std::path::{Path, PathBuf};
+
+use super::host::{Authority, Host};
+use crate::protocol::TunnelId;
+
+/// The paths of one installation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Layout {
+    home: PathBuf,
+    prefix: PathBuf,
+    system_authority: Authority,
+}
+
+impl Layout {
+    /// The paths for this user, with the system's files under `prefix` (`/` on a real host).
+    ///
+    /// A prefix that the user can write needs no superuser: demos and tests use that.
+    pub fn new(host: &dyn Host, prefix: &Path) -> Self {
+        let is_root_folder = prefix == Path::new("/");
+        let system_authority = if !is_root_folder && host.is_writable(prefix) {
+            Authority::User
+        } else {
+            Authority::Root
+        };
+        Layout {
+            home: host.user().home.clone(),
+            prefix: prefix.to_owned(),
+            system_authority,
+        }
+    }
+
+    /// `~/.holistics`.
+    pub fn user_dir(&self) -> PathBuf {
+        self.home.join(".holistics")
+    }
+
+    /// The private key.
+    pub fn private_key(&self, key_type: super::ssh::KeyType) -> PathBuf {
+        self.user_dir().join(key_type.file_name())
+    }
+
+    /// The pinned host keys of the tunnel servers.
+    pub fn known_hosts(&self) -> PathBuf {
+        self.user_dir().join("known_hosts")
+    }
+
+    /// What was done to this host.
+    pub fn receipt(&self) -> PathBuf {
+        self.user_dir().join("receipt.json")
+    }
+
+    /// Held while a setup or a removal runs.
+    pub fn lock(&self) -> PathBuf {
+        self.user_dir().join("lock")
+    }
+
+    /// Where the bootstrap script puts the program.
+    pub fn bin_dir(&self) -> PathBuf {
+        self.user_dir().join("bin")
+    }
+
+    /// The logs of the tunnels.
+    pub fn logs_dir(&self) -> PathBuf {
+        self.user_dir().join("logs")
+    }
+
+    /// Control sockets.
+    pub fn run_dir(&self) -> PathBuf {
+        self.user_dir().join("run")
+    }
+
+    /// The log of a tunnel's service.
+    pub fn tunnel_log(&self, tunnel: TunnelId) -> PathBuf {
+        self.logs_dir().join(format!("tunnel-{tunnel}.log"))
+    }
+
+    /// The control socket of a temporary tunnel.
+    pub fn control_socket(&self, tunnel: TunnelId) -> PathBuf {
+        self.run_dir().join(format!("{tunnel}.sock"))
+    }
+
+    /// The log of a temporary tunnel.
+    pub fn temporary_log(&self, tunnel: TunnelId) -> PathBuf {
+        self.run_dir().join(format!("{tunnel}.log"))
+    }
+
+    /// Where the system's files stand: `/`, or the folder given with `--prefix`.
+    pub fn prefix(&self) -> &Path {
+        &self.prefix
+    }
+
+    /// Whether the system's files stand where the host's own service manager finds them.
+    pub fn is_system_wide(&self) -> bool {
+        self.prefix == Path::new("/")
+    }
+
+    /// A path below the prefix, given without its leading slash.
+    pub fn system(&self, relative: &str) -> PathBuf {
+        self.prefix.join(relative)
+    }
+
+    /// One small file for each tunnel.
+    pub fn tunnels_dir(&self) -> PathBuf {
+        self.system("etc/h_autossh")
+    }
+
+    /// The file of one tunnel.
+    pub fn tunnel_file(&self, tunnel: TunnelId) -> PathBuf {
+        self.tunnels_dir().join(format!("{tunnel}.env"))
+    }
+
+    /// With whose rights the system's files are written.
+    pub fn system_authority(&self) -> Authority {
+        self.system_authority
+    }
+}

@@ -1,0 +1,248 @@
+//! The plan: facts, settings and the receipt go in, an ordered list of steps comes out.
+//!
+//! Pure: it reads nothing and changes nothing. `--dry-run` prints the very list that `setup` runs.
+
+use url::Url;
+
+use super::facts::{AutosshOrigin, Facts, Family, Init};
+use super::failure::Failure;
+use super::layout::Layout;
+use super::packages::{self, Need};
+use super::receipt::Receipt;
+use super::service;
+use super::settings::Settings;
+use super::ssh::{Forward, KeyType};
+use super::steps::Step;
+use super::steps::directory::Directory;
+use super::steps::enrollment::Enrollment as EnrollmentStep;
+use super::steps::foreground::Foreground;
+use super::steps::key_pair::KeyPair;
+use super::steps::packages::Packages;
+use super::steps::service::Service;
+use super::steps::service_tunnel::ServiceTunnelStep;
+use super::steps::temporary_tunnel::TemporaryTunnel;
+use super::steps::wait_for_save::WaitForSave;
+use crate::protocol::{DataSourceState, TunnelId};
+
+/// What the plan is for. Without an enrollment, placeholders stand in for what is not known yet.
+#[derive(Debug, Clone)]
+pub struct Target {
+    /// The control plane's address.
+    pub control_plane: String,
+    /// The tunnel; 0 in a plan without enrollment.
+    pub tunnel: TunnelId,
+    /// What the operator calls the data source.
+    pub display_name: String,
+    /// Where the data source stands.
+    pub state: DataSourceState,
+    /// The command line as far as it is known.
+    pub forward: Forward,
+}
+
+impl Target {
+    /// The target of an enrollment.
+    pub fn new(
+        control_plane: &Url,
+        enrollment: &crate::protocol::Enrollment,
+        layout: &Layout,
+        key: KeyType,
+    ) -> Self {
+        Target {
+            control_plane: control_plane.to_string(),
+            tunnel: enrollment.tunnel_id,
+            display_name: enrollment.display_name.clone(),
+            state: enrollment.state,
+            forward: Forward {
+                target_host: enrollment.host.clone(),
+                target_port: enrollment.port.to_string(),
+                ..placeholders(layout, key)
+            },
+        }
+    }
+
+    /// A target of which nothing is known.
+    pub fn unknown(layout: &Layout, key: KeyType) -> Self {
+        Target {
+            control_plane: "<server>".to_owned(),
+            tunnel: 0,
+            display_name: "<data source>".to_owned(),
+            state: DataSourceState::Draft,
+            forward: placeholders(layout, key),
+        }
+    }
+}
+
+fn placeholders(layout: &Layout, key: KeyType) -> Forward {
+    Forward {
+        private_key: layout.private_key(key),
+        known_hosts: layout.known_hosts(),
+        server_user: "<tunnel-user>".to_owned(),
+        server_host: "<tunnel-server>".to_owned(),
+        server_port: "<ssh-port>".to_owned(),
+        remote_port: "<remote-port>".to_owned(),
+        target_host: "<database-host>".to_owned(),
+        target_port: "<database-port>".to_owned(),
+    }
+}
+
+/// The kind of key a plan uses: the one that is in use, else the one asked for.
+pub fn key_type(settings: &Settings, receipt: Option<&Receipt>) -> KeyType {
+    receipt
+        .and_then(|receipt| receipt.key_type)
+        .unwrap_or(settings.key_type)
+}
+
+/// Everything a plan is made from.
+pub struct Basis<'a> {
+    /// What the host is.
+    pub facts: &'a Facts,
+    /// What the person asked for.
+    pub settings: &'a Settings,
+    /// The paths.
+    pub layout: &'a Layout,
+    /// What was done to the host before.
+    pub receipt: Option<&'a Receipt>,
+    /// What is to be tunnelled.
+    pub target: Target,
+    /// Whether the private key is there.
+    pub has_key: bool,
+    /// `user@host`, for the public key.
+    pub key_comment: String,
+}
+
+/// Makes the plan.
+///
+/// # Errors
+/// The host is not supported, or lacks something that cannot be installed on it.
+pub fn plan(basis: &Basis) -> anyhow::Result<Vec<Box<dyn Step>>> {
+    let Basis {
+        facts,
+        settings,
+        layout,
+        target,
+        ..
+    } = basis;
+    let key_type = key_type(settings, basis.receipt);
+    let mut steps: Vec<Box<dyn Step>> = vec![
+        Box::new(Directory {
+            layout: (*layout).clone(),
+        }),
+        Box::new(packages_step(facts)?),
+        Box::new(KeyPair {
+            layout: (*layout).clone(),
+            key_type,
+            exists: basis.has_key,
+            comment: basis.key_comment.clone(),
+        }),
+        Box::new(EnrollmentStep {
+            layout: (*layout).clone(),
+            tunnel: target.tunnel,
+            control_plane: target.control_plane.clone(),
+            key_type,
+            os_name: facts.name.clone(),
+        }),
+    ];
+    if needs_the_browser(target.state) {
+        let temporary = || TemporaryTunnel {
+            layout: (*layout).clone(),
+            tunnel: target.tunnel,
+            key_type,
+            preview: target.forward.clone(),
+        };
+        steps.push(Box::new(temporary()));
+        steps.push(Box::new(WaitForSave {
+            temporary: temporary(),
+            wait: settings.wait,
+            display_name: target.display_name.clone(),
+        }));
+    }
+    let init = init(basis)?;
+    if init == Init::None {
+        steps.push(Box::new(Foreground {
+            layout: (*layout).clone(),
+            tunnel: target.tunnel,
+            preview: target.forward.clone(),
+        }));
+        return Ok(steps);
+    }
+    steps.push(Box::new(Service {
+        layout: (*layout).clone(),
+        init,
+        manager: service::manager(init)?,
+    }));
+    steps.push(Box::new(ServiceTunnelStep {
+        layout: (*layout).clone(),
+        tunnel: target.tunnel,
+        init,
+        manager: service::manager(init)?,
+        autossh: usable_autossh(facts),
+    }));
+    Ok(steps)
+}
+
+/// Once it is saved, the browser has nothing more to say, and a tunnel may be in use already.
+fn needs_the_browser(state: DataSourceState) -> bool {
+    matches!(
+        state,
+        DataSourceState::Draft | DataSourceState::Enrolled | DataSourceState::Connected
+    )
+}
+
+/// One service manager for all tunnels of a host: the one in use, the one asked for, the host's own.
+fn init(basis: &Basis) -> anyhow::Result<Init> {
+    let in_use = basis.receipt.and_then(|receipt| receipt.init);
+    match (in_use, basis.settings.init) {
+        (Some(in_use), Some(asked)) if in_use != asked => Err(Failure::usage(
+            format!("this host's tunnels run under {in_use:?}, and --init asks for {asked:?}"),
+            "leave --init out, or remove all tunnels first",
+        )
+        .into()),
+        (Some(init), _) | (None, Some(init)) => Ok(init),
+        (None, None) => Ok(basis.facts.init),
+    }
+}
+
+fn usable_autossh(facts: &Facts) -> Option<std::path::PathBuf> {
+    let autossh = facts.tools.autossh.as_ref()?;
+    (autossh.origin == AutosshOrigin::Native).then(|| autossh.path.clone())
+}
+
+fn packages_step(facts: &Facts) -> anyhow::Result<Packages> {
+    let mut needs = Vec::new();
+    if facts.tools.ssh.is_none() || facts.tools.ssh_keygen.is_none() {
+        needs.push(Need::OpensshClient);
+    }
+    if facts.tools.curl.is_none() {
+        needs.push(Need::Curl);
+    }
+    if usable_autossh(facts).is_none() {
+        needs.push(Need::Autossh);
+    }
+    let manager = packages::for_host(facts);
+    if facts.family == Family::Unsupported || (manager.is_none() && !needs.is_empty()) {
+        return Err(cannot_install(facts, &needs).into());
+    }
+    Ok(Packages { manager, needs })
+}
+
+fn cannot_install(facts: &Facts, needs: &[Need]) -> Failure {
+    let missing: Vec<&str> = needs
+        .iter()
+        .flat_map(|need| need.programs())
+        .copied()
+        .collect();
+    let missing = missing.join(", ");
+    if facts.family == Family::Unsupported {
+        return Failure::new(
+            format!("{} is not a host that setup knows", facts.name),
+            "set the tunnel up by hand, with ssh and a service of your own",
+        );
+    }
+    Failure::new(
+        format!(
+            "{} has no package manager that this version can use, and lacks: {missing}",
+            facts.name
+        ),
+        "install them by hand, then run the same command again",
+    )
+}

@@ -1,0 +1,218 @@
+//! The receipt: what was done to this host, in `~/.holistics/receipt.json` (0600).
+//!
+//! It is written by rename before and after every step, so a run that died at any point is picked
+//! up by the next one, and a removal takes away what we made and nothing else. It holds the tunnel
+//! tokens and is therefore readable by its user alone.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail, ensure};
+use serde::{Deserialize, Serialize};
+
+use super::changes::Change;
+use super::facts::Init;
+use super::failure::Failure;
+use super::host::{Authority, Host, HostExt};
+use super::ssh::KeyType;
+use super::steps::StepName;
+use crate::protocol::{DataSourceId, TunnelId, TunnelServerAddress};
+
+/// The version this program writes. A higher one was written by a newer program.
+const VERSION: u32 = 1;
+
+/// The receipt of one user on one host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Receipt {
+    /// The format's version.
+    pub version: u32,
+    /// Where the system's files were put.
+    pub prefix: PathBuf,
+    /// The service manager in use, once chosen.
+    pub init: Option<Init>,
+    /// The kind of the key pair, once chosen.
+    pub key_type: Option<KeyType>,
+    /// What was done for all tunnels together.
+    pub steps: Vec<StepRecord>,
+    /// The tunnels.
+    pub tunnels: BTreeMap<TunnelId, TunnelRecord>,
+}
+
+/// One tunnel of this host.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TunnelRecord {
+    /// The control plane.
+    pub control_plane: url::Url,
+    /// The data source it serves.
+    pub data_source_id: DataSourceId,
+    /// What the operator calls it.
+    pub display_name: String,
+    /// The database's host as seen from here.
+    pub target_host: String,
+    /// The database's port.
+    pub target_port: u16,
+    /// The SHA-256 of the enrollment token, by which the same command is known again.
+    pub token_sha256: String,
+    /// What the control plane answered to the public key.
+    pub enrolled: Option<EnrolledRecord>,
+    /// What was done for this tunnel.
+    pub steps: Vec<StepRecord>,
+}
+
+/// What the control plane answered to the public key.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EnrolledRecord {
+    /// The port on the tunnel server.
+    pub remote_port: u16,
+    /// The tunnel server.
+    pub server: TunnelServerAddress,
+    /// The token for this tunnel's later calls: the reason why the file is 0600.
+    pub tunnel_token: String,
+}
+
+/// One step that was begun.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepRecord {
+    /// Which step.
+    pub step: StepName,
+    /// How far it came.
+    pub state: StepState,
+    /// What it changed, in that order.
+    pub changes: Vec<Change>,
+    /// When it was last begun or ended.
+    pub at: jiff::Timestamp,
+}
+
+/// How far a step came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StepState {
+    /// Begun; the run may have died in it.
+    Started,
+    /// It came to its end.
+    Done,
+}
+
+/// For what a step works.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// For all tunnels together.
+    Host,
+    /// For one tunnel.
+    Tunnel(TunnelId),
+}
+
+impl Receipt {
+    /// A receipt of nothing.
+    pub fn new(prefix: &Path) -> Self {
+        Receipt {
+            version: VERSION,
+            prefix: prefix.to_owned(),
+            init: None,
+            key_type: None,
+            steps: Vec::new(),
+            tunnels: BTreeMap::new(),
+        }
+    }
+
+    /// Reads the receipt, or nothing where there is none.
+    ///
+    /// # Errors
+    /// It is damaged, was written by a newer version, or cannot be read. It is never overwritten then.
+    pub fn load(host: &dyn Host, path: &Path) -> anyhow::Result<Option<Self>> {
+        let Some(content) = host
+            .read_if_present(path)
+            .with_context(|| format!("cannot read the receipt {}", path.display()))?
+        else {
+            return Ok(None);
+        };
+        let version = serde_json::from_slice::<VersionOnly>(&content)
+            .map_err(|error| damaged(path, error))?;
+        ensure!(
+            version.version <= VERSION,
+            Failure::new(
+                format!(
+                    "the receipt {} has version {}, and this program knows versions up to {VERSION}",
+                    path.display(),
+                    version.version
+                ),
+                "use the newer holistics-tunnel that wrote it; nothing was changed",
+            )
+        );
+        match serde_json::from_slice(&content) {
+            Ok(receipt) => Ok(Some(receipt)),
+            Err(error) => bail!(damaged(path, error)),
+        }
+    }
+
+    /// Writes the receipt by rename, flushed to the disk.
+    ///
+    /// # Errors
+    /// The folder is missing or the disk is full; the old receipt then stands unharmed.
+    pub fn save(&self, host: &dyn Host, path: &Path) -> anyhow::Result<()> {
+        let mut content = serde_json::to_vec_pretty(self)?;
+        content.push(b'\n');
+        host.write(path, &content, 0o600, Authority::User)
+            .context("cannot write the receipt")
+    }
+
+    /// The steps of a scope; none for a tunnel that is not in the receipt.
+    pub fn steps(&self, scope: Scope) -> &[StepRecord] {
+        match scope {
+            Scope::Host => &self.steps,
+            Scope::Tunnel(id) => self.tunnels.get(&id).map_or(&[], |tunnel| &tunnel.steps),
+        }
+    }
+
+    /// The same, to change them.
+    pub fn steps_mut(&mut self, scope: Scope) -> Option<&mut Vec<StepRecord>> {
+        match scope {
+            Scope::Host => Some(&mut self.steps),
+            Scope::Tunnel(id) => self.tunnels.get_mut(&id).map(|tunnel| &mut tunnel.steps),
+        }
+    }
+
+    /// Whether this step came to its end.
+    pub fn is_done(&self, scope: Scope, step: StepName) -> bool {
+        self.steps(scope)
+            .iter()
+            .any(|record| record.step == step && record.state == StepState::Done)
+    }
+}
+
+impl std::fmt::Debug for EnrolledRecord {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("EnrolledRecord")
+            .field("remote_port", &self.remote_port)
+            .field("server", &self.server)
+            .finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for TunnelRecord {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TunnelRecord")
+            .field("control_plane", &self.control_plane.as_str())
+            .field("data_source_id", &self.data_source_id)
+            .field("enrolled", &self.enrolled)
+            .field("steps", &self.steps)
+            .finish_non_exhaustive()
+    }
+}
+
+#[derive(Deserialize)]
+struct VersionOnly {
+    version: u32,
+}
+
+fn damaged(path: &Path, error: serde_json::Error) -> Failure {
+    Failure::new(
+        format!("the receipt {} is damaged", path.display()),
+        format!(
+            "nothing was changed. Restore it from a backup, or move it aside and run setup again with \
+             a new command from the browser: the key pair is kept. `{}` shows what it holds",
+            format_args!("cat {}", path.display())
+        ),
+    )
+    .because(error)
+}

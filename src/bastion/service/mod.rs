@@ -1,0 +1,116 @@
+//! Service managers, one type each, behind [`ServiceManager`].
+//!
+//! The definition of the service is static; each tunnel is one small file of its own, so adding or
+//! removing a tunnel never rewrites, restarts or breaks its siblings.
+//!
+//! To add one: a file beside this one that implements the trait, its files as templates, and a line
+//! in [`manager`].
+
+mod systemd;
+mod sysv;
+mod tunnel_file;
+
+use anyhow::bail;
+
+pub use tunnel_file::{ServiceTunnel, check_home};
+
+use super::facts::Init;
+use super::failure::Failure;
+use super::host::Host;
+use super::layout::Layout;
+use super::session::Work;
+use crate::protocol::TunnelId;
+
+/// The service's name on every host.
+pub const SERVICE_NAME: &str = "h_autossh";
+
+/// Stands in every file we write into the system's folders: how we know our own.
+pub const MARKER: &str = "Written by holistics-tunnel; do not edit";
+
+/// Whether the service runs a tunnel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ServiceState {
+    /// Its autossh runs.
+    Running,
+    /// It was started and is not there any more.
+    Dead,
+    /// It was not started, or was stopped.
+    Stopped,
+    /// The service manager does not know it.
+    Unknown,
+}
+
+/// A service manager.
+pub trait ServiceManager {
+    /// What the plan says about [`ServiceManager::install`].
+    fn install_commands(&self, layout: &Layout) -> Vec<String>;
+
+    /// What the plan says about [`ServiceManager::add`].
+    fn add_commands(&self, layout: &Layout, tunnel: &str) -> Vec<String>;
+
+    /// Looks for what stands in the way, and changes nothing.
+    ///
+    /// # Errors
+    /// A file that is not ours is where ours has to go.
+    fn check(&self, host: &dyn Host, layout: &Layout) -> anyhow::Result<()>;
+
+    /// Puts the static definition in place and registers it to start at boot.
+    ///
+    /// # Errors
+    /// A file that is not ours is in the way, or the host refuses.
+    fn install(&self, work: &mut Work) -> anyhow::Result<()>;
+
+    /// Writes a tunnel's file and starts it. Its siblings are not touched.
+    ///
+    /// # Errors
+    /// The host refuses.
+    fn add(&self, work: &mut Work, tunnel: &ServiceTunnel) -> anyhow::Result<()>;
+
+    /// Stops a tunnel. Its file is removed by undoing the change that made it.
+    ///
+    /// # Errors
+    /// The service manager refuses.
+    fn stop(&self, host: &dyn Host, layout: &Layout, tunnel: TunnelId) -> anyhow::Result<()>;
+
+    /// Whether the service runs a tunnel.
+    ///
+    /// # Errors
+    /// The service manager cannot be asked.
+    fn status(
+        &self,
+        host: &dyn Host,
+        layout: &Layout,
+        tunnel: TunnelId,
+    ) -> anyhow::Result<ServiceState>;
+
+    /// Takes back the registration at boot. The files are removed by undoing the changes that made
+    /// them.
+    ///
+    /// # Errors
+    /// The service manager refuses.
+    fn disable(&self, host: &dyn Host, layout: &Layout) -> anyhow::Result<()>;
+
+    /// Has the service manager read its definitions again, where it keeps them in memory.
+    ///
+    /// # Errors
+    /// The service manager refuses.
+    fn reload(&self, _host: &dyn Host) -> anyhow::Result<()> {
+        Ok(())
+    }
+}
+
+/// The service manager for an init system.
+///
+/// # Errors
+/// This version has none for it.
+pub fn manager(init: Init) -> anyhow::Result<Box<dyn ServiceManager>> {
+    match init {
+        Init::Systemd => Ok(Box::new(systemd::Systemd)),
+        Init::Sysv => Ok(Box::new(sysv::Sysv)),
+        Init::Launchd | Init::None => bail!(Failure::new(
+            format!("this version cannot yet install the service under {init:?}"),
+            "nothing was changed",
+        )),
+    }
+}

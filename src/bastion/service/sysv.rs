@@ -1,0 +1,210 @@
+//! SysV init: `/etc/init.d/h_autossh` and one pid file for each tunnel.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use askama::Template;
+
+use super::{MARKER, SERVICE_NAME, ServiceManager, ServiceState, ServiceTunnel};
+use crate::bastion::changes::Change;
+use crate::bastion::failure::Failure;
+use crate::bastion::host::{Command, Host, HostExt};
+use crate::bastion::layout::Layout;
+use crate::bastion::session::Work;
+use crate::protocol::TunnelId;
+
+/// The script waits up to 5 s for a tunnel to end before it kills it.
+const SCRIPT_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// SysV init.
+pub struct Sysv;
+
+#[derive(Template)]
+#[template(path = "h_autossh.init", escape = "none")]
+struct InitScript<'a> {
+    marker: &'a str,
+    tunnels_dir: String,
+    pid_dir: String,
+}
+
+impl Sysv {
+    fn script_path(layout: &Layout) -> PathBuf {
+        layout.system("etc/init.d").join(SERVICE_NAME)
+    }
+
+    fn pid_dir(layout: &Layout) -> PathBuf {
+        // `/var/run` is a link to `/run` where there is one, and the only one of the two on old hosts.
+        layout.system("var/run").join(SERVICE_NAME)
+    }
+
+    fn script(layout: &Layout) -> anyhow::Result<String> {
+        let script = InitScript {
+            marker: MARKER,
+            tunnels_dir: shell_words::quote(&layout.tunnels_dir().to_string_lossy()).into_owned(),
+            pid_dir: shell_words::quote(&Self::pid_dir(layout).to_string_lossy()).into_owned(),
+        };
+        script.render().context("cannot render the init script")
+    }
+
+    fn call(layout: &Layout, action: &str, tunnel: &str) -> Command {
+        Command::new(Self::script_path(layout).to_string_lossy())
+            .args([action, tunnel])
+            .with_authority(layout.system_authority())
+            .timeout(SCRIPT_TIMEOUT)
+    }
+
+    /// The command that registers the script to start at boot, with the host's own tool.
+    fn enable_command(host: &dyn Host, layout: &Layout) -> Option<Command> {
+        let command = if host.which("update-rc.d").is_some() {
+            Command::new("update-rc.d").args([SERVICE_NAME, "defaults"])
+        } else if host.which("chkconfig").is_some() {
+            Command::new("chkconfig").args(["--add", SERVICE_NAME])
+        } else {
+            return None;
+        };
+        Some(command.with_authority(layout.system_authority()))
+    }
+
+    fn disable_command(host: &dyn Host, layout: &Layout) -> Option<Command> {
+        let command = if host.which("update-rc.d").is_some() {
+            Command::new("update-rc.d").args(["-f", SERVICE_NAME, "remove"])
+        } else if host.which("chkconfig").is_some() {
+            Command::new("chkconfig").args(["--del", SERVICE_NAME])
+        } else {
+            return None;
+        };
+        Some(command.with_authority(layout.system_authority()))
+    }
+}
+
+impl ServiceManager for Sysv {
+    fn install_commands(&self, layout: &Layout) -> Vec<String> {
+        let mut commands = vec![
+            format!("write {}", Self::script_path(layout).display()),
+            format!("mkdir {}", layout.tunnels_dir().display()),
+        ];
+        if layout.is_system_wide() {
+            commands.push(format!("register {SERVICE_NAME} to start at boot"));
+        }
+        commands
+    }
+
+    fn add_commands(&self, layout: &Layout, tunnel: &str) -> Vec<String> {
+        vec![
+            format!(
+                "write {}",
+                layout.tunnels_dir().join(format!("{tunnel}.env")).display()
+            ),
+            Self::call(layout, "start", tunnel).to_string(),
+        ]
+    }
+
+    fn check(&self, host: &dyn Host, layout: &Layout) -> anyhow::Result<()> {
+        ensure!(
+            !layout.is_system_wide() || !host.exists(Path::new("/run/systemd/system")),
+            Failure::usage(
+                "systemd runs this host, and reads an init script badly or not at all",
+                "leave --init out, or use --init systemd",
+            )
+        );
+        refuse_foreign_script(host, layout)
+    }
+
+    fn install(&self, work: &mut Work) -> anyhow::Result<()> {
+        let layout = work.layout().clone();
+        let authority = layout.system_authority();
+        let script = Self::script_path(&layout);
+        for dir in ["etc", "etc/init.d", "var", "var/run"] {
+            work.create_dir(&layout.system(dir), 0o755, authority)?;
+        }
+        work.create_dir(&Self::pid_dir(&layout), 0o755, authority)?;
+        work.create_dir(&layout.tunnels_dir(), 0o755, authority)?;
+        work.write_file(&script, Self::script(&layout)?.as_bytes(), 0o755, authority)?;
+        if layout.is_system_wide()
+            && let Some(enable) = Self::enable_command(work.host(), &layout)
+        {
+            work.record(Change::ServiceEnabled {
+                name: SERVICE_NAME.to_owned(),
+            })?;
+            work.host().expect(&enable)?;
+        }
+        Ok(())
+    }
+
+    fn add(&self, work: &mut Work, tunnel: &ServiceTunnel) -> anyhow::Result<()> {
+        let layout = work.layout().clone();
+        let id = tunnel.id.to_string();
+        let file = layout.tunnel_file(tunnel.id);
+        let changed = work.write_file(
+            &file,
+            tunnel.render()?.as_bytes(),
+            0o644,
+            layout.system_authority(),
+        )?;
+        work.record(Change::ServiceTunnelStarted)?;
+        let action = if changed { "restart" } else { "start" };
+        work.host().expect(&Self::call(&layout, action, &id))?;
+        Ok(())
+    }
+
+    fn stop(&self, host: &dyn Host, layout: &Layout, tunnel: TunnelId) -> anyhow::Result<()> {
+        if host.exists(&Self::script_path(layout)) {
+            host.expect(&Self::call(layout, "stop", &tunnel.to_string()))?;
+        }
+        Ok(())
+    }
+
+    fn status(
+        &self,
+        host: &dyn Host,
+        layout: &Layout,
+        tunnel: TunnelId,
+    ) -> anyhow::Result<ServiceState> {
+        if !host.exists(&Self::script_path(layout)) {
+            return Ok(ServiceState::Unknown);
+        }
+        // Reading the pid file and /proc needs no rights, so status never asks for any.
+        let mut command = Self::call(layout, "status", &tunnel.to_string());
+        command.authority = crate::bastion::host::Authority::User;
+        Ok(match host.run(&command)?.status {
+            0 => ServiceState::Running,
+            1 => ServiceState::Dead,
+            3 => ServiceState::Stopped,
+            _ => ServiceState::Unknown,
+        })
+    }
+
+    fn disable(&self, host: &dyn Host, layout: &Layout) -> anyhow::Result<()> {
+        if let Some(disable) = Self::disable_command(host, layout) {
+            host.expect(&disable)?;
+        }
+        Ok(())
+    }
+}
+
+/// The original bash script made an `h_autossh` of its own, whose tunnels somebody may rely on.
+///
+/// # Errors
+/// There is such a script.
+pub(super) fn refuse_foreign_script(host: &dyn Host, layout: &Layout) -> anyhow::Result<()> {
+    let script = Sysv::script_path(layout);
+    let Some(content) = host.read_if_present(&script)? else {
+        return Ok(());
+    };
+    ensure!(
+        String::from_utf8_lossy(&content).contains(MARKER),
+        Failure::new(
+            format!(
+                "{} exists and was not written by holistics-tunnel",
+                script.display()
+            ),
+            format!(
+                "look at it; if its tunnels are not needed any more, stop it with `sudo service \
+                 {SERVICE_NAME} stop`, move it out of {}, and run setup again",
+                script.parent().unwrap_or(&script).display()
+            ),
+        )
+    );
+    Ok(())
+}

@@ -1,0 +1,146 @@
+//! The file `/etc/h_autossh/<ID>.env`: one tunnel, root-owned, without secrets.
+//!
+//! It is read as shell by the init script and as an environment file by systemd, whose rules of
+//! quoting differ. So every value is held to characters that mean the same, nothing, in both.
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, ensure};
+use askama::Template;
+
+use super::MARKER;
+use crate::bastion::failure::Failure;
+use crate::bastion::layout::Layout;
+use crate::bastion::ssh::Forward;
+use crate::bastion::ssh::command_line::AUTOSSH_ENVIRONMENT;
+use crate::protocol::TunnelId;
+
+/// A tunnel as the service runs it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServiceTunnel {
+    /// The tunnel's number.
+    pub id: TunnelId,
+    /// The user who runs it.
+    pub user: String,
+    /// autossh's path.
+    pub autossh: PathBuf,
+    /// ssh's path.
+    pub ssh: PathBuf,
+    /// What it forwards.
+    pub forward: Forward,
+    /// Where ssh and autossh write what they have to say.
+    pub log: PathBuf,
+}
+
+#[derive(Template)]
+#[template(path = "tunnel.env", escape = "none")]
+struct TunnelFile<'a> {
+    marker: &'a str,
+    id: TunnelId,
+    target: String,
+    server: &'a str,
+    remote_port: &'a str,
+    user: &'a str,
+    program: &'a str,
+    arguments: String,
+    environment: Vec<(&'a str, String)>,
+}
+
+impl ServiceTunnel {
+    /// The content of the tunnel's file.
+    ///
+    /// # Errors
+    /// A value holds a character that a shell or systemd would not take literally.
+    pub fn render(&self) -> anyhow::Result<String> {
+        let arguments = self.forward.autossh_arguments(&self.log);
+        let log = self.log.to_string_lossy().into_owned();
+        let program = self.autossh.to_string_lossy();
+        let mut environment: Vec<(&str, String)> = AUTOSSH_ENVIRONMENT
+            .iter()
+            .map(|(name, value)| (*name, (*value).to_owned()))
+            .collect();
+        environment.push(("AUTOSSH_LOGFILE", log));
+        environment.push(("AUTOSSH_PATH", self.ssh.to_string_lossy().into_owned()));
+        let values = environment.iter().map(|(_, value)| value.as_str());
+        for value in values
+            .chain(arguments.iter().map(String::as_str))
+            .chain([self.user.as_str(), &program])
+        {
+            check_literal(value)?;
+        }
+        let file = TunnelFile {
+            marker: MARKER,
+            id: self.id,
+            target: format!("{}:{}", self.forward.target_host, self.forward.target_port),
+            server: &self.forward.server_host,
+            remote_port: &self.forward.remote_port,
+            user: &self.user,
+            program: &program,
+            arguments: arguments.join(" "),
+            environment,
+        };
+        file.render().context("cannot render the tunnel's file")
+    }
+}
+
+/// Whether the user's folder can stand in a tunnel's file.
+///
+/// # Errors
+/// Its path holds a character that a shell or systemd would not take literally.
+pub fn check_home(layout: &Layout) -> anyhow::Result<()> {
+    check_literal(&layout.user_dir().to_string_lossy())
+}
+
+fn check_literal(value: &str) -> anyhow::Result<()> {
+    let is_literal = |c: char| c.is_ascii_alphanumeric() || "/._-+@:=,[]%".contains(c);
+    ensure!(
+        !value.is_empty() && value.chars().all(is_literal),
+        Failure::new(
+            format!("{value:?} holds a character that cannot stand in a service's file"),
+            "use a user whose name and home folder hold only letters, digits and . _ - + @ /",
+        )
+    );
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tunnel(home: &str) -> ServiceTunnel {
+        ServiceTunnel {
+            id: 7,
+            user: "ada".into(),
+            autossh: "/usr/bin/autossh".into(),
+            ssh: "/usr/bin/ssh".into(),
+            log: format!("{home}/.holistics/logs/tunnel-7.log").into(),
+            forward: Forward {
+                private_key: format!("{home}/.holistics/id_rsa").into(),
+                known_hosts: format!("{home}/.holistics/known_hosts").into(),
+                server_user: "tunnel".into(),
+                server_host: "tunnel.example.com".into(),
+                server_port: "50022".into(),
+                remote_port: "20001".into(),
+                target_host: "db.internal".into(),
+                target_port: "5432".into(),
+            },
+        }
+    }
+
+    #[test]
+    fn the_file_of_a_tunnel() {
+        insta::assert_snapshot!(tunnel("/home/ada").render().unwrap());
+    }
+
+    #[test]
+    fn a_home_folder_that_a_shell_would_split_or_run_is_refused() {
+        for home in [
+            "/home/ada lovelace",
+            "/home/$(id)",
+            "/home/a\"b",
+            "/home/a\nb",
+        ] {
+            assert!(tunnel(home).render().is_err(), "{home}");
+        }
+    }
+}

@@ -1,0 +1,20 @@
+//! What the person asked for, apart from any host.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::facts::Init;
+use super::ssh::KeyType;
+
+/// The settings that decide a plan.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The kind of key to make where there is none.
+    pub key_type: KeyType,
+    /// The service manager; the host's own where absent.
+    pub init: Option<Init>,
+    /// How long to wait for the browser.
+    pub wait: Duration,
+    /// Where the system's files go.
+    pub prefix: PathBuf,
+}

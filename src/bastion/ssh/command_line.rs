@@ -1,0 +1,175 @@
+//! The command lines of ssh and autossh, for the temporary tunnel and for the service.
+
+use std::path::{Path, PathBuf};
+
+/// Ciphers in the order of their speed on current processors; every OpenSSH since 6.5 has them all.
+/// The client's order decides, and the client's default puts the slower chacha20 first.
+const CIPHERS: &str = "aes128-gcm@openssh.com,aes256-gcm@openssh.com,chacha20-poly1305@openssh.com,aes256-ctr,aes128-ctr";
+
+/// Seconds of silence after which ssh asks the server for a sign of life.
+const ALIVE_INTERVAL: &str = "15";
+/// How many unanswered questions end the session. 15 × 2 notices a dead line within 45 s.
+const ALIVE_COUNT: &str = "2";
+/// Seconds a connection attempt may take.
+const CONNECT_TIMEOUT: &str = "15";
+
+/// One remote port carried back to one database.
+///
+/// The numbers and names are texts, so that a plan made before enrollment can show `<remote-port>`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Forward {
+    /// The private key.
+    pub private_key: PathBuf,
+    /// The pinned host keys.
+    pub known_hosts: PathBuf,
+    /// The tunnel server's user.
+    pub server_user: String,
+    /// The tunnel server's name or address.
+    pub server_host: String,
+    /// The tunnel server's SSH port.
+    pub server_port: String,
+    /// The port on the tunnel server.
+    pub remote_port: String,
+    /// The database's host as seen from here.
+    pub target_host: String,
+    /// The database's port.
+    pub target_port: String,
+}
+
+impl Forward {
+    /// The arguments for `ssh` in the foreground.
+    pub fn ssh_arguments(&self) -> Vec<String> {
+        let mut arguments = vec![
+            "-F".to_owned(),
+            "none".to_owned(),
+            "-N".to_owned(),
+            "-T".to_owned(),
+        ];
+        for (option, value) in self.options() {
+            arguments.push("-o".to_owned());
+            arguments.push(format!("{option}={value}"));
+        }
+        arguments.extend([
+            "-i".to_owned(),
+            self.private_key.to_string_lossy().into_owned(),
+            "-c".to_owned(),
+            CIPHERS.to_owned(),
+            "-p".to_owned(),
+            self.server_port.clone(),
+            "-R".to_owned(),
+            self.remote_forward(),
+            format!("{}@{}", self.server_user, self.server_host),
+        ]);
+        arguments
+    }
+
+    /// The arguments for `ssh` as a master in the background: it returns once the forward is
+    /// accepted, and ends when told so through `socket`.
+    ///
+    /// What ssh has to say goes to `log`, since a process in the background must not hold our pipes.
+    pub fn master_arguments(&self, socket: &Path, log: &Path) -> Vec<String> {
+        let mut arguments = vec![
+            "-f".to_owned(),
+            "-M".to_owned(),
+            "-S".to_owned(),
+            socket.to_string_lossy().into_owned(),
+            "-E".to_owned(),
+            log.to_string_lossy().into_owned(),
+        ];
+        arguments.extend(self.ssh_arguments());
+        arguments
+    }
+
+    /// The arguments for `autossh` in the foreground, as a service manager runs it.
+    ///
+    /// `-M 0`: no monitoring port, ssh's own keepalives notice a dead line. It is always given, since
+    /// Debian's autossh is a wrapper that would add a port otherwise.
+    pub fn autossh_arguments(&self, log: &Path) -> Vec<String> {
+        let mut arguments = vec![
+            "-M".to_owned(),
+            "0".to_owned(),
+            "-E".to_owned(),
+            log.to_string_lossy().into_owned(),
+        ];
+        arguments.extend(self.ssh_arguments());
+        arguments
+    }
+
+    /// `127.0.0.1` is said outright: without it, ssh reports success if only `[::1]` could be bound.
+    fn remote_forward(&self) -> String {
+        format!(
+            "127.0.0.1:{}:{}:{}",
+            self.remote_port,
+            bracketed(&self.target_host),
+            self.target_port
+        )
+    }
+
+    fn options(&self) -> [(&'static str, String); 13] {
+        let known_hosts = self.known_hosts.to_string_lossy().into_owned();
+        [
+            // Never a question, never another key, never a host that is not pinned.
+            ("BatchMode", "yes".to_owned()),
+            ("IdentitiesOnly", "yes".to_owned()),
+            ("StrictHostKeyChecking", "yes".to_owned()),
+            ("UserKnownHostsFile", known_hosts),
+            ("GlobalKnownHostsFile", "/dev/null".to_owned()),
+            // No tunnel that looks up and carries nothing.
+            ("ExitOnForwardFailure", "yes".to_owned()),
+            ("ServerAliveInterval", ALIVE_INTERVAL.to_owned()),
+            ("ServerAliveCountMax", ALIVE_COUNT.to_owned()),
+            ("TCPKeepAlive", "yes".to_owned()),
+            ("ConnectTimeout", CONNECT_TIMEOUT.to_owned()),
+            ("ForwardAgent", "no".to_owned()),
+            ("Compression", "no".to_owned()),
+            ("LogLevel", "INFO".to_owned()),
+        ]
+    }
+}
+
+/// Environment variables that bound how long autossh waits between attempts.
+///
+/// `AUTOSSH_GATETIME=0`: a refused first connection is tried again instead of ending autossh.
+/// `AUTOSSH_POLL`: with `-M 0` it only scales the back-off, which at its default grows to 600 s.
+pub const AUTOSSH_ENVIRONMENT: [(&str, &str); 2] =
+    [("AUTOSSH_GATETIME", "0"), ("AUTOSSH_POLL", "30")];
+
+/// An IPv6 address in brackets, anything else as it is.
+pub fn bracketed(host: &str) -> String {
+    if host.contains(':') && !host.starts_with('[') {
+        format!("[{host}]")
+    } else {
+        host.to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn forward(target_host: &str) -> Forward {
+        Forward {
+            private_key: "/home/ada/.holistics/id_rsa".into(),
+            known_hosts: "/home/ada/.holistics/known_hosts".into(),
+            server_user: "tunnel".into(),
+            server_host: "tunnel.example.com".into(),
+            server_port: "50022".into(),
+            remote_port: "20001".into(),
+            target_host: target_host.into(),
+            target_port: "5432".into(),
+        }
+    }
+
+    #[test]
+    fn the_server_s_name_ends_the_command_line() {
+        let arguments = forward("db.internal").autossh_arguments(Path::new("/tmp/log"));
+        assert_eq!(arguments.last().unwrap(), "tunnel@tunnel.example.com");
+        assert_eq!(arguments[..2], ["-M", "0"]);
+    }
+
+    #[test]
+    fn an_ipv6_database_is_put_in_brackets() {
+        let arguments = forward("fd00::5").ssh_arguments();
+        assert!(arguments.contains(&"127.0.0.1:20001:[fd00::5]:5432".to_owned()));
+    }
+}

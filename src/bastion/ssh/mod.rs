@@ -1,0 +1,12 @@
+//! Everything said to OpenSSH and autossh.
+//!
+//! The command lines stand in [`command_line`] and nowhere else; the service's files, the temporary
+//! tunnel and the foreground command all take them from there.
+
+pub mod command_line;
+pub mod control_socket;
+pub mod keys;
+pub mod known_hosts;
+
+pub use command_line::Forward;
+pub use keys::KeyType;

@@ -1,0 +1,138 @@
+//! `~/.holistics`, for this user alone.
+
+use anyhow::ensure;
+
+use super::{Outcome, RevertReason, Step, StepName};
+use crate::bastion::changes::Change;
+use crate::bastion::failure::Failure;
+use crate::bastion::host::{Authority, Host, HostExt, Kind};
+use crate::bastion::layout::Layout;
+use crate::bastion::receipt::Scope;
+use crate::bastion::session::{Session, Work};
+
+/// What the bootstrap script and this very run put there before this step.
+const BEFORE_THIS_STEP: [&str; 3] = ["bin", "lock", "receipt.json"];
+
+/// The step.
+pub struct Directory {
+    /// The paths.
+    pub layout: Layout,
+}
+
+impl Step for Directory {
+    fn name(&self) -> StepName {
+        StepName::Directory
+    }
+
+    fn scope(&self) -> Scope {
+        Scope::Host
+    }
+
+    fn summary(&self) -> String {
+        format!(
+            "Make {} for this user alone",
+            self.layout.user_dir().display()
+        )
+    }
+
+    fn commands(&self) -> Vec<String> {
+        vec![format!(
+            "mkdir -m 0700 {}",
+            self.layout.user_dir().display()
+        )]
+    }
+
+    fn apply(&self, work: &mut Work) -> anyhow::Result<Outcome> {
+        let dir = self.layout.user_dir();
+        let is_new = is_unclaimed(work.host(), &self.layout);
+        ensure_private(work.host(), &self.layout)?;
+        if is_new {
+            work.record(Change::DirectoryCreated {
+                path: dir.clone(),
+                authority: Authority::User,
+            })?;
+        }
+        for sub in [self.layout.logs_dir(), self.layout.run_dir()] {
+            work.create_dir(&sub, 0o700, Authority::User)?;
+        }
+        let said = dir.display().to_string();
+        Ok(if is_new {
+            Outcome::Changed(said)
+        } else {
+            Outcome::AlreadyPresent(said)
+        })
+    }
+}
+
+/// Makes the folder if it is missing, and refuses one that others could write in.
+///
+/// # Errors
+/// It cannot be made, is no folder, or belongs to somebody else.
+pub fn ensure_private(host: &dyn Host, layout: &Layout) -> anyhow::Result<()> {
+    let dir = layout.user_dir();
+    let Some(stat) = host.stat(&dir)? else {
+        return host.create_dir(&dir, 0o700, Authority::User);
+    };
+    let path = dir.display();
+    ensure!(
+        stat.kind == Kind::Directory && stat.uid == host.user().uid,
+        Failure::new(
+            format!(
+                "{path} is not a folder that belongs to {}",
+                host.user().name
+            ),
+            format!("move it aside (`mv {path} {path}.old`) and run setup again"),
+        )
+    );
+    ensure!(
+        stat.mode & 0o022 == 0,
+        Failure::new(
+            format!("{path} can be written by others (mode {:o})", stat.mode),
+            format!("look who put what there; then `chmod 700 {path}` and run setup again"),
+        )
+    );
+    Ok(())
+}
+
+/// Whether nobody but the bootstrap script and this very run has used the folder.
+fn is_unclaimed(host: &dyn Host, layout: &Layout) -> bool {
+    match host.list(&layout.user_dir()) {
+        Ok(names) => names
+            .iter()
+            .all(|name| BEFORE_THIS_STEP.contains(&name.as_str())),
+        Err(_) => true,
+    }
+}
+
+/// Removes the folder with everything we put there. What somebody else put there stays, and so
+/// does the folder then.
+pub(super) fn revert(
+    session: &Session,
+    change: &Change,
+    reason: RevertReason,
+) -> anyhow::Result<()> {
+    let Change::DirectoryCreated { path, .. } = change else {
+        return Ok(());
+    };
+    let (host, layout) = (session.host, &session.layout);
+    if *path != layout.user_dir() {
+        return remove_with_files(host, path);
+    }
+    if matches!(reason, RevertReason::Removal { .. }) {
+        remove_with_files(host, &layout.bin_dir())?;
+    }
+    for file in [layout.known_hosts(), layout.lock(), layout.receipt()] {
+        host.remove_file(&file, Authority::User)?;
+    }
+    change.undo_file(host)
+}
+
+fn remove_with_files(host: &dyn Host, dir: &std::path::Path) -> anyhow::Result<()> {
+    if !host.exists(dir) {
+        return Ok(());
+    }
+    for name in host.list(dir)? {
+        host.remove_file(&dir.join(name), Authority::User)?;
+    }
+    host.remove_dir(dir, Authority::User)
+}

@@ -1,0 +1,62 @@
+//! A host without a service manager, such as a container: the temporary tunnel ends, and whoever
+//! supervises this host runs the tunnel in the foreground.
+
+use super::temporary_tunnel::{self, enrolled_forward};
+use super::{Outcome, Step, StepName};
+use crate::bastion::changes::Change;
+use crate::bastion::host::Command;
+use crate::bastion::layout::Layout;
+use crate::bastion::receipt::Scope;
+use crate::bastion::session::Work;
+use crate::bastion::ssh::Forward;
+use crate::bastion::ssh::command_line::AUTOSSH_ENVIRONMENT;
+use crate::protocol::TunnelId;
+
+/// The step.
+pub struct Foreground {
+    /// The paths.
+    pub layout: Layout,
+    /// The tunnel.
+    pub tunnel: TunnelId,
+    /// The command line as far as it is known before enrollment.
+    pub preview: Forward,
+}
+
+impl Foreground {
+    fn command(&self, forward: &Forward) -> Command {
+        let log = self.layout.tunnel_log(self.tunnel);
+        AUTOSSH_ENVIRONMENT.iter().fold(
+            Command::new("autossh").args(forward.autossh_arguments(&log)),
+            |command, (name, value)| command.env(*name, *value),
+        )
+    }
+}
+
+impl Step for Foreground {
+    fn name(&self) -> StepName {
+        StepName::Foreground
+    }
+
+    fn scope(&self) -> Scope {
+        Scope::Tunnel(self.tunnel)
+    }
+
+    fn summary(&self) -> String {
+        "End the temporary tunnel and show the command that runs this one: this host has no service manager".to_owned()
+    }
+
+    fn commands(&self) -> Vec<String> {
+        vec![self.command(&self.preview).to_string()]
+    }
+
+    fn apply(&self, work: &mut Work) -> anyhow::Result<Outcome> {
+        let forward = enrolled_forward(&work.session.receipt, &self.layout, self.tunnel)?;
+        let socket = temporary_tunnel::end(work.host(), &self.layout, self.tunnel)?;
+        work.forget(StepName::TemporaryTunnel, &Change::MasterStarted { socket })?;
+        let command = self.command(&forward);
+        work.session.ui.note(&format!(
+            "Have your supervisor run this, and restart it if it ends:\n\n{command}\n"
+        ));
+        Ok(Outcome::Changed("the command is above".to_owned()))
+    }
+}

@@ -1,0 +1,90 @@
+//! The key pair by which this host is known to the tunnel server.
+
+use super::{Outcome, RevertReason, Step, StepName};
+use crate::bastion::changes::Change;
+use crate::bastion::host::{Authority, HostExt as _};
+use crate::bastion::layout::Layout;
+use crate::bastion::receipt::Scope;
+use crate::bastion::session::{Session, Work};
+use crate::bastion::ssh::{KeyType, keys};
+
+/// The step.
+pub struct KeyPair {
+    /// The paths.
+    pub layout: Layout,
+    /// The kind of the key.
+    pub key_type: KeyType,
+    /// Whether the pair was there when the plan was made.
+    pub exists: bool,
+    /// Stands in the public key, for people: `user@host`.
+    pub comment: String,
+}
+
+impl KeyPair {
+    fn command(&self) -> crate::bastion::host::Command {
+        keys::keygen(
+            self.key_type,
+            &self.layout.private_key(self.key_type),
+            &self.comment,
+        )
+    }
+}
+
+impl Step for KeyPair {
+    fn name(&self) -> StepName {
+        StepName::KeyPair
+    }
+
+    fn scope(&self) -> Scope {
+        Scope::Host
+    }
+
+    fn summary(&self) -> String {
+        let path = self.layout.private_key(self.key_type);
+        if self.exists {
+            format!("Use the key pair {}", path.display())
+        } else {
+            format!("Make the key pair {}", path.display())
+        }
+    }
+
+    fn commands(&self) -> Vec<String> {
+        if self.exists {
+            Vec::new()
+        } else {
+            vec![self.command().to_string()]
+        }
+    }
+
+    fn apply(&self, work: &mut Work) -> anyhow::Result<Outcome> {
+        let private_key = self.layout.private_key(self.key_type);
+        let public_key = private_key.with_extension("pub");
+        work.session.receipt.key_type = Some(self.key_type);
+        if work.host().exists(&private_key) {
+            // Proves that it can be used, before anything relies on it.
+            keys::public_key(work.host(), &private_key)?;
+            return Ok(Outcome::AlreadyPresent(private_key.display().to_string()));
+        }
+        // A public key without its private one would make ssh-keygen ask whether to overwrite it.
+        work.host().remove_file(&public_key, Authority::User)?;
+        for path in [&private_key, &public_key] {
+            work.record(Change::FileCreated {
+                path: path.clone(),
+                authority: Authority::User,
+            })?;
+        }
+        work.host().expect(&self.command())?;
+        Ok(Outcome::Changed(private_key.display().to_string()))
+    }
+}
+
+pub(super) fn revert(
+    session: &Session,
+    change: &Change,
+    reason: RevertReason,
+) -> anyhow::Result<()> {
+    if reason == (RevertReason::Removal { keep_keys: true }) {
+        return Ok(());
+    }
+    change.undo_file(session.host)
+}

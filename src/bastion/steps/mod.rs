@@ -1,0 +1,147 @@
+//! The steps of a setup, one file each. A step is the unit of reversion.
+//!
+//! `apply` makes sure of a state: it looks first and changes only what is missing, so running it
+//! again after a run that died is safe. Each step's file also holds its `revert`, which works from
+//! the recorded changes alone, since a removal has no plan.
+//!
+//! To add one: a file beside this one with a type that implements [`Step`] and a function `revert`,
+//! a variant of [`StepName`] with its line in [`revert`], and its place in `plan`.
+
+pub mod directory;
+pub mod enrollment;
+pub mod foreground;
+pub mod key_pair;
+pub mod packages;
+pub mod service;
+pub mod service_tunnel;
+pub mod temporary_tunnel;
+pub mod wait_for_save;
+
+use serde::{Deserialize, Serialize};
+
+use super::changes::Change;
+use super::host::Host;
+use super::receipt::Scope;
+use super::session::{Session, Work};
+
+/// The steps, as the receipt and `plan --json` name them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StepName {
+    /// `~/.holistics`.
+    Directory,
+    /// What the package manager has to install.
+    Packages,
+    /// The key pair.
+    KeyPair,
+    /// The public key at the control plane.
+    Enrollment,
+    /// The tunnel that lives as long as setup.
+    TemporaryTunnel,
+    /// Until the data source is saved in the browser.
+    WaitForSave,
+    /// The definition of the service.
+    Service,
+    /// This tunnel under the service.
+    ServiceTunnel,
+    /// The command for a host without a service manager.
+    Foreground,
+}
+
+impl StepName {
+    /// The name in the receipt.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            StepName::Directory => "directory",
+            StepName::Packages => "packages",
+            StepName::KeyPair => "key-pair",
+            StepName::Enrollment => "enrollment",
+            StepName::TemporaryTunnel => "temporary-tunnel",
+            StepName::WaitForSave => "wait-for-save",
+            StepName::Service => "service",
+            StepName::ServiceTunnel => "service-tunnel",
+            StepName::Foreground => "foreground",
+        }
+    }
+}
+
+/// What a step came to, in a few words for the person who watches.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// It changed something.
+    Changed(String),
+    /// It found everything as it has to be.
+    AlreadyPresent(String),
+}
+
+/// One step of a plan.
+pub trait Step {
+    /// Its name.
+    fn name(&self) -> StepName;
+
+    /// For what it works.
+    fn scope(&self) -> Scope;
+
+    /// What it does, in one line.
+    fn summary(&self) -> String;
+
+    /// The commands it runs and the files it writes, for the person who decides.
+    fn commands(&self) -> Vec<String>;
+
+    /// Whether it needs the superuser's rights.
+    fn needs_root(&self) -> bool {
+        false
+    }
+
+    /// Looks for what would make this step fail, before anything is changed.
+    ///
+    /// # Errors
+    /// What stands in the way, and how to remove it.
+    fn check(&self, _host: &dyn Host) -> anyhow::Result<()> {
+        Ok(())
+    }
+
+    /// Makes sure of the state this step stands for.
+    ///
+    /// # Errors
+    /// What went wrong, with the next thing to do where that is known.
+    fn apply(&self, work: &mut Work) -> anyhow::Result<Outcome>;
+}
+
+/// Why a step is reverted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RevertReason {
+    /// The run that made the changes failed.
+    Rollback,
+    /// The tunnel, or everything, is removed.
+    Removal {
+        /// Whether the key pair stays.
+        keep_keys: bool,
+    },
+}
+
+/// Undoes recorded changes of a step, the last one first.
+///
+/// # Errors
+/// The host refuses; what was undone until then is undone.
+pub fn revert(
+    step: StepName,
+    session: &Session,
+    scope: Scope,
+    changes: &[Change],
+    reason: RevertReason,
+) -> anyhow::Result<()> {
+    for change in changes.iter().rev() {
+        match step {
+            StepName::Directory => directory::revert(session, change, reason)?,
+            StepName::Packages => packages::revert(session, change, reason)?,
+            StepName::KeyPair => key_pair::revert(session, change, reason)?,
+            StepName::Enrollment => enrollment::revert(session, change)?,
+            StepName::TemporaryTunnel => temporary_tunnel::revert(session, change)?,
+            StepName::WaitForSave | StepName::Foreground => {}
+            StepName::Service => service::revert(session, change)?,
+            StepName::ServiceTunnel => service_tunnel::revert(session, scope, change)?,
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,175 @@
+//! This tunnel under the service, in place of the temporary one.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context as _;
+
+use super::temporary_tunnel::{self, enrolled_forward};
+use super::{Outcome, Step, StepName};
+use crate::bastion::changes::Change;
+use crate::bastion::control_plane::ApiError;
+use crate::bastion::facts::Init;
+use crate::bastion::failure::Failure;
+use crate::bastion::host::{Authority, Host, HostExt as _};
+use crate::bastion::layout::Layout;
+use crate::bastion::receipt::Scope;
+use crate::bastion::service::{self, ServiceManager, ServiceState, ServiceTunnel};
+use crate::bastion::session::{Session, Work};
+use crate::protocol::{TunnelChange, TunnelId, TunnelStatus};
+
+/// How long the service may take until the control plane sees its tunnel.
+const UP_TIMEOUT: Duration = Duration::from_secs(60);
+const UP_PAUSE: Duration = Duration::from_millis(250);
+
+/// The step.
+pub struct ServiceTunnelStep {
+    /// The paths.
+    pub layout: Layout,
+    /// The tunnel.
+    pub tunnel: TunnelId,
+    /// The service manager's name.
+    pub init: Init,
+    /// The service manager.
+    pub manager: Box<dyn ServiceManager>,
+    /// An autossh that was there when the plan was made and can be used.
+    pub autossh: Option<PathBuf>,
+}
+
+impl Step for ServiceTunnelStep {
+    fn name(&self) -> StepName {
+        StepName::ServiceTunnel
+    }
+
+    fn scope(&self) -> Scope {
+        Scope::Tunnel(self.tunnel)
+    }
+
+    fn summary(&self) -> String {
+        "End the temporary tunnel and start this one under the service".to_owned()
+    }
+
+    fn commands(&self) -> Vec<String> {
+        self.manager
+            .add_commands(&self.layout, &tunnel_name(self.tunnel))
+    }
+
+    fn needs_root(&self) -> bool {
+        self.layout.system_authority() == Authority::Root
+    }
+
+    fn apply(&self, work: &mut Work) -> anyhow::Result<Outcome> {
+        let host = work.host();
+        let tunnel = self.service_tunnel(work.session)?;
+        let file = self.layout.tunnel_file(self.tunnel);
+        let is_same = host.read_if_present(&file)? == Some(tunnel.render()?.into_bytes());
+        if is_same
+            && self.manager.status(host, &self.layout, self.tunnel)? == ServiceState::Running
+            && is_up(work.session, self.tunnel)?
+        {
+            self.report_installed(work.session)?;
+            return Ok(Outcome::AlreadyPresent("the tunnel is up".to_owned()));
+        }
+        // The port passes from one session to the other, so the first one has to let go of it.
+        let socket = temporary_tunnel::end(host, &self.layout, self.tunnel)?;
+        work.forget(StepName::TemporaryTunnel, &Change::MasterStarted { socket })?;
+        self.manager.add(work, &tunnel)?;
+        self.wait_until_up(work.session)?;
+        self.report_installed(work.session)?;
+        Ok(Outcome::Changed(format!("tunnel {} is up", self.tunnel)))
+    }
+}
+
+impl ServiceTunnelStep {
+    fn service_tunnel(&self, session: &Session) -> anyhow::Result<ServiceTunnel> {
+        let host = session.host;
+        let autossh = self.autossh.clone().or_else(|| host.which("autossh"));
+        Ok(ServiceTunnel {
+            id: self.tunnel,
+            user: host.user().name.clone(),
+            autossh: autossh.context("autossh is not installed any more")?,
+            ssh: host.which("ssh").context("ssh is not installed any more")?,
+            forward: enrolled_forward(&session.receipt, &self.layout, self.tunnel)?,
+            log: self.layout.tunnel_log(self.tunnel),
+        })
+    }
+
+    fn wait_until_up(&self, session: &Session) -> anyhow::Result<()> {
+        let host = session.host;
+        let deadline = host.uptime() + UP_TIMEOUT;
+        while !is_up(session, self.tunnel)? {
+            if host.uptime() >= deadline {
+                return Err(self.not_up(host).into());
+            }
+            host.sleep(UP_PAUSE)?;
+        }
+        Ok(())
+    }
+
+    fn not_up(&self, host: &dyn Host) -> Failure {
+        let log = self.layout.tunnel_log(self.tunnel);
+        let said = host
+            .read_if_present(&log)
+            .ok()
+            .flatten()
+            .unwrap_or_default();
+        let said = String::from_utf8_lossy(&said).into_owned();
+        let last = said
+            .lines()
+            .next_back()
+            .unwrap_or("nothing was logged")
+            .to_owned();
+        Failure::new(
+            format!(
+                "the service was started, and its tunnel is not up after {} s",
+                UP_TIMEOUT.as_secs()
+            ),
+            "run the same command again; everything done before this step is kept",
+        )
+        .because(format!("last line of its log: {last}"))
+    }
+
+    fn report_installed(&self, session: &Session) -> anyhow::Result<()> {
+        let change = TunnelChange {
+            service_installed: Some(true),
+        };
+        session
+            .control_plane
+            .change_tunnel(session.host, self.tunnel, change)
+            .map_err(ApiError::advised)?;
+        Ok(())
+    }
+}
+
+/// A tunnel's number, or a placeholder in a plan that was made without enrollment.
+pub fn tunnel_name(tunnel: TunnelId) -> String {
+    if tunnel > 0 {
+        tunnel.to_string()
+    } else {
+        "<tunnel-id>".to_owned()
+    }
+}
+
+/// Whether the control plane sees the tunnel's own session. A control plane that is away for a
+/// moment is no answer, and asked again.
+fn is_up(session: &Session, tunnel: TunnelId) -> anyhow::Result<bool> {
+    match session.control_plane.tunnel(session.host, tunnel) {
+        Ok(answer) => Ok(answer.status == TunnelStatus::Up),
+        Err(error) if error.is_passing() => Ok(false),
+        Err(error) => Err(error.advised()),
+    }
+}
+
+pub(super) fn revert(session: &Session, scope: Scope, change: &Change) -> anyhow::Result<()> {
+    let Scope::Tunnel(tunnel) = scope else {
+        return Ok(());
+    };
+    let (host, layout) = (session.host, &session.layout);
+    match (change, session.receipt.init) {
+        (Change::ServiceTunnelStarted, Some(init)) => {
+            service::manager(init)?.stop(host, layout, tunnel)?;
+            host.remove_file(&layout.tunnel_log(tunnel), Authority::User)
+        }
+        _ => change.undo_file(host),
+    }
+}

@@ -1,0 +1,245 @@
+//! The tunnel that lives while setup runs: it proves that the line works before a service relies on
+//! it, and lets "Test connection" run in the browser.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+
+use super::{Outcome, Step, StepName};
+use crate::bastion::changes::Change;
+use crate::bastion::failure::Failure;
+use crate::bastion::host::{Authority, Command, Host, HostExt as _};
+use crate::bastion::layout::Layout;
+use crate::bastion::receipt::{Receipt, Scope};
+use crate::bastion::session::{Session, Work};
+use crate::bastion::ssh::{Forward, KeyType, control_socket};
+use crate::protocol::{ProblemKind, TunnelId};
+
+/// How long ssh may take to connect, prove itself and have the port.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long the control plane may take to see a session that ssh reports as connected.
+const SEEN_TIMEOUT: Duration = Duration::from_secs(15);
+const SEEN_PAUSE: Duration = Duration::from_millis(200);
+
+/// The step.
+pub struct TemporaryTunnel {
+    /// The paths.
+    pub layout: Layout,
+    /// The tunnel.
+    pub tunnel: TunnelId,
+    /// The kind of the key.
+    pub key_type: KeyType,
+    /// The command line as far as it is known before enrollment.
+    pub preview: Forward,
+}
+
+impl Step for TemporaryTunnel {
+    fn name(&self) -> StepName {
+        StepName::TemporaryTunnel
+    }
+
+    fn scope(&self) -> Scope {
+        Scope::Tunnel(self.tunnel)
+    }
+
+    fn summary(&self) -> String {
+        "Open a temporary tunnel and have the control plane confirm it".to_owned()
+    }
+
+    fn commands(&self) -> Vec<String> {
+        vec![self.ssh(&self.preview).to_string()]
+    }
+
+    fn check(&self, _host: &dyn Host) -> anyhow::Result<()> {
+        control_socket::check_length(&self.layout.control_socket(self.tunnel))
+    }
+
+    fn apply(&self, work: &mut Work) -> anyhow::Result<Outcome> {
+        let socket = self.layout.control_socket(self.tunnel);
+        let forward = enrolled_forward(&work.session.receipt, &self.layout, self.tunnel)?;
+        work.record(Change::MasterStarted {
+            socket: socket.clone(),
+        })?;
+        if control_socket::is_alive(work.host(), &socket)? {
+            return Ok(Outcome::AlreadyPresent(
+                "the tunnel of an earlier run is up".to_owned(),
+            ));
+        }
+        self.open(work.host(), &forward)?;
+        confirm(work.session)?;
+        Ok(Outcome::Changed(format!(
+            "port {} of {}",
+            forward.remote_port, forward.server_host
+        )))
+    }
+}
+
+impl TemporaryTunnel {
+    /// Opens the tunnel again if it has died meanwhile; how the wait for the browser survives a
+    /// dropped line.
+    ///
+    /// # Errors
+    /// As for the first time.
+    pub fn revive(&self, session: &Session) -> anyhow::Result<()> {
+        let socket = self.layout.control_socket(self.tunnel);
+        if control_socket::is_alive(session.host, &socket)? {
+            return Ok(());
+        }
+        let forward = enrolled_forward(&session.receipt, &self.layout, self.tunnel)?;
+        self.open(session.host, &forward)
+    }
+
+    fn ssh(&self, forward: &Forward) -> Command {
+        let socket = self.layout.control_socket(self.tunnel);
+        let log = self.layout.temporary_log(self.tunnel);
+        Command::new("ssh")
+            .args(forward.master_arguments(&socket, &log))
+            .timeout(CONNECT_TIMEOUT)
+    }
+
+    fn open(&self, host: &dyn Host, forward: &Forward) -> anyhow::Result<()> {
+        let log = self.layout.temporary_log(self.tunnel);
+        // A master started on the socket of one that was killed runs without control.
+        for stale in [&self.layout.control_socket(self.tunnel), &log] {
+            host.remove_file(stale, Authority::User)?;
+        }
+        let output = host.run(&self.ssh(forward))?;
+        if output.success() {
+            return Ok(());
+        }
+        let said = host.read_if_present(&log)?.unwrap_or_default();
+        Err(explain(&String::from_utf8_lossy(&said), forward).into())
+    }
+}
+
+/// The command line of an enrolled tunnel.
+///
+/// # Errors
+/// The receipt holds no answer of the control plane for this tunnel.
+pub fn enrolled_forward(
+    receipt: &Receipt,
+    layout: &Layout,
+    tunnel: TunnelId,
+) -> anyhow::Result<Forward> {
+    let record = receipt
+        .tunnels
+        .get(&tunnel)
+        .context("the tunnel is not in the receipt")?;
+    let enrolled = record
+        .enrolled
+        .as_ref()
+        .context("the tunnel is not enrolled")?;
+    let key_type = receipt.key_type.context("the receipt names no key pair")?;
+    Ok(Forward {
+        private_key: layout.private_key(key_type),
+        known_hosts: layout.known_hosts(),
+        server_user: enrolled.server.user.clone(),
+        server_host: enrolled.server.host.clone(),
+        server_port: enrolled.server.port.to_string(),
+        remote_port: enrolled.remote_port.to_string(),
+        target_host: record.target_host.clone(),
+        target_port: record.target_port.to_string(),
+    })
+}
+
+/// Has the control plane confirm that this tunnel's own session listens.
+fn confirm(session: &Session) -> anyhow::Result<()> {
+    let deadline = session.host.uptime() + SEEN_TIMEOUT;
+    loop {
+        let error = match session.control_plane.tunnel_up(session.host) {
+            Ok(_) => return Ok(()),
+            Err(error) => error,
+        };
+        let may_come = error.is_passing() || error.kind() == Some(ProblemKind::TunnelDown);
+        if !may_come || session.host.uptime() >= deadline {
+            return Err(error.advised());
+        }
+        session.host.sleep(SEEN_PAUSE)?;
+    }
+}
+
+/// Turns ssh's words into what failed and what to do.
+fn explain(said: &str, forward: &Forward) -> Failure {
+    let Forward {
+        server_host,
+        server_port,
+        remote_port,
+        ..
+    } = forward;
+    let server = format!("{server_host}:{server_port}");
+    let has = |sign: &str| said.contains(sign);
+    let failure = if has("Host key verification failed")
+        || has("REMOTE HOST IDENTIFICATION HAS CHANGED")
+    {
+        Failure::new(
+            format!("{server} does not show the host key that the control plane announced"),
+            "do not go on: either something stands between this host and the tunnel server, or the vendor \
+             has changed its key. Ask the vendor; if it did, the same command pins the new key",
+        )
+    } else if has("remote port forwarding failed") {
+        Failure::new(
+            format!("the tunnel server refused remote port {remote_port}"),
+            "another live session of this key holds it, for instance on a copy of this machine: stop it \
+             there (`ps aux | grep autossh`), then run the same command again",
+        )
+    } else if has("Permission denied") {
+        Failure::new(
+            format!("{server} does not accept this host's key"),
+            "it may have been revoked: look at the data source in the browser",
+        )
+    } else if has("Could not resolve hostname") {
+        Failure::new(
+            format!("the name {server_host} cannot be resolved on this host"),
+            "check the host's DNS (`getent hosts NAME`), then run the same command again",
+        )
+    } else {
+        Failure::new(
+            format!("the tunnel server {server} cannot be reached"),
+            format!(
+                "allow outbound TCP from this host to {server_host} port {server_port} in the firewall, then \
+                 run the same command again"
+            ),
+        )
+    };
+    let last_lines: Vec<&str> = said
+        .lines()
+        .filter(|line| !line.trim().is_empty())
+        .collect();
+    let shown = last_lines[last_lines.len().saturating_sub(3)..].join("; ");
+    if shown.is_empty() {
+        failure
+    } else {
+        failure.because(format!("ssh said: {shown}"))
+    }
+}
+
+/// Ends the temporary tunnel of a tunnel, if there is one.
+///
+/// # Errors
+/// ssh cannot be run.
+pub fn end(host: &dyn Host, layout: &Layout, tunnel: TunnelId) -> anyhow::Result<PathBuf> {
+    let socket = layout.control_socket(tunnel);
+    end_master(host, &socket)?;
+    host.remove_file(&layout.temporary_log(tunnel), Authority::User)?;
+    Ok(socket)
+}
+
+fn end_master(host: &dyn Host, socket: &Path) -> anyhow::Result<()> {
+    match control_socket::end(host, socket) {
+        Ok(()) => Ok(()),
+        Err(error) => bail!(error.context("the temporary tunnel cannot be ended")),
+    }
+}
+
+pub(super) fn revert(session: &Session, change: &Change) -> anyhow::Result<()> {
+    match change {
+        Change::MasterStarted { socket } => {
+            end_master(session.host, socket)?;
+            session
+                .host
+                .remove_file(&socket.with_extension("log"), Authority::User)
+        }
+        other => other.undo_file(session.host),
+    }
+}

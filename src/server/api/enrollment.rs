@@ -1,0 +1,150 @@
+//! The bastion's calls during setup.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use serde::Deserialize;
+use tokio::time::{Instant, timeout_at};
+
+use super::App;
+use super::auth::Bastion;
+use super::extract::{Body, Options};
+use super::problem::ApiError;
+use crate::protocol::{
+    Enrolled, Enrollment, KeyRegistration, LONGEST_POLL_SECONDS, ProblemKind, SaveProgress,
+    SaveStatus, TunnelServerAddress, TunnelStatus, TunnelUp,
+};
+use crate::server::changes::Wake;
+use crate::server::store::{Record, Registration};
+use crate::server::{inputs, public_key};
+
+/// The user bastions log in as. The key decides; the name is the same for all.
+const SSH_USER: &str = "tunnel";
+
+/// `GET /enrollment`
+pub async fn read(
+    bastion: Bastion,
+    State(app): State<Arc<App>>,
+) -> Result<Json<Enrollment>, ApiError> {
+    let record = app.store.tunnel(bastion.tunnel_id).await?;
+    if record.is_removed() {
+        return Err(ApiError::gone());
+    }
+    Ok(Json(Enrollment {
+        data_source_id: record.id,
+        tunnel_id: record.tunnel_id,
+        state: app.state(&record),
+        display_name: record.display_name,
+        database_type: record.database_type,
+        host: record.host,
+        port: record.port,
+        expires_at: bastion.expires_at,
+    }))
+}
+
+/// `PUT /enrollment/public-key`
+pub async fn register_key(
+    bastion: Bastion,
+    State(app): State<Arc<App>>,
+    Body(registration): Body<KeyRegistration>,
+) -> Result<Json<Enrolled>, ApiError> {
+    let registration = checked(registration).map_err(ApiError::invalid)?;
+    let enrollment = app
+        .store
+        .enroll(
+            bastion.tunnel_id,
+            &bastion.credential,
+            &registration,
+            app.ports,
+            &app.secret,
+        )
+        .await
+        .inspect_err(|error| tracing::warn!(tunnel = bastion.tunnel_id, %error, "not enrolled"))?;
+    tracing::info!(
+        tunnel = bastion.tunnel_id,
+        port = enrollment.remote_port,
+        "enrolled"
+    );
+    app.changes.announce(enrollment.data_source);
+    Ok(Json(Enrolled {
+        tunnel_id: bastion.tunnel_id,
+        remote_port: enrollment.remote_port,
+        server: TunnelServerAddress {
+            host: app.public.ssh_host.clone(),
+            port: app.public.ssh_port,
+            user: SSH_USER.to_owned(),
+            host_keys: app.tunnels.host_keys(),
+        },
+        tunnel_token: enrollment.tunnel_token.as_str().to_owned(),
+    }))
+}
+
+fn checked(registration: KeyRegistration) -> Result<Registration, String> {
+    inputs::one_line("hostname", &registration.hostname, 255)?;
+    inputs::one_line("os", &registration.os, 200)?;
+    inputs::one_line("user", &registration.user, 64)?;
+    Ok(Registration {
+        public_key: public_key::normalize(&registration.public_key)?,
+        hostname: registration.hostname,
+        os: registration.os,
+        user: registration.user,
+    })
+}
+
+/// `POST /enrollment/tunnel-up`
+pub async fn tunnel_up(
+    bastion: Bastion,
+    State(app): State<Arc<App>>,
+) -> Result<Json<TunnelUp>, ApiError> {
+    if !app.tunnels.is_up(bastion.tunnel_id) {
+        return Err(ApiError::new(
+            ProblemKind::TunnelDown,
+            "no session with this tunnel's key listens on its port. Start ssh, wait until it reports the forward, and call again.",
+        ));
+    }
+    let record = app.store.note_connected(bastion.tunnel_id).await?;
+    app.changes.announce(record.id);
+    Ok(Json(TunnelUp {
+        status: TunnelStatus::Up,
+        state: record.state(true),
+    }))
+}
+
+/// `GET /enrollment/data-source`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct WaitOptions {
+    /// How many seconds the answer may take; more than [`LONGEST_POLL_SECONDS`] is cut to it.
+    wait: u64,
+}
+
+/// `GET /enrollment/data-source`: answers as soon as there is news, or when the time is over.
+pub async fn wait_for_save(
+    bastion: Bastion,
+    Options(options): Options<WaitOptions>,
+    State(app): State<Arc<App>>,
+) -> Result<Json<SaveProgress>, ApiError> {
+    let deadline = Instant::now() + Duration::from_secs(options.wait.min(LONGEST_POLL_SECONDS));
+    let record = app.store.tunnel(bastion.tunnel_id).await?;
+    let mut watch = app.changes.watch(record.id);
+    loop {
+        let status = progress(&app.store.tunnel(bastion.tunnel_id).await?);
+        if status != SaveStatus::Waiting {
+            return Ok(Json(SaveProgress { status }));
+        }
+        match timeout_at(deadline, watch.next()).await {
+            Ok(Wake::Changed) => {}
+            Ok(Wake::ShuttingDown) | Err(_) => return Ok(Json(SaveProgress { status })),
+        }
+    }
+}
+
+fn progress(record: &Record) -> SaveStatus {
+    match (record.is_leaving(), record.is_saved()) {
+        (true, _) => SaveStatus::Cancelled,
+        (false, true) => SaveStatus::Saved,
+        (false, false) => SaveStatus::Waiting,
+    }
+}

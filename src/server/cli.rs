@@ -1,0 +1,261 @@
+//! The command line of `holistics-tunnel-server`. Every flag has an environment variable
+//! `HOLISTICS_TUNNEL_SERVER_<FLAG>`.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use url::Url;
+
+use super::inputs;
+use super::store::PortRange;
+
+/// The vendor's side of holistics-tunnel: the control plane and the SSH tunnel server.
+#[derive(Debug, Parser)]
+#[command(version, about, max_term_width = 100)]
+pub struct Cli {
+    /// How the log on stderr is written; what is logged, RUST_LOG decides (default: info)
+    #[arg(
+        long,
+        global = true,
+        env = "HOLISTICS_TUNNEL_SERVER_LOG_FORMAT",
+        default_value = "text"
+    )]
+    pub log_format: LogFormat,
+
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// How the log is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// Lines for people
+    Text,
+    /// One JSON object per line
+    Json,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the API and the tunnel server
+    Serve(Box<Serve>),
+    /// Make, list and revoke operators' API tokens; works while the server runs
+    Token(TokenArgs),
+}
+
+/// Where the server keeps its data.
+#[derive(Debug, Args)]
+pub struct DataDirArg {
+    /// The folder of the database and the keys; made if it is absent
+    #[arg(
+        long,
+        env = "HOLISTICS_TUNNEL_SERVER_DATA_DIR",
+        default_value = "holistics-tunnel-data",
+        value_name = "DIR"
+    )]
+    pub data_dir: PathBuf,
+}
+
+/// `serve`.
+#[derive(Debug, Args)]
+pub struct Serve {
+    /// Where the data is.
+    #[command(flatten)]
+    pub data: DataDirArg,
+
+    /// Where the web and the API are served; port 0 takes a free one
+    #[arg(
+        long,
+        env = "HOLISTICS_TUNNEL_SERVER_LISTEN",
+        default_value = "127.0.0.1:8080",
+        value_name = "ADDRESS:PORT"
+    )]
+    pub listen: SocketAddr,
+
+    /// Where bastions connect with ssh; port 0 takes a free one
+    #[arg(
+        long,
+        env = "HOLISTICS_TUNNEL_SERVER_SSH_LISTEN",
+        default_value = "0.0.0.0:50022",
+        value_name = "ADDRESS:PORT"
+    )]
+    pub ssh_listen: SocketAddr,
+
+    /// The address on which the tunnels' ports listen
+    #[arg(
+        long,
+        env = "HOLISTICS_TUNNEL_SERVER_FORWARD_LISTEN",
+        default_value = "127.0.0.1",
+        value_name = "ADDRESS"
+    )]
+    pub forward_listen: IpAddr,
+
+    /// The ports given to tunnels; keep them outside the kernel's ephemeral range
+    #[arg(
+        long,
+        env = "HOLISTICS_TUNNEL_SERVER_PORTS",
+        default_value = "20000-29999",
+        value_name = "FIRST-LAST"
+    )]
+    pub ports: PortRange,
+
+    /// What bastions and browsers call this server [default: the address of --listen]
+    #[arg(
+        long,
+        env = "HOLISTICS_TUNNEL_SERVER_PUBLIC_URL",
+        value_name = "URL",
+        value_parser = public_url
+    )]
+    pub public_url: Option<Url>,
+
+    /// What bastions call the tunnel server [default: the public URL's host]
+    #[arg(
+        long,
+        env = "HOLISTICS_TUNNEL_SERVER_PUBLIC_SSH_HOST",
+        value_name = "HOST",
+        value_parser = ssh_host
+    )]
+    pub public_ssh_host: Option<String>,
+
+    /// The tunnel server's port as bastions see it [default: the port of --ssh-listen]
+    #[arg(
+        long,
+        env = "HOLISTICS_TUNNEL_SERVER_PUBLIC_SSH_PORT",
+        value_name = "PORT",
+        value_parser = clap::value_parser!(u16).range(1..)
+    )]
+    pub public_ssh_port: Option<u16>,
+
+    /// The certificate chain for https, PEM
+    #[arg(
+        long,
+        env = "HOLISTICS_TUNNEL_SERVER_TLS_CERT",
+        value_name = "FILE",
+        requires = "tls_key"
+    )]
+    pub tls_cert: Option<PathBuf>,
+
+    /// The private key for https, PEM
+    #[arg(
+        long,
+        env = "HOLISTICS_TUNNEL_SERVER_TLS_KEY",
+        value_name = "FILE",
+        requires = "tls_cert"
+    )]
+    pub tls_key: Option<PathBuf>,
+
+    /// How long a generated command works, such as 24h or 90m
+    #[arg(
+        long,
+        env = "HOLISTICS_TUNNEL_SERVER_ENROLLMENT_TTL",
+        default_value = "24h",
+        value_name = "DURATION",
+        value_parser = duration
+    )]
+    pub enrollment_ttl: Duration,
+
+    /// The folder of the bastion's binaries, `DIR/TARGET/holistics-tunnel`
+    /// [default: the holistics-tunnel beside this program]
+    #[arg(long, env = "HOLISTICS_TUNNEL_SERVER_DIST_DIR", value_name = "DIR")]
+    pub dist_dir: Option<PathBuf>,
+}
+
+/// `token`.
+#[derive(Debug, Args)]
+pub struct TokenArgs {
+    /// Where the data is.
+    #[command(flatten)]
+    pub data: DataDirArg,
+
+    /// What to do with tokens.
+    #[command(subcommand)]
+    pub action: TokenAction,
+}
+
+/// What to do with tokens.
+#[derive(Debug, Subcommand)]
+pub enum TokenAction {
+    /// Make a token and print it; it is not shown again
+    Create {
+        /// Who or what will use it
+        #[arg(value_parser = token_name)]
+        name: String,
+    },
+    /// List the tokens' names and dates
+    List,
+    /// Revoke a token; it stops working at once
+    Revoke {
+        /// Its name
+        #[arg(value_parser = token_name)]
+        name: String,
+    },
+}
+
+fn public_url(text: &str) -> Result<Url, String> {
+    let url: Url = text.parse().map_err(|error| format!("{error}"))?;
+    if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
+        return Err("it must begin with https:// or http://".to_owned());
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err("it must have no ?query and no #fragment".to_owned());
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("it must have no user name and no password".to_owned());
+    }
+    Ok(url)
+}
+
+fn ssh_host(text: &str) -> Result<String, String> {
+    inputs::host("the host", text)
+}
+
+fn token_name(text: &str) -> Result<String, String> {
+    inputs::identifier("the name", text).map(|()| text.to_owned())
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let expected = || format!("{text:?} is not a duration, such as 24h, 90m or 30s");
+    let duration: jiff::SignedDuration = text.parse().map_err(|_| expected())?;
+    Duration::try_from(duration)
+        .ok()
+        .filter(|duration| !duration.is_zero())
+        .ok_or_else(expected)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn durations_are_written_as_people_do() {
+        assert_eq!(duration("24h"), Ok(Duration::from_secs(86_400)));
+        assert_eq!(duration("2s"), Ok(Duration::from_secs(2)));
+        for wrong in ["", "0s", "-1h", "24", "soon"] {
+            assert!(duration(wrong).is_err(), "{wrong:?} was accepted");
+        }
+    }
+
+    #[test]
+    fn a_public_url_is_a_plain_http_address() {
+        assert!(public_url("https://tunnel.example.com/base").is_ok());
+        for wrong in [
+            "tunnel.example.com",
+            "ftp://x",
+            "https://u:p@x",
+            "https://x/?a=b",
+            "https://x/#a",
+        ] {
+            assert!(public_url(wrong).is_err(), "{wrong:?} was accepted");
+        }
+    }
+}

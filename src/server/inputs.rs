@@ -1,0 +1,171 @@
+//! What people and bastions may type: the rules for hosts, names and sizes.
+//!
+//! Hosts end in ssh's arguments and in shell scripts on the bastion, so nothing passes here that
+//! means something to either. Each error is a sentence that says what is expected.
+
+use std::net::IpAddr;
+
+/// Checks a DNS name or an IP address and returns it without the brackets of IPv6.
+///
+/// A name is letters, digits, `-`, `_` and dots, as RFC 1123 with the underscore that container
+/// networks use; international names go in their `xn--` form.
+///
+/// # Errors
+/// A sentence that says what is expected.
+pub fn host(field: &str, text: &str) -> Result<String, String> {
+    let inner = text
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'));
+    if let Ok(address) = inner.unwrap_or(text).parse::<IpAddr>() {
+        return Ok(address.to_string());
+    }
+    if is_dns_name(text) {
+        return Ok(text.to_owned());
+    }
+    Err(format!(
+        "{field} must be a DNS name or an IP address, such as db.internal, 10.0.0.5 or [fd00::5]"
+    ))
+}
+
+fn is_dns_name(text: &str) -> bool {
+    let name = text.strip_suffix('.').unwrap_or(text);
+    let last_label = name.rsplit('.').next().unwrap_or_default();
+    // A name whose last label is a number is a mistyped address; resolvers disagree about it.
+    name.len() <= 253
+        && name.split('.').all(is_dns_label)
+        && !last_label.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+fn is_dns_label(label: &str) -> bool {
+    (1..=63).contains(&label.len())
+        && !label.starts_with('-')
+        && !label.ends_with('-')
+        && label
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+}
+
+/// Checks a TCP port.
+///
+/// # Errors
+/// A sentence that says what is expected.
+pub fn port(field: &str, port: u16) -> Result<u16, String> {
+    match port {
+        0 => Err(format!("{field} must be between 1 and 65535")),
+        port => Ok(port),
+    }
+}
+
+/// Checks a name that people read and returns it without outer spaces.
+///
+/// # Errors
+/// A sentence that says what is expected.
+pub fn display_name(text: &str) -> Result<String, String> {
+    let name = text.trim();
+    if name.is_empty() {
+        return Err("display_name must not be empty".to_owned());
+    }
+    one_line("display_name", name, 200)?;
+    Ok(name.to_owned())
+}
+
+/// Checks a text of at most `longest` characters without control characters.
+///
+/// # Errors
+/// A sentence that says what is expected.
+pub fn one_line(field: &str, text: &str, longest: usize) -> Result<(), String> {
+    if text.chars().count() > longest {
+        return Err(format!("{field} must have at most {longest} characters"));
+    }
+    if text.chars().any(char::is_control) {
+        return Err(format!(
+            "{field} must be one line without control characters"
+        ));
+    }
+    Ok(())
+}
+
+/// Checks a short name made of letters, digits, `-`, `_` and `.`: regions, API tokens.
+///
+/// # Errors
+/// A sentence that says what is expected.
+pub fn identifier(field: &str, text: &str) -> Result<(), String> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    if (1..=64).contains(&text.len()) && text.bytes().all(allowed) && !text.starts_with('-') {
+        return Ok(());
+    }
+    Err(format!(
+        "{field} must be 1 to 64 letters, digits, '-', '_' or '.', and not begin with '-'"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn ordinary_hosts_pass() {
+        for (typed, kept) in [
+            ("localhost", "localhost"),
+            ("db.internal", "db.internal"),
+            ("my_db-1.svc.cluster.local.", "my_db-1.svc.cluster.local."),
+            ("10.0.0.5", "10.0.0.5"),
+            ("::1", "::1"),
+            ("[fd00::5]", "fd00::5"),
+            ("xn--bcher-kva.example", "xn--bcher-kva.example"),
+        ] {
+            assert_eq!(host("host", typed).as_deref(), Ok(kept));
+        }
+    }
+
+    #[test]
+    fn what_a_shell_or_ssh_would_read_otherwise_is_refused() {
+        for typed in [
+            "",
+            " ",
+            "-oProxyCommand=id",
+            "a b",
+            "a;b",
+            "$(id)",
+            "`id`",
+            "a\nb",
+            "a:5432",
+            "[::1",
+            "[db.internal]",
+            "a..b",
+            ".",
+            "a.-b",
+            "999.1.1.1",
+            "1.2.3",
+            "bücher.example",
+            "fe80::1%eth0",
+            "user@db",
+            "db/x",
+            "*",
+        ] {
+            assert!(host("host", typed).is_err(), "{typed:?} was accepted");
+        }
+        assert!(host("host", &"a".repeat(64)).is_err());
+        assert!(host("host", &["abcdefgh"; 29].join(".")).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn an_accepted_host_needs_no_quoting(typed in "\\PC{0,40}") {
+            if let Ok(kept) = host("host", &typed) {
+                prop_assert!(!kept.starts_with('-'));
+                prop_assert!(kept.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.:".contains(&b)));
+            }
+        }
+    }
+
+    #[test]
+    fn names_are_trimmed_and_bounded() {
+        assert_eq!(display_name(" Sales DB ").as_deref(), Ok("Sales DB"));
+        assert!(display_name("  ").is_err());
+        assert!(display_name("a\u{7}b").is_err());
+        assert!(display_name(&"é".repeat(200)).is_ok());
+        assert!(display_name(&"é".repeat(201)).is_err());
+    }
+}

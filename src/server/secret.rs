@@ -1,0 +1,140 @@
+//! The server's secret key, and the tunnel tokens derived from it.
+//!
+//! A bastion that repeats its enrollment must get the same answer, token included, though only the
+//! token's hash is stored. So the token is computed: an HMAC over what identifies the enrollment.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+
+use anyhow::{Context, bail, ensure};
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+
+use super::token::{Token, TokenKind};
+use crate::protocol::TunnelId;
+
+const KEY_BYTES: usize = 32;
+
+/// 32 random bytes, kept in a file of their own outside the database.
+pub struct SecretKey(Hmac<Sha256>);
+
+impl SecretKey {
+    /// Reads the key from `path`; makes the file (0600) if it is absent.
+    ///
+    /// # Errors
+    /// The file cannot be read or made, has another length, or others may read it.
+    pub fn load_or_create(path: &Path) -> anyhow::Result<Self> {
+        let bytes = match create(path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => read(path)?,
+            Err(error) => {
+                return Err(error).with_context(|| format!("cannot make {}", path.display()));
+            }
+        };
+        SecretKey::from_bytes(&bytes)
+    }
+
+    fn from_bytes(bytes: &[u8; KEY_BYTES]) -> anyhow::Result<Self> {
+        Ok(SecretKey(Hmac::new_from_slice(bytes)?))
+    }
+
+    /// The token of the tunnel that was enrolled with this key and the enrollment token of this hash.
+    pub fn tunnel_token(&self, tunnel: TunnelId, enrolled_with: &[u8], public_key: &str) -> Token {
+        // All parts but the last have a fixed length, so no two inputs run together.
+        let mac = self
+            .0
+            .clone()
+            .chain_update(b"tunnel-token")
+            .chain_update(tunnel.to_be_bytes())
+            .chain_update(enrolled_with)
+            .chain_update(public_key.as_bytes());
+        Token::from_bytes(TokenKind::Tunnel, &mac.finalize().into_bytes().into())
+    }
+}
+
+/// Makes the file; fails with `AlreadyExists` rather than overwrite one.
+fn create(path: &Path) -> io::Result<[u8; KEY_BYTES]> {
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)?;
+    let bytes: [u8; KEY_BYTES] = rand::random();
+    file.write_all(&bytes)?;
+    file.sync_all()?;
+    Ok(bytes)
+}
+
+fn read(path: &Path) -> anyhow::Result<[u8; KEY_BYTES]> {
+    let shown = path.display();
+    let mode = fs::metadata(path)
+        .with_context(|| format!("cannot read {shown}"))?
+        .permissions()
+        .mode();
+    ensure!(
+        mode & 0o077 == 0,
+        "{shown} is readable by others (mode {:o}); run: chmod 600 {shown}",
+        mode & 0o777
+    );
+    let bytes = fs::read(path).with_context(|| format!("cannot read {shown}"))?;
+    let Ok(bytes) = bytes.try_into() else {
+        bail!("{shown} is damaged: it must hold {KEY_BYTES} bytes; restore it from a backup");
+    };
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_key_survives_a_restart_and_is_private() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("secret.key");
+        let first = SecretKey::load_or_create(&path).unwrap();
+        let again = SecretKey::load_or_create(&path).unwrap();
+        assert_eq!(
+            first.tunnel_token(1, &[7; 32], "ssh-rsa AAAA"),
+            again.tunnel_token(1, &[7; 32], "ssh-rsa AAAA"),
+        );
+        assert_eq!(
+            fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+            0o600
+        );
+    }
+
+    #[test]
+    fn each_part_of_an_enrollment_changes_the_token() {
+        let key = SecretKey::from_bytes(&[1; KEY_BYTES]).unwrap();
+        let token = key.tunnel_token(1, &[7; 32], "ssh-rsa AAAA");
+        assert_ne!(token, key.tunnel_token(2, &[7; 32], "ssh-rsa AAAA"));
+        assert_ne!(token, key.tunnel_token(1, &[8; 32], "ssh-rsa AAAA"));
+        assert_ne!(token, key.tunnel_token(1, &[7; 32], "ssh-rsa AAAB"));
+    }
+
+    #[test]
+    fn a_damaged_or_open_key_file_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("secret.key");
+        fs::write(&path, [0; KEY_BYTES]).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        assert!(
+            SecretKey::load_or_create(&path)
+                .err()
+                .unwrap()
+                .to_string()
+                .contains("chmod 600")
+        );
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        fs::write(&path, b"short").unwrap();
+        assert!(
+            SecretKey::load_or_create(&path)
+                .err()
+                .unwrap()
+                .to_string()
+                .contains("damaged")
+        );
+    }
+}

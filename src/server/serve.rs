@@ -1,0 +1,191 @@
+//! `serve`: brings the parts up in order, says where they are, and ends them cleanly.
+
+use std::io::{self, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use axum_server::tls_rustls::RustlsConfig;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::address::{self, PublicAddress, PublicSettings};
+use super::api::{self, App};
+use super::changes::Changes;
+use super::cli::Serve;
+use super::data_dir::DataDir;
+use super::downloads::Downloads;
+use super::operator_tokens;
+use super::secret::SecretKey;
+use super::sessions;
+use super::store::Store;
+use super::tunnel_server::{TunnelServer, TunnelServerConfig};
+
+/// The name of the token that an empty data folder gets.
+const FIRST_TOKEN: &str = "first";
+
+/// How long running requests may take to end after a signal.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// How long a new connection may take for its first request.
+const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Serves until SIGTERM or SIGINT.
+///
+/// # Errors
+/// A file, an address or the database cannot be used; the message says which.
+pub async fn run(settings: Serve) -> anyhow::Result<()> {
+    let data_dir = DataDir::open_or_create(&settings.data.data_dir)?;
+    let _lock = data_dir.lock_for_serving()?;
+    let store = Store::open(&data_dir.database()?).await?;
+    let tls = tls_config(&settings).await?;
+    let web = bind(settings.listen)?;
+    let web_address = web.local_addr()?;
+    let tunnels = start_tunnel_server(&settings, &data_dir, &store).await?;
+    let app = Arc::new(App {
+        secret: SecretKey::load_or_create(&data_dir.secret_key())?,
+        public: PublicAddress::derive(
+            PublicSettings {
+                url: settings.public_url.clone(),
+                ssh_host: settings.public_ssh_host.clone(),
+                ssh_port: settings.public_ssh_port,
+            },
+            tls.is_some(),
+            web_address,
+            tunnels.ssh_address(),
+        )?,
+        downloads: Downloads::new(settings.dist_dir.clone()),
+        changes: Changes::new(),
+        enrollment_ttl: settings.enrollment_ttl,
+        ports: settings.ports,
+        forward_listen: settings.forward_listen,
+        store,
+        tunnels,
+    });
+    greet(&app, &settings, web_address, data_dir.path()).await?;
+    let recorder = tokio::spawn(sessions::record(Arc::clone(&app)));
+    let served = serve_web(web, tls, Arc::clone(&app)).await;
+    recorder.abort();
+    sessions::note_seen(&app).await;
+    app.store.close().await;
+    served
+}
+
+async fn tls_config(settings: &Serve) -> anyhow::Result<Option<RustlsConfig>> {
+    let (Some(cert), Some(key)) = (&settings.tls_cert, &settings.tls_key) else {
+        return Ok(None);
+    };
+    // An error means that a provider is installed already, which is as good.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let config = RustlsConfig::from_pem_file(cert, key)
+        .await
+        .with_context(|| {
+            format!(
+                "cannot use the certificate {} with the key {}",
+                cert.display(),
+                key.display()
+            )
+        })?;
+    Ok(Some(config))
+}
+
+fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).with_context(|| {
+        format!("cannot serve the web on {address}; choose another address with --listen")
+    })
+}
+
+async fn start_tunnel_server(
+    settings: &Serve,
+    data_dir: &DataDir,
+    store: &Store,
+) -> anyhow::Result<TunnelServer> {
+    let config = TunnelServerConfig {
+        ssh_listen: settings.ssh_listen,
+        forward_listen: settings.forward_listen,
+        host_key_dir: data_dir.host_keys(),
+    };
+    TunnelServer::start(config, Arc::new(store.clone()))
+        .await
+        .with_context(|| format!("cannot start the tunnel server on {}", settings.ssh_listen))
+}
+
+/// Says on stdout where everything is. Programs read these lines; `ready` is the last.
+async fn greet(
+    app: &App,
+    settings: &Serve,
+    web: SocketAddr,
+    data_dir: &Path,
+) -> anyhow::Result<()> {
+    let scheme = address::scheme(settings.tls_cert.is_some());
+    let mut out = io::stdout().lock();
+    writeln!(out, "holistics-tunnel-server {}", env!("CARGO_PKG_VERSION"))?;
+    writeln!(out, "web      {scheme}://{web}")?;
+    writeln!(out, "public   {}", app.public.url)?;
+    writeln!(out, "tunnel   {}", app.tunnels.ssh_address())?;
+    writeln!(out, "bastions {}", app.public.ssh_server())?;
+    writeln!(
+        out,
+        "ports    {} on {}",
+        settings.ports, settings.forward_listen
+    )?;
+    writeln!(out, "data     {}", data_dir.display())?;
+    if app.store.operator_tokens().await?.is_empty() {
+        let token = operator_tokens::create(&app.store, FIRST_TOKEN).await?;
+        writeln!(out, "operator token (shown once): {}", token.as_str())?;
+    }
+    writeln!(out, "ready")?;
+    out.flush()?;
+    Ok(())
+}
+
+async fn serve_web(
+    listener: TcpListener,
+    tls: Option<RustlsConfig>,
+    app: Arc<App>,
+) -> anyhow::Result<()> {
+    let handle = axum_server::Handle::new();
+    let stopper = tokio::spawn(stop_on_signal(handle.clone(), Arc::clone(&app)));
+    let service = api::router(app).into_make_service();
+    let served = match tls {
+        Some(config) => {
+            axum_server::from_tcp_rustls(listener, config)?
+                .handle(handle)
+                .first_request_timeout(FIRST_REQUEST_TIMEOUT)
+                .serve(service)
+                .await
+        }
+        None => {
+            axum_server::from_tcp(listener)?
+                .handle(handle)
+                .first_request_timeout(FIRST_REQUEST_TIMEOUT)
+                .serve(service)
+                .await
+        }
+    };
+    stopper.abort();
+    served.context("the web server failed")
+}
+
+async fn stop_on_signal(handle: axum_server::Handle<SocketAddr>, app: Arc<App>) {
+    let name = match first_signal().await {
+        Ok(name) => name,
+        Err(error) => {
+            tracing::error!(%error, "cannot listen for signals; only SIGKILL ends this server");
+            return;
+        }
+    };
+    tracing::info!(signal = name, "ending");
+    app.changes.announce_shutdown();
+    handle.graceful_shutdown(Some(GRACE));
+}
+
+async fn first_signal() -> io::Result<&'static str> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(tokio::select! {
+        _ = terminate.recv() => "SIGTERM",
+        _ = interrupt.recv() => "SIGINT",
+    })
+}

@@ -1,0 +1,235 @@
+//! Data sources: creation, change, save and removal, each with its tunnel in one transaction.
+
+use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
+
+use super::events::{self, EventKind};
+use super::{Record, Result, Store, StoreError, keys, now, tokens};
+use crate::protocol::{DataSourceId, DatabaseType, TunnelId};
+use crate::server::token::{TokenHash, TokenKind};
+
+/// A data source to create; its values are checked already.
+#[derive(Debug)]
+pub struct NewRecord {
+    /// What the operator calls it.
+    pub display_name: String,
+    /// The database behind it.
+    pub database_type: DatabaseType,
+    /// The database's host as the bastion sees it.
+    pub host: String,
+    /// The database's port as the bastion sees it.
+    pub port: u16,
+    /// Which of the vendor's tunnel servers.
+    pub region: Option<String>,
+    /// The enrollment token's hash.
+    pub enrollment: TokenHash,
+    /// When the enrollment token stops working.
+    pub expires_at: jiff::Timestamp,
+}
+
+/// New values; what is absent stays as it is.
+#[derive(Debug)]
+pub struct Change {
+    /// The new name.
+    pub display_name: Option<String>,
+    /// The database's new host.
+    pub host: Option<String>,
+    /// The database's new port.
+    pub port: Option<u16>,
+}
+
+impl Store {
+    /// Creates a data source with its tunnel and its enrollment token.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn create(&self, new: &NewRecord, actor: &str) -> Result<Record> {
+        let mut tx = self.write().await?;
+        let id: DataSourceId = sqlx::query_scalar(
+            "INSERT INTO data_sources (display_name, database_type, host, port, region, created_at)
+             VALUES (?, ?, ?, ?, ?, ?) RETURNING id",
+        )
+        .bind(&new.display_name)
+        .bind(new.database_type.as_str())
+        .bind(&new.host)
+        .bind(new.port)
+        .bind(&new.region)
+        .bind(now())
+        .fetch_one(&mut *tx)
+        .await?;
+        let tunnel: TunnelId =
+            sqlx::query_scalar("INSERT INTO tunnels (data_source_id) VALUES (?) RETURNING id")
+                .bind(id)
+                .fetch_one(&mut *tx)
+                .await?;
+        let expires_at = Some(new.expires_at);
+        tokens::add(
+            &mut tx,
+            TokenKind::Enrollment,
+            &new.enrollment,
+            tunnel,
+            expires_at,
+        )
+        .await?;
+        events::record(&mut tx, id, EventKind::Created, actor).await?;
+        let record = by_id(&mut tx, id).await?;
+        tx.commit().await?;
+        Ok(record)
+    }
+
+    /// All data sources that are not removed, oldest first.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn data_sources(&self) -> Result<Vec<Record>> {
+        let records = QueryBuilder::<Sqlite>::new(Record::SELECT)
+            .push(" WHERE d.removed_at IS NULL ORDER BY d.id")
+            .build_query_as()
+            .fetch_all(&self.readers)
+            .await?;
+        Ok(records)
+    }
+
+    /// One data source, also if it is removed.
+    ///
+    /// # Errors
+    /// It never was, or the database failed.
+    pub async fn data_source(&self, id: DataSourceId) -> Result<Record> {
+        by_id(&mut *self.readers.acquire().await?, id).await
+    }
+
+    /// Changes name or target. The bastion picks the target up when it next asks.
+    ///
+    /// # Errors
+    /// It is removed or being removed, or the database failed.
+    pub async fn change(&self, id: DataSourceId, change: &Change, actor: &str) -> Result<Record> {
+        let mut tx = self.write().await?;
+        staying(by_id(&mut tx, id).await?)?;
+        sqlx::query(
+            "UPDATE data_sources SET display_name = coalesce(?, display_name),
+                 host = coalesce(?, host), port = coalesce(?, port) WHERE id = ?",
+        )
+        .bind(&change.display_name)
+        .bind(&change.host)
+        .bind(change.port)
+        .bind(id)
+        .execute(&mut *tx)
+        .await?;
+        events::record(&mut tx, id, EventKind::Changed, actor).await?;
+        let record = by_id(&mut tx, id).await?;
+        tx.commit().await?;
+        Ok(record)
+    }
+
+    /// Saves a data source; one that is saved already stays so.
+    ///
+    /// # Errors
+    /// It is removed or being removed, or the database failed.
+    pub async fn save(&self, id: DataSourceId, actor: &str) -> Result<Record> {
+        let mut tx = self.write().await?;
+        let record = staying(by_id(&mut tx, id).await?)?;
+        if record.is_saved() {
+            return Ok(record);
+        }
+        sqlx::query("UPDATE data_sources SET saved_at = ? WHERE id = ?")
+            .bind(now())
+            .bind(id)
+            .execute(&mut *tx)
+            .await?;
+        events::record(&mut tx, id, EventKind::Saved, actor).await?;
+        let record = by_id(&mut tx, id).await?;
+        tx.commit().await?;
+        Ok(record)
+    }
+
+    /// Marks a data source for removal and keeps the token of its removal command, which replaces
+    /// an earlier one.
+    ///
+    /// # Errors
+    /// It is removed already, or the database failed.
+    pub async fn request_removal(
+        &self,
+        id: DataSourceId,
+        removal: &TokenHash,
+        expires_at: jiff::Timestamp,
+        actor: &str,
+    ) -> Result<Record> {
+        let mut tx = self.write().await?;
+        let record = present(by_id(&mut tx, id).await?)?;
+        sqlx::query("UPDATE data_sources SET removing_at = coalesce(removing_at, ?) WHERE id = ?")
+            .bind(now())
+            .bind(id)
+            .execute(&mut *tx)
+            .await?;
+        let tunnel = record.tunnel_id;
+        tokens::forget(&mut tx, TokenKind::Removal, tunnel).await?;
+        tokens::add(
+            &mut tx,
+            TokenKind::Removal,
+            removal,
+            tunnel,
+            Some(expires_at),
+        )
+        .await?;
+        events::record(&mut tx, id, EventKind::RemovalRequested, actor).await?;
+        tx.commit().await?;
+        Ok(record)
+    }
+
+    /// Removes a data source: its key no longer opens the tunnel, and its port is free. The live
+    /// session is the caller's to close.
+    ///
+    /// # Errors
+    /// It is removed already, or the database failed.
+    pub async fn remove(&self, id: DataSourceId, actor: &str) -> Result<Record> {
+        let mut tx = self.write().await?;
+        let record = present(by_id(&mut tx, id).await?)?;
+        let at = now();
+        sqlx::query("UPDATE data_sources SET removed_at = ? WHERE id = ?")
+            .bind(at)
+            .bind(id)
+            .execute(&mut *tx)
+            .await?;
+        let key: Option<i64> = sqlx::query_scalar("SELECT key_id FROM tunnels WHERE id = ?")
+            .bind(record.tunnel_id)
+            .fetch_one(&mut *tx)
+            .await?;
+        sqlx::query("UPDATE tunnels SET removed_at = ?, key_id = NULL WHERE id = ?")
+            .bind(at)
+            .bind(record.tunnel_id)
+            .execute(&mut *tx)
+            .await?;
+        if let Some(key) = key {
+            keys::forget_if_unused(&mut tx, key).await?;
+        }
+        events::record(&mut tx, id, EventKind::Removed, actor).await?;
+        tx.commit().await?;
+        Ok(record)
+    }
+}
+
+async fn by_id(connection: &mut SqliteConnection, id: DataSourceId) -> Result<Record> {
+    QueryBuilder::<Sqlite>::new(Record::SELECT)
+        .push(" WHERE d.id = ")
+        .push_bind(id)
+        .build_query_as()
+        .fetch_optional(connection)
+        .await?
+        .ok_or(StoreError::NotFound)
+}
+
+/// Passes a record that is not removed.
+pub(super) fn present(record: Record) -> Result<Record> {
+    match record.is_removed() {
+        true => Err(StoreError::NotFound),
+        false => Ok(record),
+    }
+}
+
+/// Passes a record that is neither removed nor being removed.
+pub(super) fn staying(record: Record) -> Result<Record> {
+    let record = present(record)?;
+    match record.is_leaving() {
+        true => Err(StoreError::WrongState(record.state(false))),
+        false => Ok(record),
+    }
+}

@@ -1,0 +1,137 @@
+//! What the control plane keeps: data sources, tunnels, keys, tokens and events, in SQLite.
+//!
+//! The store knows what may follow what in the life of a data source, and does each change in one
+//! transaction. It knows nothing of HTTP, and nothing of live sessions: whether a tunnel is up is
+//! told to it where a [state](Record::state) depends on it.
+
+mod data_sources;
+mod events;
+mod keys;
+mod ports;
+mod record;
+mod tokens;
+mod tunnels;
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Context;
+use sqlx::pool::PoolOptions;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqliteSynchronous};
+use sqlx::{Sqlite, Transaction};
+
+pub use data_sources::{Change, NewRecord};
+pub use events::EventKind;
+pub use ports::PortRange;
+pub use record::Record;
+pub use tokens::{OperatorToken, StoredToken};
+pub use tunnels::{Enrollment, Registration};
+
+use crate::protocol::DataSourceState;
+
+/// How long a statement waits for another process (`token create` beside `serve`) to finish writing.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a request waits for a connection before it fails.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Connections for reading; each holds a thread and a page cache of at most 2 MiB.
+const READERS: u32 = 4;
+
+/// Why a change of the store was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// There is no such data source or tunnel, or it has been removed.
+    #[error("there is no such data source or tunnel, or it has been removed")]
+    NotFound,
+    /// The tunnel is enrolled with another key.
+    #[error("another key is enrolled for this tunnel")]
+    KeyConflict,
+    /// The data source is in a state that does not allow it.
+    #[error("the data source is {}", .0.as_str())]
+    WrongState(DataSourceState),
+    /// Every port of the range belongs to a tunnel.
+    #[error("every port of the range belongs to a tunnel")]
+    PortsExhausted,
+    /// There is an API token of this name already.
+    #[error("there is an API token of this name already")]
+    NameTaken,
+    /// The database failed.
+    #[error("the database failed")]
+    Database(#[from] sqlx::Error),
+}
+
+/// The result of a change of the store.
+pub type Result<T> = std::result::Result<T, StoreError>;
+
+/// The database. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Store {
+    readers: SqlitePool,
+    // SQLite takes one writer at a time; with one connection they queue here, in order.
+    writer: SqlitePool,
+}
+
+impl Store {
+    /// Opens the database; makes the file and brings its schema up to date.
+    ///
+    /// # Errors
+    /// The file cannot be opened or made, or was written by a newer version.
+    pub async fn open(path: &Path) -> anyhow::Result<Self> {
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .busy_timeout(BUSY_TIMEOUT)
+            .foreign_keys(true);
+        let writer = connect(options.clone(), 1)
+            .await
+            .with_context(|| format!("cannot open the database {}", path.display()))?;
+        sqlx::migrate!("src/server/store/migrations")
+            .run(&writer)
+            .await
+            .with_context(|| format!("cannot update the schema of {}", path.display()))?;
+        let readers = connect(options, READERS).await?;
+        Ok(Store { readers, writer })
+    }
+
+    /// Checks that the database answers.
+    ///
+    /// # Errors
+    /// It does not.
+    pub async fn ping(&self) -> Result<()> {
+        sqlx::query("SELECT 1").execute(&self.readers).await?;
+        Ok(())
+    }
+
+    /// Waits for what runs and closes the files.
+    pub async fn close(&self) {
+        self.readers.close().await;
+        self.writer.close().await;
+    }
+
+    /// A transaction that holds the write lock from its start, so that it never fails half-way
+    /// because another one wrote first.
+    async fn write(&self) -> Result<Transaction<'static, Sqlite>> {
+        Ok(self.writer.begin_with("BEGIN IMMEDIATE").await?)
+    }
+}
+
+async fn connect(options: SqliteConnectOptions, connections: u32) -> sqlx::Result<SqlitePool> {
+    PoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(ACQUIRE_TIMEOUT)
+        .connect_with(options)
+        .await
+}
+
+/// Milliseconds since the Unix epoch, as the database keeps times.
+fn now() -> i64 {
+    jiff::Timestamp::now().as_millisecond()
+}
+
+/// A stored time. What is out of jiff's range (the year 9999) was not written by this program.
+fn timestamp(milliseconds: i64) -> jiff::Timestamp {
+    jiff::Timestamp::from_millisecond(milliseconds).unwrap_or(jiff::Timestamp::MAX)
+}

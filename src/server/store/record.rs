@@ -1,0 +1,157 @@
+//! A data source with its tunnel, as stored, and the state that follows from it.
+
+use sqlx::sqlite::SqliteRow;
+use sqlx::{FromRow, Row};
+
+use super::timestamp;
+use crate::protocol::{DataSourceId, DataSourceState, DatabaseType, TunnelId};
+
+/// A data source and its one tunnel.
+#[derive(Debug, Clone)]
+pub struct Record {
+    /// The data source's number.
+    pub id: DataSourceId,
+    /// What the operator calls it.
+    pub display_name: String,
+    /// The database behind it.
+    pub database_type: DatabaseType,
+    /// The database's host as the bastion sees it; IPv6 without brackets.
+    pub host: String,
+    /// The database's port as the bastion sees it.
+    pub port: u16,
+    /// When it was created.
+    pub created_at: jiff::Timestamp,
+    /// The tunnel's number.
+    pub tunnel_id: TunnelId,
+    /// The tunnel's port on the tunnel server; kept after removal.
+    pub remote_port: Option<u16>,
+    /// When its session was last seen, as far as it is stored.
+    pub last_seen: Option<jiff::Timestamp>,
+    saved: bool,
+    service_installed: bool,
+    removing: bool,
+    removed: bool,
+}
+
+impl Record {
+    /// The columns, for a query over `data_sources AS d JOIN tunnels AS t`.
+    pub(super) const SELECT: &'static str = "SELECT d.id, d.display_name, d.database_type, d.host, d.port, \
+         d.created_at, d.saved_at IS NOT NULL AS saved, d.removing_at IS NOT NULL AS removing, \
+         d.removed_at IS NOT NULL AS removed, t.id AS tunnel_id, t.remote_port, t.last_seen_at, \
+         t.service_installed_at IS NOT NULL AS service_installed \
+         FROM data_sources AS d JOIN tunnels AS t ON t.data_source_id = d.id";
+
+    /// Where the data source stands, given whether its tunnel's own session listens now.
+    pub fn state(&self, tunnel_is_up: bool) -> DataSourceState {
+        if self.removed {
+            return DataSourceState::Removed;
+        }
+        if self.removing {
+            return DataSourceState::Removing;
+        }
+        match (
+            self.saved,
+            self.service_installed,
+            self.is_enrolled(),
+            tunnel_is_up,
+        ) {
+            (true, true, _, true) => DataSourceState::Active,
+            (true, true, _, false) => DataSourceState::Down,
+            (true, false, _, _) => DataSourceState::Saved,
+            (false, _, true, true) => DataSourceState::Connected,
+            (false, _, true, false) => DataSourceState::Enrolled,
+            (false, _, false, _) => DataSourceState::Draft,
+        }
+    }
+
+    /// Whether a bastion has registered its key.
+    pub fn is_enrolled(&self) -> bool {
+        self.remote_port.is_some()
+    }
+
+    /// Whether the operator has saved it.
+    pub fn is_saved(&self) -> bool {
+        self.saved
+    }
+
+    /// Whether its removal was asked for or is done.
+    pub fn is_leaving(&self) -> bool {
+        self.removing || self.removed
+    }
+
+    /// Whether it is gone.
+    pub fn is_removed(&self) -> bool {
+        self.removed
+    }
+}
+
+impl<'r> FromRow<'r, SqliteRow> for Record {
+    fn from_row(row: &'r SqliteRow) -> sqlx::Result<Self> {
+        Ok(Record {
+            id: row.try_get("id")?,
+            display_name: row.try_get("display_name")?,
+            database_type: database_type(row.try_get("database_type")?)?,
+            host: row.try_get("host")?,
+            port: row.try_get("port")?,
+            created_at: timestamp(row.try_get("created_at")?),
+            tunnel_id: row.try_get("tunnel_id")?,
+            remote_port: row.try_get("remote_port")?,
+            last_seen: row
+                .try_get::<Option<i64>, _>("last_seen_at")?
+                .map(timestamp),
+            saved: row.try_get("saved")?,
+            service_installed: row.try_get("service_installed")?,
+            removing: row.try_get("removing")?,
+            removed: row.try_get("removed")?,
+        })
+    }
+}
+
+fn database_type(name: &str) -> sqlx::Result<DatabaseType> {
+    DatabaseType::ALL
+        .into_iter()
+        .find(|database_type| database_type.as_str() == name)
+        .ok_or_else(|| sqlx::Error::Decode(format!("unknown database type {name:?}").into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record() -> Record {
+        Record {
+            id: 1,
+            display_name: "Sales".to_owned(),
+            database_type: DatabaseType::Postgresql,
+            host: "db".to_owned(),
+            port: 5432,
+            created_at: jiff::Timestamp::UNIX_EPOCH,
+            tunnel_id: 1,
+            remote_port: None,
+            last_seen: None,
+            saved: false,
+            service_installed: false,
+            removing: false,
+            removed: false,
+        }
+    }
+
+    #[test]
+    fn the_states_follow_each_other_as_the_journey_does() {
+        let mut at = record();
+        assert_eq!(at.state(false), DataSourceState::Draft);
+        at.remote_port = Some(20000);
+        assert_eq!(at.state(false), DataSourceState::Enrolled);
+        assert_eq!(at.state(true), DataSourceState::Connected);
+        at.saved = true;
+        assert_eq!(at.state(true), DataSourceState::Saved);
+        assert_eq!(at.state(false), DataSourceState::Saved);
+        at.service_installed = true;
+        assert_eq!(at.state(true), DataSourceState::Active);
+        assert_eq!(at.state(false), DataSourceState::Down);
+        at.removing = true;
+        assert_eq!(at.state(true), DataSourceState::Removing);
+        at.removed = true;
+        assert_eq!(at.state(false), DataSourceState::Removed);
+    }
+}

@@ -1,0 +1,235 @@
+//! Tunnels: enrollment, what the bastion reports, and what the tunnel server saw.
+
+use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
+
+use super::data_sources::{present, staying};
+use super::events::{self, EventKind};
+use super::ports::{self, PortRange};
+use super::{Record, Result, Store, StoreError, keys, now, tokens};
+use crate::protocol::{DataSourceId, TunnelId};
+use crate::server::secret::SecretKey;
+use crate::server::token::{Token, TokenHash, TokenKind};
+
+/// The actor of what a bastion does.
+const BASTION: &str = "bastion";
+
+/// The actor of what the tunnel server reports.
+const TUNNEL_SERVER: &str = "tunnel server";
+
+/// A bastion's registration; its values are checked already.
+#[derive(Debug)]
+pub struct Registration {
+    /// The key in its normal form (see `public_key::normalize`).
+    pub public_key: String,
+    /// The bastion's name, for people.
+    pub hostname: String,
+    /// The bastion's operating system, for people.
+    pub os: String,
+    /// The user who runs the tunnel there.
+    pub user: String,
+}
+
+/// What a registration leads to; the same for the same key.
+#[derive(Debug)]
+pub struct Enrollment {
+    /// The data source that was enrolled.
+    pub data_source: DataSourceId,
+    /// The tunnel's own port.
+    pub remote_port: u16,
+    /// The token for the tunnel's later calls.
+    pub tunnel_token: Token,
+}
+
+/// Key, port and the hash of the enrollment token, for a tunnel that has them.
+type EnrolledRow = (Option<String>, Option<u16>, Option<Vec<u8>>);
+
+impl Store {
+    /// The data source of a tunnel, also if it is removed.
+    ///
+    /// # Errors
+    /// It never was, or the database failed.
+    pub async fn tunnel(&self, id: TunnelId) -> Result<Record> {
+        by_tunnel(&mut *self.readers.acquire().await?, id).await
+    }
+
+    /// Registers a key for a tunnel and gives it a port, or repeats the answer for the same key.
+    /// `credential` is the hash of the token that was presented.
+    ///
+    /// # Errors
+    /// Another key is enrolled, no port is free, the data source is leaving, or the database failed.
+    pub async fn enroll(
+        &self,
+        tunnel: TunnelId,
+        credential: &TokenHash,
+        registration: &Registration,
+        ports: PortRange,
+        secret: &SecretKey,
+    ) -> Result<Enrollment> {
+        let mut tx = self.write().await?;
+        let record = staying(by_tunnel(&mut tx, tunnel).await?)?;
+        let (remote_port, enrolled_with) = match enrolled(&mut tx, tunnel).await? {
+            (Some(key), Some(port), Some(enrolled_with)) => {
+                if key != registration.public_key {
+                    return Err(StoreError::KeyConflict);
+                }
+                (port, enrolled_with)
+            }
+            _ => {
+                let port = ports::choose(&mut tx, ports).await?;
+                link(&mut tx, tunnel, port, credential, registration).await?;
+                events::record(&mut tx, record.id, EventKind::Enrolled, BASTION).await?;
+                (port, credential.as_bytes().to_vec())
+            }
+        };
+        let tunnel_token = secret.tunnel_token(tunnel, &enrolled_with, &registration.public_key);
+        tokens::add(
+            &mut tx,
+            TokenKind::Tunnel,
+            &tunnel_token.hash(),
+            tunnel,
+            None,
+        )
+        .await?;
+        tx.commit().await?;
+        Ok(Enrollment {
+            data_source: record.id,
+            remote_port,
+            tunnel_token,
+        })
+    }
+
+    /// Notes that the bastion's temporary tunnel was found up.
+    ///
+    /// # Errors
+    /// The tunnel is removed, or the database failed.
+    pub async fn note_connected(&self, tunnel: TunnelId) -> Result<Record> {
+        let mut tx = self.write().await?;
+        let record = present(by_tunnel(&mut tx, tunnel).await?)?;
+        touch(&mut tx, tunnel).await?;
+        events::record(&mut tx, record.id, EventKind::Connected, BASTION).await?;
+        tx.commit().await?;
+        Ok(record)
+    }
+
+    /// Notes whether the bastion's service runs this tunnel. The first time it does, the
+    /// enrollment token has done its work.
+    ///
+    /// # Errors
+    /// It is installed before the data source was saved, the tunnel is removed, or the database
+    /// failed.
+    pub async fn set_service_installed(&self, tunnel: TunnelId, installed: bool) -> Result<Record> {
+        let mut tx = self.write().await?;
+        let record = present(by_tunnel(&mut tx, tunnel).await?)?;
+        if installed && !record.is_saved() {
+            return Err(StoreError::WrongState(record.state(false)));
+        }
+        let (at, kind) = match installed {
+            true => (Some(now()), EventKind::ServiceInstalled),
+            false => (None, EventKind::ServiceUninstalled),
+        };
+        sqlx::query("UPDATE tunnels SET service_installed_at = ? WHERE id = ?")
+            .bind(at)
+            .bind(tunnel)
+            .execute(&mut *tx)
+            .await?;
+        if installed {
+            tokens::use_up_enrollment(&mut tx, tunnel).await?;
+        }
+        events::record(&mut tx, record.id, kind, BASTION).await?;
+        let record = by_tunnel(&mut tx, tunnel).await?;
+        tx.commit().await?;
+        Ok(record)
+    }
+
+    /// Writes down what the tunnel server saw, and that the tunnel was seen now.
+    ///
+    /// # Errors
+    /// There is no such tunnel, or the database failed.
+    pub async fn note_session(&self, tunnel: TunnelId, kind: EventKind) -> Result<DataSourceId> {
+        let mut tx = self.write().await?;
+        let record = by_tunnel(&mut tx, tunnel).await?;
+        touch(&mut tx, tunnel).await?;
+        events::record(&mut tx, record.id, kind, TUNNEL_SERVER).await?;
+        tx.commit().await?;
+        Ok(record.id)
+    }
+
+    /// The tunnels whose keys are enrolled.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn enrolled_tunnels(&self) -> Result<Vec<TunnelId>> {
+        let ids = sqlx::query_scalar("SELECT id FROM tunnels WHERE key_id IS NOT NULL")
+            .fetch_all(&self.readers)
+            .await?;
+        Ok(ids)
+    }
+
+    /// Notes that these tunnels were seen now.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn note_seen(&self, tunnels: &[TunnelId]) -> Result<()> {
+        let mut tx = self.write().await?;
+        for tunnel in tunnels {
+            touch(&mut tx, *tunnel).await?;
+        }
+        tx.commit().await?;
+        Ok(())
+    }
+}
+
+async fn by_tunnel(connection: &mut SqliteConnection, tunnel: TunnelId) -> Result<Record> {
+    QueryBuilder::<Sqlite>::new(Record::SELECT)
+        .push(" WHERE t.id = ")
+        .push_bind(tunnel)
+        .build_query_as()
+        .fetch_optional(connection)
+        .await?
+        .ok_or(StoreError::NotFound)
+}
+
+async fn enrolled(connection: &mut SqliteConnection, tunnel: TunnelId) -> Result<EnrolledRow> {
+    let row = sqlx::query_as(
+        "SELECT k.public_key, t.remote_port, t.enrolled_with
+         FROM tunnels AS t LEFT JOIN keys AS k ON k.id = t.key_id WHERE t.id = ?",
+    )
+    .bind(tunnel)
+    .fetch_one(connection)
+    .await?;
+    Ok(row)
+}
+
+async fn link(
+    connection: &mut SqliteConnection,
+    tunnel: TunnelId,
+    port: u16,
+    credential: &TokenHash,
+    registration: &Registration,
+) -> Result<()> {
+    let key = keys::id_of(connection, &registration.public_key).await?;
+    sqlx::query(
+        "UPDATE tunnels SET key_id = ?, remote_port = ?, enrolled_with = ?, enrolled_at = ?,
+             bastion_hostname = ?, bastion_os = ?, bastion_user = ? WHERE id = ?",
+    )
+    .bind(key)
+    .bind(port)
+    .bind(credential.as_bytes())
+    .bind(now())
+    .bind(&registration.hostname)
+    .bind(&registration.os)
+    .bind(&registration.user)
+    .bind(tunnel)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+async fn touch(connection: &mut SqliteConnection, tunnel: TunnelId) -> Result<()> {
+    sqlx::query("UPDATE tunnels SET last_seen_at = ? WHERE id = ?")
+        .bind(now())
+        .bind(tunnel)
+        .execute(connection)
+        .await?;
+    Ok(())
+}

@@ -1,0 +1,447 @@
+//! What goes wrong, as the person at the bastion's shell sees it: the exit code, what failed and why,
+//! the next thing to do, and nothing lost or half-made.
+
+mod support;
+
+use std::process::Command;
+use std::time::Duration;
+
+use holistics_tunnel::protocol::DataSourceState;
+use rustix::process::Signal;
+use support::bastion::{Bastion, SETUP_LIMIT};
+use support::lab::{Lab, SERVICE_LIMIT, token_of};
+use support::ports;
+use support::process::{self, Finished};
+use support::server::Server;
+
+/// Failed; nothing was changed, or what was done is kept and the next run goes on from it.
+const FAILED: i32 = 1;
+/// Wrong usage.
+const USAGE: i32 = 2;
+/// Failed, and what this run had changed is undone.
+const ROLLED_BACK: i32 = 3;
+
+const COUNT: &str = "SELECT count(*) FROM orders";
+
+// ---------------------------------------------------------------------------------------------
+// Tokens
+// ---------------------------------------------------------------------------------------------
+
+#[test]
+fn a_wrong_token_is_refused_before_anything_is_changed() {
+    let lab = Lab::new();
+    let source = lab.data_source("Shop");
+    let wrong = corrupted(token_of(&source));
+    setup_fails_without_a_trace(&lab, &mut lab.bastion.setup(&lab.server, &wrong), FAILED)
+        .expect_words(&["not accepted", "browser"]);
+    assert_eq!(lab.state(&source), DataSourceState::Draft);
+}
+
+#[test]
+fn an_expired_token_is_refused_before_anything_is_changed() {
+    let lab = Lab::with(Server::start_with(10, &["--enrollment-ttl", "1s"]));
+    let source = lab.data_source("Shop");
+    std::thread::sleep(Duration::from_millis(1_500));
+    let mut setup = lab.bastion.setup(&lab.server, token_of(&source));
+    setup_fails_without_a_trace(&lab, &mut setup, FAILED).expect_words(&[
+        "expired",
+        "new command",
+        "browser",
+    ]);
+    assert_eq!(lab.state(&source), DataSourceState::Draft);
+}
+
+#[test]
+fn a_used_up_token_is_refused_on_another_host() {
+    let lab = Lab::new();
+    let source = lab.data_source("Shop");
+    let setup = lab.setup_that_waits(&source);
+    lab.save_and_finish(&source, setup);
+
+    let other = Bastion::new();
+    let before = other.snapshot();
+    let mut setup = other.setup(&lab.server, token_of(&source));
+    other
+        .run(&mut setup)
+        .expect_code(FAILED)
+        .expect_words(&["used up", "another data source"]);
+    before.assert_same(&other.snapshot());
+    assert_eq!(lab.state(&source), DataSourceState::Active);
+}
+
+#[test]
+fn another_host_with_the_same_command_is_refused_and_the_first_one_goes_on() {
+    let lab = Lab::new();
+    let source = lab.data_source("Shop");
+    let setup = lab.setup_that_waits(&source);
+
+    let other = Bastion::new();
+    let before = other.snapshot();
+    let mut second = other.setup(&lab.server, token_of(&source));
+    other
+        .start(&mut second)
+        .wait(SETUP_LIMIT)
+        .expect_code(ROLLED_BACK)
+        .expect_words(&["another key", "host that enrolled first"]);
+    before.assert_same(&other.snapshot());
+
+    lab.save_and_finish(&source, setup);
+}
+
+// ---------------------------------------------------------------------------------------------
+// The server
+// ---------------------------------------------------------------------------------------------
+
+#[test]
+fn a_server_that_is_down_at_the_start_leaves_nothing_behind() {
+    let mut lab = Lab::new();
+    let source = lab.data_source("Shop");
+    lab.server.stop().expect_code(0);
+    let mut setup = lab.bastion.setup(&lab.server, token_of(&source));
+    setup_fails_without_a_trace(&lab, &mut setup, FAILED)
+        .expect_words(&["cannot be reached", "same command again"]);
+
+    lab.server.start_again();
+    let setup = lab.setup_that_waits(&source);
+    lab.save_and_finish(&source, setup);
+}
+
+#[test]
+fn a_server_that_is_away_while_setup_waits_is_waited_for() {
+    let mut lab = Lab::new();
+    let source = lab.data_source("Shop");
+    let setup = lab.setup_that_waits(&source);
+    lab.server.kill();
+    setup.wait_for_output("trying again", SERVICE_LIMIT);
+    assert!(setup.is_running(), "{}", setup.output());
+
+    lab.server.start_again();
+    setup.wait_for_output("connected again", Duration::from_secs(60));
+    assert!(lab.operator.test(source.id, &lab.postgres.login()).ok);
+    lab.save_and_finish(&source, setup);
+}
+
+#[test]
+fn plain_http_to_another_machine_is_refused() {
+    let lab = Lab::new();
+    let source = lab.data_source("Shop");
+    for url in ["http://192.0.2.1", "http://tunnel.example.com:8080"] {
+        let mut setup = lab.bastion.setup_at(url, token_of(&source));
+        setup_fails_without_a_trace(&lab, setup.arg("--yes"), USAGE).expect_words(&[
+            url,
+            "plain http",
+            "https",
+        ]);
+    }
+}
+
+#[test]
+fn a_tunnel_server_that_shows_another_host_key_is_not_trusted() {
+    let decoy = Server::start();
+    let mut lab = Lab::with(Server::start_with(
+        10,
+        &["--public-ssh-port", decoy.ssh_port()],
+    ));
+    let source = lab.data_source("Shop");
+    lab.start_setup(&source)
+        .wait(SETUP_LIMIT)
+        .expect_code(FAILED)
+        .expect_words(&["host key", "ask the vendor"]);
+    assert_eq!(process::naming(&lab.bastion.home()), []);
+    assert_eq!(lab.state(&source), DataSourceState::Enrolled);
+
+    // The vendor mends the address, and the same command goes on from where it was.
+    lab.server.stop().expect_code(0);
+    lab.server.start_again_with(&[]);
+    let setup = lab.setup_that_waits(&source);
+    lab.save_and_finish(&source, setup);
+}
+
+#[test]
+fn a_remote_port_held_by_a_living_clone_is_refused_and_the_clone_keeps_it() {
+    let lab = Lab::new();
+    let source = lab.active_data_source("Shop");
+    let new = lab.data_source("Billing");
+    let setup = lab.setup_that_waits(&new);
+
+    let clone = lab.bastion.clone_machine();
+    let mut second = clone.setup(&lab.server, token_of(&new));
+    clone
+        .start(&mut second)
+        .wait(SETUP_LIMIT)
+        .expect_code(FAILED)
+        .expect_words(&["refused remote port", "copy of this machine"]);
+    assert_eq!(process::naming(&clone.home()), []);
+
+    for source in [&source, &new] {
+        let mut client = lab
+            .login_through(source)
+            .expect("the first machine's tunnel");
+        assert_eq!(
+            client.number(COUNT).expect("a count"),
+            support::postgres::ROWS
+        );
+    }
+    lab.save_and_finish(&new, setup);
+}
+
+#[test]
+fn without_a_free_remote_port_setup_is_rolled_back_and_works_once_there_is_one() {
+    let lab = Lab::with(Server::start_with(1, &[]));
+    let first = lab.active_data_source("Shop");
+    let second = lab.data_source("Billing");
+
+    let other = Bastion::new();
+    let before = other.snapshot();
+    let mut setup = other.setup(&lab.server, token_of(&second));
+    other
+        .start(&mut setup)
+        .wait(SETUP_LIMIT)
+        .expect_code(ROLLED_BACK)
+        .expect_words(&["no remote port is free", "vendor", "same command again"]);
+    before.assert_same(&other.snapshot());
+    assert_eq!(lab.state(&first), DataSourceState::Active);
+    assert_eq!(lab.state(&second), DataSourceState::Draft);
+
+    lab.remove(&first).expect_code(0);
+    let mut setup = other.setup(&lab.server, token_of(&second));
+    let setup = other.start(&mut setup);
+    lab.wait_until_connected(&second, &setup);
+    lab.save_and_finish(&second, setup);
+}
+
+#[test]
+fn the_second_tunnel_that_gets_no_port_leaves_the_first_one_as_it_was() {
+    let lab = Lab::with(Server::start_with(1, &[]));
+    let first = lab.active_data_source("Shop");
+    let second = lab.data_source("Billing");
+    let before = lab.bastion.snapshot_of_what_lasts();
+    lab.start_setup(&second)
+        .wait(SETUP_LIMIT)
+        .expect_code(ROLLED_BACK)
+        .expect_words(&["no remote port is free"]);
+    before.assert_same(&lab.bastion.snapshot_of_what_lasts());
+    assert_eq!(lab.state(&first), DataSourceState::Active);
+    lab.bastion.service("status").expect_code(0);
+}
+
+// ---------------------------------------------------------------------------------------------
+// The bastion
+// ---------------------------------------------------------------------------------------------
+
+#[test]
+fn a_database_that_the_bastion_cannot_reach_is_named_with_its_address() {
+    let lab = Lab::new();
+    let closed = ports::free_port();
+    let source = lab.operator.create("Shop", closed);
+    let before = lab.bastion.snapshot();
+    lab.start_setup(&source)
+        .wait(SETUP_LIMIT)
+        .expect_code(FAILED)
+        .expect_words(&[&format!("127.0.0.1:{closed}"), "refused", "database"]);
+    before.assert_same(&lab.bastion.snapshot());
+    assert_eq!(process::naming(&lab.bastion.home()), []);
+}
+
+#[test]
+fn a_host_without_ssh_and_without_a_package_manager_is_told_what_to_install() {
+    for program in ["ssh", "ssh-keygen"] {
+        let lab = Lab::new();
+        let source = lab.data_source("Shop");
+        let bare = Bastion::without(&[program]);
+        let before = bare.snapshot();
+        let mut setup = bare.setup(&lab.server, token_of(&source));
+        bare.run(&mut setup)
+            .expect_code(FAILED)
+            .expect_words(&[program, "install"]);
+        before.assert_same(&bare.snapshot());
+        assert_eq!(lab.state(&source), DataSourceState::Draft);
+    }
+}
+
+#[test]
+fn a_damaged_receipt_is_never_overwritten() {
+    receipt_is_refused_and_kept(
+        b"{\"version\": 1, \"prefix\":",
+        &["damaged", "receipt.json"],
+    );
+}
+
+#[test]
+fn an_empty_receipt_is_never_overwritten() {
+    receipt_is_refused_and_kept(b"", &["damaged", "receipt.json"]);
+}
+
+#[test]
+fn a_receipt_of_a_newer_version_is_never_overwritten() {
+    receipt_is_refused_and_kept(
+        br#"{"version": 99, "tunnels": {"7": {"shape": "unknown"}}}"#,
+        &["version 99", "newer"],
+    );
+}
+
+#[test]
+fn sudo_in_front_is_refused_and_the_user_is_named() {
+    let lab = Lab::new();
+    let source = lab.data_source("Shop");
+    let setup = lab.bastion.setup(&lab.server, token_of(&source));
+    let mut as_sudo_does = lab.bastion.any_program("unshare");
+    as_sudo_does
+        .args(["--user", "--map-root-user"])
+        .arg(setup.get_program())
+        .args(setup.get_args())
+        .envs([
+            ("SUDO_USER", "ada"),
+            ("SUDO_UID", "1000"),
+            ("SUDO_GID", "1000"),
+        ]);
+    setup_fails_without_a_trace(&lab, &mut as_sudo_does, USAGE).expect_words(&["sudo", "ada"]);
+}
+
+#[test]
+fn a_second_setup_at_the_same_time_is_refused_and_the_first_one_goes_on() {
+    let lab = Lab::new();
+    let shop = lab.data_source("Shop");
+    let billing = lab.data_source("Billing");
+    let setup = lab.setup_that_waits(&shop);
+    let before = lab.bastion.snapshot();
+    let mut second = lab.bastion.setup(&lab.server, token_of(&billing));
+    lab.bastion
+        .run(&mut second)
+        .expect_code(FAILED)
+        .expect_words(&["another"]);
+    before.assert_same(&lab.bastion.snapshot());
+    lab.save_and_finish(&shop, setup);
+}
+
+#[test]
+fn nobody_saves_it_and_the_wait_ends_with_what_to_do() {
+    let lab = Lab::new();
+    let source = lab.data_source("Shop");
+    let mut setup = lab.bastion.setup(&lab.server, token_of(&source));
+    lab.bastion
+        .start(setup.args(["--wait", "2s"]))
+        .wait(SETUP_LIMIT)
+        .expect_code(FAILED)
+        .expect_words(&["not saved", "same command again"]);
+    assert_eq!(
+        process::naming(&lab.bastion.home()),
+        [],
+        "the temporary tunnel is still there"
+    );
+
+    let setup = lab.setup_that_waits(&source);
+    lab.save_and_finish(&source, setup);
+}
+
+#[test]
+fn a_foreign_init_script_is_shown_and_left_alone() {
+    let lab = Lab::new();
+    let source = lab.data_source("Shop");
+    let script = lab.bastion.service_script();
+    let foreign = "#!/bin/bash\n# autossh of our own\nexit 0\n";
+    std::fs::create_dir_all(script.parent().expect("a folder")).expect("a folder");
+    std::fs::write(&script, foreign).expect("a script");
+
+    lab.start_setup(&source)
+        .wait(SETUP_LIMIT)
+        .expect_code(FAILED)
+        .expect_words(&["h_autossh", "not written by holistics-tunnel"]);
+    assert_eq!(
+        std::fs::read_to_string(&script).expect("the script"),
+        foreign
+    );
+    assert_eq!(process::naming(&lab.bastion.home()), []);
+}
+
+#[test]
+fn removal_while_the_server_is_down_changes_nothing_unless_forced() {
+    let mut lab = Lab::new();
+    let empty = lab.bastion.snapshot();
+    let source = lab.active_data_source("Shop");
+    let before = lab.bastion.snapshot_of_what_lasts();
+    lab.server.kill();
+
+    let id = source.tunnel.id.to_string();
+    let uninstall = |more: &[&str]| {
+        let mut command = lab.bastion.program(["uninstall-tunnel", &id, "--yes"]);
+        lab.bastion.run(command.args(more))
+    };
+    uninstall(&[])
+        .expect_code(FAILED)
+        .expect_words(&["cannot be reached", "--force"]);
+    before.assert_same(&lab.bastion.snapshot_of_what_lasts());
+    lab.bastion.service("status").expect_code(0);
+
+    uninstall(&["--force"]).expect_code(0);
+    assert_eq!(process::naming(&lab.bastion.home()), []);
+    empty.assert_same(&lab.bastion.snapshot());
+}
+
+#[test]
+fn interrupted_before_it_waits_setup_is_rolled_back_or_resumable() {
+    let lab = Lab::new();
+    let source = lab.data_source("Shop");
+    let setup = lab.start_setup(&source);
+    // The key of 4096 bits takes a moment: this is somewhere in the middle.
+    setup.wait_until("the folder", SETUP_LIMIT, || {
+        lab.bastion.own_folder().exists()
+    });
+    setup.signal(Signal::INT);
+    setup.wait(SERVICE_LIMIT).expect_code(130);
+    assert_eq!(process::naming(&lab.bastion.home()), []);
+
+    let setup = lab.setup_that_waits(&source);
+    lab.save_and_finish(&source, setup);
+}
+
+// ---------------------------------------------------------------------------------------------
+
+/// Runs a setup that must fail with this code and leave the disk as it was.
+#[track_caller]
+fn setup_fails_without_a_trace(lab: &Lab, setup: &mut Command, code: i32) -> Finished {
+    let before = lab.bastion.snapshot();
+    let finished = lab.bastion.run(setup).expect_code(code);
+    before.assert_same(&lab.bastion.snapshot());
+    finished
+}
+
+/// With a working tunnel, replaces the receipt, and sees every command refuse it and keep it.
+#[track_caller]
+fn receipt_is_refused_and_kept(receipt: &[u8], words: &[&str]) {
+    let lab = Lab::new();
+    let source = lab.active_data_source("Shop");
+    let good = std::fs::read(lab.bastion.receipt()).expect("the receipt");
+    std::fs::write(lab.bastion.receipt(), receipt).expect("the receipt");
+    let before = lab.bastion.snapshot_of_what_lasts();
+
+    let new = lab.data_source("Billing");
+    let id = source.tunnel.id.to_string();
+    let commands = [
+        lab.bastion.setup(&lab.server, token_of(&new)),
+        lab.bastion.program(["uninstall-tunnel", &id, "--yes"]),
+        lab.bastion.program(["list"]),
+        lab.bastion.program(["status"]),
+    ];
+    for mut command in commands {
+        lab.bastion
+            .run(&mut command)
+            .expect_code(FAILED)
+            .expect_words(words);
+        before.assert_same(&lab.bastion.snapshot_of_what_lasts());
+    }
+    lab.bastion.service("status").expect_code(0);
+    assert_eq!(lab.state(&source), DataSourceState::Active);
+
+    // With the right receipt back in its place, everything works as before.
+    std::fs::write(lab.bastion.receipt(), good).expect("the receipt");
+    lab.bastion
+        .run(&mut lab.bastion.program(["status"]))
+        .expect_code(0);
+}
+
+/// The same token with its last character changed.
+fn corrupted(token: &str) -> String {
+    let (start, last) = token.split_at(token.len() - 1);
+    format!("{start}{}", if last == "A" { "B" } else { "A" })
+}

@@ -1,0 +1,530 @@
+//! The journey as its users see it: a vendor's operator, and a customer at a bastion's shell.
+
+mod support;
+
+use std::time::Duration;
+
+use holistics_tunnel::protocol::{DataSource, DataSourceState, TunnelStatus};
+use rustix::process::Signal;
+use support::bastion::SETUP_LIMIT;
+use support::lab::{Lab, SERVICE_LIMIT, token_of};
+use support::postgres::ROWS;
+use support::sql::Login;
+use support::{ports, process, wait};
+
+const SUM_OF_AMOUNTS: i64 = 7 * ROWS * (ROWS + 1) / 2;
+const SUM: &str = "SELECT sum(amount)::bigint FROM orders";
+/// Longer than any removal takes, and answered with a number of its own.
+const SLOW_QUERY: &str = "SELECT 4711::bigint FROM pg_sleep(8)";
+
+#[test]
+fn the_generated_command_sets_a_bastion_up_and_the_removal_command_leaves_nothing() {
+    let lab = Lab::new();
+    let before = lab.bastion.snapshot();
+    let source = lab.data_source("Shop");
+    assert_eq!(source.state, DataSourceState::Draft);
+
+    let setup = lab.bastion.start(&mut generated_command(&lab, &source));
+    lab.wait_until_connected(&source, &setup);
+    assert!(
+        !lab.bastion.processes("ssh").is_empty(),
+        "the temporary tunnel"
+    );
+
+    let result = lab.operator.test(source.id, &lab.postgres.login());
+    assert!(result.ok, "{result:?}");
+    assert_eq!(stage_names(&result), ["tunnel", "tcp", "login", "query"]);
+    assert!(result.server_version.is_some(), "{result:?}");
+
+    lab.save_and_finish(&source, setup);
+    lab.bastion.service("status").expect_code(0);
+    assert_eq!(lab.bastion.processes("autossh").len(), 1);
+    assert_eq!(lab.bastion.processes("ssh").len(), 1, "the service's alone");
+    let mut client = lab
+        .login_through(&source)
+        .expect("a login through the tunnel");
+    assert_eq!(client.number(SUM).expect("a sum"), SUM_OF_AMOUNTS);
+    drop(client);
+
+    let port = remote_port(&lab, &source);
+    lab.remove(&source).expect_code(0);
+    assert_eq!(lab.state(&source), DataSourceState::Removed);
+    assert!(!ports::is_open(port), "the remote port is still open");
+    assert_eq!(process::naming(&lab.bastion.home()), []);
+    before.assert_same(&lab.bastion.snapshot());
+}
+
+#[test]
+fn a_wrong_password_fails_at_the_login_and_says_what_to_do() {
+    let lab = Lab::new();
+    let source = lab.data_source("Shop");
+    let _setup = lab.setup_that_waits(&source);
+    let login = Login {
+        password: "guessed".into(),
+        ..lab.postgres.login()
+    };
+    let result = lab.operator.test(source.id, &login);
+    assert!(!result.ok);
+    assert_eq!(stage_names(&result), ["tunnel", "tcp", "login"]);
+    let last = result.stages.last().expect("three stages");
+    assert!(!last.ok && last.remedy.is_some(), "{result:?}");
+    assert!(
+        !format!("{result:?}").contains("guessed"),
+        "it repeats the password"
+    );
+}
+
+#[test]
+fn a_data_source_can_be_corrected_and_tested_again_before_it_is_saved() {
+    let lab = Lab::new();
+    let source = lab.data_source("Shop");
+    let setup = lab.setup_that_waits(&source);
+    let wrong = Login {
+        database: "store".into(),
+        ..lab.postgres.login()
+    };
+    assert!(!lab.operator.test(source.id, &wrong).ok);
+    assert!(
+        setup.is_running(),
+        "setup goes on waiting:\n{}",
+        setup.output()
+    );
+    assert!(lab.operator.test(source.id, &lab.postgres.login()).ok);
+    lab.save_and_finish(&source, setup);
+}
+
+#[test]
+fn removing_one_of_two_tunnels_leaves_the_other_s_query_untouched() {
+    let lab = Lab::new();
+    let shop = lab.active_data_source("Shop");
+    let billing = lab.active_data_source("Billing");
+    assert_ne!(remote_port(&lab, &shop), remote_port(&lab, &billing));
+    assert_eq!(lab.bastion.processes("autossh").len(), 2);
+
+    let shop_autossh = autossh_of(&lab, &shop);
+    let query = lab.login_through(&shop).expect("a login").hold(SLOW_QUERY);
+    lab.remove(&billing).expect_code(0);
+    assert!(query.is_running(), "the removal outlasted the query");
+    assert_eq!(query.answer().expect("the held query's answer"), 4711);
+
+    assert_eq!(lab.state(&billing), DataSourceState::Removed);
+    assert_eq!(lab.state(&shop), DataSourceState::Active);
+    assert_eq!(autossh_of(&lab, &shop), shop_autossh, "it was restarted");
+    assert!(!lab.bastion.tunnel_file(billing.tunnel.id).exists());
+    lab.bastion.service("status").expect_code(0);
+}
+
+#[test]
+fn adding_a_second_tunnel_leaves_the_first_one_s_query_untouched() {
+    let lab = Lab::new();
+    let shop = lab.active_data_source("Shop");
+    let billing = lab.data_source("Billing");
+    let setup = lab.setup_that_waits(&billing);
+    let query = lab.login_through(&shop).expect("a login").hold(SLOW_QUERY);
+    lab.save_and_finish(&billing, setup);
+    assert_eq!(query.answer().expect("the held query's answer"), 4711);
+}
+
+#[test]
+fn uninstall_tunnel_removes_the_last_tunnel_here_and_at_the_server() {
+    let lab = Lab::new();
+    let before = lab.bastion.snapshot();
+    let source = lab.active_data_source("Shop");
+    let port = remote_port(&lab, &source);
+
+    lab.bastion
+        .run(&mut uninstall(&lab, &source))
+        .expect_code(0);
+    assert_eq!(lab.state(&source), DataSourceState::Removed);
+    assert!(!ports::is_open(port), "the remote port is still open");
+    assert_eq!(process::naming(&lab.bastion.home()), []);
+    before.assert_same(&lab.bastion.snapshot());
+}
+
+#[test]
+fn a_tunnel_that_is_not_there_cannot_be_removed_and_nothing_else_is() {
+    let lab = Lab::new();
+    lab.active_data_source("Shop");
+    let before = lab.bastion.snapshot();
+    let mut command = lab.bastion.program(["uninstall-tunnel", "4711", "--yes"]);
+    lab.bastion
+        .run(&mut command)
+        .expect_code(1)
+        .expect_words(&["4711", "list"]);
+    before.assert_same(&lab.bastion.snapshot());
+    lab.bastion.service("status").expect_code(0);
+}
+
+#[test]
+fn removal_without_a_terminal_asks_for_yes_and_removes_nothing() {
+    let lab = Lab::new();
+    let source = lab.active_data_source("Shop");
+    let before = lab.bastion.snapshot();
+    let id = source.tunnel.id.to_string();
+    let mut command = lab.bastion.program(["uninstall-tunnel", &id]);
+    lab.bastion
+        .run(&mut command)
+        .expect_code(2)
+        .expect_words(&["--yes"]);
+    before.assert_same(&lab.bastion.snapshot());
+    assert_eq!(lab.state(&source), DataSourceState::Active);
+}
+
+#[test]
+fn setup_without_a_terminal_asks_for_yes_and_changes_nothing() {
+    let lab = Lab::new();
+    let before = lab.bastion.snapshot();
+    let source = lab.data_source("Shop");
+    let mut command = lab
+        .bastion
+        .setup_without_yes(&lab.server, token_of(&source));
+    lab.bastion
+        .run(&mut command)
+        .expect_code(2)
+        .expect_words(&["--yes"]);
+    before.assert_same(&lab.bastion.snapshot());
+    assert_eq!(lab.state(&source), DataSourceState::Draft);
+}
+
+#[test]
+fn setup_again_after_it_is_done_says_so_and_changes_nothing() {
+    let lab = Lab::new();
+    let source = lab.data_source("Shop");
+    let setup = lab.setup_that_waits(&source);
+    lab.save_and_finish(&source, setup);
+    let before = lab.bastion.snapshot_of_what_lasts();
+    let autossh = autossh_of(&lab, &source);
+
+    let again = lab.start_setup(&source).wait(SETUP_LIMIT);
+    again.expect_code(0).expect_words(&["already"]);
+    before.assert_same(&lab.bastion.snapshot_of_what_lasts());
+    assert_eq!(autossh_of(&lab, &source), autossh, "it was restarted");
+    assert_eq!(lab.state(&source), DataSourceState::Active);
+}
+
+#[test]
+fn plan_and_dry_run_show_every_step_and_change_nothing() {
+    let lab = Lab::new();
+    let source = lab.data_source("Shop");
+    let before = lab.bastion.snapshot();
+
+    let plan = lab
+        .bastion
+        .run(&mut lab.bastion.program(["plan", "--init", "sysv"]))
+        .expect_code(0);
+    plan.expect_words(&["ssh-keygen", "h_autossh"]);
+    let json = lab
+        .bastion
+        .run(&mut lab.bastion.program(["plan", "--json", "--init", "sysv"]));
+    let json = json.expect_code(0).json();
+    assert_eq!(json["supported"], true);
+    assert!(
+        json["steps"]
+            .as_array()
+            .is_some_and(|steps| steps.len() >= 5),
+        "{json:#}"
+    );
+
+    let mut dry_run = lab.bastion.setup(&lab.server, token_of(&source));
+    let dry_run = lab.bastion.run(dry_run.arg("--dry-run")).expect_code(0);
+    for step in json["steps"].as_array().expect("a list") {
+        let summary = step["summary"].as_str().expect("a summary");
+        assert!(!summary.is_empty(), "{step:#}");
+    }
+    dry_run.expect_words(&["ssh-keygen", "h_autossh"]);
+
+    before.assert_same(&lab.bastion.snapshot());
+    assert_eq!(lab.state(&source), DataSourceState::Draft);
+}
+
+#[test]
+fn interrupted_while_it_waits_setup_ends_cleanly_and_the_next_run_finishes() {
+    let lab = Lab::new();
+    let source = lab.data_source("Shop");
+    let setup = lab.setup_that_waits(&source);
+    let port = remote_port(&lab, &source);
+
+    setup.signal(Signal::INT);
+    setup.wait(SERVICE_LIMIT).expect_code(130);
+    assert_eq!(
+        process::naming(&lab.bastion.home()),
+        [],
+        "the temporary tunnel is still there"
+    );
+    wait_until_closed(port);
+    assert!(
+        lab.bastion.receipt().exists(),
+        "the next run has nothing to resume from"
+    );
+    assert!(!lab.bastion.service_script().exists());
+
+    let setup = lab.setup_that_waits(&source);
+    assert_eq!(remote_port(&lab, &source), port, "the port is kept");
+    lab.save_and_finish(&source, setup);
+}
+
+#[test]
+fn killed_while_it_waits_setup_is_resumed_by_the_next_run() {
+    let lab = Lab::new();
+    let source = lab.data_source("Shop");
+    let setup = lab.setup_that_waits(&source);
+    setup.signal(Signal::KILL);
+    setup.wait(SERVICE_LIMIT).expect_code(128 + 9);
+
+    let setup = lab.setup_that_waits(&source);
+    lab.save_and_finish(&source, setup);
+    assert_eq!(lab.bastion.processes("ssh").len(), 1, "the service's alone");
+}
+
+#[test]
+fn interrupted_setup_can_be_removed_and_leaves_nothing() {
+    let lab = Lab::new();
+    let before = lab.bastion.snapshot();
+    let source = lab.data_source("Shop");
+    let setup = lab.setup_that_waits(&source);
+    setup.signal(Signal::INT);
+    setup.wait(SERVICE_LIMIT).expect_code(130);
+
+    lab.bastion
+        .run(&mut uninstall(&lab, &source))
+        .expect_code(0);
+    assert_eq!(lab.state(&source), DataSourceState::Removed);
+    before.assert_same(&lab.bastion.snapshot());
+}
+
+#[test]
+fn a_data_source_deleted_while_setup_waits_ends_setup() {
+    let lab = Lab::new();
+    let source = lab.data_source("Shop");
+    let setup = lab.setup_that_waits(&source);
+    lab.operator.delete(source.id);
+    let finished = setup.wait(SETUP_LIMIT);
+    assert_ne!(finished.code, 0, "{finished}");
+    assert_eq!(process::naming(&lab.bastion.home()), [], "{finished}");
+    assert!(!lab.bastion.service_script().exists(), "{finished}");
+}
+
+#[test]
+fn list_and_status_tell_what_is_there() {
+    let lab = Lab::new();
+    let program = |arguments: &[&str]| lab.bastion.run(&mut lab.bastion.program(arguments));
+    program(&["list"]).expect_code(0);
+
+    let shop = lab.active_data_source("Shop");
+    let billing = lab.active_data_source("Billing");
+    program(&["list"])
+        .expect_code(0)
+        .expect_words(&["Shop", "Billing"]);
+    let list = program(&["list", "--json"]).expect_code(0).json();
+    let ids: Vec<_> = tunnels_in(&list)
+        .iter()
+        .map(|tunnel| tunnel["id"].clone())
+        .collect();
+    assert_eq!(ids, [shop.tunnel.id, billing.tunnel.id], "{list:#}");
+    assert_eq!(
+        tunnels_in(&list)[0]["remote_port"],
+        remote_port(&lab, &shop)
+    );
+
+    program(&["status"]).expect_code(0);
+    let status = program(&["status", "--json"]).expect_code(0).json();
+    assert_eq!(tunnels_in(&status).len(), 2, "{status:#}");
+
+    let billing_id = billing.tunnel.id.to_string();
+    let mut stop = lab.bastion.any_program(lab.bastion.service_script());
+    lab.bastion
+        .run(stop.args(["stop", &billing_id]))
+        .expect_code(0);
+    wait_for_status(&lab, &billing, TunnelStatus::Down);
+    program(&["status"]).expect_code(1);
+    program(&["status", &billing_id]).expect_code(1);
+    program(&["status", &shop.tunnel.id.to_string()]).expect_code(0);
+    assert_eq!(lab.state(&billing), DataSourceState::Down);
+    assert_eq!(lab.state(&shop), DataSourceState::Active);
+}
+
+#[test]
+fn the_service_script_starts_stops_restarts_and_tells_its_state() {
+    let lab = Lab::new();
+    let source = lab.active_data_source("Shop");
+    let port = remote_port(&lab, &source);
+
+    lab.bastion.service("status").expect_code(0);
+    lab.bastion.service("stop").expect_code(0);
+    lab.bastion.service("status").expect_code(3);
+    lab.bastion.service("stop").expect_code(0);
+    assert_eq!(lab.bastion.processes("autossh"), []);
+    assert_eq!(lab.bastion.processes("ssh"), []);
+    wait_until_closed(port);
+
+    lab.bastion.service("start").expect_code(0);
+    wait_for_status(&lab, &source, TunnelStatus::Up);
+    let autossh = autossh_of(&lab, &source);
+    lab.bastion.service("start").expect_code(0);
+    assert_eq!(autossh_of(&lab, &source), autossh, "start started it twice");
+
+    lab.bastion.service("restart").expect_code(0);
+    assert_ne!(autossh_of(&lab, &source), autossh, "it was not restarted");
+    wait_until_rows_come(&lab, &source);
+    lab.bastion.service("reload-everything").expect_code(2);
+}
+
+#[test]
+fn the_service_script_is_posix_shell_without_a_fault() {
+    let lab = Lab::new();
+    lab.active_data_source("Shop");
+    let script = lab.bastion.service_script();
+    for check in [["dash", "-n"].as_slice(), &["shellcheck", "--shell=sh"]] {
+        let mut command = lab.bastion.any_program(check[0]);
+        lab.bastion
+            .run(command.args(&check[1..]).arg(&script))
+            .expect_code(0);
+    }
+}
+
+#[test]
+fn a_killed_ssh_comes_back_by_itself() {
+    let lab = Lab::new();
+    let source = lab.active_data_source("Shop");
+    let ssh = lab.bastion.processes("ssh").remove(0);
+    process::signal(&ssh, Signal::KILL);
+    wait::until_true("another ssh", SERVICE_LIMIT, String::new, || {
+        lab.bastion
+            .processes("ssh")
+            .iter()
+            .any(|other| other.pid != ssh.pid)
+    });
+    wait_until_rows_come(&lab, &source);
+    lab.bastion.service("status").expect_code(0);
+}
+
+#[test]
+fn a_killed_autossh_is_reported_dead_and_start_brings_it_back() {
+    let lab = Lab::new();
+    let source = lab.active_data_source("Shop");
+    let autossh = autossh_of(&lab, &source);
+    kill_process(autossh);
+    wait::until_true(
+        "the service to be reported dead",
+        SERVICE_LIMIT,
+        String::new,
+        || lab.bastion.service("status").code == 1,
+    );
+
+    lab.bastion.service("start").expect_code(0);
+    lab.bastion.service("status").expect_code(0);
+    assert_ne!(autossh_of(&lab, &source), autossh);
+    assert_eq!(
+        lab.bastion.processes("ssh").len(),
+        1,
+        "an ssh of the dead autossh is left"
+    );
+    wait_until_rows_come(&lab, &source);
+}
+
+#[test]
+fn a_stranger_that_has_a_dead_tunnel_s_process_number_is_left_alone() {
+    let lab = Lab::new();
+    let source = lab.active_data_source("Shop");
+    lab.bastion.service("stop").expect_code(0);
+    // In a session of its own, as every program the lab starts.
+    let stranger = lab
+        .bastion
+        .start(lab.bastion.any_program("sleep").arg("300"));
+    let pid_file = lab.bastion.pid_file(source.tunnel.id);
+    for action in ["start", "stop", "restart"] {
+        std::fs::write(&pid_file, format!("{}\n", stranger.pid())).expect("a pid file");
+        lab.bastion.service(action);
+        assert!(stranger.is_running(), "{action} killed a stranger");
+    }
+}
+
+#[test]
+fn the_server_restarted_the_service_comes_back_by_itself() {
+    let mut lab = Lab::new();
+    let source = lab.active_data_source("Shop");
+    lab.server.stop().expect_code(0);
+    lab.server.start_again();
+    lab.operator
+        .wait_for_state(source.id, DataSourceState::Active, Duration::from_secs(90));
+    wait_until_rows_come(&lab, &source);
+}
+
+/// The command that the server generated, with the flags of a bastion that lives in a folder.
+fn generated_command(lab: &Lab, source: &DataSource) -> std::process::Command {
+    let generated = &source.enrollment.as_ref().expect("a command").command;
+    let prefix = lab.bastion.prefix();
+    let line = format!(
+        "{generated} -s -- --yes --init sysv --prefix {}",
+        prefix.display()
+    );
+    let mut command = lab.bastion.any_program("sh");
+    command.args(["-c", &line]);
+    command
+}
+
+fn uninstall(lab: &Lab, source: &DataSource) -> std::process::Command {
+    lab.bastion
+        .program(["uninstall-tunnel", &source.tunnel.id.to_string(), "--yes"])
+}
+
+fn stage_names(result: &holistics_tunnel::protocol::ConnectionTestResult) -> Vec<&str> {
+    result
+        .stages
+        .iter()
+        .map(|stage| stage.name.as_str())
+        .collect()
+}
+
+fn remote_port(lab: &Lab, source: &DataSource) -> u16 {
+    let tunnel = lab.operator.data_source(source.id).tunnel;
+    tunnel.remote_port.expect("an enrolled tunnel has a port")
+}
+
+/// The number of the autossh that keeps this data source's tunnel.
+fn autossh_of(lab: &Lab, source: &DataSource) -> i32 {
+    let forward = format!("127.0.0.1:{}:", remote_port(lab, source));
+    let mut all = lab.bastion.processes("autossh");
+    all.retain(|process| process.arguments.contains(&forward));
+    assert_eq!(all.len(), 1, "{all:?}");
+    all[0].pid
+}
+
+fn kill_process(pid: i32) {
+    let pid = rustix::process::Pid::from_raw(pid).expect("a process number is not zero");
+    rustix::process::kill_process(pid, Signal::KILL).expect("it runs");
+}
+
+fn tunnels_in(json: &serde_json::Value) -> &Vec<serde_json::Value> {
+    let tunnels = json["tunnels"].as_array().or_else(|| json.as_array());
+    tunnels.unwrap_or_else(|| panic!("no tunnels in {json:#}"))
+}
+
+fn wait_for_status(lab: &Lab, source: &DataSource, status: TunnelStatus) {
+    let now = || lab.operator.data_source(source.id).tunnel.status;
+    wait::until_true(
+        "the tunnel's status",
+        SERVICE_LIMIT,
+        || format!("{:?}", now()),
+        || now() == status,
+    );
+}
+
+fn wait_until_closed(port: u16) {
+    wait::until_true(
+        "the remote port to be closed",
+        SERVICE_LIMIT,
+        String::new,
+        || !ports::is_open(port),
+    );
+}
+
+fn wait_until_rows_come(lab: &Lab, source: &DataSource) {
+    let sum = || lab.login_through(source)?.number(SUM);
+    wait::until_true(
+        "rows through the tunnel",
+        SERVICE_LIMIT,
+        || format!("{:?}", sum()),
+        || sum().is_ok_and(|sum| sum == SUM_OF_AMOUNTS),
+    );
+}

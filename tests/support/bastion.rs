@@ -1,0 +1,204 @@
+//! The customer's bastion: a home and a system folder of its own, and the real `holistics-tunnel`.
+
+use std::ffi::OsStr;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use holistics_tunnel::protocol::TunnelId;
+
+use super::process::{self, Finished, Process, Running};
+use super::server::Server;
+use super::snapshot::Snapshot;
+use super::workspace::Workspace;
+
+/// The `PATH` of a login shell on Debian.
+pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// How long setup may take up to a point that depends on nobody else: a key of 4096 bits is made.
+pub const SETUP_LIMIT: Duration = Duration::from_secs(120);
+
+/// A bastion. Dropped, whatever it still runs is killed.
+pub struct Bastion {
+    path: String,
+    runs: std::cell::Cell<u32>,
+    workspace: Workspace,
+}
+
+impl Bastion {
+    /// A fresh one.
+    pub fn new() -> Self {
+        let bastion = Bastion {
+            path: PATH.into(),
+            runs: std::cell::Cell::new(0),
+            workspace: Workspace::new(),
+        };
+        for folder in ["home", "system", "logs"] {
+            bastion.workspace.folder(folder);
+        }
+        bastion
+    }
+
+    /// One on which these programs are not installed, and no package manager is.
+    pub fn without(programs: &[&str]) -> Self {
+        let mut bastion = Self::new();
+        let folder = bastion.workspace.folder("bin");
+        for installed in PATH.split(':').flat_map(entries) {
+            let name = installed.file_name().expect("a file has a name");
+            if programs.iter().any(|&program| name == program) || is_package_manager(name) {
+                continue;
+            }
+            // What stands twice in PATH is taken where it stands first.
+            let _ = symlink(&installed, folder.join(name));
+        }
+        bastion.path = folder.to_str().expect("a path in UTF-8").to_owned();
+        bastion
+    }
+
+    /// A second machine with a copy of this one's home, as cloning a machine's disk makes it.
+    pub fn clone_machine(&self) -> Self {
+        let clone = Self::new();
+        let mut copy = Command::new("cp");
+        copy.arg("-a").arg(self.own_folder()).arg(clone.home());
+        assert!(copy.status().expect("cp").success(), "the home is copied");
+        // A real clone has its home under the same path.
+        let receipt = std::fs::read_to_string(self.receipt()).expect("the receipt");
+        let moved = receipt.replace(self.path_text(), clone.path_text());
+        std::fs::write(clone.receipt(), moved).expect("the clone's receipt");
+        clone
+    }
+
+    /// The user's home.
+    pub fn home(&self) -> PathBuf {
+        self.workspace.path().join("home")
+    }
+
+    /// Where system files go.
+    pub fn prefix(&self) -> PathBuf {
+        self.workspace.path().join("system")
+    }
+
+    /// The folder `~/.holistics`.
+    pub fn own_folder(&self) -> PathBuf {
+        self.home().join(".holistics")
+    }
+
+    /// The receipt.
+    pub fn receipt(&self) -> PathBuf {
+        self.own_folder().join("receipt.json")
+    }
+
+    /// The installed service script.
+    pub fn service_script(&self) -> PathBuf {
+        self.prefix().join("etc/init.d/h_autossh")
+    }
+
+    /// The file of a tunnel's service.
+    pub fn tunnel_file(&self, tunnel: TunnelId) -> PathBuf {
+        self.prefix().join(format!("etc/h_autossh/{tunnel}.env"))
+    }
+
+    /// The file with the number of the process that keeps a tunnel.
+    pub fn pid_file(&self, tunnel: TunnelId) -> PathBuf {
+        self.prefix()
+            .join(format!("var/run/h_autossh/{tunnel}.pid"))
+    }
+
+    /// What is on this bastion's disk.
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot::of(&[&self.home(), &self.prefix()])
+    }
+
+    /// The same without logs, which grow while a tunnel runs.
+    pub fn snapshot_of_what_lasts(&self) -> Snapshot {
+        self.snapshot().without(&self.own_folder().join("logs"))
+    }
+
+    /// `holistics-tunnel` with these arguments.
+    pub fn program<I: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = I>) -> Command {
+        let mut command = self.any_program(env!("CARGO_BIN_EXE_holistics-tunnel"));
+        command.args(arguments);
+        command
+    }
+
+    /// `holistics-tunnel setup` for this token, with all answers given.
+    pub fn setup(&self, server: &Server, token: &str) -> Command {
+        let mut command = self.setup_without_yes(server, token);
+        command.arg("--yes");
+        command
+    }
+
+    /// The same where somebody would have to be asked.
+    pub fn setup_without_yes(&self, server: &Server, token: &str) -> Command {
+        self.setup_at(&server.url, token)
+    }
+
+    /// The same for a server at this URL.
+    pub fn setup_at(&self, url: &str, token: &str) -> Command {
+        let token_file = self.logs().join(self.next_name()).with_extension("token");
+        std::fs::write(&token_file, token).expect("a token file");
+        let mut command = self.program(["setup", "--init", "sysv", "--server", url]);
+        command.arg("--token-file").arg(token_file);
+        command.arg("--prefix").arg(self.prefix());
+        command
+    }
+
+    /// A program in this bastion's environment.
+    pub fn any_program(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = Command::new(program);
+        command
+            .env_clear()
+            .env("PATH", &self.path)
+            .env("HOME", self.home())
+            .env("LANG", "C.UTF-8")
+            .current_dir(self.home());
+        command
+    }
+
+    /// The installed service script with one argument.
+    pub fn service(&self, action: &str) -> Finished {
+        self.run(self.any_program(self.service_script()).arg(action))
+    }
+
+    /// Runs a command of this bastion to its end.
+    pub fn run(&self, command: &mut Command) -> Finished {
+        process::run(command, &self.logs(), &self.next_name())
+    }
+
+    /// Starts a command of this bastion.
+    pub fn start(&self, command: &mut Command) -> Running {
+        Running::start(command, &self.logs(), &self.next_name())
+    }
+
+    /// The processes of this bastion with this name: `ssh`, `autossh`.
+    pub fn processes(&self, name: &str) -> Vec<Process> {
+        let mut found = process::naming(&self.home());
+        found.retain(|process| process.name == name);
+        found
+    }
+
+    fn path_text(&self) -> &str {
+        self.workspace.path().to_str().expect("a path in UTF-8")
+    }
+
+    fn logs(&self) -> PathBuf {
+        self.workspace.path().join("logs")
+    }
+
+    fn next_name(&self) -> String {
+        self.runs.set(self.runs.get() + 1);
+        format!("run-{}", self.runs.get())
+    }
+}
+
+fn entries(folder: &str) -> Vec<PathBuf> {
+    let entries = Path::new(folder).read_dir().into_iter().flatten();
+    entries.flatten().map(|entry| entry.path()).collect()
+}
+
+fn is_package_manager(name: &OsStr) -> bool {
+    ["apt", "apt-get", "dnf", "yum", "microdnf", "brew", "sudo"]
+        .iter()
+        .any(|manager| name == *manager)
+}

@@ -1,0 +1,23 @@
+//! The loopback lab: the real programs, real `ssh` and `autossh`, a real PostgreSQL, all on
+//! loopback and under a folder of the test's own.
+//!
+//! - [`workspace`]: that folder, and the promise that nothing started in it outlives the test;
+//! - [`process`]: programs run in the foreground or the background, their output, their end;
+//! - [`postgres`], [`server`], [`bastion`]: the three machines of the journey;
+//! - [`lab`]: those three together, brought to a given point of the journey;
+//! - [`sql`]: queries through a port; [`ports`]: ports nobody else has; [`snapshot`]: what is on
+//!   disk, to be compared; [`wait`]: waiting, never without a bound.
+
+// Every test binary compiles all of this and uses a part.
+#![allow(dead_code)]
+
+pub mod bastion;
+pub mod lab;
+pub mod ports;
+pub mod postgres;
+pub mod process;
+pub mod server;
+pub mod snapshot;
+pub mod sql;
+pub mod wait;
+pub mod workspace;

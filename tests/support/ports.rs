@@ -1,0 +1,71 @@
+//! Ports that nobody else has.
+
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr as UnixAddress, UnixListener};
+use std::time::Duration;
+
+/// A port on loopback that was free a moment ago.
+pub fn free_port() -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port on loopback");
+    listener.local_addr().expect("its address").port()
+}
+
+/// Whether something listens on this port of loopback.
+pub fn is_open(port: u16) -> bool {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    TcpStream::connect_timeout(&address, Duration::from_secs(2)).is_ok()
+}
+
+/// A few ports for one tunnel server, nobody else's for as long as this lives.
+///
+/// They are claimed by an abstract Unix socket, which the kernel gives up with the process however
+/// that ends: two test runs on one machine do not meet.
+pub struct PortRange {
+    first: u16,
+    count: u16,
+    _claim: UnixListener,
+}
+
+impl PortRange {
+    /// The most that one range holds.
+    const BLOCK: u16 = 10;
+    /// Blocks lie in 20000–29999, below the kernel's ephemeral ports.
+    const BLOCKS_FROM: u16 = 20_000;
+    const BLOCKS: u16 = 1_000;
+
+    /// Claims `count` ports.
+    pub fn claim(count: u16) -> Self {
+        assert!((1..=Self::BLOCK).contains(&count), "1 to 10 ports");
+        let start = std::process::id() as u16 % Self::BLOCKS;
+        (start..Self::BLOCKS)
+            .chain(0..start)
+            .map(|block| Self::BLOCKS_FROM + block * Self::BLOCK)
+            .find_map(|first| {
+                let claim = claim_block(first)?;
+                let range = PortRange {
+                    first,
+                    count,
+                    _claim: claim,
+                };
+                range.is_free().then_some(range)
+            })
+            .expect("ten free ports in a row between 20000 and 29999")
+    }
+
+    fn is_free(&self) -> bool {
+        (self.first..self.first + self.count)
+            .all(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok())
+    }
+
+    /// As `--ports` takes it.
+    pub fn flag(&self) -> String {
+        format!("{}-{}", self.first, self.first + self.count - 1)
+    }
+}
+
+fn claim_block(first: u16) -> Option<UnixListener> {
+    let name = format!("holistics-tunnel-ports-{first}");
+    let address = UnixAddress::from_abstract_name(name).expect("a valid abstract name");
+    UnixListener::bind_addr(&address).ok()
+}

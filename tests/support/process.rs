@@ -1,0 +1,266 @@
+//! Programs, run to their end or in the background.
+
+use std::fs::File;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::wait;
+
+/// How long a program may take that has nothing to wait for.
+pub const FOREGROUND_LIMIT: Duration = Duration::from_secs(60);
+
+/// What a program left when it ended.
+#[derive(Debug)]
+pub struct Finished {
+    /// The command line, for messages.
+    pub command: String,
+    /// The exit code; a signal's number plus 128, as a shell has it.
+    pub code: i32,
+    /// Its standard output.
+    pub stdout: String,
+    /// Its standard error.
+    pub stderr: String,
+}
+
+impl Finished {
+    /// Both outputs.
+    pub fn output(&self) -> String {
+        format!("{}{}", self.stdout, self.stderr)
+    }
+
+    /// The same, if it ended with this code.
+    ///
+    /// # Panics
+    /// If it ended otherwise; with all it said.
+    #[track_caller]
+    pub fn expect_code(self, code: i32) -> Self {
+        assert_eq!(self.code, code, "the exit code of\n{self}");
+        self
+    }
+
+    /// The same, if its output, in any case of letters, holds every one of these.
+    #[track_caller]
+    pub fn expect_words(self, words: &[&str]) -> Self {
+        let output = self.output().to_lowercase();
+        for word in words {
+            let held = output.contains(&word.to_lowercase());
+            assert!(held, "\"{word}\" is not in the output of\n{self}");
+        }
+        self
+    }
+
+    /// Its standard output as JSON.
+    #[track_caller]
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.stdout)
+            .unwrap_or_else(|error| panic!("not JSON ({error}) from\n{self}"))
+    }
+}
+
+impl std::fmt::Display for Finished {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Finished {
+            command,
+            code,
+            stdout,
+            stderr,
+        } = self;
+        write!(
+            f,
+            "{command}\n--- exit code {code}\n--- stdout\n{stdout}\n--- stderr\n{stderr}\n---"
+        )
+    }
+}
+
+/// A program in the background. Dropped, it is killed.
+pub struct Running {
+    command: String,
+    child: Mutex<Child>,
+    stdout: PathBuf,
+    stderr: PathBuf,
+}
+
+impl Running {
+    /// Starts it, its outputs into `name.out` and `name.err` in `logs`.
+    pub fn start(command: &mut Command, logs: &Path, name: &str) -> Self {
+        let stdout = logs.join(format!("{name}.out"));
+        let stderr = logs.join(format!("{name}.err"));
+        command
+            .stdin(Stdio::null())
+            .stdout(File::create(&stdout).expect("a log file"))
+            .stderr(File::create(&stderr).expect("a log file"));
+        without_terminal(command);
+        let child = command
+            .spawn()
+            .unwrap_or_else(|error| panic!("{command:?} does not start: {error}"));
+        Running {
+            command: format!("{command:?}"),
+            child: Mutex::new(child),
+            stdout,
+            stderr,
+        }
+    }
+
+    /// What it has printed so far, on both outputs.
+    pub fn output(&self) -> String {
+        format!("{}{}", read(&self.stdout), read(&self.stderr))
+    }
+
+    /// Whether it has not ended.
+    pub fn is_running(&self) -> bool {
+        self.exit_status().is_none()
+    }
+
+    /// Its process number.
+    pub fn pid(&self) -> u32 {
+        self.child().id()
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
+        let pid = Pid::from_child(&self.child());
+        kill_process(pid, signal).expect("a signal to our own child");
+    }
+
+    /// Waits until `condition` holds, as something this program brings about.
+    ///
+    /// # Panics
+    /// When the time is over, or if the program ends without it; with all it said.
+    #[track_caller]
+    pub fn wait_until(&self, what: &str, limit: Duration, condition: impl Fn() -> bool) {
+        wait::until_true(
+            what,
+            limit,
+            || self.output(),
+            || {
+                // In this order: what a program brings about may be its last act.
+                let ended = !self.is_running();
+                let holds = condition();
+                assert!(holds || !ended, "ended before {what}:\n{}", self.output());
+                holds
+            },
+        );
+    }
+
+    /// Waits until it has printed `text`.
+    #[track_caller]
+    pub fn wait_for_output(&self, text: &str, limit: Duration) {
+        let what = format!("{text:?} in the output of {}", self.command);
+        self.wait_until(&what, limit, || self.output().contains(text));
+    }
+
+    /// Waits until it ends.
+    #[track_caller]
+    pub fn wait(self, limit: Duration) -> Finished {
+        let what = format!("the end of {}", self.command);
+        let status = wait::until(&what, limit, || self.output(), || self.exit_status());
+        Finished {
+            command: self.command.clone(),
+            code: shell_code(status),
+            stdout: read(&self.stdout),
+            stderr: read(&self.stderr),
+        }
+    }
+
+    fn exit_status(&self) -> Option<ExitStatus> {
+        self.child().try_wait().expect("the state of a child")
+    }
+
+    fn child(&self) -> MutexGuard<'_, Child> {
+        self.child.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child().kill();
+        let _ = self.child().wait();
+    }
+}
+
+/// Runs a program to its end.
+pub fn run(command: &mut Command, logs: &Path, name: &str) -> Finished {
+    Running::start(command, logs, name).wait(FOREGROUND_LIMIT)
+}
+
+/// Takes the terminal away from which the tests may have been started: nobody sits there to answer.
+fn without_terminal(command: &mut Command) {
+    // SAFETY: setsid is a single system call, which is allowed between fork and exec.
+    unsafe {
+        command.pre_exec(|| {
+            rustix::process::setsid()?;
+            Ok(())
+        });
+    }
+}
+
+fn read(file: &Path) -> String {
+    String::from_utf8_lossy(&std::fs::read(file).unwrap_or_default()).into_owned()
+}
+
+fn shell_code(status: ExitStatus) -> i32 {
+    use std::os::unix::process::ExitStatusExt;
+    status
+        .code()
+        .or_else(|| status.signal().map(|signal| 128 + signal))
+        .expect("a code or a signal")
+}
+
+/// A process of this machine, as `/proc` shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Process {
+    /// Its number.
+    pub pid: i32,
+    /// The program's name, without its folder: `ssh`, `autossh`.
+    pub name: String,
+    /// Its arguments, joined by blanks.
+    pub arguments: String,
+}
+
+/// The processes that have this path in their arguments or their environment.
+pub fn naming(path: &Path) -> Vec<Process> {
+    let path = path.to_str().expect("a path in UTF-8");
+    let entries = std::fs::read_dir("/proc").expect("/proc");
+    entries
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .filter(|&pid: &i32| pid != std::process::id() as i32)
+        .filter_map(|pid| process_naming(pid, path))
+        .collect()
+}
+
+fn process_naming(pid: i32, path: &str) -> Option<Process> {
+    let arguments = proc_words(pid, "cmdline")?;
+    let environment = proc_words(pid, "environ").unwrap_or_default();
+    if !arguments.contains(path) && !environment.contains(path) {
+        return None;
+    }
+    let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
+    Some(Process {
+        pid,
+        name: name.trim().to_owned(),
+        arguments,
+    })
+}
+
+fn proc_words(pid: i32, file: &str) -> Option<String> {
+    let bytes = std::fs::read(format!("/proc/{pid}/{file}")).ok()?;
+    Some(String::from_utf8_lossy(&bytes).replace('\0', " "))
+}
+
+/// Sends a process a signal; one that has ended already is no error.
+pub fn signal(process: &Process, signal: Signal) {
+    let pid = Pid::from_raw(process.pid).expect("a process number is not zero");
+    let _ = kill_process(pid, signal);
+}
+
+/// Kills the processes that have this path in their arguments or their environment.
+pub fn kill_all_naming(path: &Path) {
+    for process in naming(path) {
+        signal(&process, Signal::KILL);
+    }
+}

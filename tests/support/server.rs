@@ -1,0 +1,266 @@
+//! The vendor's side: the real `holistics-tunnel-server`, and an operator who uses its API.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use holistics_tunnel::protocol::{
+    API_BASE, ConnectionTest, ConnectionTestResult, DataSource, DataSourceId, DataSourceState,
+    DatabaseType, NewDataSource, RemovalCommand,
+};
+use reqwest::blocking::{Client, RequestBuilder};
+use rustix::process::Signal;
+use serde::de::DeserializeOwned;
+
+use super::ports::PortRange;
+use super::process::{Finished, Running};
+use super::sql::Login;
+use super::wait;
+use super::workspace::Workspace;
+
+const START_LIMIT: Duration = Duration::from_secs(30);
+const STOP_LIMIT: Duration = Duration::from_secs(30);
+const REQUEST_LIMIT: Duration = Duration::from_secs(60);
+
+/// A tunnel server with an empty data folder and an operator's token.
+pub struct Server {
+    /// `http://127.0.0.1:PORT`.
+    pub url: String,
+    /// `127.0.0.1:PORT` of SSH.
+    pub ssh: String,
+    operator_token: String,
+    extra_arguments: Vec<String>,
+    // The order of the fields is the order of the end: the process, then its folder.
+    process: Option<Running>,
+    ports: PortRange,
+    workspace: Workspace,
+}
+
+impl Server {
+    /// Starts one with ten remote ports.
+    pub fn start() -> Self {
+        Self::start_with(10, &[])
+    }
+
+    /// Starts one with this many remote ports (at most ten) and these further arguments.
+    pub fn start_with(remote_ports: u16, extra_arguments: &[&str]) -> Self {
+        let mut server = Server {
+            url: "http://127.0.0.1:0".into(),
+            ssh: "127.0.0.1:0".into(),
+            operator_token: String::new(),
+            extra_arguments: extra_arguments.iter().map(|&s| s.to_owned()).collect(),
+            process: None,
+            ports: PortRange::claim(remote_ports),
+            workspace: Workspace::new(),
+        };
+        let banner = server.launch();
+        server.operator_token = word_after(&banner, "operator token (shown once): ")
+            .unwrap_or_else(|| panic!("no operator token in:\n{banner}"));
+        server
+    }
+
+    /// Starts it again as it was: the same data, the same addresses.
+    pub fn start_again(&mut self) {
+        assert!(self.process.is_none(), "it has not been stopped");
+        self.launch();
+    }
+
+    /// Starts it again with the same data and addresses, and these further arguments.
+    pub fn start_again_with(&mut self, extra_arguments: &[&str]) {
+        self.extra_arguments = extra_arguments.iter().map(|&s| s.to_owned()).collect();
+        self.start_again();
+    }
+
+    /// The port on which SSH is served.
+    pub fn ssh_port(&self) -> &str {
+        self.ssh.rsplit(':').next().expect("an address with a port")
+    }
+
+    /// Ends it as a service manager does.
+    pub fn stop(&mut self) -> Finished {
+        let process = self.process.take().expect("it runs");
+        process.signal(Signal::TERM);
+        process.wait(STOP_LIMIT)
+    }
+
+    /// Ends it as a power cut does.
+    pub fn kill(&mut self) {
+        drop(self.process.take().expect("it runs"));
+    }
+
+    /// What it has printed since it was last started.
+    pub fn log(&self) -> String {
+        self.process
+            .as_ref()
+            .map_or_else(String::new, Running::output)
+    }
+
+    /// Its data folder.
+    pub fn data_dir(&self) -> PathBuf {
+        self.workspace.path().join("data")
+    }
+
+    /// Runs another command of the server's program on the same data folder.
+    pub fn command(&self, name: &str) -> Command {
+        let mut command = program(self.workspace.path());
+        command.arg(name).arg("--data-dir").arg(self.data_dir());
+        command
+    }
+
+    /// An operator with a token.
+    pub fn operator(&self) -> Operator {
+        Operator {
+            api: format!("{}{API_BASE}", self.url),
+            token: self.operator_token.clone(),
+            http: http_client(),
+        }
+    }
+
+    /// Starts the program, waits until it is ready, and takes the addresses it names.
+    fn launch(&mut self) -> String {
+        let web = self
+            .url
+            .strip_prefix("http://")
+            .expect("plain http")
+            .to_owned();
+        let mut command = self.command("serve");
+        command.args(["--listen", &web, "--ssh-listen", &self.ssh]);
+        command.args([
+            "--forward-listen",
+            "127.0.0.1",
+            "--ports",
+            &self.ports.flag(),
+        ]);
+        command.args(&self.extra_arguments);
+        let process = Running::start(&mut command, self.workspace.path(), "server");
+        process.wait_for_output("\nready\n", START_LIMIT);
+        let banner = process.output();
+        self.process = Some(process);
+        let named = |what| {
+            word_after(&banner, what).unwrap_or_else(|| panic!("no \"{what}\" in:\n{banner}"))
+        };
+        self.url = named("web ").trim_end_matches('/').to_owned();
+        self.ssh = named("tunnel ");
+        banner
+    }
+}
+
+/// The server's program in an environment of its own.
+fn program(home: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_holistics-tunnel-server"));
+    command
+        .env_clear()
+        .env("PATH", super::bastion::PATH)
+        .env("HOME", home);
+    command
+}
+
+/// The first word after `label`, where a line begins with it.
+fn word_after(text: &str, label: &str) -> Option<String> {
+    let rest = text
+        .lines()
+        .find_map(|line| line.trim_start().strip_prefix(label))?;
+    rest.split_whitespace().next().map(str::to_owned)
+}
+
+fn http_client() -> Client {
+    // The crate's TLS library is chosen by its user, once in a process; the second choice of the
+    // same one is no error.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    Client::builder()
+        .no_proxy()
+        .timeout(REQUEST_LIMIT)
+        .build()
+        .expect("an HTTP client")
+}
+
+/// The person in front of the browser, by way of the API.
+pub struct Operator {
+    api: String,
+    token: String,
+    http: Client,
+}
+
+impl Operator {
+    /// Creates a data source for a PostgreSQL on this port of the bastion's loopback.
+    pub fn create(&self, name: &str, port: u16) -> DataSource {
+        self.create_for(name, "127.0.0.1", port)
+    }
+
+    /// Creates a data source for a PostgreSQL.
+    pub fn create_for(&self, name: &str, host: &str, port: u16) -> DataSource {
+        let new = NewDataSource {
+            display_name: name.into(),
+            database_type: DatabaseType::Postgresql,
+            host: host.into(),
+            port,
+            region: None,
+        };
+        self.answer(self.post("/data-sources").json(&new))
+    }
+
+    /// A data source as it stands.
+    pub fn data_source(&self, id: DataSourceId) -> DataSource {
+        self.answer(self.http.get(self.data_source_url(id, "")))
+    }
+
+    /// Waits until a data source is in this state.
+    pub fn wait_for_state(&self, id: DataSourceId, state: DataSourceState, limit: Duration) {
+        let now = || self.data_source(id).state;
+        let what = format!("data source {id} to be {state:?}");
+        wait::until_true(
+            &what,
+            limit,
+            || format!("it is {:?}", now()),
+            || now() == state,
+        );
+    }
+
+    /// "Test connection".
+    pub fn test(&self, id: DataSourceId, login: &Login) -> ConnectionTestResult {
+        let test = ConnectionTest {
+            database: login.database.clone(),
+            username: login.username.clone(),
+            password: login.password.clone(),
+            tls: None,
+        };
+        self.answer(
+            self.http
+                .post(self.data_source_url(id, "/test"))
+                .json(&test),
+        )
+    }
+
+    /// "Save".
+    pub fn save(&self, id: DataSourceId) -> DataSource {
+        self.answer(self.http.post(self.data_source_url(id, "/save")))
+    }
+
+    /// "Delete": the command for the bastion.
+    pub fn delete(&self, id: DataSourceId) -> RemovalCommand {
+        self.answer(self.http.delete(self.data_source_url(id, "")))
+    }
+
+    fn post(&self, path: &str) -> RequestBuilder {
+        self.http.post(format!("{}{path}", self.api))
+    }
+
+    #[track_caller]
+    fn answer<T: DeserializeOwned>(&self, request: RequestBuilder) -> T {
+        answer(request.bearer_auth(&self.token))
+    }
+
+    fn data_source_url(&self, id: DataSourceId, rest: &str) -> String {
+        format!("{}/data-sources/{id}{rest}", self.api)
+    }
+}
+
+/// The body of a good answer.
+#[track_caller]
+fn answer<T: DeserializeOwned>(request: RequestBuilder) -> T {
+    let response = request.send().expect("the server answers");
+    let (url, status) = (response.url().clone(), response.status());
+    let body = response.text().expect("a body");
+    assert!(status.is_success(), "{status} from {url}: {body}");
+    serde_json::from_str(&body).unwrap_or_else(|error| panic!("{error} in {url}: {body}"))
+}

@@ -1,0 +1,97 @@
+//! Queries through a port, as the vendor's BI tool makes them.
+
+use std::thread::JoinHandle;
+
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
+use sqlx::{ConnectOptions, Row};
+use tokio::runtime::Runtime;
+
+/// Who logs in, and to which database.
+#[derive(Debug, Clone)]
+pub struct Login {
+    /// The database's name.
+    pub database: String,
+    /// The user.
+    pub username: String,
+    /// The password, checked with SCRAM.
+    pub password: String,
+}
+
+/// A connection to PostgreSQL on a port of loopback.
+pub struct Client {
+    runtime: Runtime,
+    connection: PgConnection,
+}
+
+impl Client {
+    /// Connects and logs in.
+    ///
+    /// # Errors
+    /// What the driver says.
+    pub fn connect(port: u16, login: &Login) -> Result<Self, sqlx::Error> {
+        let options = PgConnectOptions::new_without_pgpass()
+            .host("127.0.0.1")
+            .port(port)
+            .username(&login.username)
+            .password(&login.password)
+            .database(&login.database)
+            .ssl_mode(PgSslMode::Disable);
+        Self::connect_with(&options)
+    }
+
+    /// The same with everything said by the caller.
+    pub fn connect_with(options: &PgConnectOptions) -> Result<Self, sqlx::Error> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        let connection = runtime.block_on(options.connect())?;
+        Ok(Client {
+            runtime,
+            connection,
+        })
+    }
+
+    /// Runs statements that answer nothing.
+    pub fn execute(&mut self, statements: &'static str) -> Result<(), sqlx::Error> {
+        let run = sqlx::raw_sql(statements).execute(&mut self.connection);
+        self.runtime.block_on(run).map(drop)
+    }
+
+    /// The first column of every row, which must be `bigint`.
+    pub fn numbers(&mut self, query: &'static str) -> Result<Vec<i64>, sqlx::Error> {
+        let rows = sqlx::query(query).fetch_all(&mut self.connection);
+        let rows = self.runtime.block_on(rows)?;
+        rows.iter().map(|row| row.try_get(0)).collect()
+    }
+
+    /// The only column of the only row, which must be `bigint`.
+    pub fn number(&mut self, query: &'static str) -> Result<i64, sqlx::Error> {
+        let number = sqlx::query_scalar(query).fetch_one(&mut self.connection);
+        self.runtime.block_on(number)
+    }
+
+    /// Starts a query and leaves it to run in a thread of its own.
+    pub fn hold(mut self, query: &'static str) -> HeldQuery {
+        HeldQuery {
+            thread: std::thread::spawn(move || self.number(query)),
+        }
+    }
+}
+
+/// A query that is running.
+pub struct HeldQuery {
+    thread: JoinHandle<Result<i64, sqlx::Error>>,
+}
+
+impl HeldQuery {
+    /// Whether it is still running.
+    pub fn is_running(&self) -> bool {
+        !self.thread.is_finished()
+    }
+
+    /// Waits for its answer. The query itself says how long that takes.
+    pub fn answer(self) -> Result<i64, sqlx::Error> {
+        self.thread.join().expect("the thread of the query")
+    }
+}
