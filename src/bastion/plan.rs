@@ -235,7 +235,7 @@ fn cannot_install(facts: &Facts, needs: &[Need]) -> Failure {
     if facts.family == Family::Unsupported {
         return Failure::new(
             format!("{} is not a host that setup knows", facts.name),
-            "set the tunnel up by hand, with ssh and a service of your own",
+            "set the tunnel up by hand: `holistics-tunnel manual linux` says how",
         );
     }
     Failure::new(
