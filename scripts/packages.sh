@@ -39,8 +39,17 @@ need_for_tunnels() {
     need curl curl
     need openssh-client ssh
     need openssh-client ssh-keygen
-    need postgresql '/usr/lib/postgresql/*/bin/postgres'
+    need_for_postgresql
     need postgresql-client psql
+}
+
+need_for_postgresql() {
+    need postgresql '/usr/lib/postgresql/*/bin/postgres'
+}
+
+# The folder of the newest PostgreSQL's programs, which Debian keeps out of PATH.
+newest_postgresql() {
+    printf '%s\n' /usr/lib/postgresql/*/bin | sort --version-sort | tail -n 1
 }
 
 install_missing() {

@@ -36,6 +36,12 @@ pub struct ScriptedHost {
     programs: RefCell<Vec<String>>,
 }
 
+impl Default for ScriptedHost {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl ScriptedHost {
     /// A host with a home folder and nothing else.
     pub fn new() -> Self {
