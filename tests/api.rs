@@ -507,14 +507,21 @@ fn an_expired_command_is_told_apart_from_an_unknown_one() {
     );
     problem(server.enroll(&token, &new_key()), ProblemKind::TokenExpired);
     json_of(server.call(Method::GET, "/enrollment", &tunnel_token), 200);
-    let script = server.fetch(&format!("/i/{token}"));
-    assert_eq!(script.status(), 410);
-    let unknown = server.fetch("/i/hte_unknown");
-    assert_eq!(unknown.status(), 401);
-    assert_eq!(
-        unknown.headers()["content-type"],
-        "text/x-shellscript; charset=utf-8"
-    );
+    piped_command_fails(&server, &format!("/i/{token}"), "expired");
+    piped_command_fails(&server, "/i/hte_unknown", "not accepted");
+}
+
+/// The command from the browser, piped into a shell as it stands there.
+#[track_caller]
+fn piped_command_fails(server: &Server, path: &str, reason: &str) {
+    let line = format!("curl -fsSL {}{path} | sh", server.url);
+    let output = Command::new("sh")
+        .args(["-c", &line])
+        .output()
+        .expect("a shell");
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains(reason), "{said}");
 }
 
 #[test]
@@ -778,7 +785,7 @@ fn removal_waits_for_the_bastion_and_its_second_time_is_told() {
         server.call(Method::GET, &own, &text(&enrolled["tunnel_token"])),
         ProblemKind::NotFound,
     );
-    assert_eq!(server.fetch(&format!("/r/{removal}")).status(), 404);
+    piped_command_fails(&server, &format!("/r/{removal}"), "no such resource");
     assert_eq!(server.state(id), "removed");
     assert_eq!(
         json_of(server.operator(Method::GET, "/data-sources"), 200),
@@ -943,7 +950,7 @@ fn a_data_source_goes_through_its_whole_life() {
     assert_eq!(bastion.report_service(&server, true)["state"], "active");
     let enrollment = server.call(Method::GET, "/enrollment", &bastion.enrollment_token);
     problem(enrollment, ProblemKind::TokenUsed);
-    assert_eq!(server.fetch(&format!("/i/{token}")).status(), 410);
+    piped_command_fails(&server, &format!("/i/{token}"), "used up");
 
     bastion.disconnect();
     wait_until("the state down", || server.state(id) == "down");

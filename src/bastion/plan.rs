@@ -204,7 +204,7 @@ fn init(basis: &Basis) -> anyhow::Result<Init> {
 
 fn usable_autossh(facts: &Facts) -> Option<std::path::PathBuf> {
     let autossh = facts.tools.autossh.as_ref()?;
-    (autossh.origin == AutosshOrigin::Native).then(|| autossh.path.clone())
+    (autossh.origin != AutosshOrigin::Snap).then(|| autossh.path.clone())
 }
 
 fn packages_step(facts: &Facts) -> anyhow::Result<Packages> {

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use anyhow::ensure;
 use serde_json::json;
 
 use super::{key_comment, settings};
 use crate::bastion::cli::Plan;
 use crate::bastion::facts;
-use crate::bastion::failure::{Exit, OneLine, advice_of};
+use crate::bastion::failure::{Exit, Failure, OneLine, advice_of};
 use crate::bastion::host::real::RealHost;
 use crate::bastion::host::{Host, HostExt};
 use crate::bastion::layout::Layout;
@@ -19,6 +20,13 @@ const DEFAULT_WAIT: Duration = Duration::from_secs(30 * 60);
 
 pub(super) fn run(host: &RealHost, command: &Plan) -> anyhow::Result<Exit> {
     let settings = settings(&command.plan, DEFAULT_WAIT)?;
+    ensure!(
+        command.root.is_dir(),
+        Failure::usage(
+            format!("--root {} is not a folder", command.root.display()),
+            "give the folder in which the other host's etc/ and usr/ are",
+        )
+    );
     let layout = Layout::new(host, &settings.prefix);
     let is_this_host = command.root == std::path::Path::new("/");
     // Another host's plan depends on its files alone, not on what was done to this one.
@@ -36,7 +44,11 @@ pub(super) fn run(host: &RealHost, command: &Plan) -> anyhow::Result<Exit> {
         receipt: receipt.as_ref(),
         target: Target::unknown(&layout, key_type),
         has_key: is_this_host && host.exists(&layout.private_key(key_type)),
-        key_comment: key_comment(host),
+        key_comment: if is_this_host {
+            key_comment(host)
+        } else {
+            "<user>@<host>".to_owned()
+        },
     };
     let steps = plan(&basis);
     if command.json {
@@ -58,7 +70,7 @@ pub(super) fn run(host: &RealHost, command: &Plan) -> anyhow::Result<Exit> {
     ui::print(&format!(
         "{} ({}), as {}",
         facts.name,
-        facts.architecture,
+        facts.architecture.as_deref().unwrap_or("unknown processor"),
         host.user().name
     ));
     for (number, step) in steps.iter().enumerate() {

@@ -176,7 +176,9 @@ impl<'a> Report<'a> {
 fn too_slow() -> Failure {
     Failure {
         detail: format!("no answer within {} s", STAGE_TIMEOUT.as_secs()),
-        remedy: "Look whether a firewall between the bastion and the database drops packets, and whether the database is overloaded.".to_owned(),
+        remedy: "Look whether host and port belong to such a database, whether a firewall between the bastion \
+                 and the database drops packets, and whether the database is overloaded."
+            .to_owned(),
     }
 }
 
