@@ -16,10 +16,11 @@ missing_packages=()
 need() {
     local package=$1 probe=$2
     if [[ $probe == /* ]]; then
-        compgen -G "$probe" >/dev/null || missing_packages+=("$package")
+        ! compgen -G "$probe" >/dev/null || return 0
     else
-        command -v "$probe" >/dev/null || missing_packages+=("$package")
+        ! command -v "$probe" >/dev/null || return 0
     fi
+    [[ " ${missing_packages[*]} " == *" $package "* ]] || missing_packages+=("$package")
 }
 
 # What both programs need to be built, beside the Rust toolchain.

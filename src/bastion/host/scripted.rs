@@ -36,12 +36,6 @@ pub struct ScriptedHost {
     programs: RefCell<Vec<String>>,
 }
 
-impl Default for ScriptedHost {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 impl ScriptedHost {
     /// A host with a home folder and nothing else.
     #[allow(clippy::new_without_default)]
