@@ -135,7 +135,7 @@ impl Values {
             known_hosts_lines: vec!["[<tunnel-server>]:<ssh-port> <host-key>".to_owned()],
             keygen_command: keys::keygen(key, &forward.private_key, "holistics-tunnel").to_string(),
             ssh_command: ssh_command(forward).to_string(),
-            autossh_command: autossh_command(forward, &log).to_string(),
+            autossh_command: autossh_command("autossh", forward, &log).to_string(),
             server_user: forward.server_user.clone(),
             server_host: forward.server_host.clone(),
             server_port: forward.server_port.clone(),

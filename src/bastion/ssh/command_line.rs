@@ -135,9 +135,9 @@ pub fn ssh_command(forward: &Forward) -> Command {
 }
 
 /// `autossh` in the foreground, as a supervisor runs it.
-pub fn autossh_command(forward: &Forward, log: &Path) -> Command {
+pub fn autossh_command(program: &str, forward: &Forward, log: &Path) -> Command {
     AUTOSSH_ENVIRONMENT.iter().fold(
-        Command::new("autossh").args(forward.autossh_arguments(log)),
+        Command::new(program).args(forward.autossh_arguments(log)),
         |command, (name, value)| command.env(*name, *value),
     )
 }
