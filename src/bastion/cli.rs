@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::facts::Init;
+use super::guide::GuideFor;
 use super::packages::source::Source;
 use super::ssh::KeyType;
 use crate::protocol::TunnelId;
@@ -63,6 +64,8 @@ pub enum Command {
     List(List),
     /// Show whether the tunnels are up; exit status 0 only if all that were asked about are
     Status(Status),
+    /// Show how to set a tunnel up by hand, with its values filled in
+    Manual(Manual),
 }
 
 /// `setup`
@@ -207,6 +210,17 @@ pub struct Status {
     /// A private certificate authority that the control plane's certificate comes from (PEM)
     #[arg(long, env = "HOLISTICS_TUNNEL_CA_CERT", value_name = "FILE")]
     pub ca_cert: Option<PathBuf>,
+}
+
+/// `manual`
+#[derive(Debug, Args)]
+pub struct Manual {
+    /// For which system
+    #[arg(value_enum)]
+    pub system: GuideFor,
+    /// The tunnel's number; the only tunnel of this host where it is left out
+    #[arg(long, env = "HOLISTICS_TUNNEL_TUNNEL", value_name = "ID", value_parser = clap::value_parser!(i64).range(1..))]
+    pub tunnel: Option<TunnelId>,
 }
 
 /// `--init`

@@ -124,6 +124,7 @@ pub fn plan(basis: &Basis) -> anyhow::Result<Vec<Box<dyn Step>>> {
         ..
     } = basis;
     let key_type = key_type(settings, basis.receipt);
+    check_openssh(facts, key_type)?;
     let mut steps: Vec<Box<dyn Step>> = vec![
         Box::new(Directory {
             layout: (*layout).clone(),
@@ -188,6 +189,36 @@ pub fn plan(basis: &Basis) -> anyhow::Result<Vec<Box<dyn Step>>> {
     Ok(steps)
 }
 
+/// The oldest OpenSSH whose client knows `-E` and the ciphers the command lines name.
+const OLDEST_OPENSSH: (u32, u32) = (6, 5);
+
+fn check_openssh(facts: &Facts, key_type: KeyType) -> anyhow::Result<()> {
+    if let Some(version) = facts.openssh.as_deref().and_then(openssh_version)
+        && version < OLDEST_OPENSSH
+    {
+        return Err(Failure::new(
+            format!("OpenSSH {}.{} is too old: {}.{} or newer is needed", version.0, version.1, OLDEST_OPENSSH.0, OLDEST_OPENSSH.1),
+            "use a bastion with a newer system; `holistics-tunnel manual linux` shows what it takes by hand",
+        )
+        .into());
+    }
+    if facts.fips && key_type == KeyType::Ed25519 {
+        return Err(Failure::usage(
+            "this host is in FIPS mode, which does not allow ed25519",
+            "use --key-type rsa or --key-type ecdsa",
+        )
+        .into());
+    }
+    Ok(())
+}
+
+/// `OpenSSH_9.2p1` → (9, 2).
+fn openssh_version(text: &str) -> Option<(u32, u32)> {
+    let (major, rest) = text.strip_prefix("OpenSSH_")?.split_once('.')?;
+    let minor: String = rest.chars().take_while(char::is_ascii_digit).collect();
+    Some((major.parse().ok()?, minor.parse().ok()?))
+}
+
 /// Once it is saved, the browser has nothing more to say, and a tunnel may be in use already.
 fn needs_the_browser(state: DataSourceState) -> bool {
     matches!(
@@ -212,7 +243,7 @@ fn init(basis: &Basis) -> anyhow::Result<Init> {
 
 fn usable_autossh(facts: &Facts) -> Option<std::path::PathBuf> {
     let autossh = facts.tools.autossh.as_ref()?;
-    (autossh.origin == AutosshOrigin::Native).then(|| autossh.path.clone())
+    (autossh.origin != AutosshOrigin::Snap).then(|| autossh.path.clone())
 }
 
 fn packages_step(basis: &Basis) -> anyhow::Result<Packages> {
@@ -270,7 +301,7 @@ fn cannot_install(facts: &Facts, needs: &[Need]) -> Failure {
     if facts.family == Family::Unsupported {
         return Failure::new(
             format!("{} is not a host that setup knows", facts.name),
-            "set the tunnel up by hand, with ssh and a service of your own",
+            "set the tunnel up by hand: `holistics-tunnel manual linux` says how",
         );
     }
     Failure::new(
@@ -280,4 +311,17 @@ fn cannot_install(facts: &Facts, needs: &[Need]) -> Failure {
         ),
         "install them by hand, then run the same command again",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_of_openssh_are_read() {
+        assert_eq!(openssh_version("OpenSSH_9.2p1"), Some((9, 2)));
+        assert_eq!(openssh_version("OpenSSH_10.0p2"), Some((10, 0)));
+        assert_eq!(openssh_version("OpenSSH_5.3p1"), Some((5, 3)));
+        assert_eq!(openssh_version("Dropbear"), None);
+    }
 }

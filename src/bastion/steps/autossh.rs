@@ -186,7 +186,7 @@ impl Autossh {
 /// The autossh to use, as the host is now: the first on PATH that is not from snap, or else one that we
 /// compiled, where PATH need not lead.
 pub fn find(host: &dyn Host, layout: &Layout) -> Option<PathBuf> {
-    let is_usable = |path: &PathBuf| facts::autossh_origin(host, path) == AutosshOrigin::Native;
+    let is_usable = |path: &PathBuf| facts::autossh_origin(host, path) != AutosshOrigin::Snap;
     if let Some(path) = host.which("autossh").filter(is_usable) {
         return Some(path);
     }

@@ -11,7 +11,7 @@ use crate::bastion::layout::Layout;
 use crate::bastion::receipt::Scope;
 use crate::bastion::session::Work;
 use crate::bastion::ssh::Forward;
-use crate::bastion::ssh::command_line::AUTOSSH_ENVIRONMENT;
+use crate::bastion::ssh::command_line::autossh_command;
 use crate::protocol::TunnelId;
 
 /// The step.
@@ -26,11 +26,7 @@ pub struct Foreground {
 
 impl Foreground {
     fn command(&self, autossh: &str, forward: &Forward) -> Command {
-        let log = self.layout.tunnel_log(self.tunnel);
-        AUTOSSH_ENVIRONMENT.iter().fold(
-            Command::new(autossh).args(forward.autossh_arguments(&log)),
-            |command, (name, value)| command.env(*name, *value),
-        )
+        autossh_command(autossh, forward, &self.layout.tunnel_log(self.tunnel))
     }
 }
 
