@@ -70,9 +70,14 @@ impl Failure {
 #[error("interrupted")]
 pub struct Interrupted;
 
+/// Whether an error is the run's interruption.
+pub fn is_interruption(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| cause.is::<Interrupted>())
+}
+
 /// The exit code an error asks for.
 pub fn exit_of(error: &anyhow::Error) -> Exit {
-    if error.chain().any(|cause| cause.is::<Interrupted>()) {
+    if is_interruption(error) {
         return Exit::Interrupted;
     }
     find(error).map_or(Exit::Failed, |failure| failure.exit)
@@ -106,5 +111,20 @@ impl fmt::Display for OneLine<'_> {
             }
         }
         f.write_str(&said.join(": "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bastion::host::CommandError;
+    use anyhow::Context as _;
+
+    #[test]
+    fn a_command_that_was_interrupted_interrupts_the_run() {
+        let ran: Result<(), CommandError> = Err(Interrupted.into());
+        let error = ran.context("making the key").unwrap_err();
+        assert_eq!(exit_of(&error), Exit::Interrupted);
+        assert_eq!(OneLine(&error).to_string(), "making the key: interrupted");
     }
 }

@@ -162,7 +162,7 @@ pub enum CommandError {
         stdout: String,
     },
     /// The run was interrupted while it ran; it was ended.
-    #[error(transparent)]
+    #[error("interrupted")]
     Interrupted(#[from] crate::bastion::failure::Interrupted),
 }
 

@@ -13,7 +13,7 @@ use anyhow::{Context as _, ensure};
 use sha2::{Digest as _, Sha256};
 use url::{Host as UrlHost, Url};
 
-use crate::bastion::failure::{Failure, Interrupted, OneLine};
+use crate::bastion::failure::{Failure, OneLine, is_interruption};
 use crate::bastion::host::Host;
 
 /// The version that is compiled.
@@ -88,7 +88,7 @@ impl Source {
                 for origin in ORIGINS {
                     match download(host, &Url::parse(origin)?) {
                         Ok(archive) => return Ok(archive),
-                        Err(error) if error.is::<Interrupted>() => return Err(error),
+                        Err(error) if is_interruption(&error) => return Err(error),
                         Err(error) => errors.push(error),
                     }
                 }
@@ -207,7 +207,7 @@ fn not_the_source(origin: &str, reason: &str) -> Failure {
 
 /// One origin alone speaks for itself where it knows what to do.
 fn cannot_be_had(mut errors: Vec<anyhow::Error>) -> anyhow::Error {
-    if errors.len() == 1 && (errors[0].is::<Interrupted>() || errors[0].is::<Failure>()) {
+    if errors.len() == 1 && (is_interruption(&errors[0]) || errors[0].is::<Failure>()) {
         return errors.remove(0);
     }
     let said: Vec<String> = errors

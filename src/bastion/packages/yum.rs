@@ -320,7 +320,9 @@ fn inventory(host: &dyn Host) -> anyhow::Result<Vec<Installed>> {
             "%{NAME} %{ARCH} %{VERSION}-%{RELEASE} %{INSTALLTID}\\n",
         ])
         // Debian's rpm shows everybody else a database of their own, and makes it in their home.
-        .with_authority(Authority::Root);
+        .with_authority(Authority::Root)
+        // What was added is to be known even if the run is interrupted now.
+        .atomic();
     let output = host.expect(&query).context("cannot list the packages")?;
     Ok(output.stdout.lines().filter_map(installed).collect())
 }

@@ -10,7 +10,7 @@ use anyhow::{Context as _, ensure};
 use super::{Outcome, RevertReason, Step, StepName, packages as packages_step};
 use crate::bastion::changes::Change;
 use crate::bastion::facts::{self, AutosshOrigin};
-use crate::bastion::failure::{Failure, Interrupted};
+use crate::bastion::failure::{Failure, is_interruption};
 use crate::bastion::host::{Authority, Command, Host, HostExt};
 use crate::bastion::layout::Layout;
 use crate::bastion::packages::build::{self, Build};
@@ -145,12 +145,9 @@ impl Autossh {
             "installing {} to compile autossh",
             tools.join(", ")
         ));
-        packages_step::install(work, manager.as_ref(), &tools).with_context(|| {
-            Failure::new(
-                "no repository has autossh, and what it is compiled with cannot be installed",
-                "install autossh, or gcc, make and tar, by hand; then run the same command again",
-            )
-        })?;
+        packages_step::install(work, manager.as_ref(), &tools).context(
+            "no repository has autossh, and what it is compiled with cannot be installed",
+        )?;
         check_tools(&missing_tools(host))
     }
 
@@ -164,7 +161,7 @@ impl Autossh {
         work.record(log.clone())?;
         let result = Build::new(host, dir, &self.layout.build_log()).compile(archive, &ssh);
         if let Err(error) = &result
-            && !error.is::<Interrupted>()
+            && !is_interruption(error)
         {
             // What explains the failure outlives the rollback. A receipt that cannot be written now is
             // written by the rollback; on a full disk, that comes after space was made.
@@ -246,7 +243,7 @@ fn folder(work: &mut Work, layout: &Layout) -> anyhow::Result<PathBuf> {
     for dir in candidates {
         match make_folder(work, layout, &dir) {
             Ok(()) => return Ok(dir),
-            Err(error) if error.is::<Interrupted>() => return Err(error),
+            Err(error) if is_interruption(&error) => return Err(error),
             Err(error) => reasons.push(format!("{}: {error:#}", dir.display())),
         }
     }
@@ -304,7 +301,7 @@ fn remove_tools(work: &mut Work) -> anyhow::Result<()> {
             .progress("removing what was installed to compile with");
         match packages::by_name(manager)?.remove(work.host(), packages) {
             Ok(()) => work.forget(StepName::Autossh, &change)?,
-            Err(error) if error.is::<Interrupted>() => return Err(error),
+            Err(error) if is_interruption(&error) => return Err(error),
             // autossh is there all the same.
             Err(error) => work.session.ui.note(&format!(
                 "What was installed to compile with stays: {error:#}"
