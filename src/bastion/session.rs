@@ -12,6 +12,7 @@ use super::layout::Layout;
 use super::receipt::{Receipt, Scope, StepRecord, StepState};
 use super::steps::{self, RevertReason, StepName};
 use super::ui::Ui;
+use crate::protocol::TunnelId;
 
 /// A run that changes this host.
 pub struct Session<'a> {
@@ -140,7 +141,20 @@ impl<'a> Session<'a> {
             }
             records.retain(|record| record.step != step || !record.changes.is_empty());
         }
-        // With the receipt itself gone, there is nothing left to be remembered.
+        self.save_if_kept()
+    }
+
+    /// Takes a tunnel of which nothing is left out of the receipt.
+    ///
+    /// # Errors
+    /// The receipt cannot be written.
+    pub fn drop_tunnel(&mut self, tunnel: TunnelId) -> anyhow::Result<()> {
+        self.receipt.tunnels.remove(&tunnel);
+        self.save_if_kept()
+    }
+
+    /// With the receipt itself gone, there is nothing left to be remembered.
+    fn save_if_kept(&self) -> anyhow::Result<()> {
         if !self.host.exists(&self.layout.receipt()) {
             return Ok(());
         }

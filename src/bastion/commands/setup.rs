@@ -7,6 +7,7 @@ use serde_json::json;
 use url::Url;
 
 use super::{key_comment, refuse_sudo, settings, token};
+use crate::bastion::changes::Change;
 use crate::bastion::cli::Setup;
 use crate::bastion::control_plane::{ApiError, ControlPlane, parse_address};
 use crate::bastion::facts::{self, Facts, Family};
@@ -271,21 +272,22 @@ fn recover(
     tunnel: TunnelId,
     error: anyhow::Error,
 ) -> anyhow::Error {
-    let is_enrolled = session
+    // Once the control plane may know this host's key, going back further would lose it, and another
+    // key would be refused.
+    let is_known = session
         .receipt
-        .tunnels
-        .get(&tunnel)
-        .is_some_and(|tunnel| tunnel.enrolled.is_some());
+        .steps(Scope::Tunnel(tunnel))
+        .iter()
+        .any(|record| record.changes.contains(&Change::KeyRegistered));
     let interrupted = error.chain().any(|cause| cause.is::<Interrupted>());
-    // Once the control plane knows this host's key, going back further would lose it; and what was
-    // interrupted before then is quick to do again.
-    let undone = if is_enrolled {
+    let undone = if is_known {
         session
             .roll_back(Some((step.scope(), step.name())))
             .and_then(|()| end_temporary_tunnel(session, tunnel))
     } else {
-        session.receipt.tunnels.remove(&tunnel);
-        session.roll_back(None)
+        session
+            .roll_back(None)
+            .and_then(|()| session.drop_tunnel(tunnel))
     };
     if let Err(left) = undone {
         return error.context(Failure {
@@ -300,11 +302,11 @@ fn recover(
         });
     }
     let failed = format!("step {}", step.name().as_str());
-    if interrupted && is_enrolled {
+    if interrupted && is_known {
         error.context("the temporary tunnel is ended, and the same command goes on from here")
     } else if interrupted {
         error.context("everything this run had changed was undone")
-    } else if is_enrolled {
+    } else if is_known {
         error.context(failed)
     } else {
         let next = crate::bastion::failure::advice_of(&error).map_or_else(
@@ -314,7 +316,7 @@ fn recover(
         error.context(Failure {
             exit: Exit::RolledBack,
             ..Failure::new(
-                format!("{failed}, and everything this run had changed was undone"),
+                format!("{failed} failed, and everything this run had changed was undone"),
                 next,
             )
         })
