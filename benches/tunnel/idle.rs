@@ -12,7 +12,7 @@ use crate::ssh::{Bastion, PORTS, Server, Tunnel};
 use crate::{CHACHA20, row};
 
 /// How many tunnels of real ssh clients; each costs 2 MiB on its own side.
-const REAL: u16 = 60;
+const REAL: u16 = 40;
 /// How many more of a small client, which only our server is asked to carry.
 const SMALL: u16 = 1_000;
 const _: () = assert!(REAL + SMALL <= PORTS);

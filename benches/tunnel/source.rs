@@ -27,7 +27,7 @@ impl Source {
 }
 
 /// Reads from a port, first to warm up and then to measure; bytes per second.
-pub fn read_for(port: u16, time: Duration, warm_up: Duration) -> anyhow::Result<f64> {
+pub fn read_for(port: u16, warm_up: Duration, time: Duration) -> anyhow::Result<f64> {
     let mut connection = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
     connection.set_read_timeout(Some(Duration::from_secs(10)))?;
     let mut buffer = vec![0; 256 << 10];
@@ -41,6 +41,6 @@ pub fn read_for(port: u16, time: Duration, warm_up: Duration) -> anyhow::Result<
         }
         Ok(bytes as f64 / started.elapsed().as_secs_f64())
     };
-    read_until(Instant::now() + warm_up + Duration::from_millis(300))?;
+    read_until(Instant::now() + warm_up)?;
     read_until(Instant::now() + time)
 }

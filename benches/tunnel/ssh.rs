@@ -180,7 +180,7 @@ impl Tunnel {
                 "-o",
                 "UserKnownHostsFile=/dev/null",
             ])
-            .args(["-o", "ExitOnForwardFailure=yes", "-o", "LogLevel=ERROR"])
+            .args(["-o", "ExitOnForwardFailure=yes", "-o", "LogLevel=FATAL"])
             .args(["-c", cipher, "-N", "-R", &forward, "-i"])
             .arg(&bastion.key)
             .args(["-p", &entrance.to_string()])

@@ -7,8 +7,9 @@ use serde_json::json;
 
 use super::{key_comment, settings};
 use crate::bastion::cli::Plan;
-use crate::bastion::facts;
+use crate::bastion::facts::{self, Family};
 use crate::bastion::failure::{Exit, Failure, OneLine, advice_of};
+use crate::bastion::guide::{self, GuideFor, Values};
 use crate::bastion::host::real::RealHost;
 use crate::bastion::host::{Host, HostExt};
 use crate::bastion::layout::Layout;
@@ -51,12 +52,17 @@ pub(super) fn run(host: &RealHost, command: &Plan) -> anyhow::Result<Exit> {
         },
     };
     let steps = plan(&basis);
+    let guide = match facts.family {
+        Family::Unsupported => Some(guide::render(GuideFor::Linux, &Values::unknown(&layout))?),
+        _ => None,
+    };
     if command.json {
         let document = json!({
             "host": facts,
             "supported": steps.is_ok(),
             "steps": steps.as_ref().map_or(json!([]), |steps| ui::plan_json(steps)),
             "reason": steps.as_ref().err().map(|error| OneLine(error).to_string()),
+            "guide": guide,
             "next": steps.as_ref().err().and_then(advice_of),
         });
         ui::print(&serde_json::to_string_pretty(&document)?);
@@ -65,6 +71,9 @@ pub(super) fn run(host: &RealHost, command: &Plan) -> anyhow::Result<Exit> {
         } else {
             Exit::Failed
         });
+    }
+    if let Some(guide) = guide {
+        ui::print(&guide);
     }
     let steps = steps?;
     ui::print(&format!(

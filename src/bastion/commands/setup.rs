@@ -9,8 +9,9 @@ use url::Url;
 use super::{key_comment, refuse_sudo, settings, token};
 use crate::bastion::cli::Setup;
 use crate::bastion::control_plane::{ApiError, ControlPlane, parse_address};
-use crate::bastion::facts;
+use crate::bastion::facts::{self, Facts, Family};
 use crate::bastion::failure::{Exit, Failure, Interrupted};
+use crate::bastion::guide::{self, GuideFor, Values};
 use crate::bastion::host::real::RealHost;
 use crate::bastion::host::{Host, HostExt};
 use crate::bastion::layout::Layout;
@@ -20,6 +21,7 @@ use crate::bastion::receipt::{Receipt, Scope, StepState, TunnelRecord};
 use crate::bastion::session::Session;
 use crate::bastion::settings::Settings;
 use crate::bastion::ssh::command_line::bracketed;
+use crate::bastion::ssh::vetting;
 use crate::bastion::steps::{Outcome, Step, StepName};
 use crate::bastion::ui::Ui;
 use crate::protocol::{Enrollment, TunnelId};
@@ -48,12 +50,20 @@ pub(super) fn run(host: &RealHost, ui: &Ui, command: &Setup) -> anyhow::Result<E
         .map_or(token.as_str(), |(_, credential)| credential.as_str());
     let control_plane = ControlPlane::new(&server, credential, command.ca_cert.as_deref())?;
     let enrollment = control_plane.enrollment(host).map_err(ApiError::advised)?;
+    vetting::check_target(&enrollment)?;
     if !command.no_database_check {
         check_database(host, &enrollment)?;
     }
 
+    let facts = facts::probe(host, std::path::Path::new("/"), host.privilege());
+    if facts.family == Family::Unsupported {
+        let key_type = key_type(&settings, receipt.as_ref());
+        let values = Values::of_enrollment(&server, &enrollment, &layout, key_type);
+        ui.note(&guide::render(GuideFor::Linux, &values)?);
+    }
     let steps = make_plan(
         host,
+        &facts,
         &settings,
         &layout,
         receipt.as_ref(),
@@ -82,6 +92,7 @@ pub(super) fn run(host: &RealHost, ui: &Ui, command: &Setup) -> anyhow::Result<E
         Receipt::load(host, &layout.receipt())?.unwrap_or_else(|| Receipt::new(&settings.prefix));
     let steps = make_plan(
         host,
+        &facts,
         &settings,
         &layout,
         Some(&receipt),
@@ -135,17 +146,17 @@ fn check_database(host: &dyn Host, enrollment: &Enrollment) -> anyhow::Result<()
 }
 
 fn make_plan(
-    host: &RealHost,
+    host: &dyn Host,
+    facts: &Facts,
     settings: &Settings,
     layout: &Layout,
     receipt: Option<&Receipt>,
     server: &Url,
     enrollment: &Enrollment,
 ) -> anyhow::Result<Vec<Box<dyn Step>>> {
-    let facts = facts::probe(host, std::path::Path::new("/"), host.privilege());
     let key_type = key_type(settings, receipt);
     plan(&Basis {
-        facts: &facts,
+        facts,
         settings,
         layout,
         receipt,

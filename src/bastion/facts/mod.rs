@@ -206,13 +206,18 @@ fn tools(view: &View) -> Tools {
         ssh_keygen: view.which("ssh-keygen"),
         curl: view.which("curl"),
         autossh: view.which("autossh").map(|path| Autossh {
-            origin: autossh_origin(view, &path),
+            origin: origin(view, &path),
             path,
         }),
     }
 }
 
-fn autossh_origin(view: &View, path: &Path) -> AutosshOrigin {
+/// Where the autossh at this path of this host came from.
+pub fn autossh_origin(host: &dyn Host, path: &Path) -> AutosshOrigin {
+    origin(&View::new(host, Path::new("/")), path)
+}
+
+fn origin(view: &View, path: &Path) -> AutosshOrigin {
     let resolved = view.resolve(path).unwrap_or_else(|| path.to_owned());
     let leads_through = |name: &str| {
         [path, &resolved]

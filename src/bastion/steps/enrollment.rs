@@ -12,7 +12,7 @@ use crate::bastion::host::Authority;
 use crate::bastion::layout::Layout;
 use crate::bastion::receipt::{EnrolledRecord, Receipt, Scope};
 use crate::bastion::session::{Session, Work};
-use crate::bastion::ssh::{KeyType, keys, known_hosts};
+use crate::bastion::ssh::{KeyType, keys, known_hosts, vetting};
 use crate::protocol::{KeyRegistration, TunnelId};
 
 /// The step.
@@ -67,6 +67,7 @@ impl Step for Enrollment {
             .control_plane
             .register_key(host, &registration)
             .map_err(crate::bastion::control_plane::ApiError::advised)?;
+        vetting::check_server(&enrolled.server)?;
         let remote_port = enrolled.remote_port;
         let enrolled = EnrolledRecord {
             remote_port,

@@ -198,7 +198,8 @@ impl Handler for Client {
         user: &str,
         offer: PublicKeyOffer<'_>,
     ) -> Result<Auth, Self::Error> {
-        match self.judge(user, offer.public_key, offer.algorithm).await {
+        let verdict = Box::pin(self.judge(user, offer.public_key, offer.algorithm)).await;
+        match verdict {
             Verdict::Enrolled(_) => Ok(Auth::Accept),
             Verdict::Refused => Ok(Auth::reject()),
         }
@@ -209,7 +210,8 @@ impl Handler for Client {
         user: &str,
         key: VerifiedPublicKey<'_>,
     ) -> Result<Auth, Self::Error> {
-        match self.judge(user, key.public_key, key.algorithm).await {
+        let verdict = Box::pin(self.judge(user, key.public_key, key.algorithm)).await;
+        match verdict {
             Verdict::Enrolled(key) => {
                 self.proved = Some(key);
                 Ok(Auth::Accept)
@@ -244,7 +246,7 @@ impl Handler for Client {
     ) -> Result<bool, Self::Error> {
         let session = Arc::clone(self.live.as_ref().ok_or(russh::Error::Inconsistent)?);
         session.waits_for_us.store(true, Ordering::Relaxed);
-        let listening = self.forward(&session, address, *port).await;
+        let listening = Box::pin(self.forward(&session, address, *port)).await;
         session.waits_for_us.store(false, Ordering::Relaxed);
         Ok(listening)
     }
@@ -256,7 +258,7 @@ impl Handler for Client {
         _: &mut Session,
     ) -> Result<bool, Self::Error> {
         match u16::try_from(port) {
-            Ok(port) => Ok(self.ports.release(port, self.id).await),
+            Ok(port) => Ok(Box::pin(self.ports.release(port, self.id)).await),
             Err(_) => Ok(false),
         }
     }

@@ -4,6 +4,7 @@
 //! of life, whatever the session waits for at that moment.
 
 use std::io;
+use std::ops::RangeInclusive;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -15,8 +16,9 @@ use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 
-/// How much is read from the kernel at once. Without it, every packet costs two system calls.
-const READ_AHEAD: usize = 128 << 10;
+/// How much is read from the kernel at once, at least and at most; the more comes, the more is
+/// read. Without reading ahead, every packet would cost two system calls.
+const READ_AHEAD: RangeInclusive<usize> = (4 << 10)..=(128 << 10);
 
 /// The connection, as others than its session see it.
 #[derive(Debug)]
@@ -51,6 +53,8 @@ pub(super) struct SocketStream {
     socket: Arc<Socket>,
     /// Read from the kernel, not asked for yet. It holds no memory while the peer is quiet.
     ahead: BytesMut,
+    /// How much to read next.
+    read: usize,
 }
 
 impl SocketStream {
@@ -58,6 +62,7 @@ impl SocketStream {
         SocketStream {
             socket,
             ahead: BytesMut::new(),
+            read: *READ_AHEAD.start(),
         }
     }
 
@@ -68,13 +73,19 @@ impl SocketStream {
                 Poll::Ready(()) => {}
                 Poll::Pending => {
                     self.ahead = BytesMut::new();
+                    self.read = *READ_AHEAD.start();
                     return Poll::Pending;
                 }
             }
-            self.ahead.reserve(READ_AHEAD);
+            self.ahead.reserve(self.read);
             match self.socket.stream.try_read_buf(&mut self.ahead) {
                 Ok(0) => break,
-                Ok(_) => self.socket.heard.notify_waiters(),
+                Ok(n) => {
+                    if n >= self.read {
+                        self.read = (self.read * 4).min(*READ_AHEAD.end());
+                    }
+                    self.socket.heard.notify_waiters();
+                }
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
                 Err(e) => return Poll::Ready(Err(e)),
             }
