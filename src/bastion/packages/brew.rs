@@ -148,3 +148,96 @@ fn formulae(host: &dyn Host) -> anyhow::Result<BTreeSet<String>> {
 fn is_unknown(output: &Output) -> bool {
     !output.success() && says(output, &UNKNOWN_PACKAGE)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bastion::failure::{OneLine, advice_of};
+    use crate::bastion::host::scripted::ScriptedHost;
+    use crate::bastion::packages::is_unknown_package;
+
+    const ENV: &str = "NONINTERACTIVE=1 HOMEBREW_NO_AUTO_UPDATE=1 HOMEBREW_NO_INSTALL_UPGRADE=1 \
+                       HOMEBREW_NO_INSTALL_CLEANUP=1 HOMEBREW_NO_INSTALLED_DEPENDENTS_CHECK=1 \
+                       HOMEBREW_NO_ENV_HINTS=1 HOMEBREW_NO_ANALYTICS=1 brew";
+
+    fn expect(host: &ScriptedHost, verb: &str, status: i32, stdout: &str, stderr: &str) {
+        host.expect(&format!("{ENV} {verb} "), status, stdout, stderr);
+    }
+
+    fn install(host: &ScriptedHost) -> (Vec<Vec<String>>, anyhow::Result<()>) {
+        let mut records = Vec::new();
+        let result = Brew.install(host, &["autossh".to_owned()], &mut |added| {
+            records.push(added);
+            Ok(())
+        });
+        (records, result)
+    }
+
+    #[test]
+    fn what_it_added_is_recorded_and_never_with_the_rights_of_root() {
+        let host = ScriptedHost::new();
+        expect(&host, "list", 0, "jq\n", "");
+        expect(&host, "install", 0, "", "");
+        expect(&host, "list", 0, "autossh\njq\nopenssl@3\n", "");
+        let (records, result) = install(&host);
+        result.unwrap();
+        assert_eq!(records[0], ["autossh"], "the record before");
+        assert_eq!(records[1], ["autossh", "openssl@3"]);
+        assert!(host.ran().iter().all(|command| !command.contains("sudo")));
+    }
+
+    #[test]
+    fn root_is_refused_before_anything_runs() {
+        let host = ScriptedHost::as_root();
+        let error = Brew.check(&host).unwrap_err();
+        assert!(advice_of(&error).unwrap().contains("without sudo"));
+        assert!(install(&host).1.is_err());
+        assert!(host.ran().is_empty());
+    }
+
+    #[test]
+    fn an_unknown_formula_is_looked_for_once_more_in_a_fresh_list() {
+        let host = ScriptedHost::new();
+        expect(&host, "list", 0, "", "");
+        let words = "Warning: No available formula with the name \"autossh\".";
+        expect(&host, "install", 1, "", words);
+        host.expect(&format!("{ENV} update"), 0, "", "");
+        expect(&host, "install", 1, "", words);
+        expect(&host, "list", 0, "", "");
+        let error = install(&host).1.unwrap_err();
+        assert!(is_unknown_package(&error));
+        assert!(OneLine(&error).to_string().contains("No available formula"));
+    }
+
+    #[test]
+    fn another_brew_at_work_and_a_lost_network_are_told_apart() {
+        let cases = [
+            (
+                "Error: A `brew install autossh` process has already locked /opt/homebrew/Cellar/autossh.",
+                "wait",
+            ),
+            (
+                "curl: (6) Could not resolve host: ghcr.io\nError: autossh: Failed to download resource",
+                "mirror",
+            ),
+        ];
+        for (words, next) in cases {
+            let host = ScriptedHost::new();
+            expect(&host, "list", 0, "", "");
+            expect(&host, "install", 1, "", words);
+            expect(&host, "list", 0, "", "");
+            let error = install(&host).1.unwrap_err();
+            assert!(advice_of(&error).unwrap().contains(next), "{error:#}");
+        }
+    }
+
+    #[test]
+    fn only_what_is_still_installed_is_removed() {
+        let host = ScriptedHost::new();
+        expect(&host, "list", 0, "autossh\njq\n", "");
+        expect(&host, "uninstall", 0, "", "");
+        Brew.remove(&host, &["autossh".to_owned(), "gone".to_owned()])
+            .unwrap();
+        assert!(host.ran()[1].ends_with("brew uninstall --formula autossh"));
+    }
+}

@@ -26,6 +26,8 @@ const NO_FURTHER_LIBRARIES: [&str; 2] = [
     "ac_cv_lib_socket_connect=no",
 ];
 
+const DISK_FULL: &str = "No space left on device";
+
 /// How often a folder is emptied in which an interrupted compiler may still be writing.
 const REMOVE_ATTEMPTS: u32 = 3;
 const REMOVE_PAUSE: Duration = Duration::from_millis(500);
@@ -60,8 +62,8 @@ impl<'h> Build<'h> {
             .write(&file, archive, 0o600, Authority::User)
             .map_err(|error| self.failed_to_write(&file, error))?;
         let configure_log = self.dir.join("config.log");
-        for command in commands(&self.dir, ssh) {
-            self.run(&command, &configure_log)?;
+        for (stage, command) in stages(&self.dir, ssh) {
+            self.run(stage, &command, &configure_log)?;
         }
         let program = self.dir.join("autossh");
         self.host
@@ -69,7 +71,7 @@ impl<'h> Build<'h> {
             .with_context(|| format!("the build has ended without {}", program.display()))
     }
 
-    fn run(&mut self, command: &Command, configure_log: &Path) -> anyhow::Result<()> {
+    fn run(&mut self, stage: &str, command: &Command, configure_log: &Path) -> anyhow::Result<()> {
         let result = self.host.run(command);
         self.note(command, &result);
         let failed = !matches!(&result, Ok(output) if output.success());
@@ -80,29 +82,25 @@ impl<'h> Build<'h> {
                 String::from_utf8_lossy(&details)
             );
         }
-        self.write_log()?;
+        let written = self.write_log();
         let output = match result {
             Err(CommandError::Interrupted(interrupted)) => return Err(interrupted.into()),
-            Err(error) => return Err(self.failed(command, error).into()),
+            Err(error) => return Err(self.failed(stage, error).into()),
+            Ok(output) if output.success() => return written,
             Ok(output) => output,
         };
-        if output.success() {
-            return Ok(());
-        }
-        let is_full = output.stderr.contains("No space left on device");
-        let failure = self.failed(
-            command,
-            CommandError::Status {
-                command: command.to_string(),
-                status: output.status,
-                stderr: output.stderr,
-                stdout: output.stdout,
-            },
-        );
+        let is_full = output.stderr.contains(DISK_FULL)
+            || matches!(&written, Err(error) if is_disk_full(error));
+        let cause = CommandError::Status {
+            command: command.to_string(),
+            status: output.status,
+            stderr: output.stderr,
+            stdout: output.stdout,
+        };
         Err(if is_full {
-            self.disk_full().because(failure).into()
+            self.disk_full().because(cause).into()
         } else {
-            failure.into()
+            self.failed(stage, cause).into()
         })
     }
 
@@ -124,12 +122,9 @@ impl<'h> Build<'h> {
             .map_err(|error| self.failed_to_write(&self.log, error).into())
     }
 
-    fn failed(&self, command: &Command, cause: CommandError) -> Failure {
+    fn failed(&self, stage: &str, cause: CommandError) -> Failure {
         Failure::new(
-            format!(
-                "autossh could not be compiled: {} failed",
-                command.words().into_iter().take(1).collect::<String>()
-            ),
+            format!("autossh could not be compiled: {stage} failed"),
             format!(
                 "{} holds everything the build said. Once the reason is gone, or autossh is installed by hand, run \
                  the same command again",
@@ -161,8 +156,8 @@ impl<'h> Build<'h> {
     }
 }
 
-/// The commands of a build in this folder, in their order.
-pub fn commands(dir: &Path, ssh: &Path) -> [Command; 3] {
+/// The stages of a build in this folder, in their order, each with its command.
+pub fn stages(dir: &Path, ssh: &Path) -> [(&'static str, Command); 3] {
     let unpack = Command::new("tar")
         .arg("-xzf")
         .path(&dir.join(ARCHIVE))
@@ -177,7 +172,8 @@ pub fn commands(dir: &Path, ssh: &Path) -> [Command; 3] {
         .arg(format!("ac_cv_path_ssh={}", ssh.display()))
         .args(NO_FURTHER_LIBRARIES);
     let make = Command::new("make").arg("-C").path(dir);
-    [unpack, configure, make].map(|command| command.env("LC_ALL", "C").timeout(BUILD_TIMEOUT))
+    [("tar", unpack), ("configure", configure), ("make", make)]
+        .map(|(stage, command)| (stage, command.env("LC_ALL", "C").timeout(BUILD_TIMEOUT)))
 }
 
 /// Whether the user may run a program from this folder: a file system can be mounted `noexec`, and a
@@ -221,6 +217,6 @@ fn is_disk_full(error: &anyhow::Error) -> bool {
         cause
             .downcast_ref::<std::io::Error>()
             .is_some_and(|error| error.kind() == std::io::ErrorKind::StorageFull)
-            || cause.to_string().contains("No space left on device")
+            || cause.to_string().contains(DISK_FULL)
     })
 }

@@ -224,3 +224,43 @@ fn cannot_be_had(mut errors: Vec<anyhow::Error>) -> anyhow::Error {
     .because(said.join("; "))
     .into()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_and_a_file_are_told_apart() {
+        let parsed = |text| Source::parse(text).unwrap();
+        assert!(matches!(
+            parsed("https://mirror.example/a.tgz"),
+            Source::Url(_)
+        ));
+        assert!(matches!(
+            parsed("http://10.0.0.1:8080/a.tgz"),
+            Source::Url(_)
+        ));
+        assert_eq!(parsed("./a.tgz"), Source::File("./a.tgz".into()));
+        assert_eq!(parsed("ftp.tgz"), Source::File("ftp.tgz".into()));
+        for bad in ["", "https://", "http://["] {
+            assert!(Source::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_origins_are_addresses() {
+        for origin in ORIGINS {
+            assert_eq!(Url::parse(origin).unwrap().scheme(), "https");
+        }
+        assert!(ORIGINS[0].ends_with(ARCHIVE));
+    }
+
+    #[test]
+    fn only_the_pinned_archive_is_taken() {
+        let archive = include_bytes!("../../../tests/data/autossh-1.4g.tgz");
+        assert_eq!(archive.len() as u64, SIZE);
+        assert_eq!(verify(archive), Ok(()));
+        assert!(verify(&archive[1..]).unwrap_err().contains("has to be"));
+        assert!(verify(&[]).is_err());
+    }
+}

@@ -313,11 +313,14 @@ impl Installed {
 
 /// Everything that is installed.
 fn inventory(host: &dyn Host) -> anyhow::Result<Vec<Installed>> {
-    let query = Command::new("rpm").args([
-        "-qa",
-        "--qf",
-        "%{NAME} %{ARCH} %{VERSION}-%{RELEASE} %{INSTALLTID}\\n",
-    ]);
+    let query = Command::new("rpm")
+        .args([
+            "-qa",
+            "--qf",
+            "%{NAME} %{ARCH} %{VERSION}-%{RELEASE} %{INSTALLTID}\\n",
+        ])
+        // Debian's rpm shows everybody else a database of their own, and makes it in their home.
+        .with_authority(Authority::Root);
     let output = host.expect(&query).context("cannot list the packages")?;
     Ok(output.stdout.lines().filter_map(installed).collect())
 }
@@ -392,4 +395,265 @@ fn major(version: &str) -> u32 {
         .find(|c: char| !c.is_ascii_digit())
         .unwrap_or(version.len());
     version[..end].parse().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bastion::failure::{OneLine, advice_of};
+    use crate::bastion::host::scripted::ScriptedHost;
+    use crate::bastion::packages::is_unknown_package;
+
+    const RPM: &str = "sudo rpm -qa";
+    const DNF: &str = "sudo env LC_ALL=C dnf install";
+    const YUM: &str = "sudo env LC_ALL=C yum install";
+    const MICRODNF: &str = "sudo env LC_ALL=C microdnf install";
+    const BEFORE: &str = "glibc x86_64 2.34-60.el9 1700000000\n";
+    const METADATA: &str = "Error: Failed to download metadata for repo 'third': Cannot download repomd.xml: Cannot download repodata/repomd.xml: All mirrors were tried";
+
+    fn on(program: Program) -> Yum {
+        Yum::for_removal(program)
+    }
+
+    /// Installs autossh and curl; every record that was made, and how it ended.
+    fn install(manager: &Yum, host: &ScriptedHost) -> (Vec<Vec<String>>, anyhow::Result<()>) {
+        let packages = ["curl", "autossh"].map(str::to_owned);
+        let mut records = Vec::new();
+        let result = manager.install(host, &packages, &mut |added| {
+            records.push(added);
+            Ok(())
+        });
+        (records, result)
+    }
+
+    #[test]
+    fn what_one_transaction_added_is_recorded_and_nothing_else() {
+        let host = ScriptedHost::new();
+        host.expect(RPM, 0, BEFORE, "");
+        host.expect(DNF, 0, "Complete!", "");
+        // glibc was upgraded in the same transaction, and somebody else installed vim meanwhile.
+        let after = "glibc x86_64 2.34-100.el9 1800000000\n\
+                     autossh x86_64 1.4g-16.el9 1800000000\n\
+                     libfoo x86_64 1-1.el9 1800000000\n\
+                     curl x86_64 7.76-1.el9 1800000000\n\
+                     gpg-pubkey (none) 3228467c-613798eb 1799999998\n\
+                     vim-enhanced x86_64 8.2-1.el9 1799999990\n";
+        host.expect(RPM, 0, after, "");
+        let (records, result) = install(&on(Program::Dnf), &host);
+        result.unwrap();
+        assert_eq!(records[0], ["curl", "autossh"], "the record before");
+        assert_eq!(
+            records[1],
+            [
+                "autossh.x86_64",
+                "libfoo.x86_64",
+                "curl.x86_64",
+                "gpg-pubkey-3228467c-613798eb"
+            ]
+        );
+        assert_eq!(records.len(), 2);
+    }
+
+    #[test]
+    fn what_was_there_before_is_never_recorded() {
+        let host = ScriptedHost::new();
+        let there = format!("{BEFORE}curl x86_64 7.76-1.el9 1700000000\n");
+        host.expect(RPM, 0, &there, "");
+        host.expect(DNF, 0, "Complete!", "");
+        let after = format!("{there}autossh x86_64 1.4g-16.el9 1800000000\n");
+        host.expect(RPM, 0, &after, "");
+        let (records, result) = install(&on(Program::Dnf), &host);
+        result.unwrap();
+        assert_eq!(records, [["autossh"], ["autossh.x86_64"]]);
+    }
+
+    #[test]
+    fn a_package_that_no_repository_has_is_told_as_each_program_tells_it() {
+        let said = [
+            (
+                Program::Dnf,
+                DNF,
+                1,
+                "No match for argument: autossh\nError: Unable to find a match: autossh",
+            ),
+            (
+                Program::Microdnf,
+                MICRODNF,
+                1,
+                "error: No package matches 'autossh'",
+            ),
+            (Program::Yum, YUM, 0, "No package autossh available."),
+            (
+                Program::Yum,
+                YUM,
+                1,
+                "No package autossh available.\nError: Nothing to do",
+            ),
+            (
+                Program::Dnf,
+                DNF,
+                1,
+                "Error: There are no enabled repositories in \"/etc/yum.repos.d\".",
+            ),
+        ];
+        for (program, command, status, words) in said {
+            let host = ScriptedHost::new();
+            host.expect(RPM, 0, BEFORE, "");
+            host.expect(command, status, "", words);
+            host.expect(RPM, 0, BEFORE, "");
+            let (records, result) = install(&on(program), &host);
+            let error = result.unwrap_err();
+            assert!(is_unknown_package(&error), "{words}: {error:#}");
+            assert_eq!(records.last().unwrap(), &Vec::<String>::new());
+        }
+    }
+
+    #[test]
+    fn what_yum_installed_although_one_package_is_unknown_is_recorded() {
+        let host = ScriptedHost::new();
+        host.expect(RPM, 0, BEFORE, "");
+        host.expect(
+            YUM,
+            0,
+            "No package autossh available.\nInstalled:\n  curl",
+            "",
+        );
+        host.expect(RPM, 0, &format!("{BEFORE}curl x86_64 7-1 1800000000\n"), "");
+        let (records, result) = install(&on(Program::Yum), &host);
+        assert!(is_unknown_package(&result.unwrap_err()));
+        assert_eq!(records[1], ["curl.x86_64"]);
+    }
+
+    #[test]
+    fn one_broken_repository_does_not_stop_it() {
+        let host = ScriptedHost::new();
+        host.expect(RPM, 0, BEFORE, "");
+        host.expect(DNF, 1, "", METADATA);
+        host.expect(DNF, 0, "Complete!", "");
+        host.expect(
+            RPM,
+            0,
+            &format!("{BEFORE}autossh x86_64 1 1800000000\n"),
+            "",
+        );
+        install(&on(Program::Dnf), &host).1.unwrap();
+        assert!(
+            host.ran()[2].contains("--setopt=*.skip_if_unavailable=True"),
+            "{:?}",
+            host.ran()
+        );
+    }
+
+    #[test]
+    fn mirrors_that_cannot_be_reached_are_named_where_a_package_is_missing() {
+        let host = ScriptedHost::new();
+        host.expect(RPM, 0, BEFORE, "");
+        host.expect(DNF, 1, "", METADATA);
+        host.expect(DNF, 1, "", "Error: Unable to find a match: curl autossh");
+        host.expect(RPM, 0, BEFORE, "");
+        let error = install(&on(Program::Dnf), &host).1.unwrap_err();
+        assert!(error.to_string().contains("repo 'third'"), "{error:#}");
+        assert!(advice_of(&error).unwrap().contains("mirror"));
+        assert!(is_unknown_package(&error));
+    }
+
+    #[test]
+    fn a_download_that_fails_is_told_with_its_cause() {
+        let words = "Error: Error downloading packages:\n  Curl error (6): Could not resolve host: mirror.example";
+        let host = ScriptedHost::new();
+        host.expect(RPM, 0, BEFORE, "");
+        host.expect(MICRODNF, 1, "", words);
+        host.expect(RPM, 0, BEFORE, "");
+        let error = install(&on(Program::Microdnf), &host).1.unwrap_err();
+        assert!(OneLine(&error).to_string().contains("mirror.example"));
+        assert!(advice_of(&error).unwrap().contains("mirror"));
+        assert!(!is_unknown_package(&error));
+    }
+
+    #[test]
+    fn a_lock_is_waited_for_within_bounds() {
+        let host = ScriptedHost::new();
+        host.expect(RPM, 0, BEFORE, "");
+        for _ in 0..LOCK_ATTEMPTS {
+            host.expect(DNF, LOCKED_STATUS, "", "metadata already locked by 6400");
+        }
+        host.expect(RPM, 0, BEFORE, "");
+        let error = install(&on(Program::Dnf), &host).1.unwrap_err();
+        assert!(
+            error.to_string().contains("lock for more than 2 minutes"),
+            "{error}"
+        );
+        assert!(host.is_finished());
+    }
+
+    #[test]
+    fn a_lock_that_is_given_up_is_no_failure() {
+        let host = ScriptedHost::new();
+        host.expect(RPM, 0, BEFORE, "");
+        host.expect(
+            YUM,
+            LOCKED_STATUS,
+            "Another app is currently holding the yum lock; exiting as configured by exit_on_lock",
+            "",
+        );
+        host.expect(YUM, 0, "Complete!", "");
+        host.expect(RPM, 0, BEFORE, "");
+        install(&on(Program::Yum), &host).1.unwrap();
+    }
+
+    #[test]
+    fn a_full_disk_is_named() {
+        let words = "Error: Transaction test error:\n  installing package gcc needs 40MB more space needed on the / filesystem";
+        let host = ScriptedHost::new();
+        host.expect(RPM, 0, BEFORE, "");
+        host.expect(DNF, 1, "", words);
+        host.expect(RPM, 0, BEFORE, "");
+        let error = install(&on(Program::Dnf), &host).1.unwrap_err();
+        assert!(error.to_string().contains("disk is full"), "{error}");
+    }
+
+    #[test]
+    fn removal_is_left_to_rpm_which_takes_nothing_else_along() {
+        let host = ScriptedHost::new();
+        host.expect(
+            RPM,
+            0,
+            &format!("{BEFORE}autossh x86_64 1.4g-16.el9 1800000000\n"),
+            "",
+        );
+        host.expect("sudo env LC_ALL=C rpm -e autossh.x86_64", 0, "", "");
+        let recorded = ["autossh.x86_64", "gone.noarch"].map(str::to_owned);
+        on(Program::Dnf).remove(&host, &recorded).unwrap();
+        assert_eq!(host.ran()[1], "sudo env LC_ALL=C rpm -e autossh.x86_64");
+    }
+
+    #[test]
+    fn epel_is_enabled_as_each_distribution_has_it() {
+        let epel = |id, version| epel_release(id, version);
+        assert_eq!(epel("rocky", "9.4").as_deref(), Some("epel-release"));
+        assert_eq!(
+            epel("ol", "8.10").as_deref(),
+            Some("oracle-epel-release-el8")
+        );
+        assert_eq!(
+            epel("rhel", "9.4").as_deref(),
+            Some("https://dl.fedoraproject.org/pub/epel/epel-release-latest-9.noarch.rpm")
+        );
+        assert_eq!(epel("fedora", "42"), None);
+        assert_eq!(epel("amzn", "2023"), None);
+        assert_eq!(epel("centos", ""), None);
+        assert_eq!(package_name(&epel("rhel", "9.4").unwrap()), "epel-release");
+    }
+
+    #[test]
+    fn only_hosts_as_old_as_rhel_7_have_their_trust_renewed() {
+        let yum = |program, version: &str| Yum {
+            has_old_nss: program == Program::Yum && major(version) < 8,
+            ..on(program)
+        };
+        let update = yum(Program::Yum, "7.9").renew_trust().unwrap().to_string();
+        assert!(update.ends_with("nss curl ca-certificates"), "{update}");
+        assert!(yum(Program::Yum, "2018.03").renew_trust().is_none());
+        assert!(yum(Program::Dnf, "9.4").renew_trust().is_none());
+    }
 }

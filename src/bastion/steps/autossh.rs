@@ -66,9 +66,9 @@ impl Step for Autossh {
         commands.push(source::fetch_line(&self.source));
         let dir = self.layout.build_dir();
         commands.extend(
-            build::commands(&dir, Path::new("/usr/bin/ssh"))
+            build::stages(&dir, Path::new("/usr/bin/ssh"))
                 .iter()
-                .map(ToString::to_string),
+                .map(|(_, command)| command.to_string()),
         );
         commands.push(format!(
             "install -m 0755 {} {}",
@@ -166,8 +166,9 @@ impl Autossh {
         if let Err(error) = &result
             && !error.is::<Interrupted>()
         {
-            // What explains the failure outlives the rollback.
-            work.forget(StepName::Autossh, &log)?;
+            // What explains the failure outlives the rollback. A receipt that cannot be written now is
+            // written by the rollback; on a full disk, that comes after space was made.
+            let _ = work.forget(StepName::Autossh, &log);
         }
         result
     }
@@ -182,18 +183,20 @@ impl Autossh {
     }
 }
 
-/// The autossh to use, as the host is now: one that is on PATH and not from snap, or else one that we
-/// compiled, or one of a package that a snap stands before.
+/// The autossh to use, as the host is now: the first on PATH that is not from snap, or else one that we
+/// compiled, where PATH need not lead.
 pub fn find(host: &dyn Host, layout: &Layout) -> Option<PathBuf> {
-    let on_path = host.which("autossh");
     let is_usable = |path: &PathBuf| facts::autossh_origin(host, path) != AutosshOrigin::Snap;
-    if let Some(path) = on_path.clone().filter(is_usable) {
+    if let Some(path) = host.which("autossh").filter(is_usable) {
         return Some(path);
     }
-    let behind_snap = on_path.map(|_| PathBuf::from("/usr/bin/autossh"));
-    [Some(layout.compiled_autossh()), behind_snap]
-        .into_iter()
-        .flatten()
+    let path = host.env("PATH").unwrap_or_default();
+    let behind_snap = path
+        .split(':')
+        .filter(|dir| !dir.is_empty())
+        .map(|dir| Path::new(dir).join("autossh"));
+    behind_snap
+        .chain([layout.compiled_autossh()])
         .find(|path| host.exists(path) && is_usable(path))
 }
 
@@ -329,4 +332,231 @@ fn is_build_folder(layout: &Layout, path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     *path == layout.build_dir()
         || (path.parent() == Some(Path::new(OTHER_PLACE)) && name.starts_with(FOLDER_NAME))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bastion::control_plane::ControlPlane;
+    use crate::bastion::failure::{OneLine, advice_of};
+    use crate::bastion::host::scripted::ScriptedHost;
+    use crate::bastion::receipt::Receipt;
+    use crate::bastion::ui::Ui;
+
+    const ARCHIVE: &[u8] = include_bytes!("../../../tests/data/autossh-1.4g.tgz");
+    const CARRIED_IN: &str = "/home/ada/autossh.tgz";
+    const BUILD: &str = "/home/ada/.holistics/build";
+    const PROBE: &str = "/home/ada/.holistics/build/probe";
+    const RPM: &str = "sudo rpm -qa";
+    const INSTALL: &str = "sudo env LC_ALL=C dnf install";
+    const THERE: &str = "glibc x86_64 2.34 1\n";
+
+    /// A host with the archive, the folders of setup and everything that is always there.
+    fn host() -> ScriptedHost {
+        let host = ScriptedHost::new();
+        for dir in [
+            "/var",
+            "/var/tmp",
+            "/usr",
+            "/home/ada/.holistics",
+            "/home/ada/.holistics/logs",
+        ] {
+            host.create_dir(Path::new(dir), 0o755, Authority::User)
+                .unwrap();
+        }
+        host.write(Path::new(CARRIED_IN), ARCHIVE, 0o600, Authority::User)
+            .unwrap();
+        for program in ["ssh", "tar", "make"] {
+            host.install(program);
+        }
+        host
+    }
+
+    fn step(host: &ScriptedHost) -> Autossh {
+        Autossh {
+            layout: Layout::new(host, Path::new("/")),
+            manager: Some(packages::by_name("dnf").unwrap()),
+            source: Source::File(CARRIED_IN.into()),
+        }
+    }
+
+    fn apply(host: &ScriptedHost, then: impl FnOnce(anyhow::Result<Outcome>, &mut Session)) {
+        let ui = Ui::new(false, true, true);
+        let server = url::Url::parse("http://127.0.0.1:9/").unwrap();
+        let step = step(host);
+        let mut session = Session::new(
+            host,
+            &ui,
+            step.layout.clone(),
+            Receipt::new(Path::new("/")),
+            ControlPlane::new(&server, "", None).unwrap(),
+        );
+        let result = step.apply(&mut session.work(Scope::Host, StepName::Autossh));
+        then(result, &mut session);
+        assert!(host.is_finished());
+    }
+
+    /// The compiler is installed, and everything is ready to compile.
+    fn compiler_comes(host: &ScriptedHost) -> String {
+        host.expect(PROBE, 0, "", "");
+        host.expect(RPM, 0, THERE, "");
+        host.expect(INSTALL, 0, "", "");
+        host.doing(|host| {
+            host.install("gcc");
+            host.create_dir(Path::new("/usr/include"), 0o755, Authority::Root)
+                .unwrap();
+            host.write(
+                Path::new("/usr/include/stdio.h"),
+                b"",
+                0o644,
+                Authority::Root,
+            )
+            .unwrap();
+        });
+        let after = format!("{THERE}gcc x86_64 11 2\nglibc-devel x86_64 2.34 2\ncpp x86_64 11 2\n");
+        host.expect(RPM, 0, &after, "");
+        host.expect("LC_ALL=C tar -xzf", 0, "", "");
+        after
+    }
+
+    fn rm_build(host: &ScriptedHost) {
+        host.expect(&format!("rm -rf {BUILD}"), 0, "", "");
+        host.doing(|host| {
+            let dir = Path::new(BUILD);
+            for name in host.list(dir).unwrap() {
+                host.remove_file(&dir.join(name), Authority::User).unwrap();
+            }
+            host.remove_dir(dir, Authority::User).unwrap();
+        });
+    }
+
+    fn erase_compiler(host: &ScriptedHost, after: &str) {
+        host.expect(RPM, 0, after, "");
+        host.expect(
+            "sudo env LC_ALL=C rpm -e gcc.x86_64 glibc-devel.x86_64 cpp.x86_64",
+            0,
+            "",
+            "",
+        );
+    }
+
+    #[test]
+    fn the_compiler_comes_and_goes_and_the_program_stays() {
+        let host = host();
+        let after = compiler_comes(&host);
+        host.expect("LC_ALL=C sh -c", 0, "configured", "");
+        host.expect("LC_ALL=C make -C", 0, "made", "");
+        host.doing(|host| {
+            let program = Path::new(BUILD).join("autossh");
+            host.write(&program, b"program", 0o755, Authority::User)
+                .unwrap();
+        });
+        erase_compiler(&host, &after);
+        rm_build(&host);
+        host.expect("/usr/local/bin/autossh -V", 0, "autossh 1.4g\n", "");
+        apply(&host, |result, session| {
+            let said = "autossh 1.4g, compiled: /usr/local/bin/autossh";
+            assert_eq!(result.unwrap(), Outcome::Changed(said.into()));
+            let program = Path::new("/usr/local/bin/autossh");
+            assert_eq!(host.read(program).unwrap(), b"program");
+            let left: Vec<&Change> = session.receipt.steps[0].changes.iter().collect();
+            assert!(
+                !left
+                    .iter()
+                    .any(|change| matches!(change, Change::PackagesInstalled { .. })),
+                "{left:?}"
+            );
+            session.roll_back(None).unwrap();
+            assert!(!host.exists(program));
+            assert!(!host.exists(Path::new("/usr/local")));
+            assert!(!host.exists(&session.layout.build_log()));
+        });
+    }
+
+    #[test]
+    fn a_build_that_fails_is_undone_but_for_its_log() {
+        let host = host();
+        let before = host.paths();
+        let after = compiler_comes(&host);
+        host.expect(
+            "LC_ALL=C sh -c",
+            77,
+            "checking",
+            "configure: error: no acceptable C compiler",
+        );
+        apply(&host, |result, session| {
+            let error = result.unwrap_err();
+            assert!(
+                error.to_string().contains("could not be compiled"),
+                "{error}"
+            );
+            assert!(advice_of(&error).unwrap().contains("autossh-build.log"));
+            erase_compiler(&host, &after);
+            rm_build(&host);
+            session.roll_back(None).unwrap();
+            let log = session.layout.build_log();
+            let said = String::from_utf8(host.read(&log).unwrap()).unwrap();
+            assert!(said.contains("no acceptable C compiler"), "{said}");
+            host.remove_file(&log, Authority::User).unwrap();
+        });
+        let ours = |path: &String| !path.contains(".holistics/") && !path.contains("/usr/include");
+        let now: Vec<String> = host.paths().into_iter().filter(ours).collect();
+        assert_eq!(now, before.into_iter().filter(ours).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_compiler_that_cannot_be_had_is_told_with_the_reason() {
+        let host = host();
+        host.expect(PROBE, 0, "", "");
+        host.expect(RPM, 0, THERE, "");
+        host.expect(
+            INSTALL,
+            1,
+            "",
+            "Error: Unable to find a match: gcc glibc-devel",
+        );
+        host.expect(RPM, 0, THERE, "");
+        apply(&host, |result, session| {
+            let error = result.unwrap_err();
+            let said = OneLine(&error).to_string();
+            assert!(said.contains("no repository has autossh"), "{said}");
+            assert!(said.contains("Unable to find a match: gcc"), "{said}");
+            rm_build(&host);
+            session.roll_back(None).unwrap();
+        });
+    }
+
+    #[test]
+    fn a_host_that_lets_no_program_run_is_told_before_a_compiler_is_installed() {
+        let host = host();
+        host.expect(PROBE, 126, "", "Permission denied");
+        rm_build(&host);
+        host.expect(
+            "/var/tmp/holistics-build-0/probe",
+            126,
+            "",
+            "Permission denied",
+        );
+        host.expect("rm -rf /var/tmp/holistics-build-0", 0, "", "");
+        apply(&host, |result, _| {
+            let said = OneLine(&result.unwrap_err()).to_string();
+            assert!(said.contains("noexec"), "{said}");
+        });
+    }
+
+    #[test]
+    fn only_folders_of_a_build_are_removed_with_all_they_hold() {
+        let layout = Layout::new(&host(), Path::new("/"));
+        for path in [BUILD, "/var/tmp/holistics-build-0"] {
+            assert!(is_build_folder(&layout, Path::new(path)), "{path}");
+        }
+        for path in [
+            "/usr/local/bin",
+            "/var/tmp",
+            "/var/tmp/holistics-build-0/x",
+            "/home/ada",
+        ] {
+            assert!(!is_build_folder(&layout, Path::new(path)), "{path}");
+        }
+    }
 }

@@ -114,16 +114,16 @@ impl Step for Packages {
     }
 
     fn summary(&self) -> String {
-        let Some(manager) = self.manager() else {
-            return "Use what is installed of curl, ssh and autossh".to_owned();
+        let what = match self.manager() {
+            Some(manager) => format!("Install {}", names(manager, &self.needs).join(", ")),
+            None => "Use what is installed of curl, ssh and autossh".to_owned(),
         };
-        let install = format!("Install {}", names(manager, &self.needs).join(", "));
         match &self.snap {
             Some(snap) => format!(
-                "{install}; {} is not used, since a snap can read neither the key nor the pinned host keys",
+                "{what}; but not {}: a snap can read neither the key nor the pinned host keys",
                 snap.display()
             ),
-            None => install,
+            None => what,
         }
     }
 
@@ -244,5 +244,169 @@ pub(super) fn revert(
             packages::by_name(manager)?.remove(session.host, packages)
         }
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bastion::control_plane::ControlPlane;
+    use crate::bastion::facts::{Facts, Family, Init, PackageManagerKind, Tools};
+    use crate::bastion::host::privilege::Privilege;
+    use crate::bastion::host::scripted::ScriptedHost;
+    use crate::bastion::receipt::Receipt;
+    use crate::bastion::ui::Ui;
+
+    const RPM: &str = "sudo rpm -qa";
+    const DNF: &str = "sudo env LC_ALL=C dnf install";
+    const UNKNOWN: &str = "Error: Unable to find a match: autossh";
+    const THERE: &str = "glibc x86_64 2.34 1\n";
+
+    fn rocky() -> Facts {
+        Facts {
+            id: "rocky".into(),
+            version: "9.4".into(),
+            name: "Rocky Linux 9.4".into(),
+            family: Family::Rhel,
+            package_manager: Some(PackageManagerKind::Dnf),
+            init: Init::Systemd,
+            architecture: "x86_64".into(),
+            privilege: Privilege::Sudo,
+            tools: Tools::default(),
+            openssh: None,
+        }
+    }
+
+    fn step(host: &ScriptedHost, needs: &[Need]) -> Packages {
+        Packages {
+            layout: Layout::new(host, std::path::Path::new("/")),
+            manager: packages::for_host(&rocky()),
+            needs: needs.to_vec(),
+            snap: None,
+            enable_extra_repository: false,
+            renew_trust: true,
+        }
+    }
+
+    /// Applies the step, then hands the run to `then`.
+    fn apply(
+        host: &ScriptedHost,
+        step: &Packages,
+        then: impl FnOnce(anyhow::Result<Outcome>, &mut Session),
+    ) {
+        let ui = Ui::new(false, true, true);
+        let server = url::Url::parse("http://127.0.0.1:9/").unwrap();
+        let mut session = Session::new(
+            host,
+            &ui,
+            step.layout.clone(),
+            Receipt::new(std::path::Path::new("/")),
+            ControlPlane::new(&server, "", None).unwrap(),
+        );
+        let result = step.apply(&mut session.work(Scope::Host, StepName::Packages));
+        then(result, &mut session);
+        assert!(host.is_finished());
+    }
+
+    #[test]
+    fn an_autossh_that_no_repository_has_does_not_stop_the_others() {
+        let host = ScriptedHost::new();
+        host.expect(RPM, 0, THERE, "");
+        host.expect(DNF, 1, "", UNKNOWN);
+        host.expect(RPM, 0, THERE, "");
+        host.expect(RPM, 0, THERE, "");
+        host.expect(DNF, 0, "", "");
+        host.doing(|host| host.install("curl"));
+        let after = format!("{THERE}curl x86_64 7 2\n");
+        host.expect(RPM, 0, &after, "");
+        apply(
+            &host,
+            &step(&host, &[Need::Curl, Need::Autossh]),
+            |result, session| {
+                let said = Outcome::Changed("curl; no repository has autossh".into());
+                assert_eq!(result.unwrap(), said);
+                // Exactly that goes again in a rollback.
+                host.expect(RPM, 0, &after, "");
+                host.expect("sudo env LC_ALL=C rpm -e curl.x86_64", 0, "", "");
+                session.roll_back(None).unwrap();
+                assert!(session.receipt.steps.is_empty());
+            },
+        );
+    }
+
+    #[test]
+    fn epel_is_enabled_only_where_that_was_asked_for_and_goes_again_in_a_rollback() {
+        let host = ScriptedHost::new();
+        host.expect(RPM, 0, THERE, "");
+        host.expect(DNF, 1, "", UNKNOWN);
+        host.expect(RPM, 0, THERE, "");
+        host.expect(RPM, 0, THERE, "");
+        host.expect(DNF, 0, "", "");
+        let epel = format!("{THERE}epel-release noarch 9 2\n");
+        host.expect(RPM, 0, &epel, "");
+        host.expect(RPM, 0, &epel, "");
+        host.expect(DNF, 0, "", "");
+        host.doing(|host| host.install("autossh"));
+        let all = format!("{epel}autossh x86_64 1.4g 3\n");
+        host.expect(RPM, 0, &all, "");
+        let step = Packages {
+            enable_extra_repository: true,
+            ..step(&host, &[Need::Autossh])
+        };
+        apply(&host, &step, |result, session| {
+            let said = Outcome::Changed("epel-release, autossh".into());
+            assert_eq!(result.unwrap(), said);
+            host.expect(RPM, 0, &all, "");
+            host.expect("sudo env LC_ALL=C rpm -e autossh.x86_64", 0, "", "");
+            host.expect(RPM, 0, &epel, "");
+            host.expect("sudo env LC_ALL=C rpm -e epel-release.noarch", 0, "", "");
+            session.roll_back(None).unwrap();
+        });
+    }
+
+    #[test]
+    fn a_package_that_is_missing_for_good_is_a_failure_with_nothing_recorded() {
+        let host = ScriptedHost::new();
+        for _ in 0..2 {
+            host.expect(RPM, 0, THERE, "");
+            host.expect(DNF, 1, "", "Error: Unable to find a match: openssh-clients");
+            host.expect(RPM, 0, THERE, "");
+        }
+        apply(
+            &host,
+            &step(&host, &[Need::OpensshClient, Need::Autossh]),
+            |result, session| {
+                assert!(result.unwrap_err().to_string().contains("openssh-clients"));
+                session.roll_back(None).unwrap();
+            },
+        );
+    }
+
+    #[test]
+    fn an_update_of_nss_that_fails_is_tolerated() {
+        let host = ScriptedHost::new();
+        let facts = Facts {
+            id: "centos".into(),
+            version: "7".into(),
+            package_manager: Some(PackageManagerKind::Yum),
+            ..rocky()
+        };
+        let step = Packages {
+            manager: packages::for_host(&facts),
+            ..step(&host, &[Need::Autossh])
+        };
+        host.expect(
+            "sudo env LC_ALL=C yum update",
+            1,
+            "",
+            "Cannot find a valid baseurl for repo: base/7/x86_64",
+        );
+        host.expect(RPM, 0, THERE, "");
+        host.expect("sudo env LC_ALL=C yum install", 0, "", "");
+        host.doing(|host| host.install("autossh"));
+        host.expect(RPM, 0, &format!("{THERE}autossh x86_64 1.4g 3\n"), "");
+        apply(&host, &step, |result, _| {
+            assert_eq!(result.unwrap(), Outcome::Changed("autossh".into()));
+        });
     }
 }
