@@ -12,6 +12,7 @@
 #![allow(dead_code)]
 
 pub mod bastion;
+pub mod hosts;
 pub mod lab;
 pub mod ports;
 pub mod postgres;
