@@ -330,7 +330,7 @@ fn nobody_saves_it_and_the_wait_ends_with_what_to_do() {
         "the temporary tunnel is still there"
     );
 
-    let setup = lab.setup_that_waits_again(&source);
+    let setup = lab.setup_that_waits(&source);
     lab.save_and_finish(&source, setup);
 }
 
@@ -391,7 +391,7 @@ fn interrupted_before_it_waits_setup_is_rolled_back_or_resumable() {
     setup.wait(SERVICE_LIMIT).expect_code(130);
     assert_eq!(process::naming(&lab.bastion.home()), []);
 
-    let setup = lab.setup_that_waits_again(&source);
+    let setup = lab.setup_that_waits(&source);
     lab.save_and_finish(&source, setup);
 }
 

@@ -258,7 +258,7 @@ fn interrupted_while_it_waits_setup_ends_cleanly_and_the_next_run_finishes() {
     );
     assert!(!lab.bastion.service_script().exists());
 
-    let setup = lab.setup_that_waits_again(&source);
+    let setup = lab.setup_that_waits(&source);
     assert_eq!(remote_port(&lab, &source), port, "the port is kept");
     lab.save_and_finish(&source, setup);
 }
@@ -271,7 +271,7 @@ fn killed_while_it_waits_setup_is_resumed_by_the_next_run() {
     setup.signal(Signal::KILL);
     setup.wait(SERVICE_LIMIT).expect_code(128 + 9);
 
-    let setup = lab.setup_that_waits_again(&source);
+    let setup = lab.setup_that_waits(&source);
     lab.save_and_finish(&source, setup);
     assert_eq!(lab.bastion.processes("ssh").len(), 1, "the service's alone");
 }
@@ -427,6 +427,7 @@ fn a_stranger_that_has_a_dead_tunnel_s_process_number_is_left_alone() {
     let lab = Lab::new();
     let source = lab.active_data_source("Shop");
     lab.bastion.service("stop").expect_code(0);
+    // In a session of its own, as every program the lab starts.
     let stranger = lab
         .bastion
         .start(lab.bastion.any_program("sleep").arg("300"));

@@ -49,6 +49,8 @@ pub enum Change {
         /// The packages asked for.
         packages: Vec<String>,
     },
+    /// Definitions that the service manager keeps in memory.
+    UnitsLoaded,
     /// A service registered to start at boot.
     ServiceEnabled {
         /// The service's name.

@@ -103,7 +103,7 @@ pub struct Serve {
     )]
     pub ports: PortRange,
 
-    /// What bastions and browsers call this server [default: http(s)://<listen>]
+    /// What bastions and browsers call this server [default: the address of --listen]
     #[arg(
         long,
         env = "HOLISTICS_TUNNEL_SERVER_PUBLIC_URL",
@@ -158,7 +158,7 @@ pub struct Serve {
     )]
     pub enrollment_ttl: Duration,
 
-    /// The folder of the bastion's binaries, <DIR>/<target>/holistics-tunnel
+    /// The folder of the bastion's binaries, `DIR/TARGET/holistics-tunnel`
     /// [default: the holistics-tunnel beside this program]
     #[arg(long, env = "HOLISTICS_TUNNEL_SERVER_DIST_DIR", value_name = "DIR")]
     pub dist_dir: Option<PathBuf>,

@@ -14,6 +14,9 @@ use super::sql::Client;
 /// How long a service may take to be up or down, once it was asked to.
 pub const SERVICE_LIMIT: Duration = Duration::from_secs(30);
 
+/// What setup says when it has nothing left to do but to wait.
+const RETURN_TO_BROWSER: &str = "Return to your browser";
+
 /// A customer with a database and a bastion, and a vendor.
 pub struct Lab {
     // The order of the fields is the order of the end: nobody loses what it still uses.
@@ -61,22 +64,15 @@ impl Lab {
         setup
     }
 
-    /// The same for a setup that was broken off there and is run again.
-    pub fn setup_that_waits_again(&self, source: &DataSource) -> Running {
-        let setup = self.start_setup(source);
-        setup.wait_until("the temporary tunnel", SETUP_LIMIT, || {
-            let tunnel = self.operator.data_source(source.id).tunnel;
-            tunnel.status == TunnelStatus::Up && setup.output().to_lowercase().contains("browser")
-        });
-        setup
-    }
-
-    /// Waits until the temporary tunnel of this setup is up.
+    /// Waits until this setup's temporary tunnel is up and it sends its user to the browser.
     #[track_caller]
     pub fn wait_until_connected(&self, source: &DataSource, setup: &Running) {
         setup.wait_until("the temporary tunnel", SETUP_LIMIT, || {
-            self.state(source) == DataSourceState::Connected
+            setup.output().contains(RETURN_TO_BROWSER)
         });
+        let now = self.operator.data_source(source.id);
+        assert_eq!(now.state, DataSourceState::Connected);
+        assert_eq!(now.tunnel.status, TunnelStatus::Up);
     }
 
     /// The whole of the setup: a new data source that is active when this returns.
@@ -99,11 +95,8 @@ impl Lab {
     /// The removal of this data source, from the browser's "Delete" to the end of its command.
     pub fn remove(&self, source: &DataSource) -> Finished {
         let removal = self.operator.delete(source.id);
-        self.bastion.run(
-            self.bastion
-                .any_program("sh")
-                .args(["-c", &removal.command]),
-        )
+        let mut shell = self.bastion.any_program("sh");
+        self.bastion.run(shell.args(["-c", &removal.command]))
     }
 
     /// A login to the database through this data source's remote port.

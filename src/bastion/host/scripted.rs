@@ -38,6 +38,7 @@ pub struct ScriptedHost {
 
 impl ScriptedHost {
     /// A host with a home folder and nothing else.
+    #[allow(clippy::new_without_default)]
     pub fn new() -> Self {
         let host = ScriptedHost {
             user: User {

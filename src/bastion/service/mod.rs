@@ -6,6 +6,7 @@
 //! To add one: a file beside this one that implements the trait, its files as templates, and a line
 //! in [`manager`].
 
+mod systemd;
 mod sysv;
 mod tunnel_file;
 
@@ -89,6 +90,14 @@ pub trait ServiceManager {
     /// # Errors
     /// The service manager refuses.
     fn disable(&self, host: &dyn Host, layout: &Layout) -> anyhow::Result<()>;
+
+    /// Has the service manager read its definitions again, where it keeps them in memory.
+    ///
+    /// # Errors
+    /// The service manager refuses.
+    fn reload(&self, _host: &dyn Host) -> anyhow::Result<()> {
+        Ok(())
+    }
 }
 
 /// The service manager for an init system.
@@ -97,8 +106,9 @@ pub trait ServiceManager {
 /// This version has none for it.
 pub fn manager(init: Init) -> anyhow::Result<Box<dyn ServiceManager>> {
     match init {
+        Init::Systemd => Ok(Box::new(systemd::Systemd)),
         Init::Sysv => Ok(Box::new(sysv::Sysv)),
-        Init::Systemd | Init::Launchd | Init::None => bail!(Failure::new(
+        Init::Launchd | Init::None => bail!(Failure::new(
             format!("this version cannot yet install the service under {init:?}"),
             "nothing was changed",
         )),

@@ -1,6 +1,6 @@
 //! SysV init: `/etc/init.d/h_autossh` and one pid file for each tunnel.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
@@ -101,7 +101,14 @@ impl ServiceManager for Sysv {
     }
 
     fn check(&self, host: &dyn Host, layout: &Layout) -> anyhow::Result<()> {
-        refuse_foreign_script(host, &Self::script_path(layout))
+        ensure!(
+            !layout.is_system_wide() || !host.exists(Path::new("/run/systemd/system")),
+            Failure::usage(
+                "systemd runs this host, and reads an init script badly or not at all",
+                "leave --init out, or use --init systemd",
+            )
+        );
+        refuse_foreign_script(host, layout)
     }
 
     fn install(&self, work: &mut Work) -> anyhow::Result<()> {
@@ -177,8 +184,12 @@ impl ServiceManager for Sysv {
 }
 
 /// The original bash script made an `h_autossh` of its own, whose tunnels somebody may rely on.
-fn refuse_foreign_script(host: &dyn Host, script: &std::path::Path) -> anyhow::Result<()> {
-    let Some(content) = host.read_if_present(script)? else {
+///
+/// # Errors
+/// There is such a script.
+pub(super) fn refuse_foreign_script(host: &dyn Host, layout: &Layout) -> anyhow::Result<()> {
+    let script = Sysv::script_path(layout);
+    let Some(content) = host.read_if_present(&script)? else {
         return Ok(());
     };
     ensure!(
@@ -191,7 +202,7 @@ fn refuse_foreign_script(host: &dyn Host, script: &std::path::Path) -> anyhow::R
             format!(
                 "look at it; if its tunnels are not needed any more, stop it with `sudo service \
                  {SERVICE_NAME} stop`, move it out of {}, and run setup again",
-                script.parent().unwrap_or(script).display()
+                script.parent().unwrap_or(&script).display()
             ),
         )
     );

@@ -59,8 +59,12 @@ impl Step for Service {
 }
 
 pub(super) fn revert(session: &Session, change: &Change) -> anyhow::Result<()> {
-    let (Change::ServiceEnabled { .. }, Some(init)) = (change, session.receipt.init) else {
-        return change.undo_file(session.host);
-    };
-    service::manager(init)?.disable(session.host, &session.layout)
+    let manager = session.receipt.init.map(service::manager).transpose()?;
+    match (change, manager) {
+        (Change::ServiceEnabled { .. }, Some(manager)) => {
+            manager.disable(session.host, &session.layout)
+        }
+        (Change::UnitsLoaded, Some(manager)) => manager.reload(session.host),
+        _ => change.undo_file(session.host),
+    }
 }

@@ -60,7 +60,8 @@ pub async fn register_key(
             app.ports,
             &app.secret,
         )
-        .await?;
+        .await
+        .inspect_err(|error| tracing::warn!(tunnel = bastion.tunnel_id, %error, "not enrolled"))?;
     tracing::info!(
         tunnel = bastion.tunnel_id,
         port = enrollment.remote_port,

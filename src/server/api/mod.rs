@@ -1,7 +1,7 @@
 //! The HTTP API under `/api/v1`, and the few paths beside it.
 //!
-//! Every handler asks for a credential by taking one of the extractors of [`auth`], first of all
-//! its arguments. Every error is a problem document ([`problem`]).
+//! Every handler asks for a credential by taking one of the extractors of `auth`, first of all
+//! its arguments. Every error is a problem document (`problem`).
 
 mod auth;
 mod data_sources;
@@ -92,7 +92,12 @@ pub fn router(app: Arc<App>) -> Router {
         .layer(middleware::from_fn(bound_time))
         .layer(header_by_default(header::CACHE_CONTROL, "no-store"))
         .layer(header_by_default(header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
-        .layer(TraceLayer::new_for_http().make_span_with(request_span))
+        // What fails inside is logged with its cause where it fails.
+        .layer(
+            TraceLayer::new_for_http()
+                .make_span_with(request_span)
+                .on_failure(()),
+        )
         .with_state(app)
 }
 

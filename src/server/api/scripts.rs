@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::{Path, Request, State};
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use tower_http::services::ServeFile;
 
@@ -85,17 +85,15 @@ fn rendered(script: Result<String, askama::Error>) -> Result<String, ApiError> {
     script.map_err(|error| ApiError::internal(&error))
 }
 
-/// A script in every case: what fails is a script that says why. `curl -f` shows the status.
+/// A script in every case: what fails is a script that says why and fails. It comes with status 200,
+/// since `curl -f` would drop it otherwise, and a shell that reads nothing succeeds.
 fn answer(script: Result<String, ApiError>) -> Response {
-    let (status, script) = match script {
-        Ok(script) => (StatusCode::OK, script),
-        Err(error) => {
-            let problem = error.problem();
-            match scripts::refusal(problem.kind, &problem.detail) {
-                Ok(script) => (error.status(), script),
-                Err(_) => return error.into_response(),
-            }
-        }
-    };
-    (status, [(header::CONTENT_TYPE, SHELL_SCRIPT)], script).into_response()
+    let script = script.or_else(|error| {
+        let problem = error.problem();
+        scripts::refusal(problem.kind, &problem.detail).map_err(|_| error)
+    });
+    match script {
+        Ok(script) => ([(header::CONTENT_TYPE, SHELL_SCRIPT)], script).into_response(),
+        Err(error) => error.into_response(),
+    }
 }

@@ -1,7 +1,7 @@
 //! "Test connection": through the tunnel to the database, stage by stage, each with a time limit.
 //!
 //! The stages are `tunnel` (its own session is up), `tcp` (the port carries to something that
-//! answers), `login` and `query`. A database without a [`Driver`] gets the first two, and the
+//! answers), `login` and `query`. A database without a driver gets the first two, and the
 //! result says so. The password stands in no result and no log.
 
 mod postgres;
@@ -176,7 +176,9 @@ impl<'a> Report<'a> {
 fn too_slow() -> Failure {
     Failure {
         detail: format!("no answer within {} s", STAGE_TIMEOUT.as_secs()),
-        remedy: "Look whether a firewall between the bastion and the database drops packets, and whether the database is overloaded.".to_owned(),
+        remedy: "Look whether host and port belong to such a database, whether a firewall between the bastion \
+                 and the database drops packets, and whether the database is overloaded."
+            .to_owned(),
     }
 }
 

@@ -51,7 +51,7 @@ struct LoggedIn(PgConnection);
 impl Session for LoggedIn {
     async fn query(&mut self) -> Result<String, Failure> {
         self.select_version().await.map_err(|error| Failure {
-            detail: error.to_string(),
+            detail: words(&error),
             remedy: "The login works, but a plain query does not; look at the database's own log."
                 .to_owned(),
         })
@@ -91,7 +91,15 @@ fn login_failure(error: &sqlx::Error) -> Failure {
         _ => "Look at the database's own log.",
     };
     Failure {
-        detail: error.to_string(),
+        detail: words(error),
         remedy: remedy.to_owned(),
+    }
+}
+
+/// The database's own words where there are some; sqlx adds a line number of PostgreSQL's source.
+fn words(error: &sqlx::Error) -> String {
+    match error.as_database_error() {
+        Some(error) => error.message().to_owned(),
+        None => error.to_string(),
     }
 }

@@ -9,6 +9,7 @@
 //! connection there, `copy` carries it within its `window`. All bounds stand in `limits`.
 
 mod copy;
+mod descriptors;
 mod forward;
 mod gate;
 mod host_key;
@@ -86,12 +87,16 @@ pub struct TunnelServer {
 impl TunnelServer {
     /// Makes the host keys if needed, binds, and serves until dropped.
     ///
+    /// It also raises the process's soft limit of open files to the hard one: every tunnel takes
+    /// two, and every connection through it another.
+    ///
     /// # Errors
     /// The host keys cannot be read or made, or the address cannot be bound.
     pub async fn start(
         config: TunnelServerConfig,
         keys: Arc<dyn KeyAuthority>,
     ) -> anyhow::Result<Self> {
+        descriptors::raise_limit();
         let private_keys = host_key::load_or_create(&config.host_key_dir)?;
         let host_keys = private_keys
             .iter()

@@ -1,0 +1,195 @@
+//! systemd: `h_autossh.service`, the umbrella, and one instance of `h_autossh@.service` for each
+//! tunnel.
+//!
+//! An instance is wanted by the umbrella and part of it, so start, stop and restart of `h_autossh`
+//! reach all of them, and each of them lives and dies alone.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use askama::Template;
+
+use super::{MARKER, SERVICE_NAME, ServiceManager, ServiceState, ServiceTunnel, sysv};
+use crate::bastion::changes::Change;
+use crate::bastion::failure::Failure;
+use crate::bastion::host::{Authority, Command, Host, HostExt};
+use crate::bastion::layout::Layout;
+use crate::bastion::session::Work;
+use crate::protocol::TunnelId;
+
+/// systemd waits up to 90 s for a unit that does not end; autossh ends at once.
+const TIMEOUT: Duration = Duration::from_secs(120);
+
+/// systemd.
+pub struct Systemd;
+
+#[derive(Template)]
+#[template(path = "h_autossh.service", escape = "none")]
+struct Umbrella<'a> {
+    marker: &'a str,
+}
+
+#[derive(Template)]
+#[template(path = "h_autossh@.service", escape = "none")]
+struct Instance<'a> {
+    marker: &'a str,
+    tunnels_dir: String,
+    user: &'a str,
+    user_dir: String,
+}
+
+fn umbrella() -> String {
+    format!("{SERVICE_NAME}.service")
+}
+
+fn instance(tunnel: impl std::fmt::Display) -> String {
+    format!("{SERVICE_NAME}@{tunnel}.service")
+}
+
+fn unit_path(layout: &Layout, unit: &str) -> PathBuf {
+    layout.system("etc/systemd/system").join(unit)
+}
+
+fn systemctl(action: &str, unit: &str) -> Command {
+    Command::new("systemctl")
+        .args([action, unit])
+        .with_authority(Authority::Root)
+        .timeout(TIMEOUT)
+}
+
+fn daemon_reload() -> Command {
+    Command::new("systemctl")
+        .arg("daemon-reload")
+        .with_authority(Authority::Root)
+        .timeout(TIMEOUT)
+}
+
+impl ServiceManager for Systemd {
+    fn install_commands(&self, layout: &Layout) -> Vec<String> {
+        vec![
+            format!("write {}", unit_path(layout, &umbrella()).display()),
+            format!("write {}", unit_path(layout, &instance("")).display()),
+            format!("mkdir {}", layout.tunnels_dir().display()),
+            daemon_reload().to_string(),
+            systemctl("enable", &umbrella()).to_string(),
+            systemctl("start", &umbrella()).to_string(),
+        ]
+    }
+
+    fn add_commands(&self, layout: &Layout, tunnel: &str) -> Vec<String> {
+        vec![
+            format!(
+                "write {}",
+                layout.tunnels_dir().join(format!("{tunnel}.env")).display()
+            ),
+            systemctl("enable", &instance(tunnel)).to_string(),
+            systemctl("restart", &instance(tunnel)).to_string(),
+        ]
+    }
+
+    fn check(&self, host: &dyn Host, layout: &Layout) -> anyhow::Result<()> {
+        ensure!(
+            layout.is_system_wide(),
+            Failure::usage(
+                "systemd reads its units from /etc/systemd/system, and --prefix puts them elsewhere",
+                "leave --prefix out, or use --init sysv with it",
+            )
+        );
+        // Beside a unit of the same name, a script would start a second copy on some hosts.
+        sysv::refuse_foreign_script(host, layout)
+    }
+
+    fn install(&self, work: &mut Work) -> anyhow::Result<()> {
+        let layout = work.layout().clone();
+        let tunnels_dir = layout.tunnels_dir();
+        let instances = Instance {
+            marker: MARKER,
+            tunnels_dir: tunnels_dir.to_string_lossy().into_owned(),
+            user: &work.host().user().name,
+            user_dir: layout.user_dir().to_string_lossy().into_owned(),
+        };
+        let files = [
+            (
+                instance(""),
+                instances.render().context("cannot render the unit")?,
+            ),
+            (
+                umbrella(),
+                Umbrella { marker: MARKER }
+                    .render()
+                    .context("cannot render the unit")?,
+            ),
+        ];
+        // Recorded first and so undone last: systemd has to forget the units once they are gone.
+        work.record(Change::UnitsLoaded)?;
+        work.create_dir(&tunnels_dir, 0o755, Authority::Root)?;
+        let mut is_new = false;
+        for (unit, content) in files {
+            let path = unit_path(&layout, &unit);
+            is_new |= work.write_file(&path, content.as_bytes(), 0o644, Authority::Root)?;
+        }
+        if is_new {
+            work.host().expect(&daemon_reload())?;
+        }
+        work.record(Change::ServiceEnabled {
+            name: SERVICE_NAME.to_owned(),
+        })?;
+        work.host().expect(&systemctl("enable", &umbrella()))?;
+        work.host().expect(&systemctl("start", &umbrella()))?;
+        Ok(())
+    }
+
+    fn add(&self, work: &mut Work, tunnel: &ServiceTunnel) -> anyhow::Result<()> {
+        let file = work.layout().tunnel_file(tunnel.id);
+        work.write_file(&file, tunnel.render()?.as_bytes(), 0o644, Authority::Root)?;
+        work.record(Change::ServiceTunnelStarted)?;
+        let unit = instance(tunnel.id);
+        work.host().expect(&systemctl("enable", &unit))?;
+        work.host().expect(&systemctl("restart", &unit))?;
+        Ok(())
+    }
+
+    fn stop(&self, host: &dyn Host, layout: &Layout, tunnel: TunnelId) -> anyhow::Result<()> {
+        if !host.exists(&unit_path(layout, &instance(""))) {
+            return Ok(());
+        }
+        let unit = instance(tunnel);
+        host.expect(&systemctl("stop", &unit))?;
+        host.expect(&systemctl("disable", &unit))?;
+        // Only a unit that has failed needs it, and for any other it fails.
+        host.run(&systemctl("reset-failed", &unit))?;
+        Ok(())
+    }
+
+    fn status(
+        &self,
+        host: &dyn Host,
+        layout: &Layout,
+        tunnel: TunnelId,
+    ) -> anyhow::Result<ServiceState> {
+        if !host.exists(&unit_path(layout, &instance(""))) {
+            return Ok(ServiceState::Unknown);
+        }
+        // Asking needs no rights.
+        let mut command = systemctl("is-active", &instance(tunnel));
+        command.authority = Authority::User;
+        Ok(match host.run(&command)?.stdout.trim() {
+            "active" => ServiceState::Running,
+            "failed" | "activating" => ServiceState::Dead,
+            "inactive" | "deactivating" => ServiceState::Stopped,
+            _ => ServiceState::Unknown,
+        })
+    }
+
+    fn disable(&self, host: &dyn Host, _layout: &Layout) -> anyhow::Result<()> {
+        host.expect(&systemctl("stop", &umbrella()))?;
+        host.expect(&systemctl("disable", &umbrella()))?;
+        Ok(())
+    }
+
+    fn reload(&self, host: &dyn Host) -> anyhow::Result<()> {
+        host.expect(&daemon_reload())?;
+        Ok(())
+    }
+}
