@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::facts::Init;
+use super::packages::source::Source;
 use super::ssh::KeyType;
 use crate::protocol::TunnelId;
 
@@ -121,6 +122,13 @@ pub struct PlanOptions {
         default_value = "/"
     )]
     pub prefix: PathBuf,
+    /// Where to take the source of autossh from, should it have to be compiled: a mirror's address, or
+    /// a file [default: the author's site, or else Debian's archive]
+    #[arg(long, env = "HOLISTICS_TUNNEL_AUTOSSH_SOURCE", value_name = "URL|FILE", value_parser = Source::parse)]
+    pub autossh_source: Option<Source>,
+    /// On RHEL and its relatives: enable EPEL where no enabled repository has autossh
+    #[arg(long, env = "HOLISTICS_TUNNEL_ENABLE_EPEL")]
+    pub enable_epel: bool,
 }
 
 /// `plan`

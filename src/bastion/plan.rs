@@ -7,12 +7,12 @@ use url::Url;
 use super::facts::{AutosshOrigin, Facts, Family, Init};
 use super::failure::Failure;
 use super::layout::Layout;
-use super::packages::{self, Need};
-use super::receipt::Receipt;
+use super::packages::{self, Need, PackageManager};
+use super::receipt::{Receipt, Scope};
 use super::service;
 use super::settings::Settings;
 use super::ssh::{Forward, KeyType};
-use super::steps::Step;
+use super::steps::autossh::Autossh;
 use super::steps::directory::Directory;
 use super::steps::enrollment::Enrollment as EnrollmentStep;
 use super::steps::foreground::Foreground;
@@ -22,6 +22,7 @@ use super::steps::service::Service;
 use super::steps::service_tunnel::ServiceTunnelStep;
 use super::steps::temporary_tunnel::TemporaryTunnel;
 use super::steps::wait_for_save::WaitForSave;
+use super::steps::{Step, StepName};
 use crate::protocol::{DataSourceState, TunnelId};
 
 /// What the plan is for. Without an enrollment, placeholders stand in for what is not known yet.
@@ -127,21 +128,28 @@ pub fn plan(basis: &Basis) -> anyhow::Result<Vec<Box<dyn Step>>> {
         Box::new(Directory {
             layout: (*layout).clone(),
         }),
-        Box::new(packages_step(facts)?),
-        Box::new(KeyPair {
-            layout: (*layout).clone(),
-            key_type,
-            exists: basis.has_key,
-            comment: basis.key_comment.clone(),
-        }),
-        Box::new(EnrollmentStep {
-            layout: (*layout).clone(),
-            tunnel: target.tunnel,
-            control_plane: target.control_plane.clone(),
-            key_type,
-            os_name: facts.name.clone(),
-        }),
+        Box::new(packages_step(basis)?),
     ];
+    if usable_autossh(facts).is_none() {
+        steps.push(Box::new(Autossh {
+            layout: (*layout).clone(),
+            manager: packages::for_host(facts),
+            source: settings.autossh_source.clone(),
+        }));
+    }
+    steps.push(Box::new(KeyPair {
+        layout: (*layout).clone(),
+        key_type,
+        exists: basis.has_key,
+        comment: basis.key_comment.clone(),
+    }));
+    steps.push(Box::new(EnrollmentStep {
+        layout: (*layout).clone(),
+        tunnel: target.tunnel,
+        control_plane: target.control_plane.clone(),
+        key_type,
+        os_name: facts.name.clone(),
+    }));
     if needs_the_browser(target.state) {
         let temporary = || TemporaryTunnel {
             layout: (*layout).clone(),
@@ -207,7 +215,8 @@ fn usable_autossh(facts: &Facts) -> Option<std::path::PathBuf> {
     (autossh.origin == AutosshOrigin::Native).then(|| autossh.path.clone())
 }
 
-fn packages_step(facts: &Facts) -> anyhow::Result<Packages> {
+fn packages_step(basis: &Basis) -> anyhow::Result<Packages> {
+    let facts = basis.facts;
     let mut needs = Vec::new();
     if facts.tools.ssh.is_none() || facts.tools.ssh_keygen.is_none() {
         needs.push(Need::OpensshClient);
@@ -215,22 +224,48 @@ fn packages_step(facts: &Facts) -> anyhow::Result<Packages> {
     if facts.tools.curl.is_none() {
         needs.push(Need::Curl);
     }
-    if usable_autossh(facts).is_none() {
+    if usable_autossh(facts).is_none() && !is_compiled(basis) {
         needs.push(Need::Autossh);
     }
     let manager = packages::for_host(facts);
-    if facts.family == Family::Unsupported || (manager.is_none() && !needs.is_empty()) {
+    if facts.family == Family::Unsupported || !can_be_met(&needs, manager.as_deref()) {
         return Err(cannot_install(facts, &needs).into());
     }
-    Ok(Packages { manager, needs })
+    let is_done = |receipt: &Receipt| receipt.is_done(Scope::Host, StepName::Packages);
+    Ok(Packages {
+        layout: basis.layout.clone(),
+        manager,
+        snap: snap_autossh(facts),
+        enable_extra_repository: basis.settings.enable_epel,
+        renew_trust: !basis.receipt.is_some_and(is_done),
+        needs,
+    })
+}
+
+/// An autossh that an earlier run compiled, and that may stand where PATH does not lead.
+fn is_compiled(basis: &Basis) -> bool {
+    let compiled = basis.layout.compiled_autossh();
+    basis.receipt.is_some_and(|receipt| {
+        receipt.is_done(Scope::Host, StepName::Autossh)
+            && receipt.has_made(Scope::Host, StepName::Autossh, &compiled)
+    })
+}
+
+/// Everything but autossh, which can be compiled, has to come from a package.
+fn can_be_met(needs: &[Need], manager: Option<&dyn PackageManager>) -> bool {
+    needs
+        .iter()
+        .filter(|need| **need != Need::Autossh)
+        .all(|need| manager.is_some_and(|manager| manager.package(*need).is_some()))
+}
+
+fn snap_autossh(facts: &Facts) -> Option<std::path::PathBuf> {
+    let autossh = facts.tools.autossh.as_ref()?;
+    (autossh.origin == AutosshOrigin::Snap).then(|| autossh.path.clone())
 }
 
 fn cannot_install(facts: &Facts, needs: &[Need]) -> Failure {
-    let missing: Vec<&str> = needs
-        .iter()
-        .flat_map(|need| need.programs())
-        .copied()
-        .collect();
+    let missing: Vec<&str> = needs.iter().map(|need| need.name()).collect();
     let missing = missing.join(", ");
     if facts.family == Family::Unsupported {
         return Failure::new(

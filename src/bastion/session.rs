@@ -199,6 +199,33 @@ impl<'a> Work<'_, 'a> {
         self.session.save()
     }
 
+    /// Puts what is now known of a change in the place of what was recorded of it before; nothing
+    /// where it turned out to be none.
+    ///
+    /// # Errors
+    /// The receipt cannot be written; the change must not be made then.
+    pub fn replace(
+        &mut self,
+        former: Option<Change>,
+        change: Option<Change>,
+    ) -> anyhow::Result<()> {
+        let (scope, step) = (self.scope, self.step);
+        self.session
+            .made
+            .retain(|(s, name, made)| (*s, *name, Some(made)) != (scope, step, former.as_ref()));
+        if let Some(record) = self.session.record_of(scope, step) {
+            let is_replaced = |recorded: &Change| {
+                Some(recorded) == former.as_ref() || Some(recorded) == change.as_ref()
+            };
+            record.changes.retain(|recorded| !is_replaced(recorded));
+            record.changes.extend(change.clone());
+        }
+        self.session
+            .made
+            .extend(change.map(|change| (scope, step, change)));
+        self.session.save()
+    }
+
     /// Takes back the record of a change that is over, such as a temporary tunnel that has ended.
     ///
     /// # Errors

@@ -74,6 +74,8 @@ fn settings(options: &PlanOptions, wait: std::time::Duration) -> anyhow::Result<
         init: options.init.init(),
         wait,
         prefix: options.prefix.clone(),
+        autossh_source: options.autossh_source.clone().unwrap_or_default(),
+        enable_epel: options.enable_epel,
     })
 }
 

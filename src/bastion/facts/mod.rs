@@ -268,14 +268,15 @@ fn tools(view: &View) -> Tools {
         ssh_keygen: view.which("ssh-keygen"),
         curl: view.which("curl"),
         autossh: view.which("autossh").map(|path| Autossh {
-            origin: autossh_origin(view, &path),
+            origin: autossh_origin(view.host, &path),
             path,
         }),
     }
 }
 
-fn autossh_origin(view: &View, path: &Path) -> AutosshOrigin {
-    let resolved = view.host.resolve(path).unwrap_or_else(|_| path.to_owned());
+/// Where the autossh at this path came from.
+pub fn autossh_origin(host: &dyn Host, path: &Path) -> AutosshOrigin {
+    let resolved = host.resolve(path).unwrap_or_else(|_| path.to_owned());
     let is_snap = [path, &resolved].iter().any(|path| {
         // /snap/bin/autossh is a link to /usr/bin/snap.
         path.components().any(|part| part.as_os_str() == "snap") || path.ends_with("snap")

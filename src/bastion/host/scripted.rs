@@ -61,6 +61,14 @@ impl ScriptedHost {
         host
     }
 
+    /// The same for root.
+    pub fn as_root() -> Self {
+        let mut host = Self::new();
+        host.user.name = "root".to_owned();
+        host.user.uid = 0;
+        host
+    }
+
     /// The next command has to begin like this; it ends with this status and these words.
     pub fn expect(&self, begins: &str, status: i32, stdout: &str, stderr: &str) {
         self.expected.borrow_mut().push(Expected {
