@@ -13,6 +13,7 @@
 #![allow(dead_code)]
 
 pub mod bastion;
+pub mod hosts;
 pub mod lab;
 pub mod lossy_line;
 pub mod ports;
