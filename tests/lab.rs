@@ -64,7 +64,11 @@ fn debian_with_autossh_is_set_up_by_the_generated_command_and_keeps_nothing_afte
     lab.wait_until_connected(&source, &setup);
     lab.save_and_finish(&source, setup);
     lab.wait_until_rows_come(&source, SERVICE_LIMIT);
-    assert_eq!(self::packages(&lab.host), packages, "something was installed");
+    assert_eq!(
+        self::packages(&lab.host),
+        packages,
+        "something was installed"
+    );
     assert_eq!(packages_in_receipt(&lab.host), BTreeSet::new());
 
     remove(&lab, &source).expect_code(0);
@@ -146,15 +150,16 @@ fn ctrl_c_while_apt_works_leaves_the_host_as_before_and_the_next_run_works() {
     let (disk, packages) = (Disk::of(&lab.host), packages(&lab.host));
     // Unpacking is made slow enough to be met in the middle.
     let slow = "DPkg::Pre-Invoke { \"sleep 4\"; };\n";
-    lab.host
-        .write("/etc/apt/apt.conf.d/slow", slow.as_bytes());
+    lab.host.write("/etc/apt/apt.conf.d/slow", slow.as_bytes());
     let source = lab.data_source("Shop");
     let mut setup = lab.setup_at_terminal("ada", &source, "--key-type ed25519");
     setup.program().wait_for_output("Go on?", SETUP_LIMIT);
     setup.enter("y");
-    setup.program().wait_until("apt's download", SETUP_LIMIT, || {
-        lab.host.run("root", "pgrep --exact sleep").code == 0
-    });
+    setup
+        .program()
+        .wait_until("apt's download", SETUP_LIMIT, || {
+            lab.host.run("root", "pgrep --exact sleep").code == 0
+        });
     setup.press_ctrl_c();
     setup
         .wait(SETUP_LIMIT)
@@ -200,7 +205,11 @@ fn a_user_whose_sudo_asks_for_a_password_is_asked_once_at_the_terminal() {
     lab.wait_until_connected(&source, setup.program());
     lab.operator.save(source.id);
     let finished = setup.wait(SETUP_LIMIT).expect_code(0);
-    assert_eq!(finished.output().matches("Password").count(), 1, "{finished}");
+    assert_eq!(
+        finished.output().matches("Password").count(),
+        1,
+        "{finished}"
+    );
     assert!(!finished.output().contains("sesame"), "{finished}");
     lab.wait_until_rows_come(&source, SERVICE_LIMIT);
 }
@@ -210,7 +219,9 @@ fn sudo_in_front_of_setup_is_refused_with_the_user_to_use() {
     let lab = HostLab::boot(Image::Debian);
     let disk = Disk::of(&lab.host);
     let source = lab.data_source("Shop");
-    let line = lab.setup_line(&source, "--yes").replace("exec ", "sudo -E ");
+    let line = lab
+        .setup_line(&source, "--yes")
+        .replace("exec ", "sudo -E ");
     lab.host
         .run("ada", &line)
         .expect_code(USAGE)
@@ -223,7 +234,8 @@ fn sudo_in_front_of_setup_is_refused_with_the_user_to_use() {
 /// The command that the server generated, as ada types it, with the lab's own authority.
 fn run_generated_command(lab: &HostLab, source: &DataSource) -> Running {
     let generated = &source.enrollment.as_ref().expect("a command").command;
-    let line = format!("export CURL_CA_BUNDLE={AUTHORITY}; {generated} -s -- --yes --ca-cert {AUTHORITY}");
+    let line =
+        format!("export CURL_CA_BUNDLE={AUTHORITY}; {generated} -s -- --yes --ca-cert {AUTHORITY}");
     lab.host.start("ada", &line)
 }
 
@@ -262,7 +274,10 @@ fn setup_fails_without_a_trace(lab: &HostLab, code: i32) -> Finished {
 fn comes_back(lab: &HostLab, source: &DataSource, after: &str) {
     let began = Instant::now();
     lab.wait_until_rows_come(source, RETURN_LIMIT);
-    println!("after {after}: rows in {:.1} s", began.elapsed().as_secs_f64());
+    println!(
+        "after {after}: rows in {:.1} s",
+        began.elapsed().as_secs_f64()
+    );
 }
 
 /// The packages that dpkg has installed.

@@ -333,7 +333,7 @@ mod tests {
                 // Exactly that goes again in a rollback.
                 host.expect(RPM, 0, &after, "");
                 host.expect("sudo env LC_ALL=C rpm -e curl.x86_64", 0, "", "");
-                session.roll_back(None).unwrap();
+                crate::bastion::execution::roll_back(session, None).unwrap();
                 assert!(session.receipt.steps.is_empty());
             },
         );
@@ -365,7 +365,7 @@ mod tests {
             host.expect("sudo env LC_ALL=C rpm -e autossh.x86_64", 0, "", "");
             host.expect(RPM, 0, &epel, "");
             host.expect("sudo env LC_ALL=C rpm -e epel-release.noarch", 0, "", "");
-            session.roll_back(None).unwrap();
+            crate::bastion::execution::roll_back(session, None).unwrap();
         });
     }
 
@@ -382,7 +382,7 @@ mod tests {
             &step(&host, &[Need::OpensshClient, Need::Autossh]),
             |result, session| {
                 assert!(result.unwrap_err().to_string().contains("openssh-clients"));
-                session.roll_back(None).unwrap();
+                crate::bastion::execution::roll_back(session, None).unwrap();
             },
         );
     }

@@ -181,6 +181,8 @@ fn only_child(pid: u32) -> Option<u32> {
 }
 
 fn is_up(init: u32) -> bool {
-    let state = inside(init).args(["systemctl", "is-system-running"]).output();
+    let state = inside(init)
+        .args(["systemctl", "is-system-running"])
+        .output();
     state.is_ok_and(|state| matches!(state.stdout.trim_ascii(), b"running" | b"degraded"))
 }
