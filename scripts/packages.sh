@@ -16,10 +16,11 @@ missing_packages=()
 need() {
     local package=$1 probe=$2
     if [[ $probe == /* ]]; then
-        compgen -G "$probe" >/dev/null || missing_packages+=("$package")
+        ! compgen -G "$probe" >/dev/null || return 0
     else
-        command -v "$probe" >/dev/null || missing_packages+=("$package")
+        ! command -v "$probe" >/dev/null || return 0
     fi
+    [[ " ${missing_packages[*]} " == *" $package "* ]] || missing_packages+=("$package")
 }
 
 # What both programs need to be built, beside the Rust toolchain.
@@ -39,8 +40,17 @@ need_for_tunnels() {
     need curl curl
     need openssh-client ssh
     need openssh-client ssh-keygen
-    need postgresql '/usr/lib/postgresql/*/bin/postgres'
+    need_for_postgresql
     need postgresql-client psql
+}
+
+need_for_postgresql() {
+    need postgresql '/usr/lib/postgresql/*/bin/postgres'
+}
+
+# The folder of the newest PostgreSQL's programs, which Debian keeps out of PATH.
+newest_postgresql() {
+    printf '%s\n' /usr/lib/postgresql/*/bin | sort --version-sort | tail -n 1
 }
 
 install_missing() {

@@ -6,6 +6,8 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::facts::Init;
+use super::guide::GuideFor;
+use super::packages::source::Source;
 use super::ssh::KeyType;
 use crate::protocol::TunnelId;
 
@@ -62,6 +64,8 @@ pub enum Command {
     List(List),
     /// Show whether the tunnels are up; exit status 0 only if all that were asked about are
     Status(Status),
+    /// Show how to set a tunnel up by hand, with its values filled in
+    Manual(Manual),
 }
 
 /// `setup`
@@ -121,6 +125,13 @@ pub struct PlanOptions {
         default_value = "/"
     )]
     pub prefix: PathBuf,
+    /// Where to take the source of autossh from, should it have to be compiled: a mirror's address, or
+    /// a file [default: the author's site, or else Debian's archive]
+    #[arg(long, env = "HOLISTICS_TUNNEL_AUTOSSH_SOURCE", value_name = "URL|FILE", value_parser = Source::parse)]
+    pub autossh_source: Option<Source>,
+    /// On RHEL and its relatives: enable EPEL where no enabled repository has autossh
+    #[arg(long, env = "HOLISTICS_TUNNEL_ENABLE_EPEL")]
+    pub enable_epel: bool,
 }
 
 /// `plan`
@@ -199,6 +210,17 @@ pub struct Status {
     /// A private certificate authority that the control plane's certificate comes from (PEM)
     #[arg(long, env = "HOLISTICS_TUNNEL_CA_CERT", value_name = "FILE")]
     pub ca_cert: Option<PathBuf>,
+}
+
+/// `manual`
+#[derive(Debug, Args)]
+pub struct Manual {
+    /// For which system
+    #[arg(value_enum)]
+    pub system: GuideFor,
+    /// The tunnel's number; the only tunnel of this host where it is left out
+    #[arg(long, env = "HOLISTICS_TUNNEL_TUNNEL", value_name = "ID", value_parser = clap::value_parser!(i64).range(1..))]
+    pub tunnel: Option<TunnelId>,
 }
 
 /// `--init`

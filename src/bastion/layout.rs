@@ -66,6 +66,21 @@ impl Layout {
         self.user_dir().join("logs")
     }
 
+    /// Where autossh is compiled.
+    pub fn build_dir(&self) -> PathBuf {
+        self.user_dir().join("build")
+    }
+
+    /// What the build of autossh said.
+    pub fn build_log(&self) -> PathBuf {
+        self.logs_dir().join("autossh-build.log")
+    }
+
+    /// A compiled autossh: where root alone can write, since root's service manager runs it.
+    pub fn compiled_autossh(&self) -> PathBuf {
+        self.system("usr/local/bin/autossh")
+    }
+
     /// Control sockets.
     pub fn run_dir(&self) -> PathBuf {
         self.user_dir().join("run")

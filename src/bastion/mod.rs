@@ -11,6 +11,7 @@ pub mod commands;
 pub mod control_plane;
 pub mod facts;
 pub mod failure;
+pub mod guide;
 pub mod host;
 pub mod layout;
 pub mod lock;

@@ -7,12 +7,12 @@ use url::Url;
 use super::facts::{AutosshOrigin, Facts, Family, Init};
 use super::failure::Failure;
 use super::layout::Layout;
-use super::packages::{self, Need};
-use super::receipt::Receipt;
+use super::packages::{self, Need, PackageManager};
+use super::receipt::{Receipt, Scope};
 use super::service;
 use super::settings::Settings;
 use super::ssh::{Forward, KeyType};
-use super::steps::Step;
+use super::steps::autossh::Autossh;
 use super::steps::directory::Directory;
 use super::steps::enrollment::Enrollment as EnrollmentStep;
 use super::steps::foreground::Foreground;
@@ -22,6 +22,7 @@ use super::steps::service::Service;
 use super::steps::service_tunnel::ServiceTunnelStep;
 use super::steps::temporary_tunnel::TemporaryTunnel;
 use super::steps::wait_for_save::WaitForSave;
+use super::steps::{Step, StepName};
 use crate::protocol::{DataSourceState, TunnelId};
 
 /// What the plan is for. Without an enrollment, placeholders stand in for what is not known yet.
@@ -123,25 +124,33 @@ pub fn plan(basis: &Basis) -> anyhow::Result<Vec<Box<dyn Step>>> {
         ..
     } = basis;
     let key_type = key_type(settings, basis.receipt);
+    check_openssh(facts, key_type)?;
     let mut steps: Vec<Box<dyn Step>> = vec![
         Box::new(Directory {
             layout: (*layout).clone(),
         }),
-        Box::new(packages_step(facts)?),
-        Box::new(KeyPair {
-            layout: (*layout).clone(),
-            key_type,
-            exists: basis.has_key,
-            comment: basis.key_comment.clone(),
-        }),
-        Box::new(EnrollmentStep {
-            layout: (*layout).clone(),
-            tunnel: target.tunnel,
-            control_plane: target.control_plane.clone(),
-            key_type,
-            os_name: facts.name.clone(),
-        }),
+        Box::new(packages_step(basis)?),
     ];
+    if usable_autossh(facts).is_none() {
+        steps.push(Box::new(Autossh {
+            layout: (*layout).clone(),
+            manager: packages::for_host(facts),
+            source: settings.autossh_source.clone(),
+        }));
+    }
+    steps.push(Box::new(KeyPair {
+        layout: (*layout).clone(),
+        key_type,
+        exists: basis.has_key,
+        comment: basis.key_comment.clone(),
+    }));
+    steps.push(Box::new(EnrollmentStep {
+        layout: (*layout).clone(),
+        tunnel: target.tunnel,
+        control_plane: target.control_plane.clone(),
+        key_type,
+        os_name: facts.name.clone(),
+    }));
     if needs_the_browser(target.state) {
         let temporary = || TemporaryTunnel {
             layout: (*layout).clone(),
@@ -180,6 +189,36 @@ pub fn plan(basis: &Basis) -> anyhow::Result<Vec<Box<dyn Step>>> {
     Ok(steps)
 }
 
+/// The oldest OpenSSH whose client knows `-E` and the ciphers the command lines name.
+const OLDEST_OPENSSH: (u32, u32) = (6, 5);
+
+fn check_openssh(facts: &Facts, key_type: KeyType) -> anyhow::Result<()> {
+    if let Some(version) = facts.openssh.as_deref().and_then(openssh_version)
+        && version < OLDEST_OPENSSH
+    {
+        return Err(Failure::new(
+            format!("OpenSSH {}.{} is too old: {}.{} or newer is needed", version.0, version.1, OLDEST_OPENSSH.0, OLDEST_OPENSSH.1),
+            "use a bastion with a newer system; `holistics-tunnel manual linux` shows what it takes by hand",
+        )
+        .into());
+    }
+    if facts.fips && key_type == KeyType::Ed25519 {
+        return Err(Failure::usage(
+            "this host is in FIPS mode, which does not allow ed25519",
+            "use --key-type rsa or --key-type ecdsa",
+        )
+        .into());
+    }
+    Ok(())
+}
+
+/// `OpenSSH_9.2p1` → (9, 2).
+fn openssh_version(text: &str) -> Option<(u32, u32)> {
+    let (major, rest) = text.strip_prefix("OpenSSH_")?.split_once('.')?;
+    let minor: String = rest.chars().take_while(char::is_ascii_digit).collect();
+    Some((major.parse().ok()?, minor.parse().ok()?))
+}
+
 /// Once it is saved, the browser has nothing more to say, and a tunnel may be in use already.
 fn needs_the_browser(state: DataSourceState) -> bool {
     matches!(
@@ -204,10 +243,11 @@ fn init(basis: &Basis) -> anyhow::Result<Init> {
 
 fn usable_autossh(facts: &Facts) -> Option<std::path::PathBuf> {
     let autossh = facts.tools.autossh.as_ref()?;
-    (autossh.origin == AutosshOrigin::Native).then(|| autossh.path.clone())
+    (autossh.origin != AutosshOrigin::Snap).then(|| autossh.path.clone())
 }
 
-fn packages_step(facts: &Facts) -> anyhow::Result<Packages> {
+fn packages_step(basis: &Basis) -> anyhow::Result<Packages> {
+    let facts = basis.facts;
     let mut needs = Vec::new();
     if facts.tools.ssh.is_none() || facts.tools.ssh_keygen.is_none() {
         needs.push(Need::OpensshClient);
@@ -215,27 +255,53 @@ fn packages_step(facts: &Facts) -> anyhow::Result<Packages> {
     if facts.tools.curl.is_none() {
         needs.push(Need::Curl);
     }
-    if usable_autossh(facts).is_none() {
+    if usable_autossh(facts).is_none() && !is_compiled(basis) {
         needs.push(Need::Autossh);
     }
     let manager = packages::for_host(facts);
-    if facts.family == Family::Unsupported || (manager.is_none() && !needs.is_empty()) {
+    if facts.family == Family::Unsupported || !can_be_met(&needs, manager.as_deref()) {
         return Err(cannot_install(facts, &needs).into());
     }
-    Ok(Packages { manager, needs })
+    let is_done = |receipt: &Receipt| receipt.is_done(Scope::Host, StepName::Packages);
+    Ok(Packages {
+        layout: basis.layout.clone(),
+        manager,
+        snap: snap_autossh(facts),
+        enable_extra_repository: basis.settings.enable_epel,
+        renew_trust: !basis.receipt.is_some_and(is_done),
+        needs,
+    })
+}
+
+/// An autossh that an earlier run compiled, and that may stand where PATH does not lead.
+fn is_compiled(basis: &Basis) -> bool {
+    let compiled = basis.layout.compiled_autossh();
+    basis.receipt.is_some_and(|receipt| {
+        receipt.is_done(Scope::Host, StepName::Autossh)
+            && receipt.has_made(Scope::Host, StepName::Autossh, &compiled)
+    })
+}
+
+/// Everything but autossh, which can be compiled, has to come from a package.
+fn can_be_met(needs: &[Need], manager: Option<&dyn PackageManager>) -> bool {
+    needs
+        .iter()
+        .filter(|need| **need != Need::Autossh)
+        .all(|need| manager.is_some_and(|manager| manager.package(*need).is_some()))
+}
+
+fn snap_autossh(facts: &Facts) -> Option<std::path::PathBuf> {
+    let autossh = facts.tools.autossh.as_ref()?;
+    (autossh.origin == AutosshOrigin::Snap).then(|| autossh.path.clone())
 }
 
 fn cannot_install(facts: &Facts, needs: &[Need]) -> Failure {
-    let missing: Vec<&str> = needs
-        .iter()
-        .flat_map(|need| need.programs())
-        .copied()
-        .collect();
+    let missing: Vec<&str> = needs.iter().map(|need| need.name()).collect();
     let missing = missing.join(", ");
     if facts.family == Family::Unsupported {
         return Failure::new(
             format!("{} is not a host that setup knows", facts.name),
-            "set the tunnel up by hand, with ssh and a service of your own",
+            "set the tunnel up by hand: `holistics-tunnel manual linux` says how",
         );
     }
     Failure::new(
@@ -245,4 +311,17 @@ fn cannot_install(facts: &Facts, needs: &[Need]) -> Failure {
         ),
         "install them by hand, then run the same command again",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_of_openssh_are_read() {
+        assert_eq!(openssh_version("OpenSSH_9.2p1"), Some((9, 2)));
+        assert_eq!(openssh_version("OpenSSH_10.0p2"), Some((10, 0)));
+        assert_eq!(openssh_version("OpenSSH_5.3p1"), Some((5, 3)));
+        assert_eq!(openssh_version("Dropbear"), None);
+    }
 }

@@ -172,6 +172,15 @@ impl Receipt {
         }
     }
 
+    /// Whether this step made the file at `path`.
+    pub fn has_made(&self, scope: Scope, step: StepName, path: &Path) -> bool {
+        self.steps(scope)
+            .iter()
+            .filter(|record| record.step == step)
+            .flat_map(|record| &record.changes)
+            .any(|change| matches!(change, Change::FileCreated { path: made, .. } if made == path))
+    }
+
     /// Whether this step came to its end.
     pub fn is_done(&self, scope: Scope, step: StepName) -> bool {
         self.steps(scope)

@@ -12,6 +12,7 @@ use super::layout::Layout;
 use super::receipt::{Receipt, Scope, StepRecord, StepState};
 use super::steps::{self, RevertReason, StepName};
 use super::ui::Ui;
+use crate::protocol::TunnelId;
 
 /// A run that changes this host.
 pub struct Session<'a> {
@@ -140,7 +141,20 @@ impl<'a> Session<'a> {
             }
             records.retain(|record| record.step != step || !record.changes.is_empty());
         }
-        // With the receipt itself gone, there is nothing left to be remembered.
+        self.save_if_kept()
+    }
+
+    /// Takes a tunnel of which nothing is left out of the receipt.
+    ///
+    /// # Errors
+    /// The receipt cannot be written.
+    pub fn drop_tunnel(&mut self, tunnel: TunnelId) -> anyhow::Result<()> {
+        self.receipt.tunnels.remove(&tunnel);
+        self.save_if_kept()
+    }
+
+    /// With the receipt itself gone, there is nothing left to be remembered.
+    fn save_if_kept(&self) -> anyhow::Result<()> {
         if !self.host.exists(&self.layout.receipt()) {
             return Ok(());
         }
@@ -196,6 +210,33 @@ impl<'a> Work<'_, 'a> {
             record.changes.push(change.clone());
         }
         self.session.made.push((scope, step, change));
+        self.session.save()
+    }
+
+    /// Puts what is now known of a change in the place of what was recorded of it before; nothing
+    /// where it turned out to be none.
+    ///
+    /// # Errors
+    /// The receipt cannot be written; the change must not be made then.
+    pub fn replace(
+        &mut self,
+        former: Option<Change>,
+        change: Option<Change>,
+    ) -> anyhow::Result<()> {
+        let (scope, step) = (self.scope, self.step);
+        self.session
+            .made
+            .retain(|(s, name, made)| (*s, *name, Some(made)) != (scope, step, former.as_ref()));
+        if let Some(record) = self.session.record_of(scope, step) {
+            let is_replaced = |recorded: &Change| {
+                Some(recorded) == former.as_ref() || Some(recorded) == change.as_ref()
+            };
+            record.changes.retain(|recorded| !is_replaced(recorded));
+            record.changes.extend(change.clone());
+        }
+        self.session
+            .made
+            .extend(change.map(|change| (scope, step, change)));
         self.session.save()
     }
 

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::facts::Init;
+use super::packages::source::Source;
 use super::ssh::KeyType;
 
 /// The settings that decide a plan.
@@ -17,4 +18,8 @@ pub struct Settings {
     pub wait: Duration,
     /// Where the system's files go.
     pub prefix: PathBuf,
+    /// Where the source of autossh comes from, should it have to be compiled.
+    pub autossh_source: Source,
+    /// Whether EPEL may be enabled where no enabled repository has autossh.
+    pub enable_epel: bool,
 }

@@ -1,7 +1,7 @@
 //! The customer's bastion: a home and a system folder of its own, and the real `holistics-tunnel`.
 
 use std::ffi::OsStr;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -54,6 +54,29 @@ impl Bastion {
         }
         bastion.path = folder.to_str().expect("a path in UTF-8").to_owned();
         bastion
+    }
+
+    /// Puts a program of the test's own, a shell script, on `PATH` of a bastion that was made without it.
+    pub fn put_program(&self, name: &str, script: &str) {
+        let path = self.program_path(name);
+        // Without this, the script would be written through a link to the real program.
+        let _ = std::fs::remove_file(&path);
+        std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).expect("a script");
+        let mode = std::fs::Permissions::from_mode(0o755);
+        std::fs::set_permissions(&path, mode).expect("an executable script");
+    }
+
+    /// Puts a link to a program on `PATH` in the same way.
+    pub fn link_program(&self, name: &str, target: &Path) {
+        let path = self.program_path(name);
+        // In place of what stands there.
+        let _ = std::fs::remove_file(&path);
+        symlink(target, path).expect("a link");
+    }
+
+    /// Where a program of a bastion stands that was made without some.
+    pub fn program_path(&self, name: &str) -> PathBuf {
+        self.workspace.folder("bin").join(name)
     }
 
     /// A second machine with a copy of this one's home, as cloning a machine's disk makes it.

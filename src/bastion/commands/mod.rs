@@ -1,6 +1,7 @@
 //! What each command does, one file each. They tie the parts together and decide the exit code.
 
 mod list;
+mod manual;
 mod plan;
 mod setup;
 mod status;
@@ -23,7 +24,7 @@ pub fn run(cli: Cli) -> Exit {
         Command::Setup(command) => command.json,
         Command::UninstallTunnel(command) => command.json,
         // The others print one JSON document, and their errors as text.
-        Command::Plan(_) | Command::List(_) | Command::Status(_) => false,
+        Command::Plan(_) | Command::List(_) | Command::Status(_) | Command::Manual(_) => false,
     };
     let ui = Ui::new(json, cli.global.quiet, cli.global.no_color);
     let result = RealHost::new(cli.global.verbose).and_then(|host| match &cli.command {
@@ -32,6 +33,7 @@ pub fn run(cli: Cli) -> Exit {
         Command::UninstallTunnel(command) => uninstall::run(&host, &ui, command),
         Command::List(command) => list::run(&host, command),
         Command::Status(command) => status::run(&host, command),
+        Command::Manual(command) => manual::run(&host, command),
     });
     match result {
         Ok(exit) => exit,
@@ -74,6 +76,8 @@ fn settings(options: &PlanOptions, wait: std::time::Duration) -> anyhow::Result<
         init: options.init.init(),
         wait,
         prefix: options.prefix.clone(),
+        autossh_source: options.autossh_source.clone().unwrap_or_default(),
+        enable_epel: options.enable_epel,
     })
 }
 

@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
+use anyhow::ensure;
 use serde_json::json;
 
 use super::{key_comment, settings};
 use crate::bastion::cli::Plan;
-use crate::bastion::facts;
-use crate::bastion::failure::{Exit, OneLine, advice_of};
+use crate::bastion::facts::{self, Family};
+use crate::bastion::failure::{Exit, Failure, OneLine, advice_of};
+use crate::bastion::guide::{self, GuideFor, Values};
 use crate::bastion::host::real::RealHost;
 use crate::bastion::host::{Host, HostExt};
 use crate::bastion::layout::Layout;
@@ -19,6 +21,13 @@ const DEFAULT_WAIT: Duration = Duration::from_secs(30 * 60);
 
 pub(super) fn run(host: &RealHost, command: &Plan) -> anyhow::Result<Exit> {
     let settings = settings(&command.plan, DEFAULT_WAIT)?;
+    ensure!(
+        command.root.is_dir(),
+        Failure::usage(
+            format!("--root {} is not a folder", command.root.display()),
+            "give the folder in which the other host's etc/ and usr/ are",
+        )
+    );
     let layout = Layout::new(host, &settings.prefix);
     let is_this_host = command.root == std::path::Path::new("/");
     // Another host's plan depends on its files alone, not on what was done to this one.
@@ -36,15 +45,24 @@ pub(super) fn run(host: &RealHost, command: &Plan) -> anyhow::Result<Exit> {
         receipt: receipt.as_ref(),
         target: Target::unknown(&layout, key_type),
         has_key: is_this_host && host.exists(&layout.private_key(key_type)),
-        key_comment: key_comment(host),
+        key_comment: if is_this_host {
+            key_comment(host)
+        } else {
+            "<user>@<host>".to_owned()
+        },
     };
     let steps = plan(&basis);
+    let guide = match facts.family {
+        Family::Unsupported => Some(guide::render(GuideFor::Linux, &Values::unknown(&layout))?),
+        _ => None,
+    };
     if command.json {
         let document = json!({
             "host": facts,
             "supported": steps.is_ok(),
             "steps": steps.as_ref().map_or(json!([]), |steps| ui::plan_json(steps)),
             "reason": steps.as_ref().err().map(|error| OneLine(error).to_string()),
+            "guide": guide,
             "next": steps.as_ref().err().and_then(advice_of),
         });
         ui::print(&serde_json::to_string_pretty(&document)?);
@@ -54,11 +72,14 @@ pub(super) fn run(host: &RealHost, command: &Plan) -> anyhow::Result<Exit> {
             Exit::Failed
         });
     }
+    if let Some(guide) = guide {
+        ui::print(&guide);
+    }
     let steps = steps?;
     ui::print(&format!(
         "{} ({}), as {}",
         facts.name,
-        facts.architecture,
+        facts.architecture.as_deref().unwrap_or("unknown processor"),
         host.user().name
     ));
     for (number, step) in steps.iter().enumerate() {

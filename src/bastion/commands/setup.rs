@@ -7,10 +7,12 @@ use serde_json::json;
 use url::Url;
 
 use super::{key_comment, refuse_sudo, settings, token};
+use crate::bastion::changes::Change;
 use crate::bastion::cli::Setup;
 use crate::bastion::control_plane::{ApiError, ControlPlane, parse_address};
-use crate::bastion::facts;
+use crate::bastion::facts::{self, Facts, Family};
 use crate::bastion::failure::{Exit, Failure, Interrupted};
+use crate::bastion::guide::{self, GuideFor, Values};
 use crate::bastion::host::real::RealHost;
 use crate::bastion::host::{Host, HostExt};
 use crate::bastion::layout::Layout;
@@ -20,6 +22,7 @@ use crate::bastion::receipt::{Receipt, Scope, StepState, TunnelRecord};
 use crate::bastion::session::Session;
 use crate::bastion::settings::Settings;
 use crate::bastion::ssh::command_line::bracketed;
+use crate::bastion::ssh::vetting;
 use crate::bastion::steps::{Outcome, Step, StepName};
 use crate::bastion::ui::Ui;
 use crate::protocol::{Enrollment, TunnelId};
@@ -48,12 +51,20 @@ pub(super) fn run(host: &RealHost, ui: &Ui, command: &Setup) -> anyhow::Result<E
         .map_or(token.as_str(), |(_, credential)| credential.as_str());
     let control_plane = ControlPlane::new(&server, credential, command.ca_cert.as_deref())?;
     let enrollment = control_plane.enrollment(host).map_err(ApiError::advised)?;
+    vetting::check_target(&enrollment)?;
     if !command.no_database_check {
         check_database(host, &enrollment)?;
     }
 
+    let facts = facts::probe(host, std::path::Path::new("/"), host.privilege());
+    if facts.family == Family::Unsupported {
+        let key_type = key_type(&settings, receipt.as_ref());
+        let values = Values::of_enrollment(&server, &enrollment, &layout, key_type);
+        ui.note(&guide::render(GuideFor::Linux, &values)?);
+    }
     let steps = make_plan(
         host,
+        &facts,
         &settings,
         &layout,
         receipt.as_ref(),
@@ -82,6 +93,7 @@ pub(super) fn run(host: &RealHost, ui: &Ui, command: &Setup) -> anyhow::Result<E
         Receipt::load(host, &layout.receipt())?.unwrap_or_else(|| Receipt::new(&settings.prefix));
     let steps = make_plan(
         host,
+        &facts,
         &settings,
         &layout,
         Some(&receipt),
@@ -135,17 +147,17 @@ fn check_database(host: &dyn Host, enrollment: &Enrollment) -> anyhow::Result<()
 }
 
 fn make_plan(
-    host: &RealHost,
+    host: &dyn Host,
+    facts: &Facts,
     settings: &Settings,
     layout: &Layout,
     receipt: Option<&Receipt>,
     server: &Url,
     enrollment: &Enrollment,
 ) -> anyhow::Result<Vec<Box<dyn Step>>> {
-    let facts = facts::probe(host, std::path::Path::new("/"), host.privilege());
     let key_type = key_type(settings, receipt);
     plan(&Basis {
-        facts: &facts,
+        facts,
         settings,
         layout,
         receipt,
@@ -260,21 +272,22 @@ fn recover(
     tunnel: TunnelId,
     error: anyhow::Error,
 ) -> anyhow::Error {
-    let is_enrolled = session
+    // Once the control plane may know this host's key, going back further would lose it, and another
+    // key would be refused.
+    let is_known = session
         .receipt
-        .tunnels
-        .get(&tunnel)
-        .is_some_and(|tunnel| tunnel.enrolled.is_some());
+        .steps(Scope::Tunnel(tunnel))
+        .iter()
+        .any(|record| record.changes.contains(&Change::KeyRegistered));
     let interrupted = error.chain().any(|cause| cause.is::<Interrupted>());
-    // Once the control plane knows this host's key, going back further would lose it; and what was
-    // interrupted before then is quick to do again.
-    let undone = if is_enrolled {
+    let undone = if is_known {
         session
             .roll_back(Some((step.scope(), step.name())))
             .and_then(|()| end_temporary_tunnel(session, tunnel))
     } else {
-        session.receipt.tunnels.remove(&tunnel);
-        session.roll_back(None)
+        session
+            .roll_back(None)
+            .and_then(|()| session.drop_tunnel(tunnel))
     };
     if let Err(left) = undone {
         return error.context(Failure {
@@ -289,11 +302,11 @@ fn recover(
         });
     }
     let failed = format!("step {}", step.name().as_str());
-    if interrupted && is_enrolled {
+    if interrupted && is_known {
         error.context("the temporary tunnel is ended, and the same command goes on from here")
     } else if interrupted {
         error.context("everything this run had changed was undone")
-    } else if is_enrolled {
+    } else if is_known {
         error.context(failed)
     } else {
         let next = crate::bastion::failure::advice_of(&error).map_or_else(
@@ -303,7 +316,7 @@ fn recover(
         error.context(Failure {
             exit: Exit::RolledBack,
             ..Failure::new(
-                format!("{failed}, and everything this run had changed was undone"),
+                format!("{failed} failed, and everything this run had changed was undone"),
                 next,
             )
         })

@@ -214,8 +214,7 @@ fn remove(
             .delete_tunnel(session.host, id)
             .map_err(ApiError::advised)?;
     }
-    session.receipt.tunnels.remove(&id);
-    session.save()?;
+    session.drop_tunnel(id)?;
     enrollment::write_known_hosts(session)
 }
 

@@ -3,15 +3,17 @@
 //! Nothing here changes the host. With another root than `/`, the facts are those of the host whose
 //! files are there; no command is run then.
 
+mod distribution;
 pub mod os_release;
+mod view;
 
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::host::privilege::Privilege;
-use super::host::{Command, Host, HostExt};
-use os_release::OsRelease;
+use super::host::{Command, Host};
+use view::View;
 
 /// The families of hosts, as far as setup treats them differently.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,8 +72,12 @@ pub struct Autossh {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum AutosshOrigin {
-    /// A package, Homebrew, or compiled: all of them can be used.
-    Native,
+    /// The distribution's package.
+    Package,
+    /// Homebrew.
+    Homebrew,
+    /// Compiled on the host.
+    Compiled,
     /// A snap: confined, it can read neither the key nor the pinned host keys in `~/.holistics`.
     Snap,
 }
@@ -104,69 +110,43 @@ pub struct Facts {
     pub package_manager: Option<PackageManagerKind>,
     /// What starts services at boot.
     pub init: Init,
-    /// The processor: `x86_64`, `aarch64`.
-    pub architecture: String,
-    /// The way to the superuser's rights.
-    pub privilege: Privilege,
+    /// The processor: `x86_64`, `aarch64`; unknown where another host's files do not tell.
+    pub architecture: Option<String>,
+    /// The C library: `glibc 2.36`; unknown on another host's files.
+    pub libc: Option<String>,
+    /// Whether it is a container.
+    pub container: bool,
+    /// Whether the system is an image that packages cannot be added to.
+    pub read_only: bool,
+    /// Whether only algorithms approved by FIPS 140 are allowed.
+    pub fips: bool,
+    /// Whether SELinux enforces its policy.
+    pub selinux: bool,
+    /// The way to the superuser's rights; unknown on another host's files.
+    pub privilege: Option<Privilege>,
     /// The programs found.
     pub tools: Tools,
     /// What `ssh -V` says; unknown on another host's files.
     pub openssh: Option<String>,
 }
 
-/// A host's files: this host's, or those under another root.
-struct View<'a> {
-    host: &'a dyn Host,
-    root: &'a Path,
-}
-
-/// Where programs stand below another root.
-const PROGRAM_DIRS: [&str; 7] = [
-    "usr/local/sbin",
-    "usr/local/bin",
-    "usr/sbin",
-    "usr/bin",
-    "sbin",
-    "bin",
-    "opt/homebrew/bin",
-];
-
-impl View<'_> {
-    fn is_this_host(&self) -> bool {
-        self.root == Path::new("/")
-    }
-
-    fn exists(&self, relative: &str) -> bool {
-        self.host.exists(&self.root.join(relative))
-    }
-
-    fn read(&self, relative: &str) -> Option<Vec<u8>> {
-        self.host.read(&self.root.join(relative)).ok()
-    }
-
-    fn which(&self, program: &str) -> Option<PathBuf> {
-        if self.is_this_host() {
-            return self.host.which(program);
-        }
-        PROGRAM_DIRS
-            .iter()
-            .map(|dir| self.root.join(dir).join(program))
-            .find(|path| self.host.exists(path))
-    }
-}
-
 /// Finds out what the host under `root` is; `/` is this one.
 pub fn probe(host: &dyn Host, root: &Path, privilege: Privilege) -> Facts {
-    let view = View { host, root };
-    let release = distribution(&view);
-    let family = family(&release);
+    let view = View::new(host, root);
+    let release = distribution::find(&view);
+    let family = distribution::family(&view, &release);
     Facts {
         package_manager: package_manager(&view, family),
         init: init(&view, family),
-        architecture: std::env::consts::ARCH.to_owned(),
-        privilege,
-        tools: tools(&view),
+        architecture: architecture(&view),
+        libc: libc_version(&view),
         openssh: openssh_version(&view),
+        container: is_container(&view),
+        read_only: view.exists("run/ostree-booted"),
+        fips: reads(&view, "proc/sys/crypto/fips_enabled", "1"),
+        selinux: reads(&view, "sys/fs/selinux/enforce", "1"),
+        privilege: view.is_this_host().then_some(privilege),
+        tools: tools(&view),
         name: if release.pretty_name.is_empty() {
             format!("{} {}", release.id, release.version)
                 .trim()
@@ -178,55 +158,6 @@ pub fn probe(host: &dyn Host, root: &Path, privilege: Privilege) -> Facts {
         version: release.version,
         family,
     }
-}
-
-fn distribution(view: &View) -> OsRelease {
-    ["etc/os-release", "usr/lib/os-release"]
-        .iter()
-        .filter_map(|path| view.read(path))
-        .map(|content| os_release::parse(&content))
-        .find(|release| !release.id.is_empty())
-        .unwrap_or_else(|| without_os_release(view))
-}
-
-/// Hosts without os-release. os_info knows them by other marks, on this host only.
-fn without_os_release(view: &View) -> OsRelease {
-    if !view.is_this_host() {
-        return OsRelease {
-            id: "unknown".to_owned(),
-            ..OsRelease::default()
-        };
-    }
-    let info = os_info::get();
-    OsRelease {
-        id: match info.os_type() {
-            os_info::Type::Macos => "macos".to_owned(),
-            os_info::Type::CentOS => "centos".to_owned(),
-            os_info::Type::RedHatEnterprise => "rhel".to_owned(),
-            os_info::Type::Debian => "debian".to_owned(),
-            other => other.to_string().to_ascii_lowercase(),
-        },
-        id_like: Vec::new(),
-        version: info.version().to_string(),
-        pretty_name: info.to_string(),
-    }
-}
-
-fn family(release: &OsRelease) -> Family {
-    let names = std::iter::once(&release.id).chain(&release.id_like);
-    for name in names {
-        match name.as_str() {
-            "debian" | "ubuntu" | "raspbian" | "linuxmint" | "pop" | "kali" | "devuan" => {
-                return Family::Debian;
-            }
-            "rhel" | "centos" | "fedora" | "rocky" | "almalinux" | "ol" | "amzn" => {
-                return Family::Rhel;
-            }
-            "macos" => return Family::Macos,
-            _ => {}
-        }
-    }
-    Family::Unsupported
 }
 
 fn package_manager(view: &View, family: Family) -> Option<PackageManagerKind> {
@@ -248,18 +179,25 @@ fn package_manager(view: &View, family: Family) -> Option<PackageManagerKind> {
 
 fn init(view: &View, family: Family) -> Init {
     if family == Family::Macos {
-        Init::Launchd
-    } else if view.exists("run/systemd/system") {
-        // What systemd itself documents as the test for being run by it: sd_booted(3).
-        Init::Systemd
-    } else if view.exists("etc/inittab")
-        || view.exists("etc/rc.d/rc")
-        || view.exists("etc/init/rc.conf")
-    {
+        return Init::Launchd;
+    }
+    // What systemd itself documents as the test for being run by it: sd_booted(3).
+    if view.exists("run/systemd/system") || (!view.is_this_host() && is_systemd_image(view)) {
+        return Init::Systemd;
+    }
+    let has_scripts = view.exists("etc/inittab") || view.exists("etc/rc.d/init.d/functions");
+    let is_served = matches!(family, Family::Debian | Family::Rhel);
+    if is_served && has_scripts && view.exists("sbin/init") && !is_systemd_image(view) {
         Init::Sysv
     } else {
         Init::None
     }
+}
+
+/// Whether systemd would be started if these files were booted.
+fn is_systemd_image(view: &View) -> bool {
+    view.resolve(Path::new("/sbin/init"))
+        .is_some_and(|init| init.ends_with("systemd/systemd"))
 }
 
 fn tools(view: &View) -> Tools {
@@ -268,23 +206,75 @@ fn tools(view: &View) -> Tools {
         ssh_keygen: view.which("ssh-keygen"),
         curl: view.which("curl"),
         autossh: view.which("autossh").map(|path| Autossh {
-            origin: autossh_origin(view, &path),
+            origin: origin(view, &path),
             path,
         }),
     }
 }
 
-fn autossh_origin(view: &View, path: &Path) -> AutosshOrigin {
-    let resolved = view.host.resolve(path).unwrap_or_else(|_| path.to_owned());
-    let is_snap = [path, &resolved].iter().any(|path| {
-        // /snap/bin/autossh is a link to /usr/bin/snap.
-        path.components().any(|part| part.as_os_str() == "snap") || path.ends_with("snap")
-    });
-    if is_snap {
+/// Where the autossh at this path of this host came from.
+pub fn autossh_origin(host: &dyn Host, path: &Path) -> AutosshOrigin {
+    origin(&View::new(host, Path::new("/")), path)
+}
+
+fn origin(view: &View, path: &Path) -> AutosshOrigin {
+    let resolved = view.resolve(path).unwrap_or_else(|| path.to_owned());
+    let leads_through = |name: &str| {
+        [path, &resolved]
+            .iter()
+            .any(|path| path.components().any(|part| part.as_os_str() == name))
+    };
+    // /snap/bin/autossh is a link to /usr/bin/snap.
+    if leads_through("snap") {
         AutosshOrigin::Snap
+    } else if leads_through("homebrew") || leads_through("Cellar") {
+        AutosshOrigin::Homebrew
+    } else if path.starts_with("/usr/local") {
+        AutosshOrigin::Compiled
     } else {
-        AutosshOrigin::Native
+        AutosshOrigin::Package
     }
+}
+
+fn architecture(view: &View) -> Option<String> {
+    if view.is_this_host() {
+        return Some(std::env::consts::ARCH.to_owned());
+    }
+    let marks = [
+        ("opt/homebrew", "aarch64"),
+        ("usr/local/Homebrew", "x86_64"),
+        ("lib64/ld-linux-x86-64.so.2", "x86_64"),
+        ("lib/ld-linux-aarch64.so.1", "aarch64"),
+    ];
+    marks
+        .iter()
+        .find(|(path, _)| view.exists(path))
+        .map(|(_, architecture)| (*architecture).to_owned())
+}
+
+/// The marks of Podman, Docker, and whatever systemd knows of.
+fn is_container(view: &View) -> bool {
+    ["run/.containerenv", ".dockerenv", "run/systemd/container"]
+        .iter()
+        .any(|mark| view.exists(mark))
+}
+
+fn reads(view: &View, path: &str, value: &str) -> bool {
+    view.read(path)
+        .is_some_and(|content| String::from_utf8_lossy(&content).trim() == value)
+}
+
+fn libc_version(view: &View) -> Option<String> {
+    if !view.is_this_host() || view.which("getconf").is_none() {
+        return None;
+    }
+    let command = Command::new("getconf").arg("GNU_LIBC_VERSION");
+    let output = view
+        .host
+        .run(&command)
+        .ok()
+        .filter(|output| output.success())?;
+    Some(output.stdout.trim().to_owned()).filter(|version| !version.is_empty())
 }
 
 fn openssh_version(view: &View) -> Option<String> {

@@ -98,11 +98,17 @@ pub trait Host {
     /// It cannot be read.
     fn list(&self, dir: &Path) -> io::Result<Vec<String>>;
 
-    /// Where a path leads once every link in it is followed.
+    /// The beginning of a file, at most so many bytes.
     ///
     /// # Errors
-    /// A part of it does not exist.
-    fn resolve(&self, path: &Path) -> io::Result<PathBuf>;
+    /// As [`Host::read`].
+    fn read_at_most(&self, path: &Path, bytes: u64) -> io::Result<Vec<u8>>;
+
+    /// What a link says, not followed any further.
+    ///
+    /// # Errors
+    /// It is no link.
+    fn read_link(&self, path: &Path) -> io::Result<PathBuf>;
 
     /// Writes a file in one piece: it has its old content or its new one, never a part.
     ///

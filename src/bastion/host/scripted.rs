@@ -61,6 +61,14 @@ impl ScriptedHost {
         host
     }
 
+    /// The same for root.
+    pub fn as_root() -> Self {
+        let mut host = Self::new();
+        host.user.name = "root".to_owned();
+        host.user.uid = 0;
+        host
+    }
+
     /// The next command has to begin like this; it ends with this status and these words.
     pub fn expect(&self, begins: &str, status: i32, stdout: &str, stderr: &str) {
         self.expected.borrow_mut().push(Expected {
@@ -178,8 +186,14 @@ impl Host for ScriptedHost {
             .collect())
     }
 
-    fn resolve(&self, path: &Path) -> io::Result<PathBuf> {
-        Ok(path.to_owned())
+    fn read_at_most(&self, path: &Path, bytes: u64) -> io::Result<Vec<u8>> {
+        let mut content = self.read(path)?;
+        content.truncate(usize::try_from(bytes).unwrap_or(usize::MAX));
+        Ok(content)
+    }
+
+    fn read_link(&self, _: &Path) -> io::Result<PathBuf> {
+        Err(io::ErrorKind::InvalidInput.into())
     }
 
     fn write(&self, path: &Path, content: &[u8], mode: u32, _: Authority) -> anyhow::Result<()> {

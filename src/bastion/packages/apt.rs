@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 
-use super::{Need, PackageManager};
+use super::failures::{self, Trouble, line_with, says};
+use super::{Need, PackageManager, Recorder};
 use crate::bastion::failure::Failure;
-use crate::bastion::host::{Authority, Command, CommandError, Host, HostExt, Output};
+use crate::bastion::host::{Authority, Command, Host, HostExt, Output};
 
 /// How long apt may take to fetch and install a handful of small packages.
 const INSTALL_TIMEOUT: Duration = Duration::from_secs(15 * 60);
@@ -18,6 +19,16 @@ const LOCK_TIMEOUT: &str = "DPkg::Lock::Timeout=120";
 /// The lock of the package lists is not covered by apt's own waiting, so `update` is tried again.
 const UPDATE_ATTEMPTS: u32 = 12;
 const UPDATE_PAUSE: Duration = Duration::from_secs(10);
+const UPDATE_MINUTES: u64 = 2;
+
+const LOCK_HELD: &str = "Could not get lock";
+const UNKNOWN_PACKAGE: [&str; 2] = ["Unable to locate package", "has no installation candidate"];
+const UNREACHABLE: [&str; 3] = [
+    "Failed to fetch",
+    "Unable to fetch some archives",
+    "Could not resolve",
+];
+const DISK_FULL: [&str; 2] = ["enough free space", "No space left on device"];
 
 /// apt-get.
 pub struct Apt;
@@ -27,12 +38,16 @@ impl PackageManager for Apt {
         "apt"
     }
 
-    fn package(&self, need: Need) -> &'static str {
-        match need {
+    fn package(&self, need: Need) -> Option<&'static str> {
+        Some(match need {
             Need::Curl => "curl",
             Need::Autossh => "autossh",
             Need::OpensshClient => "openssh-client",
-        }
+            Need::Compiler => "gcc",
+            Need::Make => "make",
+            Need::LibcHeaders => "libc6-dev",
+            Need::Tar => "tar",
+        })
     }
 
     fn install_command(&self, packages: &[String]) -> Command {
@@ -48,33 +63,13 @@ impl PackageManager for Apt {
             .args(packages)
     }
 
-    fn would_install(&self, host: &dyn Host, packages: &[String]) -> anyhow::Result<Vec<String>> {
-        let simulate = Command::new("apt-get")
-            .env("LC_ALL", "C")
-            .args(["install", "--simulate", "-y", "--no-install-recommends"])
-            .args(packages);
-        let mut output = host.run(&simulate)?;
-        if is_unknown_package(&output) {
-            update(host)?;
-            output = host.run(&simulate)?;
-        }
-        if is_unknown_package(&output) {
-            return Err(unknown_package(packages, &output).into());
-        }
-        if !output.success() {
-            return Err(failed(packages, &simulate, output).into());
-        }
-        Ok(output
-            .stdout
-            .lines()
-            // A package that is upgraded has its old version in brackets: it was there before.
-            .filter(|line| line.starts_with("Inst ") && !line.contains(" ["))
-            .filter_map(|line| line.split_whitespace().nth(1))
-            .map(str::to_owned)
-            .collect())
-    }
-
-    fn install(&self, host: &dyn Host, packages: &[String]) -> anyhow::Result<()> {
+    fn install(
+        &self,
+        host: &dyn Host,
+        packages: &[String],
+        record: &mut Recorder,
+    ) -> anyhow::Result<()> {
+        record(would_install(host, packages)?)?;
         let install = self.install_command(packages);
         let mut output = host.run(&install)?;
         if needs_fresh_lists(&output) {
@@ -84,7 +79,7 @@ impl PackageManager for Apt {
         if output.success() {
             return Ok(());
         }
-        Err(failed(packages, &install, output).into())
+        Err(failure(packages, &install, output).into())
     }
 
     fn remove(&self, host: &dyn Host, packages: &[String]) -> anyhow::Result<()> {
@@ -96,11 +91,75 @@ impl PackageManager for Apt {
         if installed.is_empty() {
             return Ok(());
         }
+        let names = installed.join(", ");
+        check_nothing_else_goes(host, &installed)
+            .with_context(|| format!("{names} stays installed"))?;
         let purge = apt_get("purge").arg("-y").args(&installed);
         host.expect(&purge)
-            .with_context(|| format!("cannot remove {}", installed.join(", ")))?;
+            .with_context(|| format!("cannot remove {names}"))?;
         Ok(())
     }
+}
+
+/// Everything that installing these packages would add, dependencies included.
+fn would_install(host: &dyn Host, packages: &[String]) -> anyhow::Result<Vec<String>> {
+    let simulate = simulation("install")
+        .arg("--no-install-recommends")
+        .args(packages);
+    let mut output = host.run(&simulate)?;
+    let mut unreached = None;
+    if is_unknown_package(&output) {
+        unreached = update(host)?;
+        output = host.run(&simulate)?;
+    }
+    if is_unknown_package(&output) {
+        let said = line_with(&output, &UNKNOWN_PACKAGE).unwrap_or("no such package");
+        return Err(failures::unknown(
+            "apt",
+            packages,
+            said,
+            unreached.as_deref(),
+        ));
+    }
+    if !output.success() {
+        return Err(failure(packages, &simulate, output).into());
+    }
+    Ok(packages_after("Inst", &output.stdout)
+        // A package that is upgraded has its old version in brackets: it was there before.
+        .filter(|(_, rest)| !rest.starts_with('['))
+        .map(|(package, _)| package.to_owned())
+        .collect())
+}
+
+/// apt removes whatever depends on a package along with it, without a word.
+fn check_nothing_else_goes(host: &dyn Host, packages: &[String]) -> anyhow::Result<()> {
+    let output = host.expect(&simulation("purge").args(packages))?;
+    let others = packages_after("Purg", &output.stdout)
+        .chain(packages_after("Remv", &output.stdout))
+        .map(|(package, _)| package)
+        .filter(|package| packages.iter().all(|ours| ours != package))
+        .collect::<Vec<_>>();
+    ensure!(
+        others.is_empty(),
+        Failure::new(
+            format!("{} has come to need it", others.join(", ")),
+            "remove it by hand if you do not need it",
+        )
+    );
+    Ok(())
+}
+
+/// What apt would do, said in lines that begin with an action and a package.
+fn simulation(verb: &str) -> Command {
+    Command::new("apt-get")
+        .env("LC_ALL", "C")
+        .args([verb, "--simulate", "-y"])
+}
+
+fn packages_after<'o>(action: &'o str, said: &'o str) -> impl Iterator<Item = (&'o str, &'o str)> {
+    said.lines()
+        .filter_map(move |line| line.strip_prefix(action)?.strip_prefix(' '))
+        .map(|rest| rest.split_once(' ').unwrap_or((rest, "")))
 }
 
 fn apt_get(verb: &str) -> Command {
@@ -118,17 +177,17 @@ fn apt_get(verb: &str) -> Command {
 }
 
 /// Fetches the package lists. One repository that fails does not matter: whether the package can be
-/// had is shown by the install that follows.
-fn update(host: &dyn Host) -> anyhow::Result<()> {
+/// had is shown by the install that follows. What was said of it is handed back.
+fn update(host: &dyn Host) -> anyhow::Result<Option<String>> {
     let update = apt_get("update");
     for _ in 0..UPDATE_ATTEMPTS {
         let output = host.run(&update)?;
-        if !output.stderr.contains("Could not get lock") {
-            return Ok(());
+        if !output.stderr.contains(LOCK_HELD) {
+            return Ok(line_with(&output, &UNREACHABLE).map(str::to_owned));
         }
         host.sleep(UPDATE_PAUSE)?;
     }
-    Err(lock_held().into())
+    Err(failures::locked("apt", UPDATE_MINUTES).into())
 }
 
 fn is_installed(host: &dyn Host, package: &str) -> bool {
@@ -138,9 +197,7 @@ fn is_installed(host: &dyn Host, package: &str) -> bool {
 }
 
 fn is_unknown_package(output: &Output) -> bool {
-    ["Unable to locate package", "has no installation candidate"]
-        .iter()
-        .any(|sign| output.stderr.contains(sign))
+    !output.success() && says(output, &UNKNOWN_PACKAGE)
 }
 
 /// Lists that are missing or older than the mirror's content.
@@ -149,48 +206,23 @@ fn needs_fresh_lists(output: &Output) -> bool {
         && (is_unknown_package(output) || output.stderr.contains("Unable to fetch some archives"))
 }
 
-fn unknown_package(packages: &[String], output: &Output) -> Failure {
-    let said = output
-        .stderr
-        .lines()
-        .find(|line| line.starts_with("E:"))
-        .unwrap_or("no such package");
-    Failure::new(
-        format!("apt knows no package for {}: {said}", packages.join(", ")),
-        "enable the distribution's own repository in /etc/apt (autossh is in Debian's main and Ubuntu's universe), then run the same command again",
-    )
-}
-
-fn lock_held() -> Failure {
-    Failure::new(
-        "another package manager has held apt's lock for more than two minutes",
-        "wait until it is done (`ps aux | grep -e apt -e dpkg` shows it), then run the same command again",
-    )
-}
-
-fn failed(packages: &[String], command: &Command, output: Output) -> Failure {
-    if output.stderr.contains("Could not get lock") {
-        return lock_held();
-    }
-    let next = if output.stderr.contains("Unable to fetch some archives") {
-        "check that this host reaches its package mirror (proxies are taken from http_proxy and https_proxy), then run the same command again"
+fn failure(packages: &[String], command: &Command, output: Output) -> Failure {
+    let trouble = if output.stderr.contains(LOCK_HELD) {
+        Trouble::Locked
+    } else if says(&output, &DISK_FULL) {
+        Trouble::DiskFull
+    } else if says(&output, &UNREACHABLE) {
+        Trouble::Unreachable
     } else {
-        "run the command yourself to see it fail; once it works, run setup again"
+        Trouble::Other
     };
-    Failure::new(format!("installing {} failed", packages.join(", ")), next).because(
-        CommandError::Status {
-            command: command.to_string(),
-            status: output.status,
-            stderr: output.stderr,
-            stdout: output.stdout,
-        },
-    )
+    failures::failed(trouble, packages, command, output)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bastion::failure::OneLine;
+    use crate::bastion::failure::{OneLine, advice_of};
     use crate::bastion::host::scripted::ScriptedHost;
 
     const SIMULATE: &str = "LC_ALL=C apt-get install --simulate";
@@ -198,23 +230,42 @@ mod tests {
         "sudo env DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 LC_ALL=C apt-get install";
     const UPDATE: &str =
         "sudo env DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 LC_ALL=C apt-get update";
+    const PURGE: &str =
+        "sudo env DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 LC_ALL=C apt-get purge";
+    const NOT_FOUND: &str = "E: Unable to locate package autossh";
 
-    fn autossh() -> Vec<String> {
-        vec!["autossh".to_owned()]
+    /// Installs autossh; what was recorded, and how it ended.
+    fn install(host: &ScriptedHost) -> (Vec<String>, anyhow::Result<()>) {
+        let mut recorded = Vec::new();
+        let result = Apt.install(host, &["autossh".to_owned()], &mut |packages| {
+            assert!(
+                !host
+                    .ran()
+                    .iter()
+                    .any(|command| command.starts_with(INSTALL)),
+                "recorded too late"
+            );
+            recorded = packages;
+            Ok(())
+        });
+        (recorded, result)
     }
 
     #[test]
-    fn what_apt_would_add_is_known_before_and_upgrades_do_not_count() {
+    fn what_apt_would_add_is_recorded_before_and_upgrades_do_not_count() {
         let host = ScriptedHost::new();
         let said = "Inst openssh-client [1:9.2p1-1] (1:9.2p1-2 Debian)\nInst autossh (1.4g-1 Debian)\nConf autossh\n";
         host.expect(SIMULATE, 0, said, "");
-        assert_eq!(Apt.would_install(&host, &autossh()).unwrap(), ["autossh"]);
+        host.expect(INSTALL, 0, "", "");
+        let (recorded, result) = install(&host);
+        result.unwrap();
+        assert_eq!(recorded, ["autossh"]);
     }
 
     #[test]
     fn lists_are_fetched_only_when_the_package_is_not_found() {
         let host = ScriptedHost::new();
-        host.expect(SIMULATE, 100, "", "E: Unable to locate package autossh");
+        host.expect(SIMULATE, 100, "", NOT_FOUND);
         host.expect(
             UPDATE,
             100,
@@ -222,40 +273,87 @@ mod tests {
             "E: The repository 'https://broken.example' does not have a Release file.",
         );
         host.expect(SIMULATE, 0, "Inst autossh (1.4g-1 Debian)\n", "");
-        assert_eq!(Apt.would_install(&host, &autossh()).unwrap(), ["autossh"]);
+        host.expect(INSTALL, 0, "", "");
+        install(&host).1.unwrap();
         assert!(host.is_finished());
     }
 
     #[test]
     fn an_absent_package_is_told_with_what_apt_said() {
-        let host = host_without_autossh();
-        let error = Apt.would_install(&host, &autossh()).unwrap_err();
-        assert!(
-            OneLine(&error)
-                .to_string()
-                .contains("Unable to locate package autossh")
-        );
+        let host = ScriptedHost::new();
+        host.expect(SIMULATE, 100, "", NOT_FOUND);
+        host.expect(UPDATE, 0, "", "");
+        host.expect(SIMULATE, 100, "", NOT_FOUND);
+        let (recorded, result) = install(&host);
+        let error = result.unwrap_err();
+        assert!(crate::bastion::packages::is_unknown_package(&error));
+        assert!(OneLine(&error).to_string().contains(NOT_FOUND));
+        assert!(recorded.is_empty());
     }
 
-    fn host_without_autossh() -> ScriptedHost {
+    #[test]
+    fn a_mirror_that_was_not_reached_is_named_where_a_package_is_missing() {
         let host = ScriptedHost::new();
-        host.expect(SIMULATE, 100, "", "E: Unable to locate package autossh");
-        host.expect(UPDATE, 0, "", "");
-        host.expect(SIMULATE, 100, "", "E: Unable to locate package autossh");
-        host
+        host.expect(SIMULATE, 100, "", NOT_FOUND);
+        host.expect(
+            UPDATE,
+            0,
+            "",
+            "W: Failed to fetch http://deb.example/InRelease  Could not resolve 'deb.example'",
+        );
+        host.expect(SIMULATE, 100, "", NOT_FOUND);
+        let error = install(&host).1.unwrap_err();
+        assert!(error.to_string().contains("deb.example"), "{error}");
+        assert!(advice_of(&error).unwrap().contains("mirror"));
     }
 
     #[test]
     fn a_lock_that_is_not_given_up_is_named() {
         let host = ScriptedHost::new();
+        host.expect(SIMULATE, 0, "Inst autossh (1.4g-1 Debian)\n", "");
         host.expect(
             INSTALL,
             100,
             "",
             "E: Could not get lock /var/lib/dpkg/lock-frontend. It is held by process 812",
         );
-        let error = Apt.install(&host, &autossh()).unwrap_err();
-        assert!(error.to_string().contains("lock"), "{error}");
+        let error = install(&host).1.unwrap_err();
+        assert!(
+            error.to_string().contains("another package manager"),
+            "{error}"
+        );
+        assert!(OneLine(&error).to_string().contains("812"));
+    }
+
+    #[test]
+    fn a_lock_of_the_lists_is_waited_for_within_bounds() {
+        let host = ScriptedHost::new();
+        host.expect(SIMULATE, 100, "", NOT_FOUND);
+        for _ in 0..UPDATE_ATTEMPTS {
+            host.expect(
+                UPDATE,
+                100,
+                "",
+                "E: Could not get lock /var/lib/apt/lists/lock",
+            );
+        }
+        let error = install(&host).1.unwrap_err();
+        assert!(error.to_string().contains("2 minutes"), "{error}");
+        assert!(host.is_finished());
+    }
+
+    #[test]
+    fn a_full_disk_is_named() {
+        let host = ScriptedHost::new();
+        host.expect(SIMULATE, 0, "Inst autossh (1.4g-1 Debian)\n", "");
+        host.expect(
+            INSTALL,
+            100,
+            "",
+            "E: You don't have enough free space in /var/cache/apt/archives/.",
+        );
+        let error = install(&host).1.unwrap_err();
+        assert!(error.to_string().contains("disk is full"), "{error}");
     }
 
     #[test]
@@ -264,13 +362,29 @@ mod tests {
         host.expect("dpkg-query", 0, "ii ", "");
         host.expect("dpkg-query", 1, "", "no packages found");
         host.expect(
-            "sudo env DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 LC_ALL=C apt-get purge",
+            "LC_ALL=C apt-get purge --simulate",
             0,
-            "",
+            "Purg autossh [1.4g-1]\n",
             "",
         );
+        host.expect(PURGE, 0, "", "");
         Apt.remove(&host, &["autossh".to_owned(), "gone".to_owned()])
             .unwrap();
-        assert!(host.ran()[2].ends_with("-y autossh"));
+        assert!(host.ran()[3].ends_with("-y autossh"));
+    }
+
+    #[test]
+    fn what_something_else_has_come_to_need_is_not_removed() {
+        let host = ScriptedHost::new();
+        host.expect("dpkg-query", 0, "ii ", "");
+        host.expect(
+            "LC_ALL=C apt-get purge --simulate",
+            0,
+            "Purg billing-agent [2.0]\nPurg autossh [1.4g-1]\n",
+            "",
+        );
+        let error = Apt.remove(&host, &["autossh".to_owned()]).unwrap_err();
+        assert!(OneLine(&error).to_string().contains("billing-agent"));
+        assert!(host.is_finished());
     }
 }

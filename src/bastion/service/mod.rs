@@ -6,6 +6,7 @@
 //! To add one: a file beside this one that implements the trait, its files as templates, and a line
 //! in [`manager`].
 
+mod launchd;
 mod systemd;
 mod sysv;
 mod tunnel_file;
@@ -108,9 +109,10 @@ pub fn manager(init: Init) -> anyhow::Result<Box<dyn ServiceManager>> {
     match init {
         Init::Systemd => Ok(Box::new(systemd::Systemd)),
         Init::Sysv => Ok(Box::new(sysv::Sysv)),
-        Init::Launchd | Init::None => bail!(Failure::new(
-            format!("this version cannot yet install the service under {init:?}"),
-            "nothing was changed",
+        Init::Launchd => Ok(Box::new(launchd::Launchd)),
+        Init::None => bail!(Failure::usage(
+            "this host has no service manager",
+            "run the tunnel in the foreground under a supervisor; setup shows the command",
         )),
     }
 }

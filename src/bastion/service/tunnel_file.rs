@@ -43,24 +43,29 @@ struct TunnelFile<'a> {
     user: &'a str,
     program: &'a str,
     arguments: String,
-    environment: Vec<(&'a str, String)>,
+    environment: Vec<(&'static str, String)>,
 }
 
 impl ServiceTunnel {
+    /// What autossh reads from its environment.
+    pub fn environment(&self) -> Vec<(&'static str, String)> {
+        let mut environment: Vec<(&str, String)> = AUTOSSH_ENVIRONMENT
+            .iter()
+            .map(|(name, value)| (*name, (*value).to_owned()))
+            .collect();
+        environment.push(("AUTOSSH_LOGFILE", self.log.to_string_lossy().into_owned()));
+        environment.push(("AUTOSSH_PATH", self.ssh.to_string_lossy().into_owned()));
+        environment
+    }
+
     /// The content of the tunnel's file.
     ///
     /// # Errors
     /// A value holds a character that a shell or systemd would not take literally.
     pub fn render(&self) -> anyhow::Result<String> {
         let arguments = self.forward.autossh_arguments(&self.log);
-        let log = self.log.to_string_lossy().into_owned();
         let program = self.autossh.to_string_lossy();
-        let mut environment: Vec<(&str, String)> = AUTOSSH_ENVIRONMENT
-            .iter()
-            .map(|(name, value)| (*name, (*value).to_owned()))
-            .collect();
-        environment.push(("AUTOSSH_LOGFILE", log));
-        environment.push(("AUTOSSH_PATH", self.ssh.to_string_lossy().into_owned()));
+        let environment = self.environment();
         let values = environment.iter().map(|(_, value)| value.as_str());
         for value in values
             .chain(arguments.iter().map(String::as_str))
@@ -103,33 +108,35 @@ fn check_literal(value: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// A tunnel for tests.
+#[cfg(test)]
+pub(super) fn example(home: &str) -> ServiceTunnel {
+    ServiceTunnel {
+        id: 7,
+        user: "ada".into(),
+        autossh: "/usr/bin/autossh".into(),
+        ssh: "/usr/bin/ssh".into(),
+        log: format!("{home}/.holistics/logs/tunnel-7.log").into(),
+        forward: Forward {
+            private_key: format!("{home}/.holistics/id_rsa").into(),
+            known_hosts: format!("{home}/.holistics/known_hosts").into(),
+            server_user: "tunnel".into(),
+            server_host: "tunnel.example.com".into(),
+            server_port: "50022".into(),
+            remote_port: "20001".into(),
+            target_host: "db.internal".into(),
+            target_port: "5432".into(),
+        },
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn tunnel(home: &str) -> ServiceTunnel {
-        ServiceTunnel {
-            id: 7,
-            user: "ada".into(),
-            autossh: "/usr/bin/autossh".into(),
-            ssh: "/usr/bin/ssh".into(),
-            log: format!("{home}/.holistics/logs/tunnel-7.log").into(),
-            forward: Forward {
-                private_key: format!("{home}/.holistics/id_rsa").into(),
-                known_hosts: format!("{home}/.holistics/known_hosts").into(),
-                server_user: "tunnel".into(),
-                server_host: "tunnel.example.com".into(),
-                server_port: "50022".into(),
-                remote_port: "20001".into(),
-                target_host: "db.internal".into(),
-                target_port: "5432".into(),
-            },
-        }
-    }
-
     #[test]
     fn the_file_of_a_tunnel() {
-        insta::assert_snapshot!(tunnel("/home/ada").render().unwrap());
+        insta::assert_snapshot!(example("/home/ada").render().unwrap());
     }
 
     #[test]
@@ -140,7 +147,7 @@ mod tests {
             "/home/a\"b",
             "/home/a\nb",
         ] {
-            assert!(tunnel(home).render().is_err(), "{home}");
+            assert!(example(home).render().is_err(), "{home}");
         }
     }
 }

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::bastion::host::Command;
+
 /// Ciphers in the order of their speed on current processors; every OpenSSH since 6.5 has them all.
 /// The client's order decides, and the client's default puts the slower chacha20 first.
 const CIPHERS: &str = "aes128-gcm@openssh.com,aes256-gcm@openssh.com,chacha20-poly1305@openssh.com,aes256-ctr,aes128-ctr";
@@ -125,6 +127,19 @@ impl Forward {
             ("LogLevel", "INFO".to_owned()),
         ]
     }
+}
+
+/// `ssh` in the foreground, as a person or a supervisor runs it.
+pub fn ssh_command(forward: &Forward) -> Command {
+    Command::new("ssh").args(forward.ssh_arguments())
+}
+
+/// `autossh` in the foreground, as a supervisor runs it.
+pub fn autossh_command(program: &str, forward: &Forward, log: &Path) -> Command {
+    AUTOSSH_ENVIRONMENT.iter().fold(
+        Command::new(program).args(forward.autossh_arguments(log)),
+        |command, (name, value)| command.env(*name, *value),
+    )
 }
 
 /// Environment variables that bound how long autossh waits between attempts.

@@ -7,6 +7,7 @@ pub mod command_line;
 pub mod control_socket;
 pub mod keys;
 pub mod known_hosts;
+pub mod vetting;
 
 pub use command_line::Forward;
 pub use keys::KeyType;

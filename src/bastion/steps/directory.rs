@@ -1,5 +1,7 @@
 //! `~/.holistics`, for this user alone.
 
+use std::path::Path;
+
 use anyhow::ensure;
 
 use super::{Outcome, RevertReason, Step, StepName};
@@ -53,6 +55,13 @@ impl Step for Directory {
             })?;
         }
         for sub in [self.layout.logs_dir(), self.layout.run_dir()] {
+            if is_new {
+                // A failed run may have left its log there.
+                work.record(Change::DirectoryCreated {
+                    path: sub.clone(),
+                    authority: Authority::User,
+                })?;
+            }
             work.create_dir(&sub, 0o700, Authority::User)?;
         }
         let said = dir.display().to_string();
@@ -94,14 +103,26 @@ pub fn ensure_private(host: &dyn Host, layout: &Layout) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Whether nobody but the bootstrap script and this very run has used the folder.
+/// Whether nobody but the bootstrap script, a run that failed and this very run has used the folder.
 fn is_unclaimed(host: &dyn Host, layout: &Layout) -> bool {
-    match host.list(&layout.user_dir()) {
-        Ok(names) => names
+    let Ok(names) = host.list(&layout.user_dir()) else {
+        return true;
+    };
+    names.iter().all(|name| {
+        BEFORE_THIS_STEP.contains(&name.as_str())
+            || (layout.user_dir().join(name) == layout.logs_dir()
+                && is_left_by_a_failure(host, layout))
+    })
+}
+
+/// Whether the logs are what a rolled-back run leaves: the one that explains its failure.
+fn is_left_by_a_failure(host: &dyn Host, layout: &Layout) -> bool {
+    let logs = layout.logs_dir();
+    host.list(&logs).is_ok_and(|names| {
+        names
             .iter()
-            .all(|name| BEFORE_THIS_STEP.contains(&name.as_str())),
-        Err(_) => true,
-    }
+            .all(|name| logs.join(name) == layout.build_log())
+    })
 }
 
 /// Removes the folder with everything we put there. What somebody else put there stays, and so
@@ -115,11 +136,12 @@ pub(super) fn revert(
         return Ok(());
     };
     let (host, layout) = (session.host, &session.layout);
+    let kept = (reason == RevertReason::Rollback).then(|| layout.build_log());
     if *path != layout.user_dir() {
-        return remove_with_files(host, path);
+        return remove_with_files(host, path, kept.as_deref());
     }
     if matches!(reason, RevertReason::Removal { .. }) {
-        remove_with_files(host, &layout.bin_dir())?;
+        remove_with_files(host, &layout.bin_dir(), None)?;
     }
     for file in [layout.known_hosts(), layout.lock(), layout.receipt()] {
         host.remove_file(&file, Authority::User)?;
@@ -127,12 +149,19 @@ pub(super) fn revert(
     change.undo_file(host)
 }
 
-fn remove_with_files(host: &dyn Host, dir: &std::path::Path) -> anyhow::Result<()> {
+/// Removes a folder that holds only files, except for one that is kept.
+fn remove_with_files(host: &dyn Host, dir: &Path, kept: Option<&Path>) -> anyhow::Result<()> {
     if !host.exists(dir) {
         return Ok(());
     }
     for name in host.list(dir)? {
-        host.remove_file(&dir.join(name), Authority::User)?;
+        let file = dir.join(name);
+        if kept != Some(&file) {
+            host.remove_file(&file, Authority::User)?;
+        }
     }
-    host.remove_dir(dir, Authority::User)
+    if host.list(dir)?.is_empty() {
+        host.remove_dir(dir, Authority::User)?;
+    }
+    Ok(())
 }

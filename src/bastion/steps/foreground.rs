@@ -1,15 +1,17 @@
 //! A host without a service manager, such as a container: the temporary tunnel ends, and whoever
 //! supervises this host runs the tunnel in the foreground.
 
+use anyhow::Context as _;
+
 use super::temporary_tunnel::{self, enrolled_forward};
-use super::{Outcome, Step, StepName};
+use super::{Outcome, Step, StepName, autossh};
 use crate::bastion::changes::Change;
 use crate::bastion::host::Command;
 use crate::bastion::layout::Layout;
 use crate::bastion::receipt::Scope;
 use crate::bastion::session::Work;
 use crate::bastion::ssh::Forward;
-use crate::bastion::ssh::command_line::AUTOSSH_ENVIRONMENT;
+use crate::bastion::ssh::command_line::autossh_command;
 use crate::protocol::TunnelId;
 
 /// The step.
@@ -23,12 +25,8 @@ pub struct Foreground {
 }
 
 impl Foreground {
-    fn command(&self, forward: &Forward) -> Command {
-        let log = self.layout.tunnel_log(self.tunnel);
-        AUTOSSH_ENVIRONMENT.iter().fold(
-            Command::new("autossh").args(forward.autossh_arguments(&log)),
-            |command, (name, value)| command.env(*name, *value),
-        )
+    fn command(&self, autossh: &str, forward: &Forward) -> Command {
+        autossh_command(autossh, forward, &self.layout.tunnel_log(self.tunnel))
     }
 }
 
@@ -46,14 +44,16 @@ impl Step for Foreground {
     }
 
     fn commands(&self) -> Vec<String> {
-        vec![self.command(&self.preview).to_string()]
+        vec![self.command("autossh", &self.preview).to_string()]
     }
 
     fn apply(&self, work: &mut Work) -> anyhow::Result<Outcome> {
         let forward = enrolled_forward(&work.session.receipt, &self.layout, self.tunnel)?;
         let socket = temporary_tunnel::end(work.host(), &self.layout, self.tunnel)?;
         work.forget(StepName::TemporaryTunnel, &Change::MasterStarted { socket })?;
-        let command = self.command(&forward);
+        let autossh = autossh::find(work.host(), &self.layout)
+            .context("autossh is not installed any more")?;
+        let command = self.command(&autossh.to_string_lossy(), &forward);
         work.session.ui.note(&format!(
             "Have your supervisor run this, and restart it if it ends:\n\n{command}\n"
         ));

@@ -7,6 +7,7 @@
 //! To add one: a file beside this one with a type that implements [`Step`] and a function `revert`,
 //! a variant of [`StepName`] with its line in [`revert`], and its place in `plan`.
 
+pub mod autossh;
 pub mod directory;
 pub mod enrollment;
 pub mod foreground;
@@ -32,6 +33,8 @@ pub enum StepName {
     Directory,
     /// What the package manager has to install.
     Packages,
+    /// autossh where it has to be compiled.
+    Autossh,
     /// The key pair.
     KeyPair,
     /// The public key at the control plane.
@@ -54,6 +57,7 @@ impl StepName {
         match self {
             StepName::Directory => "directory",
             StepName::Packages => "packages",
+            StepName::Autossh => "autossh",
             StepName::KeyPair => "key-pair",
             StepName::Enrollment => "enrollment",
             StepName::TemporaryTunnel => "temporary-tunnel",
@@ -135,6 +139,7 @@ pub fn revert(
         match step {
             StepName::Directory => directory::revert(session, change, reason)?,
             StepName::Packages => packages::revert(session, change, reason)?,
+            StepName::Autossh => autossh::revert(session, change, reason)?,
             StepName::KeyPair => key_pair::revert(session, change, reason)?,
             StepName::Enrollment => enrollment::revert(session, change)?,
             StepName::TemporaryTunnel => temporary_tunnel::revert(session, change)?,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 
 use super::temporary_tunnel::{self, enrolled_forward};
-use super::{Outcome, Step, StepName};
+use super::{Outcome, Step, StepName, autossh};
 use crate::bastion::changes::Change;
 use crate::bastion::control_plane::ApiError;
 use crate::bastion::facts::Init;
@@ -83,7 +83,10 @@ impl Step for ServiceTunnelStep {
 impl ServiceTunnelStep {
     fn service_tunnel(&self, session: &Session) -> anyhow::Result<ServiceTunnel> {
         let host = session.host;
-        let autossh = self.autossh.clone().or_else(|| host.which("autossh"));
+        let autossh = self
+            .autossh
+            .clone()
+            .or_else(|| autossh::find(host, &self.layout));
         Ok(ServiceTunnel {
             id: self.tunnel,
             user: host.user().name.clone(),

@@ -4,6 +4,7 @@
 //! Only what was asked for goes to standard output; everything that accompanies a run goes to
 //! standard error. A terminal that was closed must not end a run, so failures to write are ignored.
 
+use std::cell::RefCell;
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
@@ -28,6 +29,8 @@ enum Mode {
 pub struct Ui {
     mode: Mode,
     quiet: bool,
+    /// The running step's, for what it reports in between.
+    spinner: RefCell<Option<ProgressBar>>,
 }
 
 /// A step that is being shown as running.
@@ -51,7 +54,11 @@ impl Ui {
         } else {
             Mode::Plain
         };
-        Ui { mode, quiet }
+        Ui {
+            mode,
+            quiet,
+            spinner: RefCell::default(),
+        }
     }
 
     /// Whether events are shown as JSON.
@@ -89,12 +96,23 @@ impl Ui {
         if self.is_json() {
             event(json!({"event": "step", "name": name, "state": "started"}));
         }
+        // The wait has words of its own, which a spinner would overwrite.
+        let spinner = (self.mode == Mode::Terminal && !self.quiet && name != StepName::WaitForSave)
+            .then(|| spinner(&step.summary()));
+        self.spinner.replace(spinner.clone());
         RunningStep {
             name,
             begun: Instant::now(),
-            // The wait has words of its own, which a spinner would overwrite.
-            spinner: (self.mode == Mode::Terminal && !self.quiet && name != StepName::WaitForSave)
-                .then(|| spinner(&step.summary())),
+            spinner,
+        }
+    }
+
+    /// What the running step is about to do, where it takes more than a moment.
+    pub fn progress(&self, text: &str) {
+        match (self.mode, self.spinner.borrow().as_ref()) {
+            (Mode::Json, _) => event(json!({"event": "progress", "text": text})),
+            (_, Some(spinner)) => spinner.set_message(text.to_owned()),
+            (_, None) => self.say(&format!("  {text}")),
         }
     }
 

@@ -1,0 +1,163 @@
+//! The manual guides: the same tunnel, set up by hand where this program cannot do it.
+//!
+//! Their commands come from the same places as those that setup runs, with this tunnel's values in
+//! them as far as they are known.
+
+use askama::Template;
+
+use super::layout::Layout;
+use super::plan::Target;
+use super::receipt::{Receipt, TunnelRecord};
+use super::ssh::command_line::{Forward, autossh_command, ssh_command};
+use super::ssh::{KeyType, keys, known_hosts};
+use super::steps::temporary_tunnel::enrolled_forward;
+use crate::protocol::{Enrollment, TunnelId};
+
+/// The systems there is a guide for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum GuideFor {
+    /// Linux, whatever the distribution.
+    Linux,
+    /// macOS.
+    Macos,
+    /// Windows: OpenSSH's client, or Bitvise.
+    Windows,
+}
+
+/// What a guide is filled in with.
+pub struct Values {
+    display_name: String,
+    control_plane: String,
+    tunnel: TunnelId,
+    is_enrolled: bool,
+    private_key: String,
+    known_hosts: String,
+    known_hosts_lines: Vec<String>,
+    keygen_command: String,
+    ssh_command: String,
+    autossh_command: String,
+    server_user: String,
+    server_host: String,
+    server_port: String,
+    remote_port: String,
+    target_host: String,
+    target_port: String,
+}
+
+#[derive(Template)]
+#[template(path = "manual/linux.txt", escape = "none")]
+struct Linux<'a> {
+    v: &'a Values,
+}
+
+#[derive(Template)]
+#[template(path = "manual/macos.txt", escape = "none")]
+struct Macos<'a> {
+    v: &'a Values,
+}
+
+#[derive(Template)]
+#[template(path = "manual/windows.txt", escape = "none")]
+struct Windows<'a> {
+    v: &'a Values,
+}
+
+impl Values {
+    /// The values of a tunnel in the receipt, the server's answer among them if it is enrolled.
+    ///
+    /// # Errors
+    /// The receipt lacks what an enrolled tunnel must have.
+    pub fn of_tunnel(
+        receipt: &Receipt,
+        layout: &Layout,
+        id: TunnelId,
+        tunnel: &TunnelRecord,
+    ) -> anyhow::Result<Self> {
+        let key = receipt.key_type.unwrap_or(KeyType::Rsa);
+        let Some(enrolled) = &tunnel.enrolled else {
+            let mut target = Target::unknown(layout, key);
+            target.tunnel = id;
+            target.control_plane = tunnel.control_plane.to_string();
+            target.display_name.clone_from(&tunnel.display_name);
+            target.forward.target_host.clone_from(&tunnel.target_host);
+            target.forward.target_port = tunnel.target_port.to_string();
+            return Ok(Self::of_target(&target, layout, key));
+        };
+        let mut values = Self::new(&enrolled_forward(receipt, layout, id)?, layout, key);
+        values.display_name.clone_from(&tunnel.display_name);
+        values.control_plane = without_slash(tunnel.control_plane.as_str());
+        values.tunnel = id;
+        values.is_enrolled = true;
+        values.known_hosts_lines = known_hosts::render(std::iter::once(&enrolled.server))
+            .lines()
+            .map(str::to_owned)
+            .collect();
+        Ok(values)
+    }
+
+    /// The values of a tunnel of which the control plane has told what is to be reached.
+    pub fn of_enrollment(
+        control_plane: &url::Url,
+        enrollment: &Enrollment,
+        layout: &Layout,
+        key: KeyType,
+    ) -> Self {
+        Self::of_target(
+            &Target::new(control_plane, enrollment, layout, key),
+            layout,
+            key,
+        )
+    }
+
+    /// Placeholders for everything.
+    pub fn unknown(layout: &Layout) -> Self {
+        let key = KeyType::Rsa;
+        Self::of_target(&Target::unknown(layout, key), layout, key)
+    }
+
+    fn of_target(target: &Target, layout: &Layout, key: KeyType) -> Self {
+        let mut values = Self::new(&target.forward, layout, key);
+        values.display_name.clone_from(&target.display_name);
+        values.control_plane = without_slash(&target.control_plane);
+        values.tunnel = target.tunnel;
+        values
+    }
+
+    fn new(forward: &Forward, layout: &Layout, key: KeyType) -> Self {
+        let log = layout.user_dir().join("tunnel.log");
+        Values {
+            display_name: String::new(),
+            control_plane: String::new(),
+            tunnel: 0,
+            is_enrolled: false,
+            private_key: forward.private_key.to_string_lossy().into_owned(),
+            known_hosts: forward.known_hosts.to_string_lossy().into_owned(),
+            known_hosts_lines: vec!["[<tunnel-server>]:<ssh-port> <host-key>".to_owned()],
+            keygen_command: keys::keygen(key, &forward.private_key, "holistics-tunnel").to_string(),
+            ssh_command: ssh_command(forward).to_string(),
+            autossh_command: autossh_command("autossh", forward, &log).to_string(),
+            server_user: forward.server_user.clone(),
+            server_host: forward.server_host.clone(),
+            server_port: forward.server_port.clone(),
+            remote_port: forward.remote_port.clone(),
+            target_host: forward.target_host.clone(),
+            target_port: forward.target_port.clone(),
+        }
+    }
+}
+
+fn without_slash(address: &str) -> String {
+    address.trim_end_matches('/').to_owned()
+}
+
+/// The guide for a system.
+///
+/// # Errors
+/// The template fails.
+pub fn render(system: GuideFor, values: &Values) -> anyhow::Result<String> {
+    Ok(match system {
+        GuideFor::Linux => Linux { v: values }.render()?,
+        GuideFor::Macos => Macos { v: values }.render()?,
+        GuideFor::Windows => Windows { v: values }.render()?,
+    })
+}

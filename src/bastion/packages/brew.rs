@@ -1,0 +1,243 @@
+//! Homebrew, on macOS.
+//!
+//! It belongs to the user who installed it and refuses root, so nothing here has root's rights.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+
+use super::failures::{self, Trouble, line_with, says};
+use super::{Need, PackageManager, Recorder};
+use crate::bastion::failure::Failure;
+use crate::bastion::host::{Command, Host, HostExt, Output};
+
+/// How long an installation may take.
+const INSTALL_TIMEOUT: Duration = Duration::from_secs(15 * 60);
+
+const LOCK_HELD: [&str; 2] = ["has already locked", "Another active Homebrew"];
+const UNKNOWN_PACKAGE: [&str; 2] = ["No available formula", "No formulae found"];
+const UNREACHABLE: [&str; 4] = [
+    "Could not resolve host",
+    "Failed to download",
+    "Download failed",
+    "Failed to connect",
+];
+const DISK_FULL: [&str; 1] = ["No space left on device"];
+
+/// Homebrew.
+pub(super) struct Brew;
+
+impl PackageManager for Brew {
+    fn name(&self) -> &'static str {
+        "brew"
+    }
+
+    /// ssh, curl, tar and the compiler are Apple's.
+    fn package(&self, need: Need) -> Option<&'static str> {
+        match need {
+            Need::Autossh => Some("autossh"),
+            Need::Curl => Some("curl"),
+            _ => None,
+        }
+    }
+
+    fn install_command(&self, packages: &[String]) -> Command {
+        brew("install").arg("--formula").args(packages)
+    }
+
+    fn check(&self, host: &dyn Host) -> anyhow::Result<()> {
+        ensure!(
+            host.user().uid != 0,
+            Failure::usage(
+                "Homebrew does not run as root",
+                "run the same command as the user to whom Homebrew belongs, without sudo",
+            )
+        );
+        Ok(())
+    }
+
+    fn install(
+        &self,
+        host: &dyn Host,
+        packages: &[String],
+        record: &mut Recorder,
+    ) -> anyhow::Result<()> {
+        self.check(host)?;
+        let before = formulae(host)?;
+        let asked = packages.iter().filter(|name| !before.contains(*name));
+        record(asked.cloned().collect())?;
+        let result = self.try_to_install(host, packages);
+        // After a failure too: it may have come half-way.
+        match formulae(host) {
+            Ok(after) => record(after.difference(&before).cloned().collect())?,
+            Err(error) if result.is_ok() => return Err(error),
+            Err(_) => {}
+        }
+        result
+    }
+
+    fn remove(&self, host: &dyn Host, packages: &[String]) -> anyhow::Result<()> {
+        let there = formulae(host)?;
+        let ours: Vec<&String> = packages
+            .iter()
+            .filter(|name| there.contains(*name))
+            .collect();
+        if ours.is_empty() {
+            return Ok(());
+        }
+        // Homebrew itself refuses where another formula needs one of them.
+        let uninstall = brew("uninstall").arg("--formula").args(ours);
+        host.expect(&uninstall)
+            .with_context(|| format!("cannot remove {}", packages.join(", ")))?;
+        Ok(())
+    }
+}
+
+impl Brew {
+    fn try_to_install(&self, host: &dyn Host, packages: &[String]) -> anyhow::Result<()> {
+        let install = self.install_command(packages);
+        let mut output = host.run(&install)?;
+        if is_unknown(&output) {
+            // Its own updating is switched off, and its list may be older than the formula. Whether
+            // that helped is shown by the second attempt.
+            host.run(&brew("update"))?;
+            output = host.run(&install)?;
+        }
+        if is_unknown(&output) {
+            let said = line_with(&output, &UNKNOWN_PACKAGE).unwrap_or("no such formula");
+            return Err(failures::unknown(self.name(), packages, said, None));
+        }
+        if output.success() {
+            return Ok(());
+        }
+        let trouble = if says(&output, &LOCK_HELD) {
+            Trouble::Locked
+        } else if says(&output, &DISK_FULL) {
+            Trouble::DiskFull
+        } else if says(&output, &UNREACHABLE) {
+            Trouble::Unreachable
+        } else {
+            Trouble::Other
+        };
+        Err(failures::failed(trouble, packages, &install, output).into())
+    }
+}
+
+fn brew(verb: &str) -> Command {
+    Command::new("brew")
+        .arg(verb)
+        .env("NONINTERACTIVE", "1")
+        // What is there stays as it is: nothing is updated, upgraded or cleaned up by the way.
+        .env("HOMEBREW_NO_AUTO_UPDATE", "1")
+        .env("HOMEBREW_NO_INSTALL_UPGRADE", "1")
+        .env("HOMEBREW_NO_INSTALL_CLEANUP", "1")
+        .env("HOMEBREW_NO_INSTALLED_DEPENDENTS_CHECK", "1")
+        .env("HOMEBREW_NO_ENV_HINTS", "1")
+        .env("HOMEBREW_NO_ANALYTICS", "1")
+        .timeout(INSTALL_TIMEOUT)
+        .atomic()
+}
+
+fn formulae(host: &dyn Host) -> anyhow::Result<BTreeSet<String>> {
+    let list = brew("list").args(["--formula", "-1"]);
+    let output = host.expect(&list).context("cannot list the formulae")?;
+    Ok(output.stdout.lines().map(str::to_owned).collect())
+}
+
+fn is_unknown(output: &Output) -> bool {
+    !output.success() && says(output, &UNKNOWN_PACKAGE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bastion::failure::{OneLine, advice_of};
+    use crate::bastion::host::scripted::ScriptedHost;
+    use crate::bastion::packages::is_unknown_package;
+
+    const ENV: &str = "NONINTERACTIVE=1 HOMEBREW_NO_AUTO_UPDATE=1 HOMEBREW_NO_INSTALL_UPGRADE=1 \
+                       HOMEBREW_NO_INSTALL_CLEANUP=1 HOMEBREW_NO_INSTALLED_DEPENDENTS_CHECK=1 \
+                       HOMEBREW_NO_ENV_HINTS=1 HOMEBREW_NO_ANALYTICS=1 brew";
+
+    fn expect(host: &ScriptedHost, verb: &str, status: i32, stdout: &str, stderr: &str) {
+        host.expect(&format!("{ENV} {verb} "), status, stdout, stderr);
+    }
+
+    fn install(host: &ScriptedHost) -> (Vec<Vec<String>>, anyhow::Result<()>) {
+        let mut records = Vec::new();
+        let result = Brew.install(host, &["autossh".to_owned()], &mut |added| {
+            records.push(added);
+            Ok(())
+        });
+        (records, result)
+    }
+
+    #[test]
+    fn what_it_added_is_recorded_and_never_with_the_rights_of_root() {
+        let host = ScriptedHost::new();
+        expect(&host, "list", 0, "jq\n", "");
+        expect(&host, "install", 0, "", "");
+        expect(&host, "list", 0, "autossh\njq\nopenssl@3\n", "");
+        let (records, result) = install(&host);
+        result.unwrap();
+        assert_eq!(records[0], ["autossh"], "the record before");
+        assert_eq!(records[1], ["autossh", "openssl@3"]);
+        assert!(host.ran().iter().all(|command| !command.contains("sudo")));
+    }
+
+    #[test]
+    fn root_is_refused_before_anything_runs() {
+        let host = ScriptedHost::as_root();
+        let error = Brew.check(&host).unwrap_err();
+        assert!(advice_of(&error).unwrap().contains("without sudo"));
+        assert!(install(&host).1.is_err());
+        assert!(host.ran().is_empty());
+    }
+
+    #[test]
+    fn an_unknown_formula_is_looked_for_once_more_in_a_fresh_list() {
+        let host = ScriptedHost::new();
+        expect(&host, "list", 0, "", "");
+        let words = "Warning: No available formula with the name \"autossh\".";
+        expect(&host, "install", 1, "", words);
+        host.expect(&format!("{ENV} update"), 0, "", "");
+        expect(&host, "install", 1, "", words);
+        expect(&host, "list", 0, "", "");
+        let error = install(&host).1.unwrap_err();
+        assert!(is_unknown_package(&error));
+        assert!(OneLine(&error).to_string().contains("No available formula"));
+    }
+
+    #[test]
+    fn another_brew_at_work_and_a_lost_network_are_told_apart() {
+        let cases = [
+            (
+                "Error: A `brew install autossh` process has already locked /opt/homebrew/Cellar/autossh.",
+                "wait",
+            ),
+            (
+                "curl: (6) Could not resolve host: ghcr.io\nError: autossh: Failed to download resource",
+                "mirror",
+            ),
+        ];
+        for (words, next) in cases {
+            let host = ScriptedHost::new();
+            expect(&host, "list", 0, "", "");
+            expect(&host, "install", 1, "", words);
+            expect(&host, "list", 0, "", "");
+            let error = install(&host).1.unwrap_err();
+            assert!(advice_of(&error).unwrap().contains(next), "{error:#}");
+        }
+    }
+
+    #[test]
+    fn only_what_is_still_installed_is_removed() {
+        let host = ScriptedHost::new();
+        expect(&host, "list", 0, "autossh\njq\n", "");
+        expect(&host, "uninstall", 0, "", "");
+        Brew.remove(&host, &["autossh".to_owned(), "gone".to_owned()])
+            .unwrap();
+        assert!(host.ran()[1].ends_with("brew uninstall --formula autossh"));
+    }
+}

@@ -1,0 +1,266 @@
+//! The source of autossh: which one, where from, and the proof that it is that one.
+//!
+//! The checksum is pinned, so it does not matter who hands the archive over: a mirror, a proxy, plain
+//! http within a closed network, or a file that somebody carried in.
+
+use std::fmt;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use sha2::{Digest as _, Sha256};
+use url::{Host as UrlHost, Url};
+
+use crate::bastion::failure::{Failure, Interrupted, OneLine};
+use crate::bastion::host::Host;
+
+/// The version that is compiled.
+pub const VERSION: &str = "1.4g";
+/// The name of its archive.
+pub const ARCHIVE: &str = "autossh-1.4g.tgz";
+/// The archive's SHA-256.
+const SHA256: &str = "5fc3cee3361ca1615af862364c480593171d0c54ec156de79fc421e31ae21277";
+/// The archive's size in bytes: no more than this is read.
+const SIZE: u64 = 67_599;
+/// The author's own site, and Debian's archive, which keeps the same file.
+const ORIGINS: [&str; 2] = [
+    "https://www.harding.motd.ca/autossh/autossh-1.4g.tgz",
+    "https://deb.debian.org/debian/pool/main/a/autossh/autossh_1.4g.orig.tar.gz",
+];
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+const DOWNLOAD_TIMEOUT: Duration = Duration::from_secs(60);
+/// How often a download looks whether the run was interrupted.
+const INTERRUPT_CHECK: Duration = Duration::from_millis(50);
+
+/// Where the archive is taken from.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Source {
+    /// Its author's site, or else Debian's archive.
+    #[default]
+    Origins,
+    /// A mirror.
+    Url(Url),
+    /// A file on this host.
+    File(PathBuf),
+}
+
+impl Source {
+    /// Reads the value of `--autossh-source`.
+    ///
+    /// # Errors
+    /// It begins like an address and is none, or is empty.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        if text.is_empty() {
+            return Err("give an address that begins with https:// or http://, or a file".into());
+        }
+        if text.starts_with("https://") || text.starts_with("http://") {
+            return Url::parse(text)
+                .map(Source::Url)
+                .map_err(|error| error.to_string());
+        }
+        Ok(Source::File(text.into()))
+    }
+
+    /// Looks whether a file that was given is the right one; an address is asked only when it is needed.
+    ///
+    /// # Errors
+    /// The file cannot be read or is not autossh's source.
+    pub fn check(&self, host: &dyn Host) -> anyhow::Result<()> {
+        match self {
+            Source::File(file) => read(host, file).map(|_| ()),
+            Source::Origins | Source::Url(_) => Ok(()),
+        }
+    }
+
+    /// Fetches the archive and proves that it is the one.
+    ///
+    /// # Errors
+    /// It cannot be had, or is not autossh's source; nothing of it has been used then.
+    pub fn fetch(&self, host: &dyn Host) -> anyhow::Result<Vec<u8>> {
+        match self {
+            Source::File(file) => read(host, file),
+            Source::Url(url) => download(host, url).map_err(|error| cannot_be_had(vec![error])),
+            Source::Origins => {
+                let mut errors = Vec::new();
+                for origin in ORIGINS {
+                    match download(host, &Url::parse(origin)?) {
+                        Ok(archive) => return Ok(archive),
+                        Err(error) if error.is::<Interrupted>() => return Err(error),
+                        Err(error) => errors.push(error),
+                    }
+                }
+                Err(cannot_be_had(errors))
+            }
+        }
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Source::Origins => f.write_str(ORIGINS[0]),
+            Source::Url(url) => url.fmt(f),
+            Source::File(file) => file.display().fmt(f),
+        }
+    }
+}
+
+/// What the plan says about fetching it.
+pub fn fetch_line(source: &Source) -> String {
+    format!("fetch {source} (SHA-256 {SHA256})")
+}
+
+fn read(host: &dyn Host, file: &Path) -> anyhow::Result<Vec<u8>> {
+    let content = host.read(file).with_context(|| {
+        Failure::new(
+            format!("cannot read {}", file.display()),
+            format!("give the path of {ARCHIVE} with --autossh-source"),
+        )
+    })?;
+    verify(&content).map_err(|reason| not_the_source(&file.display().to_string(), &reason))?;
+    Ok(content)
+}
+
+/// Downloads on a thread of its own, so that an interrupt need not wait for the answer.
+fn download(host: &dyn Host, url: &Url) -> anyhow::Result<Vec<u8>> {
+    let (sender, receiver) = mpsc::channel();
+    let address = url.clone();
+    std::thread::spawn(move || {
+        // Nobody listens any more after an interrupt, and that is all right.
+        let _ = sender.send(get(&address));
+    });
+    let content = loop {
+        host.check_interrupt()?;
+        match receiver.recv_timeout(INTERRUPT_CHECK) {
+            Ok(result) => break result.with_context(|| url.to_string())?,
+            Err(mpsc::RecvTimeoutError::Timeout) => {}
+            Err(mpsc::RecvTimeoutError::Disconnected) => {
+                anyhow::bail!("{url}: the download ended without a result")
+            }
+        }
+    };
+    verify(&content).map_err(|reason| not_the_source(url.as_str(), &reason))?;
+    Ok(content)
+}
+
+fn get(url: &Url) -> anyhow::Result<Vec<u8>> {
+    // Only the first call installs it; the library has no default built in.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let mut builder = reqwest::blocking::Client::builder()
+        .connect_timeout(CONNECT_TIMEOUT)
+        .timeout(DOWNLOAD_TIMEOUT)
+        .user_agent(concat!("holistics-tunnel/", env!("CARGO_PKG_VERSION")));
+    if is_loopback(url) {
+        builder = builder.no_proxy();
+    }
+    let response = builder.build()?.get(url.clone()).send()?;
+    ensure!(
+        response.status().is_success(),
+        "answered with status {}",
+        response.status()
+    );
+    let mut content = Vec::new();
+    // One byte more shows that it is too long.
+    response.take(SIZE + 1).read_to_end(&mut content)?;
+    Ok(content)
+}
+
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(UrlHost::Domain(name)) => name == "localhost",
+        Some(UrlHost::Ipv4(address)) => address.is_loopback(),
+        Some(UrlHost::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    }
+}
+
+/// Whether this is the archive; if not, what it is instead.
+fn verify(content: &[u8]) -> Result<(), String> {
+    if content.len() as u64 > SIZE {
+        return Err(format!("it is longer than {SIZE} bytes"));
+    }
+    let digest: String = Sha256::digest(content)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    if digest == SHA256 {
+        Ok(())
+    } else {
+        Err(format!(
+            "its {} bytes have the SHA-256 {digest}, and it has to be {SHA256}",
+            content.len()
+        ))
+    }
+}
+
+fn not_the_source(origin: &str, reason: &str) -> Failure {
+    Failure::new(
+        format!("{origin} is not the source of autossh {VERSION}: {reason}"),
+        format!(
+            "nothing of it was unpacked or run. Give an unchanged {ARCHIVE} with --autossh-source URL|FILE"
+        ),
+    )
+}
+
+/// One origin alone speaks for itself where it knows what to do.
+fn cannot_be_had(mut errors: Vec<anyhow::Error>) -> anyhow::Error {
+    if errors.len() == 1 && (errors[0].is::<Interrupted>() || errors[0].is::<Failure>()) {
+        return errors.remove(0);
+    }
+    let said: Vec<String> = errors
+        .iter()
+        .map(|error| OneLine(error).to_string())
+        .collect();
+    Failure::new(
+        "the source of autossh cannot be had",
+        format!(
+            "check that this host reaches it (proxies are taken from https_proxy); or fetch {ARCHIVE} on another \
+             machine, copy it here, and run the same command with --autossh-source FILE"
+        ),
+    )
+    .because(said.join("; "))
+    .into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_and_a_file_are_told_apart() {
+        let parsed = |text| Source::parse(text).unwrap();
+        assert!(matches!(
+            parsed("https://mirror.example/a.tgz"),
+            Source::Url(_)
+        ));
+        assert!(matches!(
+            parsed("http://10.0.0.1:8080/a.tgz"),
+            Source::Url(_)
+        ));
+        assert_eq!(parsed("./a.tgz"), Source::File("./a.tgz".into()));
+        assert_eq!(parsed("ftp.tgz"), Source::File("ftp.tgz".into()));
+        for bad in ["", "https://", "http://["] {
+            assert!(Source::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_origins_are_addresses() {
+        for origin in ORIGINS {
+            assert_eq!(Url::parse(origin).unwrap().scheme(), "https");
+        }
+        assert!(ORIGINS[0].ends_with(ARCHIVE));
+    }
+
+    #[test]
+    fn only_the_pinned_archive_is_taken() {
+        let archive = include_bytes!("../../../tests/data/autossh-1.4g.tgz");
+        assert_eq!(archive.len() as u64, SIZE);
+        assert_eq!(verify(archive), Ok(()));
+        assert!(verify(&archive[1..]).unwrap_err().contains("has to be"));
+        assert!(verify(&[]).is_err());
+    }
+}

@@ -1,0 +1,239 @@
+//! macOS's launchd: one LaunchDaemon for each tunnel. There is no definition that they share.
+//!
+//! The commands follow launchctl(1) of macOS 10.11 and newer; the tests run them on a host in
+//! memory, since no macOS can be had where they run.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use askama::Template;
+
+use super::{MARKER, SERVICE_NAME, ServiceManager, ServiceState, ServiceTunnel};
+use crate::bastion::changes::Change;
+use crate::bastion::host::{Authority, Command, CommandError, Host, HostExt};
+use crate::bastion::layout::Layout;
+use crate::bastion::session::Work;
+use crate::protocol::TunnelId;
+
+/// How often a bootstrap is tried while launchd is still taking the former daemon down, and the
+/// pause between.
+const BOOTSTRAP_ATTEMPTS: u32 = 10;
+const BOOTSTRAP_PAUSE: Duration = Duration::from_secs(1);
+
+/// launchd.
+pub struct Launchd;
+
+#[derive(Template)]
+#[template(path = "h_autossh.plist", escape = "html")]
+struct Daemon<'a> {
+    marker: &'a str,
+    label: String,
+    user: &'a str,
+    arguments: Vec<String>,
+    environment: Vec<(&'static str, String)>,
+    log: String,
+}
+
+fn label(tunnel: impl std::fmt::Display) -> String {
+    format!("io.holistics.{SERVICE_NAME}.{tunnel}")
+}
+
+fn target(tunnel: impl std::fmt::Display) -> String {
+    format!("system/{}", label(tunnel))
+}
+
+fn plist_path(layout: &Layout, tunnel: impl std::fmt::Display) -> PathBuf {
+    layout
+        .system("Library/LaunchDaemons")
+        .join(format!("{}.plist", label(tunnel)))
+}
+
+fn launchctl(action: &str) -> Command {
+    Command::new("launchctl")
+        .arg(action)
+        .with_authority(Authority::Root)
+}
+
+fn bootstrap(layout: &Layout, tunnel: impl std::fmt::Display) -> Command {
+    launchctl("bootstrap")
+        .arg("system")
+        .path(&plist_path(layout, tunnel))
+}
+
+fn render(tunnel: &ServiceTunnel) -> anyhow::Result<String> {
+    let mut arguments = vec![tunnel.autossh.to_string_lossy().into_owned()];
+    arguments.extend(tunnel.forward.autossh_arguments(&tunnel.log));
+    let daemon = Daemon {
+        marker: MARKER,
+        label: label(tunnel.id),
+        user: &tunnel.user,
+        arguments,
+        environment: tunnel.environment(),
+        log: tunnel.log.to_string_lossy().into_owned(),
+    };
+    daemon
+        .render()
+        .context("cannot render the daemon's definition")
+}
+
+/// Starts a daemon whose former instance launchd may still be taking down.
+fn start(host: &dyn Host, layout: &Layout, tunnel: TunnelId) -> anyhow::Result<()> {
+    host.expect(&launchctl("enable").arg(target(tunnel)))?;
+    // It fails where nothing is loaded, which is as well.
+    host.run(&launchctl("bootout").arg(target(tunnel)))?;
+    let bootstrap = bootstrap(layout, tunnel);
+    for attempt in 1.. {
+        let output = host.run(&bootstrap)?;
+        if output.success() {
+            break;
+        }
+        if attempt == BOOTSTRAP_ATTEMPTS {
+            return Err(CommandError::Status {
+                command: bootstrap.to_string(),
+                status: output.status,
+                stderr: output.stderr,
+                stdout: output.stdout,
+            }
+            .into());
+        }
+        host.sleep(BOOTSTRAP_PAUSE)?;
+    }
+    Ok(())
+}
+
+impl ServiceManager for Launchd {
+    fn install_commands(&self, _layout: &Layout) -> Vec<String> {
+        Vec::new()
+    }
+
+    fn add_commands(&self, layout: &Layout, tunnel: &str) -> Vec<String> {
+        vec![
+            format!("write {}", plist_path(layout, tunnel).display()),
+            launchctl("enable").arg(target(tunnel)).to_string(),
+            bootstrap(layout, tunnel).to_string(),
+        ]
+    }
+
+    fn check(&self, _host: &dyn Host, _layout: &Layout) -> anyhow::Result<()> {
+        Ok(())
+    }
+
+    fn install(&self, _work: &mut Work) -> anyhow::Result<()> {
+        Ok(())
+    }
+
+    fn add(&self, work: &mut Work, tunnel: &ServiceTunnel) -> anyhow::Result<()> {
+        let layout = work.layout().clone();
+        let path = plist_path(&layout, tunnel.id);
+        work.write_file(&path, render(tunnel)?.as_bytes(), 0o644, Authority::Root)?;
+        work.record(Change::ServiceTunnelStarted)?;
+        start(work.host(), &layout, tunnel.id)
+    }
+
+    fn stop(&self, host: &dyn Host, layout: &Layout, tunnel: TunnelId) -> anyhow::Result<()> {
+        if self.status(host, layout, tunnel)? != ServiceState::Unknown {
+            host.expect(&launchctl("bootout").arg(target(tunnel)))?;
+        }
+        Ok(())
+    }
+
+    fn status(
+        &self,
+        host: &dyn Host,
+        _layout: &Layout,
+        tunnel: TunnelId,
+    ) -> anyhow::Result<ServiceState> {
+        let mut print = launchctl("print").arg(target(tunnel));
+        // Asking needs no rights.
+        print.authority = Authority::User;
+        let output = host.run(&print)?;
+        Ok(if !output.success() {
+            ServiceState::Unknown
+        } else if output.stdout.contains("state = running") {
+            ServiceState::Running
+        } else {
+            ServiceState::Dead
+        })
+    }
+
+    fn disable(&self, _host: &dyn Host, _layout: &Layout) -> anyhow::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::bastion::host::scripted::ScriptedHost;
+    use crate::bastion::service::tunnel_file::example;
+
+    #[test]
+    fn the_definition_is_a_plist_whatever_a_path_holds() {
+        let mut tunnel = example("/Users/ada & <co>");
+        tunnel.autossh = "/opt/homebrew/bin/autossh".into();
+        let text = render(&tunnel).unwrap();
+        let daemon: plist::Dictionary = plist::from_bytes(text.as_bytes()).unwrap();
+        let arguments: Vec<&str> = daemon["ProgramArguments"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|argument| argument.as_string().unwrap())
+            .collect();
+        assert_eq!(arguments[0], "/opt/homebrew/bin/autossh");
+        assert!(arguments.contains(&"/Users/ada & <co>/.holistics/id_rsa"));
+        assert_eq!(
+            daemon["Label"].as_string(),
+            Some("io.holistics.h_autossh.7")
+        );
+        assert_eq!(daemon["KeepAlive"].as_boolean(), Some(true));
+    }
+
+    #[test]
+    fn a_daemon_still_going_down_is_waited_for() {
+        let host = ScriptedHost::new();
+        host.expect(
+            "sudo launchctl enable system/io.holistics.h_autossh.7",
+            0,
+            "",
+            "",
+        );
+        host.expect(
+            "sudo launchctl bootout system/io.holistics.h_autossh.7",
+            36,
+            "",
+            "Operation now in progress",
+        );
+        host.expect(
+            "sudo launchctl bootstrap system",
+            37,
+            "",
+            "Bootstrap failed: 37: Operation already in progress",
+        );
+        host.expect("sudo launchctl bootstrap system", 0, "", "");
+        let layout = Layout::new(&host, Path::new("/"));
+        start(&host, &layout, 7).unwrap();
+        assert!(host.is_finished());
+    }
+
+    #[test]
+    fn a_daemon_that_never_starts_is_told_with_what_launchd_said() {
+        let host = ScriptedHost::new();
+        host.expect("sudo launchctl enable", 0, "", "");
+        host.expect("sudo launchctl bootout", 3, "", "No such process");
+        for _ in 0..BOOTSTRAP_ATTEMPTS {
+            host.expect(
+                "sudo launchctl bootstrap",
+                5,
+                "",
+                "Bootstrap failed: 5: Input/output error",
+            );
+        }
+        let layout = Layout::new(&host, Path::new("/"));
+        let error = start(&host, &layout, 7).unwrap_err();
+        assert!(error.to_string().contains("Input/output error"), "{error}");
+        assert!(host.is_finished());
+    }
+}

@@ -1,0 +1,166 @@
+//! What the program finds on every distribution it may meet, from the files that distribution
+//! ships, and what it would do there.
+//!
+//! `distro-fixtures/expected.tsv` says what a person who knows the distribution expects; the plan in
+//! full is the snapshot `plan.snap` beside the files.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+struct Fixture {
+    dir: PathBuf,
+    family: String,
+    package_manager: Option<String>,
+    init: String,
+}
+
+fn fixtures() -> Vec<Fixture> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("distro-fixtures");
+    let table = fs::read_to_string(root.join("expected.tsv")).expect("the table of fixtures");
+    let fixtures: Vec<_> = table
+        .lines()
+        .skip(1)
+        .map(|line| {
+            let columns: Vec<&str> = line.split('\t').collect();
+            Fixture {
+                dir: root.join(columns[0]),
+                family: columns[1].to_owned(),
+                package_manager: Some(columns[2].to_owned()).filter(|name| name != "null"),
+                init: columns[3].to_owned(),
+            }
+        })
+        .collect();
+    assert!(
+        fixtures.len() >= 60,
+        "the table lists {} fixtures",
+        fixtures.len()
+    );
+    fixtures
+}
+
+fn plan(root: &Path, home: &Path, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_holistics-tunnel"))
+        .args(["plan", "--root"])
+        .arg(root)
+        .args(arguments)
+        .env_clear()
+        .env("HOME", home)
+        .env("PATH", "/usr/bin:/bin")
+        .output()
+        .expect("the program runs")
+}
+
+fn json_of(output: &Output) -> Value {
+    serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&output.stderr)))
+}
+
+#[test]
+fn every_distribution_is_told_by_its_files() {
+    let home = tempfile::tempdir().unwrap();
+    for fixture in fixtures() {
+        let output = plan(&fixture.dir, home.path(), &["--json"]);
+        let document = json_of(&output);
+        let name = fixture.dir.display();
+        let host = &document["host"];
+        assert_eq!(host["family"], *fixture.family, "{name}");
+        assert_eq!(
+            host["package_manager"].as_str(),
+            fixture.package_manager.as_deref(),
+            "{name}"
+        );
+        assert_eq!(host["init"], *fixture.init, "{name}");
+        let supported = fixture.family != "unsupported";
+        assert_eq!(document["supported"], supported, "{name}: {document:#}");
+        assert_eq!(output.status.code(), Some(i32::from(!supported)), "{name}");
+    }
+}
+
+#[test]
+fn the_plan_for_every_distribution() {
+    let home = tempfile::tempdir().unwrap();
+    for fixture in fixtures() {
+        let output = plan(&fixture.dir, home.path(), &["--json"]);
+        let text = String::from_utf8(output.stdout).unwrap();
+        let text = text.replace(&home.path().display().to_string(), "/home/ada");
+        insta::with_settings!({
+            snapshot_path => &fixture.dir,
+            prepend_module_to_snapshot => false,
+            omit_expression => true,
+            description => "What setup would do on this host",
+        }, { insta::assert_snapshot!("plan", text) });
+    }
+}
+
+#[test]
+fn another_host_s_files_are_only_read() {
+    let home = tempfile::tempdir().unwrap();
+    plan(&fixtures()[0].dir, home.path(), &[]);
+    assert_eq!(fs::read_dir(home.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn damaged_files_make_an_unsupported_host_and_never_a_crash() {
+    let huge = "ID=debian-".to_owned() + &"x".repeat(3_000_000);
+    let contents: [&[u8]; 8] = [
+        b"",
+        b"\0\xff\xfe\x01binary\0\0",
+        b"ID\nID=\n=debian\n\"\n'",
+        b"ID=\"unclosed\nVERSION_ID='",
+        b"ID=../../etc/passwd\n",
+        b"ID=$(touch /tmp/owned)\n",
+        huge.as_bytes(),
+        b"\xef\xbb\xbf\r\n\r\n",
+    ];
+    let home = tempfile::tempdir().unwrap();
+    for content in contents {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir(root.path().join("etc")).unwrap();
+        fs::write(root.path().join("etc/os-release"), content).unwrap();
+        let output = plan(root.path(), home.path(), &["--json"]);
+        assert_eq!(output.status.code(), Some(1));
+        assert_eq!(json_of(&output)["host"]["family"], "unsupported");
+    }
+}
+
+#[test]
+fn windows_line_ends_and_a_byte_order_mark_are_read_over() {
+    let root = tempfile::tempdir().unwrap();
+    let home = tempfile::tempdir().unwrap();
+    fs::create_dir_all(root.path().join("etc")).unwrap();
+    fs::create_dir_all(root.path().join("usr/bin")).unwrap();
+    fs::write(root.path().join("usr/bin/apt-get"), "").unwrap();
+    let content = "\u{feff}ID=debian\r\nVERSION_ID=\"12\"\r\n";
+    fs::write(root.path().join("etc/os-release"), content).unwrap();
+    let document = json_of(&plan(root.path(), home.path(), &["--json"]));
+    assert_eq!(document["host"]["id"], "debian");
+    assert_eq!(document["host"]["version"], "12");
+}
+
+#[test]
+fn links_that_leave_the_root_or_run_in_circles_lead_nowhere() {
+    let root = tempfile::tempdir().unwrap();
+    let home = tempfile::tempdir().unwrap();
+    let etc = root.path().join("etc");
+    fs::create_dir(&etc).unwrap();
+    std::os::unix::fs::symlink("/etc/os-release-of-this-machine", etc.join("os-release")).unwrap();
+    std::os::unix::fs::symlink("circle", etc.join("circle")).unwrap();
+    std::os::unix::fs::symlink(
+        "../../../../../../../etc/debian_version",
+        etc.join("redhat-release"),
+    )
+    .unwrap();
+    let document = json_of(&plan(root.path(), home.path(), &["--json"]));
+    assert_eq!(document["host"]["family"], "unsupported");
+}
+
+#[test]
+fn a_root_that_is_not_there_is_told() {
+    let home = tempfile::tempdir().unwrap();
+    let output = plan(Path::new("/nowhere/at/all"), home.path(), &[]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("/nowhere/at/all"));
+}
