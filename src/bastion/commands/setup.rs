@@ -83,8 +83,14 @@ pub(super) fn run(host: &RealHost, ui: &Ui, command: &Setup) -> anyhow::Result<E
         return Ok(Exit::Done);
     }
     confirm(host, command)?;
-    if steps.iter().any(|step| step.needs_root()) {
-        host.acquire_root("Installing packages and the service")?;
+    let privileged: Vec<&dyn Step> = steps
+        .iter()
+        .map(AsRef::as_ref)
+        .filter(|step| step.needs_root())
+        .collect();
+    if !privileged.is_empty() {
+        let commands: Vec<String> = privileged.iter().flat_map(|step| step.commands()).collect();
+        host.acquire_root("Installing packages and the service", &commands)?;
     }
 
     let _lock = lock::acquire(host, &layout)?;
