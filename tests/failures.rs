@@ -10,6 +10,7 @@ use holistics_tunnel::protocol::DataSourceState;
 use rustix::process::Signal;
 use support::bastion::{Bastion, SETUP_LIMIT};
 use support::lab::{Lab, SERVICE_LIMIT, token_of};
+use support::lossy_line::LossyLine;
 use support::ports;
 use support::process::{self, Finished};
 use support::server::Server;
@@ -119,6 +120,32 @@ fn a_server_that_is_away_while_setup_waits_is_waited_for() {
     setup.wait_for_output("connected again", Duration::from_secs(60));
     assert!(lab.operator.test(source.id, &lab.postgres.login()).ok);
     lab.save_and_finish(&source, setup);
+}
+
+#[test]
+fn an_enrollment_whose_answer_is_lost_is_taken_up_by_the_next_run() {
+    let lab = Lab::new();
+    let source = lab.data_source("Shop");
+    let line = LossyLine::to(&lab.server.url, "PUT /api/v1/enrollment/public-key");
+    let setup = || {
+        let mut command = lab.bastion.setup_at(&line.url, token_of(&source));
+        command.arg("--yes");
+        command
+    };
+    lab.bastion
+        .run(&mut setup())
+        .expect_code(FAILED)
+        .expect_words(&["enrollment", "same command again"]);
+    assert!(line.has_lost(), "the line has dropped nothing");
+    assert_eq!(
+        lab.state(&source),
+        DataSourceState::Enrolled,
+        "the key is known"
+    );
+
+    let again = lab.bastion.start(&mut setup());
+    lab.wait_until_connected(&source, &again);
+    lab.save_and_finish(&source, again);
 }
 
 #[test]

@@ -21,7 +21,8 @@ pub fn measure(bastion: &Bastion) -> anyhow::Result<()> {
         };
         let tunnel = Tunnel::open(bastion, &server, 0, server.port, postgres.port, cipher)?;
         candidates.push((name, server.forward_port(0), Vec::new()));
-        parts.push((server, tunnel));
+        // Ended in this order.
+        parts.push((tunnel, server));
     }
     for _ in 0..TURNS {
         for (_, port, rates) in &mut candidates {

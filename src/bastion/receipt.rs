@@ -15,7 +15,6 @@ use super::facts::Init;
 use super::failure::Failure;
 use super::host::{Authority, Host, HostExt};
 use super::ssh::KeyType;
-use super::steps::StepName;
 use crate::protocol::{DataSourceId, TunnelId, TunnelServerAddress};
 
 /// The version this program writes. A higher one was written by a newer program.
@@ -68,6 +67,50 @@ pub struct EnrolledRecord {
     pub server: TunnelServerAddress,
     /// The token for this tunnel's later calls: the reason why the file is 0600.
     pub tunnel_token: String,
+}
+
+/// The steps, as the receipt and `plan --json` name them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StepName {
+    /// `~/.holistics`.
+    Directory,
+    /// What the package manager has to install.
+    Packages,
+    /// autossh where it has to be compiled.
+    Autossh,
+    /// The key pair.
+    KeyPair,
+    /// The public key at the control plane.
+    Enrollment,
+    /// The tunnel that lives as long as setup.
+    TemporaryTunnel,
+    /// Until the data source is saved in the browser.
+    WaitForSave,
+    /// The definition of the service.
+    Service,
+    /// This tunnel under the service.
+    ServiceTunnel,
+    /// The command for a host without a service manager.
+    Foreground,
+}
+
+impl StepName {
+    /// The name in the receipt.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            StepName::Directory => "directory",
+            StepName::Packages => "packages",
+            StepName::Autossh => "autossh",
+            StepName::KeyPair => "key-pair",
+            StepName::Enrollment => "enrollment",
+            StepName::TemporaryTunnel => "temporary-tunnel",
+            StepName::WaitForSave => "wait-for-save",
+            StepName::Service => "service",
+            StepName::ServiceTunnel => "service-tunnel",
+            StepName::Foreground => "foreground",
+        }
+    }
 }
 
 /// One step that was begun.

@@ -9,9 +9,9 @@ use super::changes::{Change, change_of_write};
 use super::control_plane::ControlPlane;
 use super::host::{Authority, Host, HostExt};
 use super::layout::Layout;
-use super::receipt::{Receipt, Scope, StepRecord, StepState};
-use super::steps::{self, RevertReason, StepName};
+use super::receipt::{Receipt, Scope, StepName, StepRecord, StepState};
 use super::ui::Ui;
+use crate::protocol::TunnelId;
 
 /// A run that changes this host.
 pub struct Session<'a> {
@@ -98,29 +98,36 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Undoes what this run has changed in a step, or all of it; the last change first.
+    /// The step that made this run's last change, with all that it has changed since another step did.
+    pub fn last_changes(&self) -> Option<(Scope, StepName, Vec<Change>)> {
+        let (scope, step, _) = self.made.last()?;
+        let changes = self.made[self.first_of_last()..].iter();
+        Some((
+            *scope,
+            *step,
+            changes.map(|(_, _, change)| change.clone()).collect(),
+        ))
+    }
+
+    /// Takes the changes of [`Session::last_changes`], which were undone, out of the receipt.
     ///
     /// # Errors
-    /// Something could not be undone; it stays in the receipt, for the next run to see.
-    pub fn roll_back(&mut self, only: Option<(Scope, StepName)>) -> anyhow::Result<()> {
-        while let Some((scope, step, _)) = self.made.last().cloned() {
-            if only.is_some_and(|wanted| wanted != (scope, step)) {
-                break;
-            }
-            let from = self
-                .made
-                .iter()
-                .rposition(|(s, name, _)| (*s, *name) != (scope, step))
-                .map_or(0, |before| before + 1);
-            let changes: Vec<Change> = self.made[from..]
-                .iter()
-                .map(|(_, _, change)| change.clone())
-                .collect();
-            steps::revert(step, self, scope, &changes, RevertReason::Rollback)?;
-            self.made.truncate(from);
-            self.forget(scope, step, &changes)?;
-        }
-        Ok(())
+    /// The receipt cannot be written.
+    pub fn forget_last_changes(&mut self) -> anyhow::Result<()> {
+        let Some((scope, step, changes)) = self.last_changes() else {
+            return Ok(());
+        };
+        self.made.truncate(self.first_of_last());
+        self.forget(scope, step, &changes)
+    }
+
+    /// Where the changes of the step that made the last one begin.
+    fn first_of_last(&self) -> usize {
+        let last = self.made.last().map(|(scope, step, _)| (*scope, *step));
+        self.made
+            .iter()
+            .rposition(|(scope, step, _)| Some((*scope, *step)) != last)
+            .map_or(0, |before| before + 1)
     }
 
     /// Takes changes that were undone out of the receipt, and the step with its last one.
@@ -140,7 +147,20 @@ impl<'a> Session<'a> {
             }
             records.retain(|record| record.step != step || !record.changes.is_empty());
         }
-        // With the receipt itself gone, there is nothing left to be remembered.
+        self.save_if_kept()
+    }
+
+    /// Takes a tunnel of which nothing is left out of the receipt.
+    ///
+    /// # Errors
+    /// The receipt cannot be written.
+    pub fn drop_tunnel(&mut self, tunnel: TunnelId) -> anyhow::Result<()> {
+        self.receipt.tunnels.remove(&tunnel);
+        self.save_if_kept()
+    }
+
+    /// With the receipt itself gone, there is nothing left to be remembered.
+    fn save_if_kept(&self) -> anyhow::Result<()> {
         if !self.host.exists(&self.layout.receipt()) {
             return Ok(());
         }

@@ -4,6 +4,7 @@
 //! - [`workspace`]: that folder, and the promise that nothing started in it outlives the test;
 //! - [`process`]: programs run in the foreground or the background, their output, their end;
 //! - [`postgres`], [`server`], [`bastion`]: the three machines of the journey;
+//! - [`lossy_line`]: a line that drops at the worst moment;
 //! - [`lab`]: those three together, brought to a given point of the journey;
 //! - [`sql`]: queries through a port; [`ports`]: ports nobody else has; [`snapshot`]: what is on
 //!   disk, to be compared; [`wait`]: waiting, never without a bound.
@@ -12,7 +13,9 @@
 #![allow(dead_code)]
 
 pub mod bastion;
+pub mod hosts;
 pub mod lab;
+pub mod lossy_line;
 pub mod ports;
 pub mod postgres;
 pub mod process;

@@ -1,5 +1,8 @@
-//! The customer's database: a real PostgreSQL on loopback, run by a user that is not root.
+//! The customer's database: a real PostgreSQL, run by a user that is not root.
 
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::net::Ipv4Addr;
 use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -55,12 +58,18 @@ impl Postgres {
 
     /// Makes a cluster, starts it and fills it.
     pub fn start() -> Self {
+        Self::start_on(Ipv4Addr::LOCALHOST)
+    }
+
+    /// The same on another address of the machine on which the calling thread is.
+    pub fn start_on(address: Ipv4Addr) -> Self {
         let workspace = Workspace::new();
         let cluster = Cluster::make(workspace.path());
+        cluster.admit_everybody();
         let port = ports::free_port();
         let postgres = Postgres {
             port,
-            process: cluster.start(port),
+            process: cluster.start(address, port),
             workspace,
         };
         postgres.wait_until_ready();
@@ -68,7 +77,7 @@ impl Postgres {
         postgres
     }
 
-    /// The port on loopback.
+    /// Its port.
     pub fn port(&self) -> u16 {
         self.port
     }
@@ -153,11 +162,21 @@ impl<'a> Cluster<'a> {
         cluster
     }
 
-    fn start(&self, port: u16) -> Running {
+    /// With the right password, from wherever the address it listens on can be reached.
+    fn admit_everybody(&self) {
+        let rules = self.data().join("pg_hba.conf");
+        let mut rules = OpenOptions::new()
+            .append(true)
+            .open(rules)
+            .expect("pg_hba.conf");
+        writeln!(rules, "host all all all scram-sha-256").expect("a rule");
+    }
+
+    fn start(&self, address: Ipv4Addr, port: u16) -> Running {
         let postgres = &mut self.program("postgres");
         postgres.arg("-D").arg(self.data());
         postgres.arg("-k").arg(self.folder);
-        postgres.args(["-h", "127.0.0.1", "-p", &port.to_string(), "-F"]);
+        postgres.args(["-h", &address.to_string(), "-p", &port.to_string(), "-F"]);
         Running::start(postgres, self.folder, "postgres")
     }
 

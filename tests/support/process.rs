@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -88,10 +88,21 @@ pub struct Running {
 impl Running {
     /// Starts it, its outputs into `name.out` and `name.err` in `logs`.
     pub fn start(command: &mut Command, logs: &Path, name: &str) -> Self {
+        Self::start_reading(Stdio::null(), command, logs, name)
+    }
+
+    /// The same for one that is told something meanwhile.
+    pub fn start_with_input(command: &mut Command, logs: &Path, name: &str) -> (Self, ChildStdin) {
+        let running = Self::start_reading(Stdio::piped(), command, logs, name);
+        let input = running.child().stdin.take().expect("stdin is piped");
+        (running, input)
+    }
+
+    fn start_reading(stdin: Stdio, command: &mut Command, logs: &Path, name: &str) -> Self {
         let stdout = logs.join(format!("{name}.out"));
         let stderr = logs.join(format!("{name}.err"));
         command
-            .stdin(Stdio::null())
+            .stdin(stdin)
             .stdout(File::create(&stdout).expect("a log file"))
             .stderr(File::create(&stderr).expect("a log file"));
         without_terminal(command);

@@ -1,5 +1,6 @@
 //! The vendor's side: the real `holistics-tunnel-server`, and an operator who uses its API.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -8,7 +9,8 @@ use holistics_tunnel::protocol::{
     API_BASE, ConnectionTest, ConnectionTestResult, DataSource, DataSourceId, DataSourceState,
     DatabaseType, NewDataSource, RemovalCommand,
 };
-use reqwest::blocking::{Client, RequestBuilder};
+use reqwest::Certificate;
+use reqwest::blocking::{Client, ClientBuilder, RequestBuilder};
 use rustix::process::Signal;
 use serde::de::DeserializeOwned;
 
@@ -22,12 +24,34 @@ const START_LIMIT: Duration = Duration::from_secs(30);
 const STOP_LIMIT: Duration = Duration::from_secs(30);
 const REQUEST_LIMIT: Duration = Duration::from_secs(60);
 
+/// Where a server is that other machines reach, by https.
+pub struct PublicPlace {
+    /// The name by which it is called.
+    pub name: &'static str,
+    /// Its address.
+    pub address: Ipv4Addr,
+    /// The certificate of `name`, PEM.
+    pub certificate: PathBuf,
+    /// The certificate's key, PEM.
+    pub key: PathBuf,
+    /// The authority that signed the certificate, PEM.
+    pub authority: PathBuf,
+}
+
+impl PublicPlace {
+    /// Where SSH is served.
+    pub const SSH_PORT: u16 = 50_022;
+    const HTTPS_PORT: u16 = 443;
+}
+
 /// A tunnel server with an empty data folder and an operator's token.
 pub struct Server {
-    /// `http://127.0.0.1:PORT`.
+    /// `http://127.0.0.1:PORT`, or the name of its public place.
     pub url: String,
     /// `127.0.0.1:PORT` of SSH.
     pub ssh: String,
+    listen: String,
+    http: Client,
     operator_token: String,
     extra_arguments: Vec<String>,
     // The order of the fields is the order of the end: the process, then its folder.
@@ -44,9 +68,53 @@ impl Server {
 
     /// Starts one with this many remote ports (at most ten) and these further arguments.
     pub fn start_with(remote_ports: u16, extra_arguments: &[&str]) -> Self {
+        Self::start_at(
+            "127.0.0.1:0",
+            "127.0.0.1:0",
+            http_client().build(),
+            remote_ports,
+            extra_arguments,
+        )
+    }
+
+    /// Starts one that other machines reach. The calling thread must be on the machine that has the
+    /// place's address.
+    pub fn start_in_public(place: &PublicPlace, extra_arguments: &[&str]) -> Self {
+        let authority = std::fs::read(&place.authority).expect("the authority's certificate");
+        let authority = Certificate::from_pem(&authority).expect("a certificate in PEM");
+        let web = SocketAddr::from((place.address, PublicPlace::HTTPS_PORT));
+        let http = http_client()
+            .add_root_certificate(authority)
+            .resolve(place.name, web)
+            .build();
+        let url = format!("https://{}", place.name);
+        let path = |path: &Path| path.to_str().expect("a path in UTF-8").to_owned();
+        let (certificate, key) = (path(&place.certificate), path(&place.key));
+        let mut arguments = vec![
+            "--public-url",
+            &url,
+            "--tls-cert",
+            &certificate,
+            "--tls-key",
+            &key,
+        ];
+        arguments.extend(extra_arguments);
+        let ssh = format!("{}:{}", place.address, PublicPlace::SSH_PORT);
+        Self::start_at(&web.to_string(), &ssh, http, 10, &arguments)
+    }
+
+    fn start_at(
+        listen: &str,
+        ssh: &str,
+        http: reqwest::Result<Client>,
+        remote_ports: u16,
+        extra_arguments: &[&str],
+    ) -> Self {
         let mut server = Server {
-            url: "http://127.0.0.1:0".into(),
-            ssh: "127.0.0.1:0".into(),
+            url: String::new(),
+            ssh: ssh.into(),
+            listen: listen.into(),
+            http: http.expect("an HTTP client"),
             operator_token: String::new(),
             extra_arguments: extra_arguments.iter().map(|&s| s.to_owned()).collect(),
             process: None,
@@ -112,19 +180,14 @@ impl Server {
         Operator {
             api: format!("{}{API_BASE}", self.url),
             token: self.operator_token.clone(),
-            http: http_client(),
+            http: self.http.clone(),
         }
     }
 
     /// Starts the program, waits until it is ready, and takes the addresses it names.
     fn launch(&mut self) -> String {
-        let web = self
-            .url
-            .strip_prefix("http://")
-            .expect("plain http")
-            .to_owned();
         let mut command = self.command("serve");
-        command.args(["--listen", &web, "--ssh-listen", &self.ssh]);
+        command.args(["--listen", &self.listen, "--ssh-listen", &self.ssh]);
         command.args([
             "--forward-listen",
             "127.0.0.1",
@@ -139,7 +202,10 @@ impl Server {
         let named = |what| {
             word_after(&banner, what).unwrap_or_else(|| panic!("no \"{what}\" in:\n{banner}"))
         };
-        self.url = named("web ").trim_end_matches('/').to_owned();
+        self.url = named("public ").trim_end_matches('/').to_owned();
+        let web = named("web ");
+        let address = web.split_once("://").expect("a URL").1;
+        self.listen = address.trim_end_matches('/').to_owned();
         self.ssh = named("tunnel ");
         banner
     }
@@ -163,15 +229,11 @@ fn word_after(text: &str, label: &str) -> Option<String> {
     rest.split_whitespace().next().map(str::to_owned)
 }
 
-fn http_client() -> Client {
+fn http_client() -> ClientBuilder {
     // The crate's TLS library is chosen by its user, once in a process; the second choice of the
     // same one is no error.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    Client::builder()
-        .no_proxy()
-        .timeout(REQUEST_LIMIT)
-        .build()
-        .expect("an HTTP client")
+    Client::builder().no_proxy().timeout(REQUEST_LIMIT)
 }
 
 /// The person in front of the browser, by way of the API.

@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 use super::process;
 
-/// A folder under the system's temporary one.
+/// A folder under `/tmp`.
 ///
 /// When it is dropped, every process whose arguments or environment name it is killed, and it is
 /// deleted. `ssh` and `autossh` leave their parent's process group, so a guard stands beside the
@@ -38,11 +38,11 @@ rm -rf "$folder"
 "#;
 
 impl Workspace {
-    /// Makes the folder. Its path is short: a control socket's path must fit in about 100 bytes.
+    /// Makes the folder, in `/tmp` and not in `TMPDIR`: the path of a control socket must be short.
     pub fn new() -> Self {
         let folder = tempfile::Builder::new()
             .prefix("ht-")
-            .tempdir()
+            .tempdir_in("/tmp")
             .expect("a temporary folder");
         let guard = start_guard(folder.path());
         Workspace { folder, guard }

@@ -9,20 +9,21 @@ use url::Url;
 use super::{key_comment, refuse_sudo, settings, token};
 use crate::bastion::cli::Setup;
 use crate::bastion::control_plane::{ApiError, ControlPlane, parse_address};
+use crate::bastion::execution::{self, Progress};
 use crate::bastion::facts::{self, Facts, Family};
-use crate::bastion::failure::{Exit, Failure, Interrupted};
+use crate::bastion::failure::{Exit, Failure};
 use crate::bastion::guide::{self, GuideFor, Values};
 use crate::bastion::host::real::RealHost;
 use crate::bastion::host::{Host, HostExt};
 use crate::bastion::layout::Layout;
 use crate::bastion::lock;
 use crate::bastion::plan::{Basis, Target, key_type, plan};
-use crate::bastion::receipt::{Receipt, Scope, StepState, TunnelRecord};
+use crate::bastion::receipt::{Receipt, TunnelRecord};
 use crate::bastion::session::Session;
 use crate::bastion::settings::Settings;
 use crate::bastion::ssh::command_line::bracketed;
 use crate::bastion::ssh::vetting;
-use crate::bastion::steps::{Outcome, Step, StepName};
+use crate::bastion::steps::Step;
 use crate::bastion::ui::Ui;
 use crate::protocol::{Enrollment, TunnelId};
 
@@ -82,8 +83,14 @@ pub(super) fn run(host: &RealHost, ui: &Ui, command: &Setup) -> anyhow::Result<E
         return Ok(Exit::Done);
     }
     confirm(host, command)?;
-    if steps.iter().any(|step| step.needs_root()) {
-        host.acquire_root("Installing packages and the service")?;
+    let privileged: Vec<&dyn Step> = steps
+        .iter()
+        .map(AsRef::as_ref)
+        .filter(|step| step.needs_root())
+        .collect();
+    if !privileged.is_empty() {
+        let commands: Vec<String> = privileged.iter().flat_map(|step| step.commands()).collect();
+        host.acquire_root("Installing packages and the service", &commands)?;
     }
 
     let _lock = lock::acquire(host, &layout)?;
@@ -101,7 +108,7 @@ pub(super) fn run(host: &RealHost, ui: &Ui, command: &Setup) -> anyhow::Result<E
     )?;
     let mut session = Session::new(host, ui, layout, receipt, control_plane);
     remember_tunnel(&mut session, &enrollment, &server, &token);
-    let progress = apply(&mut session, &steps, enrollment.tunnel_id)?;
+    let progress = execution::apply(&mut session, &steps, enrollment.tunnel_id)?;
     finish(&session, &enrollment, progress);
     Ok(Exit::Done)
 }
@@ -214,125 +221,6 @@ fn remember_tunnel(session: &mut Session, enrollment: &Enrollment, server: &Url,
     record.target_host.clone_from(&enrollment.host);
     record.target_port = enrollment.port;
     record.token_sha256 = token::digest(token);
-}
-
-/// Runs the steps. On failure the host is left as it was before, or, once the control plane knows
-/// this host's key, in a state from which the same command goes on.
-fn apply(
-    session: &mut Session,
-    steps: &[Box<dyn Step>],
-    tunnel: TunnelId,
-) -> anyhow::Result<Progress> {
-    let mut progress = Progress::NothingToDo;
-    for step in steps {
-        match apply_step(session, step.as_ref()) {
-            Ok(Outcome::Changed(_)) => progress = Progress::Made,
-            Ok(Outcome::AlreadyPresent(_)) => {}
-            Err(error) => return Err(recover(session, step.as_ref(), tunnel, error)),
-        }
-    }
-    Ok(progress)
-}
-
-/// Whether a run found anything to do.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Progress {
-    Made,
-    NothingToDo,
-}
-
-fn apply_step(session: &mut Session, step: &dyn Step) -> anyhow::Result<Outcome> {
-    session.host.check_interrupt()?;
-    let (scope, name) = (step.scope(), step.name());
-    let records = session.receipt.steps(scope).iter();
-    let former = records.clone().find(|record| record.step == name).cloned();
-    session.note(scope, name, StepState::Started)?;
-    let running = session.ui.step_begins(step);
-    let outcome = match step.apply(&mut session.work(scope, name)) {
-        Ok(outcome) => outcome,
-        Err(error) => {
-            session.ui.step_fails(running);
-            return Err(error);
-        }
-    };
-    session.ui.step_ends(running, &outcome);
-    match (former, &outcome) {
-        (Some(former), Outcome::AlreadyPresent(_)) if former.state == StepState::Done => {
-            session.restore(scope, former)?;
-        }
-        _ => session.note(scope, name, StepState::Done)?,
-    }
-    Ok(outcome)
-}
-
-fn recover(
-    session: &mut Session,
-    step: &dyn Step,
-    tunnel: TunnelId,
-    error: anyhow::Error,
-) -> anyhow::Error {
-    let is_enrolled = session
-        .receipt
-        .tunnels
-        .get(&tunnel)
-        .is_some_and(|tunnel| tunnel.enrolled.is_some());
-    let interrupted = error.chain().any(|cause| cause.is::<Interrupted>());
-    // Once the control plane knows this host's key, going back further would lose it; and what was
-    // interrupted before then is quick to do again.
-    let undone = if is_enrolled {
-        session
-            .roll_back(Some((step.scope(), step.name())))
-            .and_then(|()| end_temporary_tunnel(session, tunnel))
-    } else {
-        session.receipt.tunnels.remove(&tunnel);
-        session.roll_back(None)
-    };
-    if let Err(left) = undone {
-        return error.context(Failure {
-            exit: Exit::Partly,
-            ..Failure::new(
-                format!(
-                    "{}: not everything could be undone: {left:#}",
-                    step.name().as_str()
-                ),
-                "run the same command again; the receipt knows what is left",
-            )
-        });
-    }
-    let failed = format!("step {}", step.name().as_str());
-    if interrupted && is_enrolled {
-        error.context("the temporary tunnel is ended, and the same command goes on from here")
-    } else if interrupted {
-        error.context("everything this run had changed was undone")
-    } else if is_enrolled {
-        error.context(failed)
-    } else {
-        let next = crate::bastion::failure::advice_of(&error).map_or_else(
-            || "see above for the reason; run the same command again once it is gone".to_owned(),
-            str::to_owned,
-        );
-        error.context(Failure {
-            exit: Exit::RolledBack,
-            ..Failure::new(
-                format!("{failed}, and everything this run had changed was undone"),
-                next,
-            )
-        })
-    }
-}
-
-fn end_temporary_tunnel(session: &mut Session, tunnel: TunnelId) -> anyhow::Result<()> {
-    let scope = Scope::Tunnel(tunnel);
-    let changes: Vec<_> = session
-        .receipt
-        .steps(scope)
-        .iter()
-        .filter(|record| record.step == StepName::TemporaryTunnel)
-        .flat_map(|record| record.changes.clone())
-        .collect();
-    let reason = crate::bastion::steps::RevertReason::Rollback;
-    crate::bastion::steps::revert(StepName::TemporaryTunnel, session, scope, &changes, reason)?;
-    session.forget(scope, StepName::TemporaryTunnel, &changes)
 }
 
 fn finish(session: &Session, enrollment: &Enrollment, progress: Progress) {

@@ -46,7 +46,7 @@ pub(super) fn run(host: &dyn Host, ui: &Ui, command: &UninstallTunnel) -> anyhow
         .collect::<anyhow::Result<Vec<_>>>()?;
     confirm(host, command, &receipt, &ids)?;
     if layout.system_authority() == Authority::Root {
-        host.acquire_root("Removing the tunnel from the service")?;
+        host.acquire_root("Removing the tunnel from the service", &[])?;
     }
     let _lock = lock::acquire(host, &layout)?;
     remove_all(
@@ -214,8 +214,7 @@ fn remove(
             .delete_tunnel(session.host, id)
             .map_err(ApiError::advised)?;
     }
-    session.receipt.tunnels.remove(&id);
-    session.save()?;
+    session.drop_tunnel(id)?;
     enrollment::write_known_hosts(session)
 }
 

@@ -180,8 +180,9 @@ pub trait Host {
     /// possible, else by one question on the terminal that says what they are for.
     ///
     /// # Errors
-    /// There is no way to these rights, or they were refused.
-    fn acquire_root(&self, purpose: &str) -> anyhow::Result<()>;
+    /// There is no way to these rights, or they were refused. The error names the commands, so that
+    /// somebody who has the rights can look at them.
+    fn acquire_root(&self, purpose: &str, commands: &[String]) -> anyhow::Result<()>;
 
     /// Asks a yes-or-no question on the terminal; `None` without one.
     ///

@@ -113,27 +113,28 @@ impl RealHost {
         }
     }
 
-    fn ask_for_root(&self, purpose: &str) -> anyhow::Result<()> {
+    fn ask_for_root(
+        &self,
+        program: &str,
+        purpose: &str,
+        commands: &[String],
+    ) -> anyhow::Result<()> {
         let silent = Command::new("true").with_authority(Authority::Root);
         if self.run(&silent)?.success() {
             return Ok(());
         }
-        let program = if self.privilege == Privilege::Sudo {
-            "sudo"
-        } else {
-            "doas"
+        let refusal = || {
+            let user = &self.user.name;
+            refused_root(
+                format!(
+                    "{purpose} needs the rights of root, and {program} does not grant them to {user}"
+                ),
+                format!("let {user} use {program} (`{program} true` tries it)"),
+                commands,
+            )
         };
-        let refusal = Failure::usage(
-            format!(
-                "{purpose} needs the rights of root, and {program} does not grant them without a question"
-            ),
-            format!(
-                "run `{program} true` on a terminal first, or let {} use {program}",
-                self.user.name
-            ),
-        );
         if self.privilege != Privilege::Sudo || !io::stdin().is_terminal() {
-            bail!(refusal);
+            bail!(refusal());
         }
         // sudo reads the password from the terminal itself; it never passes through this program.
         let prompt = format!(
@@ -144,7 +145,7 @@ impl RealHost {
         self.check_interrupt()?;
         match asked {
             Ok(output) if output.status.success() => Ok(()),
-            _ => bail!(refusal),
+            _ => bail!(refusal()),
         }
     }
 
@@ -334,16 +335,18 @@ impl Host for RealHost {
         Ok(())
     }
 
-    fn acquire_root(&self, purpose: &str) -> anyhow::Result<()> {
+    fn acquire_root(&self, purpose: &str, commands: &[String]) -> anyhow::Result<()> {
         match self.privilege {
             Privilege::Root => Ok(()),
-            Privilege::None => bail!(Failure::usage(
+            Privilege::Sudo => self.ask_for_root("sudo", purpose, commands),
+            Privilege::Doas => self.ask_for_root("doas", purpose, commands),
+            Privilege::None => bail!(refused_root(
                 format!(
                     "{purpose} needs the rights of root, and neither sudo nor doas is installed"
                 ),
-                "install sudo and let this user use it, or run the command as root",
+                format!("install sudo and let {} use it", self.user.name),
+                commands,
             )),
-            Privilege::Sudo | Privilege::Doas => self.ask_for_root(purpose),
         }
     }
 
@@ -365,6 +368,23 @@ impl Host for RealHost {
             Err(error) => Err(error).context("the terminal cannot be read"),
         }
     }
+}
+
+/// Nothing was changed; whoever has the rights sees what they are needed for.
+fn refused_root(what: String, remedy: String, commands: &[String]) -> Failure {
+    let shown: Vec<String> = commands
+        .iter()
+        .map(|command| format!("\n    {command}"))
+        .collect();
+    let next = if shown.is_empty() {
+        format!("{remedy}, then run the same command again")
+    } else {
+        format!(
+            "{remedy}, then run the same command again. It is needed for:{}",
+            shown.concat()
+        )
+    };
+    Failure::usage(what, next)
 }
 
 fn exit_status(status: std::process::ExitStatus) -> i32 {

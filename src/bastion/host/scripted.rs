@@ -262,7 +262,7 @@ impl Host for ScriptedHost {
         Ok(())
     }
 
-    fn acquire_root(&self, _: &str) -> anyhow::Result<()> {
+    fn acquire_root(&self, _: &str, _: &[String]) -> anyhow::Result<()> {
         Ok(())
     }
 

@@ -463,7 +463,7 @@ mod tests {
                     .any(|change| matches!(change, Change::PackagesInstalled { .. })),
                 "{left:?}"
             );
-            session.roll_back(None).unwrap();
+            crate::bastion::execution::roll_back(session, None).unwrap();
             assert!(!host.exists(program));
             assert!(!host.exists(Path::new("/usr/local")));
             assert!(!host.exists(&session.layout.build_log()));
@@ -490,7 +490,7 @@ mod tests {
             assert!(advice_of(&error).unwrap().contains("autossh-build.log"));
             erase_compiler(&host, &after);
             rm_build(&host);
-            session.roll_back(None).unwrap();
+            crate::bastion::execution::roll_back(session, None).unwrap();
             let log = session.layout.build_log();
             let said = String::from_utf8(host.read(&log).unwrap()).unwrap();
             assert!(said.contains("no acceptable C compiler"), "{said}");
@@ -519,7 +519,7 @@ mod tests {
             assert!(said.contains("no repository has autossh"), "{said}");
             assert!(said.contains("Unable to find a match: gcc"), "{said}");
             rm_build(&host);
-            session.roll_back(None).unwrap();
+            crate::bastion::execution::roll_back(session, None).unwrap();
         });
     }
 

@@ -8,6 +8,7 @@ use anyhow::Context as _;
 
 use super::{Outcome, Step, StepName};
 use crate::bastion::changes::Change;
+use crate::bastion::control_plane::ApiError;
 use crate::bastion::host::Authority;
 use crate::bastion::layout::Layout;
 use crate::bastion::receipt::{EnrolledRecord, Receipt, Scope};
@@ -62,11 +63,17 @@ impl Step for Enrollment {
             user: host.user().name.clone(),
         };
         work.record(Change::KeyRegistered)?;
-        let enrolled = work
-            .session
-            .control_plane
-            .register_key(host, &registration)
-            .map_err(crate::bastion::control_plane::ApiError::advised)?;
+        let enrolled = match work.session.control_plane.register_key(host, &registration) {
+            Ok(enrolled) => enrolled,
+            Err(error) => {
+                // A refusal is certain. A lost answer is not: the key may be known by now, and has
+                // to be kept for the next run.
+                if matches!(error, ApiError::Refused { .. }) && !error.is_passing() {
+                    work.forget(StepName::Enrollment, &Change::KeyRegistered)?;
+                }
+                return Err(error.advised());
+            }
+        };
         vetting::check_server(&enrolled.server)?;
         let remote_port = enrolled.remote_port;
         let enrolled = EnrolledRecord {

@@ -5,7 +5,7 @@
 //! the recorded changes alone, since a removal has no plan.
 //!
 //! To add one: a file beside this one with a type that implements [`Step`] and a function `revert`,
-//! a variant of [`StepName`] with its line in [`revert`], and its place in `plan`.
+//! a variant of [`StepName`] (in `receipt`) with its line in [`revert`], and its place in `plan`.
 
 pub mod autossh;
 pub mod directory;
@@ -18,56 +18,11 @@ pub mod service_tunnel;
 pub mod temporary_tunnel;
 pub mod wait_for_save;
 
-use serde::{Deserialize, Serialize};
-
 use super::changes::Change;
 use super::host::Host;
 use super::receipt::Scope;
+pub use super::receipt::StepName;
 use super::session::{Session, Work};
-
-/// The steps, as the receipt and `plan --json` name them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum StepName {
-    /// `~/.holistics`.
-    Directory,
-    /// What the package manager has to install.
-    Packages,
-    /// autossh where it has to be compiled.
-    Autossh,
-    /// The key pair.
-    KeyPair,
-    /// The public key at the control plane.
-    Enrollment,
-    /// The tunnel that lives as long as setup.
-    TemporaryTunnel,
-    /// Until the data source is saved in the browser.
-    WaitForSave,
-    /// The definition of the service.
-    Service,
-    /// This tunnel under the service.
-    ServiceTunnel,
-    /// The command for a host without a service manager.
-    Foreground,
-}
-
-impl StepName {
-    /// The name in the receipt.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            StepName::Directory => "directory",
-            StepName::Packages => "packages",
-            StepName::Autossh => "autossh",
-            StepName::KeyPair => "key-pair",
-            StepName::Enrollment => "enrollment",
-            StepName::TemporaryTunnel => "temporary-tunnel",
-            StepName::WaitForSave => "wait-for-save",
-            StepName::Service => "service",
-            StepName::ServiceTunnel => "service-tunnel",
-            StepName::Foreground => "foreground",
-        }
-    }
-}
 
 /// What a step came to, in a few words for the person who watches.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -270,12 +270,12 @@ mod tests {
             family: Family::Rhel,
             package_manager: Some(PackageManagerKind::Dnf),
             init: Init::Systemd,
-            architecture: None,
+            architecture: Some("x86_64".into()),
             libc: None,
             container: false,
             read_only: false,
             fips: false,
-            selinux: true,
+            selinux: false,
             privilege: Some(Privilege::Sudo),
             tools: Tools::default(),
             openssh: None,
@@ -333,7 +333,7 @@ mod tests {
                 // Exactly that goes again in a rollback.
                 host.expect(RPM, 0, &after, "");
                 host.expect("sudo env LC_ALL=C rpm -e curl.x86_64", 0, "", "");
-                session.roll_back(None).unwrap();
+                crate::bastion::execution::roll_back(session, None).unwrap();
                 assert!(session.receipt.steps.is_empty());
             },
         );
@@ -365,7 +365,7 @@ mod tests {
             host.expect("sudo env LC_ALL=C rpm -e autossh.x86_64", 0, "", "");
             host.expect(RPM, 0, &epel, "");
             host.expect("sudo env LC_ALL=C rpm -e epel-release.noarch", 0, "", "");
-            session.roll_back(None).unwrap();
+            crate::bastion::execution::roll_back(session, None).unwrap();
         });
     }
 
@@ -382,7 +382,7 @@ mod tests {
             &step(&host, &[Need::OpensshClient, Need::Autossh]),
             |result, session| {
                 assert!(result.unwrap_err().to_string().contains("openssh-clients"));
-                session.roll_back(None).unwrap();
+                crate::bastion::execution::roll_back(session, None).unwrap();
             },
         );
     }

@@ -1,0 +1,145 @@
+//! Carries a plan out: step by step, and back again where a step fails.
+
+use super::changes::Change;
+use super::failure::{Exit, Failure, Interrupted, advice_of};
+use super::receipt::{Scope, StepName, StepState};
+use super::session::Session;
+use super::steps::{self, Outcome, RevertReason, Step};
+use crate::protocol::TunnelId;
+
+/// Runs the steps. On failure the host is left as it was before, or, once the control plane knows
+/// this host's key, in a state from which the same command goes on.
+///
+/// # Errors
+/// The step that failed, its cause, and the next thing to do.
+pub fn apply(
+    session: &mut Session,
+    steps: &[Box<dyn Step>],
+    tunnel: TunnelId,
+) -> anyhow::Result<Progress> {
+    let mut progress = Progress::NothingToDo;
+    for step in steps {
+        match apply_step(session, step.as_ref()) {
+            Ok(Outcome::Changed(_)) => progress = Progress::Made,
+            Ok(Outcome::AlreadyPresent(_)) => {}
+            Err(error) => return Err(recover(session, step.as_ref(), tunnel, error)),
+        }
+    }
+    Ok(progress)
+}
+
+/// Whether a run found anything to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// Something was changed.
+    Made,
+    /// Everything was as it has to be.
+    NothingToDo,
+}
+
+fn apply_step(session: &mut Session, step: &dyn Step) -> anyhow::Result<Outcome> {
+    session.host.check_interrupt()?;
+    let (scope, name) = (step.scope(), step.name());
+    let records = session.receipt.steps(scope).iter();
+    let former = records.clone().find(|record| record.step == name).cloned();
+    session.note(scope, name, StepState::Started)?;
+    let running = session.ui.step_begins(step);
+    let outcome = match step.apply(&mut session.work(scope, name)) {
+        Ok(outcome) => outcome,
+        Err(error) => {
+            session.ui.step_fails(running);
+            return Err(error);
+        }
+    };
+    session.ui.step_ends(running, &outcome);
+    match (former, &outcome) {
+        (Some(former), Outcome::AlreadyPresent(_)) if former.state == StepState::Done => {
+            session.restore(scope, former)?;
+        }
+        _ => session.note(scope, name, StepState::Done)?,
+    }
+    Ok(outcome)
+}
+
+fn recover(
+    session: &mut Session,
+    step: &dyn Step,
+    tunnel: TunnelId,
+    error: anyhow::Error,
+) -> anyhow::Error {
+    // Once the control plane may know this host's key, going back further would lose it, and another
+    // key would be refused.
+    let is_known = session
+        .receipt
+        .steps(Scope::Tunnel(tunnel))
+        .iter()
+        .any(|record| record.changes.contains(&Change::KeyRegistered));
+    let interrupted = error.chain().any(|cause| cause.is::<Interrupted>());
+    let undone = if is_known {
+        roll_back(session, Some((step.scope(), step.name())))
+            .and_then(|()| end_temporary_tunnel(session, tunnel))
+    } else {
+        roll_back(session, None).and_then(|()| session.drop_tunnel(tunnel))
+    };
+    if let Err(left) = undone {
+        return error.context(Failure {
+            exit: Exit::Partly,
+            ..Failure::new(
+                format!(
+                    "{}: not everything could be undone: {left:#}",
+                    step.name().as_str()
+                ),
+                "run the same command again; the receipt knows what is left",
+            )
+        });
+    }
+    let failed = format!("step {}", step.name().as_str());
+    if interrupted && is_known {
+        error.context("the temporary tunnel is ended, and the same command goes on from here")
+    } else if interrupted {
+        error.context("everything this run had changed was undone")
+    } else if is_known {
+        error.context(failed)
+    } else {
+        let next = advice_of(&error).map_or_else(
+            || "see above for the reason; run the same command again once it is gone".to_owned(),
+            str::to_owned,
+        );
+        error.context(Failure {
+            exit: Exit::RolledBack,
+            ..Failure::new(
+                format!("{failed} failed, and everything this run had changed was undone"),
+                next,
+            )
+        })
+    }
+}
+
+fn end_temporary_tunnel(session: &mut Session, tunnel: TunnelId) -> anyhow::Result<()> {
+    let scope = Scope::Tunnel(tunnel);
+    let changes: Vec<_> = session
+        .receipt
+        .steps(scope)
+        .iter()
+        .filter(|record| record.step == StepName::TemporaryTunnel)
+        .flat_map(|record| record.changes.clone())
+        .collect();
+    let reason = RevertReason::Rollback;
+    steps::revert(StepName::TemporaryTunnel, session, scope, &changes, reason)?;
+    session.forget(scope, StepName::TemporaryTunnel, &changes)
+}
+
+/// Undoes what this run has changed in one step, or all of it; the last change first.
+///
+/// # Errors
+/// Something could not be undone; it stays in the receipt, for the next run to see.
+pub fn roll_back(session: &mut Session, only: Option<(Scope, StepName)>) -> anyhow::Result<()> {
+    while let Some((scope, step, changes)) = session.last_changes() {
+        if only.is_some_and(|wanted| wanted != (scope, step)) {
+            break;
+        }
+        steps::revert(step, session, scope, &changes, RevertReason::Rollback)?;
+        session.forget_last_changes()?;
+    }
+    Ok(())
+}

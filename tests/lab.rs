@@ -1,0 +1,339 @@
+//! The journey on booted hosts: real users, real sudo, the host's own package manager and init.
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use holistics_tunnel::protocol::{DataSource, DataSourceState};
+use rustix::process::Signal;
+use support::hosts::disk::Disk;
+use support::hosts::host::Host;
+use support::hosts::host_lab::{AUTHORITY, HostLab, SETUP_LIMIT};
+use support::hosts::image::Image;
+use support::lab::SERVICE_LIMIT;
+use support::process::{Finished, Running};
+
+const FAILED: i32 = 1;
+const USAGE: i32 = 2;
+const ROLLED_BACK: i32 = 3;
+const INTERRUPTED: i32 = 130;
+
+/// How long a tunnel may take to come back by itself.
+const RETURN_LIMIT: Duration = Duration::from_secs(120);
+
+// ---------------------------------------------------------------------------------------------
+// Debian
+// ---------------------------------------------------------------------------------------------
+
+#[test]
+fn debian_without_autossh_gets_it_by_apt_and_its_removal_leaves_packages_alone() {
+    let lab = HostLab::boot(Image::Debian);
+    let (disk, packages) = (Disk::of(&lab.host), packages(&lab.host));
+    let source = lab.data_source("Shop");
+    let setup = lab.start_setup("ada", &source, "");
+    lab.wait_until_connected(&source, &setup);
+    lab.wait_until_rows_come(&source, SERVICE_LIMIT);
+    lab.save_and_finish(&source, setup);
+    lab.wait_until_rows_come(&source, SERVICE_LIMIT);
+    lab.host
+        .run("ada", "sudo service h_autossh status")
+        .expect_code(0);
+
+    let installed: BTreeSet<_> = self::packages(&lab.host)
+        .difference(&packages)
+        .cloned()
+        .collect();
+    for wanted in ["autossh", "curl", "openssh-client"] {
+        assert!(installed.contains(wanted), "{wanted}: {installed:?}");
+    }
+    assert_eq!(packages_in_receipt(&lab.host), installed);
+
+    let of_packages = files_of_packages(&lab.host, &installed);
+    remove(&lab, &source).expect_code(0);
+    assert_eq!(lab.state(&source), DataSourceState::Removed);
+    disk.assert_same(&Disk::of(&lab.host), |path| of_packages.contains(path));
+}
+
+#[test]
+fn debian_with_autossh_is_set_up_by_the_generated_command_and_keeps_nothing_after_removal() {
+    let lab = HostLab::boot(Image::DebianReady);
+    let (disk, packages) = (Disk::of(&lab.host), packages(&lab.host));
+    let source = lab.data_source("Shop");
+    let setup = run_generated_command(&lab, &source);
+    lab.wait_until_connected(&source, &setup);
+    lab.save_and_finish(&source, setup);
+    lab.wait_until_rows_come(&source, SERVICE_LIMIT);
+    assert_eq!(
+        self::packages(&lab.host),
+        packages,
+        "something was installed"
+    );
+    assert_eq!(packages_in_receipt(&lab.host), BTreeSet::new());
+
+    remove(&lab, &source).expect_code(0);
+    assert_eq!(lab.state(&source), DataSourceState::Removed);
+    disk.assert_same(&Disk::of(&lab.host), |_| false);
+}
+
+#[test]
+fn the_tunnel_comes_back_after_a_cut_line_a_reboot_and_a_power_cut() {
+    let mut lab = HostLab::boot(Image::DebianReady);
+    let source = lab.data_source("Shop");
+    let setup = lab.start_setup("ada", &source, "--key-type ed25519");
+    lab.wait_until_connected(&source, &setup);
+    lab.save_and_finish(&source, setup);
+
+    lab.network.cut_internet();
+    lab.operator
+        .wait_for_state(source.id, DataSourceState::Down, RETURN_LIMIT);
+    lab.network.mend_internet();
+    comes_back(&lab, &source, "a cut line");
+    lab.host.reboot();
+    comes_back(&lab, &source, "a reboot");
+    lab.host.power_cut();
+    lab.host.power_on();
+    comes_back(&lab, &source, "a power cut");
+}
+
+// ---------------------------------------------------------------------------------------------
+// What apt may run into
+// ---------------------------------------------------------------------------------------------
+
+#[test]
+fn a_mirror_that_cannot_be_reached_is_named_and_the_host_is_as_before() {
+    let lab = HostLab::boot(Image::Debian);
+    lab.network.cut_mirror();
+    setup_fails_without_a_trace(&lab, ROLLED_BACK).expect_words(&["mirror", "reach"]);
+
+    lab.network.mend_mirror();
+    setup_works(&lab);
+}
+
+#[test]
+fn a_mirror_that_goes_away_after_its_lists_were_read_is_named_and_the_host_is_as_before() {
+    let lab = HostLab::boot(Image::Debian);
+    lab.host.run("root", "apt-get update").expect_code(0);
+    lab.network.cut_mirror();
+    setup_fails_without_a_trace(&lab, ROLLED_BACK).expect_words(&["mirror", "reach"]);
+}
+
+#[test]
+fn a_package_that_no_repository_has_is_named_and_the_host_is_as_before() {
+    let lab = HostLab::boot(Image::Debian);
+    let never = "Package: autossh\nPin: release *\nPin-Priority: -1\n";
+    lab.host
+        .write("/etc/apt/preferences.d/never", never.as_bytes());
+    setup_fails_without_a_trace(&lab, ROLLED_BACK).expect_words(&["autossh", "repository"]);
+}
+
+#[test]
+fn a_broken_repository_beside_the_good_one_does_not_matter() {
+    let lab = HostLab::boot(Image::Debian);
+    let broken = "deb http://mirror.example/nothing-here stable main\n";
+    lab.host
+        .write("/etc/apt/sources.list.d/broken.list", broken.as_bytes());
+    setup_works(&lab);
+}
+
+#[test]
+fn an_apt_lock_that_is_given_up_after_a_while_is_waited_for() {
+    let lab = HostLab::boot(Image::Debian);
+    let holder = hold_apt_s_locks(&lab.host, 15);
+    setup_works(&lab);
+    holder.wait(SERVICE_LIMIT).expect_code(0);
+}
+
+#[test]
+fn ctrl_c_while_apt_works_leaves_the_host_as_before_and_the_next_run_works() {
+    let lab = HostLab::boot(Image::Debian);
+    let (disk, packages) = (Disk::of(&lab.host), packages(&lab.host));
+    // Unpacking is made slow enough to be met in the middle.
+    let slow = "DPkg::Pre-Invoke { \"sleep 4\"; };\n";
+    lab.host.write("/etc/apt/apt.conf.d/slow", slow.as_bytes());
+    let source = lab.data_source("Shop");
+    let mut setup = lab.setup_at_terminal("ada", &source, "--key-type ed25519");
+    setup.program().wait_for_output("Go on?", SETUP_LIMIT);
+    setup.enter("y");
+    setup
+        .program()
+        .wait_until("apt's download", SETUP_LIMIT, || {
+            lab.host.run("root", "pgrep --exact sleep").code == 0
+        });
+    setup.press_ctrl_c();
+    setup
+        .wait(SETUP_LIMIT)
+        .expect_code(INTERRUPTED)
+        .expect_words(&["undone"]);
+    std::fs::remove_file(lab.host.path("/etc/apt/apt.conf.d/slow")).expect("it is there");
+    assert_eq!(self::packages(&lab.host), packages);
+    disk.assert_same(&Disk::of(&lab.host), is_dpkg_s_memory);
+
+    let setup = lab.start_setup("ada", &source, "--key-type ed25519");
+    lab.wait_until_connected(&source, &setup);
+    lab.save_and_finish(&source, setup);
+}
+
+// ---------------------------------------------------------------------------------------------
+// Who may do it
+// ---------------------------------------------------------------------------------------------
+
+#[test]
+fn a_user_without_sudo_is_told_the_command_to_run_and_nothing_is_changed() {
+    let lab = HostLab::boot(Image::Debian);
+    let disk = Disk::of(&lab.host);
+    let source = lab.data_source("Shop");
+    lab.run_setup("bob", &source, "")
+        .expect_code(USAGE)
+        .expect_words(&["sudo", "bob"]);
+    disk.assert_same(&Disk::of(&lab.host), |_| false);
+    assert_eq!(lab.state(&source), DataSourceState::Draft);
+}
+
+#[test]
+fn a_user_whose_sudo_asks_for_a_password_is_asked_once_at_the_terminal() {
+    let lab = HostLab::boot(Image::Debian);
+    let source = lab.data_source("Shop");
+    lab.run_setup("carol", &source, "")
+        .expect_code(USAGE)
+        .expect_words(&["sudo true"]);
+
+    let mut setup = lab.setup_at_terminal("carol", &source, "--yes --key-type ed25519");
+    let screen = setup.program();
+    screen.wait_for_output("Password of carol", SETUP_LIMIT);
+    setup.enter("open sesame");
+    lab.wait_until_connected(&source, setup.program());
+    lab.operator.save(source.id);
+    let finished = setup.wait(SETUP_LIMIT).expect_code(0);
+    assert_eq!(
+        finished.output().matches("Password").count(),
+        1,
+        "{finished}"
+    );
+    assert!(!finished.output().contains("sesame"), "{finished}");
+    lab.wait_until_rows_come(&source, SERVICE_LIMIT);
+}
+
+#[test]
+fn sudo_in_front_of_setup_is_refused_with_the_user_to_use() {
+    let lab = HostLab::boot(Image::Debian);
+    let disk = Disk::of(&lab.host);
+    let source = lab.data_source("Shop");
+    let line = lab
+        .setup_line(&source, "--yes")
+        .replace("exec ", "sudo -E ");
+    lab.host
+        .run("ada", &line)
+        .expect_code(USAGE)
+        .expect_words(&["ada", "without sudo"]);
+    disk.assert_same(&Disk::of(&lab.host), |_| false);
+}
+
+// ---------------------------------------------------------------------------------------------
+
+/// The command that the server generated, as ada types it, with the lab's own authority.
+fn run_generated_command(lab: &HostLab, source: &DataSource) -> Running {
+    let generated = &source.enrollment.as_ref().expect("a command").command;
+    let line =
+        format!("export CURL_CA_BUNDLE={AUTHORITY}; {generated} -s -- --yes --ca-cert {AUTHORITY}");
+    lab.host.start("ada", &line)
+}
+
+/// The removal, from the browser's "Delete" to the end of its command.
+fn remove(lab: &HostLab, source: &DataSource) -> Finished {
+    let command = lab.operator.delete(source.id).command;
+    let line = format!(
+        "export CURL_CA_BUNDLE={AUTHORITY} HOLISTICS_TUNNEL_CA_CERT={AUTHORITY}; {command}"
+    );
+    lab.host.run("ada", &line)
+}
+
+#[track_caller]
+fn setup_works(lab: &HostLab) {
+    let source = lab.data_source("Shop");
+    let setup = lab.start_setup("ada", &source, "--key-type ed25519");
+    lab.wait_until_connected(&source, &setup);
+    lab.wait_until_rows_come(&source, SERVICE_LIMIT);
+    lab.save_and_finish(&source, setup);
+}
+
+/// Setup that ends with this code; disk, packages and the data source are as before.
+#[track_caller]
+fn setup_fails_without_a_trace(lab: &HostLab, code: i32) -> Finished {
+    let (disk, packages) = (Disk::of(&lab.host), packages(&lab.host));
+    let source = lab.data_source("Shop");
+    let finished = lab
+        .run_setup("ada", &source, "--key-type ed25519")
+        .expect_code(code);
+    assert_eq!(self::packages(&lab.host), packages);
+    disk.assert_same(&Disk::of(&lab.host), |_| false);
+    assert_eq!(lab.state(&source), DataSourceState::Draft);
+    finished
+}
+
+fn comes_back(lab: &HostLab, source: &DataSource, after: &str) {
+    let began = Instant::now();
+    lab.wait_until_rows_come(source, RETURN_LIMIT);
+    println!(
+        "after {after}: rows in {:.1} s",
+        began.elapsed().as_secs_f64()
+    );
+}
+
+/// The packages that dpkg has installed.
+fn packages(host: &Host) -> BTreeSet<String> {
+    lines(host, "dpkg-query --show --showformat '${Package}\\n'")
+}
+
+/// What the receipt says that setup installed.
+fn packages_in_receipt(host: &Host) -> BTreeSet<String> {
+    let receipt = host.read("/home/ada/.holistics/receipt.json");
+    let receipt: serde_json::Value = serde_json::from_str(&receipt).expect("JSON");
+    let steps = receipt["steps"].as_array().expect("a list of steps");
+    steps
+        .iter()
+        .flat_map(|step| step["changes"].as_array().expect("a list of changes"))
+        .filter(|change| change["change"] == "packages_installed")
+        .flat_map(|change| change["packages"].as_array().expect("a list of packages"))
+        .map(|package| package.as_str().expect("a name").to_owned())
+        .collect()
+}
+
+/// Every path that installing these packages makes or changes.
+fn files_of_packages(host: &Host, packages: &BTreeSet<String>) -> BTreeSet<String> {
+    let names: Vec<_> = packages.iter().map(String::as_str).collect();
+    lines(
+        host,
+        &format!(
+            "dpkg-query --listfiles {}; find /var/lib/dpkg /etc/alternatives; echo /etc/ld.so.cache",
+            names.join(" ")
+        ),
+    )
+}
+
+/// dpkg keeps its former state beside the present one.
+fn is_dpkg_s_memory(path: &str) -> bool {
+    path.starts_with("/var/lib/dpkg/") && path.ends_with("-old")
+}
+
+/// Takes the locks of apt and dpkg for some seconds, as another apt does.
+fn hold_apt_s_locks(host: &Host, seconds: u32) -> Running {
+    const HOLD: &str = "use Fcntl qw(:DEFAULT :seek); for (@ARGV) { \
+         open($held{$_}, '>', $_) and fcntl($held{$_}, F_SETLK, pack('s!s!l!l!i', F_WRLCK, SEEK_SET, 0, 0, 0)) \
+         or die $_; } $| = 1; print qq(held\\n); sleep ";
+    let program = shell_words::quote(&format!("{HOLD}{seconds}")).into_owned();
+    let holder = host.start(
+        "root",
+        &format!(
+            "exec perl -e {program} /var/lib/apt/lists/lock /var/lib/dpkg/lock-frontend \
+             /var/lib/dpkg/lock"
+        ),
+    );
+    holder.wait_for_output("held", SERVICE_LIMIT);
+    holder
+}
+
+fn lines(host: &Host, line: &str) -> BTreeSet<String> {
+    let output = host.run("root", line).expect_code(0).stdout;
+    output.lines().map(str::to_owned).collect()
+}

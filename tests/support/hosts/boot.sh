@@ -1,0 +1,33 @@
+# shellcheck shell=sh
+# Boots a host: boot.sh LAYERS FOLDER NETWORK GROUP [ARGUMENTS OF SYSTEMD-NSPAWN]
+#
+# It runs in a mount namespace of its own, so nothing that is mounted here is seen by anybody else
+# or outlives the host. FOLDER/upper keeps what the host writes.
+set -eu
+
+layers=$1 folder=$2 network=$3 group=$4
+shift 4
+
+mount -t overlay overlay \
+    -o "lowerdir=$layers,upperdir=$folder/upper,workdir=$folder/work" "$folder/root"
+
+# systemd from 258 on does not boot where the old kind of control groups is mounted.
+umount -R /sys/fs/cgroup
+mount -t cgroup2 none /sys/fs/cgroup
+
+# Groups cannot be removed by the host that is in them; those of hosts that are over are empty.
+for old in /sys/fs/cgroup/holistics-lab-*; do
+    [ -d "$old" ] || continue
+    owner=${old#/sys/fs/cgroup/holistics-lab-}
+    if [ ! -d "/proc/${owner%%-*}" ] || [ "${owner%%-*}" = "${group%%-*}" ]; then
+        find "$old" -depth -type d -exec rmdir {} + 2>/dev/null || true
+    fi
+done
+
+# A group of its own: two hosts in one would take each other's services for theirs.
+mkdir -p "/sys/fs/cgroup/holistics-lab-$group"
+echo $$ >"/sys/fs/cgroup/holistics-lab-$group/cgroup.procs"
+
+exec systemd-nspawn --quiet --register=no --keep-unit --boot --console=pipe \
+    --directory="$folder/root" --network-namespace-path="$network" \
+    --resolv-conf=off --timezone=off --link-journal=no "$@"

@@ -1,0 +1,57 @@
+//! The web server from which hosts get their packages.
+
+use axum::Router;
+use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
+use tower_http::services::ServeDir;
+
+use super::image::product;
+use super::network::{MIRROR, MIRROR_NAME};
+
+/// A package mirror on [`MIRROR`], port 80. Dropped, it ends.
+pub struct Mirror {
+    runtime: Option<Runtime>,
+}
+
+impl Mirror {
+    /// Starts it. The calling thread must be on the machine that has the address.
+    pub fn start() -> Self {
+        // Its threads are made here, and so are on the machine where this thread is.
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        let listener = runtime
+            .block_on(TcpListener::bind((MIRROR, 80)))
+            .expect("port 80 of the mirror's address");
+        let pages = Router::new()
+            .nest_service(
+                "/debian",
+                ServeDir::new(product("mirror-debian").join("tree")),
+            )
+            .nest_service("/rpm", ServeDir::new(product("mirror-rpm").join("tree")));
+        runtime.spawn(axum::serve(listener, pages).into_future());
+        Mirror {
+            runtime: Some(runtime),
+        }
+    }
+}
+
+impl Drop for Mirror {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// apt's list of sources that names the mirror alone.
+pub fn apt_sources() -> String {
+    format!("deb [trusted=yes] http://{MIRROR_NAME}/debian ./\n")
+}
+
+/// A repository of dnf on the mirror: `with-autossh` or `without-autossh`.
+pub fn dnf_repository(name: &str) -> String {
+    format!("[lab]\nname=Lab\nbaseurl=http://{MIRROR_NAME}/rpm/{name}\nenabled=1\ngpgcheck=0\n")
+}
