@@ -18,6 +18,7 @@ use base64::engine::general_purpose::STANDARD;
 use holistics_tunnel::protocol::{Problem, ProblemKind};
 use reqwest::Method;
 use reqwest::blocking::{Client, RequestBuilder, Response};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -131,7 +132,7 @@ impl Server {
     }
 
     fn terminate(mut self) {
-        signal(&self.process, "TERM");
+        terminate(&self.process);
         let ended = wait_at_most(&mut self.process, Duration::from_secs(10));
         assert!(ended, "SIGTERM did not end the server");
         assert!(self.process.wait().unwrap().success());
@@ -145,11 +146,8 @@ impl Drop for Server {
     }
 }
 
-fn signal(process: &Child, name: &str) {
-    let sent = Command::new("kill")
-        .args([format!("-{name}"), process.id().to_string()])
-        .status();
-    assert!(sent.unwrap().success());
+fn terminate(process: &Child) {
+    kill_process(Pid::from_child(process), Signal::TERM).unwrap();
 }
 
 fn wait_at_most(process: &mut Child, limit: Duration) -> bool {

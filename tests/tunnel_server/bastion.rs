@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
@@ -48,13 +49,10 @@ impl Ssh {
         Ssh { child }
     }
 
-    pub fn signal(&self, signal: &str) {
+    pub fn signal(&self, signal: Signal) {
         let pid = self.child.id().expect("ssh has ended already");
-        let status = std::process::Command::new("kill")
-            .args([signal, &pid.to_string()])
-            .status()
-            .unwrap();
-        assert!(status.success());
+        let pid = Pid::from_raw(pid.cast_signed()).expect("a process number is not zero");
+        kill_process(pid, signal).unwrap();
     }
 
     pub fn has_ended(&mut self) -> bool {

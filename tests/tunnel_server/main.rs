@@ -11,6 +11,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use holistics_tunnel::server::tunnel_server::SessionEvent;
+use rustix::process::Signal;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -295,7 +296,7 @@ async fn a_frozen_bastion_loses_its_port_to_the_next_one_within_seconds() {
     let mut old_connection = connect(&tunnel).await;
     assert_echo(&mut old_connection, "before").await;
 
-    frozen.signal("-STOP");
+    frozen.signal(Signal::STOP);
     let started = Instant::now();
     let listen = format!("127.0.0.1:{}", tunnel.port);
     let mut newcomer = vendor.forward(&tunnel.key, &listen, database.address, &[]);
@@ -310,7 +311,7 @@ async fn a_frozen_bastion_loses_its_port_to_the_next_one_within_seconds() {
     assert_ends(&mut old_connection).await;
     assert!(!newcomer.has_ended());
 
-    frozen.signal("-CONT");
+    frozen.signal(Signal::CONT);
     let (status, _) = frozen.output().await;
     assert_eq!(
         status,
@@ -351,7 +352,7 @@ async fn a_tunnel_is_down_as_soon_as_its_ssh_is_killed() {
     let mut connection = connect(&tunnel).await;
     assert_echo(&mut connection, "select 1").await;
 
-    ssh.signal("-KILL");
+    ssh.signal(Signal::KILL);
     assert_eq!(vendor.event().await, SessionEvent::Down(1));
     assert!(!vendor.server.is_up(1));
     assert_ends(&mut connection).await;
@@ -369,7 +370,7 @@ async fn a_tunnel_comes_back_at_once_again_and_again() {
     for _ in 0..10 {
         let ssh = vendor.up(&tunnel, database.address).await;
         assert_echo(&mut connect(&tunnel).await, "select 1").await;
-        ssh.signal("-KILL");
+        ssh.signal(Signal::KILL);
         until("the tunnel is down", SOON, || !vendor.server.is_up(1)).await;
     }
 }

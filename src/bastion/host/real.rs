@@ -1,7 +1,7 @@
 //! The host this program runs on.
 
 use std::fs;
-use std::io::{self, IsTerminal, Read};
+use std::io::{self, IsTerminal, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -72,6 +72,11 @@ impl RealHost {
         for (name, value) in &command.env {
             expression = expression.env(name, value);
         }
+        if words[0] != command.program {
+            // What sudo itself says is understood by its English words; the command it runs gets
+            // this user's locale.
+            expression = expression.env("LC_ALL", "C");
+        }
         if command.atomic {
             // A group of its own, so that Ctrl-C on the terminal does not reach it.
             expression = expression.before_spawn(|child| {
@@ -120,7 +125,7 @@ impl RealHost {
         commands: &[String],
     ) -> anyhow::Result<()> {
         let silent = Command::new("true").with_authority(Authority::Root);
-        if self.run(&silent)?.success() {
+        if self.run_once(&silent)?.success() {
             return Ok(());
         }
         let refusal = || {
@@ -149,14 +154,7 @@ impl RealHost {
         }
     }
 
-    /// Whether an effect has to go through `sudo` or `doas`.
-    fn needs_help(&self, authority: Authority) -> bool {
-        authority == Authority::Root && self.user.uid != 0
-    }
-}
-
-impl Host for RealHost {
-    fn run(&self, command: &Command) -> Result<Output, CommandError> {
+    fn run_once(&self, command: &Command) -> Result<Output, CommandError> {
         let handle = self
             .expression(command)
             .start()
@@ -166,12 +164,34 @@ impl Host for RealHost {
             })?;
         let result = self.wait_for(command, &handle);
         if self.trace_commands {
-            match &result {
-                Ok(output) => eprintln!("+ {command} → {}", output.status),
-                Err(error) => eprintln!("+ {command} → {error}"),
-            }
+            let outcome = match &result {
+                Ok(output) => output.status.to_string(),
+                Err(error) => error.to_string(),
+            };
+            // A terminal that was closed must not end the run.
+            let _ = writeln!(io::stderr(), "+ {command} → {outcome}");
         }
         result
+    }
+
+    /// Whether an effect has to go through `sudo` or `doas`.
+    fn needs_help(&self, authority: Authority) -> bool {
+        authority == Authority::Root && self.user.uid != 0
+    }
+}
+
+impl Host for RealHost {
+    fn run(&self, command: &Command) -> Result<Output, CommandError> {
+        let output = self.run_once(command)?;
+        // A password given to sudo is forgotten after some minutes, and setup waits for the browser
+        // for longer than that.
+        let has_expired = command.authority == Authority::Root
+            && self.privilege == Privilege::Sudo
+            && output.stderr.contains("sudo: a password is required");
+        if has_expired && self.ask_for_root("sudo", "Going on", &[]).is_ok() {
+            return self.run_once(command);
+        }
+        Ok(output)
     }
 
     fn which(&self, program: &str) -> Option<PathBuf> {
