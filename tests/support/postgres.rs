@@ -165,7 +165,10 @@ impl<'a> Cluster<'a> {
     /// With the right password, from wherever the address it listens on can be reached.
     fn admit_everybody(&self) {
         let rules = self.data().join("pg_hba.conf");
-        let mut rules = OpenOptions::new().append(true).open(rules).expect("pg_hba.conf");
+        let mut rules = OpenOptions::new()
+            .append(true)
+            .open(rules)
+            .expect("pg_hba.conf");
         writeln!(rules, "host all all all scram-sha-256").expect("a rule");
     }
 

@@ -68,7 +68,13 @@ impl Server {
 
     /// Starts one with this many remote ports (at most ten) and these further arguments.
     pub fn start_with(remote_ports: u16, extra_arguments: &[&str]) -> Self {
-        Self::start_at("127.0.0.1:0", "127.0.0.1:0", http_client().build(), remote_ports, extra_arguments)
+        Self::start_at(
+            "127.0.0.1:0",
+            "127.0.0.1:0",
+            http_client().build(),
+            remote_ports,
+            extra_arguments,
+        )
     }
 
     /// Starts one that other machines reach. The calling thread must be on the machine that has the
@@ -84,7 +90,14 @@ impl Server {
         let url = format!("https://{}", place.name);
         let path = |path: &Path| path.to_str().expect("a path in UTF-8").to_owned();
         let (certificate, key) = (path(&place.certificate), path(&place.key));
-        let mut arguments = vec!["--public-url", &url, "--tls-cert", &certificate, "--tls-key", &key];
+        let mut arguments = vec![
+            "--public-url",
+            &url,
+            "--tls-cert",
+            &certificate,
+            "--tls-key",
+            &key,
+        ];
         arguments.extend(extra_arguments);
         let ssh = format!("{}:{}", place.address, PublicPlace::SSH_PORT);
         Self::start_at(&web.to_string(), &ssh, http, 10, &arguments)

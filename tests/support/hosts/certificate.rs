@@ -17,7 +17,10 @@ pub struct Certified {
 
 /// Makes an authority and a certificate for this name, good for a day.
 pub fn for_name(name: &str, folder: &Path) -> Certified {
-    openssl(folder, "-subj /CN=Lab -keyout authority.key -out authority.pem");
+    openssl(
+        folder,
+        "-subj /CN=Lab -keyout authority.key -out authority.pem",
+    );
     openssl(
         folder,
         &format!(

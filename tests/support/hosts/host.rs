@@ -120,7 +120,7 @@ impl Host {
     }
 
     /// Writes a file as root.
-    pub fn write(&self, path: &str, content: &[u8]) {
+    pub fn write(&self, path: &str, content: impl AsRef<[u8]>) {
         // A link in the image would lead outside.
         let _ = std::fs::remove_file(self.path(path));
         std::fs::write(self.path(path), content).unwrap_or_else(|error| panic!("{path}: {error}"));
@@ -181,6 +181,8 @@ fn only_child(pid: u32) -> Option<u32> {
 }
 
 fn is_up(init: u32) -> bool {
-    let state = inside(init).args(["systemctl", "is-system-running"]).output();
+    let state = inside(init)
+        .args(["systemctl", "is-system-running"])
+        .output();
     state.is_ok_and(|state| matches!(state.stdout.trim_ascii(), b"running" | b"degraded"))
 }

@@ -85,12 +85,12 @@ impl HostLab {
         lab.host.write(AUTHORITY, &authority);
         lab.host.write(
             "/etc/hosts",
-            format!("127.0.0.1 localhost bastion\n{VENDOR} {VENDOR_NAME}\n{MIRROR} {MIRROR_NAME}\n")
-                .as_bytes(),
+            format!(
+                "127.0.0.1 localhost bastion\n{VENDOR} {VENDOR_NAME}\n{MIRROR} {MIRROR_NAME}\n"
+            ),
         );
         if image != Image::Rpm {
-            lab.host
-                .write("/etc/apt/sources.list", apt_sources().as_bytes());
+            lab.host.write("/etc/apt/sources.list", apt_sources());
         }
         lab
     }
@@ -134,7 +134,10 @@ impl HostLab {
     pub fn wait_until_connected(&self, source: &DataSource, setup: &Running) {
         setup.wait_until("the temporary tunnel", SETUP_LIMIT, || {
             self.state(source) == DataSourceState::Connected
-                && setup.output().to_lowercase().contains("return to your browser")
+                && setup
+                    .output()
+                    .to_lowercase()
+                    .contains("return to your browser")
         });
     }
 
@@ -158,7 +161,10 @@ impl HostLab {
     /// Waits until a query through this data source's tunnel is answered.
     #[track_caller]
     pub fn wait_until_rows_come(&self, source: &DataSource, limit: Duration) {
-        let count = || self.login_through(source)?.number("SELECT count(*) FROM orders");
+        let count = || {
+            self.login_through(source)?
+                .number("SELECT count(*) FROM orders")
+        };
         wait::until_true(
             "rows through the tunnel",
             limit,

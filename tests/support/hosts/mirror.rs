@@ -26,7 +26,10 @@ impl Mirror {
             .block_on(TcpListener::bind((MIRROR, 80)))
             .expect("port 80 of the mirror's address");
         let pages = Router::new()
-            .nest_service("/debian", ServeDir::new(product("mirror-debian").join("tree")))
+            .nest_service(
+                "/debian",
+                ServeDir::new(product("mirror-debian").join("tree")),
+            )
             .nest_service("/rpm", ServeDir::new(product("mirror-rpm").join("tree")));
         runtime.spawn(axum::serve(listener, pages).into_future());
         Mirror {
@@ -50,7 +53,5 @@ pub fn apt_sources() -> String {
 
 /// A repository of dnf on the mirror: `with-autossh` or `without-autossh`.
 pub fn dnf_repository(name: &str) -> String {
-    format!(
-        "[lab]\nname=Lab\nbaseurl=http://{MIRROR_NAME}/rpm/{name}\nenabled=1\ngpgcheck=0\n"
-    )
+    format!("[lab]\nname=Lab\nbaseurl=http://{MIRROR_NAME}/rpm/{name}\nenabled=1\ngpgcheck=0\n")
 }

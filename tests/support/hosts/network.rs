@@ -40,8 +40,12 @@ impl Network {
             .vendor
             .ip(&format!("address add {VENDOR}/24 dev internet"));
         network.mend_mirror();
-        network.bastion.ip("address add 203.0.113.99/24 dev internet");
-        network.database.ip(&format!("address add {DATABASE}/24 dev lan"));
+        network
+            .bastion
+            .ip("address add 203.0.113.99/24 dev internet");
+        network
+            .database
+            .ip(&format!("address add {DATABASE}/24 dev lan"));
         network.bastion.ip("address add 10.20.0.2/24 dev lan");
         network
     }
