@@ -6,18 +6,20 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use holistics_tunnel::protocol::{DataSource, DataSourceState};
-use rustix::process::Signal;
 use support::hosts::disk::Disk;
 use support::hosts::host::Host;
 use support::hosts::host_lab::{AUTHORITY, HostLab, SETUP_LIMIT};
 use support::hosts::image::Image;
+use support::hosts::mirror::dnf_repository;
 use support::lab::SERVICE_LIMIT;
 use support::process::{Finished, Running};
 
-const FAILED: i32 = 1;
 const USAGE: i32 = 2;
 const ROLLED_BACK: i32 = 3;
 const INTERRUPTED: i32 = 130;
+
+const DNF_REPOSITORY: &str = "/etc/yum.repos.d/lab.repo";
+const AUTOSSH_SOURCE: &str = "--autossh-source http://mirror.example/rpm/source/autossh-1.4g.tgz";
 
 /// How long a tunnel may take to come back by itself.
 const RETURN_LIMIT: Duration = Duration::from_secs(120);
@@ -40,9 +42,8 @@ fn debian_without_autossh_gets_it_by_apt_and_its_removal_leaves_packages_alone()
         .run("ada", "sudo service h_autossh status")
         .expect_code(0);
 
-    let installed: BTreeSet<_> = self::packages(&lab.host)
-        .difference(&packages)
-        .cloned()
+    let installed: BTreeSet<_> = added(&packages, self::packages(&lab.host))
+        .into_iter()
         .collect();
     for wanted in ["autossh", "curl", "openssh-client"] {
         assert!(installed.contains(wanted), "{wanted}: {installed:?}");
@@ -52,7 +53,9 @@ fn debian_without_autossh_gets_it_by_apt_and_its_removal_leaves_packages_alone()
     let of_packages = files_of_packages(&lab.host, &installed);
     remove(&lab, &source).expect_code(0);
     assert_eq!(lab.state(&source), DataSourceState::Removed);
-    disk.assert_same(&Disk::of(&lab.host), |path| of_packages.contains(path));
+    disk.assert_same(&Disk::of(&lab.host), |path| {
+        of_packages.contains(path) || is_left_by_purged_packages(path)
+    });
 }
 
 #[test]
@@ -87,13 +90,18 @@ fn the_tunnel_comes_back_after_a_cut_line_a_reboot_and_a_power_cut() {
     lab.network.cut_internet();
     lab.operator
         .wait_for_state(source.id, DataSourceState::Down, RETURN_LIMIT);
+    let mended = Instant::now();
     lab.network.mend_internet();
-    comes_back(&lab, &source, "a cut line");
+    comes_back(&lab, &source, "a cut line", mended);
+
+    let rebooted = Instant::now();
     lab.host.reboot();
-    comes_back(&lab, &source, "a reboot");
+    comes_back(&lab, &source, "the command to reboot", rebooted);
+
     lab.host.power_cut();
+    let powered = Instant::now();
     lab.host.power_on();
-    comes_back(&lab, &source, "a power cut");
+    comes_back(&lab, &source, "the power's return", powered);
 }
 
 // ---------------------------------------------------------------------------------------------
@@ -104,10 +112,10 @@ fn the_tunnel_comes_back_after_a_cut_line_a_reboot_and_a_power_cut() {
 fn a_mirror_that_cannot_be_reached_is_named_and_the_host_is_as_before() {
     let lab = HostLab::boot(Image::Debian);
     lab.network.cut_mirror();
-    setup_fails_without_a_trace(&lab, ROLLED_BACK).expect_words(&["mirror", "reach"]);
+    setup_fails_without_a_trace(&lab).expect_words(&["mirror", "reach"]);
 
     lab.network.mend_mirror();
-    setup_works(&lab);
+    setup_works(&lab, "");
 }
 
 #[test]
@@ -115,16 +123,15 @@ fn a_mirror_that_goes_away_after_its_lists_were_read_is_named_and_the_host_is_as
     let lab = HostLab::boot(Image::Debian);
     lab.host.run("root", "apt-get update").expect_code(0);
     lab.network.cut_mirror();
-    setup_fails_without_a_trace(&lab, ROLLED_BACK).expect_words(&["mirror", "reach"]);
+    setup_fails_without_a_trace(&lab).expect_words(&["mirror", "reach"]);
 }
 
 #[test]
 fn a_package_that_no_repository_has_is_named_and_the_host_is_as_before() {
     let lab = HostLab::boot(Image::Debian);
     let never = "Package: autossh\nPin: release *\nPin-Priority: -1\n";
-    lab.host
-        .write("/etc/apt/preferences.d/never", never.as_bytes());
-    setup_fails_without_a_trace(&lab, ROLLED_BACK).expect_words(&["autossh", "repository"]);
+    lab.host.write("/etc/apt/preferences.d/never", never);
+    setup_fails_without_a_trace(&lab).expect_words(&["autossh", "repository"]);
 }
 
 #[test]
@@ -132,15 +139,15 @@ fn a_broken_repository_beside_the_good_one_does_not_matter() {
     let lab = HostLab::boot(Image::Debian);
     let broken = "deb http://mirror.example/nothing-here stable main\n";
     lab.host
-        .write("/etc/apt/sources.list.d/broken.list", broken.as_bytes());
-    setup_works(&lab);
+        .write("/etc/apt/sources.list.d/broken.list", broken);
+    setup_works(&lab, "");
 }
 
 #[test]
 fn an_apt_lock_that_is_given_up_after_a_while_is_waited_for() {
     let lab = HostLab::boot(Image::Debian);
     let holder = hold_apt_s_locks(&lab.host, 15);
-    setup_works(&lab);
+    setup_works(&lab, "");
     holder.wait(SERVICE_LIMIT).expect_code(0);
 }
 
@@ -150,7 +157,7 @@ fn ctrl_c_while_apt_works_leaves_the_host_as_before_and_the_next_run_works() {
     let (disk, packages) = (Disk::of(&lab.host), packages(&lab.host));
     // Unpacking is made slow enough to be met in the middle.
     let slow = "DPkg::Pre-Invoke { \"sleep 4\"; };\n";
-    lab.host.write("/etc/apt/apt.conf.d/slow", slow.as_bytes());
+    lab.host.write("/etc/apt/apt.conf.d/slow", slow);
     let source = lab.data_source("Shop");
     let mut setup = lab.setup_at_terminal("ada", &source, "--key-type ed25519");
     setup.program().wait_for_output("Go on?", SETUP_LIMIT);
@@ -167,11 +174,84 @@ fn ctrl_c_while_apt_works_leaves_the_host_as_before_and_the_next_run_works() {
         .expect_words(&["undone"]);
     std::fs::remove_file(lab.host.path("/etc/apt/apt.conf.d/slow")).expect("it is there");
     assert_eq!(self::packages(&lab.host), packages);
-    disk.assert_same(&Disk::of(&lab.host), is_dpkg_s_memory);
+    disk.assert_same(&Disk::of(&lab.host), is_left_by_purged_packages);
 
-    let setup = lab.start_setup("ada", &source, "--key-type ed25519");
-    lab.wait_until_connected(&source, &setup);
-    lab.save_and_finish(&source, setup);
+    setup_works(&lab, "");
+}
+
+// ---------------------------------------------------------------------------------------------
+// The Red Hat family
+// ---------------------------------------------------------------------------------------------
+
+#[test]
+fn a_red_hat_host_gets_autossh_from_its_repository_by_dnf() {
+    let lab = HostLab::boot(Image::Rpm);
+    lab.host
+        .write(DNF_REPOSITORY, dnf_repository("with-autossh"));
+    let (disk, packages) = (Disk::of(&lab.host), rpm_packages(&lab.host));
+    let source = setup_works(&lab, "");
+    assert_eq!(added(&packages, rpm_packages(&lab.host)), ["autossh"]);
+    let recorded = packages_in_receipt(&lab.host);
+    assert!(
+        recorded.iter().any(|name| name.starts_with("autossh")),
+        "{recorded:?}"
+    );
+
+    remove(&lab, &source).expect_code(0);
+    disk.assert_same(&Disk::of(&lab.host), |path| {
+        path == "/usr/bin/autossh" || path.starts_with("/var/lib/rpm/")
+    });
+}
+
+#[test]
+fn a_red_hat_host_whose_repositories_lack_autossh_compiles_it_from_its_source() {
+    let lab = HostLab::boot(Image::Rpm);
+    lab.host
+        .write(DNF_REPOSITORY, dnf_repository("without-autossh"));
+    let (disk, packages) = (Disk::of(&lab.host), rpm_packages(&lab.host));
+    let began = Instant::now();
+    let source = setup_works(&lab, AUTOSSH_SOURCE);
+    println!(
+        "compiled and set up in {:.1} s",
+        began.elapsed().as_secs_f64()
+    );
+    lab.host
+        .run("ada", "/usr/local/bin/autossh -V")
+        .expect_code(0)
+        .expect_words(&["1.4g"]);
+    assert_eq!(rpm_packages(&lab.host), packages, "the compiler has stayed");
+
+    remove(&lab, &source).expect_code(0);
+    disk.assert_same(&Disk::of(&lab.host), |path| {
+        path.starts_with("/var/lib/rpm/")
+    });
+}
+
+#[test]
+fn a_source_that_is_not_autossh_s_is_not_compiled_and_the_host_is_as_before() {
+    let lab = HostLab::boot(Image::Rpm);
+    lab.host
+        .write(DNF_REPOSITORY, dnf_repository("without-autossh"));
+    let wrong = "--autossh-source http://mirror.example/debian/Packages";
+    setup_fails_on_rpm_without_a_trace(&lab, wrong).expect_words(&["SHA-256"]);
+}
+
+#[test]
+fn a_red_hat_host_without_a_compiler_to_be_had_is_told_so_and_is_as_before() {
+    let lab = HostLab::boot(Image::Rpm);
+    let mut repository = dnf_repository("without-autossh");
+    repository.push_str("excludepkgs=gcc\n");
+    lab.host.write(DNF_REPOSITORY, &repository);
+    setup_fails_on_rpm_without_a_trace(&lab, AUTOSSH_SOURCE).expect_words(&["gcc"]);
+}
+
+#[test]
+fn a_red_hat_host_that_cannot_reach_its_mirror_is_told_so_and_is_as_before() {
+    let lab = HostLab::boot(Image::Rpm);
+    lab.host
+        .write(DNF_REPOSITORY, dnf_repository("with-autossh"));
+    lab.network.cut_mirror();
+    setup_fails_on_rpm_without_a_trace(&lab, AUTOSSH_SOURCE).expect_words(&["mirror", "reach"]);
 }
 
 // ---------------------------------------------------------------------------------------------
@@ -248,41 +328,64 @@ fn remove(lab: &HostLab, source: &DataSource) -> Finished {
     lab.host.run("ada", &line)
 }
 
+/// The whole of setup by ada, to a query through the service's tunnel.
 #[track_caller]
-fn setup_works(lab: &HostLab) {
+fn setup_works(lab: &HostLab, arguments: &str) -> DataSource {
     let source = lab.data_source("Shop");
-    let setup = lab.start_setup("ada", &source, "--key-type ed25519");
+    let setup = lab.start_setup("ada", &source, &format!("--key-type ed25519 {arguments}"));
     lab.wait_until_connected(&source, &setup);
-    lab.wait_until_rows_come(&source, SERVICE_LIMIT);
     lab.save_and_finish(&source, setup);
+    lab.wait_until_rows_come(&source, SERVICE_LIMIT);
+    source
 }
 
-/// Setup that ends with this code; disk, packages and the data source are as before.
+/// Setup by ada that rolls back: the disk and the data source are as before.
 #[track_caller]
-fn setup_fails_without_a_trace(lab: &HostLab, code: i32) -> Finished {
-    let (disk, packages) = (Disk::of(&lab.host), packages(&lab.host));
+fn setup_fails_without_a_trace(lab: &HostLab) -> Finished {
+    setup_fails(lab, "", |_| false)
+}
+
+/// The same where RPM's database, a binary file, may hold the same packages in another order.
+#[track_caller]
+fn setup_fails_on_rpm_without_a_trace(lab: &HostLab, arguments: &str) -> Finished {
+    let packages = rpm_packages(&lab.host);
+    let finished = setup_fails(lab, arguments, |path| path.starts_with("/var/lib/rpm/"));
+    assert_eq!(rpm_packages(&lab.host), packages);
+    finished
+}
+
+#[track_caller]
+fn setup_fails(lab: &HostLab, arguments: &str, may_change: fn(&str) -> bool) -> Finished {
+    let disk = Disk::of(&lab.host);
     let source = lab.data_source("Shop");
     let finished = lab
-        .run_setup("ada", &source, "--key-type ed25519")
-        .expect_code(code);
-    assert_eq!(self::packages(&lab.host), packages);
-    disk.assert_same(&Disk::of(&lab.host), |_| false);
+        .run_setup("ada", &source, &format!("--key-type ed25519 {arguments}"))
+        .expect_code(ROLLED_BACK);
+    disk.assert_same(&Disk::of(&lab.host), may_change);
     assert_eq!(lab.state(&source), DataSourceState::Draft);
     finished
 }
 
-fn comes_back(lab: &HostLab, source: &DataSource, after: &str) {
-    let began = Instant::now();
+fn comes_back(lab: &HostLab, source: &DataSource, after: &str, since: Instant) {
     lab.wait_until_rows_come(source, RETURN_LIMIT);
     println!(
         "after {after}: rows in {:.1} s",
-        began.elapsed().as_secs_f64()
+        since.elapsed().as_secs_f64()
     );
 }
 
 /// The packages that dpkg has installed.
 fn packages(host: &Host) -> BTreeSet<String> {
     lines(host, "dpkg-query --show --showformat '${Package}\\n'")
+}
+
+/// The packages in RPM's database.
+fn rpm_packages(host: &Host) -> BTreeSet<String> {
+    lines(host, "rpm --query --all --queryformat '%{NAME}\\n'")
+}
+
+fn added(before: &BTreeSet<String>, after: BTreeSet<String>) -> Vec<String> {
+    after.difference(before).cloned().collect()
 }
 
 /// What the receipt says that setup installed.
@@ -311,17 +414,27 @@ fn files_of_packages(host: &Host, packages: &BTreeSet<String>) -> BTreeSet<Strin
     )
 }
 
-/// dpkg keeps its former state beside the present one.
-fn is_dpkg_s_memory(path: &str) -> bool {
-    path.starts_with("/var/lib/dpkg/") && path.ends_with("-old")
+/// openssh-client makes a group, which Debian's packages never take back; and dpkg remembers that
+/// packages were there.
+fn is_left_by_purged_packages(path: &str) -> bool {
+    const GROUPS: [&str; 4] = ["/etc/group", "/etc/group-", "/etc/gshadow", "/etc/gshadow-"];
+    GROUPS.contains(&path) || path.starts_with("/var/lib/dpkg/status")
 }
 
 /// Takes the locks of apt and dpkg for some seconds, as another apt does.
 fn hold_apt_s_locks(host: &Host, seconds: u32) -> Running {
-    const HOLD: &str = "use Fcntl qw(:DEFAULT :seek); for (@ARGV) { \
-         open($held{$_}, '>', $_) and fcntl($held{$_}, F_SETLK, pack('s!s!l!l!i', F_WRLCK, SEEK_SET, 0, 0, 0)) \
-         or die $_; } $| = 1; print qq(held\\n); sleep ";
-    let program = shell_words::quote(&format!("{HOLD}{seconds}")).into_owned();
+    // A lock of fcntl, all of the file, from its start.
+    const HOLD: &str = r#"
+        use Fcntl qw(:DEFAULT :seek);
+        for my $file (@ARGV) {
+            my $lock = pack("s! s! l! l! i", F_WRLCK, SEEK_SET, 0, 0, 0);
+            open($held{$file}, ">", $file) and fcntl($held{$file}, F_SETLK, $lock) or die $file;
+        }
+        $| = 1;
+        print "held\n";
+        sleep "#;
+    let program = format!("{HOLD}{seconds}");
+    let program = shell_words::quote(&program);
     let holder = host.start(
         "root",
         &format!(

@@ -1,12 +1,12 @@
 # shellcheck shell=sh
-# Boots a host: boot.sh LAYERS FOLDER NETWORK GROUP [ARGUMENTS OF SYSTEMD-NSPAWN]
+# Boots a host: boot.sh LAYERS FOLDER NETWORK GROUP WORKSPACE [ARGUMENTS OF SYSTEMD-NSPAWN]
 #
 # It runs in a mount namespace of its own, so nothing that is mounted here is seen by anybody else
 # or outlives the host. FOLDER/upper keeps what the host writes.
 set -eu
 
-layers=$1 folder=$2 network=$3 group=$4
-shift 4
+layers=$1 folder=$2 network=$3 group=$4 workspace=$5
+shift 5
 
 mount -t overlay overlay \
     -o "lowerdir=$layers,upperdir=$folder/upper,workdir=$folder/work" "$folder/root"
@@ -14,6 +14,10 @@ mount -t overlay overlay \
 # systemd from 258 on does not boot where the old kind of control groups is mounted.
 umount -R /sys/fs/cgroup
 mount -t cgroup2 none /sys/fs/cgroup
+
+# What systemd-nspawn notes about a host, under a name that all of these hosts share.
+mkdir -p /run/systemd
+mount -t tmpfs tmpfs /run/systemd
 
 # Groups cannot be removed by the host that is in them; those of hosts that are over are empty.
 for old in /sys/fs/cgroup/holistics-lab-*; do
@@ -28,6 +32,8 @@ done
 mkdir -p "/sys/fs/cgroup/holistics-lab-$group"
 echo $$ >"/sys/fs/cgroup/holistics-lab-$group/cgroup.procs"
 
-exec systemd-nspawn --quiet --register=no --keep-unit --boot --console=pipe \
+# The host outlives systemd-nspawn if that is killed. By this variable of its first process, the
+# workspace's guard finds it.
+exec systemd-nspawn --setenv=HOLISTICS_LAB="$workspace" --quiet --register=no --keep-unit --boot --console=pipe \
     --directory="$folder/root" --network-namespace-path="$network" \
     --resolv-conf=off --timezone=off --link-journal=no "$@"

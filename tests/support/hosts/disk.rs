@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::host::Host;
 
-/// Every path with its kind, mode, owner, and its target or content's hash.
+/// Every path with its kind, mode, owner, and a link's target or a file's hash; below `/usr`, which
+/// is large, size and time of change stand for the hash.
 #[derive(Clone)]
 pub struct Disk {
     entries: BTreeMap<String, String>,
@@ -37,7 +38,9 @@ impl Disk {
             "root",
             &format!(
                 "{find} -printf '%p\\t%y %m %u:%g %l\\n'; \
-                 {find} -type f -exec sha256sum {{}} + | sed -E 's/^([^ ]*)  (.*)/\\2\\t\\1/'"
+                 {find} -path /usr -prune -o -type f -exec sha256sum {{}} + \
+                     | sed -E 's/^([^ ]*)  (.*)/\\2\\t\\1/'; \
+                 find /usr -xdev -type f -printf '%p\\t%s %T@\\n'"
             ),
         );
         let mut entries = BTreeMap::<String, String>::new();

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -21,6 +21,7 @@ pub const COMMAND_LIMIT: Duration = Duration::from_secs(60);
 const BOOT: &str = include_str!("boot.sh");
 const BOOT_LIMIT: Duration = Duration::from_secs(90);
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(120);
+const POWER_CUT_LIMIT: Duration = Duration::from_secs(10);
 
 /// Where the program under test is on every host.
 const PROGRAM: &str = "/usr/local/bin/holistics-tunnel";
@@ -29,6 +30,7 @@ const PROGRAM: &str = "/usr/local/bin/holistics-tunnel";
 pub struct Host {
     image: Image,
     network: PathBuf,
+    workspace: PathBuf,
     folder: PathBuf,
     runs: Cell<u32>,
     power: Option<Power>,
@@ -51,6 +53,7 @@ impl Host {
         let mut host = Host {
             image,
             network: network.file(),
+            workspace: workspace.path().to_owned(),
             folder,
             runs: Cell::new(0),
             power: None,
@@ -78,9 +81,8 @@ impl Host {
     /// Ends every process at once.
     pub fn power_cut(&mut self) {
         let power = self.power.take().expect("it is on");
-        let init = Pid::from_raw(power.init as i32).expect("a process number is not zero");
-        kill_process(init, Signal::KILL).expect("it runs");
-        power.nspawn.wait(SHUTDOWN_LIMIT);
+        end(power.init);
+        power.nspawn.wait(POWER_CUT_LIMIT);
     }
 
     /// Reboots as its administrator does.
@@ -120,7 +122,7 @@ impl Host {
     }
 
     /// Writes a file as root.
-    pub fn write(&self, path: &str, content: &[u8]) {
+    pub fn write(&self, path: &str, content: impl AsRef<[u8]>) {
         // A link in the image would lead outside.
         let _ = std::fs::remove_file(self.path(path));
         std::fs::write(self.path(path), content).unwrap_or_else(|error| panic!("{path}: {error}"));
@@ -153,6 +155,7 @@ impl Host {
             .arg(&self.folder)
             .arg(&self.network)
             .arg(format!("{}-{number}", std::process::id()))
+            .arg(&self.workspace)
             .arg(format!("--bind-ro={program}:{PROGRAM}"));
         command
     }
@@ -167,11 +170,30 @@ impl Host {
     }
 }
 
+impl Drop for Host {
+    fn drop(&mut self) {
+        let Some(power) = self.power.take() else {
+            return;
+        };
+        end(power.init);
+        let deadline = Instant::now() + POWER_CUT_LIMIT;
+        while power.nspawn.is_running() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
 /// A command in all namespaces of this process.
 fn inside(pid: u32) -> Command {
     let mut command = Command::new("nsenter");
     command.args(["--target", &pid.to_string(), "--all", "--"]);
     command
+}
+
+/// Ends a host's first process and, with it, all others. One that has ended already is no error.
+fn end(init: u32) {
+    let init = Pid::from_raw(init as i32).expect("a process number is not zero");
+    let _ = kill_process(init, Signal::KILL);
 }
 
 /// The one child of a process; nobody while there are none or several.

@@ -87,12 +87,10 @@ impl HostLab {
             "/etc/hosts",
             format!(
                 "127.0.0.1 localhost bastion\n{VENDOR} {VENDOR_NAME}\n{MIRROR} {MIRROR_NAME}\n"
-            )
-            .as_bytes(),
+            ),
         );
         if image != Image::Rpm {
-            lab.host
-                .write("/etc/apt/sources.list", apt_sources().as_bytes());
+            lab.host.write("/etc/apt/sources.list", apt_sources());
         }
         lab
     }
