@@ -225,6 +225,7 @@ fn remember_tunnel(session: &mut Session, enrollment: &Enrollment, server: &Url,
 
 fn finish(session: &Session, enrollment: &Enrollment, progress: Progress) {
     let id = enrollment.tunnel_id;
+    let program = own_name(session.host);
     let done = match progress {
         Progress::Made => "Done",
         Progress::NothingToDo => "Already set up, nothing was changed",
@@ -235,12 +236,21 @@ fn finish(session: &Session, enrollment: &Enrollment, progress: Progress) {
             "{done}: {:?} is reachable through tunnel {id}.",
             enrollment.display_name
         ),
-        format!("  Is it up?          holistics-tunnel status {id}"),
+        format!("  Is it up?          {program} status {id}"),
         "  All tunnels        sudo service h_autossh start|stop|restart|status".to_owned(),
-        format!("  Remove this one    holistics-tunnel uninstall-tunnel {id}"),
+        format!("  Remove this one    {program} uninstall-tunnel {id}"),
     ];
     session.ui.finished(
         &summary,
         json!({ "tunnel_id": id, "changed": progress == Progress::Made }),
     );
+}
+
+/// How this program is called on this host: the bootstrap script puts it where PATH does not reach.
+fn own_name(host: &dyn Host) -> String {
+    const NAME: &str = "holistics-tunnel";
+    match std::env::current_exe() {
+        Ok(path) if host.which(NAME).is_none() => path.display().to_string(),
+        _ => NAME.to_owned(),
+    }
 }
