@@ -131,7 +131,10 @@ fn a_package_that_no_repository_has_is_named_and_the_host_is_as_before() {
     let lab = HostLab::boot(Image::Debian);
     let never = "Package: autossh\nPin: release *\nPin-Priority: -1\n";
     lab.host.write("/etc/apt/preferences.d/never", never);
-    setup_fails_without_a_trace(&lab).expect_words(&["autossh", "repository"]);
+    let packages = packages(&lab.host);
+    // It was not known before that autossh cannot be compiled either: ssh and curl came and went.
+    setup_fails(&lab, "", is_left_by_purged_packages).expect_words(&["autossh", "repository"]);
+    assert_eq!(self::packages(&lab.host), packages);
 }
 
 #[test]
@@ -149,6 +152,14 @@ fn an_apt_lock_that_is_given_up_after_a_while_is_waited_for() {
     let holder = hold_apt_s_locks(&lab.host, 15);
     setup_works(&lab, "");
     holder.wait(SERVICE_LIMIT).expect_code(0);
+}
+
+#[test]
+fn an_apt_lock_that_is_never_given_up_is_named_and_the_host_is_as_before() {
+    let lab = HostLab::boot(Image::Debian);
+    lab.host.run("root", "apt-get update").expect_code(0);
+    let _holder = hold_apt_s_locks(&lab.host, 600);
+    setup_fails_without_a_trace(&lab).expect_words(&["lock", "wait"]);
 }
 
 #[test]
