@@ -160,24 +160,19 @@ pub struct UninstallTunnel {
     #[arg(required_unless_present = "all", conflicts_with = "all", value_parser = clap::value_parser!(i64).range(1..))]
     pub id: Option<TunnelId>,
     /// Remove every tunnel of this host
-    #[arg(long)]
+    #[arg(long, env = "HOLISTICS_TUNNEL_ALL")]
     pub all: bool,
     /// Do not ask whether to go on
     #[arg(short, long, env = "HOLISTICS_TUNNEL_YES")]
     pub yes: bool,
     /// Remove it from this host even if the control plane cannot be told
-    #[arg(long)]
+    #[arg(long, env = "HOLISTICS_TUNNEL_FORCE")]
     pub force: bool,
     /// Keep the key pair when the last tunnel goes
-    #[arg(long)]
+    #[arg(long, env = "HOLISTICS_TUNNEL_KEEP_KEYS")]
     pub keep_keys: bool,
     /// The control plane to tell, where this host knows nothing of the tunnel any more
-    #[arg(
-        long,
-        env = "HOLISTICS_TUNNEL_SERVER",
-        value_name = "URL",
-        requires = "token_file"
-    )]
+    #[arg(long, env = "HOLISTICS_TUNNEL_SERVER", value_name = "URL")]
     pub server: Option<String>,
     /// A file with the removal token (0600); it is removed once it is read
     #[arg(long, env = "HOLISTICS_TUNNEL_TOKEN_FILE", value_name = "FILE")]
