@@ -375,6 +375,31 @@ fn the_service_script_starts_stops_restarts_and_tells_its_state() {
 }
 
 #[test]
+fn the_service_command_governs_all_tunnels() {
+    let lab = Lab::new();
+    let shop = lab.active_data_source("Shop");
+    let billing = lab.active_data_source("Billing");
+    let service = |action: &str| {
+        lab.bastion
+            .run(&mut lab.bastion.program(["service", action]))
+    };
+
+    service("status")
+        .expect_code(0)
+        .expect_words(&["tunnel 1: up", "tunnel 2: up"]);
+    service("stop").expect_code(0);
+    assert_eq!(lab.bastion.processes("autossh"), []);
+    wait_for_status(&lab, &shop, TunnelStatus::Down);
+    service("status").expect_code(1);
+    service("start").expect_code(0);
+    wait_until_rows_come(&lab, &shop);
+    wait_until_rows_come(&lab, &billing);
+    let autossh = autossh_of(&lab, &shop);
+    service("restart").expect_code(0);
+    assert_ne!(autossh_of(&lab, &shop), autossh, "it was not restarted");
+}
+
+#[test]
 fn the_service_script_is_posix_shell_without_a_fault() {
     let lab = Lab::new();
     lab.active_data_source("Shop");

@@ -64,6 +64,8 @@ pub enum Command {
     List(List),
     /// Show whether the tunnels are up; exit status 0 only if all that were asked about are
     Status(Status),
+    /// Start, stop or restart all tunnels of this host, or show whether they are up
+    Service(Service),
     /// Show how to set a tunnel up by hand, with its values filled in
     Manual(Manual),
 }
@@ -205,6 +207,30 @@ pub struct Status {
     /// A private certificate authority that the control plane's certificate comes from (PEM)
     #[arg(long, env = "HOLISTICS_TUNNEL_CA_CERT", value_name = "FILE")]
     pub ca_cert: Option<PathBuf>,
+}
+
+/// `service`
+#[derive(Debug, Args)]
+pub struct Service {
+    /// What to do with all tunnels of this host
+    #[arg(value_enum)]
+    pub action: ServiceAction,
+    /// A private certificate authority that the control plane's certificate comes from (PEM)
+    #[arg(long, env = "HOLISTICS_TUNNEL_CA_CERT", value_name = "FILE")]
+    pub ca_cert: Option<PathBuf>,
+}
+
+/// What `service` does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ServiceAction {
+    /// Start what does not run
+    Start,
+    /// Stop all of them, until the next start or boot
+    Stop,
+    /// Stop and start them
+    Restart,
+    /// Show whether they are up, as `status` does
+    Status,
 }
 
 /// `manual`

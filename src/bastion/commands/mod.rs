@@ -3,6 +3,7 @@
 mod list;
 mod manual;
 mod plan;
+mod service;
 mod setup;
 mod status;
 mod token;
@@ -24,7 +25,11 @@ pub fn run(cli: Cli) -> Exit {
         Command::Setup(command) => command.json,
         Command::UninstallTunnel(command) => command.json,
         // The others print one JSON document, and their errors as text.
-        Command::Plan(_) | Command::List(_) | Command::Status(_) | Command::Manual(_) => false,
+        Command::Plan(_)
+        | Command::Service(_)
+        | Command::List(_)
+        | Command::Status(_)
+        | Command::Manual(_) => false,
     };
     let ui = Ui::new(json, cli.global.quiet, cli.global.no_color);
     let result = RealHost::new(cli.global.verbose).and_then(|host| match &cli.command {
@@ -34,6 +39,7 @@ pub fn run(cli: Cli) -> Exit {
         Command::List(command) => list::run(&host, command),
         Command::Status(command) => status::run(&host, command),
         Command::Manual(command) => manual::run(&host, command),
+        Command::Service(command) => service::run(&host, command),
     });
     match result {
         Ok(exit) => exit,

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use askama::Template;
 
-use super::{MARKER, SERVICE_NAME, ServiceManager, ServiceState, ServiceTunnel};
+use super::{Action, MARKER, SERVICE_NAME, ServiceManager, ServiceState, ServiceTunnel};
 use crate::bastion::changes::Change;
 use crate::bastion::host::{Authority, Command, CommandError, Host, HostExt};
 use crate::bastion::layout::Layout;
@@ -134,6 +134,23 @@ impl ServiceManager for Launchd {
     fn stop(&self, host: &dyn Host, layout: &Layout, tunnel: TunnelId) -> anyhow::Result<()> {
         if self.status(host, layout, tunnel)? != ServiceState::Unknown {
             host.expect(&launchctl("bootout").arg(target(tunnel)))?;
+        }
+        Ok(())
+    }
+
+    fn govern(
+        &self,
+        host: &dyn Host,
+        layout: &Layout,
+        tunnels: &[TunnelId],
+        action: Action,
+    ) -> anyhow::Result<()> {
+        for tunnel in tunnels {
+            match action {
+                Action::Start if self.status(host, layout, *tunnel)? == ServiceState::Running => {}
+                Action::Start | Action::Restart => start(host, layout, *tunnel)?,
+                Action::Stop => self.stop(host, layout, *tunnel)?,
+            }
         }
         Ok(())
     }

@@ -42,6 +42,28 @@ pub enum ServiceState {
     Unknown,
 }
 
+/// What can be done with all tunnels at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// Start what does not run.
+    Start,
+    /// Stop all of them.
+    Stop,
+    /// Stop and start them.
+    Restart,
+}
+
+impl Action {
+    /// The word that init scripts and systemctl know it by.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Action::Start => "start",
+            Action::Stop => "stop",
+            Action::Restart => "restart",
+        }
+    }
+}
+
 /// A service manager.
 pub trait ServiceManager {
     /// What the plan says about [`ServiceManager::install`].
@@ -73,6 +95,18 @@ pub trait ServiceManager {
     /// # Errors
     /// The service manager refuses.
     fn stop(&self, host: &dyn Host, layout: &Layout, tunnel: TunnelId) -> anyhow::Result<()>;
+
+    /// Starts, stops or restarts all of these tunnels.
+    ///
+    /// # Errors
+    /// The service manager refuses.
+    fn govern(
+        &self,
+        host: &dyn Host,
+        layout: &Layout,
+        tunnels: &[TunnelId],
+        action: Action,
+    ) -> anyhow::Result<()>;
 
     /// Whether the service runs a tunnel.
     ///

@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use askama::Template;
 
-use super::{MARKER, SERVICE_NAME, ServiceManager, ServiceState, ServiceTunnel, sysv};
+use super::{Action, MARKER, SERVICE_NAME, ServiceManager, ServiceState, ServiceTunnel, sysv};
 use crate::bastion::changes::Change;
 use crate::bastion::failure::Failure;
 use crate::bastion::host::{Authority, Command, Host, HostExt};
@@ -159,6 +159,17 @@ impl ServiceManager for Systemd {
         host.expect(&systemctl("disable", &unit))?;
         // Only a unit that has failed needs it, and for any other it fails.
         host.run(&systemctl("reset-failed", &unit))?;
+        Ok(())
+    }
+
+    fn govern(
+        &self,
+        host: &dyn Host,
+        _layout: &Layout,
+        _tunnels: &[TunnelId],
+        action: Action,
+    ) -> anyhow::Result<()> {
+        host.expect(&systemctl(action.as_str(), &umbrella()))?;
         Ok(())
     }
 

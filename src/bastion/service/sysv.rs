@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use askama::Template;
 
-use super::{MARKER, SERVICE_NAME, ServiceManager, ServiceState, ServiceTunnel};
+use super::{Action, MARKER, SERVICE_NAME, ServiceManager, ServiceState, ServiceTunnel};
 use crate::bastion::changes::Change;
 use crate::bastion::failure::Failure;
 use crate::bastion::host::{Command, Host, HostExt};
@@ -47,9 +47,11 @@ impl Sysv {
         script.render().context("cannot render the init script")
     }
 
-    fn call(layout: &Layout, action: &str, tunnel: &str) -> Command {
+    /// For one tunnel, or for all of them.
+    fn call(layout: &Layout, action: &str, tunnel: Option<&str>) -> Command {
         Command::new(Self::script_path(layout).to_string_lossy())
-            .args([action, tunnel])
+            .arg(action)
+            .args(tunnel)
             .with_authority(layout.system_authority())
             .timeout(SCRIPT_TIMEOUT)
     }
@@ -96,7 +98,7 @@ impl ServiceManager for Sysv {
                 "write {}",
                 layout.tunnels_dir().join(format!("{tunnel}.env")).display()
             ),
-            Self::call(layout, "start", tunnel).to_string(),
+            Self::call(layout, "start", Some(tunnel)).to_string(),
         ]
     }
 
@@ -144,14 +146,26 @@ impl ServiceManager for Sysv {
         )?;
         work.record(Change::ServiceTunnelStarted)?;
         let action = if changed { "restart" } else { "start" };
-        work.host().expect(&Self::call(&layout, action, &id))?;
+        work.host()
+            .expect(&Self::call(&layout, action, Some(&id)))?;
         Ok(())
     }
 
     fn stop(&self, host: &dyn Host, layout: &Layout, tunnel: TunnelId) -> anyhow::Result<()> {
         if host.exists(&Self::script_path(layout)) {
-            host.expect(&Self::call(layout, "stop", &tunnel.to_string()))?;
+            host.expect(&Self::call(layout, "stop", Some(&tunnel.to_string())))?;
         }
+        Ok(())
+    }
+
+    fn govern(
+        &self,
+        host: &dyn Host,
+        layout: &Layout,
+        _tunnels: &[TunnelId],
+        action: Action,
+    ) -> anyhow::Result<()> {
+        host.expect(&Self::call(layout, action.as_str(), None))?;
         Ok(())
     }
 
@@ -165,7 +179,7 @@ impl ServiceManager for Sysv {
             return Ok(ServiceState::Unknown);
         }
         // Reading the pid file and /proc needs no rights, so status never asks for any.
-        let mut command = Self::call(layout, "status", &tunnel.to_string());
+        let mut command = Self::call(layout, "status", Some(&tunnel.to_string()));
         command.authority = crate::bastion::host::Authority::User;
         Ok(match host.run(&command)?.status {
             0 => ServiceState::Running,
