@@ -140,6 +140,8 @@ impl Host {
     fn login_shell(&self, user: &str, line: &str) -> Command {
         let mut command = inside(self.init());
         command.args(["runuser", "--login", user, "--command", line]);
+        // By this the workspace finds it at the end: a host with a stopped visitor is never gone.
+        command.env("HOLISTICS_LAB", &self.workspace);
         command
     }
 
