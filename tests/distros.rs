@@ -75,6 +75,8 @@ fn every_distribution_is_told_by_its_files() {
         assert_eq!(host["init"], *fixture.init, "{name}");
         let supported = fixture.family != "unsupported";
         assert_eq!(document["supported"], supported, "{name}: {document:#}");
+        let guide = document["guide"].as_str().unwrap_or_default();
+        assert_eq!(guide.contains("By hand on Linux"), !supported, "{name}");
         assert_eq!(output.status.code(), Some(i32::from(!supported)), "{name}");
     }
 }

@@ -310,6 +310,32 @@ fn a_data_source_deleted_while_setup_waits_ends_setup() {
 }
 
 #[test]
+fn the_manual_guides_hold_the_tunnel_s_own_values() {
+    let lab = Lab::new();
+    let manual = |system: &str| {
+        lab.bastion
+            .run(&mut lab.bastion.program(["manual", system]))
+    };
+    manual("linux")
+        .expect_code(0)
+        .expect_words(&["<remote-port>", "<tunnel-server>"]);
+
+    let source = lab.active_data_source("Shop");
+    let remote = format!("127.0.0.1:{}:", remote_port(&lab, &source));
+    let target = format!("127.0.0.1:{}", lab.postgres.port());
+    let known_hosts = std::fs::read_to_string(lab.bastion.own_folder().join("known_hosts"));
+    let known_hosts = known_hosts.expect("the pinned host keys");
+    let pinned = known_hosts.lines().next().expect("a host key");
+    for system in ["linux", "macos", "windows"] {
+        let guide = manual(system).expect_code(0);
+        let guide = guide.expect_words(&[&remote, &target, pinned, &lab.server.url, "Shop"]);
+        assert!(!guide.output().contains("<remote-port>"), "{guide}");
+    }
+    manual("windows").expect_words(&["Bitvise", "S2C", "ssh -F none"]);
+    manual("beos").expect_code(2);
+}
+
+#[test]
 fn list_and_status_tell_what_is_there() {
     let lab = Lab::new();
     let program = |arguments: &[&str]| lab.bastion.run(&mut lab.bastion.program(arguments));

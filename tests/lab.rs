@@ -14,6 +14,7 @@ use support::hosts::mirror::dnf_repository;
 use support::lab::{SERVICE_LIMIT, token_of};
 use support::process::{Finished, Running};
 
+const FAILED: i32 = 1;
 const USAGE: i32 = 2;
 const ROLLED_BACK: i32 = 3;
 const INTERRUPTED: i32 = 130;
@@ -337,6 +338,25 @@ fn remove(lab: &HostLab, source: &DataSource) -> Finished {
         "export CURL_CA_BUNDLE={AUTHORITY} HOLISTICS_TUNNEL_CA_CERT={AUTHORITY}; {command}"
     );
     lab.host.run("ada", &line)
+}
+
+// ---------------------------------------------------------------------------------------------
+// Hosts that setup does not know
+// ---------------------------------------------------------------------------------------------
+
+#[test]
+fn a_host_that_setup_does_not_know_gets_the_guide_and_is_as_before() {
+    let lab = HostLab::boot(Image::DebianReady);
+    lab.host
+        .write("/etc/os-release", "ID=plan9\nPRETTY_NAME=\"Plan 9\"\n");
+    let disk = Disk::of(&lab.host);
+    let source = lab.data_source("Shop");
+    let target = format!("{}:{}", source.host, source.port);
+    lab.run_setup("ada", &source, "")
+        .expect_code(FAILED)
+        .expect_words(&["Plan 9", "By hand on Linux", &target, &lab.server.url]);
+    disk.assert_same(&Disk::of(&lab.host), |_| false);
+    assert_eq!(lab.state(&source), DataSourceState::Draft);
 }
 
 // ---------------------------------------------------------------------------------------------
