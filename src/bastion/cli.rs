@@ -88,7 +88,7 @@ pub struct Setup {
     #[arg(long, env = "HOLISTICS_TUNNEL_TOKEN_FILE", value_name = "FILE")]
     pub token_file: Option<PathBuf>,
     /// Do not ask whether to go on
-    #[arg(short, long, env = "HOLISTICS_TUNNEL_YES")]
+    #[arg(short, long, env = "HOLISTICS_TUNNEL_YES", overrides_with = "yes")]
     pub yes: bool,
     /// Show the plan and change nothing
     #[arg(long, env = "HOLISTICS_TUNNEL_DRY_RUN")]
@@ -165,7 +165,7 @@ pub struct UninstallTunnel {
     #[arg(long, env = "HOLISTICS_TUNNEL_ALL")]
     pub all: bool,
     /// Do not ask whether to go on
-    #[arg(short, long, env = "HOLISTICS_TUNNEL_YES")]
+    #[arg(short, long, env = "HOLISTICS_TUNNEL_YES", overrides_with = "yes")]
     pub yes: bool,
     /// Remove it from this host even if the control plane cannot be told
     #[arg(long, env = "HOLISTICS_TUNNEL_FORCE")]
@@ -301,6 +301,19 @@ mod tests {
     #[test]
     fn the_command_line_holds_together() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_removal_command_with_a_second_yes_is_understood() {
+        let words = [
+            "holistics-tunnel",
+            "uninstall-tunnel",
+            "1",
+            "--yes",
+            "--yes",
+        ];
+        let cli = Cli::try_parse_from(words).unwrap();
+        assert!(matches!(cli.command, Command::UninstallTunnel(removal) if removal.yes));
     }
 
     #[test]
