@@ -1,6 +1,5 @@
 //! The one-time token that a command from the browser carries.
 
-use std::io::Read;
 use std::path::Path;
 
 use anyhow::{Context as _, bail, ensure};
@@ -48,10 +47,9 @@ pub fn digest(token: &str) -> String {
 }
 
 fn read_file(host: &dyn Host, file: &Path) -> anyhow::Result<String> {
-    let mut text = String::new();
-    std::fs::File::open(file)
-        .and_then(|open| open.take(LONGEST_TOKEN).read_to_string(&mut text))
+    let text = host
+        .read_at_most(file, LONGEST_TOKEN)
         .with_context(|| format!("cannot read the token file {}", file.display()))?;
     host.remove_file(file, Authority::User)?;
-    Ok(text)
+    Ok(String::from_utf8_lossy(&text).into_owned())
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 
-use super::failures::{self, Trouble, line_with, says};
+use super::failures::{self, Signs, Trouble, line_with, says};
 use super::{Need, PackageManager, Recorder};
 use crate::bastion::failure::Failure;
 use crate::bastion::host::{Authority, Command, Host, HostExt, Output};
@@ -207,16 +207,12 @@ fn needs_fresh_lists(output: &Output) -> bool {
 }
 
 fn failure(packages: &[String], command: &Command, output: Output) -> Failure {
-    let trouble = if output.stderr.contains(LOCK_HELD) {
-        Trouble::Locked
-    } else if says(&output, &DISK_FULL) {
-        Trouble::DiskFull
-    } else if says(&output, &UNREACHABLE) {
-        Trouble::Unreachable
-    } else {
-        Trouble::Other
+    let signs = Signs {
+        locked: &[LOCK_HELD],
+        disk_full: &DISK_FULL,
+        unreachable: &UNREACHABLE,
     };
-    failures::failed(trouble, packages, command, output)
+    failures::failed(Trouble::told_by(&output, &signs), packages, command, output)
 }
 
 #[cfg(test)]

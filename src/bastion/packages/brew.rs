@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 
-use super::failures::{self, Trouble, line_with, says};
+use super::failures::{self, Signs, Trouble, line_with, says};
 use super::{Need, PackageManager, Recorder};
 use crate::bastion::failure::Failure;
 use crate::bastion::host::{Command, Host, HostExt, Output};
@@ -111,15 +111,12 @@ impl Brew {
         if output.success() {
             return Ok(());
         }
-        let trouble = if says(&output, &LOCK_HELD) {
-            Trouble::Locked
-        } else if says(&output, &DISK_FULL) {
-            Trouble::DiskFull
-        } else if says(&output, &UNREACHABLE) {
-            Trouble::Unreachable
-        } else {
-            Trouble::Other
+        let signs = Signs {
+            locked: &LOCK_HELD,
+            disk_full: &DISK_FULL,
+            unreachable: &UNREACHABLE,
         };
+        let trouble = Trouble::told_by(&output, &signs);
         Err(failures::failed(trouble, packages, &install, output).into())
     }
 }

@@ -18,7 +18,30 @@ pub(super) enum Trouble {
     Other,
 }
 
+/// The words by which a package manager's failures are told apart.
+pub(super) struct Signs<'a> {
+    /// Of another one at work; none where the manager's exit status tells it.
+    pub locked: &'a [&'a str],
+    /// Of a full disk.
+    pub disk_full: &'a [&'a str],
+    /// Of a repository that cannot be reached.
+    pub unreachable: &'a [&'a str],
+}
+
 impl Trouble {
+    /// What a failed command's words mean.
+    pub(super) fn told_by(output: &Output, signs: &Signs) -> Self {
+        if says(output, signs.locked) {
+            Trouble::Locked
+        } else if says(output, signs.disk_full) {
+            Trouble::DiskFull
+        } else if says(output, signs.unreachable) {
+            Trouble::Unreachable
+        } else {
+            Trouble::Other
+        }
+    }
+
     fn next(self) -> &'static str {
         match self {
             Trouble::Locked => {

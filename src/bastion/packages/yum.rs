@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 
-use super::failures::{self, Trouble, line_with, says};
+use super::failures::{self, Signs, Trouble, line_with, says};
 use super::{Need, PackageManager, Recorder};
 use crate::bastion::facts::Facts;
 use crate::bastion::failure::Failure;
@@ -201,14 +201,12 @@ impl Yum {
 }
 
 fn failure(packages: &[String], command: &Command, output: Output) -> Failure {
-    let trouble = if says(&output, &DISK_FULL) {
-        Trouble::DiskFull
-    } else if says(&output, &UNREACHABLE) {
-        Trouble::Unreachable
-    } else {
-        Trouble::Other
+    let signs = Signs {
+        locked: &[],
+        disk_full: &DISK_FULL,
+        unreachable: &UNREACHABLE,
     };
-    failures::failed(trouble, packages, command, output)
+    failures::failed(Trouble::told_by(&output, &signs), packages, command, output)
 }
 
 impl PackageManager for Yum {
