@@ -310,6 +310,32 @@ fn a_data_source_deleted_while_setup_waits_ends_setup() {
 }
 
 #[test]
+fn without_a_service_manager_setup_shows_the_command_and_claims_no_tunnel() {
+    let lab = Lab::new();
+    let source = lab.data_source("Shop");
+    let words = [
+        "setup",
+        "--init",
+        "none",
+        "--yes",
+        "--server",
+        &lab.server.url,
+    ];
+    let mut setup = lab.bastion.program(words);
+    setup
+        .args(["--token", token_of(&source), "--prefix"])
+        .arg(lab.bastion.prefix());
+    let setup = lab.bastion.start(&mut setup);
+    lab.wait_until_connected(&source, &setup);
+    lab.operator.save(source.id);
+    let finished = setup.wait(SETUP_LIMIT).expect_code(0);
+    let finished = finished.expect_words(&["supervisor", "autossh -M 0"]);
+    assert!(!finished.output().contains("is reachable"), "{finished}");
+    assert_eq!(process::naming(&lab.bastion.home()), [], "a tunnel is left");
+    assert!(!lab.bastion.service_script().exists());
+}
+
+#[test]
 fn the_manual_guides_hold_the_tunnel_s_own_values() {
     let lab = Lab::new();
     let manual = |system: &str| {

@@ -226,20 +226,29 @@ fn remember_tunnel(session: &mut Session, enrollment: &Enrollment, server: &Url,
 fn finish(session: &Session, enrollment: &Enrollment, progress: Progress) {
     let id = enrollment.tunnel_id;
     let program = own_name(session.host);
-    let done = match progress {
-        Progress::Made => "Done",
-        Progress::NothingToDo => "Already set up, nothing was changed",
-    };
-    let summary = [
-        String::new(),
-        format!(
-            "{done}: {:?} is reachable through tunnel {id}.",
-            enrollment.display_name
+    let name = &enrollment.display_name;
+    let reached = match (session.receipt.init, progress) {
+        (None, _) => format!(
+            "{name:?} is enrolled as tunnel {id}, and reached while the command above runs."
         ),
+        (Some(_), Progress::Made) => format!("Done: {name:?} is reachable through tunnel {id}."),
+        (Some(_), Progress::NothingToDo) => {
+            format!(
+                "Already set up, nothing was changed: {name:?} is reachable through tunnel {id}."
+            )
+        }
+    };
+    let mut summary = vec![
+        String::new(),
+        reached,
         format!("  Is it up?          {program} status {id}"),
-        "  All tunnels        sudo service h_autossh start|stop|restart|status".to_owned(),
         format!("  Remove this one    {program} uninstall-tunnel {id}"),
     ];
+    if session.receipt.init.is_some() {
+        summary.push(format!(
+            "  All tunnels        {program} service start|stop|restart|status"
+        ));
+    }
     session.ui.finished(
         &summary,
         json!({ "tunnel_id": id, "changed": progress == Progress::Made }),
