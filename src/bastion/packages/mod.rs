@@ -8,6 +8,7 @@ mod apt;
 mod brew;
 pub mod build;
 mod failures;
+mod rpm;
 pub mod source;
 mod yum;
 

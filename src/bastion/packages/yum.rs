@@ -1,18 +1,15 @@
 //! dnf, microdnf and yum, on RHEL, its rebuilds, Fedora and Amazon Linux.
 //!
 //! One type serves all three: they differ in a few options and in their words. What an installation
-//! added is read from the RPM database, which is the same under all of them.
+//! added is read from the RPM database (`rpm`), which is the same under all of them.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
-use anyhow::Context as _;
-
 use super::failures::{self, Signs, Trouble, line_with, says};
-use super::{Need, PackageManager, Recorder};
+use super::{Need, PackageManager, Recorder, rpm};
 use crate::bastion::facts::Facts;
 use crate::bastion::failure::Failure;
-use crate::bastion::host::{Authority, Command, Host, HostExt, Output};
+use crate::bastion::host::{Authority, Command, Host, Output};
 
 /// How long an installation may take: on a fresh host the metadata of all repositories is fetched.
 const INSTALL_TIMEOUT: Duration = Duration::from_secs(15 * 60);
@@ -236,7 +233,7 @@ impl PackageManager for Yum {
         packages: &[String],
         record: &mut Recorder,
     ) -> anyhow::Result<()> {
-        let before = inventory(host)?;
+        let before = rpm::inventory(host)?;
         let asked: Vec<&str> = packages.iter().map(|asked| package_name(asked)).collect();
         record(
             asked
@@ -247,35 +244,21 @@ impl PackageManager for Yum {
         )?;
         let result = self.try_to_install(host, packages);
         // After a failure too: it may have come half-way.
-        match inventory(host) {
-            Ok(after) => record(added(&before, &after, &asked))?,
+        match rpm::inventory(host) {
+            Ok(after) => record(rpm::added(&before, &after, &asked))?,
             Err(error) if result.is_ok() => return Err(error),
             Err(_) => {}
         }
         result
     }
 
-    /// `rpm -e` and not `dnf remove`: it refuses where something else needs a package, and takes no
-    /// dependencies along that it deems superfluous.
     fn remove(&self, host: &dyn Host, packages: &[String]) -> anyhow::Result<()> {
-        let ours: Vec<String> = inventory(host)?
+        let ours: Vec<String> = rpm::inventory(host)?
             .into_iter()
             .filter(|there| packages.contains(&there.id) || packages.contains(&there.name))
             .map(|there| there.id)
             .collect();
-        if ours.is_empty() {
-            return Ok(());
-        }
-        let erase = Command::new("rpm")
-            .arg("-e")
-            .args(&ours)
-            .env("LC_ALL", "C")
-            .with_authority(Authority::Root)
-            .timeout(INSTALL_TIMEOUT)
-            .atomic();
-        host.expect(&erase)
-            .with_context(|| format!("cannot remove {}", ours.join(", ")))?;
-        Ok(())
+        rpm::erase(host, &ours)
     }
 
     fn extra_repository(&self) -> Option<&str> {
@@ -288,77 +271,6 @@ impl PackageManager for Yum {
         self.has_old_nss
             .then(|| self.program.command("update", &packages, &[]))
     }
-}
-
-/// A package in the RPM database.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Installed {
-    /// What `rpm -e` takes, and what an upgrade does not change.
-    id: String,
-    name: String,
-    /// All packages of one transaction have the same, and no other package has it.
-    transaction: String,
-}
-
-/// The name under which the keys that sign packages stand in the same database.
-const KEY: &str = "gpg-pubkey";
-
-impl Installed {
-    fn is_key(&self) -> bool {
-        self.name == KEY
-    }
-}
-
-/// Everything that is installed.
-fn inventory(host: &dyn Host) -> anyhow::Result<Vec<Installed>> {
-    let query = Command::new("rpm")
-        .args([
-            "-qa",
-            "--qf",
-            "%{NAME} %{ARCH} %{VERSION}-%{RELEASE} %{INSTALLTID}\\n",
-        ])
-        // Debian's rpm shows everybody else a database of their own, and makes it in their home.
-        .with_authority(Authority::Root)
-        // What was added is to be known even if the run is interrupted now.
-        .atomic();
-    let output = host.expect(&query).context("cannot list the packages")?;
-    Ok(output.stdout.lines().filter_map(installed).collect())
-}
-
-fn installed(line: &str) -> Option<Installed> {
-    let mut words = line.split(' ');
-    let (name, arch, version, transaction) =
-        (words.next()?, words.next()?, words.next()?, words.next()?);
-    let id = if name == KEY {
-        format!("{name}-{version}")
-    } else {
-        format!("{name}.{arch}")
-    };
-    Some(Installed {
-        id,
-        name: name.to_owned(),
-        transaction: transaction.to_owned(),
-    })
-}
-
-/// What the transaction added that installed what was asked for. Packages that somebody else
-/// installed meanwhile came in another one.
-fn added(before: &[Installed], after: &[Installed], asked: &[&str]) -> Vec<String> {
-    let there: BTreeSet<&str> = before.iter().map(|package| package.id.as_str()).collect();
-    let new: Vec<&Installed> = after
-        .iter()
-        .filter(|package| !there.contains(package.id.as_str()))
-        .collect();
-    let ours: BTreeSet<&str> = new
-        .iter()
-        .filter(|package| asked.contains(&package.name.as_str()))
-        .map(|package| package.transaction.as_str())
-        .collect();
-    new.into_iter()
-        // The key of a repository is imported before, by itself.
-        .filter(|package| package.is_key() || ours.contains(package.transaction.as_str()))
-        .map(|package| package.id.clone())
-        .collect()
 }
 
 /// The name of a package that is asked for by name or by the address of its file.
