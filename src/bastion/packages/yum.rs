@@ -6,18 +6,13 @@
 use std::time::Duration;
 
 use super::failures::{self, Signs, Trouble, line_with, says};
-use super::{Need, PackageManager, Recorder, rpm};
+use super::{Need, PackageManager, Watcher, lock, rpm};
 use crate::bastion::facts::Facts;
 use crate::bastion::failure::Failure;
 use crate::bastion::host::{Authority, Command, Host, Output};
 
 /// How long an installation may take: on a fresh host the metadata of all repositories is fetched.
 const INSTALL_TIMEOUT: Duration = Duration::from_secs(15 * 60);
-
-/// dnf and yum wait for their lock without end; they are told not to, and are asked again instead.
-const LOCK_ATTEMPTS: u32 = 12;
-const LOCK_PAUSE: Duration = Duration::from_secs(10);
-const LOCK_MINUTES: u64 = 2;
 
 /// The exit status of dnf and yum when the lock is held: dnf(8), section EXIT CODES.
 const LOCKED_STATUS: i32 = 200;
@@ -83,7 +78,7 @@ impl Program {
         }
     }
 
-    /// The options of every call: ask nothing, wait for no lock, add nothing that is only recommended.
+    /// The options of every call: ask nothing, wait for no lock (they would without end), add nothing that is only recommended.
     fn options(self) -> &'static [&'static str] {
         match self {
             Program::Dnf => &[
@@ -148,9 +143,14 @@ impl Yum {
     }
 
     /// Installs, with or without the repositories that cannot be reached.
-    fn try_to_install(&self, host: &dyn Host, packages: &[String]) -> anyhow::Result<()> {
+    fn try_to_install(
+        &self,
+        host: &dyn Host,
+        watcher: &mut dyn Watcher,
+        packages: &[String],
+    ) -> anyhow::Result<()> {
         let install = self.install_command(packages);
-        let output = self.run_unlocked(host, &install)?;
+        let output = self.run_unlocked(host, watcher, &install)?;
         let unreached = line_with(&output, &UNREACHABLE);
         if let Some(said) = self.unknown_package(&output) {
             return Err(failures::unknown(self.name(), packages, said, unreached));
@@ -163,7 +163,7 @@ impl Yum {
             return Err(failure(packages, &install, output).into());
         }
         let tolerant = self.program.command("install", packages, tolerance);
-        let again = self.run_unlocked(host, &tolerant)?;
+        let again = self.run_unlocked(host, watcher, &tolerant)?;
         if let Some(said) = self.unknown_package(&again) {
             return Err(failures::unknown(self.name(), packages, said, unreached));
         }
@@ -173,15 +173,13 @@ impl Yum {
         Err(failure(packages, &tolerant, again).into())
     }
 
-    fn run_unlocked(&self, host: &dyn Host, command: &Command) -> anyhow::Result<Output> {
-        for _ in 0..LOCK_ATTEMPTS {
-            let output = host.run(command)?;
-            if !is_locked(&output) {
-                return Ok(output);
-            }
-            host.sleep(LOCK_PAUSE)?;
-        }
-        Err(failures::locked(self.program.name(), LOCK_MINUTES).into())
+    fn run_unlocked(
+        &self,
+        host: &dyn Host,
+        watcher: &mut dyn Watcher,
+        command: &Command,
+    ) -> anyhow::Result<Output> {
+        lock::run_unlocked(host, watcher, self.program.name(), command, is_locked)
     }
 
     /// What was said of a package that no repository has.
@@ -231,21 +229,21 @@ impl PackageManager for Yum {
         &self,
         host: &dyn Host,
         packages: &[String],
-        record: &mut Recorder,
+        watcher: &mut dyn Watcher,
     ) -> anyhow::Result<()> {
         let before = rpm::inventory(host)?;
         let asked: Vec<&str> = packages.iter().map(|asked| package_name(asked)).collect();
-        record(
+        watcher.record(
             asked
                 .iter()
                 .filter(|name| before.iter().all(|there| there.name != **name))
                 .map(|name| (*name).to_owned())
                 .collect(),
         )?;
-        let result = self.try_to_install(host, packages);
+        let result = self.try_to_install(host, watcher, packages);
         // After a failure too: it may have come half-way.
         match rpm::inventory(host) {
-            Ok(after) => record(rpm::added(&before, &after, &asked))?,
+            Ok(after) => watcher.record(rpm::added(&before, &after, &asked))?,
             Err(error) if result.is_ok() => return Err(error),
             Err(_) => {}
         }
@@ -314,7 +312,7 @@ mod tests {
     use super::*;
     use crate::bastion::failure::{OneLine, advice_of};
     use crate::bastion::host::scripted::ScriptedHost;
-    use crate::bastion::packages::is_unknown_package;
+    use crate::bastion::packages::{Witness, is_unknown_package};
 
     const RPM: &str = "sudo rpm -qa";
     const DNF: &str = "sudo env LC_ALL=C dnf install";
@@ -330,12 +328,9 @@ mod tests {
     /// Installs autossh and curl; every record that was made, and how it ended.
     fn install(manager: &Yum, host: &ScriptedHost) -> (Vec<Vec<String>>, anyhow::Result<()>) {
         let packages = ["curl", "autossh"].map(str::to_owned);
-        let mut records = Vec::new();
-        let result = manager.install(host, &packages, &mut |added| {
-            records.push(added);
-            Ok(())
-        });
-        (records, result)
+        let mut witness = Witness::default();
+        let result = manager.install(host, &packages, &mut witness);
+        (witness.records, result)
     }
 
     #[test]
@@ -486,7 +481,7 @@ mod tests {
     fn a_lock_is_waited_for_within_bounds() {
         let host = ScriptedHost::new();
         host.expect(RPM, 0, BEFORE, "");
-        for _ in 0..LOCK_ATTEMPTS {
+        for _ in 0..lock::ATTEMPTS {
             host.expect(DNF, LOCKED_STATUS, "", "metadata already locked by 6400");
         }
         host.expect(RPM, 0, BEFORE, "");
