@@ -72,7 +72,7 @@ impl Host {
             || nspawn.output(),
             || {
                 assert!(nspawn.is_running(), "no boot:\n{}", nspawn.output());
-                only_child(nspawn.pid()).filter(|&init| is_up(init))
+                only_child(nspawn.pid()).filter(|&init| is_up(init, self.image))
             },
         );
         self.power = Some(Power { nspawn, init });
@@ -204,9 +204,9 @@ fn only_child(pid: u32) -> Option<u32> {
     children.trim().parse().ok()
 }
 
-fn is_up(init: u32) -> bool {
+fn is_up(init: u32, image: Image) -> bool {
     let state = inside(init)
-        .args(["systemctl", "is-system-running"])
+        .args(["sh", "-c", image.init().is_up()])
         .output();
-    state.is_ok_and(|state| matches!(state.stdout.trim_ascii(), b"running" | b"degraded"))
+    state.is_ok_and(|state| state.status.success())
 }

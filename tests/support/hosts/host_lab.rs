@@ -89,7 +89,7 @@ impl HostLab {
                 "127.0.0.1 localhost bastion\n{VENDOR} {VENDOR_NAME}\n{MIRROR} {MIRROR_NAME}\n"
             ),
         );
-        if image != Image::Rpm {
+        if image.is_debian_12() {
             lab.host.write("/etc/apt/sources.list", apt_sources());
         }
         lab
