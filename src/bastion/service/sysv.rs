@@ -58,6 +58,9 @@ impl Sysv {
 
     /// The command that registers the script to start at boot, with the host's own tool.
     fn enable_command(host: &dyn Host, layout: &Layout) -> Option<Command> {
+        if !layout.is_system_wide() {
+            return None;
+        }
         let command = if host.which("update-rc.d").is_some() {
             Command::new("update-rc.d").args([SERVICE_NAME, "defaults"])
         } else if host.which("chkconfig").is_some() {
@@ -122,13 +125,21 @@ impl ServiceManager for Sysv {
         }
         work.create_dir(&Self::pid_dir(&layout), 0o755, authority)?;
         work.create_dir(&layout.tunnels_dir(), 0o755, authority)?;
+        let enable = Self::enable_command(work.host(), &layout);
+        let enabled = Change::ServiceEnabled {
+            name: SERVICE_NAME.to_owned(),
+        };
+        // What is recorded first is undone last. update-rc.d gives the other scripts their former
+        // numbers back only if this one is gone; chkconfig has to read it.
+        let is_undone_last = work.host().which("update-rc.d").is_some();
+        if enable.is_some() && is_undone_last {
+            work.record(enabled.clone())?;
+        }
         work.write_file(&script, Self::script(&layout)?.as_bytes(), 0o755, authority)?;
-        if layout.is_system_wide()
-            && let Some(enable) = Self::enable_command(work.host(), &layout)
-        {
-            work.record(Change::ServiceEnabled {
-                name: SERVICE_NAME.to_owned(),
-            })?;
+        if let Some(enable) = enable {
+            if !is_undone_last {
+                work.record(enabled)?;
+            }
             work.host().expect(&enable)?;
         }
         Ok(())
