@@ -56,6 +56,11 @@ impl Image {
         matches!(self, Image::Debian | Image::DebianReady | Image::Sysvinit)
     }
 
+    /// Whether its C library is older than the one that this machine's programs are linked to.
+    pub fn has_older_libc(self) -> bool {
+        self == Image::Bullseye
+    }
+
     fn name(self) -> &'static str {
         match self {
             Image::Debian => "debian",
@@ -87,16 +92,20 @@ impl Init {
 /// # Panics
 /// It was not.
 pub fn product(name: &str) -> PathBuf {
-    let program = Path::new(env!("CARGO_BIN_EXE_holistics-tunnel"));
-    // The programs are in a folder of the profile, say `target/debug`; a cross build has one more.
-    let lab = program
-        .ancestors()
-        .map(|folder| folder.join("lab"))
-        .find(|lab| lab.join("lock").exists());
-    let product = lab.unwrap_or_default().join(name);
+    let product = lab().unwrap_or_default().join(name);
     assert!(
         product.exists(),
         "the lab has no {name}: run scripts/lab-images as root on Linux"
     );
     product
+}
+
+/// Where `scripts/lab-images` makes what it makes.
+pub fn lab() -> Option<PathBuf> {
+    let program = Path::new(env!("CARGO_BIN_EXE_holistics-tunnel"));
+    // The programs are in a folder of the profile, say `target/debug`; a cross build has one more.
+    program
+        .ancestors()
+        .map(|folder| folder.join("lab"))
+        .find(|lab| lab.join("lock").exists())
 }
