@@ -1,14 +1,13 @@
 //! Debian, with and without what setup needs.
 
 use std::collections::BTreeSet;
-use std::time::Instant;
 
 use holistics_tunnel::protocol::DataSourceState;
 
 use crate::packages::{
     added, files_of_packages, is_left_by_purged_packages, packages, packages_in_receipt,
 };
-use crate::setup::{RETURN_LIMIT, comes_back, remove};
+use crate::setup::remove;
 use crate::support::hosts::disk::Disk;
 use crate::support::hosts::host_lab::HostLab;
 use crate::support::hosts::image::Image;
@@ -40,20 +39,4 @@ fn debian_without_autossh_gets_it_by_apt_and_its_removal_leaves_packages_alone()
     disk.assert_same(&Disk::of(&lab.host), |path| {
         of_packages.contains(path) || is_left_by_purged_packages(path)
     });
-}
-
-#[test]
-fn the_tunnel_comes_back_after_a_cut_line() {
-    let lab = HostLab::boot(Image::DebianReady);
-    let source = lab.data_source("Shop");
-    let setup = lab.start_setup("ada", &source, "--key-type ed25519");
-    lab.wait_until_connected(&source, &setup);
-    lab.save_and_finish(&source, setup);
-
-    lab.network.cut_internet();
-    lab.operator
-        .wait_for_state(source.id, DataSourceState::Down, RETURN_LIMIT);
-    let mended = Instant::now();
-    lab.network.mend_internet();
-    comes_back(&lab, &source, "a cut line", mended);
 }

@@ -9,7 +9,7 @@ use std::time::Instant;
 use holistics_tunnel::protocol::{DataSource, DataSourceState};
 
 use crate::packages::{packages, packages_in_receipt};
-use crate::setup::{RETURN_LIMIT, comes_back, remove, run_generated_command};
+use crate::setup::{RETURN_LIMIT, comes_back, remove, run_generated_command, setup_works};
 use crate::support::hosts::disk::Disk;
 use crate::support::hosts::host::Host;
 use crate::support::hosts::host_lab::{AUTHORITY, HostLab};
@@ -55,6 +55,21 @@ fn sysvinit_keeps_the_tunnels_up_through_everything_and_removal_leaves_nothing()
         .expect_code(0)
         .expect_words(&["init ["]);
     journey(lab, Init::Sysv);
+}
+
+#[test]
+fn under_systemd_the_tunnel_comes_back_after_a_cut_line_and_a_boot_without_network() {
+    let mut lab = HostLab::boot(Image::DebianReady);
+    let source = setup_works(&lab, "");
+    comes_back_after_a_cut_line(&lab, &source);
+    comes_back_after_a_boot_without_network(&mut lab, &source);
+}
+
+#[test]
+fn under_sysvinit_the_tunnel_comes_back_after_a_boot_without_network() {
+    let mut lab = HostLab::boot(Image::Sysvinit);
+    let source = setup_works(&lab, "");
+    comes_back_after_a_boot_without_network(&mut lab, &source);
 }
 
 fn journey_under_systemd(image: Image, version: &str) -> HostLab {
@@ -108,6 +123,27 @@ fn journey(mut lab: HostLab, init: Init) -> HostLab {
     disk.assert_same(&Disk::of(&lab.host), |_| false);
     println!("the journey: {:.0} s", began.elapsed().as_secs_f64());
     lab
+}
+
+fn comes_back_after_a_cut_line(lab: &HostLab, source: &DataSource) {
+    lab.network.cut_internet();
+    lab.operator
+        .wait_for_state(source.id, DataSourceState::Down, RETURN_LIMIT);
+    let mended = Instant::now();
+    lab.network.mend_internet();
+    comes_back(lab, source, "a cut line", mended);
+}
+
+fn comes_back_after_a_boot_without_network(lab: &mut HostLab, source: &DataSource) {
+    lab.network.cut_internet();
+    lab.host.reboot();
+    // One attempt at least has failed.
+    let first = pids(&lab.host, "ssh");
+    is_replaced(&lab.host, &first);
+    let mended = Instant::now();
+    lab.network.mend_internet();
+    comes_back(lab, source, "a boot without network", mended);
+    service(lab, "status").expect_code(RUNS);
 }
 
 /// A data source, active by the generated command.
