@@ -1,7 +1,10 @@
 //! The service `h_autossh` under every init system, through all that can happen to it.
 //!
 //! One journey for all of them: set up by the generated command, governed by `service`, rebooted,
-//! joined by a second tunnel, removed beside it, killed in every way, powered off, and removed.
+//! joined by a second tunnel and removed beside it; then that one killed in every way, its host
+//! without power, and removed in its turn. What must be as before is the whole disk, but for what
+//! [`Disk`] does not look at.
+//!
 //! The seconds that it prints depend on what else the machine does.
 
 use std::time::Instant;
@@ -106,6 +109,7 @@ fn journey(mut lab: HostLab, init: Init) -> HostLab {
     comes_back(&lab, &shop, "the command to reboot", rebooted);
 
     let billing = set_up(&lab, "Billing");
+    service_governs_all(&lab, &[&shop, &billing]);
     removal_spares_the_other_s_query(&lab, &shop, &billing);
     for victim in [Victim::Ssh, Victim::Autossh, Victim::Group] {
         survives(&lab, init, &billing, victim);
@@ -180,6 +184,18 @@ fn service_governs(lab: &HostLab, source: &DataSource) {
     service(lab, "restart").expect_code(0);
     is_replaced(&lab.host, &ssh);
     comes_back(lab, source, "service h_autossh restart", restarted);
+    health(lab).expect_code(0);
+}
+
+fn service_governs_all(lab: &HostLab, sources: &[&DataSource]) {
+    service(lab, "stop").expect_code(0);
+    for source in sources {
+        no_rows_come(lab, source);
+    }
+    service(lab, "start").expect_code(0);
+    for source in sources {
+        lab.wait_until_rows_come(source, RETURN_LIMIT);
+    }
     health(lab).expect_code(0);
 }
 
