@@ -74,11 +74,11 @@ impl RealHost {
             words = self.privilege.prefix(command, |name| self.env(name));
         }
         words.extend(command.words().into_iter().map(str::to_owned));
-        let mut expression = duct::cmd(&words[0], &words[1..])
-            .stdin_null()
-            .stdout_capture()
-            .stderr_capture()
-            .unchecked();
+        let mut expression = duct::cmd(&words[0], &words[1..]).stdin_null().unchecked();
+        expression = match &command.said_to {
+            None => expression.stdout_capture().stderr_capture(),
+            Some(file) => expression.stdout_null().stderr_path(file),
+        };
         for (name, value) in &command.env {
             expression = expression.env(name, value);
         }

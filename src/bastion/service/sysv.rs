@@ -105,11 +105,20 @@ impl ServiceManager for Sysv {
         }
         work.create_dir(&Self::pid_dir(&layout), 0o755, authority)?;
         work.create_dir(&layout.tunnels_dir(), 0o755, authority)?;
+        let enable = boot::register_command(work.host(), &layout);
+        let enabled = Change::ServiceEnabled {
+            name: SERVICE_NAME.to_owned(),
+        };
+        // What is recorded first is undone last.
+        let is_undone_last = !boot::reads_the_script(work.host());
+        if enable.is_some() && is_undone_last {
+            work.record(enabled.clone())?;
+        }
         work.write_file(&script, Self::script(&layout)?.as_bytes(), 0o755, authority)?;
-        if let Some(enable) = boot::register_command(work.host(), &layout) {
-            work.record(Change::ServiceEnabled {
-                name: SERVICE_NAME.to_owned(),
-            })?;
+        if let Some(enable) = enable {
+            if !is_undone_last {
+                work.record(enabled)?;
+            }
             work.host().expect(&enable)?;
         }
         Ok(())
