@@ -84,6 +84,7 @@ impl Vendor {
     pub fn enroll_key(&self, id: TunnelId, key: Key) -> Tunnel {
         let port = free_port();
         let grant = Grant {
+            replaces: false,
             tunnel_id: id,
             port,
         };

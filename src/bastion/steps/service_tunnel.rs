@@ -135,6 +135,7 @@ impl ServiceTunnelStep {
     fn report_installed(&self, session: &Session) -> anyhow::Result<()> {
         let change = TunnelChange {
             service_installed: Some(true),
+            ..TunnelChange::default()
         };
         session
             .control_plane
