@@ -288,13 +288,20 @@ pub fn go_back(
     }
     for member in members {
         if is_switched {
-            restart_one(session, manager, member, &public_key)?;
+            match restart_one(session, manager, member, &public_key)? {
+                Seen::Up => {}
+                seen => return Err(not_seen(host, &layout, member.id, seen).into()),
+            }
         }
-        // An announcement that cannot be taken back does no harm: its key is removed here, and the
-        // next announcement takes its place.
         let call = || member.client.announce_key(host, member.id, &public_key);
-        if let Err(error) = insist(host, CALL_LIMIT, call) {
-            session.ui.note(&format!("tunnel {}: {error}", member.id));
+        match insist(host, CALL_LIMIT, call) {
+            // A key that was never used does no harm: it is removed here, and the next announcement
+            // takes its place.
+            Err(error) if !is_switched => {
+                session.ui.note(&format!("tunnel {}: {error}", member.id));
+            }
+            Err(error) if !is_gone(&error) => return Err(error.advised()),
+            _ => {}
         }
     }
     let mut new = vec![layout.former_key()];
