@@ -34,6 +34,7 @@ pub struct ScriptedHost {
     ran: RefCell<Vec<String>>,
     clock: Cell<Duration>,
     programs: RefCell<Vec<String>>,
+    variables: RefCell<BTreeMap<String, String>>,
 }
 
 impl ScriptedHost {
@@ -52,6 +53,7 @@ impl ScriptedHost {
             ran: RefCell::default(),
             clock: Cell::default(),
             programs: RefCell::default(),
+            variables: RefCell::default(),
         };
         for dir in ["/", "/home", "/home/ada"] {
             host.entries
@@ -67,6 +69,13 @@ impl ScriptedHost {
         host.user.name = "root".to_owned();
         host.user.uid = 0;
         host
+    }
+
+    /// Sets a variable of the environment.
+    pub fn set_env(&self, name: &str, value: &str) {
+        self.variables
+            .borrow_mut()
+            .insert(name.to_owned(), value.to_owned());
     }
 
     /// The next command has to begin like this; it ends with this status and these words.
@@ -142,6 +151,13 @@ impl Host for ScriptedHost {
             effect(self);
         }
         Ok(next.output)
+    }
+
+    fn exec(&self, command: &Command) -> CommandError {
+        CommandError::Start {
+            command: command.to_string(),
+            cause: io::ErrorKind::Unsupported.into(),
+        }
     }
 
     fn which(&self, program: &str) -> Option<PathBuf> {
@@ -229,8 +245,12 @@ impl Host for ScriptedHost {
         dir.starts_with(&self.user.home)
     }
 
-    fn env(&self, _: &str) -> Option<String> {
+    fn own_program(&self) -> Option<PathBuf> {
         None
+    }
+
+    fn env(&self, name: &str) -> Option<String> {
+        self.variables.borrow().get(name).cloned()
     }
 
     fn user(&self) -> &User {
@@ -261,6 +281,8 @@ impl Host for ScriptedHost {
     fn check_interrupt(&self) -> Result<(), Interrupted> {
         Ok(())
     }
+
+    fn outlive_terminal(&self) {}
 
     fn acquire_root(&self, _: &str, _: &[String]) -> anyhow::Result<()> {
         Ok(())
