@@ -197,6 +197,16 @@ impl ServiceManager for Systemd {
         Ok(())
     }
 
+    fn restart_one(
+        &self,
+        host: &dyn Host,
+        _layout: &Layout,
+        tunnel: TunnelId,
+    ) -> anyhow::Result<()> {
+        host.expect(&systemctl("restart", &instance(tunnel)))?;
+        Ok(())
+    }
+
     fn status(
         &self,
         host: &dyn Host,
@@ -226,5 +236,22 @@ impl ServiceManager for Systemd {
     fn reload(&self, host: &dyn Host) -> anyhow::Result<()> {
         host.expect(&daemon_reload())?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::bastion::host::scripted::ScriptedHost;
+
+    #[test]
+    fn one_tunnel_is_restarted_and_its_siblings_are_not() {
+        let host = ScriptedHost::new();
+        host.expect("sudo systemctl restart h_autossh@7.service", 0, "", "");
+        let layout = Layout::new(&host, Path::new("/"));
+        Systemd.restart_one(&host, &layout, 7).unwrap();
+        assert!(host.is_finished());
     }
 }

@@ -160,6 +160,16 @@ impl ServiceManager for Sysv {
         Ok(())
     }
 
+    fn restart_one(
+        &self,
+        host: &dyn Host,
+        layout: &Layout,
+        tunnel: TunnelId,
+    ) -> anyhow::Result<()> {
+        host.expect(&Self::call(layout, "restart", Some(&tunnel.to_string())))?;
+        Ok(())
+    }
+
     fn status(
         &self,
         host: &dyn Host,
@@ -182,5 +192,22 @@ impl ServiceManager for Sysv {
 
     fn disable(&self, host: &dyn Host, layout: &Layout) -> anyhow::Result<()> {
         boot::unregister(host, layout)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::bastion::host::scripted::ScriptedHost;
+
+    #[test]
+    fn one_tunnel_is_restarted_and_its_siblings_are_not() {
+        let host = ScriptedHost::new();
+        host.expect("sudo /etc/init.d/h_autossh restart 7", 0, "", "");
+        let layout = Layout::new(&host, Path::new("/"));
+        Sysv.restart_one(&host, &layout, 7).unwrap();
+        assert!(host.is_finished());
     }
 }
