@@ -149,16 +149,6 @@ impl ServiceManager for Launchd {
         Ok(())
     }
 
-    fn restart_one(
-        &self,
-        host: &dyn Host,
-        layout: &Layout,
-        tunnel: TunnelId,
-    ) -> anyhow::Result<()> {
-        // launchd keeps the definition it was started with, and `kickstart` would use that.
-        start(host, layout, tunnel)
-    }
-
     fn govern(
         &self,
         host: &dyn Host,

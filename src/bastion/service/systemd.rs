@@ -167,16 +167,6 @@ impl ServiceManager for Systemd {
         Ok(())
     }
 
-    fn restart_one(
-        &self,
-        host: &dyn Host,
-        _layout: &Layout,
-        tunnel: TunnelId,
-    ) -> anyhow::Result<()> {
-        host.expect(&systemctl("restart", &instance(tunnel)))?;
-        Ok(())
-    }
-
     fn journal(&self, host: &dyn Host, tunnel: TunnelId, lines: usize) -> Option<Command> {
         host.which("journalctl")?;
         let journalctl = Command::new("journalctl")

@@ -139,16 +139,6 @@ impl ServiceManager for Sysv {
         Ok(())
     }
 
-    fn restart_one(
-        &self,
-        host: &dyn Host,
-        layout: &Layout,
-        tunnel: TunnelId,
-    ) -> anyhow::Result<()> {
-        host.expect(&Self::call(layout, "restart", Some(&tunnel.to_string())))?;
-        Ok(())
-    }
-
     fn govern(
         &self,
         host: &dyn Host,
@@ -197,8 +187,6 @@ impl ServiceManager for Sysv {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
     use crate::bastion::host::scripted::ScriptedHost;
 
