@@ -135,6 +135,14 @@ pub trait ServiceManager {
         action: Action,
     ) -> anyhow::Result<()>;
 
+    /// Restarts one tunnel with the definition that the service manager has of it; its siblings are
+    /// not touched. A tunnel whose file was changed is put in place with [`ServiceManager::add`].
+    ///
+    /// # Errors
+    /// The service manager refuses.
+    fn restart_one(&self, host: &dyn Host, layout: &Layout, tunnel: TunnelId)
+    -> anyhow::Result<()>;
+
     /// Whether the service runs a tunnel.
     ///
     /// # Errors

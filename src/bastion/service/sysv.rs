@@ -148,16 +148,6 @@ impl ServiceManager for Sysv {
         Ok(())
     }
 
-    fn restart_one(
-        &self,
-        host: &dyn Host,
-        layout: &Layout,
-        tunnel: TunnelId,
-    ) -> anyhow::Result<()> {
-        host.expect(&Self::call(layout, "restart", Some(&tunnel.to_string())))?;
-        Ok(())
-    }
-
     fn govern(
         &self,
         host: &dyn Host,
@@ -166,6 +156,16 @@ impl ServiceManager for Sysv {
         action: Action,
     ) -> anyhow::Result<()> {
         host.expect(&Self::call(layout, action.as_str(), None))?;
+        Ok(())
+    }
+
+    fn restart_one(
+        &self,
+        host: &dyn Host,
+        layout: &Layout,
+        tunnel: TunnelId,
+    ) -> anyhow::Result<()> {
+        host.expect(&Self::call(layout, "restart", Some(&tunnel.to_string())))?;
         Ok(())
     }
 
@@ -191,5 +191,20 @@ impl ServiceManager for Sysv {
 
     fn disable(&self, host: &dyn Host, layout: &Layout) -> anyhow::Result<()> {
         boot::unregister(host, layout)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bastion::host::scripted::ScriptedHost;
+
+    #[test]
+    fn one_tunnel_is_restarted_and_its_siblings_are_not() {
+        let host = ScriptedHost::new();
+        host.expect("sudo /etc/init.d/h_autossh restart 7", 0, "", "");
+        let layout = Layout::new(&host, Path::new("/"));
+        Sysv.restart_one(&host, &layout, 7).unwrap();
+        assert!(host.is_finished());
     }
 }
