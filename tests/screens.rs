@@ -372,7 +372,9 @@ fn json_is_one_object_for_each_event_and_nothing_else_on_standard_output() {
 #[test]
 fn a_setup_s_log_holds_every_command_and_no_secret_for_its_user_alone() {
     let lab = Lab::new();
-    let source = lab.active_data_source("Shop");
+    let source = lab.data_source("Shop");
+    let setup = lab.setup_that_waits(&source);
+    lab.save_and_finish(&source, setup);
     let logs = lab.bastion.own_folder().join("logs");
     let log = only_log(&logs, "setup-");
     assert_eq!(mode(&log), 0o600);
@@ -590,19 +592,22 @@ fn stopped_at_every_step(signal: Signal) {
     for step in STEPS {
         let mut setup = quick_setup(&lab, &source);
         let setup = lab.bastion.start(setup.args(["--yes", "--json"]));
-        let is_after_the_save = step.starts_with("service");
-        if is_after_the_save {
-            setup.wait_for_output("\"waiting\"", SETUP_LIMIT);
+        let began = |name: &str| {
+            let output = setup.output();
+            output
+                .lines()
+                .any(|line| line.contains("\"started\"") && line.contains(&format!("\"{name}\"")))
+        };
+        if step.starts_with("service") {
+            // A data source that was saved before an earlier interruption is not waited for again.
+            setup.wait_until("the wait or its end", SETUP_LIMIT, || {
+                began("wait-for-save") || began(step)
+            });
             if lab.state(&source) == DataSourceState::Connected {
                 lab.operator.save(source.id);
             }
         }
-        setup.wait_until(&format!("step {step}"), SETUP_LIMIT, || {
-            let output = setup.output();
-            output
-                .lines()
-                .any(|line| line.contains("\"started\"") && line.contains(&format!("\"{step}\"")))
-        });
+        setup.wait_until(&format!("step {step}"), SETUP_LIMIT, || began(step));
         setup.signal(signal);
         let finished = setup.wait(SERVICE_LIMIT);
         // The last step may be over before the signal is looked at.
