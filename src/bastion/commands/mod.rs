@@ -2,10 +2,12 @@
 
 mod completions;
 mod list;
+mod logs;
 mod man;
 mod manual;
 mod plan;
 mod questions;
+mod run;
 mod service;
 mod setup;
 mod status;
@@ -18,9 +20,13 @@ use std::rc::Rc;
 use anyhow::{Context as _, ensure};
 
 use super::cli::{Cli, Command, PlanOptions};
+use super::facts::{Facts, Init};
 use super::failure::{Exit, Failure, OneLine, exit_of};
 use super::host::real::RealHost;
 use super::host::{Host, HostExt as _, User};
+use super::layout::Layout;
+use super::receipt::Receipt;
+use super::service::ForeignScript;
 use super::settings::Settings;
 use super::ui::{Look, Ui};
 
@@ -34,6 +40,8 @@ pub fn run(cli: Cli) -> Exit {
         | Command::Service(_)
         | Command::List(_)
         | Command::Status(_)
+        | Command::Logs(_)
+        | Command::Run(_)
         | Command::Manual(_)
         | Command::Completions(_)
         | Command::Man(_) => false,
@@ -62,6 +70,8 @@ pub fn run(cli: Cli) -> Exit {
         Command::Service(command) => service::run(&host, command),
         Command::Completions(command) => completions::run(command),
         Command::Man(command) => man::run(&host, command),
+        Command::Logs(command) => logs::run(&host, command),
+        Command::Run(command) => run::run(&host, command),
     });
     match result {
         Ok(exit) => {
@@ -140,6 +150,20 @@ fn settings(options: &PlanOptions, wait: std::time::Duration) -> anyhow::Result<
         autossh_source: options.autossh_source.clone().unwrap_or_default(),
         enable_epel: options.enable_epel,
     })
+}
+
+/// A service of somebody else's under our service's name, which has to make room.
+fn foreign_service(
+    host: &dyn Host,
+    facts: &Facts,
+    settings: &Settings,
+    layout: &Layout,
+    receipt: Option<&Receipt>,
+) -> anyhow::Result<Option<ForeignScript>> {
+    match super::plan::init(facts, settings, receipt)? {
+        Init::None => Ok(None),
+        init => super::service::manager(init)?.foreign(host, layout),
+    }
 }
 
 /// `user@host`, for the public key.

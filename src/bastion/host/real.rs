@@ -33,6 +33,8 @@ pub struct RealHost {
     privilege: Privilege,
     started: Instant,
     interrupted: Arc<AtomicBool>,
+    hung_up: Arc<AtomicBool>,
+    outlives_terminal: Cell<bool>,
     /// What asks to stop is not heard meanwhile.
     is_undisturbed: Cell<bool>,
     log: RunLog,
@@ -49,8 +51,13 @@ impl RealHost {
     /// The user has no name or no home folder, or signals cannot be caught.
     pub fn new() -> anyhow::Result<Self> {
         let interrupted = Arc::new(AtomicBool::new(false));
-        for signal in [SIGINT, SIGTERM, SIGHUP] {
-            signal_hook::flag::register(signal, Arc::clone(&interrupted))
+        let hung_up = Arc::new(AtomicBool::new(false));
+        for (signal, flag) in [
+            (SIGINT, &interrupted),
+            (SIGTERM, &interrupted),
+            (SIGHUP, &hung_up),
+        ] {
+            signal_hook::flag::register(signal, Arc::clone(flag))
                 .context("cannot catch the signals that ask to stop")?;
         }
         let user = current_user()?;
@@ -60,6 +67,8 @@ impl RealHost {
             privilege,
             started: Instant::now(),
             interrupted,
+            hung_up,
+            outlives_terminal: Cell::new(false),
             is_undisturbed: Cell::new(false),
             log: RunLog::default(),
             trace: RefCell::default(),
@@ -220,6 +229,17 @@ impl Host for RealHost {
         Ok(output)
     }
 
+    fn exec(&self, command: &Command) -> CommandError {
+        let cause = std::process::Command::new(&command.program)
+            .args(&command.args)
+            .envs(command.env.iter().map(|(name, value)| (name, value)))
+            .exec();
+        CommandError::Start {
+            command: command.to_string(),
+            cause,
+        }
+    }
+
     fn which(&self, program: &str) -> Option<PathBuf> {
         // An ordinary user's PATH often lacks the folders of the system's own programs.
         let path = self.env("PATH").unwrap_or_default();
@@ -324,6 +344,10 @@ impl Host for RealHost {
         nix::unistd::access(dir, AccessFlags::W_OK | AccessFlags::X_OK).is_ok()
     }
 
+    fn own_program(&self) -> Option<PathBuf> {
+        std::env::current_exe().ok()
+    }
+
     fn env(&self, name: &str) -> Option<String> {
         std::env::var(name).ok()
     }
@@ -375,10 +399,18 @@ impl Host for RealHost {
     }
 
     fn check_interrupt(&self) -> Result<(), Interrupted> {
-        if !self.is_undisturbed.get() && self.interrupted.swap(false, Ordering::Relaxed) {
+        if self.is_undisturbed.get() {
+            return Ok(());
+        }
+        let hung_up = self.hung_up.swap(false, Ordering::Relaxed) && !self.outlives_terminal.get();
+        if self.interrupted.swap(false, Ordering::Relaxed) || hung_up {
             return Err(Interrupted);
         }
         Ok(())
+    }
+
+    fn outlive_terminal(&self) {
+        self.outlives_terminal.set(true);
     }
 
     fn acquire_root(&self, purpose: &str, commands: &[String]) -> anyhow::Result<()> {

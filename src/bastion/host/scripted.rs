@@ -36,6 +36,7 @@ pub struct ScriptedHost {
     clock: Cell<Duration>,
     programs: RefCell<Vec<String>>,
     log: RunLog,
+    variables: RefCell<BTreeMap<String, String>>,
 }
 
 impl ScriptedHost {
@@ -55,6 +56,7 @@ impl ScriptedHost {
             clock: Cell::default(),
             programs: RefCell::default(),
             log: RunLog::default(),
+            variables: RefCell::default(),
         };
         for dir in ["/", "/home", "/home/ada"] {
             host.entries
@@ -70,6 +72,13 @@ impl ScriptedHost {
         host.user.name = "root".to_owned();
         host.user.uid = 0;
         host
+    }
+
+    /// Sets a variable of the environment.
+    pub fn set_env(&self, name: &str, value: &str) {
+        self.variables
+            .borrow_mut()
+            .insert(name.to_owned(), value.to_owned());
     }
 
     /// The next command has to begin like this; it ends with this status and these words.
@@ -145,6 +154,13 @@ impl Host for ScriptedHost {
             effect(self);
         }
         Ok(next.output)
+    }
+
+    fn exec(&self, command: &Command) -> CommandError {
+        CommandError::Start {
+            command: command.to_string(),
+            cause: io::ErrorKind::Unsupported.into(),
+        }
     }
 
     fn which(&self, program: &str) -> Option<PathBuf> {
@@ -232,8 +248,12 @@ impl Host for ScriptedHost {
         dir.starts_with(&self.user.home)
     }
 
-    fn env(&self, _: &str) -> Option<String> {
+    fn own_program(&self) -> Option<PathBuf> {
         None
+    }
+
+    fn env(&self, name: &str) -> Option<String> {
+        self.variables.borrow().get(name).cloned()
     }
 
     fn user(&self) -> &User {
@@ -264,6 +284,8 @@ impl Host for ScriptedHost {
     fn check_interrupt(&self) -> Result<(), Interrupted> {
         Ok(())
     }
+
+    fn outlive_terminal(&self) {}
 
     fn acquire_root(&self, _: &str, _: &[String]) -> anyhow::Result<()> {
         Ok(())

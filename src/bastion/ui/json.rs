@@ -15,6 +15,10 @@ impl Screen for Json {
         event(json!({"event": "note", "text": text}));
     }
 
+    fn command_to_run(&self, _: &str, commands: &[String]) {
+        event(json!({"event": "command", "commands": commands}));
+    }
+
     fn plan(&self, _: &str, steps: &[Box<dyn Step>], _: bool) {
         event(json!({"event": "plan", "steps": plan_json(steps)}));
     }

@@ -25,6 +25,14 @@ use super::steps::{Outcome, Step, StepName};
 trait Screen {
     /// A remark that accompanies the run.
     fn note(&self, text: &str);
+    /// What the person has to run from now on, on standard output.
+    fn command_to_run(&self, introduction: &str, commands: &[String]) {
+        self.note(introduction);
+        for command in commands {
+            print(&format!("\n  {command}"));
+        }
+        self.note("");
+    }
     /// What is about to be done.
     fn plan(&self, introduction: &str, steps: &[Box<dyn Step>], with_commands: bool);
     /// A step begins.
@@ -114,6 +122,12 @@ impl Ui {
     /// A remark that accompanies the run.
     pub fn note(&self, text: &str) {
         self.screen.note(text);
+    }
+
+    /// What the person has to run from now on. It is part of what was asked for, so it goes to
+    /// standard output, and `--quiet` does not leave it out.
+    pub fn command_to_run(&self, introduction: &str, commands: &[String]) {
+        self.screen.command_to_run(introduction, commands);
     }
 
     /// The plan, before the question whether to go on; with every command where that is all that

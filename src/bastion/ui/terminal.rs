@@ -8,7 +8,7 @@ use console::{Term, style};
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 
 use super::text::{Signs, wrap};
-use super::{BadEnd, Screen, write_line};
+use super::{BadEnd, Screen, print, write_line};
 use crate::bastion::steps::{Outcome, Step, StepName};
 
 const TICK: Duration = Duration::from_millis(100);
@@ -71,6 +71,16 @@ impl Terminal {
 impl Screen for Terminal {
     fn note(&self, text: &str) {
         self.say(text, 0);
+    }
+
+    fn command_to_run(&self, introduction: &str, commands: &[String]) {
+        // What turns would be drawn into it, since it goes to standard output.
+        self.clear();
+        self.note(introduction);
+        for command in commands {
+            print(&format!("\n  {command}"));
+        }
+        self.note("");
     }
 
     fn plan(&self, introduction: &str, steps: &[Box<dyn Step>], with_commands: bool) {
