@@ -335,7 +335,7 @@ fn record_files(session: &mut Session, files: &[PathBuf]) -> anyhow::Result<()> 
     Ok(())
 }
 
-fn created(path: &PathBuf) -> Change {
+fn created(path: &Path) -> Change {
     Change::FileCreated {
         path: path.clone(),
         authority: Authority::User,
