@@ -7,7 +7,7 @@
 //! tunnel, and the next run goes on from there. What a run asks and says stands in
 //! `commands::rotate_key`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
@@ -316,7 +316,7 @@ fn finish(session: &mut Session, obsolete: &[PathBuf]) -> anyhow::Result<()> {
     for file in obsolete {
         session.host.remove_file(file, Authority::User)?;
     }
-    let gone: Vec<Change> = obsolete.iter().map(created).collect();
+    let gone: Vec<Change> = obsolete.iter().map(|path| created(path)).collect();
     session.receipt.rotation = None;
     session.forget(Scope::Host, StepName::KeyPair, &gone)?;
     session.note(Scope::Host, StepName::KeyPair, StepState::Done)
@@ -337,7 +337,7 @@ fn record_files(session: &mut Session, files: &[PathBuf]) -> anyhow::Result<()> 
 
 fn created(path: &Path) -> Change {
     Change::FileCreated {
-        path: path.clone(),
+        path: path.to_path_buf(),
         authority: Authority::User,
     }
 }
