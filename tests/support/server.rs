@@ -6,8 +6,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use holistics_tunnel::protocol::{
-    API_BASE, ConnectionTest, ConnectionTestResult, DataSource, DataSourceId, DataSourceState,
-    DatabaseType, NewDataSource, RemovalCommand,
+    API_BASE, ConnectionTest, ConnectionTestResult, DataSource, DataSourceChange, DataSourceId,
+    DataSourceState, DatabaseType, NewDataSource, RemovalCommand,
 };
 use reqwest::Certificate;
 use reqwest::blocking::{Client, ClientBuilder, RequestBuilder};
@@ -298,9 +298,26 @@ impl Operator {
         self.answer(self.http.post(self.data_source_url(id, "/save")))
     }
 
+    /// Another port of the database, on the same host.
+    pub fn change_port(&self, id: DataSourceId, port: u16) -> DataSource {
+        let change = DataSourceChange {
+            port: Some(port),
+            ..DataSourceChange::default()
+        };
+        self.answer(self.http.patch(self.data_source_url(id, "")).json(&change))
+    }
+
     /// "Delete": the command for the bastion.
     pub fn delete(&self, id: DataSourceId) -> RemovalCommand {
         self.answer(self.http.delete(self.data_source_url(id, "")))
+    }
+
+    /// "Delete", without the bastion's help.
+    pub fn delete_now(&self, id: DataSourceId) {
+        let request = self.http.delete(self.data_source_url(id, "?force=true"));
+        let answer = request.bearer_auth(&self.token).send();
+        let status = answer.expect("the server answers").status();
+        assert!(status.is_success(), "{status}");
     }
 
     fn post(&self, path: &str) -> RequestBuilder {

@@ -18,6 +18,8 @@ pub mod service_tunnel;
 pub mod temporary_tunnel;
 pub mod wait_for_save;
 
+use std::fmt;
+
 use super::changes::Change;
 use super::host::Host;
 use super::receipt::Scope;
@@ -31,6 +33,15 @@ pub enum Outcome {
     Changed(String),
     /// It found everything as it has to be.
     AlreadyPresent(String),
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Outcome::Changed(detail) => f.write_str(detail),
+            Outcome::AlreadyPresent(detail) => write!(f, "already there: {detail}"),
+        }
+    }
 }
 
 /// One step of a plan.
@@ -100,7 +111,9 @@ pub fn revert(
             StepName::TemporaryTunnel => temporary_tunnel::revert(session, change)?,
             StepName::WaitForSave | StepName::Foreground => {}
             StepName::Service => service::revert(session, change)?,
-            StepName::ServiceTunnel => service_tunnel::revert(session, scope, change)?,
+            StepName::ServiceTunnel | StepName::TargetUpdate => {
+                service_tunnel::revert(session, scope, change)?
+            }
         }
     }
     Ok(())
