@@ -28,9 +28,14 @@ for old in /sys/fs/cgroup/holistics-lab-*; do
     fi
 done
 
-# A group of its own: two hosts in one would take each other's services for theirs.
-mkdir -p "/sys/fs/cgroup/holistics-lab-$group"
-echo $$ >"/sys/fs/cgroup/holistics-lab-$group/cgroup.procs"
+# A group of its own: two hosts in one would take each other's services for theirs. Until somebody
+# is in it, another host that boots may take it for one that is over.
+own=/sys/fs/cgroup/holistics-lab-$group
+attempts=0
+until mkdir -p "$own" && echo $$ >"$own/cgroup.procs"; do
+    attempts=$((attempts + 1))
+    [ "$attempts" -lt 10 ]
+done
 
 # The host outlives systemd-nspawn if that is killed. By this variable of its first process, the
 # workspace's guard finds it.

@@ -1,6 +1,6 @@
 //! A booted bastion, the vendor and the customer's database together.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use holistics_tunnel::protocol::{DataSource, DataSourceState};
@@ -27,8 +27,11 @@ pub const SETUP_LIMIT: Duration = Duration::from_secs(180);
 /// Where the host has the certificate of the authority behind the vendor's https.
 pub const AUTHORITY: &str = "/etc/lab-authority.pem";
 
-/// One at a time: they are many processes on few processors.
-static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+/// Two at a time: they are many processes on few processors, and wait for much of their time.
+static PLACES: Places = Places {
+    free: Mutex::new(2),
+    given_up: Condvar::new(),
+};
 
 /// Three machines. The test's thread is on the vendor's, where 127.0.0.1 is that machine's.
 pub struct HostLab {
@@ -46,15 +49,16 @@ pub struct HostLab {
     /// The lines between the machines.
     pub network: Network,
     _workspace: Workspace,
-    _alone: MutexGuard<'static, ()>,
+    _place: Place,
 }
 
 impl HostLab {
     /// Everything started, nothing set up.
     pub fn boot(image: Image) -> Self {
-        let alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         let workspace = Workspace::new();
+        // What this takes, nobody has to wait for.
         let program = program::for_image(image, &workspace);
+        let place = PLACES.take();
         let offered = program::offered(&program, &workspace);
         let network = Network::new(&workspace);
         let postgres = {
@@ -83,7 +87,7 @@ impl HostLab {
             _on_the_vendor_s_machine: on_the_vendor_s_machine,
             network,
             _workspace: workspace,
-            _alone: alone,
+            _place: place,
         };
         lab.host.write(AUTHORITY, &authority);
         lab.host.write(
@@ -179,5 +183,35 @@ impl HostLab {
     /// Where a data source stands.
     pub fn state(&self, source: &DataSource) -> DataSourceState {
         self.operator.data_source(source.id).state
+    }
+}
+
+/// Places for labs.
+struct Places {
+    free: Mutex<usize>,
+    given_up: Condvar,
+}
+
+impl Places {
+    /// Waits for one.
+    fn take(&'static self) -> Place {
+        let none_is_free = |free: &mut usize| *free == 0;
+        let free = self.given_up.wait_while(self.free(), none_is_free);
+        *free.unwrap_or_else(PoisonError::into_inner) -= 1;
+        Place(self)
+    }
+
+    fn free(&self) -> MutexGuard<'_, usize> {
+        self.free.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Somebody's place, until it is dropped.
+struct Place(&'static Places);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        *self.0.free() += 1;
+        self.0.given_up.notify_one();
     }
 }
