@@ -6,7 +6,7 @@ use anyhow::bail;
 use serde_json::json;
 use url::Url;
 
-use super::{foreign_service, key_comment, refuse_sudo, settings, token};
+use super::{foreign_service, key_comment, questions, refuse_sudo, settings, token};
 use crate::bastion::cli::Setup;
 use crate::bastion::control_plane::{ApiError, ControlPlane, parse_address};
 use crate::bastion::execution::{self, Progress};
@@ -35,7 +35,7 @@ const DATABASE_TIMEOUT: Duration = Duration::from_secs(5);
 pub(super) fn run(host: &RealHost, ui: &Ui, command: &Setup) -> anyhow::Result<Exit> {
     refuse_sudo(host.user())?;
     let settings = settings(&command.plan, command.wait)?;
-    let server = parse_address(&command.server)?;
+    let server = parse_address(&questions::server(host, command.server.as_deref())?)?;
     let token = token::read(
         host,
         command.token.as_deref(),
@@ -51,6 +51,11 @@ pub(super) fn run(host: &RealHost, ui: &Ui, command: &Setup) -> anyhow::Result<E
     let known = receipt
         .as_ref()
         .and_then(|receipt| tunnel_of_token(receipt, &server, &token));
+    for tunnel in receipt.iter().flat_map(|receipt| receipt.tunnels.values()) {
+        if let Some(enrolled) = &tunnel.enrolled {
+            host.log().hide(&enrolled.tunnel_token);
+        }
+    }
     let credential = known
         .as_ref()
         .map_or(token.as_str(), |(_, credential)| credential.as_str());

@@ -6,17 +6,21 @@
 
 pub mod command;
 pub mod files;
+pub mod lock_file;
 pub mod privilege;
 pub mod real;
-#[cfg(test)]
+mod redaction;
+pub mod run_log;
 #[cfg(test)]
 pub mod scripted;
+pub mod terminal;
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use command::{Command, CommandError, Output};
+pub use lock_file::LockAttempt;
 
 use super::failure::Interrupted;
 
@@ -193,11 +197,48 @@ pub trait Host {
     /// somebody who has the rights can look at them.
     fn acquire_root(&self, purpose: &str, commands: &[String]) -> anyhow::Result<()>;
 
-    /// Asks a yes-or-no question on the terminal; `None` without one.
+    /// Takes a lock that goes with the process, however that ends. `holder` says who has it then, in
+    /// one line, for whoever comes next.
+    ///
+    /// # Errors
+    /// The file cannot be opened or locked.
+    fn lock(&self, path: &Path, holder: &str) -> io::Result<LockAttempt>;
+
+    /// Has the run undisturbed by whatever asks it to stop, or no longer. What is brought back in order
+    /// must not be cut short by a second Ctrl-C.
+    fn hold_interrupts(&self, hold: bool);
+
+    /// Whether standard error is a terminal.
+    fn has_terminal(&self) -> bool;
+
+    /// Asks a yes-or-no question on the terminal; `None` without one. So for all questions.
     ///
     /// # Errors
     /// The terminal fails, or the question was interrupted.
-    fn confirm(&self, question: &str) -> anyhow::Result<Option<bool>>;
+    fn yes_or_no(&self, question: &str, default: bool) -> anyhow::Result<Option<bool>>;
+
+    /// The same where most people say yes.
+    ///
+    /// # Errors
+    /// As [`Host::yes_or_no`].
+    fn confirm(&self, question: &str) -> anyhow::Result<Option<bool>> {
+        self.yes_or_no(question, true)
+    }
+
+    /// Asks for a line of text; a secret one is not shown while it is typed.
+    ///
+    /// # Errors
+    /// As [`Host::yes_or_no`].
+    fn ask(&self, question: &str, secret: bool) -> anyhow::Result<Option<String>>;
+
+    /// Has one of several chosen, by its place; `Some(None)` if the person wants none of them.
+    ///
+    /// # Errors
+    /// As [`Host::yes_or_no`].
+    fn choose(&self, question: &str, choices: &[String]) -> anyhow::Result<Option<Option<usize>>>;
+
+    /// The log of this run. Commands stand in it without being asked for.
+    fn log(&self) -> &run_log::RunLog;
 }
 
 /// What follows from [`Host`] alone.
@@ -217,6 +258,11 @@ pub trait HostExt: Host {
             stderr: output.stderr,
             stdout: output.stdout,
         })
+    }
+
+    /// Adds a line to the log of this run.
+    fn log_line(&self, text: &str) {
+        self.log().line(self.now(), text);
     }
 
     /// Whether anything stands at the path.

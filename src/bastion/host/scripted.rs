@@ -7,7 +7,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{Authority, Command, CommandError, Host, Kind, Output, Stat, User};
+use super::run_log::RunLog;
+use super::{Authority, Command, CommandError, Host, Kind, LockAttempt, Output, Stat, User};
 use crate::bastion::failure::Interrupted;
 
 const UID: u32 = 1000;
@@ -34,6 +35,7 @@ pub struct ScriptedHost {
     ran: RefCell<Vec<String>>,
     clock: Cell<Duration>,
     programs: RefCell<Vec<String>>,
+    log: RunLog,
     variables: RefCell<BTreeMap<String, String>>,
 }
 
@@ -53,6 +55,7 @@ impl ScriptedHost {
             ran: RefCell::default(),
             clock: Cell::default(),
             programs: RefCell::default(),
+            log: RunLog::default(),
             variables: RefCell::default(),
         };
         for dir in ["/", "/home", "/home/ada"] {
@@ -288,7 +291,29 @@ impl Host for ScriptedHost {
         Ok(())
     }
 
-    fn confirm(&self, _: &str) -> anyhow::Result<Option<bool>> {
+    fn lock(&self, _: &Path, _: &str) -> io::Result<LockAttempt> {
+        Ok(LockAttempt::Taken(None))
+    }
+
+    fn hold_interrupts(&self, _: bool) {}
+
+    fn has_terminal(&self) -> bool {
+        false
+    }
+
+    fn yes_or_no(&self, _: &str, _: bool) -> anyhow::Result<Option<bool>> {
         Ok(None)
+    }
+
+    fn ask(&self, _: &str, _: bool) -> anyhow::Result<Option<String>> {
+        Ok(None)
+    }
+
+    fn choose(&self, _: &str, _: &[String]) -> anyhow::Result<Option<Option<usize>>> {
+        Ok(None)
+    }
+
+    fn log(&self) -> &RunLog {
+        &self.log
     }
 }

@@ -34,6 +34,12 @@ pub(super) fn register(host: &dyn Host, layout: &Layout) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Whether the script has to be there when its registration is taken back: chkconfig reads it, while
+/// update-rc.d gives the other scripts their former numbers back only if this one is gone.
+pub(super) fn reads_the_script(host: &dyn Host) -> bool {
+    host.which("update-rc.d").is_none()
+}
+
 /// Takes that back.
 ///
 /// # Errors

@@ -124,8 +124,13 @@ impl ForeignScript {
             authority,
         })?;
         host.expect(&stop.with_authority(authority).timeout(STOP_TIMEOUT))?;
-        rename(host, &self.path, &self.kept, authority)?;
-        boot::unregister(host, &layout)
+        if boot::reads_the_script(host) {
+            boot::unregister(host, &layout)?;
+            rename(host, &self.path, &self.kept, authority)
+        } else {
+            rename(host, &self.path, &self.kept, authority)?;
+            boot::unregister(host, &layout)
+        }
     }
 }
 

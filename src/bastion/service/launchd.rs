@@ -149,16 +149,6 @@ impl ServiceManager for Launchd {
         Ok(())
     }
 
-    fn restart_one(
-        &self,
-        host: &dyn Host,
-        layout: &Layout,
-        tunnel: TunnelId,
-    ) -> anyhow::Result<()> {
-        // launchd keeps the definition it was started with, and `kickstart` would use that.
-        start(host, layout, tunnel)
-    }
-
     fn govern(
         &self,
         host: &dyn Host,
@@ -172,6 +162,22 @@ impl ServiceManager for Launchd {
                 Action::Start | Action::Restart => start(host, layout, *tunnel)?,
                 Action::Stop => self.stop(host, layout, *tunnel)?,
             }
+        }
+        Ok(())
+    }
+
+    fn restart_one(
+        &self,
+        host: &dyn Host,
+        layout: &Layout,
+        tunnel: TunnelId,
+    ) -> anyhow::Result<()> {
+        let kickstart = launchctl("kickstart").args(["-k", &target(tunnel)]);
+        // One that is not loaded cannot be kicked.
+        if self.status(host, layout, tunnel)? == ServiceState::Unknown
+            || !host.run(&kickstart)?.success()
+        {
+            start(host, layout, tunnel)?;
         }
         Ok(())
     }
@@ -272,6 +278,31 @@ mod tests {
         let layout = Layout::new(&host, Path::new("/"));
         let error = start(&host, &layout, 7).unwrap_err();
         assert!(error.to_string().contains("Input/output error"), "{error}");
+        assert!(host.is_finished());
+    }
+
+    const PRINT: &str = "launchctl print system/io.holistics.h_autossh.7";
+    const KICKSTART: &str = "sudo launchctl kickstart -k system/io.holistics.h_autossh.7";
+
+    #[test]
+    fn one_tunnel_is_restarted_and_its_siblings_are_not() {
+        let host = ScriptedHost::new();
+        host.expect(PRINT, 0, "state = running", "");
+        host.expect(KICKSTART, 0, "", "");
+        let layout = Layout::new(&host, Path::new("/"));
+        Launchd.restart_one(&host, &layout, 7).unwrap();
+        assert!(host.is_finished());
+    }
+
+    #[test]
+    fn a_tunnel_that_launchd_has_forgotten_is_loaded_again_by_a_restart() {
+        let host = ScriptedHost::new();
+        host.expect(PRINT, 113, "", "Could not find service");
+        host.expect("sudo launchctl enable", 0, "", "");
+        host.expect("sudo launchctl bootout", 3, "", "No such process");
+        host.expect("sudo launchctl bootstrap system", 0, "", "");
+        let layout = Layout::new(&host, Path::new("/"));
+        Launchd.restart_one(&host, &layout, 7).unwrap();
         assert!(host.is_finished());
     }
 }

@@ -109,13 +109,6 @@ pub trait ServiceManager {
     /// The service manager refuses.
     fn stop(&self, host: &dyn Host, layout: &Layout, tunnel: TunnelId) -> anyhow::Result<()>;
 
-    /// Restarts one tunnel, which takes up its file as it is now. Its siblings are not touched.
-    ///
-    /// # Errors
-    /// The service manager refuses.
-    fn restart_one(&self, host: &dyn Host, layout: &Layout, tunnel: TunnelId)
-    -> anyhow::Result<()>;
-
     /// The command that shows what the service manager itself has noted about a tunnel, at most so
     /// many lines; nothing where it keeps no notes. What ssh and autossh say is in the tunnel's own
     /// log under every service manager.
@@ -134,6 +127,14 @@ pub trait ServiceManager {
         tunnels: &[TunnelId],
         action: Action,
     ) -> anyhow::Result<()>;
+
+    /// Restarts one tunnel with the definition that the service manager has of it; its siblings are
+    /// not touched. A tunnel whose file was changed is put in place with [`ServiceManager::add`].
+    ///
+    /// # Errors
+    /// The service manager refuses.
+    fn restart_one(&self, host: &dyn Host, layout: &Layout, tunnel: TunnelId)
+    -> anyhow::Result<()>;
 
     /// Whether the service runs a tunnel.
     ///

@@ -167,16 +167,6 @@ impl ServiceManager for Systemd {
         Ok(())
     }
 
-    fn restart_one(
-        &self,
-        host: &dyn Host,
-        _layout: &Layout,
-        tunnel: TunnelId,
-    ) -> anyhow::Result<()> {
-        host.expect(&systemctl("restart", &instance(tunnel)))?;
-        Ok(())
-    }
-
     fn journal(&self, host: &dyn Host, tunnel: TunnelId, lines: usize) -> Option<Command> {
         host.which("journalctl")?;
         let journalctl = Command::new("journalctl")
@@ -194,6 +184,16 @@ impl ServiceManager for Systemd {
         action: Action,
     ) -> anyhow::Result<()> {
         host.expect(&systemctl(action.as_str(), &umbrella()))?;
+        Ok(())
+    }
+
+    fn restart_one(
+        &self,
+        host: &dyn Host,
+        _layout: &Layout,
+        tunnel: TunnelId,
+    ) -> anyhow::Result<()> {
+        host.expect(&systemctl("restart", &instance(tunnel)))?;
         Ok(())
     }
 
@@ -226,5 +226,22 @@ impl ServiceManager for Systemd {
     fn reload(&self, host: &dyn Host) -> anyhow::Result<()> {
         host.expect(&daemon_reload())?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::bastion::host::scripted::ScriptedHost;
+
+    #[test]
+    fn one_tunnel_is_restarted_and_its_siblings_are_not() {
+        let host = ScriptedHost::new();
+        host.expect("sudo systemctl restart h_autossh@7.service", 0, "", "");
+        let layout = Layout::new(&host, Path::new("/"));
+        Systemd.restart_one(&host, &layout, 7).unwrap();
+        assert!(host.is_finished());
     }
 }

@@ -105,11 +105,20 @@ impl ServiceManager for Sysv {
         }
         work.create_dir(&Self::pid_dir(&layout), 0o755, authority)?;
         work.create_dir(&layout.tunnels_dir(), 0o755, authority)?;
+        let enable = boot::register_command(work.host(), &layout);
+        let enabled = Change::ServiceEnabled {
+            name: SERVICE_NAME.to_owned(),
+        };
+        // What is recorded first is undone last.
+        let is_undone_last = !boot::reads_the_script(work.host());
+        if enable.is_some() && is_undone_last {
+            work.record(enabled.clone())?;
+        }
         work.write_file(&script, Self::script(&layout)?.as_bytes(), 0o755, authority)?;
-        if let Some(enable) = boot::register_command(work.host(), &layout) {
-            work.record(Change::ServiceEnabled {
-                name: SERVICE_NAME.to_owned(),
-            })?;
+        if let Some(enable) = enable {
+            if !is_undone_last {
+                work.record(enabled)?;
+            }
             work.host().expect(&enable)?;
         }
         Ok(())
@@ -139,16 +148,6 @@ impl ServiceManager for Sysv {
         Ok(())
     }
 
-    fn restart_one(
-        &self,
-        host: &dyn Host,
-        layout: &Layout,
-        tunnel: TunnelId,
-    ) -> anyhow::Result<()> {
-        host.expect(&Self::call(layout, "restart", Some(&tunnel.to_string())))?;
-        Ok(())
-    }
-
     fn govern(
         &self,
         host: &dyn Host,
@@ -157,6 +156,16 @@ impl ServiceManager for Sysv {
         action: Action,
     ) -> anyhow::Result<()> {
         host.expect(&Self::call(layout, action.as_str(), None))?;
+        Ok(())
+    }
+
+    fn restart_one(
+        &self,
+        host: &dyn Host,
+        layout: &Layout,
+        tunnel: TunnelId,
+    ) -> anyhow::Result<()> {
+        host.expect(&Self::call(layout, "restart", Some(&tunnel.to_string())))?;
         Ok(())
     }
 
@@ -182,5 +191,20 @@ impl ServiceManager for Sysv {
 
     fn disable(&self, host: &dyn Host, layout: &Layout) -> anyhow::Result<()> {
         boot::unregister(host, layout)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bastion::host::scripted::ScriptedHost;
+
+    #[test]
+    fn one_tunnel_is_restarted_and_its_siblings_are_not() {
+        let host = ScriptedHost::new();
+        host.expect("sudo /etc/init.d/h_autossh restart 7", 0, "", "");
+        let layout = Layout::new(&host, Path::new("/"));
+        Sysv.restart_one(&host, &layout, 7).unwrap();
+        assert!(host.is_finished());
     }
 }

@@ -68,7 +68,7 @@ impl Forward {
     /// The arguments for `ssh` as a master in the background: it returns once the forward is
     /// accepted, and ends when told so through `socket`.
     ///
-    /// What ssh has to say goes to `log`, since a process in the background must not hold our pipes.
+    /// What ssh has to say goes to `log`.
     pub fn master_arguments(&self, socket: &Path, log: &Path) -> Vec<String> {
         let mut arguments = vec![
             "-f".to_owned(),

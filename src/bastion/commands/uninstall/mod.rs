@@ -9,7 +9,7 @@ mod removal;
 
 use removal::{Removal, Removed};
 
-use super::{refuse_sudo, token, tunnels};
+use super::{questions, refuse_sudo, token, tunnels};
 use crate::bastion::cli::UninstallTunnel;
 use crate::bastion::control_plane::{ApiError, ControlPlane, is_gone, parse_address};
 use crate::bastion::failure::{Exit, Failure};
@@ -28,7 +28,13 @@ pub(super) fn run(host: &dyn Host, ui: &Ui, command: &UninstallTunnel) -> anyhow
     let installed = tunnels::installed(host)?;
     let known = installed.as_ref().map(|(receipt, _)| receipt);
     let is_known = |id| known.is_some_and(|receipt| receipt.tunnels.contains_key(&id));
-    let ids: Vec<TunnelId> = match (command.id, &removal) {
+    let chosen = match (command.id, known) {
+        (None, Some(receipt)) if !command.all && !receipt.tunnels.is_empty() => {
+            Some(questions::which_tunnel(host, receipt)?)
+        }
+        (id, _) => id,
+    };
+    let ids: Vec<TunnelId> = match (chosen, &removal) {
         (Some(id), Some(client)) if !is_known(id) => return tell_only(host, ui, client, id),
         (Some(id), _) if !is_known(id) => return Err(tunnels::unknown(known, id).into()),
         (Some(id), _) => vec![id],
@@ -54,6 +60,8 @@ pub(super) fn run(host: &dyn Host, ui: &Ui, command: &UninstallTunnel) -> anyhow
         host.acquire_root("Removing the tunnel from the service", &[])?;
     }
     let _lock = lock::acquire(host, &layout)?;
+    host.log().changes_begin();
+    host.log().keep_in(&layout.logs_dir());
     // The session's own client tells nobody anything: each tunnel has its own.
     let first = tunnels::find(&receipt, ids[0])?;
     let client = ControlPlane::new(&first.control_plane, "", command.ca_cert.as_deref())?;
@@ -159,7 +167,7 @@ fn confirm(
     } else {
         ""
     };
-    let answer = host.confirm(&format!("Remove tunnel {}{what}?", names.join(", ")))?;
+    let answer = host.yes_or_no(&format!("Remove tunnel {}{what}?", names.join(", ")), false)?;
     ensure!(
         answer.is_some(),
         Failure::usage(
