@@ -1,5 +1,6 @@
 //! What each command does, one file each. They tie the parts together and decide the exit code.
 
+mod doctor;
 mod list;
 mod manual;
 mod plan;
@@ -29,6 +30,7 @@ pub fn run(cli: Cli) -> Exit {
         | Command::Service(_)
         | Command::List(_)
         | Command::Status(_)
+        | Command::Doctor(_)
         | Command::Manual(_) => false,
     };
     let ui = Ui::new(json, cli.global.quiet, cli.global.no_color);
@@ -38,6 +40,7 @@ pub fn run(cli: Cli) -> Exit {
         Command::UninstallTunnel(command) => uninstall::run(&host, &ui, command),
         Command::List(command) => list::run(&host, command),
         Command::Status(command) => status::run(&host, command),
+        Command::Doctor(command) => doctor::run(&host, command, cli.global.quiet),
         Command::Manual(command) => manual::run(&host, command),
         Command::Service(command) => service::run(&host, command),
     });

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{self, IsTerminal, Read, Write};
-use std::net::{TcpStream, ToSocketAddrs};
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,7 +14,9 @@ use nix::unistd::{AccessFlags, Uid};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use super::privilege::Privilege;
-use super::{Authority, Command, CommandError, Host, HostExt, Output, Stat, User, files};
+use super::{
+    Authority, Command, CommandError, Connection, Host, HostExt, Output, Stat, User, files, network,
+};
 use crate::bastion::failure::{Failure, Interrupted};
 
 /// How often a wait looks whether the run was interrupted.
@@ -326,6 +328,14 @@ impl Host for RealHost {
             }
         }
         Err(last)
+    }
+
+    fn resolve(&self, name: &str, port: u16, timeout: Duration) -> io::Result<Vec<SocketAddr>> {
+        network::resolve(name, port, timeout, &self.interrupted)
+    }
+
+    fn connect(&self, address: SocketAddr, timeout: Duration) -> io::Result<Box<dyn Connection>> {
+        network::connect(address, timeout, &self.interrupted)
     }
 
     fn now(&self) -> jiff::Timestamp {

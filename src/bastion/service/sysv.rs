@@ -189,6 +189,41 @@ impl ServiceManager for Sysv {
         })
     }
 
+    fn paths(&self, layout: &Layout, tunnel: TunnelId) -> Vec<PathBuf> {
+        vec![Self::script_path(layout), layout.tunnel_file(tunnel)]
+    }
+
+    fn files(
+        &self,
+        _host: &dyn Host,
+        layout: &Layout,
+        tunnel: &ServiceTunnel,
+    ) -> anyhow::Result<Vec<(PathBuf, String)>> {
+        Ok(vec![
+            (Self::script_path(layout), Self::script(layout)?),
+            (layout.tunnel_file(tunnel.id), tunnel.render()?),
+        ])
+    }
+
+    fn starts_at_boot(
+        &self,
+        host: &dyn Host,
+        layout: &Layout,
+        _tunnel: TunnelId,
+    ) -> anyhow::Result<Option<bool>> {
+        if !layout.is_system_wide() {
+            return Ok(None);
+        }
+        // One of the runlevels with a network; a link `S90h_autossh` starts the script there.
+        let links = ["etc/rc3.d", "etc/rc.d/rc3.d", "etc/rc2.d"];
+        let is_start = |name: &String| name.starts_with('S') && name.ends_with(SERVICE_NAME);
+        let registered = links.iter().any(|dir| {
+            let names = host.list(&layout.system(dir)).unwrap_or_default();
+            names.iter().any(is_start)
+        });
+        Ok(Some(registered))
+    }
+
     fn disable(&self, host: &dyn Host, layout: &Layout) -> anyhow::Result<()> {
         if let Some(disable) = Self::disable_command(host, layout) {
             host.expect(&disable)?;
