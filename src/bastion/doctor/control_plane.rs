@@ -371,10 +371,10 @@ mod tests {
 
     #[test]
     fn a_clock_that_is_off_by_more_than_five_minutes_fails() {
-        let at = |seconds| Timestamp::from_second(1_000_000 + seconds).unwrap();
+        let at = |seconds: i64| Timestamp::from_second(1_000_000 + seconds).unwrap();
         assert!(clock(at(0), at(299)).is_pass());
         assert!(clock(at(300), at(0)).is_pass());
-        for skew in [-301, 301] {
+        for skew in [-301_i64, 301] {
             let finding = clock(at(skew), at(0));
             assert_eq!(finding.outcome, Outcome::Fail);
             assert!(finding.detail.contains("301 s"), "{}", finding.detail);

@@ -50,7 +50,7 @@ mod tests {
     fn databases_are_known_by_their_own_words() {
         assert_eq!(looks_like(b"S"), Some("PostgreSQL"));
         assert_eq!(
-            looks_like(b"\x09\x00\x00\x00\x0a8.4.0\x00"),
+            looks_like(b"\x07\x00\x00\x00\x0a8.4.0\x00"),
             Some("MySQL or MariaDB")
         );
         assert_eq!(looks_like(b""), None);
