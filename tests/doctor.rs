@@ -67,12 +67,12 @@ fn a_healthy_tunnel_passes_every_check_and_its_query_goes_on() {
     before.assert_same(&lab.bastion.snapshot_of_what_lasts());
 
     let id = source.tunnel.id.to_string();
-    let mut command = lab.bastion.program(["doctor", &id]);
+    let doctor = || lab.bastion.program(["doctor", &id]);
     lab.bastion
-        .run(&mut command)
+        .run(&mut doctor())
         .expect_code(0)
         .expect_words(&["✓ database-tcp", "Nothing is wrong"]);
-    let ascii = lab.bastion.run(command.env("LANG", "C")).expect_code(0);
+    let ascii = lab.bastion.run(doctor().env("LANG", "C")).expect_code(0);
     assert!(ascii.output().is_ascii(), "{ascii}");
 }
 
@@ -300,7 +300,8 @@ fn the_proxy_in_use_is_named_and_is_what_is_looked_at() {
     found.expect("control-plane-name", "pass", &["proxy of https_proxy"]);
     found.expect("control-plane-tcp", "fail", &["closed"]);
     assert!(found.first().contains("https_proxy"), "{}", found.first());
-    assert!(!found.text.contains("geheim"), "{}", found.text);
+    let shown = found.document.to_string();
+    assert!(!shown.contains("geheim"), "{shown}");
 }
 
 // ---------------------------------------------------------------------------------------------
@@ -380,7 +381,8 @@ fn a_damaged_receipt_is_a_failure_with_a_remedy() {
 #[test]
 fn the_report_for_support_holds_no_secret() {
     let lab = Lab::new();
-    let source = lab.active_data_source("Shop");
+    let source = lab.data_source("Shop");
+    set_up(&lab, &source, &[]);
     let token = tunnel_token(&lab.bastion);
     let log = lab.bastion.own_folder().join("logs");
     let log = log.join(format!("tunnel-{}.log", source.tunnel.id));

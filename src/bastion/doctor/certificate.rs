@@ -33,11 +33,9 @@ fn find<'a>(cause: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
     if let Some(error) = cause.downcast_ref::<rustls::Error>() {
         return Some(error);
     }
-    // An I/O error gives the source of what it wraps, and not that itself.
-    cause
-        .downcast_ref::<io::Error>()
-        .and_then(|error| error.get_ref())
-        .and_then(|inner| inner.downcast_ref::<rustls::Error>())
+    // An I/O error gives the source of what it wraps, and not that itself; and it may wrap another.
+    let inner = cause.downcast_ref::<io::Error>()?.get_ref()?;
+    find(inner)
 }
 
 fn of_certificate(error: &CertificateError) -> Trouble {
@@ -61,7 +59,8 @@ mod tests {
     #[test]
     fn the_reason_is_found_inside_an_io_error() {
         let error = rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer);
-        let wrapped = anyhow::Error::new(io::Error::other(error)).context("sending the request");
+        let inside = io::Error::other(io::Error::other(error));
+        let wrapped = anyhow::Error::new(inside).context("sending the request");
         assert_eq!(trouble(&wrapped), Some(Trouble::UnknownAuthority));
         let refused = anyhow::Error::new(io::Error::from(io::ErrorKind::ConnectionRefused));
         assert_eq!(trouble(&refused), None);
