@@ -45,7 +45,7 @@ pub fn examine(host: &dyn Host, layout: &Layout, receipt: &Receipt) -> Finding {
     Finding::pass("the key, the receipt and the pinned host keys are for this user alone")
 }
 
-fn look(host: &dyn Host, path: &PathBuf, forbidden: u32, owner: u32) -> Option<Finding> {
+fn look(host: &dyn Host, path: &Path, forbidden: u32, owner: u32) -> Option<Finding> {
     match host.stat(path) {
         Ok(Some(stat)) => wrong(path, stat, forbidden, owner),
         // What is missing is another check's business.
