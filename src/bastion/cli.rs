@@ -68,6 +68,10 @@ pub enum Command {
     Doctor(Doctor),
     /// Start, stop or restart all tunnels of this host, or show whether they are up
     Service(Service),
+    /// Show what ssh and autossh have said about the tunnels
+    Logs(Logs),
+    /// Run one tunnel in the foreground, for a container or a supervisor
+    Run(Run),
     /// Show how to set a tunnel up by hand, with its values filled in
     Manual(Manual),
 }
@@ -104,6 +108,10 @@ pub struct Setup {
     /// A private certificate authority that the control plane's certificate comes from (PEM)
     #[arg(long, env = "HOLISTICS_TUNNEL_CA_CERT", value_name = "FILE")]
     pub ca_cert: Option<PathBuf>,
+    /// Where a service h_autossh of somebody else's is there: stop its tunnels and move it aside
+    /// without the question; --yes does not
+    #[arg(long, env = "HOLISTICS_TUNNEL_REPLACE_SERVICE")]
+    pub replace_service: bool,
     /// Go on even if the database cannot be reached from this host now
     #[arg(long, env = "HOLISTICS_TUNNEL_NO_DATABASE_CHECK")]
     pub no_database_check: bool,
@@ -251,6 +259,37 @@ pub enum ServiceAction {
     Restart,
     /// Show whether they are up, as `status` does
     Status,
+}
+
+/// `logs`
+#[derive(Debug, Args)]
+pub struct Logs {
+    /// The tunnel's number; all tunnels where it is left out
+    #[arg(value_parser = clap::value_parser!(i64).range(1..))]
+    pub id: Option<TunnelId>,
+    /// Go on showing what comes, until Ctrl-C
+    #[arg(short, long, env = "HOLISTICS_TUNNEL_FOLLOW")]
+    pub follow: bool,
+    /// How many lines of each log
+    #[arg(
+        short = 'n',
+        long,
+        env = "HOLISTICS_TUNNEL_LINES",
+        value_name = "N",
+        default_value_t = 50
+    )]
+    pub lines: usize,
+    /// One JSON object for each line
+    #[arg(long, env = "HOLISTICS_TUNNEL_JSON")]
+    pub json: bool,
+}
+
+/// `run`
+#[derive(Debug, Args)]
+pub struct Run {
+    /// The tunnel's number, as `list` shows it
+    #[arg(value_parser = clap::value_parser!(i64).range(1..))]
+    pub id: TunnelId,
 }
 
 /// `manual`

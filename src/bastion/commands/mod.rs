@@ -2,8 +2,10 @@
 
 mod doctor;
 mod list;
+mod logs;
 mod manual;
 mod plan;
+mod run;
 mod service;
 mod setup;
 mod status;
@@ -14,9 +16,13 @@ mod uninstall;
 use anyhow::ensure;
 
 use super::cli::{Cli, Command, PlanOptions};
+use super::facts::{Facts, Init};
 use super::failure::{Exit, Failure, exit_of};
 use super::host::real::RealHost;
 use super::host::{Host, User};
+use super::layout::Layout;
+use super::receipt::Receipt;
+use super::service::ForeignScript;
 use super::settings::Settings;
 use super::ui::Ui;
 
@@ -31,6 +37,8 @@ pub fn run(cli: Cli) -> Exit {
         | Command::List(_)
         | Command::Status(_)
         | Command::Doctor(_)
+        | Command::Logs(_)
+        | Command::Run(_)
         | Command::Manual(_) => false,
     };
     let ui = Ui::new(json, cli.global.quiet, cli.global.no_color);
@@ -43,6 +51,8 @@ pub fn run(cli: Cli) -> Exit {
         Command::Doctor(command) => doctor::run(&host, command, cli.global.quiet),
         Command::Manual(command) => manual::run(&host, command),
         Command::Service(command) => service::run(&host, command),
+        Command::Logs(command) => logs::run(&host, command),
+        Command::Run(command) => run::run(&host, command),
     });
     match result {
         Ok(exit) => exit,
@@ -88,6 +98,20 @@ fn settings(options: &PlanOptions, wait: std::time::Duration) -> anyhow::Result<
         autossh_source: options.autossh_source.clone().unwrap_or_default(),
         enable_epel: options.enable_epel,
     })
+}
+
+/// A service of somebody else's under our service's name, which has to make room.
+fn foreign_service(
+    host: &dyn Host,
+    facts: &Facts,
+    settings: &Settings,
+    layout: &Layout,
+    receipt: Option<&Receipt>,
+) -> anyhow::Result<Option<ForeignScript>> {
+    match super::plan::init(facts, settings, receipt)? {
+        Init::None => Ok(None),
+        init => super::service::manager(init)?.foreign(host, layout),
+    }
 }
 
 /// `user@host`, for the public key.

@@ -32,6 +32,14 @@ pub fn find(receipt: &Receipt, id: TunnelId) -> anyhow::Result<&TunnelRecord> {
         .with_context(|| unknown(Some(receipt), id))
 }
 
+/// The failure where this user has no tunnels at all.
+pub fn none() -> Failure {
+    Failure::new(
+        "this user has no tunnels on this host",
+        "run it as the user who set them up; or run the command from the browser, which sets one up",
+    )
+}
+
 /// The failure for a number that is not a tunnel of this host.
 pub fn unknown(receipt: Option<&Receipt>, id: TunnelId) -> Failure {
     let known: Vec<String> = receipt

@@ -45,9 +45,7 @@ impl Installation<'_> {
             None | Some(Init::None) => None,
             Some(init) => service::manager(init).ok(),
         };
-        let is_complete = examination.check("setup", subject, "", |_| {
-            self.completeness(manager.is_some())
-        })?;
+        let is_complete = examination.check("setup", subject, "", |_| self.completeness())?;
         let manager = manager.filter(|_| is_complete == Outcome::Pass);
         let why_not = if is_complete == Outcome::Pass {
             "the tunnel runs without a service"
@@ -82,14 +80,12 @@ impl Installation<'_> {
         Ok(())
     }
 
-    fn completeness(&self, has_service: bool) -> Finding {
-        let last = if has_service {
-            StepName::ServiceTunnel
-        } else {
-            StepName::Enrollment
-        };
+    fn completeness(&self) -> Finding {
         let scope = Scope::Tunnel(self.id);
-        if self.tunnel.enrolled.is_some() && self.receipt.is_done(scope, last) {
+        let is_done = [StepName::ServiceTunnel, StepName::Foreground]
+            .iter()
+            .any(|last| self.receipt.is_done(scope, *last));
+        if self.tunnel.enrolled.is_some() && is_done {
             return Finding::pass("it came to its end");
         }
         let begun = self.receipt.steps(scope).last();
@@ -120,7 +116,7 @@ impl Installation<'_> {
                     "the service runs {}, which is snap's",
                     tunnel.autossh.display()
                 ),
-                format!("install the distribution's autossh; {again}"),
+                "install the distribution's autossh, and run the setup command from the browser again",
             ));
         }
         let servers = self.receipt.tunnels.values();
@@ -272,7 +268,9 @@ fn difference(found: &str, expected: &str) -> Option<String> {
         match (found.next(), expected.next()) {
             (None, None) => break,
             (one, other) if one == other => {}
-            (Some(one), Some(_)) => return Some(format!("line {number} is {one:?}")),
+            (Some(one), Some(other)) => {
+                return Some(format!("line {number} is {one:?}, and was {other:?}"));
+            }
             (Some(one), None) => return Some(format!("line {number} was added: {one:?}")),
             (None, _) => return Some(format!("it ends before line {number}")),
         }
@@ -306,7 +304,7 @@ mod tests {
     fn a_changed_line_is_named() {
         assert_eq!(difference("a\nb\n", "a\nb\n"), None);
         let changed = |found| difference(found, "a\nb\n").unwrap();
-        assert_eq!(changed("a\nc\n"), "line 2 is \"c\"");
+        assert_eq!(changed("a\nc\n"), "line 2 is \"c\", and was \"b\"");
         assert_eq!(changed("a\nb\nc\n"), "line 3 was added: \"c\"");
         assert_eq!(changed("a\n"), "it ends before line 2");
         assert_eq!(changed("a\nb"), "its line ends differ");

@@ -65,8 +65,8 @@ fn judge(said: &str) -> Login {
     if has("host key is known for") {
         return Login::stopped_at_the_host_key(Finding::fail(
             format!("no key of this server is pinned in ~/.holistics/known_hosts{shown}"),
-            "the file was changed, or the server shows a key of another kind: restore the file from the receipt with \
-             `holistics-tunnel update-tunnel ID`, or ask the vendor",
+            "run the setup command from the browser again, which writes that file anew; if that does not help, ask the \
+             vendor whether its keys have changed, with the key shown here",
         ));
     }
     if has("Host key verification failed") {

@@ -1,7 +1,7 @@
 //! Whether the files of the tunnels are for those they are meant for: ssh refuses a key that others can
 //! read, and nobody but this user may pin host keys.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::check::Finding;
 use crate::bastion::host::{Host, Stat};

@@ -84,6 +84,9 @@ pub trait Host {
     /// It cannot be started, takes too long, or the run is interrupted.
     fn run(&self, command: &Command) -> Result<Output, CommandError>;
 
+    /// Gives this process to a command. It returns only if that fails.
+    fn exec(&self, command: &Command) -> CommandError;
+
     /// The path of a program on PATH.
     fn which(&self, program: &str) -> Option<PathBuf>;
 
@@ -150,6 +153,9 @@ pub trait Host {
     /// Whether the user may make files in this folder.
     fn is_writable(&self, dir: &Path) -> bool;
 
+    /// Where the running program stands, as far as the system tells.
+    fn own_program(&self) -> Option<PathBuf>;
+
     /// A variable of the environment.
     fn env(&self, name: &str) -> Option<String>;
 
@@ -194,6 +200,9 @@ pub trait Host {
     /// # Errors
     /// It was.
     fn check_interrupt(&self) -> Result<(), Interrupted>;
+
+    /// From now on, the end of the terminal does not interrupt the run.
+    fn outlive_terminal(&self);
 
     /// Makes sure that commands can have the superuser's rights: without a word where that is
     /// possible, else by one question on the terminal that says what they are for.
@@ -248,3 +257,12 @@ pub trait HostExt: Host {
 }
 
 impl<H: Host + ?Sized> HostExt for H {}
+
+/// How this program is called on this host: the bootstrap script puts it where PATH does not reach.
+pub fn own_name(host: &dyn Host) -> String {
+    const NAME: &str = "holistics-tunnel";
+    match host.own_program() {
+        Some(path) if host.which(NAME).is_none() => path.display().to_string(),
+        _ => NAME.to_owned(),
+    }
+}

@@ -1,5 +1,6 @@
 //! The host this program runs on.
 
+use std::cell::Cell;
 use std::fs;
 use std::io::{self, IsTerminal, Read, Write};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
@@ -28,6 +29,8 @@ pub struct RealHost {
     privilege: Privilege,
     started: Instant,
     interrupted: Arc<AtomicBool>,
+    hung_up: Arc<AtomicBool>,
+    outlives_terminal: Cell<bool>,
     trace_commands: bool,
 }
 
@@ -40,8 +43,13 @@ impl RealHost {
     /// The user has no name or no home folder, or signals cannot be caught.
     pub fn new(trace_commands: bool) -> anyhow::Result<Self> {
         let interrupted = Arc::new(AtomicBool::new(false));
-        for signal in [SIGINT, SIGTERM, SIGHUP] {
-            signal_hook::flag::register(signal, Arc::clone(&interrupted))
+        let hung_up = Arc::new(AtomicBool::new(false));
+        for (signal, flag) in [
+            (SIGINT, &interrupted),
+            (SIGTERM, &interrupted),
+            (SIGHUP, &hung_up),
+        ] {
+            signal_hook::flag::register(signal, Arc::clone(flag))
                 .context("cannot catch the signals that ask to stop")?;
         }
         let user = current_user()?;
@@ -51,6 +59,8 @@ impl RealHost {
             privilege,
             started: Instant::now(),
             interrupted,
+            hung_up,
+            outlives_terminal: Cell::new(false),
             trace_commands,
         })
     }
@@ -196,6 +206,17 @@ impl Host for RealHost {
         Ok(output)
     }
 
+    fn exec(&self, command: &Command) -> CommandError {
+        let cause = std::process::Command::new(&command.program)
+            .args(&command.args)
+            .envs(command.env.iter().map(|(name, value)| (name, value)))
+            .exec();
+        CommandError::Start {
+            command: command.to_string(),
+            cause,
+        }
+    }
+
     fn which(&self, program: &str) -> Option<PathBuf> {
         // An ordinary user's PATH often lacks the folders of the system's own programs.
         let path = self.env("PATH").unwrap_or_default();
@@ -300,6 +321,10 @@ impl Host for RealHost {
         nix::unistd::access(dir, AccessFlags::W_OK | AccessFlags::X_OK).is_ok()
     }
 
+    fn own_program(&self) -> Option<PathBuf> {
+        std::env::current_exe().ok()
+    }
+
     fn env(&self, name: &str) -> Option<String> {
         std::env::var(name).ok()
     }
@@ -359,10 +384,15 @@ impl Host for RealHost {
     }
 
     fn check_interrupt(&self) -> Result<(), Interrupted> {
-        if self.interrupted.swap(false, Ordering::Relaxed) {
+        let hung_up = self.hung_up.swap(false, Ordering::Relaxed) && !self.outlives_terminal.get();
+        if self.interrupted.swap(false, Ordering::Relaxed) || hung_up {
             return Err(Interrupted);
         }
         Ok(())
+    }
+
+    fn outlive_terminal(&self) {
+        self.outlives_terminal.set(true);
     }
 
     fn acquire_root(&self, purpose: &str, commands: &[String]) -> anyhow::Result<()> {

@@ -50,7 +50,7 @@ pub struct ScriptedHost {
     programs: RefCell<Vec<String>>,
     names: RefCell<BTreeMap<String, Vec<std::net::IpAddr>>>,
     listeners: RefCell<BTreeMap<SocketAddr, Listener>>,
-    environment: RefCell<BTreeMap<String, String>>,
+    variables: RefCell<BTreeMap<String, String>>,
 }
 
 impl ScriptedHost {
@@ -71,7 +71,7 @@ impl ScriptedHost {
             programs: RefCell::default(),
             names: RefCell::default(),
             listeners: RefCell::default(),
-            environment: RefCell::default(),
+            variables: RefCell::default(),
         };
         for dir in ["/", "/home", "/home/ada"] {
             host.entries
@@ -87,6 +87,13 @@ impl ScriptedHost {
         host.user.name = "root".to_owned();
         host.user.uid = 0;
         host
+    }
+
+    /// Sets a variable of the environment.
+    pub fn set_env(&self, name: &str, value: &str) {
+        self.variables
+            .borrow_mut()
+            .insert(name.to_owned(), value.to_owned());
     }
 
     /// The next command has to begin like this; it ends with this status and these words.
@@ -111,12 +118,6 @@ impl ScriptedHost {
     /// Puts a program on PATH.
     pub fn install(&self, program: &str) {
         self.programs.borrow_mut().push(program.to_owned());
-    }
-
-    /// Sets a variable of the environment.
-    pub fn set_env(&self, name: &str, value: &str) {
-        let mut environment = self.environment.borrow_mut();
-        environment.insert(name.to_owned(), value.to_owned());
     }
 
     /// Gives a name an address.
@@ -181,6 +182,13 @@ impl Host for ScriptedHost {
             effect(self);
         }
         Ok(next.output)
+    }
+
+    fn exec(&self, command: &Command) -> CommandError {
+        CommandError::Start {
+            command: command.to_string(),
+            cause: io::ErrorKind::Unsupported.into(),
+        }
     }
 
     fn which(&self, program: &str) -> Option<PathBuf> {
@@ -268,8 +276,12 @@ impl Host for ScriptedHost {
         dir.starts_with(&self.user.home)
     }
 
+    fn own_program(&self) -> Option<PathBuf> {
+        None
+    }
+
     fn env(&self, name: &str) -> Option<String> {
-        self.environment.borrow().get(name).cloned()
+        self.variables.borrow().get(name).cloned()
     }
 
     fn user(&self) -> &User {
@@ -323,6 +335,8 @@ impl Host for ScriptedHost {
     fn check_interrupt(&self) -> Result<(), Interrupted> {
         Ok(())
     }
+
+    fn outlive_terminal(&self) {}
 
     fn acquire_root(&self, _: &str, _: &[String]) -> anyhow::Result<()> {
         Ok(())

@@ -9,7 +9,9 @@ use std::time::Duration;
 use anyhow::Context as _;
 use askama::Template;
 
-use super::{Action, MARKER, SERVICE_NAME, ServiceManager, ServiceState, ServiceTunnel};
+use super::{
+    Action, ForeignScript, MARKER, SERVICE_NAME, ServiceManager, ServiceState, ServiceTunnel,
+};
 use crate::bastion::changes::Change;
 use crate::bastion::host::{Authority, Command, CommandError, Host, HostExt};
 use crate::bastion::layout::Layout;
@@ -64,12 +66,16 @@ fn bootstrap(layout: &Layout, tunnel: impl std::fmt::Display) -> Command {
 fn render(tunnel: &ServiceTunnel) -> anyhow::Result<String> {
     let mut arguments = vec![tunnel.autossh.to_string_lossy().into_owned()];
     arguments.extend(tunnel.forward.autossh_arguments(&tunnel.log));
+    let mut environment = tunnel.environment();
+    // One attempt, and launchd's ThrottleInterval before the next one: autossh by itself begins with
+    // a burst of them.
+    environment.push(("AUTOSSH_MAXSTART", "1".to_owned()));
     let daemon = Daemon {
         marker: MARKER,
         label: label(tunnel.id),
         user: &tunnel.user,
         arguments,
-        environment: tunnel.environment(),
+        environment,
         log: tunnel.log.to_string_lossy().into_owned(),
     };
     daemon
@@ -103,6 +109,11 @@ fn start(host: &dyn Host, layout: &Layout, tunnel: TunnelId) -> anyhow::Result<(
 }
 
 impl ServiceManager for Launchd {
+    /// macOS reads no init scripts.
+    fn foreign(&self, _host: &dyn Host, _layout: &Layout) -> anyhow::Result<Option<ForeignScript>> {
+        Ok(None)
+    }
+
     fn install_commands(&self, _layout: &Layout) -> Vec<String> {
         Vec::new()
     }
@@ -119,7 +130,7 @@ impl ServiceManager for Launchd {
         Ok(())
     }
 
-    fn install(&self, _work: &mut Work) -> anyhow::Result<()> {
+    fn install(&self, _work: &mut Work, _foreign: Option<&ForeignScript>) -> anyhow::Result<()> {
         Ok(())
     }
 
@@ -136,6 +147,16 @@ impl ServiceManager for Launchd {
             host.expect(&launchctl("bootout").arg(target(tunnel)))?;
         }
         Ok(())
+    }
+
+    fn restart_one(
+        &self,
+        host: &dyn Host,
+        layout: &Layout,
+        tunnel: TunnelId,
+    ) -> anyhow::Result<()> {
+        // launchd keeps the definition it was started with, and `kickstart` would use that.
+        start(host, layout, tunnel)
     }
 
     fn govern(

@@ -10,7 +10,9 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use askama::Template;
 
-use super::{Action, MARKER, SERVICE_NAME, ServiceManager, ServiceState, ServiceTunnel, sysv};
+use super::{
+    Action, ForeignScript, MARKER, SERVICE_NAME, ServiceManager, ServiceState, ServiceTunnel,
+};
 use crate::bastion::changes::Change;
 use crate::bastion::failure::Failure;
 use crate::bastion::host::{Authority, Command, Host, HostExt};
@@ -104,7 +106,7 @@ impl ServiceManager for Systemd {
         ]
     }
 
-    fn check(&self, host: &dyn Host, layout: &Layout) -> anyhow::Result<()> {
+    fn check(&self, _host: &dyn Host, layout: &Layout) -> anyhow::Result<()> {
         ensure!(
             layout.is_system_wide(),
             Failure::usage(
@@ -112,16 +114,19 @@ impl ServiceManager for Systemd {
                 "leave --prefix out, or use --init sysv with it",
             )
         );
-        // Beside a unit of the same name, a script would start a second copy on some hosts.
-        sysv::refuse_foreign_script(host, layout)
+        Ok(())
     }
 
-    fn install(&self, work: &mut Work) -> anyhow::Result<()> {
+    fn install(&self, work: &mut Work, foreign: Option<&ForeignScript>) -> anyhow::Result<()> {
         let layout = work.layout().clone();
         let tunnels_dir = layout.tunnels_dir();
         let files = units(work.host(), &layout)?;
         // Recorded first and so undone last: systemd has to forget the units once they are gone.
         work.record(Change::UnitsLoaded)?;
+        if let Some(foreign) = foreign {
+            // Beside a unit of the same name, a script would start a second copy on some hosts.
+            foreign.move_aside(work, systemctl("stop", &umbrella()))?;
+        }
         work.create_dir(&tunnels_dir, 0o755, Authority::Root)?;
         let mut is_new = false;
         for (unit, content) in files {
@@ -159,6 +164,25 @@ impl ServiceManager for Systemd {
         // Only a unit that has failed needs it, and for any other it fails.
         host.run(&systemctl("reset-failed", &unit))?;
         Ok(())
+    }
+
+    fn restart_one(
+        &self,
+        host: &dyn Host,
+        _layout: &Layout,
+        tunnel: TunnelId,
+    ) -> anyhow::Result<()> {
+        host.expect(&systemctl("restart", &instance(tunnel)))?;
+        Ok(())
+    }
+
+    fn journal(&self, host: &dyn Host, tunnel: TunnelId, lines: usize) -> Option<Command> {
+        host.which("journalctl")?;
+        let journalctl = Command::new("journalctl")
+            .args(["--unit", &instance(tunnel)])
+            .args(["--lines", &lines.to_string()])
+            .args(["--no-pager", "--quiet", "--output", "short-iso"]);
+        Some(journalctl)
     }
 
     fn govern(

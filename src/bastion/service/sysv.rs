@@ -6,7 +6,10 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use askama::Template;
 
-use super::{Action, MARKER, SERVICE_NAME, ServiceManager, ServiceState, ServiceTunnel};
+use super::{
+    Action, ForeignScript, MARKER, SERVICE_NAME, ServiceManager, ServiceState, ServiceTunnel, boot,
+    foreign,
+};
 use crate::bastion::changes::Change;
 use crate::bastion::failure::Failure;
 use crate::bastion::host::{Command, Host, HostExt};
@@ -30,7 +33,7 @@ struct InitScript<'a> {
 
 impl Sysv {
     fn script_path(layout: &Layout) -> PathBuf {
-        layout.system("etc/init.d").join(SERVICE_NAME)
+        foreign::script_path(layout)
     }
 
     fn pid_dir(layout: &Layout) -> PathBuf {
@@ -54,29 +57,6 @@ impl Sysv {
             .args(tunnel)
             .with_authority(layout.system_authority())
             .timeout(SCRIPT_TIMEOUT)
-    }
-
-    /// The command that registers the script to start at boot, with the host's own tool.
-    fn enable_command(host: &dyn Host, layout: &Layout) -> Option<Command> {
-        let command = if host.which("update-rc.d").is_some() {
-            Command::new("update-rc.d").args([SERVICE_NAME, "defaults"])
-        } else if host.which("chkconfig").is_some() {
-            Command::new("chkconfig").args(["--add", SERVICE_NAME])
-        } else {
-            return None;
-        };
-        Some(command.with_authority(layout.system_authority()))
-    }
-
-    fn disable_command(host: &dyn Host, layout: &Layout) -> Option<Command> {
-        let command = if host.which("update-rc.d").is_some() {
-            Command::new("update-rc.d").args(["-f", SERVICE_NAME, "remove"])
-        } else if host.which("chkconfig").is_some() {
-            Command::new("chkconfig").args(["--del", SERVICE_NAME])
-        } else {
-            return None;
-        };
-        Some(command.with_authority(layout.system_authority()))
     }
 }
 
@@ -110,22 +90,23 @@ impl ServiceManager for Sysv {
                 "leave --init out, or use --init systemd",
             )
         );
-        refuse_foreign_script(host, layout)
+        Ok(())
     }
 
-    fn install(&self, work: &mut Work) -> anyhow::Result<()> {
+    fn install(&self, work: &mut Work, foreign: Option<&ForeignScript>) -> anyhow::Result<()> {
         let layout = work.layout().clone();
         let authority = layout.system_authority();
         let script = Self::script_path(&layout);
+        if let Some(foreign) = foreign {
+            foreign.move_aside(work, Self::call(&layout, "stop", None))?;
+        }
         for dir in ["etc", "etc/init.d", "var", "var/run"] {
             work.create_dir(&layout.system(dir), 0o755, authority)?;
         }
         work.create_dir(&Self::pid_dir(&layout), 0o755, authority)?;
         work.create_dir(&layout.tunnels_dir(), 0o755, authority)?;
         work.write_file(&script, Self::script(&layout)?.as_bytes(), 0o755, authority)?;
-        if layout.is_system_wide()
-            && let Some(enable) = Self::enable_command(work.host(), &layout)
-        {
+        if let Some(enable) = boot::register_command(work.host(), &layout) {
             work.record(Change::ServiceEnabled {
                 name: SERVICE_NAME.to_owned(),
             })?;
@@ -155,6 +136,16 @@ impl ServiceManager for Sysv {
         if host.exists(&Self::script_path(layout)) {
             host.expect(&Self::call(layout, "stop", Some(&tunnel.to_string())))?;
         }
+        Ok(())
+    }
+
+    fn restart_one(
+        &self,
+        host: &dyn Host,
+        layout: &Layout,
+        tunnel: TunnelId,
+    ) -> anyhow::Result<()> {
+        host.expect(&Self::call(layout, "restart", Some(&tunnel.to_string())))?;
         Ok(())
     }
 
@@ -214,46 +205,10 @@ impl ServiceManager for Sysv {
         if !layout.is_system_wide() {
             return Ok(None);
         }
-        // One of the runlevels with a network; a link `S90h_autossh` starts the script there.
-        let links = ["etc/rc3.d", "etc/rc.d/rc3.d", "etc/rc2.d"];
-        let is_start = |name: &String| name.starts_with('S') && name.ends_with(SERVICE_NAME);
-        let registered = links.iter().any(|dir| {
-            let names = host.list(&layout.system(dir)).unwrap_or_default();
-            names.iter().any(is_start)
-        });
-        Ok(Some(registered))
+        Ok(Some(boot::is_registered(host, layout)))
     }
 
     fn disable(&self, host: &dyn Host, layout: &Layout) -> anyhow::Result<()> {
-        if let Some(disable) = Self::disable_command(host, layout) {
-            host.expect(&disable)?;
-        }
-        Ok(())
+        boot::unregister(host, layout)
     }
-}
-
-/// The original bash script made an `h_autossh` of its own, whose tunnels somebody may rely on.
-///
-/// # Errors
-/// There is such a script.
-pub(super) fn refuse_foreign_script(host: &dyn Host, layout: &Layout) -> anyhow::Result<()> {
-    let script = Sysv::script_path(layout);
-    let Some(content) = host.read_if_present(&script)? else {
-        return Ok(());
-    };
-    ensure!(
-        String::from_utf8_lossy(&content).contains(MARKER),
-        Failure::new(
-            format!(
-                "{} exists and was not written by holistics-tunnel",
-                script.display()
-            ),
-            format!(
-                "look at it; if its tunnels are not needed any more, stop it with `sudo service \
-                 {SERVICE_NAME} stop`, move it out of {}, and run setup again",
-                script.parent().unwrap_or(&script).display()
-            ),
-        )
-    );
-    Ok(())
 }

@@ -74,6 +74,20 @@ impl Ui {
         }
     }
 
+    /// What the person has to run from now on. It is part of what was asked for, so it goes to
+    /// standard output, and `--quiet` does not leave it out.
+    pub fn command_to_run(&self, introduction: &str, commands: &[String]) {
+        if self.is_json() {
+            event(json!({"event": "command", "commands": commands}));
+            return;
+        }
+        self.say(introduction);
+        for command in commands {
+            print(&format!("\n  {command}"));
+        }
+        self.say("");
+    }
+
     /// The plan, before the question whether to go on; with every command where that is all that
     /// was asked for.
     pub fn plan(&self, introduction: &str, steps: &[Box<dyn Step>], with_commands: bool) {
