@@ -47,8 +47,10 @@ pub(super) fn run(host: &RealHost, command: &Doctor, quiet: bool) -> anyhow::Res
         command.ca_cert.as_deref(),
     );
     let screen = Screen::new(host, command.json || to_output, quiet);
-    let checks = doctor::examine(host, &screen, &patient)?;
+    let checks = doctor::examine(host, &screen, &patient);
+    // An interrupted check leaves its spinner.
     screen.clear();
+    let checks = checks?;
     if command.json {
         ui::print(&serde_json::to_string_pretty(&document(&checks))?);
     } else if !to_output {
@@ -129,33 +131,29 @@ struct Screen {
     /// Only failures are shown.
     quiet: bool,
     signs: &'static Signs,
-    spinner: Option<ProgressBar>,
+    /// Whether there is a terminal on which to say what is waited for.
+    is_watched: bool,
+    /// The check's that is under way, if it may take more than a moment.
+    spinner: RefCell<Option<ProgressBar>>,
     subject: RefCell<String>,
     shown: Cell<usize>,
 }
 
 impl Screen {
     fn new(host: &dyn Host, silent: bool, quiet: bool) -> Self {
-        let is_watched = std::io::stderr().is_terminal() && !quiet;
         Screen {
             silent,
             quiet,
             signs: signs(host),
-            spinner: is_watched.then(spinner),
+            is_watched: std::io::stderr().is_terminal() && !quiet,
+            spinner: RefCell::default(),
             subject: RefCell::default(),
             shown: Cell::default(),
         }
     }
 
-    fn print(&self, text: &str) {
-        match &self.spinner {
-            Some(spinner) => spinner.suspend(|| ui::print(text)),
-            None => ui::print(text),
-        }
-    }
-
     fn clear(&self) {
-        if let Some(spinner) = &self.spinner {
+        if let Some(spinner) = self.spinner.take() {
             spinner.finish_and_clear();
         }
     }
@@ -194,21 +192,20 @@ impl Screen {
 
 impl Watcher for Screen {
     fn begins(&self, waits_for: &str) {
-        if let Some(spinner) = &self.spinner
-            && !waits_for.is_empty()
-        {
-            spinner.set_message(format!("looking at {waits_for}"));
+        if self.is_watched && !waits_for.is_empty() {
+            self.spinner.replace(Some(spinner(waits_for)));
         }
     }
 
     fn ends(&self, check: &Check) {
+        self.clear();
         if self.silent || (self.quiet && check.outcome != Outcome::Fail) {
             return;
         }
         if *self.subject.borrow() != check.subject {
             self.subject.replace(check.subject.clone());
             let gap = if self.shown.get() == 0 { "" } else { "\n" };
-            self.print(&format!("{gap}{}", style(&check.subject).bold()));
+            ui::print(&format!("{gap}{}", style(&check.subject).bold()));
         }
         self.shown.set(self.shown.get() + 1);
         let sign = match check.outcome {
@@ -216,18 +213,19 @@ impl Watcher for Screen {
             Outcome::Fail => style(self.signs.fail).red(),
             Outcome::Skip => style(self.signs.skip).dim(),
         };
-        self.print(&format!("  {sign} {:<18} {}", check.name, check.detail));
+        ui::print(&format!("  {sign} {:<18} {}", check.name, check.detail));
         if let Some(remedy) = &check.remedy {
-            self.print(&format!("      {} {remedy}", self.signs.remedy));
+            ui::print(&format!("      {} {remedy}", self.signs.remedy));
         }
     }
 }
 
-fn spinner() -> ProgressBar {
+fn spinner(waits_for: &str) -> ProgressBar {
     let bar = ProgressBar::new_spinner();
     if let Ok(style) = ProgressStyle::with_template("{spinner} {wide_msg} {elapsed}") {
         bar.set_style(style);
     }
+    bar.set_message(format!("looking at {waits_for}"));
     bar.enable_steady_tick(SPINNER_TICK);
     bar
 }

@@ -39,7 +39,7 @@ impl Dialect for Ping {
             return Meaning::refuses(
                 "this is the port of ClickHouse's native protocol, and its HTTP port is needed",
                 "change the port in the browser to ClickHouse's HTTP port (8123 unless it was changed), then run \
-                 `holistics-tunnel update-tunnel ID`",
+                 `holistics-tunnel update-tunnel`",
             );
         }
         let is_ours = answer.starts_with("HTTP/")

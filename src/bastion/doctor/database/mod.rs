@@ -138,7 +138,7 @@ fn foreign(
     };
     let correct = format!(
         "find the host and the port on which {expected} listens, and change them in the browser; then run \
-         `holistics-tunnel update-tunnel ID`"
+         `holistics-tunnel update-tunnel`"
     );
     match seen {
         Some(seen) => Finding::fail(
