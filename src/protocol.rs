@@ -421,6 +421,9 @@ pub struct Tunnel {
     pub id: TunnelId,
     /// What the operator calls the data source.
     pub display_name: String,
+    /// The database behind it; absent from servers that are older than this field.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub database_type: Option<DatabaseType>,
     /// The database's current host.
     pub host: String,
     /// The database's current port.

@@ -74,6 +74,8 @@ pub enum Command {
     /// Show whether the tunnels are up; exit status 0 only if all that were asked about are
     #[command(after_help = help::STATUS)]
     Status(Status),
+    /// Look at everything a tunnel depends on, and say what to do about what fails; exit status 0 only if nothing does
+    Doctor(Doctor),
     /// Start, stop or restart all tunnels of this host, or show whether they are up
     Service(Service),
     /// Show what ssh and autossh have said about the tunnels
@@ -286,6 +288,24 @@ pub struct Status {
     /// Look again every two seconds, and show what changes, until Ctrl-C
     #[arg(short, long, env = "HOLISTICS_TUNNEL_WATCH")]
     pub watch: bool,
+    /// A private certificate authority that the control plane's certificate comes from (PEM)
+    #[arg(long, env = "HOLISTICS_TUNNEL_CA_CERT", value_name = "FILE")]
+    pub ca_cert: Option<PathBuf>,
+}
+
+/// `doctor`
+#[derive(Debug, Args)]
+pub struct Doctor {
+    /// The tunnel's number; this host and all tunnels where it is left out
+    #[arg(value_parser = clap::value_parser!(i64).range(1..))]
+    pub id: Option<TunnelId>,
+    /// As JSON, once everything was looked at
+    #[arg(long, env = "HOLISTICS_TUNNEL_JSON")]
+    pub json: bool,
+    /// Also write a report for support to this file (- for standard output): no tokens, keys or
+    /// passwords, but names of hosts and users
+    #[arg(long, env = "HOLISTICS_TUNNEL_REPORT", value_name = "FILE")]
+    pub report: Option<PathBuf>,
     /// A private certificate authority that the control plane's certificate comes from (PEM)
     #[arg(long, env = "HOLISTICS_TUNNEL_CA_CERT", value_name = "FILE")]
     pub ca_cert: Option<PathBuf>,

@@ -134,6 +134,15 @@ fn advice(kind: ProblemKind) -> &'static str {
     }
 }
 
+/// What came back from a knock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Knock {
+    /// The HTTP status.
+    pub status: u16,
+    /// The other side's time, to the second.
+    pub date: Option<jiff::Timestamp>,
+}
+
 /// The vendor's control plane, with the credential of one tunnel.
 #[derive(Clone)]
 pub struct ControlPlane {
@@ -258,6 +267,55 @@ impl ControlPlane {
         )
     }
 
+    /// The same, within this time.
+    ///
+    /// # Errors
+    /// See [`ApiError`].
+    pub fn tunnel_within(
+        &self,
+        host: &dyn Host,
+        id: TunnelId,
+        timeout: Duration,
+    ) -> Result<Tunnel, ApiError> {
+        let path = format!("/tunnels/{id}");
+        self.call(host, Method::GET, &path, None::<()>, timeout)
+    }
+
+    /// Whether anything answers there at all, and what time it has: a request without credentials.
+    ///
+    /// # Errors
+    /// [`ApiError::Unreachable`], with the reason, if nothing does.
+    pub fn knock(&self, host: &dyn Host, timeout: Duration) -> Result<Knock, ApiError> {
+        let this = self.clone();
+        await_on_thread(
+            host,
+            || self.no_answer(),
+            move || this.ask_for_health(timeout),
+        )
+    }
+
+    fn ask_for_health(&self, timeout: Duration) -> Result<Knock, ApiError> {
+        let response = self
+            .client
+            .get(format!("{}/healthz", self.name()))
+            .timeout(timeout)
+            .send()
+            .map_err(|error| self.unreachable(error.without_url().into()))?;
+        let date = response
+            .headers()
+            .get("date")
+            .and_then(|date| date.to_str().ok())
+            .and_then(|date| jiff::fmt::rfc2822::parse(date).ok());
+        Ok(Knock {
+            status: response.status().as_u16(),
+            date: date.map(|date| date.timestamp()),
+        })
+    }
+
+    fn no_answer(&self) -> ApiError {
+        self.unreachable(anyhow::anyhow!("the request ended without an answer"))
+    }
+
     /// `PATCH /tunnels/{id}`.
     ///
     /// # Errors
@@ -342,25 +400,13 @@ impl ControlPlane {
         B: Serialize + Send + 'static,
         A: DeserializeOwned + Send + 'static,
     {
-        let (sender, receiver) = mpsc::channel();
         let this = self.clone();
         let path = path.to_owned();
-        std::thread::spawn(move || {
-            // Nobody listens any more after an interrupt, and that is all right.
-            let _ = sender.send(this.exchange(method, &path, body, timeout));
-        });
-        loop {
-            host.check_interrupt()?;
-            match receiver.recv_timeout(INTERRUPT_CHECK) {
-                Ok(result) => return result,
-                Err(mpsc::RecvTimeoutError::Timeout) => {}
-                Err(mpsc::RecvTimeoutError::Disconnected) => {
-                    return Err(
-                        self.unreachable(anyhow::anyhow!("the request ended without an answer"))
-                    );
-                }
-            }
-        }
+        await_on_thread(
+            host,
+            || self.no_answer(),
+            move || this.exchange(method, &path, body, timeout),
+        )
     }
 
     fn exchange<B: Serialize, A: DeserializeOwned>(
@@ -418,6 +464,27 @@ impl ControlPlane {
 
     fn name(&self) -> String {
         self.base.as_str().trim_end_matches('/').to_owned()
+    }
+}
+
+/// Runs a request on a thread of its own and watches for interrupts meanwhile.
+fn await_on_thread<A: Send + 'static>(
+    host: &dyn Host,
+    no_answer: impl Fn() -> ApiError,
+    request: impl FnOnce() -> Result<A, ApiError> + Send + 'static,
+) -> Result<A, ApiError> {
+    let (sender, receiver) = mpsc::channel();
+    std::thread::spawn(move || {
+        // Nobody listens any more after an interrupt, and that is all right.
+        let _ = sender.send(request());
+    });
+    loop {
+        host.check_interrupt()?;
+        match receiver.recv_timeout(INTERRUPT_CHECK) {
+            Ok(result) => return result,
+            Err(mpsc::RecvTimeoutError::Timeout) => {}
+            Err(mpsc::RecvTimeoutError::Disconnected) => return Err(no_answer()),
+        }
     }
 }
 

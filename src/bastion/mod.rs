@@ -9,6 +9,7 @@ pub mod changes;
 pub mod cli;
 pub mod commands;
 pub mod control_plane;
+pub mod doctor;
 pub mod execution;
 pub mod facts;
 pub mod failure;

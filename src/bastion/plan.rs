@@ -193,7 +193,7 @@ pub fn plan(basis: &Basis) -> anyhow::Result<Vec<Box<dyn Step>>> {
 }
 
 /// The oldest OpenSSH whose client knows `-E` and the ciphers the command lines name.
-const OLDEST_OPENSSH: (u32, u32) = (6, 5);
+pub const OLDEST_OPENSSH: (u32, u32) = (6, 5);
 
 fn check_openssh(facts: &Facts, key_type: KeyType) -> anyhow::Result<()> {
     if let Some(version) = facts.openssh.as_deref().and_then(openssh_version)
@@ -216,7 +216,7 @@ fn check_openssh(facts: &Facts, key_type: KeyType) -> anyhow::Result<()> {
 }
 
 /// `OpenSSH_9.2p1` → (9, 2).
-fn openssh_version(text: &str) -> Option<(u32, u32)> {
+pub fn openssh_version(text: &str) -> Option<(u32, u32)> {
     let (major, rest) = text.strip_prefix("OpenSSH_")?.split_once('.')?;
     let minor: String = rest.chars().take_while(char::is_ascii_digit).collect();
     Some((major.parse().ok()?, minor.parse().ok()?))

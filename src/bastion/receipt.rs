@@ -16,7 +16,7 @@ use super::failure::Failure;
 use super::host::{Authority, Host, HostExt};
 use super::rotation::Rotation;
 use super::ssh::KeyType;
-use crate::protocol::{DataSourceId, TunnelId, TunnelServerAddress};
+use crate::protocol::{DataSourceId, DatabaseType, TunnelId, TunnelServerAddress};
 
 /// The version this program writes. A higher one was written by a newer program.
 const VERSION: u32 = 1;
@@ -50,6 +50,9 @@ pub struct TunnelRecord {
     pub data_source_id: DataSourceId,
     /// What the operator calls it.
     pub display_name: String,
+    /// The kind of the database; absent from receipts that are older than this field.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub database_type: Option<DatabaseType>,
     /// The database's host as seen from here.
     pub target_host: String,
     /// The database's port.

@@ -1,6 +1,7 @@
 //! What each command does, one file each. They tie the parts together and decide the exit code.
 
 mod completions;
+mod doctor;
 mod list;
 mod logs;
 mod man;
@@ -44,6 +45,7 @@ pub fn run(cli: Cli) -> Exit {
         | Command::Service(_)
         | Command::List(_)
         | Command::Status(_)
+        | Command::Doctor(_)
         | Command::Logs(_)
         | Command::Run(_)
         | Command::Manual(_)
@@ -72,6 +74,7 @@ pub fn run(cli: Cli) -> Exit {
         Command::RotateKey(command) => rotate_key::run(&host, &ui, command),
         Command::List(command) => list::run(&host, command),
         Command::Status(command) => status::run(&host, command),
+        Command::Doctor(command) => doctor::run(&host, command, cli.global.quiet),
         Command::Manual(command) => manual::run(&host, command),
         Command::Service(command) => service::run(&host, command),
         Command::Completions(command) => completions::run(command),

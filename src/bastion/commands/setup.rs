@@ -246,6 +246,7 @@ fn remember_tunnel(session: &mut Session, enrollment: &Enrollment, server: &Url,
             control_plane: server.clone(),
             data_source_id: enrollment.data_source_id,
             display_name: String::new(),
+            database_type: None,
             target_host: String::new(),
             target_port: 0,
             token_sha256: String::new(),
@@ -253,6 +254,7 @@ fn remember_tunnel(session: &mut Session, enrollment: &Enrollment, server: &Url,
             steps: Vec::new(),
         });
     record.display_name.clone_from(&enrollment.display_name);
+    record.database_type = Some(enrollment.database_type);
     record.target_host.clone_from(&enrollment.host);
     record.target_port = enrollment.port;
     record.token_sha256 = token::digest(token);

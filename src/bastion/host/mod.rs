@@ -7,6 +7,7 @@
 pub mod command;
 pub mod files;
 pub mod lock_file;
+mod network;
 pub mod privilege;
 pub mod real;
 mod redaction;
@@ -16,6 +17,7 @@ pub mod scripted;
 pub mod terminal;
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -70,6 +72,11 @@ pub struct User {
     /// Who called `sudo`, if the program was started through it.
     pub sudo_user: Option<String>,
 }
+
+/// A TCP connection within a bound of time.
+pub trait Connection: io::Read + io::Write {}
+
+impl<T: io::Read + io::Write> Connection for T {}
 
 /// The host.
 pub trait Host {
@@ -167,6 +174,18 @@ pub trait Host {
     /// # Errors
     /// As the system gives them.
     fn probe_tcp(&self, host: &str, port: u16, timeout: Duration) -> io::Result<()>;
+
+    /// The addresses of a name; those of an address are itself.
+    ///
+    /// # Errors
+    /// There is none, or nobody says so in time.
+    fn resolve(&self, name: &str, port: u16, timeout: Duration) -> io::Result<Vec<SocketAddr>>;
+
+    /// Opens a TCP connection. `timeout` bounds all of it, from its opening to the last byte read.
+    ///
+    /// # Errors
+    /// As the system gives them; silence is `TimedOut`.
+    fn connect(&self, address: SocketAddr, timeout: Duration) -> io::Result<Box<dyn Connection>>;
 
     /// The current time.
     fn now(&self) -> jiff::Timestamp;

@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::fs;
 use std::io::{self, IsTerminal, Read};
-use std::net::{TcpStream, ToSocketAddrs};
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -19,8 +19,8 @@ use super::privilege::Privilege;
 use super::run_log::RunLog;
 use super::terminal::Terminal;
 use super::{
-    Authority, Command, CommandError, Host, HostExt, LockAttempt, Output, Stat, User, files,
-    lock_file,
+    Authority, Command, CommandError, Connection, Host, HostExt, LockAttempt, Output, Stat, User,
+    files, lock_file, network,
 };
 use crate::bastion::failure::{Failure, Interrupted};
 
@@ -376,6 +376,14 @@ impl Host for RealHost {
             }
         }
         Err(last)
+    }
+
+    fn resolve(&self, name: &str, port: u16, timeout: Duration) -> io::Result<Vec<SocketAddr>> {
+        network::resolve(name, port, timeout, &self.interrupted)
+    }
+
+    fn connect(&self, address: SocketAddr, timeout: Duration) -> io::Result<Box<dyn Connection>> {
+        network::connect(address, timeout, &self.interrupted)
     }
 
     fn now(&self) -> jiff::Timestamp {

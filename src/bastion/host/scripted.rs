@@ -4,11 +4,14 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::run_log::RunLog;
-use super::{Authority, Command, CommandError, Host, Kind, LockAttempt, Output, Stat, User};
+use super::{
+    Authority, Command, CommandError, Connection, Host, Kind, LockAttempt, Output, Stat, User,
+};
 use crate::bastion::failure::Interrupted;
 
 const UID: u32 = 1000;
@@ -27,6 +30,19 @@ enum Entry {
     Directory { mode: u32 },
 }
 
+/// What a test has standing at a network address.
+#[derive(Debug, Clone)]
+pub enum Listener {
+    /// Nothing listens there.
+    Refuses,
+    /// A firewall drops the packets.
+    Silent,
+    /// It accepts and says this to whatever it is told, then nothing more.
+    Says(Vec<u8>),
+    /// It accepts, says this and hangs up.
+    HangsUp(Vec<u8>),
+}
+
 /// A host in memory.
 pub struct ScriptedHost {
     user: User,
@@ -36,6 +52,8 @@ pub struct ScriptedHost {
     clock: Cell<Duration>,
     programs: RefCell<Vec<String>>,
     log: RunLog,
+    names: RefCell<BTreeMap<String, Vec<std::net::IpAddr>>>,
+    listeners: RefCell<BTreeMap<SocketAddr, Listener>>,
     variables: RefCell<BTreeMap<String, String>>,
 }
 
@@ -56,6 +74,8 @@ impl ScriptedHost {
             clock: Cell::default(),
             programs: RefCell::default(),
             log: RunLog::default(),
+            names: RefCell::default(),
+            listeners: RefCell::default(),
             variables: RefCell::default(),
         };
         for dir in ["/", "/home", "/home/ada"] {
@@ -103,6 +123,19 @@ impl ScriptedHost {
     /// Puts a program on PATH.
     pub fn install(&self, program: &str) {
         self.programs.borrow_mut().push(program.to_owned());
+    }
+
+    /// Gives a name an address.
+    pub fn name(&self, name: &str, address: &str) {
+        let address = address.parse().expect("an address");
+        let mut names = self.names.borrow_mut();
+        names.entry(name.to_owned()).or_default().push(address);
+    }
+
+    /// Puts something at a network address; where nothing was put, nothing listens.
+    pub fn listen(&self, address: &str, listener: Listener) {
+        let address = address.parse().expect("an address with a port");
+        self.listeners.borrow_mut().insert(address, listener);
     }
 
     /// The commands that ran, as a person would type them.
@@ -268,6 +301,29 @@ impl Host for ScriptedHost {
         Ok(())
     }
 
+    fn resolve(&self, name: &str, port: u16, _: Duration) -> io::Result<Vec<SocketAddr>> {
+        if let Ok(address) = name.parse() {
+            return Ok(vec![SocketAddr::new(address, port)]);
+        }
+        match self.names.borrow().get(name) {
+            Some(addresses) => Ok(addresses
+                .iter()
+                .map(|address| SocketAddr::new(*address, port))
+                .collect()),
+            None => Err(io::Error::other("Name or service not known")),
+        }
+    }
+
+    fn connect(&self, address: SocketAddr, _: Duration) -> io::Result<Box<dyn Connection>> {
+        let listeners = self.listeners.borrow();
+        match listeners.get(&address).unwrap_or(&Listener::Refuses) {
+            Listener::Refuses => Err(io::ErrorKind::ConnectionRefused.into()),
+            Listener::Silent => Err(io::ErrorKind::TimedOut.into()),
+            Listener::Says(bytes) => Ok(Box::new(Line::new(bytes, false))),
+            Listener::HangsUp(bytes) => Ok(Box::new(Line::new(bytes, true))),
+        }
+    }
+
     fn now(&self) -> jiff::Timestamp {
         jiff::Timestamp::UNIX_EPOCH
     }
@@ -315,5 +371,39 @@ impl Host for ScriptedHost {
 
     fn log(&self) -> &RunLog {
         &self.log
+    }
+}
+
+/// A connection to a [`Listener`].
+struct Line {
+    said: io::Cursor<Vec<u8>>,
+    hangs_up: bool,
+}
+
+impl Line {
+    fn new(bytes: &[u8], hangs_up: bool) -> Self {
+        Line {
+            said: io::Cursor::new(bytes.to_vec()),
+            hangs_up,
+        }
+    }
+}
+
+impl io::Read for Line {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self.said.read(buffer)? {
+            0 if !self.hangs_up => Err(io::ErrorKind::TimedOut.into()),
+            count => Ok(count),
+        }
+    }
+}
+
+impl io::Write for Line {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }

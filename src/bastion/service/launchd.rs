@@ -201,6 +201,40 @@ impl ServiceManager for Launchd {
         })
     }
 
+    fn paths(&self, layout: &Layout, tunnel: TunnelId) -> Vec<PathBuf> {
+        vec![plist_path(layout, tunnel)]
+    }
+
+    fn files(
+        &self,
+        _host: &dyn Host,
+        layout: &Layout,
+        tunnel: &ServiceTunnel,
+    ) -> anyhow::Result<Vec<(PathBuf, String)>> {
+        Ok(vec![(plist_path(layout, tunnel.id), render(tunnel)?)])
+    }
+
+    fn starts_at_boot(
+        &self,
+        host: &dyn Host,
+        layout: &Layout,
+        tunnel: TunnelId,
+    ) -> anyhow::Result<Option<bool>> {
+        if !host.exists(&plist_path(layout, tunnel)) {
+            return Ok(Some(false));
+        }
+        // A line `"NAME" => disabled`, which macOS up to 11 writes as `=> true`.
+        let mut list = launchctl("print-disabled").arg("system");
+        list.authority = Authority::User;
+        let name = format!("\"{}\"", label(tunnel));
+        let said = host.run(&list)?.stdout;
+        let disabled = said
+            .lines()
+            .filter(|line| line.contains(&name))
+            .any(|line| line.ends_with("disabled") || line.ends_with("true"));
+        Ok(Some(!disabled))
+    }
+
     fn disable(&self, _host: &dyn Host, _layout: &Layout) -> anyhow::Result<()> {
         Ok(())
     }

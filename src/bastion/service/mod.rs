@@ -13,6 +13,8 @@ mod systemd;
 mod sysv;
 mod tunnel_file;
 
+use std::path::PathBuf;
+
 use anyhow::bail;
 
 pub use foreign::ForeignScript;
@@ -146,6 +148,31 @@ pub trait ServiceManager {
         layout: &Layout,
         tunnel: TunnelId,
     ) -> anyhow::Result<ServiceState>;
+
+    /// Where the files stand that this tunnel needs, the static definition among them.
+    fn paths(&self, layout: &Layout, tunnel: TunnelId) -> Vec<PathBuf>;
+
+    /// The files as they have to be for this tunnel, the static definition among them.
+    ///
+    /// # Errors
+    /// A value cannot stand in such a file.
+    fn files(
+        &self,
+        host: &dyn Host,
+        layout: &Layout,
+        tunnel: &ServiceTunnel,
+    ) -> anyhow::Result<Vec<(PathBuf, String)>>;
+
+    /// Whether the host starts the tunnel at boot; nothing where it is not registered on purpose.
+    ///
+    /// # Errors
+    /// The service manager cannot be asked.
+    fn starts_at_boot(
+        &self,
+        host: &dyn Host,
+        layout: &Layout,
+        tunnel: TunnelId,
+    ) -> anyhow::Result<Option<bool>>;
 
     /// Takes back the registration at boot. The files are removed by undoing the changes that made
     /// them.

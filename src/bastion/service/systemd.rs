@@ -67,6 +67,22 @@ fn daemon_reload() -> Command {
         .timeout(TIMEOUT)
 }
 
+/// The two units, which are the same for all tunnels.
+fn units(host: &dyn Host, layout: &Layout) -> anyhow::Result<[(String, String); 2]> {
+    let instances = Instance {
+        marker: MARKER,
+        tunnels_dir: layout.tunnels_dir().to_string_lossy().into_owned(),
+        user: &host.user().name,
+        user_dir: layout.user_dir().to_string_lossy().into_owned(),
+    };
+    let umbrella_unit = Umbrella { marker: MARKER };
+    let render = "cannot render the unit";
+    Ok([
+        (instance(""), instances.render().context(render)?),
+        (umbrella(), umbrella_unit.render().context(render)?),
+    ])
+}
+
 impl ServiceManager for Systemd {
     fn install_commands(&self, layout: &Layout) -> Vec<String> {
         vec![
@@ -104,24 +120,7 @@ impl ServiceManager for Systemd {
     fn install(&self, work: &mut Work, foreign: Option<&ForeignScript>) -> anyhow::Result<()> {
         let layout = work.layout().clone();
         let tunnels_dir = layout.tunnels_dir();
-        let instances = Instance {
-            marker: MARKER,
-            tunnels_dir: tunnels_dir.to_string_lossy().into_owned(),
-            user: &work.host().user().name,
-            user_dir: layout.user_dir().to_string_lossy().into_owned(),
-        };
-        let files = [
-            (
-                instance(""),
-                instances.render().context("cannot render the unit")?,
-            ),
-            (
-                umbrella(),
-                Umbrella { marker: MARKER }
-                    .render()
-                    .context("cannot render the unit")?,
-            ),
-        ];
+        let files = units(work.host(), &layout)?;
         // Recorded first and so undone last: systemd has to forget the units once they are gone.
         work.record(Change::UnitsLoaded)?;
         if let Some(foreign) = foreign {
@@ -215,6 +214,45 @@ impl ServiceManager for Systemd {
             "inactive" | "deactivating" => ServiceState::Stopped,
             _ => ServiceState::Unknown,
         })
+    }
+
+    fn paths(&self, layout: &Layout, tunnel: TunnelId) -> Vec<PathBuf> {
+        vec![
+            unit_path(layout, &umbrella()),
+            unit_path(layout, &instance("")),
+            layout.tunnel_file(tunnel),
+        ]
+    }
+
+    fn files(
+        &self,
+        host: &dyn Host,
+        layout: &Layout,
+        tunnel: &ServiceTunnel,
+    ) -> anyhow::Result<Vec<(PathBuf, String)>> {
+        let mut files: Vec<(PathBuf, String)> = units(host, layout)?
+            .into_iter()
+            .map(|(unit, content)| (unit_path(layout, &unit), content))
+            .collect();
+        files.push((layout.tunnel_file(tunnel.id), tunnel.render()?));
+        Ok(files)
+    }
+
+    fn starts_at_boot(
+        &self,
+        host: &dyn Host,
+        _layout: &Layout,
+        tunnel: TunnelId,
+    ) -> anyhow::Result<Option<bool>> {
+        // The umbrella is wanted at boot, and wants the instance.
+        for unit in [umbrella(), instance(tunnel)] {
+            let mut command = systemctl("is-enabled", &unit);
+            command.authority = Authority::User;
+            if host.run(&command)?.stdout.trim() != "enabled" {
+                return Ok(Some(false));
+            }
+        }
+        Ok(Some(true))
     }
 
     fn disable(&self, host: &dyn Host, _layout: &Layout) -> anyhow::Result<()> {

@@ -189,6 +189,34 @@ impl ServiceManager for Sysv {
         })
     }
 
+    fn paths(&self, layout: &Layout, tunnel: TunnelId) -> Vec<PathBuf> {
+        vec![Self::script_path(layout), layout.tunnel_file(tunnel)]
+    }
+
+    fn files(
+        &self,
+        _host: &dyn Host,
+        layout: &Layout,
+        tunnel: &ServiceTunnel,
+    ) -> anyhow::Result<Vec<(PathBuf, String)>> {
+        Ok(vec![
+            (Self::script_path(layout), Self::script(layout)?),
+            (layout.tunnel_file(tunnel.id), tunnel.render()?),
+        ])
+    }
+
+    fn starts_at_boot(
+        &self,
+        host: &dyn Host,
+        layout: &Layout,
+        _tunnel: TunnelId,
+    ) -> anyhow::Result<Option<bool>> {
+        if !layout.is_system_wide() {
+            return Ok(None);
+        }
+        Ok(Some(boot::is_registered(host, layout)))
+    }
+
     fn disable(&self, host: &dyn Host, layout: &Layout) -> anyhow::Result<()> {
         boot::unregister(host, layout)
     }

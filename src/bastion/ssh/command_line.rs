@@ -1,6 +1,7 @@
 //! The command lines of ssh and autossh, for the temporary tunnel and for the service.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::bastion::host::Command;
 
@@ -47,6 +48,27 @@ impl Forward {
             "-N".to_owned(),
             "-T".to_owned(),
         ];
+        arguments.extend(self.connection_arguments());
+        arguments.extend(["-R".to_owned(), self.remote_forward(), self.destination()]);
+        arguments
+    }
+
+    /// The arguments for an `ssh` that logs in, says how far it came, and leaves.
+    ///
+    /// It asks for no port, so that the session that has it is not disturbed. A tunnel server grants no
+    /// command either; asking for one is what makes ssh leave.
+    pub fn login_arguments(&self, timeout: Duration) -> Vec<String> {
+        // ssh takes the first value of an option, so what differs from a tunnel's stands first.
+        let mut arguments = vec!["-v".to_owned(), "-F".to_owned(), "none".to_owned()];
+        arguments.extend(["-T".to_owned(), "-o".to_owned()]);
+        arguments.push(format!("ConnectTimeout={}", timeout.as_secs()));
+        arguments.extend(self.connection_arguments());
+        arguments.extend([self.destination(), "exit".to_owned()]);
+        arguments
+    }
+
+    fn connection_arguments(&self) -> Vec<String> {
+        let mut arguments = Vec::new();
         for (option, value) in self.options() {
             arguments.push("-o".to_owned());
             arguments.push(format!("{option}={value}"));
@@ -58,11 +80,12 @@ impl Forward {
             CIPHERS.to_owned(),
             "-p".to_owned(),
             self.server_port.clone(),
-            "-R".to_owned(),
-            self.remote_forward(),
-            format!("{}@{}", self.server_user, self.server_host),
         ]);
         arguments
+    }
+
+    fn destination(&self) -> String {
+        format!("{}@{}", self.server_user, self.server_host)
     }
 
     /// The arguments for `ssh` as a master in the background: it returns once the forward is

@@ -129,6 +129,7 @@ fn view(app: &App, record: Record) -> Result<Tunnel, ApiError> {
         status: app.status(&record),
         state: app.state(&record),
         display_name: record.display_name,
+        database_type: Some(record.database_type),
         host: record.host,
         port: record.port,
         remote_port,

@@ -32,6 +32,7 @@ mod tests {
         TunnelRecord {
             control_plane: url::Url::parse("http://127.0.0.1:9/").unwrap(),
             data_source_id: 1,
+            database_type: None,
             display_name: "Shop".to_owned(),
             target_host: "localhost".to_owned(),
             target_port,

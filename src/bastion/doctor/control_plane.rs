@@ -1,0 +1,383 @@
+//! The vendor's web server: its name, its port (or the proxy's before it), its certificate, its answer
+//! and its clock; then whether it still knows a tunnel.
+
+use std::path::Path;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use url::Url;
+
+use super::certificate::{self, Trouble};
+use super::check::{Examination, Finding, Outcome, Subject};
+use super::network::{self, Unreached};
+use super::proxy::{self, Proxy};
+use crate::bastion::control_plane::{ApiError, ControlPlane, Knock, is_gone};
+use crate::bastion::failure::{Interrupted, OneLine};
+use crate::bastion::host::Host;
+use crate::bastion::receipt::TunnelRecord;
+use crate::protocol::{Tunnel, TunnelId};
+
+/// How long one request may take.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(8);
+/// How far this host's clock may be off. TLS and logs on both sides rely on it.
+const MOST_SKEW: SignedDuration = SignedDuration::from_mins(5);
+
+/// What is known of a control plane once it was looked at.
+pub struct Seen {
+    subject: Subject,
+    /// Why nothing can be asked of it; nothing where it answers.
+    silent_because: Option<String>,
+}
+
+/// What a control plane says of a tunnel.
+pub enum Known {
+    /// It knows the tunnel.
+    Tunnel(Box<Tunnel>),
+    /// It was removed there, or its token is not accepted any more.
+    Gone,
+    /// It could not be asked.
+    Unknown(String),
+}
+
+/// Looks at a control plane from the name to its clock.
+///
+/// # Errors
+/// The run was interrupted.
+pub fn examine(
+    examination: &mut Examination,
+    address: &Url,
+    ca_cert: Option<&Path>,
+) -> Result<Seen, Interrupted> {
+    let subject = Subject::shared(format!(
+        "Control plane {}",
+        address.as_str().trim_end_matches('/')
+    ));
+    let mut seen = Seen {
+        subject: subject.clone(),
+        silent_because: None,
+    };
+    let proxy = if is_this_machine(address) {
+        None
+    } else {
+        proxy::for_address(examination.host, address)
+    };
+    if !connects(examination, &subject, address, proxy.as_ref())? {
+        seen.silent_because = Some("the control plane cannot be reached".to_owned());
+        for name in ["control-plane-tls", "control-plane-http", "clock"] {
+            skip(examination, name, &subject, "it cannot be reached")?;
+        }
+        return Ok(seen);
+    }
+    let mut knock = None;
+    let tls = examination.check(
+        "control-plane-tls",
+        &subject,
+        "the control plane's certificate",
+        |host| {
+            let result = ControlPlane::new(address, "", ca_cert)
+                .map(|client| client.knock(host, REQUEST_TIMEOUT));
+            match result {
+                Ok(result) => {
+                    let finding = tls(address, &result);
+                    knock = Some(result);
+                    finding
+                }
+                Err(error) => Finding::fail(
+                    OneLine(&error).to_string(),
+                    "give the certificate authority's file (PEM) with --ca-cert, and the https address of the \
+                     control plane",
+                ),
+            }
+        },
+    )?;
+    let knock = match (tls, knock) {
+        (Outcome::Fail, _) | (_, None) => {
+            seen.silent_because = Some("the control plane cannot be trusted".to_owned());
+            for name in ["control-plane-http", "clock"] {
+                skip(
+                    examination,
+                    name,
+                    &subject,
+                    "its certificate is not accepted",
+                )?;
+            }
+            return Ok(seen);
+        }
+        (_, Some(knock)) => knock,
+    };
+    let answers = examination.check("control-plane-http", &subject, "", |_| {
+        http(&knock, proxy.as_ref())
+    })?;
+    if answers != Outcome::Pass {
+        seen.silent_because = Some("the control plane gives no usable answer".to_owned());
+    }
+    examination.check("clock", &subject, "", |host| {
+        match knock.as_ref().ok().and_then(|knock| knock.date) {
+            Some(date) => clock(host.now(), date),
+            None => Finding::skip("the control plane does not say what time it has"),
+        }
+    })?;
+    Ok(seen)
+}
+
+fn skip(
+    examination: &mut Examination,
+    name: &'static str,
+    subject: &Subject,
+    reason: &str,
+) -> Result<(), Interrupted> {
+    examination.check(name, subject, "", |_| Finding::skip(reason))?;
+    Ok(())
+}
+
+/// The name and the port, of the control plane or of the proxy before it.
+fn connects(
+    examination: &mut Examination,
+    subject: &Subject,
+    address: &Url,
+    proxy: Option<&Proxy>,
+) -> Result<bool, Interrupted> {
+    let (what, host_name, port) = match proxy {
+        Some(proxy) => ("the proxy", proxy.host.clone(), proxy.port),
+        None => (
+            "the control plane",
+            address.host_str().unwrap_or_default().to_owned(),
+            address.port_or_known_default().unwrap_or(443),
+        ),
+    };
+    let mut addresses = None;
+    examination.check(
+        "control-plane-name",
+        subject,
+        &format!("the name {host_name}"),
+        |host| {
+            let (mut finding, found) = network::look_up(host, what, &host_name, port);
+            if let Some(proxy) = proxy {
+                finding.detail = format!(
+                    "through the proxy of {}: {}",
+                    proxy.variable, finding.detail
+                );
+            }
+            addresses = found;
+            finding
+        },
+    )?;
+    let outcome = examination.check(
+        "control-plane-tcp",
+        subject,
+        &format!("a connection to {host_name}:{port}"),
+        |host| match &addresses {
+            None => Finding::skip("its name has no address"),
+            Some(addresses) => match network::reach(host, addresses) {
+                Ok(reached) => Finding::pass(format!("{} takes connections", reached.address)),
+                Err(error) => {
+                    Finding::fail(error.detail(), tcp_remedy(&error, proxy, &host_name, port))
+                }
+            },
+        },
+    )?;
+    Ok(outcome == Outcome::Pass)
+}
+
+fn tcp_remedy(error: &Unreached, proxy: Option<&Proxy>, host_name: &str, port: u16) -> String {
+    match (proxy, error) {
+        (Some(proxy), _) => format!(
+            "correct the proxy in {}, or unset it if this host needs none",
+            proxy.variable
+        ),
+        (None, Unreached::Refused(_)) => format!(
+            "ask the vendor whether its control plane runs; running tunnels go on without it ({host_name}:{port})"
+        ),
+        (None, _) => format!(
+            "allow outbound TCP from this host to {host_name} port {port} in the firewall, or set https_proxy if \
+             this host reaches the web through a proxy"
+        ),
+    }
+}
+
+fn tls(address: &Url, knock: &Result<Knock, ApiError>) -> Finding {
+    if address.scheme() != "https" {
+        return Finding::skip("plain http, which is used to this machine itself only");
+    }
+    let cause = match knock {
+        Err(ApiError::Unreachable { cause, .. }) => cause,
+        _ => return Finding::pass("its certificate is accepted"),
+    };
+    let name = address.host_str().unwrap_or_default();
+    match certificate::trouble(cause) {
+        None => Finding::skip("no TLS session came about; the next check says why"),
+        Some(Trouble::UnknownAuthority) => Finding::fail(
+            "its certificate comes from an authority that this host does not trust",
+            "if the vendor or your company uses a private authority, give its certificate with --ca-cert FILE \
+             (or HOLISTICS_TUNNEL_CA_CERT)",
+        ),
+        Some(Trouble::Expired) => Finding::fail(
+            "its certificate has expired, going by this host's clock",
+            "compare `date -u` with the real time; if this host's clock is right, tell the vendor to renew the \
+             certificate",
+        ),
+        Some(Trouble::NotYetValid) => Finding::fail(
+            "its certificate is not valid yet, going by this host's clock",
+            "set this host's clock (`date -u` shows it)",
+        ),
+        Some(Trouble::WrongName) => Finding::fail(
+            format!("its certificate is for another name than {name}"),
+            "look whether a proxy or a captive portal answers in its place; if not, tell the vendor",
+        ),
+        Some(Trouble::Other) => Finding::fail(
+            format!("TLS fails: {}", OneLine(cause)),
+            "look whether a proxy on the way breaks TLS; if not, tell the vendor, with this message",
+        ),
+    }
+}
+
+fn http(knock: &Result<Knock, ApiError>, proxy: Option<&Proxy>) -> Finding {
+    match knock {
+        Ok(knock) if (200..300).contains(&knock.status) => Finding::pass("it answers"),
+        Ok(knock) => Finding::fail(
+            format!("it answers with status {}", knock.status),
+            match knock.status {
+                407 => "give the proxy's login in https_proxy: http://NAME:PASSWORD@PROXY:PORT",
+                _ => "tell the vendor; running tunnels go on without the control plane",
+            },
+        ),
+        Err(error) => {
+            let said = match error {
+                ApiError::Unreachable { cause, .. } => OneLine(cause).to_string(),
+                other => other.to_string(),
+            };
+            Finding::fail(
+                format!("it takes the connection and gives no answer: {said}"),
+                match proxy {
+                    Some(_) => {
+                        "look into the proxy's log: it has to allow CONNECT to the control plane"
+                    }
+                    None => {
+                        "look whether a firewall on the way breaks the connection; if not, tell the vendor"
+                    }
+                },
+            )
+        }
+    }
+}
+
+fn clock(here: Timestamp, there: Timestamp) -> Finding {
+    let skew = here.duration_since(there);
+    let seconds = skew.as_secs().unsigned_abs();
+    let side = if skew.is_negative() {
+        "behind"
+    } else {
+        "ahead of"
+    };
+    if skew.abs() > MOST_SKEW {
+        return Finding::fail(
+            format!("this host's clock is {seconds} s {side} the control plane's"),
+            "set this host's clock, and have it kept right: `sudo timedatectl set-ntp true`, or an NTP service",
+        );
+    }
+    Finding::pass(format!("{seconds} s {side} the control plane's"))
+}
+
+impl Seen {
+    /// Whether this tunnel's token is accepted, and what it stands for now.
+    ///
+    /// # Errors
+    /// The run was interrupted.
+    pub fn examine_tunnel(
+        &self,
+        examination: &mut Examination,
+        id: TunnelId,
+        tunnel: &TunnelRecord,
+        ca_cert: Option<&Path>,
+    ) -> Result<Known, Interrupted> {
+        let mut known = Known::Unknown("the control plane was not asked".to_owned());
+        let subject = self.subject.of(id);
+        examination.check(
+            "token",
+            &subject,
+            &format!("what it says of tunnel {id}"),
+            |host| {
+                let (finding, answer) = self.ask(host, id, tunnel, ca_cert);
+                known = answer;
+                finding
+            },
+        )?;
+        Ok(known)
+    }
+
+    fn ask(
+        &self,
+        host: &dyn Host,
+        id: TunnelId,
+        tunnel: &TunnelRecord,
+        ca_cert: Option<&Path>,
+    ) -> (Finding, Known) {
+        if let Some(reason) = &self.silent_because {
+            return (Finding::skip(reason), Known::Unknown(reason.clone()));
+        }
+        let Some(enrolled) = &tunnel.enrolled else {
+            let reason = "it is not enrolled";
+            return (Finding::skip(reason), Known::Unknown(reason.to_owned()));
+        };
+        let answer = ControlPlane::new(&tunnel.control_plane, &enrolled.tunnel_token, ca_cert)
+            .map(|client| client.tunnel_within(host, id, REQUEST_TIMEOUT));
+        match answer {
+            Ok(Ok(answer)) => (
+                Finding::pass(format!(
+                    "tunnel {id} is known, its token accepted ({})",
+                    answer.state.as_str()
+                )),
+                Known::Tunnel(Box::new(answer)),
+            ),
+            Ok(Err(error)) if is_gone(&error) => (
+                Finding::fail(
+                    format!("tunnel {id} was removed in the browser, or its token was revoked"),
+                    format!(
+                        "take it off this host with `holistics-tunnel uninstall-tunnel {id}`; to have it back, \
+                         create the data source in the browser anew"
+                    ),
+                ),
+                Known::Gone,
+            ),
+            Ok(Err(error)) => unusable(&error.into()),
+            Err(error) => unusable(&error),
+        }
+    }
+}
+
+fn unusable(error: &anyhow::Error) -> (Finding, Known) {
+    let said = OneLine(error).to_string();
+    (
+        Finding::fail(
+            said.clone(),
+            "try again in a minute; if it stays, tell the vendor",
+        ),
+        Known::Unknown(said),
+    )
+}
+
+fn is_this_machine(address: &Url) -> bool {
+    match address.host() {
+        Some(url::Host::Ipv4(ip)) => ip.is_loopback(),
+        Some(url::Host::Ipv6(ip)) => ip.is_loopback(),
+        Some(url::Host::Domain(name)) => name == "localhost",
+        None => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_is_off_by_more_than_five_minutes_fails() {
+        let at = |seconds: i64| Timestamp::from_second(1_000_000 + seconds).unwrap();
+        assert!(clock(at(0), at(299)).is_pass());
+        assert!(clock(at(300), at(0)).is_pass());
+        for skew in [-301_i64, 301] {
+            let finding = clock(at(skew), at(0));
+            assert_eq!(finding.outcome, Outcome::Fail);
+            assert!(finding.detail.contains("301 s"), "{}", finding.detail);
+        }
+    }
+}

@@ -1,0 +1,326 @@
+//! What setup left on this host for one tunnel: whether it came to its end, whether its files are as
+//! they were written, and whether the service runs them.
+
+use std::path::{Path, PathBuf};
+
+use super::check::{Examination, Finding, Outcome, Subject};
+use super::log::{self, Up};
+use crate::bastion::facts::{AutosshOrigin, Facts, Init, autossh_origin};
+use crate::bastion::failure::{Interrupted, OneLine};
+use crate::bastion::host::{Command, Host, HostExt as _};
+use crate::bastion::layout::Layout;
+use crate::bastion::receipt::{Receipt, Scope, StepName, TunnelRecord};
+use crate::bastion::service::{self, ServiceManager, ServiceState, ServiceTunnel};
+use crate::bastion::ssh::known_hosts;
+use crate::bastion::steps::temporary_tunnel::enrolled_forward;
+use crate::protocol::TunnelId;
+
+/// One tunnel of this host.
+pub struct Installation<'a> {
+    /// What this host is.
+    pub facts: &'a Facts,
+    /// What was done to it.
+    pub receipt: &'a Receipt,
+    /// Where it was done.
+    pub layout: &'a Layout,
+    /// The tunnel's number.
+    pub id: TunnelId,
+    /// The tunnel.
+    pub tunnel: &'a TunnelRecord,
+}
+
+impl Installation<'_> {
+    /// Looks at the tunnel's files, its service, its processes and its log.
+    ///
+    /// # Errors
+    /// The run was interrupted.
+    pub fn examine(
+        &self,
+        examination: &mut Examination,
+        subject: &Subject,
+        up: Up,
+        why_unknown: &str,
+    ) -> Result<(), Interrupted> {
+        let manager = match self.receipt.init {
+            None | Some(Init::None) => None,
+            Some(init) => service::manager(init).ok(),
+        };
+        let is_complete = examination.check("setup", subject, "", |_| self.completeness())?;
+        let manager = manager.filter(|_| is_complete == Outcome::Pass);
+        let why_not = if is_complete == Outcome::Pass {
+            "the tunnel runs without a service"
+        } else {
+            "setup has not come to its end"
+        };
+        let with = |look: &dyn Fn(&dyn ServiceManager) -> anyhow::Result<Finding>| match &manager {
+            None => Finding::skip(why_not),
+            Some(manager) => look(manager.as_ref()).unwrap_or_else(|error| cannot_ask(&error)),
+        };
+        examination.check("files", subject, "", |host| {
+            with(&|manager| self.files(host, manager))
+        })?;
+        examination.check("service-boot", subject, "the service manager", |host| {
+            with(&|manager| self.boot(host, manager))
+        })?;
+        let running = examination.check("service", subject, "the service manager", |host| {
+            with(&|manager| self.service(host, manager))
+        })?;
+        let processes = examination.check("processes", subject, "", |host| {
+            self.processes(host, manager.is_some())
+        })?;
+        let log_says = examination.check("log", subject, "", |host| {
+            log::examine(host, &self.layout.tunnel_log(self.id), up)
+        })?;
+        let has_processes = running != Outcome::Fail && processes != Outcome::Fail;
+        examination.check("tunnel", subject, "", |_| match up {
+            Up::Yes => Finding::pass("the tunnel server says that it is up"),
+            Up::Unknown => Finding::skip(why_unknown),
+            Up::No => down(has_processes, log_says == Outcome::Fail),
+        })?;
+        Ok(())
+    }
+
+    fn completeness(&self) -> Finding {
+        let scope = Scope::Tunnel(self.id);
+        let is_done = [StepName::ServiceTunnel, StepName::Foreground]
+            .iter()
+            .any(|last| self.receipt.is_done(scope, *last));
+        if self.tunnel.enrolled.is_some() && is_done {
+            return Finding::pass("it came to its end");
+        }
+        let begun = self.receipt.steps(scope).last();
+        let step = begun.map_or("the first step", |record| record.step.as_str());
+        Finding::fail(
+            format!("it was begun and came as far as {step}"),
+            "run the command from the browser again: it goes on from there",
+        )
+    }
+
+    fn files(&self, host: &dyn Host, manager: &dyn ServiceManager) -> anyhow::Result<Finding> {
+        let again = format!(
+            "`holistics-tunnel update-tunnel {}` writes it anew",
+            self.id
+        );
+        let tunnel = self.service_tunnel(host)?;
+        for program in [&tunnel.autossh, &tunnel.ssh] {
+            if !host.exists(program) {
+                return Ok(Finding::fail(
+                    format!("the service runs {}, which is not there", program.display()),
+                    "install it again with the package manager",
+                ));
+            }
+        }
+        if autossh_origin(host, &tunnel.autossh) == AutosshOrigin::Snap {
+            return Ok(Finding::fail(
+                format!(
+                    "the service runs {}, which is snap's",
+                    tunnel.autossh.display()
+                ),
+                "install the distribution's autossh, and run the setup command from the browser again",
+            ));
+        }
+        let servers = self.receipt.tunnels.values();
+        let servers = servers.filter_map(|tunnel| Some(&tunnel.enrolled.as_ref()?.server));
+        let mut expected = vec![(self.layout.known_hosts(), known_hosts::render(servers))];
+        expected.extend(manager.files(host, self.layout, &tunnel)?);
+        for (path, content) in &expected {
+            let found = host.read_if_present(path);
+            let changed = match found {
+                Ok(Some(found)) => difference(&String::from_utf8_lossy(&found), content),
+                Ok(None) => Some("it is not there".to_owned()),
+                Err(error) => Some(error.to_string()),
+            };
+            if let Some(changed) = changed {
+                return Ok(Finding::fail(
+                    format!("{} is not as setup wrote it: {changed}", path.display()),
+                    again,
+                ));
+            }
+        }
+        Ok(Finding::pass("they are as setup wrote them"))
+    }
+
+    /// The tunnel with the programs that its file names, so that one installed elsewhere since is no change.
+    fn service_tunnel(&self, host: &dyn Host) -> anyhow::Result<ServiceTunnel> {
+        let file = host.read_if_present(&self.layout.tunnel_file(self.id))?;
+        let file = String::from_utf8_lossy(&file.unwrap_or_default()).into_owned();
+        let named = |variable: &str| {
+            file.lines()
+                .find_map(|line| line.strip_prefix(variable)?.strip_prefix('='))
+                .map(PathBuf::from)
+        };
+        let tools = &self.facts.tools;
+        let autossh = tools.autossh.as_ref().map(|autossh| autossh.path.clone());
+        Ok(ServiceTunnel {
+            id: self.id,
+            user: host.user().name.clone(),
+            autossh: named("H_AUTOSSH_PROGRAM")
+                .or(autossh)
+                .unwrap_or_else(|| "autossh".into()),
+            ssh: named("AUTOSSH_PATH")
+                .or_else(|| tools.ssh.clone())
+                .unwrap_or_else(|| "ssh".into()),
+            forward: enrolled_forward(self.receipt, self.layout, self.id)?,
+            log: self.layout.tunnel_log(self.id),
+        })
+    }
+
+    fn boot(&self, host: &dyn Host, manager: &dyn ServiceManager) -> anyhow::Result<Finding> {
+        Ok(match manager.starts_at_boot(host, self.layout, self.id)? {
+            Some(true) => Finding::pass("it starts at boot"),
+            Some(false) => Finding::fail("it does not start at boot", self.enable()),
+            None => Finding::skip("not registered: the system's files stand under --prefix"),
+        })
+    }
+
+    fn enable(&self) -> String {
+        let id = self.id;
+        match self.receipt.init {
+            Some(Init::Systemd) => {
+                format!("run `sudo systemctl enable h_autossh.service h_autossh@{id}.service`")
+            }
+            Some(Init::Launchd) => {
+                format!("run `sudo launchctl enable system/io.holistics.h_autossh.{id}`")
+            }
+            _ => "run `sudo update-rc.d h_autossh defaults`, or `sudo chkconfig --add h_autossh`"
+                .to_owned(),
+        }
+    }
+
+    fn service(&self, host: &dyn Host, manager: &dyn ServiceManager) -> anyhow::Result<Finding> {
+        Ok(match manager.status(host, self.layout, self.id)? {
+            ServiceState::Running => Finding::pass("it runs"),
+            ServiceState::Stopped => Finding::fail(
+                "it is stopped",
+                "start it with `holistics-tunnel service start`",
+            ),
+            ServiceState::Dead => Finding::fail(
+                "it was started and has died",
+                "start it again with `holistics-tunnel service restart`",
+            ),
+            ServiceState::Unknown => Finding::fail(
+                "the service manager does not know it",
+                format!(
+                    "`holistics-tunnel update-tunnel {}` installs it anew",
+                    self.id
+                ),
+            ),
+        })
+    }
+
+    fn processes(&self, host: &dyn Host, has_service: bool) -> Finding {
+        let Some(enrolled) = &self.tunnel.enrolled else {
+            return Finding::skip("it is not enrolled");
+        };
+        if host.which("ps").is_none() {
+            return Finding::skip("ps is not installed");
+        }
+        let listing = Command::new("ps").args(["-A", "-ww", "-o", "pid=", "-o", "args="]);
+        let listing = match host.expect(&listing) {
+            Ok(output) => output.stdout,
+            Err(error) => return Finding::skip(error.to_string()),
+        };
+        let forward = format!("127.0.0.1:{}:", enrolled.remote_port);
+        let own = self.layout.user_dir();
+        let pid_of = |program| find_process(&listing, program, &forward, &own);
+        match (has_service, pid_of("autossh"), pid_of("ssh")) {
+            (_, Some(autossh), Some(ssh)) => {
+                Finding::pass(format!("autossh ({autossh}) and ssh ({ssh}) run"))
+            }
+            (true, Some(autossh), None) => Finding::fail(
+                format!("autossh ({autossh}) runs and its ssh does not: it waits to connect again"),
+                "look at the check `log`; it says why ssh ended",
+            ),
+            (true, None, Some(ssh)) => Finding::fail(
+                format!("ssh ({ssh}) runs without its autossh, so nobody would start it again"),
+                "run `holistics-tunnel service restart`",
+            ),
+            (true, None, None) => Finding::fail(
+                "neither autossh nor ssh runs",
+                "start them with `holistics-tunnel service start`",
+            ),
+            (false, None, Some(ssh)) => Finding::pass(format!("ssh ({ssh}) runs")),
+            (false, _, None) => Finding::skip("no ssh of this tunnel runs"),
+        }
+    }
+}
+
+/// The number of a program's process that has both in its arguments.
+fn find_process(listing: &str, program: &str, forward: &str, own: &Path) -> Option<u32> {
+    let own = own.to_string_lossy();
+    listing.lines().find_map(|line| {
+        let (pid, arguments) = line.trim().split_once(' ')?;
+        let name = arguments.split_whitespace().next()?;
+        let is_it = Path::new(name).file_name()? == program
+            && arguments.contains(forward)
+            && arguments.contains(own.as_ref());
+        is_it.then(|| pid.parse().ok())?
+    })
+}
+
+/// The first line that differs, for people.
+fn difference(found: &str, expected: &str) -> Option<String> {
+    if found == expected {
+        return None;
+    }
+    let (mut found, mut expected) = (found.lines(), expected.lines());
+    for number in 1.. {
+        match (found.next(), expected.next()) {
+            (None, None) => break,
+            (one, other) if one == other => {}
+            (Some(one), Some(other)) => {
+                return Some(format!("line {number} is {one:?}, and was {other:?}"));
+            }
+            (Some(one), None) => return Some(format!("line {number} was added: {one:?}")),
+            (None, _) => return Some(format!("it ends before line {number}")),
+        }
+    }
+    Some("its line ends differ".to_owned())
+}
+
+fn cannot_ask(error: &anyhow::Error) -> Finding {
+    Finding::fail(
+        OneLine(error).to_string(),
+        "look whether the service manager of this host answers",
+    )
+}
+
+fn down(has_processes: bool, log_knows: bool) -> Finding {
+    let remedy = match (has_processes, log_knows) {
+        (_, true) => "do what the check `log` says",
+        (false, false) => "start it with `holistics-tunnel service restart`",
+        (true, false) => {
+            "wait half a minute and look again; if it stays down, run `holistics-tunnel service restart`"
+        }
+    };
+    Finding::fail("the tunnel server says that it is down", remedy)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_changed_line_is_named() {
+        assert_eq!(difference("a\nb\n", "a\nb\n"), None);
+        let changed = |found| difference(found, "a\nb\n").unwrap();
+        assert_eq!(changed("a\nc\n"), "line 2 is \"c\", and was \"b\"");
+        assert_eq!(changed("a\nb\nc\n"), "line 3 was added: \"c\"");
+        assert_eq!(changed("a\n"), "it ends before line 2");
+        assert_eq!(changed("a\nb"), "its line ends differ");
+    }
+
+    #[test]
+    fn only_this_tunnel_s_processes_count() {
+        let listing = "    1 /sbin/init\n\
+            10 /usr/lib/autossh/autossh -M 0 -E /home/ada/.holistics/logs/tunnel-7.log -R 127.0.0.1:20001:db:5432 x\n\
+            11 /usr/bin/ssh -E /home/ada/.holistics/logs/tunnel-7.log -R 127.0.0.1:20001:db:5432 x\n\
+            12 /usr/bin/ssh -E /home/bob/.holistics/logs/tunnel-8.log -R 127.0.0.1:20002:db:5432 x\n";
+        let find = |program, forward| {
+            find_process(listing, program, forward, Path::new("/home/ada/.holistics"))
+        };
+        assert_eq!(find("autossh", "127.0.0.1:20001:"), Some(10));
+        assert_eq!(find("ssh", "127.0.0.1:20001:"), Some(11));
+        assert_eq!(find("ssh", "127.0.0.1:20002:"), None);
+    }
+}

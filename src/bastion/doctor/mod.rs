@@ -1,0 +1,317 @@
+//! `doctor`: looks at everything a tunnel depends on, from this host to the database, and says for each
+//! failure the one thing to do.
+//!
+//! A check is a name, an outcome and a [`Finding`]; one whose precondition failed is skipped, and says
+//! why. Nothing here changes the host or needs root, every wait is bounded, and the control plane and the
+//! tunnel server may both be gone. The checks stand in the order of causes, so that the first failure is
+//! the first thing to mend.
+//!
+//! To add one: a function that returns a [`Finding`], and its line in the group it belongs to.
+
+mod certificate;
+pub mod check;
+mod control_plane;
+mod database;
+mod installation;
+mod log;
+mod login;
+mod network;
+mod permissions;
+mod proxy;
+pub mod report;
+mod system;
+mod tunnel_server;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+pub use check::{Check, Finding, Outcome, Watcher};
+use check::{Examination, Subject};
+use control_plane::Known;
+use installation::Installation;
+use log::Up;
+use system::System;
+
+use super::facts::Facts;
+use super::failure::{Interrupted, OneLine, advice_of};
+use super::host::Host;
+use super::host::privilege::Privilege;
+use super::layout::Layout;
+use super::receipt::{Receipt, TunnelRecord};
+use super::ssh::command_line::bracketed;
+use super::steps::temporary_tunnel::enrolled_forward;
+use crate::protocol::{TunnelId, TunnelStatus};
+
+/// What is examined.
+pub struct Patient<'a> {
+    /// What this host is.
+    pub facts: Facts,
+    /// What was done to it and where; the error where the receipt cannot be read.
+    pub installed: anyhow::Result<Option<(Receipt, Layout)>>,
+    /// One tunnel, or all of them.
+    pub id: Option<TunnelId>,
+    /// A private certificate authority of the control plane.
+    pub ca_cert: Option<&'a Path>,
+}
+
+impl<'a> Patient<'a> {
+    /// Finds out what this host is.
+    pub fn new(
+        host: &dyn Host,
+        privilege: Privilege,
+        installed: anyhow::Result<Option<(Receipt, Layout)>>,
+        id: Option<TunnelId>,
+        ca_cert: Option<&'a Path>,
+    ) -> Self {
+        Patient {
+            facts: system::facts(host, privilege),
+            installed,
+            id,
+            ca_cert,
+        }
+    }
+
+    fn tunnels(&self) -> Vec<(TunnelId, &TunnelRecord)> {
+        let Ok(Some((receipt, _))) = &self.installed else {
+            return Vec::new();
+        };
+        receipt
+            .tunnels
+            .iter()
+            .filter(|(id, _)| self.id.is_none_or(|asked| asked == **id))
+            .map(|(id, tunnel)| (*id, tunnel))
+            .collect()
+    }
+}
+
+/// Makes all checks, in the order of causes.
+///
+/// # Errors
+/// The run was interrupted.
+pub fn examine(
+    host: &dyn Host,
+    watcher: &dyn Watcher,
+    patient: &Patient,
+) -> Result<Vec<Check>, Interrupted> {
+    let mut examination = Examination::new(host, watcher);
+    examine_host(&mut examination, patient)?;
+    if let Ok(Some((receipt, layout))) = &patient.installed {
+        let known = examine_control_planes(&mut examination, patient)?;
+        examine_tunnel_servers(&mut examination, patient, receipt, layout, &known)?;
+        for (id, tunnel) in patient.tunnels() {
+            let installation = Installation {
+                facts: &patient.facts,
+                receipt,
+                layout,
+                id,
+                tunnel,
+            };
+            examine_tunnel(&mut examination, &installation, known.get(&id))?;
+        }
+    }
+    Ok(examination.into_checks())
+}
+
+fn examine_host(examination: &mut Examination, patient: &Patient) -> Result<(), Interrupted> {
+    let installed = patient.installed.as_ref().ok().and_then(Option::as_ref);
+    let system = System {
+        facts: &patient.facts,
+        init: installed.and_then(|(receipt, _)| receipt.init),
+        has_tunnels: !patient.tunnels().is_empty(),
+        folders: folders(examination.host, installed.map(|(_, layout)| layout)),
+    };
+    system::examine(examination, &system)?;
+    let subject = Subject::shared("This host");
+    examination.check("receipt", &subject, "", |_| match &patient.installed {
+        Ok(None) => Finding::skip("this user has no tunnels on this host"),
+        Ok(Some((receipt, _))) => Finding::pass(match receipt.tunnels.len() {
+            1 => "it holds 1 tunnel".to_owned(),
+            count => format!("it holds {count} tunnels"),
+        }),
+        Err(error) => Finding::fail(
+            OneLine(error).to_string(),
+            advice_of(error).unwrap_or("make the receipt readable for this user"),
+        ),
+    })?;
+    examination.check("permissions", &subject, "", |host| match installed {
+        Some((receipt, layout)) => permissions::examine(host, layout, receipt),
+        None => Finding::skip("there is nothing to look at"),
+    })?;
+    Ok(())
+}
+
+fn folders(host: &dyn Host, layout: Option<&Layout>) -> Vec<PathBuf> {
+    let system = |relative: &str| match layout {
+        Some(layout) => layout.system(relative),
+        None => Path::new("/").join(relative),
+    };
+    vec![
+        host.user().home.clone(),
+        system("etc"),
+        PathBuf::from("/var/log"),
+    ]
+}
+
+/// Each control plane once, and what it says of each tunnel.
+fn examine_control_planes(
+    examination: &mut Examination,
+    patient: &Patient,
+) -> Result<BTreeMap<TunnelId, Known>, Interrupted> {
+    let mut by_address: BTreeMap<&str, Vec<(TunnelId, &TunnelRecord)>> = BTreeMap::new();
+    for (id, tunnel) in patient.tunnels() {
+        let address = tunnel.control_plane.as_str();
+        by_address.entry(address).or_default().push((id, tunnel));
+    }
+    let mut known = BTreeMap::new();
+    for tunnels in by_address.values() {
+        let Some((_, first)) = tunnels.first() else {
+            continue;
+        };
+        let seen = control_plane::examine(examination, &first.control_plane, patient.ca_cert)?;
+        for (id, tunnel) in tunnels {
+            let answer = seen.examine_tunnel(examination, *id, tunnel, patient.ca_cert)?;
+            known.insert(*id, answer);
+        }
+    }
+    Ok(known)
+}
+
+/// Each tunnel server once: all tunnels share this host's key.
+fn examine_tunnel_servers(
+    examination: &mut Examination,
+    patient: &Patient,
+    receipt: &Receipt,
+    layout: &Layout,
+    known: &BTreeMap<TunnelId, Known>,
+) -> Result<(), Interrupted> {
+    let mut by_address: BTreeMap<(&str, u16), Vec<TunnelId>> = BTreeMap::new();
+    for (id, tunnel) in patient.tunnels() {
+        if let Some(enrolled) = &tunnel.enrolled {
+            let address = (enrolled.server.host.as_str(), enrolled.server.port);
+            by_address.entry(address).or_default().push(id);
+        }
+    }
+    for tunnels in by_address.values() {
+        // The last one's keys are the ones that are pinned.
+        let Some((id, enrolled)) = tunnels.last().and_then(|id| {
+            let tunnel = receipt.tunnels.get(id)?;
+            Some((*id, tunnel.enrolled.as_ref()?))
+        }) else {
+            continue;
+        };
+        let Ok(forward) = enrolled_forward(receipt, layout, id) else {
+            continue;
+        };
+        let all_gone = tunnels
+            .iter()
+            .all(|id| matches!(known.get(id), Some(Known::Gone)));
+        let revoked =
+            all_gone.then_some("the tunnel was removed in the browser, and its key with it");
+        tunnel_server::examine(examination, &enrolled.server, &forward, revoked)?;
+    }
+    Ok(())
+}
+
+fn examine_tunnel(
+    examination: &mut Examination,
+    installation: &Installation,
+    known: Option<&Known>,
+) -> Result<(), Interrupted> {
+    let Installation { id, tunnel, .. } = installation;
+    let subject = Subject::shared(format!("Tunnel {id} {:?}", tunnel.display_name)).of(*id);
+    let (up, why_unknown) = match known {
+        Some(Known::Tunnel(answer)) if answer.status == TunnelStatus::Up => (Up::Yes, ""),
+        Some(Known::Tunnel(_)) => (Up::No, ""),
+        Some(Known::Gone) => (Up::Unknown, "it was removed in the browser"),
+        Some(Known::Unknown(reason)) => (Up::Unknown, reason.as_str()),
+        None => (Up::Unknown, "the control plane was not asked"),
+    };
+    installation.examine(examination, &subject, up, why_unknown)?;
+    examination.check("target", &subject, "", |_| target(*id, tunnel, known))?;
+    examine_database(examination, &subject, tunnel, known)
+}
+
+/// Whether the tunnel leads to where the browser says.
+fn target(id: TunnelId, tunnel: &TunnelRecord, known: Option<&Known>) -> Finding {
+    let here = format!("{}:{}", bracketed(&tunnel.target_host), tunnel.target_port);
+    let Some(Known::Tunnel(answer)) = known else {
+        return Finding::skip(format!(
+            "it leads to {here}; what the browser has was not asked"
+        ));
+    };
+    let there = format!("{}:{}", bracketed(&answer.host), answer.port);
+    if here == there {
+        return Finding::pass(format!("it leads to {here}, as the browser has it"));
+    }
+    Finding::fail(
+        format!("it leads to {here}, and the browser has {there}"),
+        format!("run `holistics-tunnel update-tunnel {id}`"),
+    )
+}
+
+fn examine_database(
+    examination: &mut Examination,
+    subject: &Subject,
+    tunnel: &TunnelRecord,
+    known: Option<&Known>,
+) -> Result<(), Interrupted> {
+    let (name, port) = (tunnel.target_host.as_str(), tunnel.target_port);
+    let target = format!("{}:{port}", bracketed(name));
+    let kind = match known {
+        Some(Known::Tunnel(answer)) => answer.database_type.or(tunnel.database_type),
+        _ => tunnel.database_type,
+    };
+    let mut addresses = None;
+    examination.check(
+        "database-name",
+        subject,
+        &format!("the name {name}"),
+        |host| {
+            let (finding, found) = network::look_up(host, "the database", name, port);
+            addresses = found;
+            finding
+        },
+    )?;
+    let mut reached = None;
+    examination.check(
+        "database-tcp",
+        subject,
+        &format!("a connection to {target}"),
+        |host| match &addresses {
+            None => Finding::skip("its name has no address"),
+            Some(addresses) => match network::reach(host, addresses) {
+                Ok(found) => {
+                    let finding = Finding::pass(format!("{} takes connections", found.address));
+                    reached = Some(found);
+                    finding
+                }
+                Err(error) => Finding::fail(error.detail(), database_remedy(&error, &target)),
+            },
+        },
+    )?;
+    examination.check(
+        "database-protocol",
+        subject,
+        "the database's first words",
+        |host| match reached {
+            None => Finding::skip("it cannot be reached"),
+            Some(reached) => database::ask(host, reached, kind, &target),
+        },
+    )?;
+    Ok(())
+}
+
+fn database_remedy(error: &network::Unreached, target: &str) -> String {
+    match error {
+        network::Unreached::Refused(address) if address.ip().is_loopback() => format!(
+            "start the database on this host, or correct host and port in the browser ({target}) if it runs elsewhere"
+        ),
+        network::Unreached::Refused(_) => format!(
+            "start the database at {target}, and have it listen on that address and not on its own loopback alone"
+        ),
+        _ => format!("open the firewall between this host and the database for TCP to {target}"),
+    }
+}
+
+#[cfg(test)]
+mod tests;

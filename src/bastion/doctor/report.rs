@@ -1,0 +1,279 @@
+//! A report that can be sent to support: what was checked, what this host is, what was done to it, and
+//! the last words of the logs; without tokens, keys and passwords.
+//!
+//! Secrets are kept out twice: the receipt is shown without the fields that hold them, and then the
+//! whole text is searched for what looks like one.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::check::Check;
+use super::{Outcome, Patient, log};
+use crate::bastion::host::{Host, HostExt as _};
+use crate::bastion::layout::Layout;
+use crate::bastion::receipt::Receipt;
+use crate::bastion::service;
+use crate::bastion::ssh::command_line::AUTOSSH_ENVIRONMENT;
+
+/// Fields of the receipt that are secrets, or may hold a file of somebody else's.
+const LEFT_OUT: [&str; 3] = ["tunnel_token", "token_sha256", "former"];
+/// Lines of each log.
+const LOG_LINES: usize = 100;
+/// Bytes of each file.
+const LONGEST_FILE: u64 = 16 * 1024;
+/// What the server's tokens begin with.
+const TOKEN_BEGINNINGS: [&str; 4] = ["hte_", "htt_", "htr_", "hto_"];
+const REDACTED: &str = "[left out]";
+
+/// Puts the report together.
+pub fn render(host: &dyn Host, patient: &Patient, checks: &[Check]) -> String {
+    let mut report = String::from(
+        "Report of holistics-tunnel doctor\n\n\
+         It holds names of hosts and users, addresses and paths of this host. Tokens, keys and passwords are\n\
+         left out.\n",
+    );
+    section(
+        &mut report,
+        "Program",
+        &format!(
+            "holistics-tunnel {}\nmade at {}",
+            env!("CARGO_PKG_VERSION"),
+            host.now()
+        ),
+    );
+    section(&mut report, "Checks", &lines_of(checks));
+    section(&mut report, "Host", &pretty(&patient.facts));
+    match &patient.installed {
+        Ok(Some((receipt, layout))) => installed(&mut report, host, receipt, layout),
+        Ok(None) => section(&mut report, "Receipt", "there is none"),
+        Err(error) => section(&mut report, "Receipt", &format!("{error:#}")),
+    }
+    redact(&report, &secrets(patient))
+}
+
+fn section(report: &mut String, title: &str, content: &str) {
+    report.push_str(&format!("\n== {title}\n\n{}\n", content.trim_end()));
+}
+
+fn lines_of(checks: &[Check]) -> String {
+    checks
+        .iter()
+        .map(|check| {
+            let outcome = match check.outcome {
+                Outcome::Pass => "pass",
+                Outcome::Fail => "FAIL",
+                Outcome::Skip => "skip",
+            };
+            let remedy = check.remedy.as_deref();
+            let remedy = remedy.map_or_else(String::new, |text| format!("\n     remedy: {text}"));
+            format!(
+                "{outcome} {} [{}] {} ({} ms){remedy}\n",
+                check.name, check.subject, check.detail, check.milliseconds
+            )
+        })
+        .collect()
+}
+
+fn installed(report: &mut String, host: &dyn Host, receipt: &Receipt, layout: &Layout) {
+    let shown = serde_json::to_value(receipt).map(without_secrets);
+    section(
+        report,
+        "Receipt",
+        &shown.map_or_else(|error| error.to_string(), |shown| pretty(&shown)),
+    );
+    let variables: Vec<String> = AUTOSSH_ENVIRONMENT
+        .iter()
+        .map(|(name, _)| *name)
+        .chain([
+            "AUTOSSH_PORT",
+            "AUTOSSH_DEBUG",
+            "LANG",
+            "https_proxy",
+            "no_proxy",
+        ])
+        .filter_map(|name| Some(format!("{name}={}", host.env(name)?)))
+        .collect();
+    section(report, "Environment", &variables.join("\n"));
+    file(report, host, &layout.known_hosts());
+    for path in definitions(host, receipt, layout) {
+        file(report, host, &path);
+    }
+    for id in receipt.tunnels.keys() {
+        let path = layout.tunnel_log(*id);
+        let said = log::tail(host, &path).unwrap_or_else(|reason| reason);
+        let lines: Vec<&str> = said.lines().collect();
+        let last = lines[lines.len().saturating_sub(LOG_LINES)..].join("\n");
+        section(report, &path.display().to_string(), &last);
+    }
+}
+
+/// Every file of the service; the static ones once.
+fn definitions(host: &dyn Host, receipt: &Receipt, layout: &Layout) -> Vec<std::path::PathBuf> {
+    let mut paths = Vec::new();
+    let manager = receipt.init.and_then(|init| service::manager(init).ok());
+    for id in receipt.tunnels.keys() {
+        let own = manager
+            .iter()
+            .flat_map(|manager| manager.paths(layout, *id));
+        paths.extend(own);
+    }
+    paths.sort();
+    paths.dedup();
+    paths.retain(|path| host.exists(path));
+    paths
+}
+
+fn file(report: &mut String, host: &dyn Host, path: &Path) {
+    let content = match host.read_at_most(path, LONGEST_FILE) {
+        Ok(content) => String::from_utf8_lossy(&content).into_owned(),
+        Err(error) => format!("cannot be read: {error}"),
+    };
+    section(report, &path.display().to_string(), &content);
+}
+
+fn pretty(value: &impl serde::Serialize) -> String {
+    serde_json::to_string_pretty(value).unwrap_or_else(|error| error.to_string())
+}
+
+fn without_secrets(value: Value) -> Value {
+    match value {
+        Value::Object(fields) => fields
+            .into_iter()
+            .map(|(name, value)| {
+                let value = match LEFT_OUT.contains(&name.as_str()) {
+                    true => Value::from(REDACTED),
+                    false => without_secrets(value),
+                };
+                (name, value)
+            })
+            .collect(),
+        Value::Array(items) => items.into_iter().map(without_secrets).collect(),
+        other => other,
+    }
+}
+
+fn secrets(patient: &Patient) -> Vec<String> {
+    let receipt = patient.installed.as_ref().ok().and_then(Option::as_ref);
+    let tunnels = receipt
+        .iter()
+        .flat_map(|(receipt, _)| receipt.tunnels.values());
+    tunnels
+        .filter_map(|tunnel| Some(tunnel.enrolled.as_ref()?.tunnel_token.clone()))
+        .filter(|token| !token.is_empty())
+        .collect()
+}
+
+/// Takes out the known secrets, whatever begins like a token, private keys, and logins in addresses.
+fn redact(text: &str, known: &[String]) -> String {
+    let mut text = known.iter().fold(text.to_owned(), |text, secret| {
+        text.replace(secret, REDACTED)
+    });
+    for beginning in TOKEN_BEGINNINGS {
+        text = redact_tokens(&text, beginning);
+    }
+    redact_logins(&redact_keys(&text))
+}
+
+fn redact_tokens(text: &str, beginning: &str) -> String {
+    let mut parts = text.split(beginning);
+    let mut clean = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let is_token = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+        clean.push_str(REDACTED);
+        clean.push_str(part.trim_start_matches(is_token));
+    }
+    clean
+}
+
+fn redact_keys(text: &str) -> String {
+    let mut clean = Vec::new();
+    let mut inside = false;
+    for line in text.lines() {
+        if line.contains("-----BEGIN") && line.contains("PRIVATE KEY") {
+            inside = true;
+            clean.push(REDACTED);
+        }
+        if !inside {
+            clean.push(line);
+        }
+        if line.contains("-----END") {
+            inside = false;
+        }
+    }
+    clean.join("\n") + "\n"
+}
+
+/// `http://NAME:PASSWORD@proxy` without the login.
+fn redact_logins(text: &str) -> String {
+    let mut parts = text.split("://");
+    let mut clean = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        clean.push_str("://");
+        let end = part
+            .find(|c: char| c.is_whitespace() || matches!(c, '/' | '"' | '\'' | ',' | '?' | '#'))
+            .unwrap_or(part.len());
+        let (authority, rest) = part.split_at(end);
+        match authority.rsplit_once('@') {
+            Some((_, server)) => {
+                clean.push_str(REDACTED);
+                clean.push('@');
+                clean.push_str(server);
+            }
+            None => clean.push_str(authority),
+        }
+        clean.push_str(rest);
+    }
+    clean
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    #[test]
+    fn nothing_that_looks_like_a_secret_stays() {
+        let text = "token htt_AbC-123_x, then hte_Zz9 and 0123456789\n\
+            -----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaA\n-----END OPENSSH PRIVATE KEY-----\n\
+            https_proxy=http://ada:pa/ss@x http://bob:secret@proxy:3128/\nend\n";
+        let clean = redact(text, &["0123456789".to_owned()]);
+        for secret in [
+            "AbC-123",
+            "Zz9",
+            "b3BlbnNzaA",
+            "secret",
+            "bob",
+            "0123456789",
+        ] {
+            assert!(!clean.contains(secret), "{secret} in {clean}");
+        }
+        for kept in ["token ", "proxy:3128", "end\n"] {
+            assert!(clean.contains(kept), "{kept} in {clean}");
+        }
+    }
+
+    #[test]
+    fn the_receipt_is_shown_without_the_fields_that_hold_secrets() {
+        let receipt = json!({
+            "tunnels": {"1": {"token_sha256": "ab", "enrolled": {"tunnel_token": "cd", "remote_port": 7}}},
+            "steps": [{"changes": [{"former": "ZWY="}]}],
+        });
+        let shown = without_secrets(receipt).to_string();
+        for secret in ["\"ab\"", "\"cd\"", "ZWY="] {
+            assert!(!shown.contains(secret), "{shown}");
+        }
+        assert!(shown.contains("\"remote_port\":7"));
+    }
+
+    proptest! {
+        #[test]
+        fn a_token_is_taken_out_wherever_it_stands(
+            before in "[ -~\n]{0,40}", token in "ht[etro]_[A-Za-z0-9_-]{8,43}", after in "[ \n\"',.]{1,10}",
+        ) {
+            let clean = redact(&format!("{before}{token}{after}"), &[]);
+            prop_assert!(!clean.contains(&token));
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! The stages together, on a host in memory.
+
+use std::path::Path;
+
+use super::*;
+use crate::bastion::facts::{Family, Init, Tools};
+use crate::bastion::host::Authority;
+use crate::bastion::host::scripted::{Listener, ScriptedHost};
+use crate::bastion::receipt::EnrolledRecord;
+use crate::bastion::ssh::KeyType;
+use crate::protocol::{DatabaseType, TunnelServerAddress};
+
+struct Nobody;
+
+impl Watcher for Nobody {
+    fn begins(&self, _: &str) {}
+    fn ends(&self, _: &Check) {}
+}
+
+fn facts() -> Facts {
+    Facts {
+        id: "debian".into(),
+        version: "12".into(),
+        name: "Debian 12".into(),
+        family: Family::Debian,
+        package_manager: None,
+        init: Init::None,
+        architecture: None,
+        libc: None,
+        container: false,
+        read_only: false,
+        fips: false,
+        selinux: false,
+        privilege: None,
+        tools: Tools::default(),
+        openssh: None,
+    }
+}
+
+fn receipt() -> Receipt {
+    let mut receipt = Receipt::new(Path::new("/"));
+    receipt.key_type = Some(KeyType::Rsa);
+    let tunnel = TunnelRecord {
+        // Nothing listens there.
+        control_plane: "https://vendor.example".parse().unwrap(),
+        data_source_id: 7,
+        display_name: "Shop".into(),
+        database_type: Some(DatabaseType::Mysql),
+        target_host: "db.internal".into(),
+        target_port: 3306,
+        token_sha256: String::new(),
+        enrolled: Some(EnrolledRecord {
+            remote_port: 20001,
+            server: TunnelServerAddress {
+                host: "tunnel.example".into(),
+                port: 50022,
+                user: "tunnel".into(),
+                host_keys: vec!["ssh-ed25519 AAAA".into()],
+            },
+            tunnel_token: "htt_secret".into(),
+        }),
+        steps: Vec::new(),
+    };
+    receipt.tunnels.insert(7, tunnel);
+    receipt
+}
+
+fn patient(host: &ScriptedHost, receipt: Option<Receipt>) -> Patient<'static> {
+    let layout = Layout::new(host, Path::new("/"));
+    Patient {
+        facts: facts(),
+        installed: Ok(receipt.map(|receipt| (receipt, layout))),
+        id: None,
+        ca_cert: None,
+    }
+}
+
+const DF: &str = "Filesystem\n/dev/sda1 100 50 9000000 50% /\n";
+
+fn outcome(checks: &[Check], name: &str) -> (Outcome, String) {
+    let check = checks.iter().find(|check| check.name == name);
+    let check = check.unwrap_or_else(|| panic!("no check {name}"));
+    (check.outcome, check.detail.clone())
+}
+
+#[test]
+fn a_host_without_tunnels_is_looked_at_and_nothing_else_is() {
+    let host = ScriptedHost::new();
+    host.expect("LC_ALL=C df", 0, DF, "");
+    let checks = examine(&host, &Nobody, &patient(&host, None)).unwrap();
+    assert!(checks.iter().all(|check| check.subject == "This host"));
+    assert_eq!(outcome(&checks, "system").0, Outcome::Pass);
+    assert_eq!(outcome(&checks, "package-manager").0, Outcome::Fail);
+    assert_eq!(outcome(&checks, "openssh").0, Outcome::Fail);
+    assert_eq!(outcome(&checks, "receipt").0, Outcome::Skip);
+}
+
+#[test]
+fn what_depends_on_something_that_failed_is_skipped_with_the_reason() {
+    let host = ScriptedHost::new();
+    host.expect("LC_ALL=C df", 0, DF, "");
+    host.name("tunnel.example", "10.0.0.2");
+    host.listen("10.0.0.2:50022", Listener::Silent);
+    host.name("db.internal", "10.0.0.3");
+    host.listen(
+        "10.0.0.3:3306",
+        Listener::Says(b"\x09\0\0\0\x0a8.4.0\0xx".to_vec()),
+    );
+    let checks = examine(&host, &Nobody, &patient(&host, Some(receipt()))).unwrap();
+
+    assert_eq!(outcome(&checks, "control-plane-name").0, Outcome::Fail);
+    for name in [
+        "control-plane-tcp",
+        "control-plane-tls",
+        "clock",
+        "token",
+        "tunnel",
+    ] {
+        assert_eq!(outcome(&checks, name).0, Outcome::Skip, "{name}");
+    }
+    let (found, detail) = outcome(&checks, "server-tcp");
+    assert_eq!(found, Outcome::Fail);
+    assert!(detail.contains("filtered"), "{detail}");
+    for name in ["server-ssh", "server-host-key", "server-key"] {
+        assert_eq!(outcome(&checks, name).0, Outcome::Skip, "{name}");
+    }
+    // The database is looked at whatever has become of the vendor.
+    assert_eq!(
+        outcome(&checks, "database-protocol"),
+        (Outcome::Pass, "it is MySQL 8.4.0".to_owned())
+    );
+}
+
+#[test]
+fn a_setup_that_did_not_end_is_told_and_its_service_is_not_looked_at() {
+    let host = ScriptedHost::new();
+    host.expect("LC_ALL=C df", 0, DF, "");
+    let mut receipt = receipt();
+    receipt.init = Some(Init::Systemd);
+    let checks = examine(&host, &Nobody, &patient(&host, Some(receipt))).unwrap();
+    assert_eq!(outcome(&checks, "setup").0, Outcome::Fail);
+    for name in ["files", "service-boot", "service"] {
+        assert_eq!(outcome(&checks, name).0, Outcome::Skip, "{name}");
+    }
+    assert!(host.is_finished(), "the service manager was not asked");
+}
+
+#[test]
+fn the_report_holds_the_receipt_without_its_tokens() {
+    let host = ScriptedHost::new();
+    host.create_dir(Path::new("/home/ada/.holistics"), 0o700, Authority::User)
+        .unwrap();
+    let text = report::render(&host, &patient(&host, Some(receipt())), &[]);
+    assert!(text.contains("\"remote_port\": 20001"), "{text}");
+    assert!(!text.contains("secret"), "{text}");
+}
