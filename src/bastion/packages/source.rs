@@ -6,7 +6,8 @@
 use std::fmt;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
@@ -29,6 +30,9 @@ const ORIGINS: [&str; 2] = [
     "https://www.harding.motd.ca/autossh/autossh-1.4g.tgz",
     "https://deb.debian.org/debian/pool/main/a/autossh/autossh_1.4g.orig.tar.gz",
 ];
+
+/// How much of it is read at a time, in bytes.
+const PIECE: usize = 8 * 1024;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const DOWNLOAD_TIMEOUT: Duration = Duration::from_secs(60);
@@ -75,18 +79,21 @@ impl Source {
         }
     }
 
-    /// Fetches the archive and proves that it is the one.
+    /// Fetches the archive and proves that it is the one. `progress` is told how many of how many bytes
+    /// have come.
     ///
     /// # Errors
     /// It cannot be had, or is not autossh's source; nothing of it has been used then.
-    pub fn fetch(&self, host: &dyn Host) -> anyhow::Result<Vec<u8>> {
+    pub fn fetch(&self, host: &dyn Host, progress: &dyn Fn(u64, u64)) -> anyhow::Result<Vec<u8>> {
         match self {
             Source::File(file) => read(host, file),
-            Source::Url(url) => download(host, url).map_err(|error| cannot_be_had(vec![error])),
+            Source::Url(url) => {
+                download(host, url, progress).map_err(|error| cannot_be_had(vec![error]))
+            }
             Source::Origins => {
                 let mut errors = Vec::new();
                 for origin in ORIGINS {
-                    match download(host, &Url::parse(origin)?) {
+                    match download(host, &Url::parse(origin)?, progress) {
                         Ok(archive) => return Ok(archive),
                         Err(error) if is_interruption(&error) => return Err(error),
                         Err(error) => errors.push(error),
@@ -125,15 +132,21 @@ fn read(host: &dyn Host, file: &Path) -> anyhow::Result<Vec<u8>> {
 }
 
 /// Downloads on a thread of its own, so that an interrupt need not wait for the answer.
-fn download(host: &dyn Host, url: &Url) -> anyhow::Result<Vec<u8>> {
+fn download(host: &dyn Host, url: &Url, progress: &dyn Fn(u64, u64)) -> anyhow::Result<Vec<u8>> {
     let (sender, receiver) = mpsc::channel();
     let address = url.clone();
+    let received = Arc::new(AtomicU64::new(0));
+    let counter = Arc::clone(&received);
     std::thread::spawn(move || {
         // Nobody listens any more after an interrupt, and that is all right.
-        let _ = sender.send(get(&address));
+        let _ = sender.send(get(&address, &counter));
     });
     let content = loop {
         host.check_interrupt()?;
+        let so_far = received.load(Ordering::Relaxed);
+        if so_far < SIZE {
+            progress(so_far, SIZE);
+        }
         match receiver.recv_timeout(INTERRUPT_CHECK) {
             Ok(result) => break result.with_context(|| url.to_string())?,
             Err(mpsc::RecvTimeoutError::Timeout) => {}
@@ -143,10 +156,11 @@ fn download(host: &dyn Host, url: &Url) -> anyhow::Result<Vec<u8>> {
         }
     };
     verify(&content).map_err(|reason| not_the_source(url.as_str(), &reason))?;
+    progress(SIZE, SIZE);
     Ok(content)
 }
 
-fn get(url: &Url) -> anyhow::Result<Vec<u8>> {
+fn get(url: &Url, received: &AtomicU64) -> anyhow::Result<Vec<u8>> {
     // Only the first call installs it; the library has no default built in.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let mut builder = reqwest::blocking::Client::builder()
@@ -156,15 +170,22 @@ fn get(url: &Url) -> anyhow::Result<Vec<u8>> {
     if is_loopback(url) {
         builder = builder.no_proxy();
     }
-    let response = builder.build()?.get(url.clone()).send()?;
+    let mut response = builder.build()?.get(url.clone()).send()?;
     ensure!(
         response.status().is_success(),
         "answered with status {}",
         response.status()
     );
     let mut content = Vec::new();
-    // One byte more shows that it is too long.
-    response.take(SIZE + 1).read_to_end(&mut content)?;
+    let mut piece = [0; PIECE];
+    // More than that shows that it is too long.
+    while content.len() as u64 <= SIZE {
+        match response.read(&mut piece)? {
+            0 => break,
+            length => content.extend_from_slice(&piece[..length]),
+        }
+        received.store(content.len() as u64, Ordering::Relaxed);
+    }
     Ok(content)
 }
 

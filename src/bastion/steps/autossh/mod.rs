@@ -104,7 +104,11 @@ impl Step for Autossh {
         work.session
             .ui
             .progress(&format!("fetching the source of autossh {VERSION}"));
-        let archive = self.source.fetch(host)?;
+        let archive = self.source.fetch(host, &|done, total| {
+            work.session
+                .ui
+                .download(&format!("autossh {VERSION}"), done, total);
+        })?;
         self.install_tools(work)?;
         work.session
             .ui
