@@ -326,32 +326,30 @@ fn a_key_change_killed_anywhere_goes_on_and_the_tunnels_come_up_meanwhile() {
     let billing = lab.active_data_source("Billing");
     let receipt = || std::fs::read_to_string(lab.bastion.receipt()).unwrap_or_default();
     let folder = lab.bastion.own_folder();
-    let before = std::cell::Cell::new(0);
-    type Point<'a> = (&'a str, Box<dyn Fn() -> bool + 'a>);
+    type Point<'a> = (&'a str, Box<dyn Fn(&Running) -> bool + 'a>);
     let points: [Point; 4] = [
         (
             "the pair is being made",
-            Box::new(|| receipt().contains("\"announcing\"")),
+            Box::new(|_| receipt().contains("\"announcing\"")),
         ),
         (
             "it is announced",
-            Box::new(|| folder.join("former_key").exists()),
+            Box::new(|_| folder.join("former_key").exists()),
         ),
         (
             "it is in its place",
-            Box::new(|| receipt().contains("\"switched\"")),
+            Box::new(|_| receipt().contains("\"switched\"")),
         ),
         (
             "one of two tunnels runs with it",
-            Box::new(|| ssh_ids(&lab, &shop).iter().any(|ssh| *ssh != before.get())),
+            Box::new(|running| running.output().contains("Tunnel 2: restarting")),
         ),
     ];
     let old = kept_key(&lab);
     for (name, is_reached) in points {
         println!("killed when {name}");
-        before.set(ssh_of(&lab, &shop));
         let running = rotate(&lab, &["--key-type", "rsa"]);
-        running.wait_until(name, SETUP_LIMIT, is_reached);
+        running.wait_until(name, SETUP_LIMIT, || is_reached(&running));
         drop(running);
         // As after a reboot: whatever stands on the disk opens the tunnels.
         lab.bastion.service("restart").expect_code(0);

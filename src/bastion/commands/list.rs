@@ -7,6 +7,7 @@ use crate::bastion::cli::List;
 use crate::bastion::failure::Exit;
 use crate::bastion::host::Host;
 use crate::bastion::receipt::{Scope, TunnelRecord};
+use crate::bastion::ssh::command_line::bracketed;
 use crate::bastion::steps::StepName;
 use crate::bastion::ui;
 use crate::protocol::TunnelId;
@@ -33,25 +34,13 @@ pub(super) fn run(host: &dyn Host, command: &List) -> anyhow::Result<Exit> {
         ui::print("No tunnels.");
         return Ok(Exit::Done);
     }
-    ui::print(&format!(
-        "{:>6}  {:<24} {:<28} {:<32} {}",
-        "ID", "NAME", "DATABASE", "REACHED THROUGH", "SETUP"
-    ));
-    for (id, tunnel) in installed.iter().flat_map(|(receipt, _)| &receipt.tunnels) {
-        let through = tunnel.enrolled.as_ref().map_or_else(
-            || "-".to_owned(),
-            |enrolled| format!("{} port {}", enrolled.server.host, enrolled.remote_port),
-        );
-        let setup = installed.as_ref().is_some_and(|(receipt, _)| {
-            receipt.is_done(Scope::Tunnel(*id), StepName::ServiceTunnel)
-        });
-        ui::print(&format!(
-            "{id:>6}  {:<24} {:<28} {through:<32} {}",
-            tunnel.display_name,
-            format!("{}:{}", tunnel.target_host, tunnel.target_port),
-            if setup { "complete" } else { "begun" }
-        ));
-    }
+    let lines = installed
+        .iter()
+        .flat_map(|(receipt, _)| &receipt.tunnels)
+        .zip(&rows)
+        .map(|((id, tunnel), row)| cells(*id, tunnel, row["setup_complete"] == true));
+    let header = ["ID", "NAME", "DATABASE", "REACHED THROUGH", "SETUP"].map(str::to_owned);
+    print_table(&std::iter::once(header).chain(lines).collect::<Vec<_>>());
     Ok(Exit::Done)
 }
 
@@ -68,4 +57,38 @@ fn row(id: TunnelId, tunnel: &TunnelRecord, complete: bool) -> serde_json::Value
         "server": enrolled.map(|enrolled| format!("{}:{}", enrolled.server.host, enrolled.server.port)),
         "setup_complete": complete,
     })
+}
+
+fn cells(id: TunnelId, tunnel: &TunnelRecord, complete: bool) -> [String; 5] {
+    let through = tunnel.enrolled.as_ref().map_or_else(
+        || "-".to_owned(),
+        |enrolled| format!("{} port {}", enrolled.server.host, enrolled.remote_port),
+    );
+    [
+        id.to_string(),
+        tunnel.display_name.clone(),
+        format!("{}:{}", bracketed(&tunnel.target_host), tunnel.target_port),
+        through,
+        if complete { "complete" } else { "begun" }.to_owned(),
+    ]
+}
+
+/// Every column is as wide as its widest cell, so that a line is no longer than it has to be.
+fn print_table(lines: &[[String; 5]]) {
+    let width = |column: usize| {
+        lines
+            .iter()
+            .map(|cells| console::measure_text_width(&cells[column]))
+            .max()
+            .unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..5).map(width).collect();
+    for cells in lines {
+        let padded: Vec<_> = cells
+            .iter()
+            .zip(&widths)
+            .map(|(cell, width)| console::pad_str(cell, *width, console::Alignment::Left, None))
+            .collect();
+        ui::print(padded.join("  ").trim_end());
+    }
 }
