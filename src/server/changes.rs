@@ -82,7 +82,9 @@ impl Watch {
     pub async fn next(&mut self) -> Wake {
         loop {
             match self.news.recv().await {
-                Ok(News::Changed(id)) if self.data_source.is_none_or(|own| own == id) => return Wake::Changed,
+                Ok(News::Changed(id)) if self.data_source.is_none_or(|own| own == id) => {
+                    return Wake::Changed;
+                }
                 Ok(News::Changed(_)) => {}
                 Err(RecvError::Lagged(_)) => return Wake::Changed,
                 Ok(News::ShuttingDown) | Err(RecvError::Closed) => return Wake::ShuttingDown,

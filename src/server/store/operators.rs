@@ -76,11 +76,13 @@ impl Store {
         lifetime: Duration,
     ) -> Result<()> {
         let mut tx = self.write().await?;
-        sqlx::query("INSERT INTO operators (name, created_at) VALUES (?, ?) ON CONFLICT DO NOTHING")
-            .bind(name)
-            .bind(now())
-            .execute(&mut *tx)
-            .await?;
+        sqlx::query(
+            "INSERT INTO operators (name, created_at) VALUES (?, ?) ON CONFLICT DO NOTHING",
+        )
+        .bind(name)
+        .bind(now())
+        .execute(&mut *tx)
+        .await?;
         let id: i64 = sqlx::query_scalar("SELECT id FROM operators WHERE name = ?")
             .bind(name)
             .fetch_one(&mut *tx)

@@ -39,10 +39,7 @@ pub struct NewPassword {
 }
 
 /// `GET /account`
-pub async fn show(
-    State(app): State<Arc<App>>,
-    signed_in: SignedIn,
-) -> Result<Response, PageError> {
+pub async fn show(State(app): State<Arc<App>>, signed_in: SignedIn) -> Result<Response, PageError> {
     answer(&app, &signed_in, StatusCode::OK, None, false)
 }
 

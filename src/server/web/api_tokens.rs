@@ -46,10 +46,7 @@ struct TokenRow {
 }
 
 /// `GET /api-tokens`
-pub async fn show(
-    State(app): State<Arc<App>>,
-    signed_in: SignedIn,
-) -> Result<Response, PageError> {
+pub async fn show(State(app): State<Arc<App>>, signed_in: SignedIn) -> Result<Response, PageError> {
     answer(&app, &signed_in, String::new(), Ok(None)).await
 }
 

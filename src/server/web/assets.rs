@@ -18,7 +18,11 @@ pub struct Asset {
 impl Asset {
     fn new(stem: &str, ending: &str, media_type: &'static str, content: &'static str) -> Self {
         let hash = Sha256::digest(content.as_bytes());
-        let start: String = hash.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+        let start: String = hash
+            .iter()
+            .take(8)
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
         Asset {
             name: format!("{stem}-{start}.{ending}"),
             media_type,
@@ -49,7 +53,12 @@ pub static SCRIPT: LazyLock<Asset> = LazyLock::new(|| {
 
 /// The icon.
 pub static ICON: LazyLock<Asset> = LazyLock::new(|| {
-    Asset::new("icon", "svg", "image/svg+xml", include_str!("assets/icon.svg"))
+    Asset::new(
+        "icon",
+        "svg",
+        "image/svg+xml",
+        include_str!("assets/icon.svg"),
+    )
 });
 
 /// `GET /assets/{file}`

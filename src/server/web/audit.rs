@@ -25,10 +25,7 @@ struct AuditPage {
 }
 
 /// `GET /audit`
-pub async fn show(
-    State(app): State<Arc<App>>,
-    signed_in: SignedIn,
-) -> Result<Response, PageError> {
+pub async fn show(State(app): State<Arc<App>>, signed_in: SignedIn) -> Result<Response, PageError> {
     let template = AuditPage {
         frame: Frame::of(&app, &signed_in),
         entries: app.store.audit_log(ENTRIES).await?,

@@ -46,10 +46,7 @@ struct TypeChoice {
 }
 
 /// `GET /data-sources/new`
-pub async fn show(
-    State(app): State<Arc<App>>,
-    signed_in: SignedIn,
-) -> Result<Response, PageError> {
+pub async fn show(State(app): State<Arc<App>>, signed_in: SignedIn) -> Result<Response, PageError> {
     let typed = Typed {
         database_type: DatabaseType::Postgresql.as_str().to_owned(),
         ..Typed::default()

@@ -215,7 +215,12 @@ async fn setup(
         return Ok(None);
     }
     let token = command_token(app, record, TokenKind::Enrollment).await?;
-    Ok(token.map(|found| command(&found, scripts::bootstrap_command(&app.public, &found.token))))
+    Ok(token.map(|found| {
+        command(
+            &found,
+            scripts::bootstrap_command(&app.public, &found.token),
+        )
+    }))
 }
 
 async fn removal(

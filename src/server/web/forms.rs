@@ -38,13 +38,13 @@ pub async fn protect(
         return Err(refused().into());
     }
     let (parts, form) = request.into_parts();
-    let form = body::to_bytes(form, FORM_LIMIT).await.map_err(|_| {
-        ApiError::new(ProblemKind::TooLarge, "this form holds more than is read")
-    })?;
+    let form = body::to_bytes(form, FORM_LIMIT)
+        .await
+        .map_err(|_| ApiError::new(ProblemKind::TooLarge, "this form holds more than is read"))?;
     let sent = url::form_urlencoded::parse(&form).find(|(name, _)| name == "csrf");
-    let is_ours = sent.zip(browser_cookie(&app, &parts.headers)).is_some_and(
-        |((_, sent), cookie)| app.secret.is_form_token(cookie, &sent),
-    );
+    let is_ours = sent
+        .zip(browser_cookie(&app, &parts.headers))
+        .is_some_and(|((_, sent), cookie)| app.secret.is_form_token(cookie, &sent));
     match is_ours {
         true => Ok(next.run(Request::from_parts(parts, Body::from(form))).await),
         false => Err(refused().into()),
@@ -125,7 +125,6 @@ pub(super) fn set_cookie(
     seconds: u64,
 ) -> Result<HeaderValue, ApiError> {
     let secure = if app.web.https { "; Secure" } else { "" };
-    let text =
-        format!("{name}={value}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Lax{secure}");
+    let text = format!("{name}={value}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Lax{secure}");
     HeaderValue::from_str(&text).map_err(|error| ApiError::internal(&error))
 }

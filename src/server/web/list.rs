@@ -50,10 +50,7 @@ pub fn last_seen(source: &DataSource) -> LastSeen {
 }
 
 /// `GET /data-sources`
-pub async fn show(
-    State(app): State<Arc<App>>,
-    signed_in: SignedIn,
-) -> Result<Response, PageError> {
+pub async fn show(State(app): State<Arc<App>>, signed_in: SignedIn) -> Result<Response, PageError> {
     let records = app.store.data_sources().await?;
     let sources = records.iter().map(|r| data_sources::view(&app, r));
     let template = ListPage {

@@ -66,7 +66,10 @@ fn signed_in_routes() -> Router<Arc<App>> {
             "/data-sources/{id}/delete",
             get(removal::show).post(removal::remove),
         )
-        .route("/api-tokens", get(api_tokens::show).post(api_tokens::create))
+        .route(
+            "/api-tokens",
+            get(api_tokens::show).post(api_tokens::create),
+        )
         .route("/api-tokens/revoke", post(api_tokens::revoke))
         .route("/account", get(account::show).post(account::set_password))
         .route("/audit", get(audit::show))
@@ -84,8 +87,6 @@ fn open_routes() -> Router<Arc<App>> {
         .route("/assets/{file}", get(assets::serve))
 }
 
-async fn home(
-    axum::extract::State(app): axum::extract::State<Arc<App>>,
-) -> Redirect {
+async fn home(axum::extract::State(app): axum::extract::State<Arc<App>>) -> Redirect {
     Redirect::to(&app.web.path("/data-sources"))
 }

@@ -15,7 +15,8 @@ pub const SHORTEST: usize = 12;
 pub const LONGEST: usize = 256;
 
 /// What is verified where an account has no password or does not exist, so that both take as long.
-static NOBODYS: LazyLock<String> = LazyLock::new(|| hash_now("nobody's password").unwrap_or_default());
+static NOBODYS: LazyLock<String> =
+    LazyLock::new(|| hash_now("nobody's password").unwrap_or_default());
 
 /// Why no answer was found: the computation failed, which says nothing about the password.
 #[derive(Debug, thiserror::Error)]
@@ -82,7 +83,10 @@ mod tests {
     async fn a_password_is_known_again_and_another_is_not() {
         let hashers = Arc::new(Semaphore::new(1));
         let kept = hash(&hashers, "correct horse".to_owned()).await.unwrap();
-        assert!(kept.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{kept}");
+        assert!(
+            kept.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"),
+            "{kept}"
+        );
         let verify = |password: &str, hash| verify(&hashers, password.to_owned(), hash);
         assert!(verify("correct horse", Some(kept.clone())).await.unwrap());
         assert!(!verify("wrong", Some(kept)).await.unwrap());

@@ -98,9 +98,7 @@ fn who(address: IpAddr, account: &str) -> [Who; 2] {
 /// One home or machine has a whole /64 of IPv6.
 fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
-        IpAddr::V6(address) => {
-            IpAddr::V6((address.to_bits() & !u128::from(u64::MAX)).into())
-        }
+        IpAddr::V6(address) => IpAddr::V6((address.to_bits() & !u128::from(u64::MAX)).into()),
         address => address,
     }
 }

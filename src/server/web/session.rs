@@ -42,7 +42,8 @@ impl<S: Send + Sync> FromRequestParts<S> for SignedIn {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, PageError> {
         let signed_in = parts.extensions.get::<SignedIn>().cloned();
-        signed_in.ok_or_else(|| PageError::from(ApiError::internal(&"a page stands before the gate")))
+        signed_in
+            .ok_or_else(|| PageError::from(ApiError::internal(&"a page stands before the gate")))
     }
 }
 
@@ -107,9 +108,9 @@ pub async fn api_operator(
     if !method.is_safe() {
         let sent = headers.get("x-csrf-token").and_then(|v| v.to_str().ok());
         let is_ours = forms::is_from_here(app, headers)
-            && sent.zip(cookie(app, headers)).is_some_and(|(sent, cookie)| {
-                app.secret.is_form_token(cookie, sent)
-            });
+            && sent
+                .zip(cookie(app, headers))
+                .is_some_and(|(sent, cookie)| app.secret.is_form_token(cookie, sent));
         if !is_ours {
             return Err(ApiError::new(
                 ProblemKind::Forbidden,

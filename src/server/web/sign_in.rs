@@ -84,7 +84,14 @@ pub async fn by_password(
             tracing::warn!(%address, "a sign-in was refused");
             let error = "Name or password is wrong. Without a password, sign in by a link.";
             let status = StatusCode::UNAUTHORIZED;
-            sign_in_page(&app, &headers, status, name, sent.next, Some(error.to_owned()))
+            sign_in_page(
+                &app,
+                &headers,
+                status,
+                name,
+                sent.next,
+                Some(error.to_owned()),
+            )
         }
     }
 }
@@ -196,10 +203,7 @@ fn go(app: &App, path: &str, cookie: HeaderValue) -> Response {
     ([(header::SET_COOKIE, cookie)], to).into_response()
 }
 
-fn with_cookie(
-    mut response: Response,
-    cookie: Option<HeaderValue>,
-) -> Result<Response, PageError> {
+fn with_cookie(mut response: Response, cookie: Option<HeaderValue>) -> Result<Response, PageError> {
     if let Some(cookie) = cookie {
         response.headers_mut().insert(header::SET_COOKIE, cookie);
     }
@@ -222,7 +226,13 @@ mod tests {
     #[test]
     fn signing_in_leads_to_no_other_site() {
         assert_eq!(own_path("/data-sources/7"), "/data-sources/7");
-        for elsewhere in ["", "//evil.example", "/\\evil.example", "https://evil.example", "/a?b=c"] {
+        for elsewhere in [
+            "",
+            "//evil.example",
+            "/\\evil.example",
+            "https://evil.example",
+            "/a?b=c",
+        ] {
             assert_eq!(own_path(elsewhere), "/data-sources", "{elsewhere}");
         }
     }
