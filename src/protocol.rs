@@ -168,6 +168,10 @@ pub struct DataSource {
     pub state: DataSourceState,
     /// Its tunnel.
     pub tunnel: TunnelSummary,
+    /// What has to be run on the bastion for its tunnel to lead to the present host and port; absent
+    /// while nothing has to be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub update_command: Option<String>,
     /// The command for the bastion. Present in the answer that created it and nowhere else.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub enrollment: Option<EnrollmentCommand>,
@@ -188,6 +192,22 @@ pub struct TunnelSummary {
     pub status: TunnelStatus,
     /// When its session was last seen alive, RFC 3339, UTC; absent if never.
     pub last_seen: Option<jiff::Timestamp>,
+    /// Where the bastion leads it, as it reported; absent until its service is installed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub applied: Option<DatabaseAddress>,
+    /// Where it shall lead, if the bastion has yet to apply that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pending: Option<DatabaseAddress>,
+}
+
+/// Where a database is, as the bastion sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DatabaseAddress {
+    /// Its host; IPv6 without brackets.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
 }
 
 /// What the operator hands to the person on the bastion.
@@ -411,6 +431,18 @@ pub struct Tunnel {
     pub status: TunnelStatus,
     /// Where the data source stands.
     pub state: DataSourceState,
+    /// The session that holds its port now; absent while it is down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<TunnelSession>,
+}
+
+/// The session that holds a tunnel's port.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TunnelSession {
+    /// When it logged in, RFC 3339, UTC: another session has another time.
+    pub since: jiff::Timestamp,
+    /// The key it has proved, `ssh-rsa AAAA…` without a comment.
+    pub public_key: String,
 }
 
 /// `PATCH /tunnels/{id}`.
@@ -420,6 +452,30 @@ pub struct TunnelChange {
     /// Whether the `h_autossh` service now runs this tunnel.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service_installed: Option<bool>,
+    /// A new target, given on the bastion; the data source gets it too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<DatabaseAddress>,
+    /// Where the running tunnel leads now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub applied: Option<DatabaseAddress>,
+}
+
+/// `PUT /tunnels/{id}/public-key`, which announces a new key, and
+/// `POST /tunnels/{id}/public-key/confirm`, which ends the time of the old one.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewPublicKey {
+    /// One line in OpenSSH's format, `ssh-rsa AAAA… comment`.
+    pub public_key: String,
+}
+
+/// The answer to both: which keys open the tunnel.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TunnelKey {
+    /// The key that was sent, in its normal form.
+    pub public_key: String,
+    /// Whether the key before it still opens the tunnel.
+    pub former_accepted: bool,
 }
 
 // ---------------------------------------------------------------------------------------------

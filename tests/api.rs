@@ -406,7 +406,7 @@ fn ssh_keygen_in(folder: &Path, arguments: &[&str]) -> String {
 // --- Credentials --------------------------------------------------------------------------------
 
 /// Every call of the API, for tunnel and data source 1.
-const CALLS: [(&str, &str); 14] = [
+const CALLS: [(&str, &str); 16] = [
     ("POST", "/data-sources"),
     ("GET", "/data-sources"),
     ("GET", "/data-sources/1"),
@@ -421,6 +421,8 @@ const CALLS: [(&str, &str); 14] = [
     ("GET", "/tunnels/1"),
     ("PATCH", "/tunnels/1"),
     ("DELETE", "/tunnels/1"),
+    ("PUT", "/tunnels/1/public-key"),
+    ("POST", "/tunnels/1/public-key/confirm"),
 ];
 
 fn method(name: &str) -> Method {
@@ -476,7 +478,7 @@ fn each_kind_of_token_opens_its_own_calls_only() {
             let allowed = match area {
                 "data-sources" => kind == "operator",
                 "enrollment" => matches!(kind, "enrollment" | "tunnel" | "other tunnel"),
-                _ => kind == "tunnel" || kind == "removal" && name != "PATCH",
+                _ => kind == "tunnel" || kind == "removal" && matches!(name, "GET" | "DELETE"),
             };
             if !allowed {
                 problem(

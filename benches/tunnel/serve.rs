@@ -27,6 +27,7 @@ impl KeyAuthority for OneKey {
             return Ok(Vec::new());
         }
         let grant = |i| Grant {
+            replaces: false,
             tunnel_id: i64::from(i),
             port: self.first_port + i,
         };

@@ -60,6 +60,10 @@ pub enum Command {
     Plan(Plan),
     /// Remove a tunnel from this host and from the control plane; with the last one, the service too
     UninstallTunnel(UninstallTunnel),
+    /// Lead a tunnel to another database host or port; its remote port and its key stay
+    UpdateTunnel(UpdateTunnel),
+    /// Change the key pair of this host's tunnels; each is away for a reconnect, one after another
+    RotateKey(RotateKey),
     /// Show the tunnels of this host
     List(List),
     /// Show whether the tunnels are up; exit status 0 only if all that were asked about are
@@ -183,6 +187,55 @@ pub struct UninstallTunnel {
     #[arg(long, env = "HOLISTICS_TUNNEL_JSON")]
     pub json: bool,
     /// A private certificate authority that the control plane's certificate comes from (PEM)
+    #[arg(long, env = "HOLISTICS_TUNNEL_CA_CERT", value_name = "FILE")]
+    pub ca_cert: Option<PathBuf>,
+}
+
+/// `update-tunnel`
+#[derive(Debug, Args)]
+pub struct UpdateTunnel {
+    /// The tunnel's number, as `list` shows it; the only tunnel where it is left out
+    #[arg(value_parser = clap::value_parser!(i64).range(1..))]
+    pub id: Option<TunnelId>,
+    /// The database's new host as seen from here; the control plane is told [default: as in the browser]
+    #[arg(long, env = "HOLISTICS_TUNNEL_HOST", value_name = "HOST")]
+    pub host: Option<String>,
+    /// The database's new port; the control plane is told [default: as in the browser]
+    #[arg(long, env = "HOLISTICS_TUNNEL_PORT", value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    pub port: Option<u16>,
+    /// Go on even if the database cannot be reached from this host now
+    #[arg(long, env = "HOLISTICS_TUNNEL_NO_DATABASE_CHECK")]
+    pub no_database_check: bool,
+    /// Do not ask whether to go on
+    #[arg(short, long, env = "HOLISTICS_TUNNEL_YES", overrides_with = "yes")]
+    pub yes: bool,
+    /// Show what would be done and change nothing
+    #[arg(long, env = "HOLISTICS_TUNNEL_DRY_RUN")]
+    pub dry_run: bool,
+    /// One JSON object for each event on standard output
+    #[arg(long, env = "HOLISTICS_TUNNEL_JSON")]
+    pub json: bool,
+    /// A private certificate authority that the control plane's certificate comes from (PEM)
+    #[arg(long, env = "HOLISTICS_TUNNEL_CA_CERT", value_name = "FILE")]
+    pub ca_cert: Option<PathBuf>,
+}
+
+/// `rotate-key`
+#[derive(Debug, Args)]
+pub struct RotateKey {
+    /// The kind of the new key [default: the kind of the present one]
+    #[arg(long, env = "HOLISTICS_TUNNEL_KEY_TYPE", value_enum)]
+    pub key_type: Option<KeyType>,
+    /// Do not ask whether to go on
+    #[arg(short, long, env = "HOLISTICS_TUNNEL_YES", overrides_with = "yes")]
+    pub yes: bool,
+    /// Show what would be done and change nothing
+    #[arg(long, env = "HOLISTICS_TUNNEL_DRY_RUN")]
+    pub dry_run: bool,
+    /// One JSON object for each event on standard output
+    #[arg(long, env = "HOLISTICS_TUNNEL_JSON")]
+    pub json: bool,
+    /// A private certificate authority that the control planes' certificates come from (PEM)
     #[arg(long, env = "HOLISTICS_TUNNEL_CA_CERT", value_name = "FILE")]
     pub ca_cert: Option<PathBuf>,
 }

@@ -14,8 +14,8 @@ use url::{Host as UrlHost, Url};
 use super::failure::{Failure, OneLine};
 use super::host::Host;
 use crate::protocol::{
-    API_BASE, Enrolled, Enrollment, KeyRegistration, LONGEST_POLL_SECONDS, Problem, ProblemKind,
-    SaveProgress, Tunnel, TunnelChange, TunnelId, TunnelUp,
+    API_BASE, Enrolled, Enrollment, KeyRegistration, LONGEST_POLL_SECONDS, NewPublicKey, Problem,
+    ProblemKind, SaveProgress, Tunnel, TunnelChange, TunnelId, TunnelKey, TunnelUp,
 };
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -275,6 +275,40 @@ impl ControlPlane {
             Some(change),
             REQUEST_TIMEOUT,
         )
+    }
+
+    /// `PUT /tunnels/{id}/public-key`: both keys open the tunnel from now on.
+    ///
+    /// # Errors
+    /// See [`ApiError`].
+    pub fn announce_key(
+        &self,
+        host: &dyn Host,
+        id: TunnelId,
+        public_key: &str,
+    ) -> Result<TunnelKey, ApiError> {
+        let path = format!("/tunnels/{id}/public-key");
+        let new = NewPublicKey {
+            public_key: public_key.to_owned(),
+        };
+        self.call(host, Method::PUT, &path, Some(new), REQUEST_TIMEOUT)
+    }
+
+    /// `POST /tunnels/{id}/public-key/confirm`: the old key opens nothing any more.
+    ///
+    /// # Errors
+    /// See [`ApiError`].
+    pub fn confirm_key(
+        &self,
+        host: &dyn Host,
+        id: TunnelId,
+        public_key: &str,
+    ) -> Result<TunnelKey, ApiError> {
+        let path = format!("/tunnels/{id}/public-key/confirm");
+        let new = NewPublicKey {
+            public_key: public_key.to_owned(),
+        };
+        self.call(host, Method::POST, &path, Some(new), REQUEST_TIMEOUT)
     }
 
     /// `DELETE /tunnels/{id}`. A tunnel that is gone already is as good as deleted.

@@ -41,6 +41,16 @@ impl Layout {
         self.user_dir().join(key_type.file_name())
     }
 
+    /// The private key that is to take the present one's place, while it does.
+    pub fn next_key(&self) -> PathBuf {
+        self.user_dir().join("next_key")
+    }
+
+    /// The private key that is being replaced, until the new one is proved.
+    pub fn former_key(&self) -> PathBuf {
+        self.user_dir().join("former_key")
+    }
+
     /// The pinned host keys of the tunnel servers.
     pub fn known_hosts(&self) -> PathBuf {
         self.user_dir().join("known_hosts")

@@ -19,6 +19,8 @@ pub mod lock;
 pub mod packages;
 pub mod plan;
 pub mod receipt;
+pub mod restart;
+pub mod rotation;
 pub mod service;
 pub mod session;
 pub mod settings;

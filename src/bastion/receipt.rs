@@ -14,6 +14,7 @@ use super::changes::Change;
 use super::facts::Init;
 use super::failure::Failure;
 use super::host::{Authority, Host, HostExt};
+use super::rotation::Rotation;
 use super::ssh::KeyType;
 use crate::protocol::{DataSourceId, TunnelId, TunnelServerAddress};
 
@@ -31,6 +32,9 @@ pub struct Receipt {
     pub init: Option<Init>,
     /// The kind of the key pair, once chosen.
     pub key_type: Option<KeyType>,
+    /// A change of the key pair that is under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotation: Option<Rotation>,
     /// What was done for all tunnels together.
     pub steps: Vec<StepRecord>,
     /// The tunnels.
@@ -93,6 +97,8 @@ pub enum StepName {
     ServiceTunnel,
     /// The command for a host without a service manager.
     Foreground,
+    /// Another target for a tunnel; recorded while it is under way.
+    TargetUpdate,
 }
 
 impl StepName {
@@ -109,6 +115,7 @@ impl StepName {
             StepName::Service => "service",
             StepName::ServiceTunnel => "service-tunnel",
             StepName::Foreground => "foreground",
+            StepName::TargetUpdate => "target-update",
         }
     }
 }
@@ -153,6 +160,7 @@ impl Receipt {
             prefix: prefix.to_owned(),
             init: None,
             key_type: None,
+            rotation: None,
             steps: Vec::new(),
             tunnels: BTreeMap::new(),
         }

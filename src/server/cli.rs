@@ -158,6 +158,17 @@ pub struct Serve {
     )]
     pub enrollment_ttl: Duration,
 
+    /// How long a bastion's old key is accepted after its new one was first seen, unless the bastion
+    /// confirms the change earlier
+    #[arg(
+        long,
+        env = "HOLISTICS_TUNNEL_SERVER_KEY_OVERLAP",
+        default_value = "1h",
+        value_name = "DURATION",
+        value_parser = duration
+    )]
+    pub key_overlap: Duration,
+
     /// The folder of the bastion's binaries, `DIR/TARGET/holistics-tunnel`
     /// [default: the holistics-tunnel beside this program]
     #[arg(long, env = "HOLISTICS_TUNNEL_SERVER_DIST_DIR", value_name = "DIR")]

@@ -58,6 +58,7 @@ pub async fn run(settings: Serve) -> anyhow::Result<()> {
         downloads: Downloads::new(settings.dist_dir.clone()),
         changes: Changes::new(),
         enrollment_ttl: settings.enrollment_ttl,
+        key_overlap: settings.key_overlap,
         ports: settings.ports,
         forward_listen: settings.forward_listen,
         store,

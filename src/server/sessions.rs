@@ -19,11 +19,16 @@ use crate::protocol::TunnelId;
 /// older than this.
 const SEEN_INTERVAL: Duration = Duration::from_secs(300);
 
+/// How often is looked whether an old key's time is over, at least.
+const OVERLAP_CHECK: Duration = Duration::from_secs(30);
+
 /// Runs until the tunnel server is gone; abort it before that.
 pub async fn record(app: Arc<App>) {
     let mut events = app.tunnels.events();
     let mut seen = interval(SEEN_INTERVAL);
     seen.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut overlaps = interval(OVERLAP_CHECK.min(app.key_overlap));
+    overlaps.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             event = events.recv() => match event {
@@ -34,6 +39,7 @@ pub async fn record(app: Arc<App>) {
                 Err(RecvError::Closed) => return,
             },
             _ = seen.tick() => note_seen(&app).await,
+            _ = overlaps.tick() => end_key_overlaps(&app).await,
         }
     }
 }
@@ -50,9 +56,37 @@ pub async fn note_seen(app: &App) {
     }
 }
 
+/// Refuses the old keys whose time is over, and closes what they still hold.
+async fn end_key_overlaps(app: &App) {
+    let ended = match app.store.end_key_overlaps(app.key_overlap).await {
+        Ok(ended) => ended,
+        Err(error) => {
+            tracing::error!(error = ?error, "cannot end the time of old keys");
+            return;
+        }
+    };
+    for (tunnel, data_source, key) in ended {
+        app.close_other_keys(tunnel, &key).await;
+        tracing::info!(tunnel, "the old key's time is over");
+        app.changes.announce(data_source);
+    }
+}
+
+/// A key that is to take another's place has been seen with the port.
+async fn note_key(app: &App, tunnel: TunnelId) {
+    if let Some(holder) = app.tunnels.holder(tunnel)
+        && let Err(error) = app.store.note_key_in_use(tunnel, &holder.public_key).await
+    {
+        tracing::error!(tunnel, error = ?error, "cannot write which key is in use");
+    }
+}
+
 async fn note(app: &App, event: SessionEvent) {
     let (tunnel, kind) = kind_of(event);
     tracing::info!(tunnel, event = kind.as_str(), "tunnel session");
+    if matches!(kind, EventKind::Up | EventKind::TakenOver) {
+        note_key(app, tunnel).await;
+    }
     match app.store.note_session(tunnel, kind).await {
         Ok(data_source) => app.changes.announce(data_source),
         // A bench or a race with removal: nothing to write it to.

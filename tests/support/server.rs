@@ -6,8 +6,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use holistics_tunnel::protocol::{
-    API_BASE, ConnectionTest, ConnectionTestResult, DataSource, DataSourceId, DataSourceState,
-    DatabaseType, NewDataSource, RemovalCommand,
+    API_BASE, ConnectionTest, ConnectionTestResult, DataSource, DataSourceChange, DataSourceId,
+    DataSourceState, DatabaseType, NewDataSource, RemovalCommand,
 };
 use reqwest::Certificate;
 use reqwest::blocking::{Client, ClientBuilder, RequestBuilder};
@@ -296,6 +296,15 @@ impl Operator {
     /// "Save".
     pub fn save(&self, id: DataSourceId) -> DataSource {
         self.answer(self.http.post(self.data_source_url(id, "/save")))
+    }
+
+    /// Another port of the database, on the same host.
+    pub fn change_port(&self, id: DataSourceId, port: u16) -> DataSource {
+        let change = DataSourceChange {
+            port: Some(port),
+            ..DataSourceChange::default()
+        };
+        self.answer(self.http.patch(self.data_source_url(id, "")).json(&change))
     }
 
     /// "Delete": the command for the bastion.

@@ -84,12 +84,27 @@ impl Vendor {
     pub fn enroll_key(&self, id: TunnelId, key: Key) -> Tunnel {
         let port = free_port();
         let grant = Grant {
+            replaces: false,
             tunnel_id: id,
             port,
         };
         let mut keys = self.enrolled.0.lock().unwrap();
         keys.entry(key.public.clone()).or_default().push(grant);
         Tunnel { id, port, key }
+    }
+
+    /// Another key for the same tunnel, which is to take the first one's place.
+    pub fn enroll_next_key(&self, tunnel: &Tunnel) -> Key {
+        let name = format!("next-key-{}", tunnel.id);
+        let key = Key::generate(self.dir.path(), &name, &["-t", "ed25519"]);
+        let grant = Grant {
+            tunnel_id: tunnel.id,
+            port: tunnel.port,
+            replaces: true,
+        };
+        let mut keys = self.enrolled.0.lock().unwrap();
+        keys.entry(key.public.clone()).or_default().push(grant);
+        key
     }
 
     /// Forgets the tunnel, as its deletion does.

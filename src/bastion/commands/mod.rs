@@ -3,12 +3,14 @@
 mod list;
 mod manual;
 mod plan;
+mod rotate_key;
 mod service;
 mod setup;
 mod status;
 mod token;
 mod tunnels;
 mod uninstall;
+mod update_tunnel;
 
 use anyhow::ensure;
 
@@ -24,6 +26,8 @@ pub fn run(cli: Cli) -> Exit {
     let json = match &cli.command {
         Command::Setup(command) => command.json,
         Command::UninstallTunnel(command) => command.json,
+        Command::UpdateTunnel(command) => command.json,
+        Command::RotateKey(command) => command.json,
         // The others print one JSON document, and their errors as text.
         Command::Plan(_)
         | Command::Service(_)
@@ -36,6 +40,8 @@ pub fn run(cli: Cli) -> Exit {
         Command::Setup(command) => setup::run(&host, &ui, command),
         Command::Plan(command) => plan::run(&host, command),
         Command::UninstallTunnel(command) => uninstall::run(&host, &ui, command),
+        Command::UpdateTunnel(command) => update_tunnel::run(&host, &ui, command),
+        Command::RotateKey(command) => rotate_key::run(&host, &ui, command),
         Command::List(command) => list::run(&host, command),
         Command::Status(command) => status::run(&host, command),
         Command::Manual(command) => manual::run(&host, command),

@@ -19,6 +19,7 @@ use crate::bastion::layout::Layout;
 use crate::bastion::lock;
 use crate::bastion::plan::{Basis, Target, key_type, plan};
 use crate::bastion::receipt::{Receipt, TunnelRecord};
+use crate::bastion::rotation;
 use crate::bastion::session::Session;
 use crate::bastion::settings::Settings;
 use crate::bastion::ssh::command_line::bracketed;
@@ -42,6 +43,9 @@ pub(super) fn run(host: &RealHost, ui: &Ui, command: &Setup) -> anyhow::Result<E
     let layout = Layout::new(host, &settings.prefix);
     let receipt = Receipt::load(host, &layout.receipt())?;
     check_prefix(receipt.as_ref(), &settings)?;
+    if let Some(receipt) = &receipt {
+        rotation::refuse_unfinished(receipt)?;
+    }
 
     let known = receipt
         .as_ref()

@@ -32,6 +32,41 @@ pub fn find(receipt: &Receipt, id: TunnelId) -> anyhow::Result<&TunnelRecord> {
         .with_context(|| unknown(Some(receipt), id))
 }
 
+/// The number that was given if it is a tunnel of this host, or that of the only tunnel.
+///
+/// # Errors
+/// There is none of that number, or none was given and there is not exactly one; the error names
+/// those there are.
+pub fn only_or(receipt: Option<&Receipt>, id: Option<TunnelId>) -> anyhow::Result<TunnelId> {
+    let tunnels = receipt.map(|receipt| &receipt.tunnels);
+    let known: Vec<(TunnelId, &TunnelRecord)> = tunnels
+        .into_iter()
+        .flatten()
+        .map(|(id, tunnel)| (*id, tunnel))
+        .collect();
+    match (id, known.as_slice()) {
+        (Some(id), known) if known.iter().any(|(known, _)| *known == id) => Ok(id),
+        (Some(id), _) => Err(unknown(receipt, id).into()),
+        (None, [(id, _)]) => Ok(*id),
+        (None, []) => Err(Failure::new(
+            "this user has no tunnels on this host",
+            "run it as the user who set them up",
+        )
+        .into()),
+        (None, several) => {
+            let names: Vec<String> = several
+                .iter()
+                .map(|(id, tunnel)| format!("{id} ({})", tunnel.display_name))
+                .collect();
+            Err(Failure::usage(
+                format!("which tunnel? This user has {}", names.join(", ")),
+                "give its number",
+            )
+            .into())
+        }
+    }
+}
+
 /// The failure for a number that is not a tunnel of this host.
 pub fn unknown(receipt: Option<&Receipt>, id: TunnelId) -> Failure {
     let known: Vec<String> = receipt

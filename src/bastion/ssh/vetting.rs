@@ -23,6 +23,21 @@ pub fn check_target(enrollment: &Enrollment) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Vets a new database host, wherever it comes from.
+///
+/// # Errors
+/// It is no host name or address.
+pub fn check_target_host(host: &str) -> anyhow::Result<()> {
+    ensure!(
+        is_host(host),
+        Failure::usage(
+            format!("{host:?} cannot be the host of a database; nothing was changed"),
+            "give a DNS name or an IP address, in the browser or with --host",
+        )
+    );
+    Ok(())
+}
+
 /// Vets the tunnel server's address and keys.
 ///
 /// # Errors

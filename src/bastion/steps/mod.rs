@@ -100,7 +100,9 @@ pub fn revert(
             StepName::TemporaryTunnel => temporary_tunnel::revert(session, change)?,
             StepName::WaitForSave | StepName::Foreground => {}
             StepName::Service => service::revert(session, change)?,
-            StepName::ServiceTunnel => service_tunnel::revert(session, scope, change)?,
+            StepName::ServiceTunnel | StepName::TargetUpdate => {
+                service_tunnel::revert(session, scope, change)?
+            }
         }
     }
     Ok(())

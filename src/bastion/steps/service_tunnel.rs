@@ -16,7 +16,7 @@ use crate::bastion::layout::Layout;
 use crate::bastion::receipt::Scope;
 use crate::bastion::service::{self, ServiceManager, ServiceState, ServiceTunnel};
 use crate::bastion::session::{Session, Work};
-use crate::protocol::{TunnelChange, TunnelId, TunnelStatus};
+use crate::protocol::{DatabaseAddress, TunnelChange, TunnelId, TunnelStatus};
 
 /// How long the service may take until the control plane sees its tunnel.
 const UP_TIMEOUT: Duration = Duration::from_secs(60);
@@ -60,7 +60,7 @@ impl Step for ServiceTunnelStep {
 
     fn apply(&self, work: &mut Work) -> anyhow::Result<Outcome> {
         let host = work.host();
-        let tunnel = self.service_tunnel(work.session)?;
+        let tunnel = describe(work.session, self.tunnel, self.autossh.clone())?;
         let file = self.layout.tunnel_file(self.tunnel);
         let is_same = host.read_if_present(&file)? == Some(tunnel.render()?.into_bytes());
         if is_same
@@ -81,22 +81,6 @@ impl Step for ServiceTunnelStep {
 }
 
 impl ServiceTunnelStep {
-    fn service_tunnel(&self, session: &Session) -> anyhow::Result<ServiceTunnel> {
-        let host = session.host;
-        let autossh = self
-            .autossh
-            .clone()
-            .or_else(|| autossh::find(host, &self.layout));
-        Ok(ServiceTunnel {
-            id: self.tunnel,
-            user: host.user().name.clone(),
-            autossh: autossh.context("autossh is not installed any more")?,
-            ssh: host.which("ssh").context("ssh is not installed any more")?,
-            forward: enrolled_forward(&session.receipt, &self.layout, self.tunnel)?,
-            log: self.layout.tunnel_log(self.tunnel),
-        })
-    }
-
     fn wait_until_up(&self, session: &Session) -> anyhow::Result<()> {
         let host = session.host;
         let deadline = host.uptime() + UP_TIMEOUT;
@@ -133,8 +117,14 @@ impl ServiceTunnelStep {
     }
 
     fn report_installed(&self, session: &Session) -> anyhow::Result<()> {
+        let tunnel = session.receipt.tunnels.get(&self.tunnel);
         let change = TunnelChange {
             service_installed: Some(true),
+            applied: tunnel.map(|tunnel| DatabaseAddress {
+                host: tunnel.target_host.clone(),
+                port: tunnel.target_port,
+            }),
+            ..TunnelChange::default()
         };
         session
             .control_plane
@@ -142,6 +132,28 @@ impl ServiceTunnelStep {
             .map_err(ApiError::advised)?;
         Ok(())
     }
+}
+
+/// A tunnel as the service runs it, from what the receipt says. `autossh` is looked for where none is
+/// given.
+///
+/// # Errors
+/// The tunnel is not enrolled, or a program is not installed any more.
+pub fn describe(
+    session: &Session,
+    tunnel: TunnelId,
+    autossh: Option<PathBuf>,
+) -> anyhow::Result<ServiceTunnel> {
+    let (host, layout) = (session.host, &session.layout);
+    let autossh = autossh.or_else(|| autossh::find(host, layout));
+    Ok(ServiceTunnel {
+        id: tunnel,
+        user: host.user().name.clone(),
+        autossh: autossh.context("autossh is not installed any more")?,
+        ssh: host.which("ssh").context("ssh is not installed any more")?,
+        forward: enrolled_forward(&session.receipt, layout, tunnel)?,
+        log: layout.tunnel_log(tunnel),
+    })
 }
 
 /// A tunnel's number, or a placeholder in a plan that was made without enrollment.

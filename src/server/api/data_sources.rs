@@ -272,7 +272,12 @@ fn view(app: &App, record: &Record) -> DataSource {
             server: app.public.ssh_server(),
             status: app.status(record),
             last_seen,
+            applied: record.applied.clone(),
+            pending: record.pending(),
         },
+        update_command: record
+            .pending()
+            .map(|_| format!("holistics-tunnel update-tunnel {}", record.tunnel_id)),
         enrollment: None,
         created_at: record.created_at,
     }

@@ -32,7 +32,7 @@ use super::downloads::Downloads;
 use super::secret::SecretKey;
 use super::store::{PortRange, Record, Store};
 use super::tunnel_server::TunnelServer;
-use crate::protocol::{DataSourceState, ProblemKind, TunnelStatus};
+use crate::protocol::{DataSourceState, ProblemKind, TunnelId, TunnelStatus};
 
 /// The largest body that is read, in bytes. The largest real one, an RSA-16384 key, has under 4 KiB.
 const BODY_LIMIT: usize = 64 * 1024;
@@ -57,6 +57,8 @@ pub struct App {
     pub downloads: Downloads,
     /// How long a generated command works.
     pub enrollment_ttl: Duration,
+    /// How long an old key opens a tunnel after the new one was first seen.
+    pub key_overlap: Duration,
     /// The ports given to tunnels.
     pub ports: PortRange,
     /// The address on which the tunnels' ports listen.
@@ -77,6 +79,14 @@ impl App {
 
     fn state(&self, record: &Record) -> DataSourceState {
         record.state(self.is_up(record))
+    }
+
+    /// Closes a tunnel whose port is held by a session of another key than this one.
+    pub async fn close_other_keys(&self, tunnel: TunnelId, key: &str) {
+        let holder = self.tunnels.holder(tunnel);
+        if holder.is_some_and(|holder| holder.public_key != key) {
+            self.tunnels.close_tunnel(tunnel).await;
+        }
     }
 }
 
@@ -134,6 +144,14 @@ fn bastion_routes() -> Router<Arc<App>> {
             get(tunnels::read)
                 .patch(tunnels::change)
                 .delete(tunnels::delete),
+        )
+        .route(
+            "/api/v1/tunnels/{id}/public-key",
+            put(tunnels::announce_key),
+        )
+        .route(
+            "/api/v1/tunnels/{id}/public-key/confirm",
+            post(tunnels::confirm_key),
         )
 }
 

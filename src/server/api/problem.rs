@@ -74,6 +74,10 @@ impl From<StoreError> for ApiError {
                 "this tunnel is enrolled with another key, so another machine or user ran its command first. \
                  Use that one's key, or delete the data source and create a new one.",
             ),
+            StoreError::KeyOfAnother => ApiError::new(
+                ProblemKind::KeyConflict,
+                "this key belongs to another bastion's tunnel. Make a new key pair and send that one's public key.",
+            ),
             StoreError::WrongState(state) => wrong_state(state),
             StoreError::PortsExhausted => ApiError::new(
                 ProblemKind::PortsExhausted,

@@ -13,8 +13,11 @@ use super::App;
 use super::auth::{ChangeableTunnel, OwnTunnel};
 use super::extract::Body;
 use super::problem::ApiError;
-use crate::protocol::{ProblemKind, Tunnel, TunnelChange};
-use crate::server::store::Record;
+use crate::protocol::{
+    DatabaseAddress, NewPublicKey, ProblemKind, Tunnel, TunnelChange, TunnelKey, TunnelSession,
+};
+use crate::server::store::{BastionReport, Record};
+use crate::server::{inputs, public_key};
 
 /// `GET /tunnels/{id}`
 pub async fn read(
@@ -30,12 +33,72 @@ pub async fn change(
     State(app): State<Arc<App>>,
     Body(change): Body<TunnelChange>,
 ) -> Result<Json<Tunnel>, ApiError> {
-    let record = match change.service_installed {
-        Some(installed) => app.store.set_service_installed(id, installed).await?,
-        None => app.store.tunnel(id).await?,
-    };
+    let report = checked(change).map_err(ApiError::invalid)?;
+    let record = app.store.report(id, &report).await?;
     app.changes.announce(record.id);
     view(&app, record).map(Json)
+}
+
+/// A bastion decides anyway where its tunnel leads, so its token may also write that down.
+fn checked(change: TunnelChange) -> Result<BastionReport, String> {
+    Ok(BastionReport {
+        service_installed: change.service_installed,
+        target: change.target.map(address).transpose()?,
+        applied: change.applied.map(address).transpose()?,
+    })
+}
+
+fn address(address: DatabaseAddress) -> Result<DatabaseAddress, String> {
+    Ok(DatabaseAddress {
+        host: inputs::host("host", &address.host)?,
+        port: inputs::port("port", address.port)?,
+    })
+}
+
+/// `PUT /tunnels/{id}/public-key`: both keys open the tunnel until the new one is confirmed. The
+/// same key again gets the same answer; the present key takes the announcement back.
+pub async fn announce_key(
+    ChangeableTunnel(id): ChangeableTunnel,
+    State(app): State<Arc<App>>,
+    Body(new): Body<NewPublicKey>,
+) -> Result<Json<TunnelKey>, ApiError> {
+    let public_key = public_key::normalize(&new.public_key).map_err(ApiError::invalid)?;
+    let (former_accepted, changed) = app.store.announce_key(id, &public_key).await?;
+    if let Some(data_source) = changed {
+        tracing::info!(tunnel = id, former_accepted, "new key announced");
+        app.changes.announce(data_source);
+    }
+    Ok(Json(TunnelKey {
+        public_key,
+        former_accepted,
+    }))
+}
+
+/// `POST /tunnels/{id}/public-key/confirm`: the old key opens nothing any more. Only while a
+/// session of the new key holds the port.
+pub async fn confirm_key(
+    ChangeableTunnel(id): ChangeableTunnel,
+    State(app): State<Arc<App>>,
+    Body(new): Body<NewPublicKey>,
+) -> Result<Json<TunnelKey>, ApiError> {
+    let public_key = public_key::normalize(&new.public_key).map_err(ApiError::invalid)?;
+    let holder = app.tunnels.holder(id);
+    if holder.is_none_or(|holder| holder.public_key != public_key) {
+        return Err(ApiError::new(
+            ProblemKind::TunnelDown,
+            "no session with this key listens on the tunnel's port. Start ssh with it, then call again.",
+        ));
+    }
+    if let Some(data_source) = app.store.confirm_key(id, &public_key).await? {
+        // The port may have passed back to the old key since it was looked at.
+        app.close_other_keys(id, &public_key).await;
+        tracing::info!(tunnel = id, "new key confirmed");
+        app.changes.announce(data_source);
+    }
+    Ok(Json(TunnelKey {
+        public_key,
+        former_accepted: false,
+    }))
 }
 
 /// `DELETE /tunnels/{id}`
@@ -69,5 +132,12 @@ fn view(app: &App, record: Record) -> Result<Tunnel, ApiError> {
         host: record.host,
         port: record.port,
         remote_port,
+        session: app
+            .tunnels
+            .holder(record.tunnel_id)
+            .map(|holder| TunnelSession {
+                since: holder.since,
+                public_key: holder.public_key,
+            }),
     })
 }

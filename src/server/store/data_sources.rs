@@ -183,24 +183,12 @@ impl Store {
     pub async fn remove(&self, id: DataSourceId, actor: &str) -> Result<Record> {
         let mut tx = self.write().await?;
         let record = present(by_id(&mut tx, id).await?)?;
-        let at = now();
         sqlx::query("UPDATE data_sources SET removed_at = ? WHERE id = ?")
-            .bind(at)
+            .bind(now())
             .bind(id)
             .execute(&mut *tx)
             .await?;
-        let key: Option<i64> = sqlx::query_scalar("SELECT key_id FROM tunnels WHERE id = ?")
-            .bind(record.tunnel_id)
-            .fetch_one(&mut *tx)
-            .await?;
-        sqlx::query("UPDATE tunnels SET removed_at = ?, key_id = NULL WHERE id = ?")
-            .bind(at)
-            .bind(record.tunnel_id)
-            .execute(&mut *tx)
-            .await?;
-        if let Some(key) = key {
-            keys::forget_if_unused(&mut tx, key).await?;
-        }
+        keys::forget_all(&mut tx, record.tunnel_id).await?;
         events::record(&mut tx, id, EventKind::Removed, actor).await?;
         tx.commit().await?;
         Ok(record)

@@ -13,7 +13,7 @@ const KEPT: i64 = 500;
 pub enum EventKind {
     /// An operator created the data source.
     Created,
-    /// An operator changed its name or target.
+    /// Its name or target was changed, by an operator or on the bastion.
     Changed,
     /// A bastion registered its key.
     Enrolled,
@@ -25,6 +25,10 @@ pub enum EventKind {
     ServiceInstalled,
     /// The bastion reported that the service no longer runs this tunnel.
     ServiceUninstalled,
+    /// The bastion announced a new key, or took that back.
+    KeyAnnounced,
+    /// The new key took the old one's place.
+    KeyChanged,
     /// A session listens on the tunnel's port.
     Up,
     /// The session is gone.
@@ -50,6 +54,8 @@ impl EventKind {
             EventKind::Saved => "saved",
             EventKind::ServiceInstalled => "service_installed",
             EventKind::ServiceUninstalled => "service_uninstalled",
+            EventKind::KeyAnnounced => "key_announced",
+            EventKind::KeyChanged => "key_changed",
             EventKind::Up => "up",
             EventKind::Down => "down",
             EventKind::TakenOver => "taken_over",

@@ -25,7 +25,7 @@ pub use events::EventKind;
 pub use ports::PortRange;
 pub use record::Record;
 pub use tokens::{OperatorToken, StoredToken};
-pub use tunnels::{Enrollment, Registration};
+pub use tunnels::{BastionReport, Enrollment, Registration};
 
 use crate::protocol::DataSourceState;
 
@@ -47,6 +47,9 @@ pub enum StoreError {
     /// The tunnel is enrolled with another key.
     #[error("another key is enrolled for this tunnel")]
     KeyConflict,
+    /// The key belongs to another bastion's tunnel.
+    #[error("this key belongs to another bastion's tunnel")]
+    KeyOfAnother,
     /// The data source is in a state that does not allow it.
     #[error("the data source is {}", .0.as_str())]
     WrongState(DataSourceState),

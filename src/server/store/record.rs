@@ -4,7 +4,7 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{FromRow, Row};
 
 use super::timestamp;
-use crate::protocol::{DataSourceId, DataSourceState, DatabaseType, TunnelId};
+use crate::protocol::{DataSourceId, DataSourceState, DatabaseAddress, DatabaseType, TunnelId};
 
 /// A data source and its one tunnel.
 #[derive(Debug, Clone)]
@@ -27,6 +27,8 @@ pub struct Record {
     pub remote_port: Option<u16>,
     /// When its session was last seen, as far as it is stored.
     pub last_seen: Option<jiff::Timestamp>,
+    /// Where the bastion leads the tunnel, as it reported.
+    pub applied: Option<DatabaseAddress>,
     saved: bool,
     service_installed: bool,
     removing: bool,
@@ -38,6 +40,7 @@ impl Record {
     pub(super) const SELECT: &'static str = "SELECT d.id, d.display_name, d.database_type, d.host, d.port, \
          d.created_at, d.saved_at IS NOT NULL AS saved, d.removing_at IS NOT NULL AS removing, \
          d.removed_at IS NOT NULL AS removed, t.id AS tunnel_id, t.remote_port, t.last_seen_at, \
+         t.applied_host, t.applied_port, \
          t.service_installed_at IS NOT NULL AS service_installed \
          FROM data_sources AS d JOIN tunnels AS t ON t.data_source_id = d.id";
 
@@ -62,6 +65,16 @@ impl Record {
             (false, _, true, false) => DataSourceState::Enrolled,
             (false, _, false, _) => DataSourceState::Draft,
         }
+    }
+
+    /// Where the tunnel shall lead, if its bastion is known to lead it elsewhere.
+    pub fn pending(&self) -> Option<DatabaseAddress> {
+        let applied = self.applied.as_ref()?;
+        let is_applied = applied.host == self.host && applied.port == self.port;
+        (!is_applied && !self.is_leaving()).then(|| DatabaseAddress {
+            host: self.host.clone(),
+            port: self.port,
+        })
     }
 
     /// Whether a bastion has registered its key.
@@ -99,12 +112,20 @@ impl<'r> FromRow<'r, SqliteRow> for Record {
             last_seen: row
                 .try_get::<Option<i64>, _>("last_seen_at")?
                 .map(timestamp),
+            applied: applied(row.try_get("applied_host")?, row.try_get("applied_port")?),
             saved: row.try_get("saved")?,
             service_installed: row.try_get("service_installed")?,
             removing: row.try_get("removing")?,
             removed: row.try_get("removed")?,
         })
     }
+}
+
+fn applied(host: Option<String>, port: Option<u16>) -> Option<DatabaseAddress> {
+    Some(DatabaseAddress {
+        host: host?,
+        port: port?,
+    })
 }
 
 fn database_type(name: &str) -> sqlx::Result<DatabaseType> {
@@ -129,6 +150,7 @@ mod tests {
             tunnel_id: 1,
             remote_port: None,
             last_seen: None,
+            applied: None,
             saved: false,
             service_installed: false,
             removing: false,
@@ -149,7 +171,13 @@ mod tests {
         at.service_installed = true;
         assert_eq!(at.state(true), DataSourceState::Active);
         assert_eq!(at.state(false), DataSourceState::Down);
+        assert_eq!(at.pending(), None);
+        at.applied = applied(Some("db".to_owned()), Some(5432));
+        assert_eq!(at.pending(), None);
+        at.port = 5433;
+        assert_eq!(at.pending(), applied(Some("db".to_owned()), Some(5433)));
         at.removing = true;
+        assert_eq!(at.pending(), None);
         assert_eq!(at.state(true), DataSourceState::Removing);
         at.removed = true;
         assert_eq!(at.state(false), DataSourceState::Removed);

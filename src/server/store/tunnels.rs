@@ -6,15 +6,15 @@ use super::data_sources::{present, staying};
 use super::events::{self, EventKind};
 use super::ports::{self, PortRange};
 use super::{Record, Result, Store, StoreError, keys, now, tokens};
-use crate::protocol::{DataSourceId, TunnelId};
+use crate::protocol::{DataSourceId, DatabaseAddress, TunnelId};
 use crate::server::secret::SecretKey;
 use crate::server::token::{Token, TokenHash, TokenKind};
 
 /// The actor of what a bastion does.
-const BASTION: &str = "bastion";
+pub(super) const BASTION: &str = "bastion";
 
 /// The actor of what the tunnel server reports.
-const TUNNEL_SERVER: &str = "tunnel server";
+pub(super) const TUNNEL_SERVER: &str = "tunnel server";
 
 /// A bastion's registration; its values are checked already.
 #[derive(Debug)]
@@ -40,8 +40,19 @@ pub struct Enrollment {
     pub tunnel_token: Token,
 }
 
-/// Key, port and the hash of the enrollment token, for a tunnel that has them.
-type EnrolledRow = (Option<String>, Option<u16>, Option<Vec<u8>>);
+/// What a bastion reports of its tunnel; what is absent stays as it is.
+#[derive(Debug, Default)]
+pub struct BastionReport {
+    /// Whether the service runs it.
+    pub service_installed: Option<bool>,
+    /// A new target, given on the bastion.
+    pub target: Option<DatabaseAddress>,
+    /// Where it leads now.
+    pub applied: Option<DatabaseAddress>,
+}
+
+/// Key, next key, port and the hash of the enrollment token, for a tunnel that has them.
+type EnrolledRow = (Option<String>, Option<String>, Option<u16>, Option<Vec<u8>>);
 
 impl Store {
     /// The data source of a tunnel, also if it is removed.
@@ -68,8 +79,9 @@ impl Store {
         let mut tx = self.write().await?;
         let record = staying(by_tunnel(&mut tx, tunnel).await?)?;
         let (remote_port, enrolled_with) = match enrolled(&mut tx, tunnel).await? {
-            (Some(key), Some(port), Some(enrolled_with)) => {
-                if key != registration.public_key {
+            (Some(key), next, Some(port), Some(enrolled_with)) => {
+                let sent = &registration.public_key;
+                if key != *sent && next.as_ref() != Some(sent) {
                     return Err(StoreError::KeyConflict);
                 }
                 (port, enrolled_with)
@@ -111,31 +123,29 @@ impl Store {
         Ok(record)
     }
 
-    /// Notes whether the bastion's service runs this tunnel. The first time it does, the
-    /// enrollment token has done its work.
+    /// Notes what the bastion reports, all of it or nothing. The first time that the service runs
+    /// the tunnel, the enrollment token has done its work.
     ///
     /// # Errors
-    /// It is installed before the data source was saved, the tunnel is removed, or the database
-    /// failed.
-    pub async fn set_service_installed(&self, tunnel: TunnelId, installed: bool) -> Result<Record> {
+    /// The service is installed before the data source was saved, a new target is given for one that
+    /// is being removed, the tunnel is removed, or the database failed.
+    pub async fn report(&self, tunnel: TunnelId, report: &BastionReport) -> Result<Record> {
         let mut tx = self.write().await?;
         let record = present(by_tunnel(&mut tx, tunnel).await?)?;
-        if installed && !record.is_saved() {
-            return Err(StoreError::WrongState(record.state(false)));
+        if let Some(installed) = report.service_installed {
+            set_service_installed(&mut tx, &record, installed).await?;
         }
-        let (at, kind) = match installed {
-            true => (Some(now()), EventKind::ServiceInstalled),
-            false => (None, EventKind::ServiceUninstalled),
-        };
-        sqlx::query("UPDATE tunnels SET service_installed_at = ? WHERE id = ?")
-            .bind(at)
-            .bind(tunnel)
-            .execute(&mut *tx)
-            .await?;
-        if installed {
-            tokens::use_up_enrollment(&mut tx, tunnel).await?;
+        if let Some(target) = &report.target {
+            set_target(&mut tx, staying(record)?, target).await?;
         }
-        events::record(&mut tx, record.id, kind, BASTION).await?;
+        if let Some(applied) = &report.applied {
+            sqlx::query("UPDATE tunnels SET applied_host = ?, applied_port = ? WHERE id = ?")
+                .bind(&applied.host)
+                .bind(applied.port)
+                .bind(tunnel)
+                .execute(&mut *tx)
+                .await?;
+        }
         let record = by_tunnel(&mut tx, tunnel).await?;
         tx.commit().await?;
         Ok(record)
@@ -179,7 +189,50 @@ impl Store {
     }
 }
 
-async fn by_tunnel(connection: &mut SqliteConnection, tunnel: TunnelId) -> Result<Record> {
+async fn set_service_installed(
+    connection: &mut SqliteConnection,
+    record: &Record,
+    installed: bool,
+) -> Result<()> {
+    if installed && !record.is_saved() {
+        return Err(StoreError::WrongState(record.state(false)));
+    }
+    let (at, kind) = match installed {
+        true => (Some(now()), EventKind::ServiceInstalled),
+        false => (None, EventKind::ServiceUninstalled),
+    };
+    sqlx::query("UPDATE tunnels SET service_installed_at = ? WHERE id = ?")
+        .bind(at)
+        .bind(record.tunnel_id)
+        .execute(&mut *connection)
+        .await?;
+    if installed {
+        tokens::use_up_enrollment(connection, record.tunnel_id).await?;
+    }
+    events::record(connection, record.id, kind, BASTION).await
+}
+
+async fn set_target(
+    connection: &mut SqliteConnection,
+    record: Record,
+    target: &DatabaseAddress,
+) -> Result<()> {
+    if record.host == target.host && record.port == target.port {
+        return Ok(());
+    }
+    sqlx::query("UPDATE data_sources SET host = ?, port = ? WHERE id = ?")
+        .bind(&target.host)
+        .bind(target.port)
+        .bind(record.id)
+        .execute(&mut *connection)
+        .await?;
+    events::record(connection, record.id, EventKind::Changed, BASTION).await
+}
+
+pub(super) async fn by_tunnel(
+    connection: &mut SqliteConnection,
+    tunnel: TunnelId,
+) -> Result<Record> {
     QueryBuilder::<Sqlite>::new(Record::SELECT)
         .push(" WHERE t.id = ")
         .push_bind(tunnel)
@@ -191,8 +244,9 @@ async fn by_tunnel(connection: &mut SqliteConnection, tunnel: TunnelId) -> Resul
 
 async fn enrolled(connection: &mut SqliteConnection, tunnel: TunnelId) -> Result<EnrolledRow> {
     let row = sqlx::query_as(
-        "SELECT k.public_key, t.remote_port, t.enrolled_with
-         FROM tunnels AS t LEFT JOIN keys AS k ON k.id = t.key_id WHERE t.id = ?",
+        "SELECT k.public_key, n.public_key, t.remote_port, t.enrolled_with FROM tunnels AS t
+         LEFT JOIN keys AS k ON k.id = t.key_id LEFT JOIN keys AS n ON n.id = t.next_key_id
+         WHERE t.id = ?",
     )
     .bind(tunnel)
     .fetch_one(connection)

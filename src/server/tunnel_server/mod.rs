@@ -51,6 +51,18 @@ pub struct Grant {
     pub tunnel_id: TunnelId,
     /// The remote port.
     pub port: u16,
+    /// Whether this key replaces the tunnel's other one: its session gets the port at once from a
+    /// session of the other key, alive or not.
+    pub replaces: bool,
+}
+
+/// The session that holds a tunnel's port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holder {
+    /// When it logged in.
+    pub since: jiff::Timestamp,
+    /// The key it has proved, in the form of [`KeyAuthority::grants`].
+    pub public_key: String,
 }
 
 /// Who knows which keys are enrolled.
@@ -70,7 +82,8 @@ pub enum SessionEvent {
     Up(TunnelId),
     /// The session that held the port is gone.
     Down(TunnelId),
-    /// A new session of the same key took the port from a silent one; `Up` holds throughout.
+    /// A new session took the port from a silent one, or from one whose key it replaces; `Up` holds
+    /// throughout.
     TakenOver(TunnelId),
     /// A new session of the same key was refused, since the holder is alive.
     RefusedHeld(TunnelId),
@@ -132,6 +145,11 @@ impl TunnelServer {
     /// Whether this tunnel's own session listens on its port now.
     pub fn is_up(&self, tunnel: TunnelId) -> bool {
         self.ports.is_up(tunnel)
+    }
+
+    /// The session that listens on this tunnel's port now.
+    pub fn holder(&self, tunnel: TunnelId) -> Option<Holder> {
+        self.ports.holder(tunnel)
     }
 
     /// Ends this tunnel's listener and every connection through it at once; the session too, if it

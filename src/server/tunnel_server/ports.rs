@@ -27,7 +27,7 @@ use crate::protocol::TunnelId;
 /// Why a session may not have a port that its key is granted.
 #[derive(Debug, Error)]
 pub(super) enum Refusal {
-    /// Another session has it and is alive.
+    /// Another session has it, is alive, and is not replaced.
     #[error(
         "another session of this tunnel, from {0}, holds the port and is alive; is the bastion \
          a copy of another machine?"
@@ -104,6 +104,16 @@ impl Ports {
         self.table().values().any(|h| h.tunnel == tunnel)
     }
 
+    /// The session that holds a tunnel's port.
+    pub(super) fn holder(&self, tunnel: TunnelId) -> Option<super::Holder> {
+        let table = self.table();
+        let session = table.values().find(|h| h.tunnel == tunnel)?.session();
+        Some(super::Holder {
+            since: session.since(),
+            public_key: session.key().to_owned(),
+        })
+    }
+
     /// Makes the session the holder of the granted port.
     ///
     /// # Errors
@@ -124,7 +134,8 @@ impl Ports {
                 Found::Own => return Ok(()),
                 Found::Stale(holding) => self.evict(holding).await,
                 Found::Held(holder) => {
-                    if holder.is_alive().await {
+                    let is_replaced = grant.replaces && holder.key() != session.key();
+                    if !is_replaced && holder.is_alive().await {
                         self.announce(SessionEvent::RefusedHeld(grant.tunnel_id));
                         return Err(Refusal::Held(holder.to_string()));
                     }
@@ -224,24 +235,27 @@ impl Ports {
         Ok(())
     }
 
-    /// Hands the listening port from a silent session to a new one, unless it has passed on.
-    fn pass_over(&self, grant: Grant, silent: &LiveSession, newcomer: &Holder) -> bool {
+    /// Hands the listening port from a session that is silent, or whose key is replaced, to a new
+    /// one, unless it has passed on.
+    fn pass_over(&self, grant: Grant, former: &LiveSession, newcomer: &Holder) -> bool {
         {
             let table = self.table();
             match table.get(&grant.port) {
-                Some(h) if h.tunnel == grant.tunnel_id && h.session().id == silent.id => {
+                Some(h) if h.tunnel == grant.tunnel_id && h.session().id == former.id => {
                     h.holder.send_replace(newcomer.clone());
                 }
                 _ => return false,
             }
         }
-        silent.close("the port has passed to a new session, since this one was silent");
+        former.close(
+            "the port has passed to a new session: this one was silent, or its key is replaced",
+        );
         info!(
             tunnel = grant.tunnel_id,
             port = grant.port,
-            silent = %silent,
+            former = %former,
             session = %newcomer.session,
-            "tunnel taken over from a silent session"
+            "tunnel taken over"
         );
         self.announce(SessionEvent::TakenOver(grant.tunnel_id));
         true

@@ -34,6 +34,7 @@ pub(super) struct LiveSession {
     socket: Arc<Socket>,
     peer: SocketAddr,
     key: ProvedKey,
+    since: jiff::Timestamp,
     /// Whether it waits for an answer of ours, and therefore cannot show that it is alive.
     waits_for_us: AtomicBool,
 }
@@ -46,6 +47,16 @@ impl fmt::Display for LiveSession {
 }
 
 impl LiveSession {
+    /// The key it has proved.
+    pub(super) fn key(&self) -> &str {
+        &self.key.line
+    }
+
+    /// When it logged in.
+    pub(super) fn since(&self) -> jiff::Timestamp {
+        self.since
+    }
+
     /// Asks for a sign of life. Whatever arrives counts: on a busy line the answer itself may be
     /// behind megabytes of data.
     pub(super) async fn is_alive(&self) -> bool {
@@ -230,6 +241,7 @@ impl Handler for Client {
             socket: Arc::clone(&self.socket),
             peer: self.peer,
             key,
+            since: jiff::Timestamp::now(),
             waits_for_us: AtomicBool::new(false),
         }));
         if let Some(authenticated) = self.authenticated.take() {
