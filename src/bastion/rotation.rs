@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::changes::Change;
 use super::control_plane::{ApiError, ControlPlane, is_gone};
 use super::failure::Failure;
-use super::host::{Authority, HostExt as _};
+use super::host::{Authority, CommandError, HostExt as _};
 use super::receipt::{Receipt, Scope, StepName, StepState};
 use super::restart::{self, Seen, UP_TIMEOUT, insist, not_seen, wait_until_up};
 use super::service::ServiceManager;
@@ -92,15 +92,19 @@ pub fn make_pair(session: &mut Session, rotation: Rotation, comment: &str) -> an
     session.receipt.rotation = Some(rotation);
     record_files(session, &with_public(next.clone()))?;
     let host = session.host;
-    if host.exists(&next) && keys::public_key(host, &next).is_ok() {
+    let is_made = || host.exists(&next) && keys::public_key(host, &next).is_ok();
+    if is_made() {
         return Ok(());
     }
     // What a run that died in ssh-keygen has left is no key, and was announced to nobody.
     for file in with_public(next.clone()) {
         host.remove_file(&file, Authority::User)?;
     }
-    host.expect(&keys::keygen(rotation.to, &next, comment))?;
-    Ok(())
+    match host.expect(&keys::keygen(rotation.to, &next, comment)) {
+        // The ssh-keygen of a run that was killed goes on alone, and was quicker.
+        Err(CommandError::Status { .. }) if is_made() => Ok(()),
+        made => made.map(drop).map_err(Into::into),
+    }
 }
 
 /// Has both keys open every tunnel. Returns those that are still there at their control planes.
@@ -145,17 +149,12 @@ pub fn switch(session: &mut Session, rotation: Rotation) -> anyhow::Result<Rotat
         // From here on what stands in the present key's place may be the new one already.
         set_phase(session, rotation, Phase::Switched)?;
     }
-    for (from, to, mode) in [
-        (
-            layout.next_key().with_extension("pub"),
-            place.with_extension("pub"),
-            0o644,
-        ),
-        (layout.next_key(), place, 0o600),
-    ] {
-        let content = host.read(&from).context("cannot read the new key")?;
-        host.write(&to, &content, mode, Authority::User)?;
-    }
+    let next = layout.next_key();
+    let public_key = format!("{}\n", keys::public_key(host, &next)?);
+    let file = place.with_extension("pub");
+    host.write(&file, public_key.as_bytes(), 0o644, Authority::User)?;
+    let key = host.read(&next).context("cannot read the new key")?;
+    host.write(&place, &key, 0o600, Authority::User)?;
     session.receipt.key_type = Some(rotation.to);
     session.save()?;
     Ok(Rotation {
@@ -353,4 +352,121 @@ fn with_public(private_key: PathBuf) -> [PathBuf; 2] {
 fn without_comment(public_key: &str) -> String {
     let words: Vec<&str> = public_key.split_whitespace().take(2).collect();
     words.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::bastion::facts::Init;
+    use crate::bastion::host::Host;
+    use crate::bastion::host::scripted::ScriptedHost;
+    use crate::bastion::layout::Layout;
+    use crate::bastion::service;
+    use crate::bastion::ui::Ui;
+
+    const FROM_RSA_TO_RSA: Rotation = Rotation {
+        from: KeyType::Rsa,
+        to: KeyType::Rsa,
+        phase: Phase::Announcing,
+    };
+
+    /// A host with a present key, and a new one beside it.
+    fn host() -> ScriptedHost {
+        let host = ScriptedHost::new();
+        let layout = Layout::new(&host, Path::new("/"));
+        host.create_dir(&layout.user_dir(), 0o700, Authority::User)
+            .unwrap();
+        for (file, content) in [
+            (layout.private_key(KeyType::Rsa), "old"),
+            (layout.next_key(), "new"),
+        ] {
+            host.write(&file, content.as_bytes(), 0o600, Authority::User)
+                .unwrap();
+        }
+        host
+    }
+
+    fn run<T>(host: &ScriptedHost, act: impl FnOnce(&mut Session) -> anyhow::Result<T>) -> T {
+        let layout = Layout::new(host, Path::new("/"));
+        let ui = Ui::new(false, true, true);
+        let mut receipt = Receipt::load(host, &layout.receipt())
+            .unwrap()
+            .unwrap_or_else(|| Receipt::new(Path::new("/")));
+        receipt.init = Some(Init::Sysv);
+        let nobody = url::Url::parse("http://127.0.0.1:1").unwrap();
+        let client = ControlPlane::new(&nobody, "", None).unwrap();
+        act(&mut Session::new(host, &ui, layout, receipt, client)).unwrap()
+    }
+
+    fn content(host: &ScriptedHost, path: &Path) -> Option<String> {
+        let content = host.read_if_present(path).unwrap()?;
+        Some(String::from_utf8(content).unwrap())
+    }
+
+    fn keygen_prints(host: &ScriptedHost, key: &str) {
+        host.expect("ssh-keygen -y", 0, key, "");
+    }
+
+    #[test]
+    fn a_switch_that_died_and_is_repeated_never_loses_the_old_key() {
+        let host = host();
+        let layout = Layout::new(&host, Path::new("/"));
+        let place = layout.private_key(KeyType::Rsa);
+        keygen_prints(&host, "ssh-rsa NEW");
+        let switched = run(&host, |session| switch(session, FROM_RSA_TO_RSA));
+        assert_eq!(switched.phase, Phase::Switched);
+        // Whether it died before or after the new key was in its place.
+        for in_place in ["old", "new"] {
+            host.write(&place, in_place.as_bytes(), 0o600, Authority::User)
+                .unwrap();
+            keygen_prints(&host, "ssh-rsa NEW");
+            run(&host, |session| switch(session, switched));
+            assert_eq!(content(&host, &place).as_deref(), Some("new"));
+            assert_eq!(content(&host, &layout.former_key()).as_deref(), Some("old"));
+        }
+        assert!(host.is_finished());
+    }
+
+    #[test]
+    fn the_way_back_puts_the_old_key_in_its_place_and_may_be_repeated() {
+        let host = host();
+        let layout = Layout::new(&host, Path::new("/"));
+        let place = layout.private_key(KeyType::Rsa);
+        keygen_prints(&host, "ssh-rsa NEW");
+        let switched = run(&host, |session| switch(session, FROM_RSA_TO_RSA));
+        let manager = service::manager(Init::Sysv).unwrap();
+        for _ in 0..2 {
+            keygen_prints(&host, "ssh-rsa OLD");
+            run(&host, |session| {
+                go_back(session, manager.as_ref(), switched, &[])
+            });
+            assert_eq!(content(&host, &place).as_deref(), Some("old"));
+            let file = place.with_extension("pub");
+            assert_eq!(content(&host, &file).as_deref(), Some("ssh-rsa OLD\n"));
+            for gone in [layout.former_key(), layout.next_key()] {
+                assert_eq!(content(&host, &gone), None);
+            }
+            run(&host, |session| {
+                assert_eq!(session.receipt.rotation, None);
+                assert_eq!(session.receipt.key_type, Some(KeyType::Rsa));
+                Ok(())
+            });
+        }
+        assert!(host.is_finished());
+    }
+
+    #[test]
+    fn what_ssh_keygen_left_half_made_is_made_anew() {
+        let host = host();
+        let layout = Layout::new(&host, Path::new("/"));
+        host.expect("ssh-keygen -y", 255, "", "invalid format");
+        host.expect("ssh-keygen -q -t rsa", 0, "", "");
+        run(&host, |session| {
+            make_pair(session, FROM_RSA_TO_RSA, "ada@bastion")
+        });
+        assert!(host.is_finished());
+        assert_eq!(content(&host, &layout.next_key()), None, "it was kept");
+    }
 }

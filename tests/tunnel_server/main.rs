@@ -323,6 +323,36 @@ async fn a_frozen_bastion_loses_its_port_to_the_next_one_within_seconds() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_new_key_s_session_gets_the_port_at_once_and_the_old_key_s_does_not_get_it_back() {
+    let mut vendor = Vendor::start().await;
+    let database = Database::echo().await;
+    let tunnel = vendor.enroll(1);
+    let next = vendor.enroll_next_key(&tunnel);
+    let first = vendor.up(&tunnel, database.address).await;
+    assert_eq!(vendor.event().await, SessionEvent::Up(1));
+    assert_echo(&mut connect(&tunnel).await, "before").await;
+
+    let listen = format!("127.0.0.1:{}", tunnel.port);
+    let started = Instant::now();
+    let mut second = vendor.forward(&next, &listen, database.address, &[]);
+    assert_eq!(vendor.event().await, SessionEvent::TakenOver(1));
+    assert!(
+        started.elapsed() < Duration::from_secs(2),
+        "the holder was asked for a sign of life: {:?}",
+        started.elapsed()
+    );
+    assert_eq!(first.output().await.0, Some(255));
+    assert_echo(&mut connect(&tunnel).await, "after").await;
+    assert_eq!(vendor.server.holder(1).unwrap().public_key, next.public);
+
+    let old = vendor.forward(&tunnel.key, &listen, database.address, &[]);
+    assert_eq!(old.output().await.0, Some(255));
+    assert_eq!(vendor.event().await, SessionEvent::RefusedHeld(1));
+    assert_echo(&mut connect(&tunnel).await, "still").await;
+    assert!(!second.has_ended());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_cloned_bastion_is_refused_while_the_first_one_lives() {
     let mut vendor = Vendor::start().await;
     let database = Database::echo().await;

@@ -93,6 +93,20 @@ impl Vendor {
         Tunnel { id, port, key }
     }
 
+    /// Another key for the same tunnel, which is to take the first one's place.
+    pub fn enroll_next_key(&self, tunnel: &Tunnel) -> Key {
+        let name = format!("next-key-{}", tunnel.id);
+        let key = Key::generate(self.dir.path(), &name, &["-t", "ed25519"]);
+        let grant = Grant {
+            tunnel_id: tunnel.id,
+            port: tunnel.port,
+            replaces: true,
+        };
+        let mut keys = self.enrolled.0.lock().unwrap();
+        keys.entry(key.public.clone()).or_default().push(grant);
+        key
+    }
+
     /// Forgets the tunnel, as its deletion does.
     pub fn forget(&self, tunnel: &Tunnel) {
         let mut keys = self.enrolled.0.lock().unwrap();

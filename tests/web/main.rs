@@ -155,7 +155,7 @@ fn edits_the_port(visitor: &Visitor, lab: &Lab, source: &str) {
     let mut words = command.split(' ');
     assert_eq!(words.next(), Some("holistics-tunnel"));
     lab.bastion
-        .run(&mut lab.bastion.program(words))
+        .run(lab.bastion.program(words).arg("--yes"))
         .expect_code(0);
     let page = visitor.get(source);
     assert!(

@@ -138,15 +138,6 @@ impl ServiceManager for Launchd {
         Ok(())
     }
 
-    fn restart_one(
-        &self,
-        host: &dyn Host,
-        layout: &Layout,
-        tunnel: TunnelId,
-    ) -> anyhow::Result<()> {
-        start(host, layout, tunnel)
-    }
-
     fn govern(
         &self,
         host: &dyn Host,

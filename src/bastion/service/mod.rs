@@ -96,13 +96,6 @@ pub trait ServiceManager {
     /// The service manager refuses.
     fn stop(&self, host: &dyn Host, layout: &Layout, tunnel: TunnelId) -> anyhow::Result<()>;
 
-    /// Ends and starts one tunnel with what its file says now. Its siblings are not touched.
-    ///
-    /// # Errors
-    /// The service manager refuses.
-    fn restart_one(&self, host: &dyn Host, layout: &Layout, tunnel: TunnelId)
-    -> anyhow::Result<()>;
-
     /// Starts, stops or restarts all of these tunnels.
     ///
     /// # Errors

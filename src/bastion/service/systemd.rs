@@ -162,16 +162,6 @@ impl ServiceManager for Systemd {
         Ok(())
     }
 
-    fn restart_one(
-        &self,
-        host: &dyn Host,
-        _layout: &Layout,
-        tunnel: TunnelId,
-    ) -> anyhow::Result<()> {
-        host.expect(&systemctl("restart", &instance(tunnel)))?;
-        Ok(())
-    }
-
     fn govern(
         &self,
         host: &dyn Host,

@@ -158,16 +158,6 @@ impl ServiceManager for Sysv {
         Ok(())
     }
 
-    fn restart_one(
-        &self,
-        host: &dyn Host,
-        layout: &Layout,
-        tunnel: TunnelId,
-    ) -> anyhow::Result<()> {
-        host.expect(&Self::call(layout, "restart", Some(&tunnel.to_string())))?;
-        Ok(())
-    }
-
     fn govern(
         &self,
         host: &dyn Host,
