@@ -326,7 +326,7 @@ fn a_key_change_killed_anywhere_goes_on_and_the_tunnels_come_up_meanwhile() {
     let billing = lab.active_data_source("Billing");
     let receipt = || std::fs::read_to_string(lab.bastion.receipt()).unwrap_or_default();
     let folder = lab.bastion.own_folder();
-    let first = ssh_of(&lab, &shop);
+    let before = std::cell::Cell::new(0);
     type Point<'a> = (&'a str, Box<dyn Fn() -> bool + 'a>);
     let points: [Point; 4] = [
         (
@@ -343,11 +343,13 @@ fn a_key_change_killed_anywhere_goes_on_and_the_tunnels_come_up_meanwhile() {
         ),
         (
             "one of two tunnels runs with it",
-            Box::new(|| ssh_ids(&lab, &shop).iter().any(|ssh| *ssh != first)),
+            Box::new(|| ssh_ids(&lab, &shop).iter().any(|ssh| *ssh != before.get())),
         ),
     ];
     let old = kept_key(&lab);
     for (name, is_reached) in points {
+        println!("killed when {name}");
+        before.set(ssh_of(&lab, &shop));
         let running = rotate(&lab, &["--key-type", "rsa"]);
         running.wait_until(name, SETUP_LIMIT, is_reached);
         drop(running);
@@ -557,7 +559,20 @@ fn wait_for_database(lab: &Lab, source: &DataSource, port: u16) {
     wait::until_true(
         "the right database behind the tunnel",
         Duration::from_secs(90),
-        || format!("{:?}", which(lab, source)),
+        || {
+            let log = lab.bastion.own_folder().join("logs");
+            let log = log.join(format!("tunnel-{}.log", source.tunnel.id));
+            let processes: Vec<_> = ["ssh", "autossh"]
+                .iter()
+                .flat_map(|name| lab.bastion.processes(name))
+                .collect();
+            format!(
+                "{:?}\n--- its log\n{}\n--- processes\n{processes:#?}\n--- the server\n{}",
+                which(lab, source),
+                std::fs::read_to_string(log).unwrap_or_default(),
+                lab.server.log()
+            )
+        },
         || which(lab, source).is_ok_and(|found| found == i64::from(port)),
     );
 }

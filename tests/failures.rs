@@ -362,26 +362,6 @@ fn nobody_saves_it_and_the_wait_ends_with_what_to_do() {
 }
 
 #[test]
-fn a_foreign_init_script_is_shown_and_left_alone() {
-    let lab = Lab::new();
-    let source = lab.data_source("Shop");
-    let script = lab.bastion.service_script();
-    let foreign = "#!/bin/bash\n# autossh of our own\nexit 0\n";
-    std::fs::create_dir_all(script.parent().expect("a folder")).expect("a folder");
-    std::fs::write(&script, foreign).expect("a script");
-
-    lab.start_setup(&source)
-        .wait(SETUP_LIMIT)
-        .expect_code(FAILED)
-        .expect_words(&["h_autossh", "not written by holistics-tunnel"]);
-    assert_eq!(
-        std::fs::read_to_string(&script).expect("the script"),
-        foreign
-    );
-    assert_eq!(process::naming(&lab.bastion.home()), []);
-}
-
-#[test]
 fn removal_while_the_server_is_down_changes_nothing_unless_forced() {
     let mut lab = Lab::new();
     let empty = lab.bastion.snapshot();

@@ -56,6 +56,17 @@ pub enum Change {
         /// The service's name.
         name: String,
     },
+    /// A service of somebody else's that was stopped and moved aside.
+    ServiceReplaced {
+        /// Where its script stood.
+        script: PathBuf,
+        /// Where it is kept.
+        kept: PathBuf,
+        /// Whether it started at boot.
+        at_boot: bool,
+        /// With whose rights it was moved.
+        authority: Authority,
+    },
     /// A tunnel that the service runs.
     ServiceTunnelStarted,
     /// A temporary tunnel, ended through its control socket.

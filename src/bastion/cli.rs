@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::facts::Init;
 use super::guide::GuideFor;
+use super::help;
 use super::packages::source::Source;
 use super::ssh::KeyType;
 use crate::protocol::TunnelId;
@@ -20,7 +21,8 @@ use crate::protocol::TunnelId;
     name = "holistics-tunnel",
     version,
     propagate_version = true,
-    max_term_width = 100
+    max_term_width = 100,
+    after_help = help::PROGRAM
 )]
 pub struct Cli {
     /// Options of every command.
@@ -55,10 +57,13 @@ pub struct Global {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Set up a tunnel: install what is missing, enroll this host, prove the tunnel, install the service
+    #[command(after_help = help::SETUP)]
     Setup(Setup),
     /// Show what setup would do on this host, and change nothing
+    #[command(after_help = help::PLAN)]
     Plan(Plan),
     /// Remove a tunnel from this host and from the control plane; with the last one, the service too
+    #[command(after_help = help::UNINSTALL)]
     UninstallTunnel(UninstallTunnel),
     /// Lead a tunnel to another database host or port; its remote port and its key stay
     UpdateTunnel(UpdateTunnel),
@@ -67,11 +72,22 @@ pub enum Command {
     /// Show the tunnels of this host
     List(List),
     /// Show whether the tunnels are up; exit status 0 only if all that were asked about are
+    #[command(after_help = help::STATUS)]
     Status(Status),
     /// Start, stop or restart all tunnels of this host, or show whether they are up
     Service(Service),
+    /// Show what ssh and autossh have said about the tunnels
+    Logs(Logs),
+    /// Run one tunnel in the foreground, for a container or a supervisor
+    Run(Run),
     /// Show how to set a tunnel up by hand, with its values filled in
     Manual(Manual),
+    /// Write the completions of a shell to standard output
+    #[command(after_help = help::COMPLETIONS)]
+    Completions(Completions),
+    /// Write the manual page to standard output, or all pages into a folder
+    #[command(after_help = help::MAN)]
+    Man(Man),
 }
 
 /// `setup`
@@ -79,7 +95,7 @@ pub enum Command {
 pub struct Setup {
     /// The control plane, https://NAME, as in the command from the browser
     #[arg(long, env = "HOLISTICS_TUNNEL_SERVER", value_name = "URL")]
-    pub server: String,
+    pub server: Option<String>,
     /// The one-time token; better given by --token-file, since other users can see arguments
     #[arg(
         long,
@@ -100,12 +116,19 @@ pub struct Setup {
     /// One JSON object for each event on standard output
     #[arg(long, env = "HOLISTICS_TUNNEL_JSON")]
     pub json: bool,
+    /// Write the log of this run here [default: ~/.holistics/logs/setup-TIME.log]
+    #[arg(long, env = "HOLISTICS_TUNNEL_LOG_FILE", value_name = "FILE")]
+    pub log_file: Option<PathBuf>,
     /// How long to wait until the data source is saved in the browser: 90s, 30m, 2h
     #[arg(long, env = "HOLISTICS_TUNNEL_WAIT", value_name = "TIME", default_value = "30m", value_parser = parse_duration)]
     pub wait: Duration,
     /// A private certificate authority that the control plane's certificate comes from (PEM)
     #[arg(long, env = "HOLISTICS_TUNNEL_CA_CERT", value_name = "FILE")]
     pub ca_cert: Option<PathBuf>,
+    /// Where a service h_autossh of somebody else's is there: stop its tunnels and move it aside
+    /// without the question; --yes does not
+    #[arg(long, env = "HOLISTICS_TUNNEL_REPLACE_SERVICE")]
+    pub replace_service: bool,
     /// Go on even if the database cannot be reached from this host now
     #[arg(long, env = "HOLISTICS_TUNNEL_NO_DATABASE_CHECK")]
     pub no_database_check: bool,
@@ -162,8 +185,8 @@ pub struct Plan {
 /// `uninstall-tunnel`
 #[derive(Debug, Args)]
 pub struct UninstallTunnel {
-    /// The tunnel's number, as `list` shows it
-    #[arg(required_unless_present = "all", conflicts_with = "all", value_parser = clap::value_parser!(i64).range(1..))]
+    /// The tunnel's number, as `list` shows it; asked for where it is left out
+    #[arg(conflicts_with = "all", value_parser = clap::value_parser!(i64).range(1..))]
     pub id: Option<TunnelId>,
     /// Remove every tunnel of this host
     #[arg(long, env = "HOLISTICS_TUNNEL_ALL")]
@@ -186,6 +209,9 @@ pub struct UninstallTunnel {
     /// One JSON object for each event on standard output
     #[arg(long, env = "HOLISTICS_TUNNEL_JSON")]
     pub json: bool,
+    /// Write the log of this run here [default: ~/.holistics/logs/uninstall-tunnel-TIME.log]
+    #[arg(long, env = "HOLISTICS_TUNNEL_LOG_FILE", value_name = "FILE")]
+    pub log_file: Option<PathBuf>,
     /// A private certificate authority that the control plane's certificate comes from (PEM)
     #[arg(long, env = "HOLISTICS_TUNNEL_CA_CERT", value_name = "FILE")]
     pub ca_cert: Option<PathBuf>,
@@ -254,9 +280,12 @@ pub struct Status {
     /// The tunnel's number; all tunnels where it is left out
     #[arg(value_parser = clap::value_parser!(i64).range(1..))]
     pub id: Option<TunnelId>,
-    /// As JSON
+    /// As JSON; with --watch, one object for each change
     #[arg(long, env = "HOLISTICS_TUNNEL_JSON")]
     pub json: bool,
+    /// Look again every two seconds, and show what changes, until Ctrl-C
+    #[arg(short, long, env = "HOLISTICS_TUNNEL_WATCH")]
+    pub watch: bool,
     /// A private certificate authority that the control plane's certificate comes from (PEM)
     #[arg(long, env = "HOLISTICS_TUNNEL_CA_CERT", value_name = "FILE")]
     pub ca_cert: Option<PathBuf>,
@@ -286,6 +315,37 @@ pub enum ServiceAction {
     Status,
 }
 
+/// `logs`
+#[derive(Debug, Args)]
+pub struct Logs {
+    /// The tunnel's number; all tunnels where it is left out
+    #[arg(value_parser = clap::value_parser!(i64).range(1..))]
+    pub id: Option<TunnelId>,
+    /// Go on showing what comes, until Ctrl-C
+    #[arg(short, long, env = "HOLISTICS_TUNNEL_FOLLOW")]
+    pub follow: bool,
+    /// How many lines of each log
+    #[arg(
+        short = 'n',
+        long,
+        env = "HOLISTICS_TUNNEL_LINES",
+        value_name = "N",
+        default_value_t = 50
+    )]
+    pub lines: usize,
+    /// One JSON object for each line
+    #[arg(long, env = "HOLISTICS_TUNNEL_JSON")]
+    pub json: bool,
+}
+
+/// `run`
+#[derive(Debug, Args)]
+pub struct Run {
+    /// The tunnel's number, as `list` shows it
+    #[arg(value_parser = clap::value_parser!(i64).range(1..))]
+    pub id: TunnelId,
+}
+
 /// `manual`
 #[derive(Debug, Args)]
 pub struct Manual {
@@ -295,6 +355,33 @@ pub struct Manual {
     /// The tunnel's number; the only tunnel of this host where it is left out
     #[arg(long, env = "HOLISTICS_TUNNEL_TUNNEL", value_name = "ID", value_parser = clap::value_parser!(i64).range(1..))]
     pub tunnel: Option<TunnelId>,
+}
+
+/// `completions`
+#[derive(Debug, Args)]
+pub struct Completions {
+    /// For which shell
+    #[arg(value_enum)]
+    pub shell: CompletedShell,
+}
+
+/// A shell that completes commands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum CompletedShell {
+    /// bash
+    Bash,
+    /// zsh
+    Zsh,
+    /// fish
+    Fish,
+}
+
+/// `man`
+#[derive(Debug, Args)]
+pub struct Man {
+    /// The folder to write the page of every command into; it is made if it is missing
+    #[arg(long, env = "HOLISTICS_TUNNEL_DIR", value_name = "DIR")]
+    pub dir: Option<PathBuf>,
 }
 
 /// `--init`

@@ -2,6 +2,7 @@
 
 use super::changes::Change;
 use super::failure::{Exit, Failure, Interrupted, advice_of};
+use super::host::HostExt as _;
 use super::receipt::{Scope, StepName, StepState};
 use super::session::Session;
 use super::steps::{self, Outcome, RevertReason, Step};
@@ -43,15 +44,24 @@ fn apply_step(session: &mut Session, step: &dyn Step) -> anyhow::Result<Outcome>
     let records = session.receipt.steps(scope).iter();
     let former = records.clone().find(|record| record.step == name).cloned();
     session.note(scope, name, StepState::Started)?;
+    session.host.log().changes_begin();
+    session
+        .host
+        .log_line(&format!("step {} begins", name.as_str()));
     let running = session.ui.step_begins(step);
     let outcome = match step.apply(&mut session.work(scope, name)) {
         Ok(outcome) => outcome,
         Err(error) => {
             session.ui.step_fails(running);
+            let failed = format!("step {} failed: {error:#}", name.as_str());
+            session.host.log_line(&failed);
             return Err(error);
         }
     };
     session.ui.step_ends(running, &outcome);
+    session
+        .host
+        .log_line(&format!("step {} ended: {outcome}", name.as_str()));
     match (former, &outcome) {
         (Some(former), Outcome::AlreadyPresent(_)) if former.state == StepState::Done => {
             session.restore(scope, former)?;
@@ -75,12 +85,21 @@ fn recover(
         .iter()
         .any(|record| record.changes.contains(&Change::KeyRegistered));
     let interrupted = error.chain().any(|cause| cause.is::<Interrupted>());
+    // A second Ctrl-C, or the hangup that follows the end of a terminal, must not leave it half undone.
+    // All that happens now is bounded.
+    session.host.hold_interrupts(true);
+    session.host.log_line(if is_known {
+        "ending the temporary tunnel and undoing the step"
+    } else {
+        "undoing everything"
+    });
     let undone = if is_known {
         roll_back(session, Some((step.scope(), step.name())))
             .and_then(|()| end_temporary_tunnel(session, tunnel))
     } else {
         roll_back(session, None).and_then(|()| session.drop_tunnel(tunnel))
     };
+    session.host.hold_interrupts(false);
     if let Err(left) = undone {
         return error.context(Failure {
             exit: Exit::Partly,

@@ -1,64 +1,72 @@
 //! One run at a time that changes this user's tunnels.
 
-use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{Read, Seek, Write};
-use std::os::unix::fs::OpenOptionsExt;
-
 use anyhow::{Context as _, bail};
 
 use super::failure::Failure;
-use super::host::Host;
+use super::host::lock_file::FileLock;
+use super::host::{Host, LockAttempt};
 use super::layout::Layout;
 use super::steps::directory;
 
+/// Before the number of the process in the line that a holder leaves.
+const PROCESS: &str = "process ";
+
 /// Held while it lives. The file stays; its lock goes with the process, however that ends.
 pub struct Lock {
-    file: File,
-}
-
-impl Drop for Lock {
-    fn drop(&mut self) {
-        // Only who holds it is of interest; the lock itself goes with the file's last handle.
-        let _ = self.file.set_len(0);
-    }
+    _file: Option<FileLock>,
 }
 
 /// Takes the lock, in `~/.holistics`, which is made if it is missing.
 ///
 /// # Errors
-/// Another run holds it; the error says which.
+/// Another run holds it; the error says which, since when, and what to do.
 pub fn acquire(host: &dyn Host, layout: &Layout) -> anyhow::Result<Lock> {
     directory::ensure_private(host, layout)?;
     let path = layout.lock();
-    let mut file = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .read(true)
-        .write(true)
-        .mode(0o600)
-        .open(&path)
-        .with_context(|| format!("cannot open {}", path.display()))?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            let mut holder = String::new();
-            file.read_to_string(&mut holder)
-                .context("cannot read the lock")?;
-            bail!(Failure::new(
-                format!("another run is at work: {}", holder.trim()),
-                "wait until it is done, or end it",
-            ));
-        }
-        Err(TryLockError::Error(error)) => return Err(error).context("cannot lock"),
+    let command = std::env::args().nth(1).unwrap_or_default();
+    let since = host.now().strftime("%Y-%m-%d %H:%M:%S UTC");
+    let holder = format!(
+        "holistics-tunnel {command}, {PROCESS}{}, since {since}",
+        std::process::id()
+    );
+    let attempt = host
+        .lock(&path, &holder)
+        .with_context(|| format!("cannot take the lock {}", path.display()))?;
+    match attempt {
+        LockAttempt::Taken(file) => Ok(Lock { _file: file }),
+        LockAttempt::HeldBy(holder) => bail!(is_held_by(&holder)),
     }
-    file.set_len(0)?;
-    file.rewind()?;
-    let program = std::env::args().nth(1).unwrap_or_default();
-    writeln!(
-        file,
-        "holistics-tunnel {program}, process {}, since {}",
-        std::process::id(),
-        host.now()
-    )?;
-    Ok(Lock { file })
+}
+
+fn is_held_by(holder: &str) -> Failure {
+    let process: String = holder
+        .split_once(PROCESS)
+        .map(|(_, rest)| rest.chars().take_while(char::is_ascii_digit).collect())
+        .unwrap_or_default();
+    let next = if process.is_empty() {
+        "wait until it is done, then run the same command again".to_owned()
+    } else {
+        format!(
+            "wait until it is done, or end it with `kill {process}`, upon which it cleans up after itself; then \
+             run the same command again"
+        )
+    };
+    Failure::new(
+        format!("another run of this user is at work: {holder}"),
+        next,
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_at_work_can_be_ended_by_the_number_that_is_shown() {
+        let failure =
+            is_held_by("holistics-tunnel setup, process 4711, since 2026-01-02 03:04:05 UTC");
+        assert!(failure.what.ends_with("03:04:05 UTC"));
+        assert!(failure.next.contains("`kill 4711`"));
+        assert!(!is_held_by("").next.contains("kill"));
+    }
 }

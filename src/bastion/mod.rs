@@ -13,6 +13,7 @@ pub mod execution;
 pub mod facts;
 pub mod failure;
 pub mod guide;
+mod help;
 pub mod host;
 pub mod layout;
 pub mod lock;

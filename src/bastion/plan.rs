@@ -9,7 +9,7 @@ use super::failure::Failure;
 use super::layout::Layout;
 use super::packages::{self, Need, PackageManager};
 use super::receipt::{Receipt, Scope};
-use super::service;
+use super::service::{self, ForeignScript};
 use super::settings::Settings;
 use super::ssh::{Forward, KeyType};
 use super::steps::autossh::Autossh;
@@ -109,6 +109,8 @@ pub struct Basis<'a> {
     pub has_key: bool,
     /// `user@host`, for the public key.
     pub key_comment: String,
+    /// A script of somebody else's under the service's name.
+    pub foreign: Option<ForeignScript>,
 }
 
 /// Makes the plan.
@@ -165,7 +167,7 @@ pub fn plan(basis: &Basis) -> anyhow::Result<Vec<Box<dyn Step>>> {
             display_name: target.display_name.clone(),
         }));
     }
-    let init = init(basis)?;
+    let init = init(facts, settings, basis.receipt)?;
     if init == Init::None {
         steps.push(Box::new(Foreground {
             layout: (*layout).clone(),
@@ -178,6 +180,7 @@ pub fn plan(basis: &Basis) -> anyhow::Result<Vec<Box<dyn Step>>> {
         layout: (*layout).clone(),
         init,
         manager: service::manager(init)?,
+        foreign: basis.foreign.clone(),
     }));
     steps.push(Box::new(ServiceTunnelStep {
         layout: (*layout).clone(),
@@ -228,16 +231,19 @@ fn needs_the_browser(state: DataSourceState) -> bool {
 }
 
 /// One service manager for all tunnels of a host: the one in use, the one asked for, the host's own.
-fn init(basis: &Basis) -> anyhow::Result<Init> {
-    let in_use = basis.receipt.and_then(|receipt| receipt.init);
-    match (in_use, basis.settings.init) {
+///
+/// # Errors
+/// Another one is asked for than is in use.
+pub fn init(facts: &Facts, settings: &Settings, receipt: Option<&Receipt>) -> anyhow::Result<Init> {
+    let in_use = receipt.and_then(|receipt| receipt.init);
+    match (in_use, settings.init) {
         (Some(in_use), Some(asked)) if in_use != asked => Err(Failure::usage(
             format!("this host's tunnels run under {in_use:?}, and --init asks for {asked:?}"),
             "leave --init out, or remove all tunnels first",
         )
         .into()),
         (Some(init), _) | (None, Some(init)) => Ok(init),
-        (None, None) => Ok(basis.facts.init),
+        (None, None) => Ok(facts.init),
     }
 }
 

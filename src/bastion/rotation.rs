@@ -7,7 +7,7 @@
 //! tunnel, and the next run goes on from there. What a run asks and says stands in
 //! `commands::rotate_key`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::changes::Change;
 use super::control_plane::{ApiError, ControlPlane, is_gone};
 use super::failure::Failure;
-use super::host::{Authority, CommandError, HostExt as _};
+use super::host::{Authority, CommandError, Host, HostExt as _};
 use super::receipt::{Receipt, Scope, StepName, StepState};
 use super::restart::{self, Seen, UP_TIMEOUT, insist, not_seen, wait_until_up};
 use super::service::ServiceManager;
@@ -150,11 +150,8 @@ pub fn switch(session: &mut Session, rotation: Rotation) -> anyhow::Result<Rotat
         set_phase(session, rotation, Phase::Switched)?;
     }
     let next = layout.next_key();
-    let public_key = format!("{}\n", keys::public_key(host, &next)?);
-    let file = place.with_extension("pub");
-    host.write(&file, public_key.as_bytes(), 0o644, Authority::User)?;
     let key = host.read(&next).context("cannot read the new key")?;
-    host.write(&place, &key, 0o600, Authority::User)?;
+    put_in_place(host, &place, &key)?;
     session.receipt.key_type = Some(rotation.to);
     session.save()?;
     Ok(Rotation {
@@ -274,17 +271,12 @@ pub fn go_back(
             .read_if_present(&layout.former_key())
             .context("cannot read the old key")?;
         if let Some(key) = key {
-            host.write(&place, &key, 0o600, Authority::User)?;
+            put_in_place(host, &place, &key)?;
         }
         session.receipt.key_type = Some(rotation.from);
         session.save()?;
     }
     let public_key = keys::public_key(host, &place)?;
-    if is_switched {
-        let line = format!("{public_key}\n");
-        let file = place.with_extension("pub");
-        host.write(&file, line.as_bytes(), 0o644, Authority::User)?;
-    }
     for member in members {
         if is_switched {
             match restart_one(session, manager, member, &public_key)? {
@@ -311,12 +303,22 @@ pub fn go_back(
     finish(session, &new)
 }
 
+/// Writes a private key and its public half. ssh refuses a private key beside another one's public
+/// half, and needs none: so wherever this dies, ssh can use what stands there.
+fn put_in_place(host: &dyn Host, place: &Path, key: &[u8]) -> anyhow::Result<()> {
+    let file = place.with_extension("pub");
+    host.remove_file(&file, Authority::User)?;
+    host.write(place, key, 0o600, Authority::User)?;
+    let public_key = format!("{}\n", keys::public_key(host, place)?);
+    host.write(&file, public_key.as_bytes(), 0o644, Authority::User)
+}
+
 /// Removes what is not needed any more, and the record of the change with it.
 fn finish(session: &mut Session, obsolete: &[PathBuf]) -> anyhow::Result<()> {
     for file in obsolete {
         session.host.remove_file(file, Authority::User)?;
     }
-    let gone: Vec<Change> = obsolete.iter().map(created).collect();
+    let gone: Vec<Change> = obsolete.iter().map(|file| created(file)).collect();
     session.receipt.rotation = None;
     session.forget(Scope::Host, StepName::KeyPair, &gone)?;
     session.note(Scope::Host, StepName::KeyPair, StepState::Done)
@@ -335,9 +337,9 @@ fn record_files(session: &mut Session, files: &[PathBuf]) -> anyhow::Result<()> 
     Ok(())
 }
 
-fn created(path: &PathBuf) -> Change {
+fn created(path: &Path) -> Change {
     Change::FileCreated {
-        path: path.clone(),
+        path: path.to_owned(),
         authority: Authority::User,
     }
 }
@@ -356,11 +358,8 @@ fn without_comment(public_key: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
     use crate::bastion::facts::Init;
-    use crate::bastion::host::Host;
     use crate::bastion::host::scripted::ScriptedHost;
     use crate::bastion::layout::Layout;
     use crate::bastion::service;
@@ -437,8 +436,11 @@ mod tests {
         keygen_prints(&host, "ssh-rsa NEW");
         let switched = run(&host, |session| switch(session, FROM_RSA_TO_RSA));
         let manager = service::manager(Init::Sysv).unwrap();
-        for _ in 0..2 {
-            keygen_prints(&host, "ssh-rsa OLD");
+        for prints in [2, 1] {
+            // The second time, nothing is to be put back.
+            for _ in 0..prints {
+                keygen_prints(&host, "ssh-rsa OLD");
+            }
             run(&host, |session| {
                 go_back(session, manager.as_ref(), switched, &[])
             });

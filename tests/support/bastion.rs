@@ -107,6 +107,11 @@ impl Bastion {
         self.home().join(".holistics")
     }
 
+    /// Where this bastion's programs put what is temporary.
+    pub fn temporary(&self) -> PathBuf {
+        self.workspace.folder("tmp")
+    }
+
     /// The receipt.
     pub fn receipt(&self) -> PathBuf {
         self.own_folder().join("receipt.json")
@@ -175,6 +180,7 @@ impl Bastion {
             .env("PATH", &self.path)
             .env("HOME", self.home())
             .env("LANG", "C.UTF-8")
+            .env("TMPDIR", self.temporary())
             .current_dir(self.home());
         command
     }

@@ -6,6 +6,7 @@
 //! - [`postgres`], [`server`], [`bastion`]: the three machines of the journey;
 //! - [`lossy_line`]: a line that drops at the worst moment;
 //! - [`lab`]: those three together, brought to a given point of the journey;
+//! - [`pty`]: a program at a terminal, and what that shows;
 //! - [`sql`]: queries through a port; [`ports`]: ports nobody else has; [`snapshot`]: what is on
 //!   disk, to be compared; [`wait`]: waiting, never without a bound.
 
@@ -19,6 +20,7 @@ pub mod lossy_line;
 pub mod ports;
 pub mod postgres;
 pub mod process;
+pub mod pty;
 pub mod server;
 pub mod snapshot;
 pub mod sql;

@@ -312,6 +312,14 @@ impl Operator {
         self.answer(self.http.delete(self.data_source_url(id, "")))
     }
 
+    /// "Delete", without the bastion's help.
+    pub fn delete_now(&self, id: DataSourceId) {
+        let request = self.http.delete(self.data_source_url(id, "?force=true"));
+        let answer = request.bearer_auth(&self.token).send();
+        let status = answer.expect("the server answers").status();
+        assert!(status.is_success(), "{status}");
+    }
+
     fn post(&self, path: &str) -> RequestBuilder {
         self.http.post(format!("{}{path}", self.api))
     }

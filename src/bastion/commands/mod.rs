@@ -1,9 +1,14 @@
 //! What each command does, one file each. They tie the parts together and decide the exit code.
 
+mod completions;
 mod list;
+mod logs;
+mod man;
 mod manual;
 mod plan;
+mod questions;
 mod rotate_key;
+mod run;
 mod service;
 mod setup;
 mod status;
@@ -12,14 +17,20 @@ mod tunnels;
 mod uninstall;
 mod update_tunnel;
 
-use anyhow::ensure;
+use std::rc::Rc;
+
+use anyhow::{Context as _, ensure};
 
 use super::cli::{Cli, Command, PlanOptions};
-use super::failure::{Exit, Failure, exit_of};
+use super::facts::{Facts, Init};
+use super::failure::{Exit, Failure, OneLine, exit_of};
 use super::host::real::RealHost;
-use super::host::{Host, User};
+use super::host::{Host, HostExt as _, User};
+use super::layout::Layout;
+use super::receipt::Receipt;
+use super::service::ForeignScript;
 use super::settings::Settings;
-use super::ui::Ui;
+use super::ui::{Look, Ui};
 
 /// Runs a command; everything it has to say is said when this returns.
 pub fn run(cli: Cli) -> Exit {
@@ -33,10 +44,27 @@ pub fn run(cli: Cli) -> Exit {
         | Command::Service(_)
         | Command::List(_)
         | Command::Status(_)
-        | Command::Manual(_) => false,
+        | Command::Logs(_)
+        | Command::Run(_)
+        | Command::Manual(_)
+        | Command::Completions(_)
+        | Command::Man(_) => false,
     };
-    let ui = Ui::new(json, cli.global.quiet, cli.global.no_color);
-    let result = RealHost::new(cli.global.verbose).and_then(|host| match &cli.command {
+    let host = match RealHost::new() {
+        Ok(host) => host,
+        Err(error) => {
+            let exit = exit_of(&error);
+            Ui::new(json, false, true).failed(&error, exit, None);
+            return exit;
+        }
+    };
+    let look = Look::detect(&host, cli.global.no_color);
+    let ui = Rc::new(Ui::with_look(look, json, cli.global.quiet));
+    if cli.global.verbose {
+        let ui = Rc::clone(&ui);
+        host.trace_commands(move |command, outcome| ui.trace(&command.to_string(), outcome));
+    }
+    let result = begin_log(&host, &cli.command).and_then(|()| match &cli.command {
         Command::Setup(command) => setup::run(&host, &ui, command),
         Command::Plan(command) => plan::run(&host, command),
         Command::UninstallTunnel(command) => uninstall::run(&host, &ui, command),
@@ -46,15 +74,52 @@ pub fn run(cli: Cli) -> Exit {
         Command::Status(command) => status::run(&host, command),
         Command::Manual(command) => manual::run(&host, command),
         Command::Service(command) => service::run(&host, command),
+        Command::Completions(command) => completions::run(command),
+        Command::Man(command) => man::run(&host, command),
+        Command::Logs(command) => logs::run(&host, command),
+        Command::Run(command) => run::run(&host, command),
     });
     match result {
-        Ok(exit) => exit,
+        Ok(exit) => {
+            host.log_line(&format!("ended with exit status {}", exit as i32));
+            exit
+        }
         Err(error) => {
             let exit = exit_of(&error);
-            ui.failed(&error, exit);
+            let message = OneLine(&error);
+            host.log_line(&format!(
+                "ended with exit status {}: {message}",
+                exit as i32
+            ));
+            ui.failed(&error, exit, host.log().finish().as_deref());
             exit
         }
     }
+}
+
+/// Begins the log of a command that changes this host.
+fn begin_log(host: &dyn Host, command: &Command) -> anyhow::Result<()> {
+    let (run, file) = match command {
+        Command::Setup(command) if !command.dry_run => ("setup", &command.log_file),
+        Command::UninstallTunnel(command) => ("uninstall-tunnel", &command.log_file),
+        _ => return Ok(()),
+    };
+    host.log()
+        .begin(run, host.now(), file.as_deref())
+        .with_context(|| {
+            let file = file.as_deref().unwrap_or(std::path::Path::new(""));
+            Failure::usage(
+                format!("cannot write the log file {}", file.display()),
+                "give another place with --log-file; nothing was changed",
+            )
+        })?;
+    let user = &host.user().name;
+    let version = env!("CARGO_PKG_VERSION");
+    host.log_line(&format!(
+        "holistics-tunnel {version} {run}, by {user} on {}",
+        host.hostname()
+    ));
+    Ok(())
 }
 
 /// The tunnels belong to an ordinary user; with sudo in front, everything would land in the wrong
@@ -91,6 +156,20 @@ fn settings(options: &PlanOptions, wait: std::time::Duration) -> anyhow::Result<
         autossh_source: options.autossh_source.clone().unwrap_or_default(),
         enable_epel: options.enable_epel,
     })
+}
+
+/// A service of somebody else's under our service's name, which has to make room.
+fn foreign_service(
+    host: &dyn Host,
+    facts: &Facts,
+    settings: &Settings,
+    layout: &Layout,
+    receipt: Option<&Receipt>,
+) -> anyhow::Result<Option<ForeignScript>> {
+    match super::plan::init(facts, settings, receipt)? {
+        Init::None => Ok(None),
+        init => super::service::manager(init)?.foreign(host, layout),
+    }
 }
 
 /// `user@host`, for the public key.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::ensure;
 use serde_json::json;
 
-use super::{key_comment, settings};
+use super::{foreign_service, key_comment, settings};
 use crate::bastion::cli::Plan;
 use crate::bastion::facts::{self, Family};
 use crate::bastion::failure::{Exit, Failure, OneLine, advice_of};
@@ -49,6 +49,11 @@ pub(super) fn run(host: &RealHost, command: &Plan) -> anyhow::Result<Exit> {
             key_comment(host)
         } else {
             "<user>@<host>".to_owned()
+        },
+        foreign: if is_this_host {
+            foreign_service(host, &facts, &settings, &layout, receipt.as_ref())?
+        } else {
+            None
         },
     };
     let steps = plan(&basis);

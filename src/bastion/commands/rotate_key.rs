@@ -23,7 +23,7 @@ pub(super) fn run(host: &dyn Host, ui: &Ui, command: &RotateKey) -> anyhow::Resu
     refuse_sudo(host.user())?;
     let (receipt, layout) = tunnels::installed(host)?
         .filter(|(receipt, _)| !receipt.tunnels.is_empty())
-        .with_context(no_tunnels)?;
+        .with_context(tunnels::none)?;
     check(&receipt)?;
     let rotation = rotation_for(&receipt, &layout, host, command)?;
     let init = receipt.init.with_context(no_service)?;
@@ -47,11 +47,11 @@ pub(super) fn run(host: &dyn Host, ui: &Ui, command: &RotateKey) -> anyhow::Resu
     }
     let _lock = lock::acquire(host, &layout)?;
     // Another run may have ended between the question and the lock.
-    let receipt = Receipt::load(host, &layout.receipt())?.with_context(no_tunnels)?;
+    let receipt = Receipt::load(host, &layout.receipt())?.with_context(tunnels::none)?;
     check(&receipt)?;
     let rotation = rotation_for(&receipt, &layout, host, command)?;
     let members = members(&receipt, command)?;
-    let first = members.first().with_context(no_tunnels)?.client.clone();
+    let first = members.first().with_context(tunnels::none)?.client.clone();
     let mut session = Session::new(host, ui, layout, receipt, first);
     carry_out(&mut session, manager.as_ref(), rotation, members)
 }
@@ -269,13 +269,6 @@ fn later(error: anyhow::Error) -> anyhow::Error {
         exit: Exit::Partly,
         ..Failure::new(what, "run `holistics-tunnel rotate-key` again to finish it")
     })
-}
-
-fn no_tunnels() -> Failure {
-    Failure::new(
-        "this user has no tunnels on this host",
-        "run it as the user who set them up",
-    )
 }
 
 fn no_service() -> Failure {

@@ -18,6 +18,7 @@ pub(super) fn run(host: &dyn Host, command: &Service) -> anyhow::Result<Exit> {
             let all = Status {
                 id: None,
                 json: false,
+                watch: false,
                 ca_cert: command.ca_cert.clone(),
             };
             return status::run(host, &all);

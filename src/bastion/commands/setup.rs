@@ -6,7 +6,7 @@ use anyhow::bail;
 use serde_json::json;
 use url::Url;
 
-use super::{key_comment, refuse_sudo, settings, token};
+use super::{foreign_service, key_comment, questions, refuse_sudo, settings, token};
 use crate::bastion::cli::Setup;
 use crate::bastion::control_plane::{ApiError, ControlPlane, parse_address};
 use crate::bastion::execution::{self, Progress};
@@ -14,12 +14,13 @@ use crate::bastion::facts::{self, Facts, Family};
 use crate::bastion::failure::{Exit, Failure};
 use crate::bastion::guide::{self, GuideFor, Values};
 use crate::bastion::host::real::RealHost;
-use crate::bastion::host::{Host, HostExt};
+use crate::bastion::host::{Host, HostExt, own_name};
 use crate::bastion::layout::Layout;
 use crate::bastion::lock;
 use crate::bastion::plan::{Basis, Target, key_type, plan};
 use crate::bastion::receipt::{Receipt, TunnelRecord};
 use crate::bastion::rotation;
+use crate::bastion::service::{ForeignScript, SERVICE_NAME};
 use crate::bastion::session::Session;
 use crate::bastion::settings::Settings;
 use crate::bastion::ssh::command_line::bracketed;
@@ -34,7 +35,7 @@ const DATABASE_TIMEOUT: Duration = Duration::from_secs(5);
 pub(super) fn run(host: &RealHost, ui: &Ui, command: &Setup) -> anyhow::Result<Exit> {
     refuse_sudo(host.user())?;
     let settings = settings(&command.plan, command.wait)?;
-    let server = parse_address(&command.server)?;
+    let server = parse_address(&questions::server(host, command.server.as_deref())?)?;
     let token = token::read(
         host,
         command.token.as_deref(),
@@ -50,6 +51,11 @@ pub(super) fn run(host: &RealHost, ui: &Ui, command: &Setup) -> anyhow::Result<E
     let known = receipt
         .as_ref()
         .and_then(|receipt| tunnel_of_token(receipt, &server, &token));
+    for tunnel in receipt.iter().flat_map(|receipt| receipt.tunnels.values()) {
+        if let Some(enrolled) = &tunnel.enrolled {
+            host.log().hide(&enrolled.tunnel_token);
+        }
+    }
     let credential = known
         .as_ref()
         .map_or(token.as_str(), |(_, credential)| credential.as_str());
@@ -66,15 +72,15 @@ pub(super) fn run(host: &RealHost, ui: &Ui, command: &Setup) -> anyhow::Result<E
         let values = Values::of_enrollment(&server, &enrollment, &layout, key_type);
         ui.note(&guide::render(GuideFor::Linux, &values)?);
     }
-    let steps = make_plan(
-        host,
-        &facts,
-        &settings,
-        &layout,
-        receipt.as_ref(),
-        &server,
-        &enrollment,
-    )?;
+    let request = Request {
+        foreign: foreign_service(host, &facts, &settings, &layout, receipt.as_ref())?,
+        facts: &facts,
+        settings: &settings,
+        layout: &layout,
+        server: &server,
+        enrollment: &enrollment,
+    };
+    let steps = request.plan(host, receipt.as_ref())?;
     ui.plan(
         &introduction(host, &enrollment, &server),
         &steps,
@@ -83,10 +89,16 @@ pub(super) fn run(host: &RealHost, ui: &Ui, command: &Setup) -> anyhow::Result<E
     for step in &steps {
         step.check(host)?;
     }
+    if let Some(foreign) = &request.foreign {
+        ui.note(&foreign.description());
+    }
     if command.dry_run {
         return Ok(Exit::Done);
     }
     confirm(host, command)?;
+    if request.foreign.is_some() {
+        confirm_replacement(host, command)?;
+    }
     let privileged: Vec<&dyn Step> = steps
         .iter()
         .map(AsRef::as_ref)
@@ -101,16 +113,8 @@ pub(super) fn run(host: &RealHost, ui: &Ui, command: &Setup) -> anyhow::Result<E
     // Another run may have ended between the plan and the lock.
     let receipt =
         Receipt::load(host, &layout.receipt())?.unwrap_or_else(|| Receipt::new(&settings.prefix));
-    let steps = make_plan(
-        host,
-        &facts,
-        &settings,
-        &layout,
-        Some(&receipt),
-        &server,
-        &enrollment,
-    )?;
-    let mut session = Session::new(host, ui, layout, receipt, control_plane);
+    let steps = request.plan(host, Some(&receipt))?;
+    let mut session = Session::new(host, ui, layout.clone(), receipt, control_plane);
     remember_tunnel(&mut session, &enrollment, &server, &token);
     let progress = execution::apply(&mut session, &steps, enrollment.tunnel_id)?;
     finish(&session, &enrollment, progress);
@@ -156,25 +160,34 @@ fn check_database(host: &dyn Host, enrollment: &Enrollment) -> anyhow::Result<()
     Ok(())
 }
 
-fn make_plan(
-    host: &dyn Host,
-    facts: &Facts,
-    settings: &Settings,
-    layout: &Layout,
-    receipt: Option<&Receipt>,
-    server: &Url,
-    enrollment: &Enrollment,
-) -> anyhow::Result<Vec<Box<dyn Step>>> {
-    let key_type = key_type(settings, receipt);
-    plan(&Basis {
-        facts,
-        settings,
-        layout,
-        receipt,
-        target: Target::new(server, enrollment, layout, key_type),
-        has_key: host.exists(&layout.private_key(key_type)),
-        key_comment: key_comment(host),
-    })
+/// What stays the same for both plans of a run: the one that is shown, and the one that is carried out.
+struct Request<'r> {
+    facts: &'r Facts,
+    settings: &'r Settings,
+    layout: &'r Layout,
+    server: &'r Url,
+    enrollment: &'r Enrollment,
+    foreign: Option<ForeignScript>,
+}
+
+impl Request<'_> {
+    fn plan(
+        &self,
+        host: &dyn Host,
+        receipt: Option<&Receipt>,
+    ) -> anyhow::Result<Vec<Box<dyn Step>>> {
+        let key_type = key_type(self.settings, receipt);
+        plan(&Basis {
+            facts: self.facts,
+            settings: self.settings,
+            layout: self.layout,
+            receipt,
+            target: Target::new(self.server, self.enrollment, self.layout, key_type),
+            has_key: host.exists(&self.layout.private_key(key_type)),
+            key_comment: key_comment(host),
+            foreign: self.foreign.clone(),
+        })
+    }
 }
 
 fn introduction(host: &dyn Host, enrollment: &Enrollment, server: &Url) -> String {
@@ -201,6 +214,24 @@ fn confirm(host: &dyn Host, command: &Setup) -> anyhow::Result<()> {
         None => Err(Failure::usage(
             "setup asks before it changes anything, and there is no terminal to ask on",
             "add --yes to go on without the question, or --dry-run to see the plan; nothing was changed",
+        )
+        .into()),
+    }
+}
+
+/// `--yes` is a yes to what setup does everywhere, not to the end of somebody's tunnels.
+fn confirm_replacement(host: &dyn Host, command: &Setup) -> anyhow::Result<()> {
+    if command.replace_service {
+        return Ok(());
+    }
+    match host.confirm(&format!(
+        "Stop the tunnels of the other service {SERVICE_NAME} and move it aside?"
+    ))? {
+        Some(true) => Ok(()),
+        Some(false) => Err(Failure::new("not confirmed", "nothing was changed").into()),
+        None => Err(Failure::usage(
+            format!("another service {SERVICE_NAME} is there, and there is no terminal to ask on whether it may be moved aside"),
+            "look at it; add --replace-service to have its tunnels stopped and it moved aside. Nothing was changed",
         )
         .into()),
     }
@@ -257,13 +288,4 @@ fn finish(session: &Session, enrollment: &Enrollment, progress: Progress) {
         &summary,
         json!({ "tunnel_id": id, "changed": progress == Progress::Made }),
     );
-}
-
-/// How this program is called on this host: the bootstrap script puts it where PATH does not reach.
-fn own_name(host: &dyn Host) -> String {
-    const NAME: &str = "holistics-tunnel";
-    match std::env::current_exe() {
-        Ok(path) if host.which(NAME).is_none() => path.display().to_string(),
-        _ => NAME.to_owned(),
-    }
 }

@@ -3,21 +3,26 @@
 //! Up means that the tunnel's own session holds its port on the tunnel server. A running process on
 //! this host is shown too, and is not enough.
 
+use std::time::Duration;
+
 use serde::Serialize;
 use serde_json::json;
 
 use super::tunnels;
 use crate::bastion::cli::Status;
-use crate::bastion::control_plane::{ControlPlane, is_gone};
-use crate::bastion::failure::{Exit, OneLine};
+use crate::bastion::control_plane::{ApiError, ControlPlane, is_gone};
+use crate::bastion::failure::{Exit, OneLine, is_interruption};
 use crate::bastion::host::Host;
 use crate::bastion::layout::Layout;
 use crate::bastion::receipt::{Receipt, TunnelRecord};
 use crate::bastion::service::{self, ServiceState};
-use crate::bastion::ui;
+use crate::bastion::ui::{self, Live};
 use crate::protocol::{TunnelId, TunnelStatus};
 
-#[derive(Serialize)]
+/// Between two looks of `--watch`.
+const WATCH_PAUSE: Duration = Duration::from_secs(2);
+
+#[derive(Serialize, PartialEq, Eq)]
 struct Row {
     id: TunnelId,
     up: bool,
@@ -26,11 +31,75 @@ struct Row {
 }
 
 pub(super) fn run(host: &dyn Host, command: &Status) -> anyhow::Result<Exit> {
+    if command.watch {
+        return watch(host, command);
+    }
+    let rows = look(host, command)?;
+    if command.json {
+        let document = json!({ "up": are_up(&rows), "tunnels": rows });
+        ui::print(&serde_json::to_string_pretty(&document)?);
+    } else {
+        for line in lines(&rows) {
+            ui::print(&line);
+        }
+    }
+    Ok(exit(&rows))
+}
+
+/// Looks again and again, until the run is interrupted. The exit status is that of the last look.
+fn watch(host: &dyn Host, command: &Status) -> anyhow::Result<Exit> {
+    let is_dumb = host.env("TERM").is_some_and(|term| term == "dumb");
+    let mut live = Live::new(!command.json && !is_dumb);
+    let mut last: Option<Vec<Row>> = None;
+    loop {
+        let rows = match look(host, command) {
+            Ok(rows) => rows,
+            // Ctrl-C is how a watch ends.
+            Err(error) if is_interruption(&error) => break,
+            Err(error) => return Err(error),
+        };
+        let at = host.now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+        let written = if live.is_in_place() {
+            let mut shown = lines(&rows);
+            shown.push(format!("{at}, Ctrl-C ends"));
+            live.show(&shown)
+        } else {
+            changes(command.json, &at, last.as_deref(), &rows)
+                .iter()
+                .try_for_each(|change| ui::try_print(change))
+        };
+        last = Some(rows);
+        if written.is_err() || host.sleep(WATCH_PAUSE).is_err() {
+            break;
+        }
+    }
+    Ok(last.map_or(Exit::Interrupted, |rows| exit(&rows)))
+}
+
+/// What a watch prints where it cannot write over what it has shown.
+fn changes(as_json: bool, at: &str, former: Option<&[Row]>, rows: &[Row]) -> Vec<String> {
+    if former == Some(rows) {
+        return Vec::new();
+    }
+    if as_json {
+        let change = json!({ "at": at, "up": are_up(rows), "tunnels": rows });
+        return vec![change.to_string()];
+    }
+    let former = former.map(lines).unwrap_or_default();
+    lines(rows)
+        .into_iter()
+        .filter(|line| !former.contains(line))
+        .map(|line| format!("{at}  {line}"))
+        .collect()
+}
+
+/// The state of every tunnel that was asked about.
+fn look(host: &dyn Host, command: &Status) -> anyhow::Result<Vec<Row>> {
     let installed = tunnels::installed(host)?;
     let Some((receipt, layout)) = &installed else {
         return match command.id {
             Some(id) => Err(tunnels::unknown(None, id).into()),
-            None => Ok(show(&[], command.json)?),
+            None => Ok(Vec::new()),
         };
     };
     let asked: Vec<(TunnelId, &TunnelRecord)> = match command.id {
@@ -41,11 +110,10 @@ pub(super) fn run(host: &dyn Host, command: &Status) -> anyhow::Result<Exit> {
             .map(|(id, tunnel)| (*id, tunnel))
             .collect(),
     };
-    let rows = asked
+    asked
         .into_iter()
         .map(|(id, tunnel)| row(host, command, receipt, layout, id, tunnel))
-        .collect::<anyhow::Result<Vec<_>>>()?;
-    Ok(show(&rows, command.json)?)
+        .collect()
 }
 
 fn row(
@@ -72,6 +140,7 @@ fn row(
                 Ok(answer) if answer.status == TunnelStatus::Up => (true, "up".to_owned()),
                 Ok(_) => (false, "down".to_owned()),
                 Err(error) if is_gone(&error) => (false, "removed".to_owned()),
+                Err(ApiError::Interrupted(interrupted)) => return Err(interrupted.into()),
                 Err(error) => (false, OneLine(&error.into()).to_string()),
             }
         }
@@ -84,24 +153,31 @@ fn row(
     })
 }
 
-fn show(rows: &[Row], as_json: bool) -> serde_json::Result<Exit> {
-    let all_up = rows.iter().all(|row| row.up);
-    if as_json {
-        ui::print(&serde_json::to_string_pretty(
-            &json!({ "up": all_up, "tunnels": rows }),
-        )?);
-    } else if rows.is_empty() {
-        ui::print("No tunnels.");
-    } else {
-        for row in rows {
+fn lines(rows: &[Row]) -> Vec<String> {
+    if rows.is_empty() {
+        return vec!["No tunnels.".to_owned()];
+    }
+    rows.iter()
+        .map(|row| {
             let service = format!("{:?}", row.service).to_lowercase();
-            ui::print(&format!(
+            format!(
                 "tunnel {}: {} (service: {service}; tunnel server: {})",
                 row.id,
                 if row.up { "up" } else { "DOWN" },
                 row.control_plane
-            ));
-        }
+            )
+        })
+        .collect()
+}
+
+fn are_up(rows: &[Row]) -> bool {
+    rows.iter().all(|row| row.up)
+}
+
+fn exit(rows: &[Row]) -> Exit {
+    if are_up(rows) {
+        Exit::Done
+    } else {
+        Exit::Failed
     }
-    Ok(if all_up { Exit::Done } else { Exit::Failed })
 }

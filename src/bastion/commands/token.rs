@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, ensure};
 use sha2::{Digest, Sha256};
 
+use super::questions;
 use crate::bastion::failure::Failure;
 use crate::bastion::host::{Authority, Host};
 
@@ -19,10 +20,7 @@ pub fn read(host: &dyn Host, token: Option<&str>, file: Option<&Path>) -> anyhow
     let text = match (token, file) {
         (Some(token), _) => token.to_owned(),
         (None, Some(file)) => read_file(host, file)?,
-        (None, None) => bail!(Failure::usage(
-            "the one-time token is missing",
-            "copy the whole command from the browser, or give --token-file FILE",
-        )),
+        (None, None) => questions::token(host)?,
     };
     let token = text.trim();
     ensure!(
@@ -35,6 +33,7 @@ pub fn read(host: &dyn Host, token: Option<&str>, file: Option<&Path>) -> anyhow
             "copy the whole command from the browser again",
         )
     );
+    host.log().hide(token);
     Ok(token.to_owned())
 }
 

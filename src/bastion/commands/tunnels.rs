@@ -48,11 +48,7 @@ pub fn only_or(receipt: Option<&Receipt>, id: Option<TunnelId>) -> anyhow::Resul
         (Some(id), known) if known.iter().any(|(known, _)| *known == id) => Ok(id),
         (Some(id), _) => Err(unknown(receipt, id).into()),
         (None, [(id, _)]) => Ok(*id),
-        (None, []) => Err(Failure::new(
-            "this user has no tunnels on this host",
-            "run it as the user who set them up",
-        )
-        .into()),
+        (None, []) => Err(none().into()),
         (None, several) => {
             let names: Vec<String> = several
                 .iter()
@@ -65,6 +61,14 @@ pub fn only_or(receipt: Option<&Receipt>, id: Option<TunnelId>) -> anyhow::Resul
             .into())
         }
     }
+}
+
+/// The failure where this user has no tunnels at all.
+pub fn none() -> Failure {
+    Failure::new(
+        "this user has no tunnels on this host",
+        "run it as the user who set them up; or run the command from the browser, which sets one up",
+    )
 }
 
 /// The failure for a number that is not a tunnel of this host.

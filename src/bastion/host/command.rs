@@ -1,7 +1,7 @@
 //! A command as data: what to run, with what rights and for how long. Running it is the host's job.
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::Authority;
@@ -25,6 +25,9 @@ pub struct Command {
     /// Whether an interrupt waits for its end. True for what leaves a host half-changed when it is
     /// cut short, such as a package manager.
     pub atomic: bool,
+    /// Where what it says goes, in place of [`Output`]. For what leaves a process in the background
+    /// that may keep its outputs open: the end of a pipe would come with that process's end.
+    pub said_to: Option<PathBuf>,
 }
 
 impl Command {
@@ -37,6 +40,7 @@ impl Command {
             authority: Authority::User,
             timeout: DEFAULT_TIMEOUT,
             atomic: false,
+            said_to: None,
         }
     }
 
@@ -85,6 +89,13 @@ impl Command {
     #[must_use]
     pub fn atomic(mut self) -> Self {
         self.atomic = true;
+        self
+    }
+
+    /// Sends what it says to a file.
+    #[must_use]
+    pub fn said_to(mut self, file: &Path) -> Self {
+        self.said_to = Some(file.to_owned());
         self
     }
 

@@ -6,17 +6,21 @@
 
 pub mod command;
 pub mod files;
+pub mod lock_file;
 pub mod privilege;
 pub mod real;
-#[cfg(test)]
+mod redaction;
+pub mod run_log;
 #[cfg(test)]
 pub mod scripted;
+pub mod terminal;
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use command::{Command, CommandError, Output};
+pub use lock_file::LockAttempt;
 
 use super::failure::Interrupted;
 
@@ -76,6 +80,9 @@ pub trait Host {
     /// # Errors
     /// It cannot be started, takes too long, or the run is interrupted.
     fn run(&self, command: &Command) -> Result<Output, CommandError>;
+
+    /// Gives this process to a command. It returns only if that fails.
+    fn exec(&self, command: &Command) -> CommandError;
 
     /// The path of a program on PATH.
     fn which(&self, program: &str) -> Option<PathBuf>;
@@ -143,6 +150,9 @@ pub trait Host {
     /// Whether the user may make files in this folder.
     fn is_writable(&self, dir: &Path) -> bool;
 
+    /// Where the running program stands, as far as the system tells.
+    fn own_program(&self) -> Option<PathBuf>;
+
     /// A variable of the environment.
     fn env(&self, name: &str) -> Option<String>;
 
@@ -176,6 +186,9 @@ pub trait Host {
     /// It was.
     fn check_interrupt(&self) -> Result<(), Interrupted>;
 
+    /// From now on, the end of the terminal does not interrupt the run.
+    fn outlive_terminal(&self);
+
     /// Makes sure that commands can have the superuser's rights: without a word where that is
     /// possible, else by one question on the terminal that says what they are for.
     ///
@@ -184,11 +197,48 @@ pub trait Host {
     /// somebody who has the rights can look at them.
     fn acquire_root(&self, purpose: &str, commands: &[String]) -> anyhow::Result<()>;
 
-    /// Asks a yes-or-no question on the terminal; `None` without one.
+    /// Takes a lock that goes with the process, however that ends. `holder` says who has it then, in
+    /// one line, for whoever comes next.
+    ///
+    /// # Errors
+    /// The file cannot be opened or locked.
+    fn lock(&self, path: &Path, holder: &str) -> io::Result<LockAttempt>;
+
+    /// Has the run undisturbed by whatever asks it to stop, or no longer. What is brought back in order
+    /// must not be cut short by a second Ctrl-C.
+    fn hold_interrupts(&self, hold: bool);
+
+    /// Whether standard error is a terminal.
+    fn has_terminal(&self) -> bool;
+
+    /// Asks a yes-or-no question on the terminal; `None` without one. So for all questions.
     ///
     /// # Errors
     /// The terminal fails, or the question was interrupted.
-    fn confirm(&self, question: &str) -> anyhow::Result<Option<bool>>;
+    fn yes_or_no(&self, question: &str, default: bool) -> anyhow::Result<Option<bool>>;
+
+    /// The same where most people say yes.
+    ///
+    /// # Errors
+    /// As [`Host::yes_or_no`].
+    fn confirm(&self, question: &str) -> anyhow::Result<Option<bool>> {
+        self.yes_or_no(question, true)
+    }
+
+    /// Asks for a line of text; a secret one is not shown while it is typed.
+    ///
+    /// # Errors
+    /// As [`Host::yes_or_no`].
+    fn ask(&self, question: &str, secret: bool) -> anyhow::Result<Option<String>>;
+
+    /// Has one of several chosen, by its place; `Some(None)` if the person wants none of them.
+    ///
+    /// # Errors
+    /// As [`Host::yes_or_no`].
+    fn choose(&self, question: &str, choices: &[String]) -> anyhow::Result<Option<Option<usize>>>;
+
+    /// The log of this run. Commands stand in it without being asked for.
+    fn log(&self) -> &run_log::RunLog;
 }
 
 /// What follows from [`Host`] alone.
@@ -210,6 +260,11 @@ pub trait HostExt: Host {
         })
     }
 
+    /// Adds a line to the log of this run.
+    fn log_line(&self, text: &str) {
+        self.log().line(self.now(), text);
+    }
+
     /// Whether anything stands at the path.
     fn exists(&self, path: &Path) -> bool {
         matches!(self.stat(path), Ok(Some(_)))
@@ -229,3 +284,12 @@ pub trait HostExt: Host {
 }
 
 impl<H: Host + ?Sized> HostExt for H {}
+
+/// How this program is called on this host: the bootstrap script puts it where PATH does not reach.
+pub fn own_name(host: &dyn Host) -> String {
+    const NAME: &str = "holistics-tunnel";
+    match host.own_program() {
+        Some(path) if host.which(NAME).is_none() => path.display().to_string(),
+        _ => NAME.to_owned(),
+    }
+}

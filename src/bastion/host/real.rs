@@ -1,10 +1,12 @@
 //! The host this program runs on.
 
+use std::cell::{Cell, RefCell};
 use std::fs;
-use std::io::{self, IsTerminal, Read, Write};
+use std::io::{self, IsTerminal, Read};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -14,7 +16,12 @@ use nix::unistd::{AccessFlags, Uid};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use super::privilege::Privilege;
-use super::{Authority, Command, CommandError, Host, HostExt, Output, Stat, User, files};
+use super::run_log::RunLog;
+use super::terminal::Terminal;
+use super::{
+    Authority, Command, CommandError, Host, HostExt, LockAttempt, Output, Stat, User, files,
+    lock_file,
+};
 use crate::bastion::failure::{Failure, Interrupted};
 
 /// How often a wait looks whether the run was interrupted.
@@ -26,20 +33,31 @@ pub struct RealHost {
     privilege: Privilege,
     started: Instant,
     interrupted: Arc<AtomicBool>,
-    trace_commands: bool,
+    hung_up: Arc<AtomicBool>,
+    outlives_terminal: Cell<bool>,
+    /// What asks to stop is not heard meanwhile.
+    is_undisturbed: Cell<bool>,
+    log: RunLog,
+    trace: RefCell<Option<Trace>>,
 }
+
+/// Is told of every command that ran, and how it ended.
+type Trace = Rc<dyn Fn(&Command, &str)>;
 
 impl RealHost {
     /// Finds out who runs the program and catches the signals that ask it to stop.
     ///
-    /// With `trace_commands`, every command and its exit status is written to standard error.
-    ///
     /// # Errors
     /// The user has no name or no home folder, or signals cannot be caught.
-    pub fn new(trace_commands: bool) -> anyhow::Result<Self> {
+    pub fn new() -> anyhow::Result<Self> {
         let interrupted = Arc::new(AtomicBool::new(false));
-        for signal in [SIGINT, SIGTERM, SIGHUP] {
-            signal_hook::flag::register(signal, Arc::clone(&interrupted))
+        let hung_up = Arc::new(AtomicBool::new(false));
+        for (signal, flag) in [
+            (SIGINT, &interrupted),
+            (SIGTERM, &interrupted),
+            (SIGHUP, &hung_up),
+        ] {
+            signal_hook::flag::register(signal, Arc::clone(flag))
                 .context("cannot catch the signals that ask to stop")?;
         }
         let user = current_user()?;
@@ -49,8 +67,17 @@ impl RealHost {
             privilege,
             started: Instant::now(),
             interrupted,
-            trace_commands,
+            hung_up,
+            outlives_terminal: Cell::new(false),
+            is_undisturbed: Cell::new(false),
+            log: RunLog::default(),
+            trace: RefCell::default(),
         })
+    }
+
+    /// From here on, shows every command that runs, and how it ended.
+    pub fn trace_commands(&self, trace: impl Fn(&Command, &str) + 'static) {
+        self.trace.replace(Some(Rc::new(trace)));
     }
 
     /// The way to the superuser's rights on this host.
@@ -64,11 +91,11 @@ impl RealHost {
             words = self.privilege.prefix(command, |name| self.env(name));
         }
         words.extend(command.words().into_iter().map(str::to_owned));
-        let mut expression = duct::cmd(&words[0], &words[1..])
-            .stdin_null()
-            .stdout_capture()
-            .stderr_capture()
-            .unchecked();
+        let mut expression = duct::cmd(&words[0], &words[1..]).stdin_null().unchecked();
+        expression = match &command.said_to {
+            None => expression.stdout_capture().stderr_capture(),
+            Some(file) => expression.stdout_null().stderr_path(file),
+        };
         for (name, value) in &command.env {
             expression = expression.env(name, value);
         }
@@ -77,7 +104,7 @@ impl RealHost {
             // this user's locale.
             expression = expression.env("LC_ALL", "C");
         }
-        if command.atomic {
+        if command.atomic || self.is_undisturbed.get() {
             // A group of its own, so that Ctrl-C on the terminal does not reach it.
             expression = expression.before_spawn(|child| {
                 child.process_group(0);
@@ -96,6 +123,11 @@ impl RealHost {
         loop {
             let next_look = deadline.min(Instant::now() + INTERRUPT_CHECK);
             if let Some(output) = handle.wait_deadline(next_look).map_err(start_error)? {
+                if !command.atomic && !output.status.success() {
+                    // Ctrl-C on the terminal ends the command as well, and then it is not the command
+                    // that failed.
+                    self.check_interrupt()?;
+                }
                 return Ok(Output {
                     status: exit_status(output.status),
                     stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
@@ -138,7 +170,7 @@ impl RealHost {
                 commands,
             )
         };
-        if self.privilege != Privilege::Sudo || !io::stdin().is_terminal() {
+        if self.privilege != Privilege::Sudo || Terminal::open().is_none() {
             bail!(refusal());
         }
         // sudo reads the password from the terminal itself; it never passes through this program.
@@ -155,21 +187,24 @@ impl RealHost {
     }
 
     fn run_once(&self, command: &Command) -> Result<Output, CommandError> {
-        let handle = self
+        let begun = Instant::now();
+        let result = self
             .expression(command)
             .start()
             .map_err(|cause| CommandError::Start {
                 command: command.to_string(),
                 cause,
-            })?;
-        let result = self.wait_for(command, &handle);
-        if self.trace_commands {
+            })
+            .and_then(|handle| self.wait_for(command, &handle));
+        self.log
+            .command(self.now(), command, &result, begun.elapsed());
+        let trace = self.trace.borrow().clone();
+        if let Some(trace) = trace {
             let outcome = match &result {
                 Ok(output) => output.status.to_string(),
                 Err(error) => error.to_string(),
             };
-            // A terminal that was closed must not end the run.
-            let _ = writeln!(io::stderr(), "+ {command} → {outcome}");
+            trace(command, &outcome);
         }
         result
     }
@@ -192,6 +227,17 @@ impl Host for RealHost {
             return self.run_once(command);
         }
         Ok(output)
+    }
+
+    fn exec(&self, command: &Command) -> CommandError {
+        let cause = std::process::Command::new(&command.program)
+            .args(&command.args)
+            .envs(command.env.iter().map(|(name, value)| (name, value)))
+            .exec();
+        CommandError::Start {
+            command: command.to_string(),
+            cause,
+        }
     }
 
     fn which(&self, program: &str) -> Option<PathBuf> {
@@ -298,6 +344,10 @@ impl Host for RealHost {
         nix::unistd::access(dir, AccessFlags::W_OK | AccessFlags::X_OK).is_ok()
     }
 
+    fn own_program(&self) -> Option<PathBuf> {
+        std::env::current_exe().ok()
+    }
+
     fn env(&self, name: &str) -> Option<String> {
         std::env::var(name).ok()
     }
@@ -349,10 +399,18 @@ impl Host for RealHost {
     }
 
     fn check_interrupt(&self) -> Result<(), Interrupted> {
-        if self.interrupted.swap(false, Ordering::Relaxed) {
+        if self.is_undisturbed.get() {
+            return Ok(());
+        }
+        let hung_up = self.hung_up.swap(false, Ordering::Relaxed) && !self.outlives_terminal.get();
+        if self.interrupted.swap(false, Ordering::Relaxed) || hung_up {
             return Err(Interrupted);
         }
         Ok(())
+    }
+
+    fn outlive_terminal(&self) {
+        self.outlives_terminal.set(true);
     }
 
     fn acquire_root(&self, purpose: &str, commands: &[String]) -> anyhow::Result<()> {
@@ -370,23 +428,45 @@ impl Host for RealHost {
         }
     }
 
-    fn confirm(&self, question: &str) -> anyhow::Result<Option<bool>> {
-        if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
-            return Ok(None);
-        }
-        let answer = dialoguer::Confirm::new()
-            .with_prompt(question)
-            .default(true)
-            .show_default(true)
-            .interact_opt();
-        self.check_interrupt()?;
-        match answer {
-            Ok(answer) => Ok(Some(answer.unwrap_or(false))),
-            Err(dialoguer::Error::IO(error)) if error.kind() == io::ErrorKind::Interrupted => {
-                Err(Interrupted.into())
-            }
-            Err(error) => Err(error).context("the terminal cannot be read"),
-        }
+    fn lock(&self, path: &Path, holder: &str) -> io::Result<LockAttempt> {
+        lock_file::acquire(path, holder)
+    }
+
+    fn hold_interrupts(&self, hold: bool) {
+        self.is_undisturbed.set(hold);
+    }
+
+    fn has_terminal(&self) -> bool {
+        io::stderr().is_terminal()
+    }
+
+    fn yes_or_no(&self, question: &str, default: bool) -> anyhow::Result<Option<bool>> {
+        Terminal::open()
+            .map(|terminal| terminal.yes_or_no(question, default, &|| self.check_interrupt()))
+            .transpose()
+    }
+
+    fn ask(&self, question: &str, secret: bool) -> anyhow::Result<Option<String>> {
+        let interrupted = || self.check_interrupt();
+        Terminal::open()
+            .map(|terminal| {
+                if secret {
+                    terminal.secret(question, &interrupted)
+                } else {
+                    terminal.text(question, &interrupted)
+                }
+            })
+            .transpose()
+    }
+
+    fn choose(&self, question: &str, choices: &[String]) -> anyhow::Result<Option<Option<usize>>> {
+        Terminal::open()
+            .map(|terminal| terminal.choice(question, choices, &|| self.check_interrupt()))
+            .transpose()
+    }
+
+    fn log(&self) -> &RunLog {
+        &self.log
     }
 }
 

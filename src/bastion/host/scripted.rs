@@ -7,7 +7,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{Authority, Command, CommandError, Host, Kind, Output, Stat, User};
+use super::run_log::RunLog;
+use super::{Authority, Command, CommandError, Host, Kind, LockAttempt, Output, Stat, User};
 use crate::bastion::failure::Interrupted;
 
 const UID: u32 = 1000;
@@ -34,6 +35,8 @@ pub struct ScriptedHost {
     ran: RefCell<Vec<String>>,
     clock: Cell<Duration>,
     programs: RefCell<Vec<String>>,
+    log: RunLog,
+    variables: RefCell<BTreeMap<String, String>>,
 }
 
 impl ScriptedHost {
@@ -52,6 +55,8 @@ impl ScriptedHost {
             ran: RefCell::default(),
             clock: Cell::default(),
             programs: RefCell::default(),
+            log: RunLog::default(),
+            variables: RefCell::default(),
         };
         for dir in ["/", "/home", "/home/ada"] {
             host.entries
@@ -67,6 +72,13 @@ impl ScriptedHost {
         host.user.name = "root".to_owned();
         host.user.uid = 0;
         host
+    }
+
+    /// Sets a variable of the environment.
+    pub fn set_env(&self, name: &str, value: &str) {
+        self.variables
+            .borrow_mut()
+            .insert(name.to_owned(), value.to_owned());
     }
 
     /// The next command has to begin like this; it ends with this status and these words.
@@ -142,6 +154,13 @@ impl Host for ScriptedHost {
             effect(self);
         }
         Ok(next.output)
+    }
+
+    fn exec(&self, command: &Command) -> CommandError {
+        CommandError::Start {
+            command: command.to_string(),
+            cause: io::ErrorKind::Unsupported.into(),
+        }
     }
 
     fn which(&self, program: &str) -> Option<PathBuf> {
@@ -229,8 +248,12 @@ impl Host for ScriptedHost {
         dir.starts_with(&self.user.home)
     }
 
-    fn env(&self, _: &str) -> Option<String> {
+    fn own_program(&self) -> Option<PathBuf> {
         None
+    }
+
+    fn env(&self, name: &str) -> Option<String> {
+        self.variables.borrow().get(name).cloned()
     }
 
     fn user(&self) -> &User {
@@ -262,11 +285,35 @@ impl Host for ScriptedHost {
         Ok(())
     }
 
+    fn outlive_terminal(&self) {}
+
     fn acquire_root(&self, _: &str, _: &[String]) -> anyhow::Result<()> {
         Ok(())
     }
 
-    fn confirm(&self, _: &str) -> anyhow::Result<Option<bool>> {
+    fn lock(&self, _: &Path, _: &str) -> io::Result<LockAttempt> {
+        Ok(LockAttempt::Taken(None))
+    }
+
+    fn hold_interrupts(&self, _: bool) {}
+
+    fn has_terminal(&self) -> bool {
+        false
+    }
+
+    fn yes_or_no(&self, _: &str, _: bool) -> anyhow::Result<Option<bool>> {
         Ok(None)
+    }
+
+    fn ask(&self, _: &str, _: bool) -> anyhow::Result<Option<String>> {
+        Ok(None)
+    }
+
+    fn choose(&self, _: &str, _: &[String]) -> anyhow::Result<Option<Option<usize>>> {
+        Ok(None)
+    }
+
+    fn log(&self) -> &RunLog {
+        &self.log
     }
 }

@@ -5,21 +5,16 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 
 use super::failures::{self, Signs, Trouble, line_with, says};
-use super::{Need, PackageManager, Recorder};
+use super::{Need, PackageManager, Watcher, lock};
 use crate::bastion::failure::Failure;
 use crate::bastion::host::{Authority, Command, Host, HostExt, Output};
 
 /// How long apt may take to fetch and install a handful of small packages.
 const INSTALL_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 
-/// How long apt may wait for another one to finish, in seconds: unattended upgrades hold its lock
-/// for minutes after a boot.
-const LOCK_TIMEOUT: &str = "DPkg::Lock::Timeout=120";
-
-/// The lock of the package lists is not covered by apt's own waiting, so `update` is tried again.
-const UPDATE_ATTEMPTS: u32 = 12;
-const UPDATE_PAUSE: Duration = Duration::from_secs(10);
-const UPDATE_MINUTES: u64 = 2;
+/// How long a removal waits for another package manager, in seconds. It is not asked again, as an
+/// installation is: it may be part of undoing an interrupted run.
+const PATIENCE: &str = "DPkg::Lock::Timeout=120";
 
 const LOCK_HELD: &str = "Could not get lock";
 const UNKNOWN_PACKAGE: [&str; 2] = ["Unable to locate package", "has no installation candidate"];
@@ -67,14 +62,15 @@ impl PackageManager for Apt {
         &self,
         host: &dyn Host,
         packages: &[String],
-        record: &mut Recorder,
+        watcher: &mut dyn Watcher,
     ) -> anyhow::Result<()> {
-        record(would_install(host, packages)?)?;
+        let added = would_install(host, watcher, packages)?;
+        watcher.record(added)?;
         let install = self.install_command(packages);
-        let mut output = host.run(&install)?;
+        let mut output = run_unlocked(host, watcher, &install)?;
         if needs_fresh_lists(&output) {
-            update(host)?;
-            output = host.run(&install)?;
+            update(host, watcher)?;
+            output = run_unlocked(host, watcher, &install)?;
         }
         if output.success() {
             return Ok(());
@@ -94,7 +90,9 @@ impl PackageManager for Apt {
         let names = installed.join(", ");
         check_nothing_else_goes(host, &installed)
             .with_context(|| format!("{names} stays installed"))?;
-        let purge = apt_get("purge").arg("-y").args(&installed);
+        let purge = apt_get("purge")
+            .args(["-y", "-o", PATIENCE])
+            .args(&installed);
         host.expect(&purge)
             .with_context(|| format!("cannot remove {names}"))?;
         Ok(())
@@ -102,14 +100,18 @@ impl PackageManager for Apt {
 }
 
 /// Everything that installing these packages would add, dependencies included.
-fn would_install(host: &dyn Host, packages: &[String]) -> anyhow::Result<Vec<String>> {
+fn would_install(
+    host: &dyn Host,
+    watcher: &mut dyn Watcher,
+    packages: &[String],
+) -> anyhow::Result<Vec<String>> {
     let simulate = simulation("install")
         .arg("--no-install-recommends")
         .args(packages);
     let mut output = host.run(&simulate)?;
     let mut unreached = None;
     if is_unknown_package(&output) {
-        unreached = update(host)?;
+        unreached = update(host, watcher)?;
         output = host.run(&simulate)?;
     }
     if is_unknown_package(&output) {
@@ -165,7 +167,6 @@ fn packages_after<'o>(action: &'o str, said: &'o str) -> impl Iterator<Item = (&
 fn apt_get(verb: &str) -> Command {
     Command::new("apt-get")
         .arg(verb)
-        .args(["-o", LOCK_TIMEOUT])
         .env("DEBIAN_FRONTEND", "noninteractive")
         // needrestart would ask, or restart services that are none of our business.
         .env("NEEDRESTART_SUSPEND", "1")
@@ -178,16 +179,20 @@ fn apt_get(verb: &str) -> Command {
 
 /// Fetches the package lists. One repository that fails does not matter: whether the package can be
 /// had is shown by the install that follows. What was said of it is handed back.
-fn update(host: &dyn Host) -> anyhow::Result<Option<String>> {
-    let update = apt_get("update");
-    for _ in 0..UPDATE_ATTEMPTS {
-        let output = host.run(&update)?;
-        if !output.stderr.contains(LOCK_HELD) {
-            return Ok(line_with(&output, &UNREACHABLE).map(str::to_owned));
-        }
-        host.sleep(UPDATE_PAUSE)?;
-    }
-    Err(failures::locked("apt", UPDATE_MINUTES).into())
+fn update(host: &dyn Host, watcher: &mut dyn Watcher) -> anyhow::Result<Option<String>> {
+    let output = run_unlocked(host, watcher, &apt_get("update"))?;
+    Ok(line_with(&output, &UNREACHABLE).map(str::to_owned))
+}
+
+/// apt's own waiting does not cover the lock of the package lists.
+fn run_unlocked(
+    host: &dyn Host,
+    watcher: &mut dyn Watcher,
+    command: &Command,
+) -> anyhow::Result<Output> {
+    lock::run_unlocked(host, watcher, "apt", command, |output| {
+        output.stderr.contains(LOCK_HELD)
+    })
 }
 
 fn is_installed(host: &dyn Host, package: &str) -> bool {
@@ -208,7 +213,8 @@ fn needs_fresh_lists(output: &Output) -> bool {
 
 fn failure(packages: &[String], command: &Command, output: Output) -> Failure {
     let signs = Signs {
-        locked: &[LOCK_HELD],
+        // It is waited for before.
+        locked: &[],
         disk_full: &DISK_FULL,
         unreachable: &UNREACHABLE,
     };
@@ -220,6 +226,7 @@ mod tests {
     use super::*;
     use crate::bastion::failure::{OneLine, advice_of};
     use crate::bastion::host::scripted::ScriptedHost;
+    use crate::bastion::packages::Witness;
 
     const SIMULATE: &str = "LC_ALL=C apt-get install --simulate";
     const INSTALL: &str =
@@ -230,21 +237,33 @@ mod tests {
         "sudo env DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 LC_ALL=C apt-get purge";
     const NOT_FOUND: &str = "E: Unable to locate package autossh";
 
-    /// Installs autossh; what was recorded, and how it ended.
-    fn install(host: &ScriptedHost) -> (Vec<String>, anyhow::Result<()>) {
-        let mut recorded = Vec::new();
-        let result = Apt.install(host, &["autossh".to_owned()], &mut |packages| {
-            assert!(
-                !host
-                    .ran()
-                    .iter()
-                    .any(|command| command.starts_with(INSTALL)),
-                "recorded too late"
-            );
-            recorded = packages;
-            Ok(())
-        });
-        (recorded, result)
+    /// Installs autossh; what the watcher was told, and how it ended.
+    fn install(host: &ScriptedHost) -> (Witness, anyhow::Result<()>) {
+        let mut witness = Witness::default();
+        let result = Apt.install(host, &["autossh".to_owned()], &mut witness);
+        (witness, result)
+    }
+
+    /// A watcher that cannot take anything down.
+    struct FullDisk;
+
+    impl Watcher for FullDisk {
+        fn record(&mut self, _: Vec<String>) -> anyhow::Result<()> {
+            anyhow::bail!("no space left")
+        }
+
+        fn waits_for(&mut self, _: &str) {}
+    }
+
+    #[test]
+    fn nothing_is_installed_that_cannot_be_recorded_before() {
+        let host = ScriptedHost::new();
+        host.expect(SIMULATE, 0, "Inst autossh (1.4g-1 Debian)\n", "");
+        let error = Apt
+            .install(&host, &["autossh".to_owned()], &mut FullDisk)
+            .unwrap_err();
+        assert!(error.to_string().contains("no space left"), "{error}");
+        assert!(host.is_finished());
     }
 
     #[test]
@@ -253,9 +272,10 @@ mod tests {
         let said = "Inst openssh-client [1:9.2p1-1] (1:9.2p1-2 Debian)\nInst autossh (1.4g-1 Debian)\nConf autossh\n";
         host.expect(SIMULATE, 0, said, "");
         host.expect(INSTALL, 0, "", "");
-        let (recorded, result) = install(&host);
+        let (witness, result) = install(&host);
         result.unwrap();
-        assert_eq!(recorded, ["autossh"]);
+        assert_eq!(witness.records, [["autossh"]]);
+        assert!(witness.waits.is_empty());
     }
 
     #[test]
@@ -280,11 +300,11 @@ mod tests {
         host.expect(SIMULATE, 100, "", NOT_FOUND);
         host.expect(UPDATE, 0, "", "");
         host.expect(SIMULATE, 100, "", NOT_FOUND);
-        let (recorded, result) = install(&host);
+        let (witness, result) = install(&host);
         let error = result.unwrap_err();
         assert!(crate::bastion::packages::is_unknown_package(&error));
         assert!(OneLine(&error).to_string().contains(NOT_FOUND));
-        assert!(recorded.is_empty());
+        assert!(witness.records.is_empty());
     }
 
     #[test]
@@ -304,37 +324,39 @@ mod tests {
     }
 
     #[test]
-    fn a_lock_that_is_not_given_up_is_named() {
+    fn a_lock_is_waited_for_within_bounds_and_it_is_said() {
+        let held = "E: Could not get lock /var/lib/dpkg/lock-frontend. It is held by process 812";
         let host = ScriptedHost::new();
         host.expect(SIMULATE, 0, "Inst autossh (1.4g-1 Debian)\n", "");
-        host.expect(
-            INSTALL,
-            100,
-            "",
-            "E: Could not get lock /var/lib/dpkg/lock-frontend. It is held by process 812",
-        );
-        let error = install(&host).1.unwrap_err();
+        for _ in 0..lock::ATTEMPTS {
+            host.expect(INSTALL, 100, "", held);
+        }
+        let (witness, result) = install(&host);
+        let error = result.unwrap_err();
+        assert!(error.to_string().contains("2 minutes"), "{error}");
+        assert_eq!(witness.waits.len(), 1);
         assert!(
-            error.to_string().contains("another package manager"),
-            "{error}"
+            witness.waits[0].contains("apt's lock"),
+            "{:?}",
+            witness.waits
         );
-        assert!(OneLine(&error).to_string().contains("812"));
+        assert!(host.is_finished());
     }
 
     #[test]
-    fn a_lock_of_the_lists_is_waited_for_within_bounds() {
+    fn a_lock_of_the_lists_that_is_given_up_is_no_failure() {
         let host = ScriptedHost::new();
         host.expect(SIMULATE, 100, "", NOT_FOUND);
-        for _ in 0..UPDATE_ATTEMPTS {
-            host.expect(
-                UPDATE,
-                100,
-                "",
-                "E: Could not get lock /var/lib/apt/lists/lock",
-            );
-        }
-        let error = install(&host).1.unwrap_err();
-        assert!(error.to_string().contains("2 minutes"), "{error}");
+        host.expect(
+            UPDATE,
+            100,
+            "",
+            "E: Could not get lock /var/lib/apt/lists/lock",
+        );
+        host.expect(UPDATE, 0, "", "");
+        host.expect(SIMULATE, 0, "Inst autossh (1.4g-1 Debian)\n", "");
+        host.expect(INSTALL, 0, "", "");
+        install(&host).1.unwrap();
         assert!(host.is_finished());
     }
 
@@ -366,7 +388,7 @@ mod tests {
         host.expect(PURGE, 0, "", "");
         Apt.remove(&host, &["autossh".to_owned(), "gone".to_owned()])
             .unwrap();
-        assert!(host.ran()[3].ends_with("-y autossh"));
+        assert!(host.ran()[3].ends_with("'DPkg::Lock::Timeout=120' autossh"));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 
 use super::failures::{self, Signs, Trouble, line_with, says};
-use super::{Need, PackageManager, Recorder};
+use super::{Need, PackageManager, Watcher};
 use crate::bastion::failure::Failure;
 use crate::bastion::host::{Command, Host, HostExt, Output};
 
@@ -61,16 +61,16 @@ impl PackageManager for Brew {
         &self,
         host: &dyn Host,
         packages: &[String],
-        record: &mut Recorder,
+        watcher: &mut dyn Watcher,
     ) -> anyhow::Result<()> {
         self.check(host)?;
         let before = formulae(host)?;
         let asked = packages.iter().filter(|name| !before.contains(*name));
-        record(asked.cloned().collect())?;
+        watcher.record(asked.cloned().collect())?;
         let result = self.try_to_install(host, packages);
         // After a failure too: it may have come half-way.
         match formulae(host) {
-            Ok(after) => record(after.difference(&before).cloned().collect())?,
+            Ok(after) => watcher.record(after.difference(&before).cloned().collect())?,
             Err(error) if result.is_ok() => return Err(error),
             Err(_) => {}
         }
@@ -151,7 +151,7 @@ mod tests {
     use super::*;
     use crate::bastion::failure::{OneLine, advice_of};
     use crate::bastion::host::scripted::ScriptedHost;
-    use crate::bastion::packages::is_unknown_package;
+    use crate::bastion::packages::{Witness, is_unknown_package};
 
     const ENV: &str = "NONINTERACTIVE=1 HOMEBREW_NO_AUTO_UPDATE=1 HOMEBREW_NO_INSTALL_UPGRADE=1 \
                        HOMEBREW_NO_INSTALL_CLEANUP=1 HOMEBREW_NO_INSTALLED_DEPENDENTS_CHECK=1 \
@@ -162,12 +162,9 @@ mod tests {
     }
 
     fn install(host: &ScriptedHost) -> (Vec<Vec<String>>, anyhow::Result<()>) {
-        let mut records = Vec::new();
-        let result = Brew.install(host, &["autossh".to_owned()], &mut |added| {
-            records.push(added);
-            Ok(())
-        });
-        (records, result)
+        let mut witness = Witness::default();
+        let result = Brew.install(host, &["autossh".to_owned()], &mut witness);
+        (witness.records, result)
     }
 
     #[test]

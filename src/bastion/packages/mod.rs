@@ -8,6 +8,8 @@ mod apt;
 mod brew;
 pub mod build;
 mod failures;
+mod lock;
+mod rpm;
 pub mod source;
 mod yum;
 
@@ -78,9 +80,18 @@ impl Need {
     }
 }
 
-/// Takes down packages that are added to the host: before they are, as far as is known then, and
-/// again with what was really added. What was taken down last counts.
-pub type Recorder<'r> = dyn FnMut(Vec<String>) -> anyhow::Result<()> + 'r;
+/// Whoever has packages installed.
+pub trait Watcher {
+    /// Takes down packages that are added to the host: before they are, as far as is known then, and
+    /// again with what was really added. What was taken down last counts.
+    ///
+    /// # Errors
+    /// It cannot be taken down, and nothing must be installed then.
+    fn record(&mut self, packages: Vec<String>) -> anyhow::Result<()>;
+
+    /// Says what the package manager waits for, where that may take a while.
+    fn waits_for(&mut self, what: &str);
+}
 
 /// A package manager.
 pub trait PackageManager {
@@ -102,7 +113,7 @@ pub trait PackageManager {
     }
 
     /// Installs packages without asking anything. Everything this adds, dependencies included, goes
-    /// through `record` before the host is changed; what was there before never does.
+    /// through [`Watcher::record`] before the host is changed; what was there before never does.
     ///
     /// # Errors
     /// The package manager fails; the error holds the end of what it said. [`is_unknown_package`]
@@ -111,7 +122,7 @@ pub trait PackageManager {
         &self,
         host: &dyn Host,
         packages: &[String],
-        record: &mut Recorder,
+        watcher: &mut dyn Watcher,
     ) -> anyhow::Result<()>;
 
     /// Removes exactly these packages, which an earlier [`PackageManager::install`] has added.
@@ -160,5 +171,25 @@ pub fn by_name(name: &str) -> anyhow::Result<Box<dyn PackageManager>> {
             ),
             "use the version of holistics-tunnel that wrote the receipt",
         )),
+    }
+}
+
+/// A watcher that keeps what it is told.
+#[cfg(test)]
+#[derive(Default)]
+struct Witness {
+    records: Vec<Vec<String>>,
+    waits: Vec<String>,
+}
+
+#[cfg(test)]
+impl Watcher for Witness {
+    fn record(&mut self, packages: Vec<String>) -> anyhow::Result<()> {
+        self.records.push(packages);
+        Ok(())
+    }
+
+    fn waits_for(&mut self, what: &str) {
+        self.waits.push(what.to_owned());
     }
 }

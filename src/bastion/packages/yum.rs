@@ -1,26 +1,18 @@
 //! dnf, microdnf and yum, on RHEL, its rebuilds, Fedora and Amazon Linux.
 //!
 //! One type serves all three: they differ in a few options and in their words. What an installation
-//! added is read from the RPM database, which is the same under all of them.
+//! added is read from the RPM database (`rpm`), which is the same under all of them.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
-use anyhow::Context as _;
-
 use super::failures::{self, Signs, Trouble, line_with, says};
-use super::{Need, PackageManager, Recorder};
+use super::{Need, PackageManager, Watcher, lock, rpm};
 use crate::bastion::facts::Facts;
 use crate::bastion::failure::Failure;
-use crate::bastion::host::{Authority, Command, Host, HostExt, Output};
+use crate::bastion::host::{Authority, Command, Host, Output};
 
 /// How long an installation may take: on a fresh host the metadata of all repositories is fetched.
 const INSTALL_TIMEOUT: Duration = Duration::from_secs(15 * 60);
-
-/// dnf and yum wait for their lock without end; they are told not to, and are asked again instead.
-const LOCK_ATTEMPTS: u32 = 12;
-const LOCK_PAUSE: Duration = Duration::from_secs(10);
-const LOCK_MINUTES: u64 = 2;
 
 /// The exit status of dnf and yum when the lock is held: dnf(8), section EXIT CODES.
 const LOCKED_STATUS: i32 = 200;
@@ -86,7 +78,7 @@ impl Program {
         }
     }
 
-    /// The options of every call: ask nothing, wait for no lock, add nothing that is only recommended.
+    /// The options of every call: ask nothing, wait for no lock (they would without end), add nothing that is only recommended.
     fn options(self) -> &'static [&'static str] {
         match self {
             Program::Dnf => &[
@@ -151,9 +143,14 @@ impl Yum {
     }
 
     /// Installs, with or without the repositories that cannot be reached.
-    fn try_to_install(&self, host: &dyn Host, packages: &[String]) -> anyhow::Result<()> {
+    fn try_to_install(
+        &self,
+        host: &dyn Host,
+        watcher: &mut dyn Watcher,
+        packages: &[String],
+    ) -> anyhow::Result<()> {
         let install = self.install_command(packages);
-        let output = self.run_unlocked(host, &install)?;
+        let output = self.run_unlocked(host, watcher, &install)?;
         let unreached = line_with(&output, &UNREACHABLE);
         if let Some(said) = self.unknown_package(&output) {
             return Err(failures::unknown(self.name(), packages, said, unreached));
@@ -166,7 +163,7 @@ impl Yum {
             return Err(failure(packages, &install, output).into());
         }
         let tolerant = self.program.command("install", packages, tolerance);
-        let again = self.run_unlocked(host, &tolerant)?;
+        let again = self.run_unlocked(host, watcher, &tolerant)?;
         if let Some(said) = self.unknown_package(&again) {
             return Err(failures::unknown(self.name(), packages, said, unreached));
         }
@@ -176,15 +173,13 @@ impl Yum {
         Err(failure(packages, &tolerant, again).into())
     }
 
-    fn run_unlocked(&self, host: &dyn Host, command: &Command) -> anyhow::Result<Output> {
-        for _ in 0..LOCK_ATTEMPTS {
-            let output = host.run(command)?;
-            if !is_locked(&output) {
-                return Ok(output);
-            }
-            host.sleep(LOCK_PAUSE)?;
-        }
-        Err(failures::locked(self.program.name(), LOCK_MINUTES).into())
+    fn run_unlocked(
+        &self,
+        host: &dyn Host,
+        watcher: &mut dyn Watcher,
+        command: &Command,
+    ) -> anyhow::Result<Output> {
+        lock::run_unlocked(host, watcher, self.program.name(), command, is_locked)
     }
 
     /// What was said of a package that no repository has.
@@ -234,48 +229,34 @@ impl PackageManager for Yum {
         &self,
         host: &dyn Host,
         packages: &[String],
-        record: &mut Recorder,
+        watcher: &mut dyn Watcher,
     ) -> anyhow::Result<()> {
-        let before = inventory(host)?;
+        let before = rpm::inventory(host)?;
         let asked: Vec<&str> = packages.iter().map(|asked| package_name(asked)).collect();
-        record(
+        watcher.record(
             asked
                 .iter()
                 .filter(|name| before.iter().all(|there| there.name != **name))
                 .map(|name| (*name).to_owned())
                 .collect(),
         )?;
-        let result = self.try_to_install(host, packages);
+        let result = self.try_to_install(host, watcher, packages);
         // After a failure too: it may have come half-way.
-        match inventory(host) {
-            Ok(after) => record(added(&before, &after, &asked))?,
+        match rpm::inventory(host) {
+            Ok(after) => watcher.record(rpm::added(&before, &after, &asked))?,
             Err(error) if result.is_ok() => return Err(error),
             Err(_) => {}
         }
         result
     }
 
-    /// `rpm -e` and not `dnf remove`: it refuses where something else needs a package, and takes no
-    /// dependencies along that it deems superfluous.
     fn remove(&self, host: &dyn Host, packages: &[String]) -> anyhow::Result<()> {
-        let ours: Vec<String> = inventory(host)?
+        let ours: Vec<String> = rpm::inventory(host)?
             .into_iter()
             .filter(|there| packages.contains(&there.id) || packages.contains(&there.name))
             .map(|there| there.id)
             .collect();
-        if ours.is_empty() {
-            return Ok(());
-        }
-        let erase = Command::new("rpm")
-            .arg("-e")
-            .args(&ours)
-            .env("LC_ALL", "C")
-            .with_authority(Authority::Root)
-            .timeout(INSTALL_TIMEOUT)
-            .atomic();
-        host.expect(&erase)
-            .with_context(|| format!("cannot remove {}", ours.join(", ")))?;
-        Ok(())
+        rpm::erase(host, &ours)
     }
 
     fn extra_repository(&self) -> Option<&str> {
@@ -288,77 +269,6 @@ impl PackageManager for Yum {
         self.has_old_nss
             .then(|| self.program.command("update", &packages, &[]))
     }
-}
-
-/// A package in the RPM database.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Installed {
-    /// What `rpm -e` takes, and what an upgrade does not change.
-    id: String,
-    name: String,
-    /// All packages of one transaction have the same, and no other package has it.
-    transaction: String,
-}
-
-/// The name under which the keys that sign packages stand in the same database.
-const KEY: &str = "gpg-pubkey";
-
-impl Installed {
-    fn is_key(&self) -> bool {
-        self.name == KEY
-    }
-}
-
-/// Everything that is installed.
-fn inventory(host: &dyn Host) -> anyhow::Result<Vec<Installed>> {
-    let query = Command::new("rpm")
-        .args([
-            "-qa",
-            "--qf",
-            "%{NAME} %{ARCH} %{VERSION}-%{RELEASE} %{INSTALLTID}\\n",
-        ])
-        // Debian's rpm shows everybody else a database of their own, and makes it in their home.
-        .with_authority(Authority::Root)
-        // What was added is to be known even if the run is interrupted now.
-        .atomic();
-    let output = host.expect(&query).context("cannot list the packages")?;
-    Ok(output.stdout.lines().filter_map(installed).collect())
-}
-
-fn installed(line: &str) -> Option<Installed> {
-    let mut words = line.split(' ');
-    let (name, arch, version, transaction) =
-        (words.next()?, words.next()?, words.next()?, words.next()?);
-    let id = if name == KEY {
-        format!("{name}-{version}")
-    } else {
-        format!("{name}.{arch}")
-    };
-    Some(Installed {
-        id,
-        name: name.to_owned(),
-        transaction: transaction.to_owned(),
-    })
-}
-
-/// What the transaction added that installed what was asked for. Packages that somebody else
-/// installed meanwhile came in another one.
-fn added(before: &[Installed], after: &[Installed], asked: &[&str]) -> Vec<String> {
-    let there: BTreeSet<&str> = before.iter().map(|package| package.id.as_str()).collect();
-    let new: Vec<&Installed> = after
-        .iter()
-        .filter(|package| !there.contains(package.id.as_str()))
-        .collect();
-    let ours: BTreeSet<&str> = new
-        .iter()
-        .filter(|package| asked.contains(&package.name.as_str()))
-        .map(|package| package.transaction.as_str())
-        .collect();
-    new.into_iter()
-        // The key of a repository is imported before, by itself.
-        .filter(|package| package.is_key() || ours.contains(package.transaction.as_str()))
-        .map(|package| package.id.clone())
-        .collect()
 }
 
 /// The name of a package that is asked for by name or by the address of its file.
@@ -402,7 +312,7 @@ mod tests {
     use super::*;
     use crate::bastion::failure::{OneLine, advice_of};
     use crate::bastion::host::scripted::ScriptedHost;
-    use crate::bastion::packages::is_unknown_package;
+    use crate::bastion::packages::{Witness, is_unknown_package};
 
     const RPM: &str = "sudo rpm -qa";
     const DNF: &str = "sudo env LC_ALL=C dnf install";
@@ -418,12 +328,9 @@ mod tests {
     /// Installs autossh and curl; every record that was made, and how it ended.
     fn install(manager: &Yum, host: &ScriptedHost) -> (Vec<Vec<String>>, anyhow::Result<()>) {
         let packages = ["curl", "autossh"].map(str::to_owned);
-        let mut records = Vec::new();
-        let result = manager.install(host, &packages, &mut |added| {
-            records.push(added);
-            Ok(())
-        });
-        (records, result)
+        let mut witness = Witness::default();
+        let result = manager.install(host, &packages, &mut witness);
+        (witness.records, result)
     }
 
     #[test]
@@ -574,7 +481,7 @@ mod tests {
     fn a_lock_is_waited_for_within_bounds() {
         let host = ScriptedHost::new();
         host.expect(RPM, 0, BEFORE, "");
-        for _ in 0..LOCK_ATTEMPTS {
+        for _ in 0..lock::ATTEMPTS {
             host.expect(DNF, LOCKED_STATUS, "", "metadata already locked by 6400");
         }
         host.expect(RPM, 0, BEFORE, "");

@@ -9,7 +9,9 @@ use std::time::Duration;
 use anyhow::Context as _;
 use askama::Template;
 
-use super::{Action, MARKER, SERVICE_NAME, ServiceManager, ServiceState, ServiceTunnel};
+use super::{
+    Action, ForeignScript, MARKER, SERVICE_NAME, ServiceManager, ServiceState, ServiceTunnel,
+};
 use crate::bastion::changes::Change;
 use crate::bastion::host::{Authority, Command, CommandError, Host, HostExt};
 use crate::bastion::layout::Layout;
@@ -64,12 +66,16 @@ fn bootstrap(layout: &Layout, tunnel: impl std::fmt::Display) -> Command {
 fn render(tunnel: &ServiceTunnel) -> anyhow::Result<String> {
     let mut arguments = vec![tunnel.autossh.to_string_lossy().into_owned()];
     arguments.extend(tunnel.forward.autossh_arguments(&tunnel.log));
+    let mut environment = tunnel.environment();
+    // One attempt, and launchd's ThrottleInterval before the next one: autossh by itself begins with
+    // a burst of them.
+    environment.push(("AUTOSSH_MAXSTART", "1".to_owned()));
     let daemon = Daemon {
         marker: MARKER,
         label: label(tunnel.id),
         user: &tunnel.user,
         arguments,
-        environment: tunnel.environment(),
+        environment,
         log: tunnel.log.to_string_lossy().into_owned(),
     };
     daemon
@@ -103,6 +109,11 @@ fn start(host: &dyn Host, layout: &Layout, tunnel: TunnelId) -> anyhow::Result<(
 }
 
 impl ServiceManager for Launchd {
+    /// macOS reads no init scripts.
+    fn foreign(&self, _host: &dyn Host, _layout: &Layout) -> anyhow::Result<Option<ForeignScript>> {
+        Ok(None)
+    }
+
     fn install_commands(&self, _layout: &Layout) -> Vec<String> {
         Vec::new()
     }
@@ -119,7 +130,7 @@ impl ServiceManager for Launchd {
         Ok(())
     }
 
-    fn install(&self, _work: &mut Work) -> anyhow::Result<()> {
+    fn install(&self, _work: &mut Work, _foreign: Option<&ForeignScript>) -> anyhow::Result<()> {
         Ok(())
     }
 
@@ -151,6 +162,22 @@ impl ServiceManager for Launchd {
                 Action::Start | Action::Restart => start(host, layout, *tunnel)?,
                 Action::Stop => self.stop(host, layout, *tunnel)?,
             }
+        }
+        Ok(())
+    }
+
+    fn restart_one(
+        &self,
+        host: &dyn Host,
+        layout: &Layout,
+        tunnel: TunnelId,
+    ) -> anyhow::Result<()> {
+        let kickstart = launchctl("kickstart").args(["-k", &target(tunnel)]);
+        // One that is not loaded cannot be kicked.
+        if self.status(host, layout, tunnel)? == ServiceState::Unknown
+            || !host.run(&kickstart)?.success()
+        {
+            start(host, layout, tunnel)?;
         }
         Ok(())
     }
@@ -251,6 +278,31 @@ mod tests {
         let layout = Layout::new(&host, Path::new("/"));
         let error = start(&host, &layout, 7).unwrap_err();
         assert!(error.to_string().contains("Input/output error"), "{error}");
+        assert!(host.is_finished());
+    }
+
+    const PRINT: &str = "launchctl print system/io.holistics.h_autossh.7";
+    const KICKSTART: &str = "sudo launchctl kickstart -k system/io.holistics.h_autossh.7";
+
+    #[test]
+    fn one_tunnel_is_restarted_and_its_siblings_are_not() {
+        let host = ScriptedHost::new();
+        host.expect(PRINT, 0, "state = running", "");
+        host.expect(KICKSTART, 0, "", "");
+        let layout = Layout::new(&host, Path::new("/"));
+        Launchd.restart_one(&host, &layout, 7).unwrap();
+        assert!(host.is_finished());
+    }
+
+    #[test]
+    fn a_tunnel_that_launchd_has_forgotten_is_loaded_again_by_a_restart() {
+        let host = ScriptedHost::new();
+        host.expect(PRINT, 113, "", "Could not find service");
+        host.expect("sudo launchctl enable", 0, "", "");
+        host.expect("sudo launchctl bootout", 3, "", "No such process");
+        host.expect("sudo launchctl bootstrap system", 0, "", "");
+        let layout = Layout::new(&host, Path::new("/"));
+        Launchd.restart_one(&host, &layout, 7).unwrap();
         assert!(host.is_finished());
     }
 }

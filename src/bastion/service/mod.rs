@@ -6,6 +6,8 @@
 //! To add one: a file beside this one that implements the trait, its files as templates, and a line
 //! in [`manager`].
 
+mod boot;
+pub mod foreign;
 mod launchd;
 mod systemd;
 mod sysv;
@@ -13,11 +15,12 @@ mod tunnel_file;
 
 use anyhow::bail;
 
+pub use foreign::ForeignScript;
 pub use tunnel_file::{ServiceTunnel, check_home};
 
 use super::facts::Init;
 use super::failure::Failure;
-use super::host::Host;
+use super::host::{Command, Host};
 use super::layout::Layout;
 use super::session::Work;
 use crate::protocol::TunnelId;
@@ -66,6 +69,15 @@ impl Action {
 
 /// A service manager.
 pub trait ServiceManager {
+    /// A script of somebody else's where this service manager would find it, beside or in place of
+    /// ours.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    fn foreign(&self, host: &dyn Host, layout: &Layout) -> anyhow::Result<Option<ForeignScript>> {
+        foreign::find(host, layout)
+    }
+
     /// What the plan says about [`ServiceManager::install`].
     fn install_commands(&self, layout: &Layout) -> Vec<String>;
 
@@ -75,14 +87,15 @@ pub trait ServiceManager {
     /// Looks for what stands in the way, and changes nothing.
     ///
     /// # Errors
-    /// A file that is not ours is where ours has to go.
+    /// The service manager cannot be used as it was asked for.
     fn check(&self, host: &dyn Host, layout: &Layout) -> anyhow::Result<()>;
 
-    /// Puts the static definition in place and registers it to start at boot.
+    /// Puts the static definition in place and registers it to start at boot. A script of somebody
+    /// else's that stands in its place is moved aside before, if there is one and it may be.
     ///
     /// # Errors
     /// A file that is not ours is in the way, or the host refuses.
-    fn install(&self, work: &mut Work) -> anyhow::Result<()>;
+    fn install(&self, work: &mut Work, foreign: Option<&ForeignScript>) -> anyhow::Result<()>;
 
     /// Writes a tunnel's file and starts it. Its siblings are not touched.
     ///
@@ -96,6 +109,13 @@ pub trait ServiceManager {
     /// The service manager refuses.
     fn stop(&self, host: &dyn Host, layout: &Layout, tunnel: TunnelId) -> anyhow::Result<()>;
 
+    /// The command that shows what the service manager itself has noted about a tunnel, at most so
+    /// many lines; nothing where it keeps no notes. What ssh and autossh say is in the tunnel's own
+    /// log under every service manager.
+    fn journal(&self, _host: &dyn Host, _tunnel: TunnelId, _lines: usize) -> Option<Command> {
+        None
+    }
+
     /// Starts, stops or restarts all of these tunnels.
     ///
     /// # Errors
@@ -107,6 +127,14 @@ pub trait ServiceManager {
         tunnels: &[TunnelId],
         action: Action,
     ) -> anyhow::Result<()>;
+
+    /// Restarts one tunnel with the definition that the service manager has of it; its siblings are
+    /// not touched. A tunnel whose file was changed is put in place with [`ServiceManager::add`].
+    ///
+    /// # Errors
+    /// The service manager refuses.
+    fn restart_one(&self, host: &dyn Host, layout: &Layout, tunnel: TunnelId)
+    -> anyhow::Result<()>;
 
     /// Whether the service runs a tunnel.
     ///

@@ -10,7 +10,9 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use askama::Template;
 
-use super::{Action, MARKER, SERVICE_NAME, ServiceManager, ServiceState, ServiceTunnel, sysv};
+use super::{
+    Action, ForeignScript, MARKER, SERVICE_NAME, ServiceManager, ServiceState, ServiceTunnel,
+};
 use crate::bastion::changes::Change;
 use crate::bastion::failure::Failure;
 use crate::bastion::host::{Authority, Command, Host, HostExt};
@@ -88,7 +90,7 @@ impl ServiceManager for Systemd {
         ]
     }
 
-    fn check(&self, host: &dyn Host, layout: &Layout) -> anyhow::Result<()> {
+    fn check(&self, _host: &dyn Host, layout: &Layout) -> anyhow::Result<()> {
         ensure!(
             layout.is_system_wide(),
             Failure::usage(
@@ -96,11 +98,10 @@ impl ServiceManager for Systemd {
                 "leave --prefix out, or use --init sysv with it",
             )
         );
-        // Beside a unit of the same name, a script would start a second copy on some hosts.
-        sysv::refuse_foreign_script(host, layout)
+        Ok(())
     }
 
-    fn install(&self, work: &mut Work) -> anyhow::Result<()> {
+    fn install(&self, work: &mut Work, foreign: Option<&ForeignScript>) -> anyhow::Result<()> {
         let layout = work.layout().clone();
         let tunnels_dir = layout.tunnels_dir();
         let instances = Instance {
@@ -123,6 +124,10 @@ impl ServiceManager for Systemd {
         ];
         // Recorded first and so undone last: systemd has to forget the units once they are gone.
         work.record(Change::UnitsLoaded)?;
+        if let Some(foreign) = foreign {
+            // Beside a unit of the same name, a script would start a second copy on some hosts.
+            foreign.move_aside(work, systemctl("stop", &umbrella()))?;
+        }
         work.create_dir(&tunnels_dir, 0o755, Authority::Root)?;
         let mut is_new = false;
         for (unit, content) in files {
@@ -162,6 +167,15 @@ impl ServiceManager for Systemd {
         Ok(())
     }
 
+    fn journal(&self, host: &dyn Host, tunnel: TunnelId, lines: usize) -> Option<Command> {
+        host.which("journalctl")?;
+        let journalctl = Command::new("journalctl")
+            .args(["--unit", &instance(tunnel)])
+            .args(["--lines", &lines.to_string()])
+            .args(["--no-pager", "--quiet", "--output", "short-iso"]);
+        Some(journalctl)
+    }
+
     fn govern(
         &self,
         host: &dyn Host,
@@ -170,6 +184,16 @@ impl ServiceManager for Systemd {
         action: Action,
     ) -> anyhow::Result<()> {
         host.expect(&systemctl(action.as_str(), &umbrella()))?;
+        Ok(())
+    }
+
+    fn restart_one(
+        &self,
+        host: &dyn Host,
+        _layout: &Layout,
+        tunnel: TunnelId,
+    ) -> anyhow::Result<()> {
+        host.expect(&systemctl("restart", &instance(tunnel)))?;
         Ok(())
     }
 
@@ -202,5 +226,22 @@ impl ServiceManager for Systemd {
     fn reload(&self, host: &dyn Host) -> anyhow::Result<()> {
         host.expect(&daemon_reload())?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::bastion::host::scripted::ScriptedHost;
+
+    #[test]
+    fn one_tunnel_is_restarted_and_its_siblings_are_not() {
+        let host = ScriptedHost::new();
+        host.expect("sudo systemctl restart h_autossh@7.service", 0, "", "");
+        let layout = Layout::new(&host, Path::new("/"));
+        Systemd.restart_one(&host, &layout, 7).unwrap();
+        assert!(host.is_finished());
     }
 }

@@ -6,7 +6,10 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use askama::Template;
 
-use super::{Action, MARKER, SERVICE_NAME, ServiceManager, ServiceState, ServiceTunnel};
+use super::{
+    Action, ForeignScript, MARKER, SERVICE_NAME, ServiceManager, ServiceState, ServiceTunnel, boot,
+    foreign,
+};
 use crate::bastion::changes::Change;
 use crate::bastion::failure::Failure;
 use crate::bastion::host::{Command, Host, HostExt};
@@ -30,7 +33,7 @@ struct InitScript<'a> {
 
 impl Sysv {
     fn script_path(layout: &Layout) -> PathBuf {
-        layout.system("etc/init.d").join(SERVICE_NAME)
+        foreign::script_path(layout)
     }
 
     fn pid_dir(layout: &Layout) -> PathBuf {
@@ -54,29 +57,6 @@ impl Sysv {
             .args(tunnel)
             .with_authority(layout.system_authority())
             .timeout(SCRIPT_TIMEOUT)
-    }
-
-    /// The command that registers the script to start at boot, with the host's own tool.
-    fn enable_command(host: &dyn Host, layout: &Layout) -> Option<Command> {
-        let command = if host.which("update-rc.d").is_some() {
-            Command::new("update-rc.d").args([SERVICE_NAME, "defaults"])
-        } else if host.which("chkconfig").is_some() {
-            Command::new("chkconfig").args(["--add", SERVICE_NAME])
-        } else {
-            return None;
-        };
-        Some(command.with_authority(layout.system_authority()))
-    }
-
-    fn disable_command(host: &dyn Host, layout: &Layout) -> Option<Command> {
-        let command = if host.which("update-rc.d").is_some() {
-            Command::new("update-rc.d").args(["-f", SERVICE_NAME, "remove"])
-        } else if host.which("chkconfig").is_some() {
-            Command::new("chkconfig").args(["--del", SERVICE_NAME])
-        } else {
-            return None;
-        };
-        Some(command.with_authority(layout.system_authority()))
     }
 }
 
@@ -110,25 +90,35 @@ impl ServiceManager for Sysv {
                 "leave --init out, or use --init systemd",
             )
         );
-        refuse_foreign_script(host, layout)
+        Ok(())
     }
 
-    fn install(&self, work: &mut Work) -> anyhow::Result<()> {
+    fn install(&self, work: &mut Work, foreign: Option<&ForeignScript>) -> anyhow::Result<()> {
         let layout = work.layout().clone();
         let authority = layout.system_authority();
         let script = Self::script_path(&layout);
+        if let Some(foreign) = foreign {
+            foreign.move_aside(work, Self::call(&layout, "stop", None))?;
+        }
         for dir in ["etc", "etc/init.d", "var", "var/run"] {
             work.create_dir(&layout.system(dir), 0o755, authority)?;
         }
         work.create_dir(&Self::pid_dir(&layout), 0o755, authority)?;
         work.create_dir(&layout.tunnels_dir(), 0o755, authority)?;
+        let enable = boot::register_command(work.host(), &layout);
+        let enabled = Change::ServiceEnabled {
+            name: SERVICE_NAME.to_owned(),
+        };
+        // What is recorded first is undone last.
+        let is_undone_last = !boot::reads_the_script(work.host());
+        if enable.is_some() && is_undone_last {
+            work.record(enabled.clone())?;
+        }
         work.write_file(&script, Self::script(&layout)?.as_bytes(), 0o755, authority)?;
-        if layout.is_system_wide()
-            && let Some(enable) = Self::enable_command(work.host(), &layout)
-        {
-            work.record(Change::ServiceEnabled {
-                name: SERVICE_NAME.to_owned(),
-            })?;
+        if let Some(enable) = enable {
+            if !is_undone_last {
+                work.record(enabled)?;
+            }
             work.host().expect(&enable)?;
         }
         Ok(())
@@ -169,6 +159,16 @@ impl ServiceManager for Sysv {
         Ok(())
     }
 
+    fn restart_one(
+        &self,
+        host: &dyn Host,
+        layout: &Layout,
+        tunnel: TunnelId,
+    ) -> anyhow::Result<()> {
+        host.expect(&Self::call(layout, "restart", Some(&tunnel.to_string())))?;
+        Ok(())
+    }
+
     fn status(
         &self,
         host: &dyn Host,
@@ -190,35 +190,21 @@ impl ServiceManager for Sysv {
     }
 
     fn disable(&self, host: &dyn Host, layout: &Layout) -> anyhow::Result<()> {
-        if let Some(disable) = Self::disable_command(host, layout) {
-            host.expect(&disable)?;
-        }
-        Ok(())
+        boot::unregister(host, layout)
     }
 }
 
-/// The original bash script made an `h_autossh` of its own, whose tunnels somebody may rely on.
-///
-/// # Errors
-/// There is such a script.
-pub(super) fn refuse_foreign_script(host: &dyn Host, layout: &Layout) -> anyhow::Result<()> {
-    let script = Sysv::script_path(layout);
-    let Some(content) = host.read_if_present(&script)? else {
-        return Ok(());
-    };
-    ensure!(
-        String::from_utf8_lossy(&content).contains(MARKER),
-        Failure::new(
-            format!(
-                "{} exists and was not written by holistics-tunnel",
-                script.display()
-            ),
-            format!(
-                "look at it; if its tunnels are not needed any more, stop it with `sudo service \
-                 {SERVICE_NAME} stop`, move it out of {}, and run setup again",
-                script.parent().unwrap_or(&script).display()
-            ),
-        )
-    );
-    Ok(())
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bastion::host::scripted::ScriptedHost;
+
+    #[test]
+    fn one_tunnel_is_restarted_and_its_siblings_are_not() {
+        let host = ScriptedHost::new();
+        host.expect("sudo /etc/init.d/h_autossh restart 7", 0, "", "");
+        let layout = Layout::new(&host, Path::new("/"));
+        Sysv.restart_one(&host, &layout, 7).unwrap();
+        assert!(host.is_finished());
+    }
 }

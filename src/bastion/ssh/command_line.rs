@@ -68,7 +68,7 @@ impl Forward {
     /// The arguments for `ssh` as a master in the background: it returns once the forward is
     /// accepted, and ends when told so through `socket`.
     ///
-    /// What ssh has to say goes to `log`, since a process in the background must not hold our pipes.
+    /// What ssh has to say goes to `log`.
     pub fn master_arguments(&self, socket: &Path, log: &Path) -> Vec<String> {
         let mut arguments = vec![
             "-f".to_owned(),
@@ -134,12 +134,21 @@ pub fn ssh_command(forward: &Forward) -> Command {
     Command::new("ssh").args(forward.ssh_arguments())
 }
 
-/// `autossh` in the foreground, as a supervisor runs it.
+/// `autossh` with a log of its own, as a person starts it who sets a tunnel up by hand.
 pub fn autossh_command(program: &str, forward: &Forward, log: &Path) -> Command {
-    AUTOSSH_ENVIRONMENT.iter().fold(
-        Command::new(program).args(forward.autossh_arguments(log)),
-        |command, (name, value)| command.env(*name, *value),
-    )
+    with_environment(Command::new(program).args(forward.autossh_arguments(log)))
+}
+
+/// `autossh` in the foreground, as a supervisor runs it: what ssh has to say goes to standard error.
+pub fn foreground_command(program: &str, forward: &Forward) -> Command {
+    let command = Command::new(program).args(["-M", "0"]);
+    with_environment(command.args(forward.ssh_arguments()))
+}
+
+fn with_environment(command: Command) -> Command {
+    AUTOSSH_ENVIRONMENT
+        .iter()
+        .fold(command, |command, (name, value)| command.env(*name, *value))
 }
 
 /// Environment variables that bound how long autossh waits between attempts.

@@ -64,6 +64,8 @@ impl Step for Directory {
             }
             work.create_dir(&sub, 0o700, Authority::User)?;
         }
+        // From here on the run's log has a place; a rollback takes it with the folder.
+        work.host().log().keep_in(&self.layout.logs_dir());
         let said = dir.display().to_string();
         Ok(if is_new {
             Outcome::Changed(said)

@@ -6,12 +6,12 @@ use anyhow::Context as _;
 use super::temporary_tunnel::{self, enrolled_forward};
 use super::{Outcome, Step, StepName, autossh};
 use crate::bastion::changes::Change;
-use crate::bastion::host::Command;
+use crate::bastion::host::own_name;
 use crate::bastion::layout::Layout;
 use crate::bastion::receipt::Scope;
 use crate::bastion::session::Work;
 use crate::bastion::ssh::Forward;
-use crate::bastion::ssh::command_line::autossh_command;
+use crate::bastion::ssh::command_line::foreground_command;
 use crate::protocol::TunnelId;
 
 /// The step.
@@ -22,12 +22,6 @@ pub struct Foreground {
     pub tunnel: TunnelId,
     /// The command line as far as it is known before enrollment.
     pub preview: Forward,
-}
-
-impl Foreground {
-    fn command(&self, autossh: &str, forward: &Forward) -> Command {
-        autossh_command(autossh, forward, &self.layout.tunnel_log(self.tunnel))
-    }
 }
 
 impl Step for Foreground {
@@ -44,7 +38,7 @@ impl Step for Foreground {
     }
 
     fn commands(&self) -> Vec<String> {
-        vec![self.command("autossh", &self.preview).to_string()]
+        vec![foreground_command("autossh", &self.preview).to_string()]
     }
 
     fn apply(&self, work: &mut Work) -> anyhow::Result<Outcome> {
@@ -53,10 +47,14 @@ impl Step for Foreground {
         work.forget(StepName::TemporaryTunnel, &Change::MasterStarted { socket })?;
         let autossh = autossh::find(work.host(), &self.layout)
             .context("autossh is not installed any more")?;
-        let command = self.command(&autossh.to_string_lossy(), &forward);
-        work.session.ui.note(&format!(
-            "Have your supervisor run this, and restart it if it ends:\n\n{command}\n"
-        ));
-        Ok(Outcome::Changed("the command is above".to_owned()))
+        let command = foreground_command(&autossh.to_string_lossy(), &forward);
+        work.session.ui.command_to_run(
+            "Have your supervisor run one of these, and restart it if it ends:",
+            &[
+                format!("{} run {}", own_name(work.host()), self.tunnel),
+                command.to_string(),
+            ],
+        );
+        Ok(Outcome::Changed("the commands are above".to_owned()))
     }
 }

@@ -18,6 +18,8 @@ pub mod service_tunnel;
 pub mod temporary_tunnel;
 pub mod wait_for_save;
 
+use std::fmt;
+
 use super::changes::Change;
 use super::host::Host;
 use super::receipt::Scope;
@@ -31,6 +33,15 @@ pub enum Outcome {
     Changed(String),
     /// It found everything as it has to be.
     AlreadyPresent(String),
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Outcome::Changed(detail) => f.write_str(detail),
+            Outcome::AlreadyPresent(detail) => write!(f, "already there: {detail}"),
+        }
+    }
 }
 
 /// One step of a plan.

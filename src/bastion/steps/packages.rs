@@ -9,7 +9,7 @@ use crate::bastion::changes::Change;
 use crate::bastion::failure::Failure;
 use crate::bastion::host::{Authority, CommandError, Host};
 use crate::bastion::layout::Layout;
-use crate::bastion::packages::{self, Need, PackageManager};
+use crate::bastion::packages::{self, Need, PackageManager, Watcher};
 use crate::bastion::receipt::Scope;
 use crate::bastion::session::{Session, Work};
 
@@ -204,16 +204,38 @@ pub(super) fn install(
     packages: &[String],
 ) -> anyhow::Result<()> {
     let host = work.host();
-    let mut recorded = None;
-    manager.install(host, packages, &mut |added| {
-        let change = (!added.is_empty()).then(|| Change::PackagesInstalled {
-            manager: manager.name().to_owned(),
-            packages: added,
+    let mut receipt = Installation {
+        manager: manager.name(),
+        work,
+        recorded: None,
+    };
+    manager.install(host, packages, &mut receipt)
+}
+
+/// Takes down in the receipt what is installed.
+struct Installation<'i, 'w, 'a> {
+    manager: &'static str,
+    work: &'i mut Work<'w, 'a>,
+    recorded: Option<Change>,
+}
+
+impl Watcher for Installation<'_, '_, '_> {
+    fn record(&mut self, packages: Vec<String>) -> anyhow::Result<()> {
+        let change = (!packages.is_empty()).then(|| Change::PackagesInstalled {
+            manager: self.manager.to_owned(),
+            packages,
         });
-        work.replace(recorded.take(), change.clone())?;
-        recorded = change;
+        self.work.replace(self.recorded.take(), change.clone())?;
+        self.recorded = change;
         Ok(())
-    })
+    }
+
+    fn waits_for(&mut self, what: &str) {
+        self.work
+            .session
+            .ui
+            .progress(&format!("waiting for {what}"));
+    }
 }
 
 /// Brings curl's TLS up to date on hosts that are too old for today's servers. Most of these hosts'

@@ -1,12 +1,15 @@
 //! The definition of the `h_autossh` service, the same for all tunnels.
 
+use anyhow::ensure;
+
 use super::{Outcome, Step, StepName};
 use crate::bastion::changes::Change;
 use crate::bastion::facts::Init;
+use crate::bastion::failure::Failure;
 use crate::bastion::host::{Authority, Host};
 use crate::bastion::layout::Layout;
 use crate::bastion::receipt::Scope;
-use crate::bastion::service::{self, SERVICE_NAME, ServiceManager};
+use crate::bastion::service::{self, ForeignScript, SERVICE_NAME, ServiceManager, foreign};
 use crate::bastion::session::{Session, Work};
 
 /// The step.
@@ -17,6 +20,8 @@ pub struct Service {
     pub init: Init,
     /// The service manager.
     pub manager: Box<dyn ServiceManager>,
+    /// A script of somebody else's that has to make room, with its owner's yes.
+    pub foreign: Option<ForeignScript>,
 }
 
 impl Step for Service {
@@ -33,7 +38,17 @@ impl Step for Service {
     }
 
     fn commands(&self) -> Vec<String> {
-        self.manager.install_commands(&self.layout)
+        let mut commands = Vec::new();
+        if let Some(foreign) = &self.foreign {
+            commands.push(format!("service {SERVICE_NAME} stop"));
+            commands.push(format!(
+                "mv {} {}",
+                foreign.path.display(),
+                foreign.kept.display()
+            ));
+        }
+        commands.extend(self.manager.install_commands(&self.layout));
+        commands
     }
 
     fn needs_root(&self) -> bool {
@@ -42,19 +57,42 @@ impl Step for Service {
 
     fn check(&self, host: &dyn Host) -> anyhow::Result<()> {
         service::check_home(&self.layout)?;
-        self.manager.check(host, &self.layout)
+        self.manager.check(host, &self.layout)?;
+        match &self.foreign {
+            Some(foreign) => foreign.check(host, &self.layout),
+            None => Ok(()),
+        }
     }
 
     fn apply(&self, work: &mut Work) -> anyhow::Result<Outcome> {
         work.session.receipt.init = Some(self.init);
         let before = work.session.changes_made();
-        self.manager.install(work)?;
+        self.refuse_unseen_script(work.host())?;
+        self.manager.install(work, self.foreign.as_ref())?;
         let said = format!("service {SERVICE_NAME}");
         Ok(if work.session.changes_made() == before {
             Outcome::AlreadyPresent(said)
         } else {
             Outcome::Changed(said)
         })
+    }
+}
+
+impl Service {
+    /// Only the very script that its owner was shown makes room.
+    fn refuse_unseen_script(&self, host: &dyn Host) -> anyhow::Result<()> {
+        let found = self.manager.foreign(host, &self.layout)?;
+        ensure!(
+            found.is_none() || found == self.foreign,
+            Failure::new(
+                format!(
+                    "{} has come or changed since the plan was shown, and was not written by holistics-tunnel",
+                    foreign::script_path(&self.layout).display()
+                ),
+                "run the same command again, which shows it",
+            )
+        );
+        Ok(())
     }
 }
 
@@ -65,6 +103,14 @@ pub(super) fn revert(session: &Session, change: &Change) -> anyhow::Result<()> {
             manager.disable(session.host, &session.layout)
         }
         (Change::UnitsLoaded, Some(manager)) => manager.reload(session.host),
+        (Change::ServiceReplaced { script, .. }, _) => {
+            foreign::put_back(session.host, &session.layout, change)?;
+            session.ui.note(&format!(
+                "{} is back where it was; its tunnels were not started.",
+                script.display()
+            ));
+            Ok(())
+        }
         _ => change.undo_file(session.host),
     }
 }

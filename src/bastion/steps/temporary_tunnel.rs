@@ -96,6 +96,8 @@ impl TemporaryTunnel {
         Command::new("ssh")
             .args(forward.master_arguments(&socket, &log))
             .timeout(CONNECT_TIMEOUT)
+            // `ssh -f` of OpenSSH 8.4 keeps its outputs open as long as the tunnel lives; 9.2 does not.
+            .said_to(&log)
     }
 
     fn open(&self, host: &dyn Host, forward: &Forward) -> anyhow::Result<()> {

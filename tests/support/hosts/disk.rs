@@ -22,6 +22,7 @@ const NOT_LOOKED_AT: &[&str] = &[
     "/var/lib/apt",
     "/var/lib/dnf",
     "/var/lib/systemd",
+    "/var/lib/urandom",
     "/var/log",
     "/var/tmp",
 ];

@@ -29,6 +29,7 @@ const PROGRAM: &str = "/usr/local/bin/holistics-tunnel";
 /// A host. Dropped, it loses its power and its disk.
 pub struct Host {
     image: Image,
+    program: PathBuf,
     network: PathBuf,
     workspace: PathBuf,
     folder: PathBuf,
@@ -44,14 +45,15 @@ struct Power {
 }
 
 impl Host {
-    /// Boots a fresh host from an image, with this network.
-    pub fn boot(image: Image, network: &Namespace, workspace: &Workspace) -> Self {
+    /// Boots a fresh host from an image, with this program and this network.
+    pub fn boot(image: Image, program: &Path, network: &Namespace, workspace: &Workspace) -> Self {
         let folder = workspace.folder("host");
         for part in ["upper", "work", "root", "logs"] {
             std::fs::create_dir_all(folder.join(part)).expect("the host's folder");
         }
         let mut host = Host {
             image,
+            program: program.to_owned(),
             network: network.file(),
             workspace: workspace.path().to_owned(),
             folder,
@@ -72,7 +74,7 @@ impl Host {
             || nspawn.output(),
             || {
                 assert!(nspawn.is_running(), "no boot:\n{}", nspawn.output());
-                only_child(nspawn.pid()).filter(|&init| is_up(init))
+                only_child(nspawn.pid()).filter(|&init| is_up(init, self.image))
             },
         );
         self.power = Some(Power { nspawn, init });
@@ -148,7 +150,6 @@ impl Host {
     fn nspawn(&self) -> Command {
         static BOOTED: AtomicU32 = AtomicU32::new(0);
         let number = BOOTED.fetch_add(1, Ordering::Relaxed);
-        let program = env!("CARGO_BIN_EXE_holistics-tunnel");
         let mut command = Command::new("unshare");
         command
             .args(["--mount", "--propagation", "private", "sh", "-c", BOOT])
@@ -158,7 +159,7 @@ impl Host {
             .arg(&self.network)
             .arg(format!("{}-{number}", std::process::id()))
             .arg(&self.workspace)
-            .arg(format!("--bind-ro={program}:{PROGRAM}"));
+            .arg(format!("--bind-ro={}:{PROGRAM}", self.program.display()));
         command
     }
 
@@ -204,9 +205,9 @@ fn only_child(pid: u32) -> Option<u32> {
     children.trim().parse().ok()
 }
 
-fn is_up(init: u32) -> bool {
+fn is_up(init: u32, image: Image) -> bool {
     let state = inside(init)
-        .args(["systemctl", "is-system-running"])
+        .args(["sh", "-c", image.init().is_up()])
         .output();
-    state.is_ok_and(|state| matches!(state.stdout.trim_ascii(), b"running" | b"degraded"))
+    state.is_ok_and(|state| state.status.success())
 }

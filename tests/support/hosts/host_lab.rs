@@ -11,6 +11,7 @@ use super::image::Image;
 use super::mirror::{Mirror, apt_sources};
 use super::namespace::Inside;
 use super::network::{DATABASE, MIRROR, MIRROR_NAME, Network, VENDOR, VENDOR_NAME};
+use super::program;
 use super::terminal::Terminal;
 use crate::support::lab::{SERVICE_LIMIT, token_of};
 use crate::support::postgres::Postgres;
@@ -53,6 +54,8 @@ impl HostLab {
     pub fn boot(image: Image) -> Self {
         let alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         let workspace = Workspace::new();
+        let program = program::for_image(image, &workspace);
+        let offered = program::offered(&program, &workspace);
         let network = Network::new(&workspace);
         let postgres = {
             let _inside = network.database.enter();
@@ -69,10 +72,10 @@ impl HostLab {
                 key: https.key,
                 authority: https.authority,
             },
-            &[],
+            &["--dist-dir", offered.to_str().expect("a path in UTF-8")],
         );
         let lab = HostLab {
-            host: Host::boot(image, &network.bastion, &workspace),
+            host: Host::boot(image, &program, &network.bastion, &workspace),
             operator: server.operator(),
             server,
             postgres,
@@ -89,7 +92,7 @@ impl HostLab {
                 "127.0.0.1 localhost bastion\n{VENDOR} {VENDOR_NAME}\n{MIRROR} {MIRROR_NAME}\n"
             ),
         );
-        if image != Image::Rpm {
+        if image.is_debian_12() {
             lab.host.write("/etc/apt/sources.list", apt_sources());
         }
         lab

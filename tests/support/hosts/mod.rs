@@ -3,7 +3,8 @@
 //!
 //! - [`namespace`]: a machine's network, without a name that could be left behind; [`network`]: the
 //!   lines between the three machines, to be cut and mended;
-//! - [`image`]: what a host is booted from (made by `scripts/lab-images`); [`host`]: a host that
+//! - [`image`]: what a host is booted from (made by `scripts/lab-images`); [`program`]: the program
+//!   under test, as that host can run it; [`host`]: a host that
 //!   boots, reboots, loses power, and runs commands for its users; [`terminal`]: somebody in front
 //!   of it; [`disk`]: what is on its disk, to be compared;
 //! - [`mirror`]: the web server with the packages; [`certificate`]: the vendor's https;
@@ -20,4 +21,5 @@ pub mod image;
 pub mod mirror;
 pub mod namespace;
 pub mod network;
+pub mod program;
 pub mod terminal;

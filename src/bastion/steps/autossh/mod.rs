@@ -3,6 +3,8 @@
 //! The user compiles; root only puts the one program in place. What was installed to compile with
 //! goes again once it has done its work: a bastion has no use for a compiler.
 
+mod folder;
+
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, ensure};
@@ -18,11 +20,6 @@ use crate::bastion::packages::source::{self, Source, VERSION};
 use crate::bastion::packages::{self, BUILD_NEEDS, Need, PackageManager};
 use crate::bastion::receipt::Scope;
 use crate::bastion::session::{Session, Work};
-
-/// The system's other folder for large and lasting temporary files, which need not be mounted as the
-/// home folders are.
-const OTHER_PLACE: &str = "/var/tmp";
-const FOLDER_NAME: &str = "holistics-build-";
 
 /// The step.
 pub struct Autossh {
@@ -103,7 +100,7 @@ impl Step for Autossh {
                 path.display()
             )));
         }
-        let dir = folder(work, &self.layout)?;
+        let dir = folder::make(work, &self.layout)?;
         work.session
             .ui
             .progress(&format!("fetching the source of autossh {VERSION}"));
@@ -116,7 +113,7 @@ impl Step for Autossh {
         self.install(work, &program)?;
         remove_tools(work)?;
         build::remove_folder(host, &dir)?;
-        work.forget(StepName::Autossh, &folder_change(&dir))?;
+        work.forget(StepName::Autossh, &folder::change(&dir))?;
         // Only now is it certain that it does not rely on anything that was removed.
         let path = self.layout.compiled_autossh();
         let version = version(host, &path)?;
@@ -232,56 +229,6 @@ fn check_tools(missing: &[Need]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Makes a folder that is this user's alone, and from which programs can be run.
-fn folder(work: &mut Work, layout: &Layout) -> anyhow::Result<PathBuf> {
-    let unique = work.host().now().as_nanosecond();
-    let candidates = [
-        layout.build_dir(),
-        Path::new(OTHER_PLACE).join(format!("{FOLDER_NAME}{unique}")),
-    ];
-    let mut reasons = Vec::new();
-    for dir in candidates {
-        match make_folder(work, layout, &dir) {
-            Ok(()) => return Ok(dir),
-            Err(error) if is_interruption(&error) => return Err(error),
-            Err(error) => reasons.push(format!("{}: {error:#}", dir.display())),
-        }
-    }
-    Err(Failure::new(
-        "autossh has to be compiled, and there is no folder to do that in",
-        format!(
-            "let this user run programs from {} or {OTHER_PLACE}, or install autossh by hand; then run the same \
-             command again",
-            layout.user_dir().display()
-        ),
-    )
-    .because(reasons.join("; "))
-    .into())
-}
-
-fn make_folder(work: &mut Work, layout: &Layout, dir: &Path) -> anyhow::Result<()> {
-    let host = work.host();
-    // In our own folder, it can only be what a run left that died.
-    if *dir == layout.build_dir() && host.exists(dir) {
-        build::remove_folder(host, dir)?;
-    }
-    work.record(folder_change(dir))?;
-    host.create_dir(dir, 0o700, Authority::User)
-        .and_then(|()| build::check_can_execute(host, dir))
-        .or_else(|error| {
-            build::remove_folder(host, dir)?;
-            work.forget(StepName::Autossh, &folder_change(dir))?;
-            Err(error)
-        })
-}
-
-fn folder_change(dir: &Path) -> Change {
-    Change::DirectoryCreated {
-        path: dir.to_owned(),
-        authority: Authority::User,
-    }
-}
-
 /// Removes what was installed to compile with, also by an earlier run that died.
 fn remove_tools(work: &mut Work) -> anyhow::Result<()> {
     let recorded: Vec<Change> = work
@@ -318,17 +265,11 @@ pub(super) fn revert(
 ) -> anyhow::Result<()> {
     match change {
         Change::PackagesInstalled { .. } => packages_step::revert(session, change, reason),
-        Change::DirectoryCreated { path, .. } if is_build_folder(&session.layout, path) => {
+        Change::DirectoryCreated { path, .. } if folder::is_ours(&session.layout, path) => {
             build::remove_folder(session.host, path)
         }
         _ => change.undo_file(session.host),
     }
-}
-
-fn is_build_folder(layout: &Layout, path: &Path) -> bool {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    *path == layout.build_dir()
-        || (path.parent() == Some(Path::new(OTHER_PLACE)) && name.starts_with(FOLDER_NAME))
 }
 
 #[cfg(test)]
@@ -340,7 +281,7 @@ mod tests {
     use crate::bastion::receipt::Receipt;
     use crate::bastion::ui::Ui;
 
-    const ARCHIVE: &[u8] = include_bytes!("../../../tests/data/autossh-1.4g.tgz");
+    const ARCHIVE: &[u8] = include_bytes!("../../../../tests/data/autossh-1.4g.tgz");
     const CARRIED_IN: &str = "/home/ada/autossh.tgz";
     const BUILD: &str = "/home/ada/.holistics/build";
     const PROBE: &str = "/home/ada/.holistics/build/probe";
@@ -539,21 +480,5 @@ mod tests {
             let said = OneLine(&result.unwrap_err()).to_string();
             assert!(said.contains("noexec"), "{said}");
         });
-    }
-
-    #[test]
-    fn only_folders_of_a_build_are_removed_with_all_they_hold() {
-        let layout = Layout::new(&host(), Path::new("/"));
-        for path in [BUILD, "/var/tmp/holistics-build-0"] {
-            assert!(is_build_folder(&layout, Path::new(path)), "{path}");
-        }
-        for path in [
-            "/usr/local/bin",
-            "/var/tmp",
-            "/var/tmp/holistics-build-0/x",
-            "/home/ada",
-        ] {
-            assert!(!is_build_folder(&layout, Path::new(path)), "{path}");
-        }
     }
 }

@@ -4,16 +4,20 @@
 use anyhow::ensure;
 use serde_json::json;
 
-use super::{refuse_sudo, token, tunnels};
+mod own_tunnel;
+mod removal;
+
+use removal::{Removal, Removed};
+
+use super::{questions, refuse_sudo, token, tunnels};
 use crate::bastion::cli::UninstallTunnel;
 use crate::bastion::control_plane::{ApiError, ControlPlane, is_gone, parse_address};
 use crate::bastion::failure::{Exit, Failure};
 use crate::bastion::host::{Authority, Host};
-use crate::bastion::layout::Layout;
 use crate::bastion::lock;
-use crate::bastion::receipt::{Receipt, Scope, StepRecord, TunnelRecord};
+use crate::bastion::receipt::{Receipt, TunnelRecord};
 use crate::bastion::session::Session;
-use crate::bastion::steps::{self, RevertReason, enrollment};
+use crate::bastion::steps::RevertReason;
 use crate::bastion::ui::Ui;
 use crate::protocol::TunnelId;
 
@@ -24,7 +28,13 @@ pub(super) fn run(host: &dyn Host, ui: &Ui, command: &UninstallTunnel) -> anyhow
     let installed = tunnels::installed(host)?;
     let known = installed.as_ref().map(|(receipt, _)| receipt);
     let is_known = |id| known.is_some_and(|receipt| receipt.tunnels.contains_key(&id));
-    let ids: Vec<TunnelId> = match (command.id, &removal) {
+    let chosen = match (command.id, known) {
+        (None, Some(receipt)) if !command.all && !receipt.tunnels.is_empty() => {
+            Some(questions::which_tunnel(host, receipt)?)
+        }
+        (id, _) => id,
+    };
+    let ids: Vec<TunnelId> = match (chosen, &removal) {
         (Some(id), Some(client)) if !is_known(id) => return tell_only(host, ui, client, id),
         (Some(id), _) if !is_known(id) => return Err(tunnels::unknown(known, id).into()),
         (Some(id), _) => vec![id],
@@ -45,18 +55,23 @@ pub(super) fn run(host: &dyn Host, ui: &Ui, command: &UninstallTunnel) -> anyhow
         .map(|id| check_control_plane(host, ui, command, &receipt, *id))
         .collect::<anyhow::Result<Vec<_>>>()?;
     confirm(host, command, &receipt, &ids)?;
+    confirm_own_tunnel(host, command, &receipt, &ids)?;
     if layout.system_authority() == Authority::Root {
         host.acquire_root("Removing the tunnel from the service", &[])?;
     }
     let _lock = lock::acquire(host, &layout)?;
-    remove_all(
-        host,
-        ui,
-        command,
-        receipt,
-        layout,
-        ids.into_iter().zip(clients).collect(),
-    )
+    host.log().changes_begin();
+    host.log().keep_in(&layout.logs_dir());
+    // The session's own client tells nobody anything: each tunnel has its own.
+    let first = tunnels::find(&receipt, ids[0])?;
+    let client = ControlPlane::new(&first.control_plane, "", command.ca_cert.as_deref())?;
+    let targets: Vec<_> = ids.into_iter().zip(clients).collect();
+    let session = Session::new(host, ui, layout, receipt, client);
+    let reason = RevertReason::Removal {
+        keep_keys: command.keep_keys,
+    };
+    let outcome = Removal::new(session, reason).carry_out(targets)?;
+    Ok(report(ui, &outcome))
 }
 
 /// The control plane as the removal command from the browser reaches it.
@@ -152,7 +167,7 @@ fn confirm(
     } else {
         ""
     };
-    let answer = host.confirm(&format!("Remove tunnel {}{what}?", names.join(", ")))?;
+    let answer = host.yes_or_no(&format!("Remove tunnel {}{what}?", names.join(", ")), false)?;
     ensure!(
         answer.is_some(),
         Failure::usage(
@@ -167,83 +182,56 @@ fn confirm(
     Ok(())
 }
 
-fn remove_all(
+/// Somebody who came to this host through a tunnel cannot come back once it is gone.
+fn confirm_own_tunnel(
     host: &dyn Host,
-    ui: &Ui,
     command: &UninstallTunnel,
-    receipt: Receipt,
-    layout: Layout,
-    targets: Vec<(TunnelId, Option<ControlPlane>)>,
-) -> anyhow::Result<Exit> {
-    let Some(placeholder) = receipt.tunnels.values().next() else {
-        return Ok(Exit::Done);
-    };
-    let session_client =
-        ControlPlane::new(&placeholder.control_plane, "", command.ca_cert.as_deref())?;
-    let mut session = Session::new(host, ui, layout, receipt, session_client);
-    let reason = RevertReason::Removal {
-        keep_keys: command.keep_keys,
-    };
-    let mut removed = Vec::new();
-    let mut problems = Vec::new();
-    for (id, client) in targets {
-        match remove(&mut session, id, client, reason) {
-            Ok(()) => removed.push(id),
-            Err(error) => problems.push(format!("tunnel {id}: {error:#}")),
-        }
-    }
-    if session.receipt.tunnels.is_empty()
-        && let Err(error) = revert_steps(&mut session, Scope::Host, reason)
-    {
-        problems.push(format!("the service: {error:#}"));
-    }
-    report(ui, &removed, &problems)
-}
-
-/// The service lets go of the tunnel, the control plane forgets it, the receipt forgets it: in this
-/// order, so that whatever fails, the next run still knows what is left.
-fn remove(
-    session: &mut Session,
-    id: TunnelId,
-    client: Option<ControlPlane>,
-    reason: RevertReason,
+    receipt: &Receipt,
+    ids: &[TunnelId],
 ) -> anyhow::Result<()> {
-    revert_steps(session, Scope::Tunnel(id), reason)?;
-    if let Some(client) = client {
-        client
-            .delete_tunnel(session.host, id)
-            .map_err(ApiError::advised)?;
+    let Some(id) = ids.iter().find(|id| {
+        let tunnel = receipt.tunnels.get(id);
+        tunnel.is_some_and(|tunnel| own_tunnel::carries_this_session(host, tunnel))
+    }) else {
+        return Ok(());
+    };
+    let warning = format!(
+        "This session seems to have come in through tunnel {id}: it would end, and this host could not \
+         be reached that way any more"
+    );
+    // With a yes, the removal comes to its end without its terminal.
+    host.outlive_terminal();
+    if command.force {
+        return Ok(());
     }
-    session.drop_tunnel(id)?;
-    enrollment::write_known_hosts(session)
+    match host.confirm(&format!("{warning}. Remove it all the same?"))? {
+        Some(true) => Ok(()),
+        Some(false) => Err(Failure::new("not confirmed", "nothing was changed").into()),
+        None => Err(Failure::usage(
+            warning,
+            "run it from a session that came another way, or add --force; nothing was changed",
+        )
+        .into()),
+    }
 }
 
-fn revert_steps(session: &mut Session, scope: Scope, reason: RevertReason) -> anyhow::Result<()> {
-    let records: Vec<StepRecord> = session.receipt.steps(scope).to_vec();
-    for record in records.iter().rev() {
-        steps::revert(record.step, session, scope, &record.changes, reason)?;
-        session.forget(scope, record.step, &record.changes)?;
-    }
-    Ok(())
-}
-
-fn report(ui: &Ui, removed: &[TunnelId], problems: &[String]) -> anyhow::Result<Exit> {
-    let mut summary: Vec<String> = removed
+fn report(ui: &Ui, outcome: &Removed) -> Exit {
+    let mut summary: Vec<String> = outcome
+        .tunnels
         .iter()
         .map(|id| format!("Tunnel {id} is removed."))
         .collect();
-    summary.extend(
-        problems
-            .iter()
-            .map(|problem| format!("Not done: {problem}")),
-    );
+    for problem in &outcome.problems {
+        summary.push(format!("Not done: {}: {}", problem.what, problem.error));
+        summary.push(format!("    next: {}", problem.next));
+    }
     ui.finished(
         &summary,
-        json!({ "removed": removed, "problems": problems }),
+        json!({ "removed": outcome.tunnels, "problems": outcome.problems }),
     );
-    Ok(match (removed.is_empty(), problems.is_empty()) {
-        (_, true) => Exit::Done,
-        (false, false) => Exit::Partly,
-        (true, false) => Exit::Failed,
-    })
+    if outcome.problems.is_empty() {
+        Exit::Done
+    } else {
+        Exit::Partly
+    }
 }

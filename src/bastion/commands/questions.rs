@@ -1,0 +1,80 @@
+//! What is asked for where an argument is missing.
+
+use anyhow::{Context as _, ensure};
+
+use crate::bastion::failure::Failure;
+use crate::bastion::host::Host;
+use crate::bastion::receipt::Receipt;
+use crate::protocol::TunnelId;
+
+/// The control plane's address, as given or as answered.
+///
+/// # Errors
+/// It was not given, and there is no terminal to ask on.
+pub fn server(host: &dyn Host, given: Option<&str>) -> anyhow::Result<String> {
+    match given {
+        Some(address) => Ok(address.to_owned()),
+        None => ask(
+            host,
+            "Address of the control plane, https://NAME",
+            false,
+            "the control plane's address is missing",
+            "give --server URL, or set HOLISTICS_TUNNEL_SERVER",
+        ),
+    }
+}
+
+/// The one-time token, which is not shown while it is typed.
+///
+/// # Errors
+/// There is no terminal to ask on.
+pub fn token(host: &dyn Host) -> anyhow::Result<String> {
+    ask(
+        host,
+        "One-time token from the browser (not shown)",
+        true,
+        "the one-time token is missing",
+        "give --token-file FILE, or set HOLISTICS_TUNNEL_TOKEN_FILE; the command from the browser does so",
+    )
+}
+
+/// Which tunnel to remove, chosen among those there are; nothing if none.
+///
+/// # Errors
+/// There is no terminal to ask on, or the person wants none of them.
+pub fn which_tunnel(host: &dyn Host, receipt: &Receipt) -> anyhow::Result<TunnelId> {
+    let names: Vec<String> = receipt
+        .tunnels
+        .iter()
+        .map(|(id, tunnel)| {
+            format!(
+                "{id}  {}  ({}:{})",
+                tunnel.display_name, tunnel.target_host, tunnel.target_port
+            )
+        })
+        .collect();
+    let chosen = host
+        .choose("Which tunnel is to be removed?", &names)?
+        .with_context(|| {
+            Failure::usage(
+                "it is not said which tunnel is to be removed, and there is no terminal to ask on",
+                "give its number (`holistics-tunnel list` shows them), or --all",
+            )
+        })?;
+    chosen
+        .and_then(|place| receipt.tunnels.keys().nth(place).copied())
+        .context(Failure::new("nothing was chosen", "nothing was changed"))
+}
+
+fn ask(
+    host: &dyn Host,
+    question: &str,
+    secret: bool,
+    missing: &str,
+    remedy: &str,
+) -> anyhow::Result<String> {
+    let answer = host.ask(question, secret)?.unwrap_or_default();
+    let answer = answer.trim();
+    ensure!(!answer.is_empty(), Failure::usage(missing, remedy));
+    Ok(answer.to_owned())
+}

@@ -1,0 +1,77 @@
+//! `run`: one tunnel in the foreground, for containers and supervisors.
+//!
+//! This program gives its process to autossh: signals reach autossh itself, and nothing of ours
+//! keeps running.
+
+use anyhow::{Context as _, ensure};
+
+use super::{refuse_sudo, tunnels};
+use crate::bastion::cli::Run;
+use crate::bastion::failure::{Exit, Failure};
+use crate::bastion::host::{Command, Host};
+use crate::bastion::layout::Layout;
+use crate::bastion::receipt::Receipt;
+use crate::bastion::service::{self, ServiceState};
+use crate::bastion::ssh::command_line::foreground_command;
+use crate::bastion::ssh::control_socket;
+use crate::bastion::steps::autossh;
+use crate::bastion::steps::temporary_tunnel::enrolled_forward;
+use crate::protocol::TunnelId;
+
+pub(super) fn run(host: &dyn Host, command: &Run) -> anyhow::Result<Exit> {
+    refuse_sudo(host.user())?;
+    let (receipt, layout) = tunnels::installed(host)?.with_context(tunnels::none)?;
+    tunnels::find(&receipt, command.id)?;
+    refuse_a_second_one(host, &receipt, &layout, command.id)?;
+    let command = autossh_command(host, &receipt, &layout, command.id)?;
+    Err(host.exec(&command).into())
+}
+
+fn autossh_command(
+    host: &dyn Host,
+    receipt: &Receipt,
+    layout: &Layout,
+    id: TunnelId,
+) -> anyhow::Result<Command> {
+    let forward = enrolled_forward(receipt, layout, id).with_context(|| {
+        Failure::new(
+            format!("tunnel {id} is not set up to its end"),
+            "run the command from the browser again, which goes on where it stopped",
+        )
+    })?;
+    let autossh = autossh::find(host, layout).with_context(|| {
+        Failure::new(
+            "autossh is not installed",
+            "install the package autossh, or run the command from the browser again",
+        )
+    })?;
+    Ok(foreground_command(&autossh.to_string_lossy(), &forward))
+}
+
+/// The tunnel server gives a port to one live session.
+fn refuse_a_second_one(
+    host: &dyn Host,
+    receipt: &Receipt,
+    layout: &Layout,
+    id: TunnelId,
+) -> anyhow::Result<()> {
+    let by_service = match receipt.init {
+        Some(init) => service::manager(init)?.status(host, layout, id)? == ServiceState::Running,
+        None => false,
+    };
+    ensure!(
+        !by_service,
+        Failure::usage(
+            format!("the service runs tunnel {id} already"),
+            "`holistics-tunnel status` shows it; `holistics-tunnel service stop` ends all of the service's tunnels",
+        )
+    );
+    ensure!(
+        !control_socket::is_alive(host, &layout.control_socket(id))?,
+        Failure::usage(
+            format!("a setup runs tunnel {id} at the moment"),
+            "let the setup come to its end, or stop it",
+        )
+    );
+    Ok(())
+}

@@ -1,0 +1,163 @@
+//! Questions on the terminal.
+//!
+//! They go to the terminal itself: standard input may be the pipe through which a script came. Each is
+//! asked on a thread of its own, since a signal does not end the wait for a key; the terminal is put
+//! back as it was, however a question ends.
+
+use std::fs::File;
+use std::io::{self, IsTerminal as _};
+use std::os::fd::AsFd as _;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use console::Term;
+use dialoguer::{Confirm, Input, Password, Select};
+use nix::sys::termios::{self, SetArg, Termios};
+
+use crate::bastion::failure::Interrupted;
+
+/// How often the wait for an answer looks whether the run was interrupted.
+const INTERRUPT_CHECK: Duration = Duration::from_millis(50);
+/// How long the signal of a terminal that was closed may take after its last read has failed.
+const HANGUP_GRACE: Duration = Duration::from_millis(250);
+
+/// The terminal of this process.
+pub struct Terminal {
+    device: File,
+    former: Option<Termios>,
+}
+
+impl Terminal {
+    /// The terminal, if this process has one and what it says can be seen there.
+    pub fn open() -> Option<Self> {
+        if !io::stderr().is_terminal() {
+            return None;
+        }
+        let device = File::options()
+            .read(true)
+            .write(true)
+            .open("/dev/tty")
+            .ok()?;
+        let former = termios::tcgetattr(device.as_fd()).ok();
+        Some(Terminal { device, former })
+    }
+
+    /// Yes or no.
+    ///
+    /// # Errors
+    /// The terminal fails, or the run was interrupted; so for all questions.
+    pub fn yes_or_no(
+        &self,
+        question: &str,
+        default: bool,
+        interrupted: &dyn Fn() -> Result<(), Interrupted>,
+    ) -> anyhow::Result<bool> {
+        let question = question.to_owned();
+        let answer = self.ask(interrupted, move |term| {
+            Confirm::new()
+                .with_prompt(question)
+                .default(default)
+                .show_default(true)
+                .interact_on_opt(term)
+        })?;
+        Ok(answer.unwrap_or(false))
+    }
+
+    /// A line of text.
+    ///
+    /// # Errors
+    /// As [`Terminal::yes_or_no`].
+    pub fn text(
+        &self,
+        question: &str,
+        interrupted: &dyn Fn() -> Result<(), Interrupted>,
+    ) -> anyhow::Result<String> {
+        let question = question.to_owned();
+        self.ask(interrupted, move |term| {
+            Input::new().with_prompt(question).interact_text_on(term)
+        })
+    }
+
+    /// A line of text that is not shown.
+    ///
+    /// # Errors
+    /// As [`Terminal::yes_or_no`].
+    pub fn secret(
+        &self,
+        question: &str,
+        interrupted: &dyn Fn() -> Result<(), Interrupted>,
+    ) -> anyhow::Result<String> {
+        let question = question.to_owned();
+        self.ask(interrupted, move |term| {
+            Password::new().with_prompt(question).interact_on(term)
+        })
+    }
+
+    /// One of several, by its place; nothing if the person wants none.
+    ///
+    /// # Errors
+    /// As [`Terminal::yes_or_no`].
+    pub fn choice(
+        &self,
+        question: &str,
+        choices: &[String],
+        interrupted: &dyn Fn() -> Result<(), Interrupted>,
+    ) -> anyhow::Result<Option<usize>> {
+        let (question, choices) = (question.to_owned(), choices.to_vec());
+        self.ask(interrupted, move |term| {
+            Select::new()
+                .with_prompt(question)
+                .items(choices)
+                .default(0)
+                .interact_on_opt(term)
+        })
+    }
+
+    fn ask<T: Send + 'static>(
+        &self,
+        interrupted: &dyn Fn() -> Result<(), Interrupted>,
+        question: impl FnOnce(&Term) -> dialoguer::Result<T> + Send + 'static,
+    ) -> anyhow::Result<T> {
+        let (sender, receiver) = mpsc::channel();
+        std::thread::spawn(move || {
+            // Nobody listens any more after an interrupt, and that is all right.
+            let _ = sender.send(question(&Term::stderr()));
+        });
+        let answer = loop {
+            if let Err(error) = interrupted() {
+                self.restore();
+                return Err(error.into());
+            }
+            match receiver.recv_timeout(INTERRUPT_CHECK) {
+                Ok(answer) => break answer,
+                Err(mpsc::RecvTimeoutError::Timeout) => {}
+                Err(mpsc::RecvTimeoutError::Disconnected) => {
+                    self.restore();
+                    anyhow::bail!("the question ended without an answer");
+                }
+            }
+        };
+        self.restore();
+        if answer.is_err() {
+            // Ctrl-C, or a terminal that was closed, is an error here and a signal at about the same time.
+            std::thread::sleep(HANGUP_GRACE);
+        }
+        interrupted()?;
+        match answer {
+            Err(dialoguer::Error::IO(error)) if error.kind() == io::ErrorKind::Interrupted => {
+                Err(Interrupted.into())
+            }
+            answer => answer.context("the terminal cannot be read"),
+        }
+    }
+
+    /// The terminal as it was before the question.
+    fn restore(&self) {
+        if let Some(former) = &self.former {
+            // A terminal that is gone needs no care.
+            let _ = termios::tcsetattr(self.device.as_fd(), SetArg::TCSADRAIN, former);
+        }
+        let _ = Term::stderr().show_cursor();
+    }
+}

@@ -1,0 +1,177 @@
+//! An `/etc/init.d/h_autossh` that is not ours, such as the one the original bash script made.
+//!
+//! Somebody may rely on its tunnels. So it is shown, and moved aside only after a yes; with our last
+//! tunnel it comes back to where it was.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::ensure;
+
+use super::{MARKER, SERVICE_NAME, boot};
+use crate::bastion::changes::Change;
+use crate::bastion::failure::Failure;
+use crate::bastion::host::{Command, Host, HostExt as _};
+use crate::bastion::layout::Layout;
+use crate::bastion::session::Work;
+
+/// The script may wait for each of its tunnels to end.
+const STOP_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Lines of the script that a person is shown.
+const SHOWN_LINES: usize = 12;
+
+/// A script of somebody else's under our service's name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ForeignScript {
+    /// Where it stands.
+    pub path: PathBuf,
+    /// Where it is kept while ours is in its place.
+    pub kept: PathBuf,
+    content: String,
+}
+
+/// The script that stands where ours would.
+pub fn script_path(layout: &Layout) -> PathBuf {
+    layout.system("etc/init.d").join(SERVICE_NAME)
+}
+
+/// Looks for a script that is not ours.
+///
+/// # Errors
+/// It cannot be read.
+pub fn find(host: &dyn Host, layout: &Layout) -> anyhow::Result<Option<ForeignScript>> {
+    let path = script_path(layout);
+    let Some(content) = host.read_if_present(&path)? else {
+        return Ok(None);
+    };
+    let content = String::from_utf8_lossy(&content).into_owned();
+    Ok((!content.contains(MARKER)).then(|| ForeignScript {
+        path,
+        // Outside of every folder that an init system reads.
+        kept: layout
+            .system("etc")
+            .join(format!("{SERVICE_NAME}.replaced")),
+        content,
+    }))
+}
+
+impl ForeignScript {
+    /// What a person has to see before the decision: what it is, and what will become of it.
+    pub fn description(&self) -> String {
+        let tells = |line: &&str| {
+            let line = line.trim();
+            !line.is_empty() && !line.starts_with("#!") && !line.starts_with("###")
+        };
+        let shown: Vec<String> = self
+            .content
+            .lines()
+            .filter(tells)
+            .take(SHOWN_LINES)
+            .map(|line| format!("    {}", printable(line)))
+            .collect();
+        format!(
+            "There is a service {SERVICE_NAME} already, {}, which holistics-tunnel did not write. It begins:\n\n{}\n\n\
+             Its tunnels would be stopped, and it would be moved to {}. With the last tunnel of this \
+             setup it comes back.",
+            self.path.display(),
+            shown.join("\n"),
+            self.kept.display()
+        )
+    }
+
+    /// Whether it can be moved aside.
+    ///
+    /// # Errors
+    /// It could be changed by others than root, who would have to run it; or something stands where
+    /// it would be kept.
+    pub fn check(&self, host: &dyn Host, layout: &Layout) -> anyhow::Result<()> {
+        let stat = host.stat(&self.path)?;
+        let is_root_s_alone = stat.is_some_and(|stat| stat.uid == 0 && stat.mode & 0o022 == 0);
+        ensure!(
+            is_root_s_alone || !layout.is_system_wide(),
+            Failure::new(
+                format!(
+                    "others than root can write {}, so root does not run it to stop its tunnels",
+                    self.path.display()
+                ),
+                "look at it, stop its tunnels by hand, remove it, and run the same command again",
+            )
+        );
+        ensure!(
+            !host.exists(&self.kept),
+            Failure::new(
+                format!("{} is there already", self.kept.display()),
+                "move it somewhere else, and run the same command again",
+            )
+        );
+        Ok(())
+    }
+
+    /// Stops its tunnels and moves it aside; recorded before, so that it can come back.
+    ///
+    /// # Errors
+    /// It cannot be stopped or moved.
+    pub(super) fn move_aside(&self, work: &mut Work, stop: Command) -> anyhow::Result<()> {
+        let layout = work.layout().clone();
+        let host = work.host();
+        self.check(host, &layout)?;
+        let authority = layout.system_authority();
+        work.record(Change::ServiceReplaced {
+            script: self.path.clone(),
+            kept: self.kept.clone(),
+            at_boot: boot::is_registered(host, &layout),
+            authority,
+        })?;
+        host.expect(&stop.with_authority(authority).timeout(STOP_TIMEOUT))?;
+        if boot::reads_the_script(host) {
+            boot::unregister(host, &layout)?;
+            rename(host, &self.path, &self.kept, authority)
+        } else {
+            rename(host, &self.path, &self.kept, authority)?;
+            boot::unregister(host, &layout)
+        }
+    }
+}
+
+/// Puts a script back that [`ForeignScript::move_aside`] moved. Its tunnels are not started.
+///
+/// # Errors
+/// It cannot be moved.
+pub fn put_back(host: &dyn Host, layout: &Layout, change: &Change) -> anyhow::Result<()> {
+    let Change::ServiceReplaced {
+        script,
+        kept,
+        at_boot,
+        authority,
+    } = change
+    else {
+        return Ok(());
+    };
+    if host.exists(kept) && !host.exists(script) {
+        rename(host, kept, script, *authority)?;
+    }
+    if *at_boot {
+        boot::register(host, layout)?;
+    }
+    Ok(())
+}
+
+fn rename(
+    host: &dyn Host,
+    from: &Path,
+    to: &Path,
+    authority: crate::bastion::host::Authority,
+) -> anyhow::Result<()> {
+    let mv = Command::new("mv").args(["-n", "--"]).path(from).path(to);
+    host.expect(&mv.with_authority(authority))?;
+    Ok(())
+}
+
+/// A line of somebody else's file cannot move the cursor of the person who reads it.
+fn printable(line: &str) -> String {
+    line.chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .take(100)
+        .collect()
+}

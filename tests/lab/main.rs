@@ -1,0 +1,23 @@
+//! The journey on booted hosts: real users, real sudo, the host's own package manager and init.
+//!
+//! - [`inits`]: the service `h_autossh` under every init system, through all that can happen to it;
+//! - [`debian`], [`apt`], [`red_hat`]: packages, with what may go wrong there;
+//! - [`refusals`]: users and hosts that setup sends away;
+//! - [`setup_time`]: how long a setup takes;
+//! - [`setup`]: setups and removals brought to their ends; [`packages`]: what is installed.
+
+mod apt;
+mod debian;
+mod inits;
+mod packages;
+mod red_hat;
+mod refusals;
+mod setup;
+mod setup_time;
+#[path = "../support/mod.rs"]
+mod support;
+
+const FAILED: i32 = 1;
+const USAGE: i32 = 2;
+const ROLLED_BACK: i32 = 3;
+const INTERRUPTED: i32 = 130;

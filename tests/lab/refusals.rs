@@ -1,0 +1,75 @@
+//! Users and hosts that setup sends away, with what they can do.
+
+use holistics_tunnel::protocol::DataSourceState;
+
+use crate::support::hosts::disk::Disk;
+use crate::support::hosts::host_lab::{HostLab, SETUP_LIMIT};
+use crate::support::hosts::image::Image;
+use crate::support::lab::SERVICE_LIMIT;
+use crate::{FAILED, USAGE};
+
+#[test]
+fn a_user_without_sudo_is_told_the_command_to_run_and_nothing_is_changed() {
+    let lab = HostLab::boot(Image::Debian);
+    let disk = Disk::of(&lab.host);
+    let source = lab.data_source("Shop");
+    lab.run_setup("bob", &source, "")
+        .expect_code(USAGE)
+        .expect_words(&["sudo", "bob"]);
+    disk.assert_same(&Disk::of(&lab.host), |_| false);
+    assert_eq!(lab.state(&source), DataSourceState::Draft);
+}
+
+#[test]
+fn a_user_whose_sudo_asks_for_a_password_is_asked_once_at_the_terminal() {
+    let lab = HostLab::boot(Image::Debian);
+    let source = lab.data_source("Shop");
+    lab.run_setup("carol", &source, "")
+        .expect_code(USAGE)
+        .expect_words(&["sudo true"]);
+
+    let mut setup = lab.setup_at_terminal("carol", &source, "--yes --key-type ed25519");
+    let screen = setup.program();
+    screen.wait_for_output("Password of carol", SETUP_LIMIT);
+    setup.enter("open sesame");
+    lab.wait_until_connected(&source, setup.program());
+    lab.operator.save(source.id);
+    let finished = setup.wait(SETUP_LIMIT).expect_code(0);
+    assert_eq!(
+        finished.output().matches("Password").count(),
+        1,
+        "{finished}"
+    );
+    assert!(!finished.output().contains("sesame"), "{finished}");
+    lab.wait_until_rows_come(&source, SERVICE_LIMIT);
+}
+
+#[test]
+fn sudo_in_front_of_setup_is_refused_with_the_user_to_use() {
+    let lab = HostLab::boot(Image::Debian);
+    let disk = Disk::of(&lab.host);
+    let source = lab.data_source("Shop");
+    let line = lab
+        .setup_line(&source, "--yes")
+        .replace("exec ", "sudo -E ");
+    lab.host
+        .run("ada", &line)
+        .expect_code(USAGE)
+        .expect_words(&["ada", "without sudo"]);
+    disk.assert_same(&Disk::of(&lab.host), |_| false);
+}
+
+#[test]
+fn a_host_that_setup_does_not_know_gets_the_guide_and_is_as_before() {
+    let lab = HostLab::boot(Image::DebianReady);
+    lab.host
+        .write("/etc/os-release", "ID=plan9\nPRETTY_NAME=\"Plan 9\"\n");
+    let disk = Disk::of(&lab.host);
+    let source = lab.data_source("Shop");
+    let target = format!("{}:{}", source.host, source.port);
+    lab.run_setup("ada", &source, "")
+        .expect_code(FAILED)
+        .expect_words(&["Plan 9", "By hand on Linux", &target, &lab.server.url]);
+    disk.assert_same(&Disk::of(&lab.host), |_| false);
+    assert_eq!(lab.state(&source), DataSourceState::Draft);
+}
