@@ -7,8 +7,8 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
-use thirtyfour::common::capabilities::chromium::ChromiumLikeCapabilities;
-use thirtyfour::extensions::cdp::ChromeDevTools;
+use thirtyfour::ChromiumLikeCapabilities;
+use thirtyfour::common::capabilities::chrome::ChromeCapabilities;
 use thirtyfour::prelude::*;
 use tokio::runtime::Runtime;
 
@@ -163,10 +163,8 @@ impl Browser {
 
     #[track_caller]
     fn tell(&self, command: &str, arguments: Value) -> Value {
-        let tools = ChromeDevTools::new(self.driver().handle().clone());
-        let result = self
-            .runtime
-            .block_on(tools.execute_cdp_with_params(command, arguments));
+        let tools = self.driver().cdp();
+        let result = self.runtime.block_on(tools.send_raw(command, arguments));
         result.unwrap_or_else(|error| panic!("{command}: {error}"))
     }
 }
