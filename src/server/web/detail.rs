@@ -112,6 +112,10 @@ impl DetailPage {
         matches!(self.source.state, Draft | Enrolled | Connected | Saved)
     }
 
+    fn awaits_command(&self) -> bool {
+        awaits_command(self.source.state, self.is_up())
+    }
+
     fn is_unsaved(&self) -> bool {
         use DataSourceState::{Connected, Draft, Enrolled};
         matches!(self.source.state, Draft | Enrolled | Connected)
@@ -205,13 +209,22 @@ fn steps(state: DataSourceState) -> Vec<Step> {
     steps.into_iter().enumerate().map(step).collect()
 }
 
+/// Whether the setup command is what comes next. While the tunnel is up, somebody has run it, and
+/// it waits.
+fn awaits_command(state: DataSourceState, is_up: bool) -> bool {
+    match state {
+        DataSourceState::Draft | DataSourceState::Enrolled => true,
+        DataSourceState::Saved => !is_up,
+        _ => false,
+    }
+}
+
 async fn setup(
     app: &App,
     record: &Record,
     state: DataSourceState,
 ) -> Result<Option<Command>, PageError> {
-    use DataSourceState::{Connected, Draft, Enrolled, Saved};
-    if !matches!(state, Draft | Enrolled | Connected | Saved) {
+    if !awaits_command(state, app.is_up(record)) {
         return Ok(None);
     }
     let token = command_token(app, record, TokenKind::Enrollment).await?;
