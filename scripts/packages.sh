@@ -44,6 +44,12 @@ need_for_tunnels() {
     need postgresql-client psql
 }
 
+# The browser in which the pages are tested, and what drives it.
+need_for_browsers() {
+    need chromium chromium
+    need chromium-driver chromedriver
+}
+
 need_for_postgresql() {
     need postgresql '/usr/lib/postgresql/*/bin/postgres'
 }

@@ -557,6 +557,8 @@ problem_kinds! {
     WrongState = ("wrong-state", 409, "The data source is not in a state for that"),
     /// The tunnel's own session does not listen on its port.
     TunnelDown = ("tunnel-down", 409, "The tunnel is not up"),
+    /// As much of this as the server does at a time is done already.
+    Busy = ("busy", 503, "The server is busy"),
     /// Every port of the range is given to a tunnel.
     PortsExhausted = ("ports-exhausted", 503, "No remote port is free"),
     /// A fault of the server.

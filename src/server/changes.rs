@@ -42,7 +42,15 @@ impl Changes {
     pub fn watch(&self, data_source: DataSourceId) -> Watch {
         Watch {
             news: self.0.subscribe(),
-            data_source,
+            data_source: Some(data_source),
+        }
+    }
+
+    /// The same for all data sources.
+    pub fn watch_all(&self) -> Watch {
+        Watch {
+            news: self.0.subscribe(),
+            data_source: None,
         }
     }
 }
@@ -62,19 +70,21 @@ pub enum Wake {
     ShuttingDown,
 }
 
-/// Listens for one data source.
+/// Listens for one data source, or for all.
 #[derive(Debug)]
 pub struct Watch {
     news: broadcast::Receiver<News>,
-    data_source: DataSourceId,
+    data_source: Option<DataSourceId>,
 }
 
 impl Watch {
-    /// Waits for the next change of this data source; unbounded, so use it under a time-out.
+    /// Waits for the next change ; unbounded, so use it under a time-out.
     pub async fn next(&mut self) -> Wake {
         loop {
             match self.news.recv().await {
-                Ok(News::Changed(id)) if id == self.data_source => return Wake::Changed,
+                Ok(News::Changed(id)) if self.data_source.is_none_or(|own| own == id) => {
+                    return Wake::Changed;
+                }
                 Ok(News::Changed(_)) => {}
                 Err(RecvError::Lagged(_)) => return Wake::Changed,
                 Ok(News::ShuttingDown) | Err(RecvError::Closed) => return Wake::ShuttingDown,

@@ -45,6 +45,8 @@ pub enum Command {
     Serve(Box<Serve>),
     /// Make, list and revoke operators' API tokens; works while the server runs
     Token(TokenArgs),
+    /// Make a link that signs an operator in once; works while the server runs
+    LoginLink(LoginLinkArgs),
 }
 
 /// Where the server keeps its data.
@@ -169,6 +171,26 @@ pub struct Serve {
     )]
     pub key_overlap: Duration,
 
+    /// How long a browser stays signed in without being used
+    #[arg(
+        long,
+        env = "HOLISTICS_TUNNEL_SERVER_SESSION_IDLE",
+        default_value = "12h",
+        value_name = "DURATION",
+        value_parser = duration
+    )]
+    pub session_idle: Duration,
+
+    /// How long a browser stays signed in, used or not
+    #[arg(
+        long,
+        env = "HOLISTICS_TUNNEL_SERVER_SESSION_LIFETIME",
+        default_value = "168h",
+        value_name = "DURATION",
+        value_parser = duration
+    )]
+    pub session_lifetime: Duration,
+
     /// The folder of the bastion's binaries, `DIR/TARGET/holistics-tunnel`
     /// [default: the holistics-tunnel beside this program]
     #[arg(long, env = "HOLISTICS_TUNNEL_SERVER_DIST_DIR", value_name = "DIR")]
@@ -185,6 +207,27 @@ pub struct TokenArgs {
     /// What to do with tokens.
     #[command(subcommand)]
     pub action: TokenAction,
+}
+
+/// `login-link`.
+#[derive(Debug, Args)]
+pub struct LoginLinkArgs {
+    /// Where the data is.
+    #[command(flatten)]
+    pub data: DataDirArg,
+
+    /// The operator to sign in; a new account if there is none of this name
+    #[arg(long, default_value = "admin", value_parser = token_name)]
+    pub name: String,
+
+    /// What browsers call the server [default: as it was last started]
+    #[arg(
+        long,
+        env = "HOLISTICS_TUNNEL_SERVER_PUBLIC_URL",
+        value_name = "URL",
+        value_parser = public_url
+    )]
+    pub public_url: Option<Url>,
 }
 
 /// What to do with tokens.

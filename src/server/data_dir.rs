@@ -74,6 +74,11 @@ impl DataDir {
         self.0.join("secret.key")
     }
 
+    /// The file that says what browsers call the server; for commands beside it.
+    pub fn public_url(&self) -> PathBuf {
+        self.0.join("public-url")
+    }
+
     /// The folder of the tunnel server's host keys.
     pub fn host_keys(&self) -> PathBuf {
         self.0.join("ssh")

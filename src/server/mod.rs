@@ -7,6 +7,7 @@
 //! - [`store`] keeps everything, in one SQLite file under the [`data_dir`].
 //! - [`tunnel_server`] speaks SSH; [`sessions`] writes down what it sees.
 //! - [`probe`] is "Test connection".
+//! - [`web`] is what a browser shows; [`operators`] the `login-link` command.
 
 pub mod address;
 pub mod api;
@@ -16,6 +17,7 @@ pub mod data_dir;
 pub mod downloads;
 pub mod inputs;
 pub mod operator_tokens;
+pub mod operators;
 pub mod probe;
 pub mod public_key;
 pub mod scripts;
@@ -25,6 +27,7 @@ pub mod sessions;
 pub mod store;
 pub mod token;
 pub mod tunnel_server;
+pub mod web;
 
 use std::io::{self, IsTerminal};
 
@@ -45,6 +48,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         match cli.command {
             Command::Serve(settings) => serve::run(*settings).await,
             Command::Token(arguments) => operator_tokens::run(arguments).await,
+            Command::LoginLink(arguments) => operators::run(arguments).await,
         }
     })
 }

@@ -9,6 +9,8 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use anyhow::{Context, bail, ensure};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
@@ -51,6 +53,32 @@ impl SecretKey {
             .chain_update(enrolled_with)
             .chain_update(public_key.as_bytes());
         Token::from_bytes(TokenKind::Tunnel, &mac.finalize().into_bytes().into())
+    }
+
+    /// The token of a command for a bastion, from the seed that is stored for it.
+    pub fn command_token(&self, kind: TokenKind, seed: &[u8]) -> Token {
+        let mac = self
+            .0
+            .clone()
+            .chain_update(b"command-token")
+            .chain_update(kind.as_str())
+            .chain_update([0])
+            .chain_update(seed);
+        Token::from_bytes(kind, &mac.finalize().into_bytes().into())
+    }
+
+    /// What a form must send back, for the browser that has this cookie.
+    pub fn form_token(&self, cookie: &str) -> String {
+        let mac = self.0.clone().chain_update(b"form").chain_update(cookie);
+        URL_SAFE_NO_PAD.encode(mac.finalize().into_bytes())
+    }
+
+    /// Whether a form sent that back; compared in constant time.
+    pub fn is_form_token(&self, cookie: &str, sent: &str) -> bool {
+        let mac = self.0.clone().chain_update(b"form").chain_update(cookie);
+        URL_SAFE_NO_PAD
+            .decode(sent)
+            .is_ok_and(|sent| mac.verify_slice(&sent).is_ok())
     }
 }
 
@@ -112,6 +140,15 @@ mod tests {
         assert_ne!(token, key.tunnel_token(2, &[7; 32], "ssh-rsa AAAA"));
         assert_ne!(token, key.tunnel_token(1, &[8; 32], "ssh-rsa AAAA"));
         assert_ne!(token, key.tunnel_token(1, &[7; 32], "ssh-rsa AAAB"));
+    }
+
+    #[test]
+    fn a_form_of_another_browser_is_not_taken() {
+        let key = SecretKey::from_bytes(&[1; KEY_BYTES]).unwrap();
+        let form = key.form_token("one");
+        assert!(key.is_form_token("one", &form));
+        assert!(!key.is_form_token("two", &form));
+        assert!(!key.is_form_token("one", ""));
     }
 
     #[test]

@@ -17,10 +17,12 @@ use super::cli::Serve;
 use super::data_dir::DataDir;
 use super::downloads::Downloads;
 use super::operator_tokens;
+use super::operators;
 use super::secret::SecretKey;
 use super::sessions;
-use super::store::Store;
+use super::store::{SessionLimits, Store};
 use super::tunnel_server::{TunnelServer, TunnelServerConfig};
+use super::web;
 
 /// The name of the token that an empty data folder gets.
 const FIRST_TOKEN: &str = "first";
@@ -40,21 +42,29 @@ pub async fn run(settings: Serve) -> anyhow::Result<()> {
     let _lock = data_dir.lock_for_serving()?;
     let store = Store::open(&data_dir.database()?).await?;
     let tls = tls_config(&settings).await?;
-    let web = bind(settings.listen)?;
-    let web_address = web.local_addr()?;
+    let listener = bind(settings.listen)?;
+    let web_address = listener.local_addr()?;
     let tunnels = start_tunnel_server(&settings, &data_dir, &store).await?;
+    let public = PublicAddress::derive(
+        PublicSettings {
+            url: settings.public_url.clone(),
+            ssh_host: settings.public_ssh_host.clone(),
+            ssh_port: settings.public_ssh_port,
+        },
+        tls.is_some(),
+        web_address,
+        tunnels.ssh_address(),
+    )?;
     let app = Arc::new(App {
         secret: SecretKey::load_or_create(&data_dir.secret_key())?,
-        public: PublicAddress::derive(
-            PublicSettings {
-                url: settings.public_url.clone(),
-                ssh_host: settings.public_ssh_host.clone(),
-                ssh_port: settings.public_ssh_port,
+        web: web::Shared::new(
+            &public.url,
+            SessionLimits {
+                idle: settings.session_idle,
+                lifetime: settings.session_lifetime,
             },
-            tls.is_some(),
-            web_address,
-            tunnels.ssh_address(),
         )?,
+        public,
         downloads: Downloads::new(settings.dist_dir.clone()),
         changes: Changes::new(),
         enrollment_ttl: settings.enrollment_ttl,
@@ -64,9 +74,10 @@ pub async fn run(settings: Serve) -> anyhow::Result<()> {
         store,
         tunnels,
     });
+    operators::remember_public_url(&data_dir, &app.public.url)?;
     greet(&app, &settings, web_address, data_dir.path()).await?;
     let recorder = tokio::spawn(sessions::record(Arc::clone(&app)));
-    let served = serve_web(web, tls, Arc::clone(&app)).await;
+    let served = serve_web(listener, tls, Arc::clone(&app)).await;
     recorder.abort();
     sessions::note_seen(&app).await;
     app.store.close().await;
@@ -136,6 +147,11 @@ async fn greet(
         let token = operator_tokens::create(&app.store, FIRST_TOKEN).await?;
         writeln!(out, "operator token (shown once): {}", token.as_str())?;
     }
+    if app.store.has_no_operator().await? {
+        let link =
+            operators::login_link(&app.store, &app.public.url, operators::FIRST_OPERATOR).await?;
+        writeln!(out, "sign-in link (works once, for 24 h): {link}")?;
+    }
     writeln!(out, "ready")?;
     out.flush()?;
     Ok(())
@@ -148,7 +164,7 @@ async fn serve_web(
 ) -> anyhow::Result<()> {
     let handle = axum_server::Handle::new();
     let stopper = tokio::spawn(stop_on_signal(handle.clone(), Arc::clone(&app)));
-    let service = api::router(app).into_make_service();
+    let service = api::router(app).into_make_service_with_connect_info::<SocketAddr>();
     let served = match tls {
         Some(config) => {
             axum_server::from_tcp_rustls(listener, config)?

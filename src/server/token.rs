@@ -21,20 +21,26 @@ pub enum TokenKind {
     Removal,
     /// An operator's API token.
     Operator,
+    /// Signs an operator in once; expires.
+    LoginLink,
+    /// A signed-in browser's cookie; expires.
+    Session,
 }
 
 impl TokenKind {
-    /// The name in the database.
+    /// The name, in the database where the table of tokens holds this kind.
     pub fn as_str(self) -> &'static str {
         match self {
             TokenKind::Enrollment => "enrollment",
             TokenKind::Tunnel => "tunnel",
             TokenKind::Removal => "removal",
             TokenKind::Operator => "operator",
+            TokenKind::LoginLink => "login link",
+            TokenKind::Session => "session",
         }
     }
 
-    /// The kind with this name in the database.
+    /// The kind with this name in the table of tokens.
     pub fn from_name(name: &str) -> Option<Self> {
         [
             TokenKind::Enrollment,
@@ -53,6 +59,8 @@ impl TokenKind {
             TokenKind::Tunnel => "htt_",
             TokenKind::Removal => "htr_",
             TokenKind::Operator => "hto_",
+            TokenKind::LoginLink => "htl_",
+            TokenKind::Session => "hts_",
         }
     }
 }

@@ -15,10 +15,11 @@ use super::problem::ApiError;
 use crate::protocol::{ProblemKind, TunnelId};
 use crate::server::store::{Store, StoredToken};
 use crate::server::token::{TokenHash, TokenKind};
+use crate::server::web::session;
 
-/// An operator, by an API token.
+/// An operator, by an API token or a signed-in browser's cookie.
 pub struct Operator {
-    /// The token's name, for the record of who did what.
+    /// The token's or the account's name, for the record of who did what.
     pub name: String,
 }
 
@@ -26,6 +27,11 @@ impl FromRequestParts<Arc<App>> for Operator {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, ApiError> {
+        if !parts.headers.contains_key(header::AUTHORIZATION)
+            && let Some(name) = session::api_operator(app, &parts.method, &parts.headers).await?
+        {
+            return Ok(Operator { name });
+        }
         match bearer(&parts.headers, &app.store).await?.0 {
             StoredToken::Operator { name } => Ok(Operator { name }),
             StoredToken::Tunnel { .. } => Err(forbidden("this call needs an operator's API token")),

@@ -20,7 +20,7 @@ use crate::protocol::{
     API_BASE, ConnectionTest, ConnectionTestResult, DataSource, DataSourceChange,
     EnrollmentCommand, NewDataSource, ProblemKind, RemovalCommand, TunnelSummary,
 };
-use crate::server::store::{Change, NewRecord, Record};
+use crate::server::store::{Change, NewCommandToken, NewRecord, Record};
 use crate::server::token::{Token, TokenKind};
 use crate::server::{inputs, probe, scripts};
 
@@ -33,23 +33,55 @@ pub async fn create(
     State(app): State<Arc<App>>,
     Body(new): Body<NewDataSource>,
 ) -> Result<impl IntoResponse, ApiError> {
-    let token = Token::generate(TokenKind::Enrollment);
-    let expires_at = expiry(app.enrollment_ttl)?;
-    let new = checked(new, &token, expires_at).map_err(ApiError::invalid)?;
-    let record = app.store.create(&new, &operator.name).await?;
-    tracing::info!(data_source = record.id, operator = operator.name, "created");
-    let mut answer = view(&app, &record);
-    answer.enrollment = Some(EnrollmentCommand {
-        command: scripts::bootstrap_command(&app.public, &token),
-        token: token.as_str().to_owned(),
-        expires_at,
-    });
-    let location = format!("{API_BASE}/data-sources/{}", record.id);
+    let answer = create_for(&app, &operator, new).await?;
+    let location = format!("{API_BASE}/data-sources/{}", answer.id);
     Ok((
         StatusCode::CREATED,
         [(header::LOCATION, location)],
         Json(answer),
     ))
+}
+
+/// Creates a data source with its command.
+///
+/// # Errors
+/// A value is not valid, or the database failed.
+pub async fn create_for(
+    app: &App,
+    operator: &Operator,
+    new: NewDataSource,
+) -> Result<DataSource, ApiError> {
+    let command = NewCommandToken::generate(&app.secret, TokenKind::Enrollment);
+    let token = &command.token;
+    let expires_at = expiry(app.enrollment_ttl)?;
+    let new = checked(new, token, expires_at).map_err(ApiError::invalid)?;
+    let record = app.store.create(&new, &operator.name).await?;
+    app.store.keep_seed(&command).await?;
+    tracing::info!(data_source = record.id, operator = operator.name, "created");
+    app.changes.announce(record.id);
+    let mut answer = view(app, &record);
+    answer.enrollment = Some(EnrollmentCommand {
+        command: scripts::bootstrap_command(&app.public, token),
+        token: token.as_str().to_owned(),
+        expires_at,
+    });
+    Ok(answer)
+}
+
+/// Gives a data source another setup command; the one before stops working.
+///
+/// # Errors
+/// Its service is installed, it is being removed or gone, or the database failed.
+pub async fn new_command(app: &App, operator: &Operator, id: i64) -> Result<(), ApiError> {
+    let command = NewCommandToken::generate(&app.secret, TokenKind::Enrollment);
+    let expires_at = expiry(app.enrollment_ttl)?;
+    let hash = command.token.hash();
+    app.store
+        .replace_enrollment(id, &hash, expires_at, &operator.name)
+        .await?;
+    app.store.keep_seed(&command).await?;
+    app.changes.announce(id);
+    Ok(())
 }
 
 fn checked(
@@ -211,12 +243,19 @@ pub async fn delete(
     State(app): State<Arc<App>>,
 ) -> Result<Response, ApiError> {
     match options.force {
-        true => remove_now(&app, id, &operator).await,
-        false => request_removal(&app, id, &operator).await,
+        true => {
+            remove_now(&app, id, &operator).await?;
+            Ok(StatusCode::NO_CONTENT.into_response())
+        }
+        false => Ok(Json(request_removal(&app, id, &operator).await?).into_response()),
     }
 }
 
-async fn remove_now(app: &App, id: i64, operator: &Operator) -> Result<Response, ApiError> {
+/// Removes a data source without the bastion.
+///
+/// # Errors
+/// It is removed already, or the database failed.
+pub async fn remove_now(app: &App, id: i64, operator: &Operator) -> Result<(), ApiError> {
     let record = app.store.remove(id, &operator.name).await?;
     app.tunnels.close_tunnel(record.tunnel_id).await;
     tracing::info!(
@@ -225,25 +264,34 @@ async fn remove_now(app: &App, id: i64, operator: &Operator) -> Result<Response,
         "removed by force"
     );
     app.changes.announce(id);
-    Ok(StatusCode::NO_CONTENT.into_response())
+    Ok(())
 }
 
-async fn request_removal(app: &App, id: i64, operator: &Operator) -> Result<Response, ApiError> {
-    let token = Token::generate(TokenKind::Removal);
+/// Asks for a data source's removal, and gives the command for its bastion.
+///
+/// # Errors
+/// It is removed already, or the database failed.
+pub async fn request_removal(
+    app: &App,
+    id: i64,
+    operator: &Operator,
+) -> Result<RemovalCommand, ApiError> {
+    let command = NewCommandToken::generate(&app.secret, TokenKind::Removal);
+    let token = &command.token;
     app.store
         .request_removal(id, &token.hash(), expiry(REMOVAL_TTL)?, &operator.name)
         .await?;
+    app.store.keep_seed(&command).await?;
     tracing::info!(
         data_source = id,
         operator = operator.name,
         "removal asked for"
     );
     app.changes.announce(id);
-    let answer = RemovalCommand {
-        command: scripts::removal_command(&app.public, &token),
+    Ok(RemovalCommand {
+        command: scripts::removal_command(&app.public, token),
         token: token.as_str().to_owned(),
-    };
-    Ok(Json(answer).into_response())
+    })
 }
 
 /// The end of a span from now, in whole milliseconds as it is stored.
@@ -254,7 +302,8 @@ fn expiry(ttl: Duration) -> Result<jiff::Timestamp, ApiError> {
         .map_err(|error| ApiError::internal(&error))
 }
 
-fn view(app: &App, record: &Record) -> DataSource {
+/// A data source as an operator sees it.
+pub fn view(app: &App, record: &Record) -> DataSource {
     let last_seen = match app.is_up(record) {
         true => Some(jiff::Timestamp::now()),
         false => record.last_seen,

@@ -3,12 +3,13 @@
 //! Every handler asks for a credential by taking one of the extractors of `auth`, first of all
 //! its arguments. Every error is a problem document (`problem`).
 
-mod auth;
-mod data_sources;
+pub mod auth;
+pub mod data_sources;
 mod enrollment;
-mod extract;
+pub mod extract;
 mod health;
-mod problem;
+mod live;
+pub mod problem;
 mod scripts;
 mod tunnels;
 
@@ -32,6 +33,7 @@ use super::downloads::Downloads;
 use super::secret::SecretKey;
 use super::store::{PortRange, Record, Store};
 use super::tunnel_server::TunnelServer;
+use super::web;
 use crate::protocol::{DataSourceState, ProblemKind, TunnelId, TunnelStatus};
 
 /// The largest body that is read, in bytes. The largest real one, an RSA-16384 key, has under 4 KiB.
@@ -63,10 +65,13 @@ pub struct App {
     pub ports: PortRange,
     /// The address on which the tunnels' ports listen.
     pub forward_listen: IpAddr,
+    /// What the pages and live streams share.
+    pub web: web::Shared,
 }
 
 impl App {
-    fn is_up(&self, record: &Record) -> bool {
+    /// Whether its tunnel is up now.
+    pub fn is_up(&self, record: &Record) -> bool {
         self.tunnels.is_up(record.tunnel_id)
     }
 
@@ -96,6 +101,7 @@ pub fn router(app: Arc<App>) -> Router {
         .merge(operator_routes())
         .merge(bastion_routes())
         .merge(open_routes())
+        .merge(web::routes(&app))
         .fallback(no_such_path)
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
@@ -123,6 +129,8 @@ fn operator_routes() -> Router<Arc<App>> {
                 .patch(data_sources::change)
                 .delete(data_sources::delete),
         )
+        .route("/api/v1/data-sources/events", get(live::all))
+        .route("/api/v1/data-sources/{id}/events", get(live::one))
         .route("/api/v1/data-sources/{id}/test", post(data_sources::test))
         .route("/api/v1/data-sources/{id}/save", post(data_sources::save))
 }

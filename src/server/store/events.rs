@@ -2,7 +2,7 @@
 
 use sqlx::SqliteConnection;
 
-use super::{Result, now};
+use super::{Result, Store, audit, now, timestamp};
 use crate::protocol::DataSourceId;
 
 /// Events kept for each data source. A line that flaps for months must not fill the disk.
@@ -66,6 +66,84 @@ impl EventKind {
     }
 }
 
+/// An event as it is stored.
+#[derive(Debug, Clone)]
+pub struct Event {
+    /// Its number; later ones are higher.
+    pub id: i64,
+    /// Whose it is.
+    pub data_source: DataSourceId,
+    /// When.
+    pub at: jiff::Timestamp,
+    /// What happened, as [`EventKind::as_str`] has it.
+    pub kind: String,
+    /// Through whom.
+    pub actor: String,
+}
+
+type Row = (i64, DataSourceId, i64, String, String);
+
+fn event((id, data_source, at, kind, actor): Row) -> Event {
+    Event {
+        id,
+        data_source,
+        at: timestamp(at),
+        kind,
+        actor,
+    }
+}
+
+impl Store {
+    /// The newest events of a data source, newest first.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn events(&self, data_source: DataSourceId, limit: u32) -> Result<Vec<Event>> {
+        let rows: Vec<Row> = sqlx::query_as(
+            "SELECT id, data_source_id, at, kind, actor FROM events WHERE data_source_id = ?
+             ORDER BY id DESC LIMIT ?",
+        )
+        .bind(data_source)
+        .bind(limit)
+        .fetch_all(&self.readers)
+        .await?;
+        Ok(rows.into_iter().map(event).collect())
+    }
+
+    /// At most `limit` events after the one of this number, oldest first; of one data source or of all.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn events_after(
+        &self,
+        after: i64,
+        data_source: Option<DataSourceId>,
+        limit: u32,
+    ) -> Result<Vec<Event>> {
+        let rows: Vec<Row> = sqlx::query_as(
+            "SELECT id, data_source_id, at, kind, actor FROM events
+             WHERE id > ?1 AND (?2 IS NULL OR data_source_id = ?2) ORDER BY id LIMIT ?3",
+        )
+        .bind(after)
+        .bind(data_source)
+        .bind(limit)
+        .fetch_all(&self.readers)
+        .await?;
+        Ok(rows.into_iter().map(event).collect())
+    }
+
+    /// The number of the newest event, 0 if there is none.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn newest_event(&self) -> Result<i64> {
+        let newest: Option<i64> = sqlx::query_scalar("SELECT max(id) FROM events")
+            .fetch_one(&self.readers)
+            .await?;
+        Ok(newest.unwrap_or(0))
+    }
+}
+
 /// Writes an event in the transaction of the change itself. `actor` is an API token's name,
 /// `bastion` or `tunnel server`.
 pub(super) async fn record(
@@ -81,6 +159,10 @@ pub(super) async fn record(
         .bind(actor)
         .execute(&mut *connection)
         .await?;
+    if let Some(action) = audited(kind) {
+        let subject = format!("data source {data_source}");
+        audit::record(&mut *connection, actor, action, &subject).await?;
+    }
     sqlx::query(
         "DELETE FROM events WHERE data_source_id = ?1 AND id <= (
              SELECT id FROM events WHERE data_source_id = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2
@@ -91,4 +173,17 @@ pub(super) async fn record(
     .execute(connection)
     .await?;
     Ok(())
+}
+
+/// What the audit log calls it, for what somebody did; what merely happened is not in there.
+fn audited(kind: EventKind) -> Option<&'static str> {
+    match kind {
+        EventKind::Created => Some("created"),
+        EventKind::Changed => Some("changed"),
+        EventKind::Enrolled => Some("enrolled"),
+        EventKind::Saved => Some("saved"),
+        EventKind::RemovalRequested => Some("removal asked for"),
+        EventKind::Removed => Some("removed"),
+        _ => None,
+    }
 }

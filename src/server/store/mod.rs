@@ -4,9 +4,12 @@
 //! transaction. It knows nothing of HTTP, and nothing of live sessions: whether a tunnel is up is
 //! told to it where a [state](Record::state) depends on it.
 
+mod audit;
+mod commands;
 mod data_sources;
 mod events;
 mod keys;
+mod operators;
 mod ports;
 mod record;
 mod tokens;
@@ -20,8 +23,11 @@ use sqlx::pool::PoolOptions;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqliteSynchronous};
 use sqlx::{Sqlite, Transaction};
 
+pub use audit::AuditEntry;
+pub use commands::{CommandToken, NewCommandToken};
 pub use data_sources::{Change, NewRecord};
-pub use events::EventKind;
+pub use events::{Event, EventKind};
+pub use operators::{OperatorAccount, SessionLimits};
 pub use ports::PortRange;
 pub use record::Record;
 pub use tokens::{OperatorToken, StoredToken};

@@ -1,0 +1,57 @@
+//! The `login-link` command, and the link that the first start prints.
+
+use std::fs;
+use std::time::Duration;
+
+use anyhow::Context;
+
+use super::cli::LoginLinkArgs;
+use super::data_dir::DataDir;
+use super::store::Store;
+use super::token::{Token, TokenKind};
+
+/// The account that the first start makes.
+pub const FIRST_OPERATOR: &str = "admin";
+
+/// How long a link works.
+const LINK_TTL: Duration = Duration::from_secs(24 * 3600);
+
+/// Carries out `login-link`.
+///
+/// # Errors
+/// It is not known what browsers call the server, or the database failed.
+pub async fn run(arguments: LoginLinkArgs) -> anyhow::Result<()> {
+    let data_dir = DataDir::open_or_create(&arguments.data.data_dir)?;
+    let url = match &arguments.public_url {
+        Some(url) => url.as_str().trim_end_matches('/').to_owned(),
+        None => fs::read_to_string(data_dir.public_url()).with_context(|| {
+            format!(
+                "no server has run on {} yet; say what browsers call it with --public-url",
+                data_dir.path().display()
+            )
+        })?,
+    };
+    let store = Store::open(&data_dir.database()?).await?;
+    println!("{}", login_link(&store, &url, &arguments.name).await?);
+    store.close().await;
+    Ok(())
+}
+
+/// Makes a link that signs this operator in once.
+///
+/// # Errors
+/// The database failed.
+pub async fn login_link(store: &Store, url: &str, name: &str) -> anyhow::Result<String> {
+    let token = Token::generate(TokenKind::LoginLink);
+    store.add_login_link(name, &token.hash(), LINK_TTL).await?;
+    Ok(format!("{url}/login/{}", token.as_str()))
+}
+
+/// Writes down what browsers call the server, for [`run`].
+///
+/// # Errors
+/// The file cannot be written.
+pub fn remember_public_url(data_dir: &DataDir, url: &str) -> anyhow::Result<()> {
+    let path = data_dir.public_url();
+    fs::write(&path, url).with_context(|| format!("cannot write {}", path.display()))
+}

@@ -1,0 +1,106 @@
+//! Another name, host or port.
+
+use std::sync::Arc;
+
+use askama::Template;
+use axum::Form;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use serde::Deserialize;
+
+use super::create::to_data_source;
+use super::error::{PageError, sentence};
+use super::frame::{Frame, page};
+use super::session::SignedIn;
+use crate::protocol::{DataSourceChange, ProblemKind};
+use crate::server::api::extract::{Body, Id};
+use crate::server::api::problem::ApiError;
+use crate::server::api::{App, data_sources};
+
+/// The form, as it was typed.
+#[derive(Deserialize)]
+pub struct Typed {
+    display_name: String,
+    host: String,
+    port: String,
+}
+
+#[derive(Template)]
+#[template(path = "web/edit.html")]
+struct EditPage {
+    frame: Frame,
+    id: i64,
+    name: String,
+    typed: Typed,
+    is_enrolled: bool,
+    error: Option<String>,
+}
+
+/// `GET /data-sources/{id}/edit`
+pub async fn show(
+    State(app): State<Arc<App>>,
+    signed_in: SignedIn,
+    Id(id): Id,
+) -> Result<Response, PageError> {
+    let record = app.store.data_source(id).await?;
+    let typed = Typed {
+        display_name: record.display_name,
+        host: record.host,
+        port: record.port.to_string(),
+    };
+    form(&app, &signed_in, id, typed, None).await
+}
+
+/// `POST /data-sources/{id}/edit`
+pub async fn change(
+    State(app): State<Arc<App>>,
+    signed_in: SignedIn,
+    Id(id): Id,
+    Form(typed): Form<Typed>,
+) -> Result<Response, PageError> {
+    let Some(port) = typed.port.trim().parse().ok().filter(|port| *port != 0) else {
+        let error = "The port must be a number between 1 and 65535.".to_owned();
+        return form(&app, &signed_in, id, typed, Some(error)).await;
+    };
+    let change = DataSourceChange {
+        display_name: Some(typed.display_name.clone()),
+        host: Some(typed.host.trim().to_owned()),
+        port: Some(port),
+    };
+    let state = State(Arc::clone(&app));
+    match data_sources::change(signed_in.operator(), Id(id), state, Body(change)).await {
+        Ok(_) => Ok(to_data_source(&app, id)),
+        Err(error) if error.problem().kind == ProblemKind::InvalidRequest => {
+            let error = sentence(&error.problem().detail);
+            form(&app, &signed_in, id, typed, Some(error)).await
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+async fn form(
+    app: &App,
+    signed_in: &SignedIn,
+    id: i64,
+    typed: Typed,
+    error: Option<String>,
+) -> Result<Response, PageError> {
+    let record = app.store.data_source(id).await?;
+    if record.is_leaving() {
+        return Err(ApiError::gone().into());
+    }
+    let status = match error {
+        Some(_) => StatusCode::UNPROCESSABLE_ENTITY,
+        None => StatusCode::OK,
+    };
+    let template = EditPage {
+        frame: Frame::of(app, signed_in),
+        id,
+        is_enrolled: record.is_enrolled(),
+        name: record.display_name,
+        typed,
+        error,
+    };
+    page(status, &template)
+}

@@ -1,0 +1,130 @@
+//! Forms: no other site can send one in somebody's name.
+//!
+//! Every form carries a token that belongs to the browser's cookie: the session's, or before sign-in
+//! a random one of its own. Where the browser says from which site the form was sent, that must be
+//! this one.
+
+use std::sync::Arc;
+
+use axum::body::{self, Body};
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderValue, Method, header};
+use axum::middleware::Next;
+use axum::response::Response;
+
+use super::error::PageError;
+use super::session;
+use crate::protocol::ProblemKind;
+use crate::server::api::App;
+use crate::server::api::problem::ApiError;
+use crate::server::token::{Token, TokenKind};
+
+/// The largest form that is read, in bytes.
+const FORM_LIMIT: usize = 64 * 1024;
+
+/// How long a browser may take from opening a sign-in page to sending it, in seconds.
+const SIGN_IN_PAGE_SECONDS: u64 = 24 * 3600;
+
+/// Refuses what changes something and carries no token of this browser.
+pub async fn protect(
+    State(app): State<Arc<App>>,
+    request: Request,
+    next: Next,
+) -> Result<Response, PageError> {
+    if request.method().is_safe() {
+        return Ok(next.run(request).await);
+    }
+    if request.method() != Method::POST || !is_from_here(&app, request.headers()) {
+        return Err(refused().into());
+    }
+    let (parts, form) = request.into_parts();
+    let form = body::to_bytes(form, FORM_LIMIT)
+        .await
+        .map_err(|_| ApiError::new(ProblemKind::TooLarge, "this form holds more than is read"))?;
+    let sent = url::form_urlencoded::parse(&form).find(|(name, _)| name == "csrf");
+    let is_ours = sent
+        .zip(browser_cookie(&app, &parts.headers))
+        .is_some_and(|((_, sent), cookie)| app.secret.is_form_token(cookie, &sent));
+    match is_ours {
+        true => Ok(next.run(Request::from_parts(parts, Body::from(form))).await),
+        false => Err(refused().into()),
+    }
+}
+
+fn refused() -> ApiError {
+    ApiError::new(
+        ProblemKind::Forbidden,
+        "This form is too old or was not sent from this site, so nothing was changed. Go back, reload the page and send it again.",
+    )
+}
+
+/// Whether a request was sent by a page of this server, as far as the browser says.
+pub(super) fn is_from_here(app: &App, headers: &HeaderMap) -> bool {
+    let text = |name| headers.get(name).map(HeaderValue::to_str);
+    match text(header::ORIGIN) {
+        None => true,
+        Some(Err(_)) => false,
+        // The name the browser used for us may differ from the public one: 127.0.0.1, say.
+        Some(Ok(origin)) => {
+            let host = text(header::HOST).and_then(Result::ok);
+            let authority = origin.split_once("://").map(|(_, rest)| rest);
+            origin == app.web.origin || (host.is_some() && authority == host)
+        }
+    }
+}
+
+/// The cookie that a browser's forms belong to.
+fn browser_cookie<'h>(app: &App, headers: &'h HeaderMap) -> Option<&'h str> {
+    session::cookie(app, headers).or_else(|| cookie(headers, anonymous_name(app)))
+}
+
+/// The form token for a browser that may not be signed in, and the `Set-Cookie` if it needs one.
+///
+/// # Errors
+/// The cookie cannot be written.
+pub(super) fn token_for_anybody(
+    app: &App,
+    headers: &HeaderMap,
+) -> Result<(String, Option<HeaderValue>), ApiError> {
+    if let Some(cookie) = browser_cookie(app, headers) {
+        return Ok((app.secret.form_token(cookie), None));
+    }
+    let token = Token::generate(TokenKind::Session);
+    let name = anonymous_name(app);
+    let cookie = set_cookie(app, name, token.as_str(), SIGN_IN_PAGE_SECONDS)?;
+    Ok((app.secret.form_token(token.as_str()), Some(cookie)))
+}
+
+fn anonymous_name(app: &App) -> &'static str {
+    match app.web.https {
+        true => "__Host-holistics-tunnel-form",
+        false => "holistics-tunnel-form",
+    }
+}
+
+/// The value of a cookie that could be one of ours.
+pub(super) fn cookie<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
+    headers
+        .get_all(header::COOKIE)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|cookies| cookies.split(';'))
+        .filter_map(|cookie| cookie.trim().split_once('='))
+        .find(|(found, value)| *found == name && value.starts_with("hts_"))
+        .map(|(_, value)| value)
+}
+
+/// A `Set-Cookie` for this many seconds; none takes it away.
+///
+/// # Errors
+/// The value does not fit into a header.
+pub(super) fn set_cookie(
+    app: &App,
+    name: &str,
+    value: &str,
+    seconds: u64,
+) -> Result<HeaderValue, ApiError> {
+    let secure = if app.web.https { "; Secure" } else { "" };
+    let text = format!("{name}={value}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Lax{secure}");
+    HeaderValue::from_str(&text).map_err(|error| ApiError::internal(&error))
+}

@@ -1,0 +1,77 @@
+//! What all pages share: the frame around them, and how they become an answer.
+
+use std::fmt;
+
+use askama::Template;
+use askama::filters::HtmlSafe;
+use axum::http::StatusCode;
+use axum::response::{Html, IntoResponse, Response};
+
+use super::assets;
+use super::error::PageError;
+use super::session::SignedIn;
+use crate::server::api::App;
+use crate::server::api::problem::ApiError;
+
+/// The frame around a page.
+pub struct Frame {
+    /// The path before every link.
+    pub base: String,
+    /// The stylesheet's name.
+    pub style: &'static str,
+    /// The script's name.
+    pub script: &'static str,
+    /// The icon's name.
+    pub icon: &'static str,
+    /// Who is signed in.
+    pub operator: Option<String>,
+    /// What the page's forms carry.
+    pub form_token: String,
+}
+
+impl Frame {
+    /// For a page of somebody who is signed in.
+    pub fn of(app: &App, signed_in: &SignedIn) -> Self {
+        Frame {
+            operator: Some(signed_in.account.name.clone()),
+            ..Frame::for_anybody(app, signed_in.form_token.clone())
+        }
+    }
+
+    /// For a page of anybody.
+    pub fn for_anybody(app: &App, form_token: String) -> Self {
+        Frame {
+            base: app.web.path(""),
+            style: &assets::STYLE.name,
+            script: &assets::SCRIPT.name,
+            icon: &assets::ICON.name,
+            operator: None,
+            form_token,
+        }
+    }
+}
+
+/// A page as an answer.
+///
+/// # Errors
+/// The template cannot be rendered.
+pub fn page(status: StatusCode, template: &impl Template) -> Result<Response, PageError> {
+    match template.render() {
+        Ok(html) => Ok((status, Html(html)).into_response()),
+        Err(error) => Err(ApiError::internal(&error).into()),
+    }
+}
+
+/// A point in time, in UTC; the script shows it in the reader's own time zone.
+#[derive(Debug, Clone, Copy)]
+pub struct Moment(pub jiff::Timestamp);
+
+impl fmt::Display for Moment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = self.0.strftime("%Y-%m-%d %H:%M UTC");
+        write!(f, "<time datetime=\"{:.0}\">{shown}</time>", self.0)
+    }
+}
+
+// It writes digits and its own element only.
+impl HtmlSafe for Moment {}

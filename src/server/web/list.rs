@@ -1,0 +1,80 @@
+//! The list of data sources.
+
+use std::sync::Arc;
+
+use askama::Template;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+
+use super::error::PageError;
+use super::frame::{Frame, Moment, page};
+use super::labels::{self, StateLabel};
+use super::session::SignedIn;
+use crate::protocol::{DataSource, TunnelStatus};
+use crate::server::api::{App, data_sources};
+
+#[derive(Template)]
+#[template(path = "web/list.html")]
+struct ListPage {
+    frame: Frame,
+    rows: Vec<Row>,
+}
+
+struct Row {
+    id: i64,
+    name: String,
+    database: &'static str,
+    place: String,
+    state: StateLabel,
+    last_seen: LastSeen,
+}
+
+/// When a tunnel was last seen alive.
+pub enum LastSeen {
+    /// At this moment.
+    Now,
+    /// Then.
+    At(Moment),
+    /// Never yet.
+    Never,
+}
+
+/// When this data source's tunnel was last seen alive.
+pub fn last_seen(source: &DataSource) -> LastSeen {
+    match (source.tunnel.status, source.tunnel.last_seen) {
+        (TunnelStatus::Up, _) => LastSeen::Now,
+        (_, Some(at)) => LastSeen::At(Moment(at)),
+        (_, None) => LastSeen::Never,
+    }
+}
+
+/// `GET /data-sources`
+pub async fn show(State(app): State<Arc<App>>, signed_in: SignedIn) -> Result<Response, PageError> {
+    let records = app.store.data_sources().await?;
+    let sources = records.iter().map(|r| data_sources::view(&app, r));
+    let template = ListPage {
+        frame: Frame::of(&app, &signed_in),
+        rows: sources.map(|source| row(&source)).collect(),
+    };
+    page(StatusCode::OK, &template)
+}
+
+fn row(source: &DataSource) -> Row {
+    Row {
+        id: source.id,
+        name: source.display_name.clone(),
+        database: labels::database(source.database_type),
+        place: place(&source.host, source.port),
+        state: labels::state(source.state),
+        last_seen: last_seen(source),
+    }
+}
+
+/// `host:port`, with the brackets of IPv6.
+pub fn place(host: &str, port: u16) -> String {
+    match host.contains(':') {
+        true => format!("[{host}]:{port}"),
+        false => format!("{host}:{port}"),
+    }
+}

@@ -1,0 +1,56 @@
+//! What the pages and the live streams share.
+
+use std::sync::Arc;
+
+use anyhow::Context;
+use tokio::sync::Semaphore;
+use url::Url;
+
+use super::rate_limit::RateLimit;
+use crate::server::store::SessionLimits;
+
+/// Live streams at a time. Each holds a task, a socket and a few KiB.
+const STREAMS: usize = 256;
+
+/// Passwords that are hashed at a time; each takes 19 MiB and a core.
+const HASHERS: usize = 2;
+
+/// Kept for the life of the server.
+pub struct Shared {
+    /// A permit for each live stream.
+    pub streams: Arc<Semaphore>,
+    /// How long a browser stays signed in.
+    pub limits: SessionLimits,
+    pub(super) hashers: Arc<Semaphore>,
+    pub(super) sign_ins: RateLimit,
+    /// Whether browsers come by https, if perhaps through a proxy.
+    pub(super) https: bool,
+    /// Scheme, host and port, as browsers send it in `Origin`.
+    pub(super) origin: String,
+    /// The path of the public URL, without a slash at the end.
+    base: String,
+}
+
+impl Shared {
+    /// For a server that browsers call by this URL.
+    ///
+    /// # Errors
+    /// It is no URL.
+    pub fn new(public_url: &str, limits: SessionLimits) -> anyhow::Result<Self> {
+        let url = Url::parse(public_url).context("the public URL cannot be read")?;
+        Ok(Shared {
+            streams: Arc::new(Semaphore::new(STREAMS)),
+            limits,
+            hashers: Arc::new(Semaphore::new(HASHERS)),
+            sign_ins: RateLimit::default(),
+            https: url.scheme() == "https",
+            origin: url.origin().ascii_serialization(),
+            base: url.path().trim_end_matches('/').to_owned(),
+        })
+    }
+
+    /// A path of this server as browsers see it.
+    pub fn path(&self, path: &str) -> String {
+        format!("{}{path}", self.base)
+    }
+}
