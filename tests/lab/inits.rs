@@ -366,7 +366,13 @@ fn pids(host: &Host, name: &str) -> String {
 }
 
 fn nothing_runs(host: &Host, init: Init) {
-    assert_eq!(pids(host, "ssh") + &pids(host, "autossh"), "");
+    // A process that has ended is in the list until its parent has seen that.
+    wait::until_true(
+        "the tunnels' processes to be gone",
+        SERVICE_LIMIT,
+        || host.run("root", "ps axf").stdout,
+        || pids(host, "ssh").is_empty() && pids(host, "autossh").is_empty(),
+    );
     host.run("root", "ls -d /run/h_autossh").expect_code(2);
     if init == Init::Systemd {
         let units = "systemctl list-units --all --no-legend 'h_autossh*'";

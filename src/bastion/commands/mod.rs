@@ -76,7 +76,7 @@ pub fn run(cli: Cli) -> Exit {
         Command::Status(command) => status::run(&host, command),
         Command::Doctor(command) => doctor::run(&host, command, cli.global.quiet),
         Command::Manual(command) => manual::run(&host, command),
-        Command::Service(command) => service::run(&host, command),
+        Command::Service(command) => service::run(&host, &ui, command),
         Command::Completions(command) => completions::run(command),
         Command::Man(command) => man::run(&host, command),
         Command::Logs(command) => logs::run(&host, command),

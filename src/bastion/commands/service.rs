@@ -4,12 +4,17 @@ use anyhow::Context as _;
 
 use super::{refuse_sudo, status, tunnels};
 use crate::bastion::cli::{Service, ServiceAction, Status};
+use crate::bastion::control_plane::ControlPlane;
 use crate::bastion::failure::{Exit, Failure};
 use crate::bastion::host::{Authority, Host};
+use crate::bastion::layout::Layout;
+use crate::bastion::receipt::Receipt;
+use crate::bastion::restart::{self, Seen};
 use crate::bastion::service::{self, Action};
+use crate::bastion::ui::Ui;
 use crate::protocol::TunnelId;
 
-pub(super) fn run(host: &dyn Host, command: &Service) -> anyhow::Result<Exit> {
+pub(super) fn run(host: &dyn Host, ui: &Ui, command: &Service) -> anyhow::Result<Exit> {
     let action = match command.action {
         ServiceAction::Start => Action::Start,
         ServiceAction::Stop => Action::Stop,
@@ -32,7 +37,39 @@ pub(super) fn run(host: &dyn Host, command: &Service) -> anyhow::Result<Exit> {
     }
     let ids: Vec<TunnelId> = receipt.tunnels.keys().copied().collect();
     manager.govern(host, &layout, &ids, action)?;
+    if action != Action::Stop {
+        wait_until_up(host, ui, command, &receipt, &layout)?;
+    }
     Ok(Exit::Done)
+}
+
+/// A service that was started is not yet a tunnel that is up: the tunnel server is asked.
+fn wait_until_up(
+    host: &dyn Host,
+    ui: &Ui,
+    command: &Service,
+    receipt: &Receipt,
+    layout: &Layout,
+) -> anyhow::Result<()> {
+    ui.note(&format!(
+        "Waiting until the tunnel server sees the tunnels, at most {} s for each.",
+        restart::UP_TIMEOUT.as_secs()
+    ));
+    for (id, tunnel) in &receipt.tunnels {
+        let Some(enrolled) = &tunnel.enrolled else {
+            continue;
+        };
+        let client = ControlPlane::new(
+            &tunnel.control_plane,
+            &enrolled.tunnel_token,
+            command.ca_cert.as_deref(),
+        )?;
+        match restart::wait_until_up(host, &client, *id, restart::UP_TIMEOUT, |_| true)? {
+            Seen::Up => {}
+            seen => return Err(restart::not_seen(host, layout, *id, seen).into()),
+        }
+    }
+    Ok(())
 }
 
 fn no_service() -> Failure {
