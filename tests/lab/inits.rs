@@ -17,6 +17,7 @@ use crate::support::hosts::disk::Disk;
 use crate::support::hosts::host::Host;
 use crate::support::hosts::host_lab::{AUTHORITY, HostLab};
 use crate::support::hosts::image::{Image, Init};
+use crate::support::lab::SERVICE_LIMIT;
 use crate::support::postgres::ROWS;
 use crate::support::process::Finished;
 use crate::support::wait;
