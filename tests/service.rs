@@ -194,6 +194,19 @@ fn a_service_that_is_not_ours_makes_room_and_comes_back_with_the_last_tunnel() {
 }
 
 #[test]
+fn a_service_that_is_not_ours_and_cannot_stop_makes_room_all_the_same_and_it_is_said() {
+    let lab = Lab::new();
+    let source = lab.data_source("Shop");
+    let script = put_foreign_script(&lab);
+    std::fs::write(&script, "#!/bin/sh\nexit 1\n").expect("a script");
+    let mut setup = lab.bastion.setup(&lab.server, token_of(&source));
+    let setup = lab.bastion.start(setup.arg("--replace-service"));
+    lab.wait_until_connected(&source, &setup);
+    lab.save_and_finish(&source, setup)
+        .expect_words(&["could not stop its tunnels", "pgrep -a autossh"]);
+}
+
+#[test]
 fn a_setup_that_fails_after_it_moved_a_service_aside_puts_it_back() {
     let lab = Lab::new();
     let source = lab.data_source("Shop");

@@ -12,6 +12,7 @@ mod inits;
 mod packages;
 mod red_hat;
 mod refusals;
+mod replacement;
 mod setup;
 mod setup_time;
 #[path = "../support/mod.rs"]

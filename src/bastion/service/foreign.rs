@@ -11,7 +11,7 @@ use anyhow::ensure;
 use super::{MARKER, SERVICE_NAME, boot};
 use crate::bastion::changes::Change;
 use crate::bastion::failure::Failure;
-use crate::bastion::host::{Command, Host, HostExt as _};
+use crate::bastion::host::{Authority, Command, CommandError, Host, HostExt as _};
 use crate::bastion::layout::Layout;
 use crate::bastion::session::Work;
 
@@ -108,11 +108,13 @@ impl ForeignScript {
         Ok(())
     }
 
-    /// Stops its tunnels and moves it aside; recorded before, so that it can come back.
+    /// Stops its tunnels, by the first of these commands that succeeds, and moves it aside; recorded
+    /// before, so that it can come back. A script that cannot stop its tunnels is moved all the same:
+    /// newer systems run no init scripts at all.
     ///
     /// # Errors
-    /// It cannot be stopped or moved.
-    pub(super) fn move_aside(&self, work: &mut Work, stop: Command) -> anyhow::Result<()> {
+    /// It cannot be moved.
+    pub(super) fn move_aside(&self, work: &mut Work, stops: &[Command]) -> anyhow::Result<()> {
         let layout = work.layout().clone();
         let host = work.host();
         self.check(host, &layout)?;
@@ -123,7 +125,12 @@ impl ForeignScript {
             at_boot: boot::is_registered(host, &layout),
             authority,
         })?;
-        host.expect(&stop.with_authority(authority).timeout(STOP_TIMEOUT))?;
+        if !is_stopped_by(host, stops, authority)? {
+            work.session.ui.note(&format!(
+                "{} could not stop its tunnels, and may still run some: `pgrep -a autossh` shows them.",
+                self.path.display()
+            ));
+        }
         if boot::reads_the_script(host) {
             boot::unregister(host, &layout)?;
             rename(host, &self.path, &self.kept, authority)
@@ -134,7 +141,7 @@ impl ForeignScript {
     }
 }
 
-/// Puts a script back that [`ForeignScript::move_aside`] moved. Its tunnels are not started.
+/// Puts a script back that was moved aside. Its tunnels are not started.
 ///
 /// # Errors
 /// It cannot be moved.
@@ -157,12 +164,23 @@ pub fn put_back(host: &dyn Host, layout: &Layout, change: &Change) -> anyhow::Re
     Ok(())
 }
 
-fn rename(
+fn is_stopped_by(
     host: &dyn Host,
-    from: &Path,
-    to: &Path,
-    authority: crate::bastion::host::Authority,
-) -> anyhow::Result<()> {
+    stops: &[Command],
+    authority: Authority,
+) -> Result<bool, CommandError> {
+    for stop in stops {
+        let stop = stop.clone().with_authority(authority).timeout(STOP_TIMEOUT);
+        match host.run(&stop) {
+            Ok(output) if output.success() => return Ok(true),
+            Err(error @ CommandError::Interrupted(_)) => return Err(error),
+            Ok(_) | Err(_) => {}
+        }
+    }
+    Ok(false)
+}
+
+fn rename(host: &dyn Host, from: &Path, to: &Path, authority: Authority) -> anyhow::Result<()> {
     let mv = Command::new("mv").args(["-n", "--"]).path(from).path(to);
     host.expect(&mv.with_authority(authority))?;
     Ok(())

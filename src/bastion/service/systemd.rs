@@ -125,7 +125,8 @@ impl ServiceManager for Systemd {
         work.record(Change::UnitsLoaded)?;
         if let Some(foreign) = foreign {
             // Beside a unit of the same name, a script would start a second copy on some hosts.
-            foreign.move_aside(work, systemctl("stop", &umbrella()))?;
+            let by_itself = Command::new(foreign.path.to_string_lossy()).arg("stop");
+            foreign.move_aside(work, &[systemctl("stop", &umbrella()), by_itself])?;
         }
         work.create_dir(&tunnels_dir, 0o755, Authority::Root)?;
         let mut is_new = false;

@@ -98,7 +98,7 @@ impl ServiceManager for Sysv {
         let authority = layout.system_authority();
         let script = Self::script_path(&layout);
         if let Some(foreign) = foreign {
-            foreign.move_aside(work, Self::call(&layout, "stop", None))?;
+            foreign.move_aside(work, &[Self::call(&layout, "stop", None)])?;
         }
         for dir in ["etc", "etc/init.d", "var", "var/run"] {
             work.create_dir(&layout.system(dir), 0o755, authority)?;
