@@ -335,7 +335,6 @@ fn paths_methods_and_numbers_that_do_not_exist_are_problems_too() {
         server.operator(Method::PUT, "/data-sources"),
         ProblemKind::MethodNotAllowed,
     );
-    problem_in(server.fetch("/"), ProblemKind::NotFound);
     problem_in(
         server.fetch("/download/sparc/holistics-tunnel"),
         ProblemKind::NotFound,

@@ -1,6 +1,7 @@
 //! The `login-link` command, and the link that the first start prints.
 
 use std::fs;
+use std::io::Write as _;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -53,5 +54,11 @@ pub async fn login_link(store: &Store, url: &str, name: &str) -> anyhow::Result<
 /// The file cannot be written.
 pub fn remember_public_url(data_dir: &DataDir, url: &str) -> anyhow::Result<()> {
     let path = data_dir.public_url();
-    fs::write(&path, url).with_context(|| format!("cannot write {}", path.display()))
+    let cannot_write = || format!("cannot write {}", path.display());
+    let folder = data_dir.path();
+    // By way of a new file, which is its owner's alone, as everything in that folder is.
+    let mut file = tempfile::NamedTempFile::new_in(folder).with_context(cannot_write)?;
+    file.write_all(url.as_bytes()).with_context(cannot_write)?;
+    file.persist(&path).with_context(cannot_write)?;
+    Ok(())
 }
