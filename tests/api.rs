@@ -1019,7 +1019,8 @@ fn a_database_that_the_bastion_cannot_reach_fails_the_test_at_tcp() {
     let stages = result["stages"].as_array().unwrap();
     let names: Vec<_> = stages.iter().map(|stage| text(&stage["name"])).collect();
     assert_eq!(names, ["tunnel", "tcp"]);
-    assert!(text(&stages[1]["detail"]).contains("db.internal:5432"));
+    let detail = text(&stages[1]["detail"]);
+    assert!(detail.contains("db.internal:5432"), "{detail}");
     assert!(stages[1]["remedy"].is_string());
 }
 

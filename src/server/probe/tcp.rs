@@ -44,9 +44,14 @@ fn opening(database_type: DatabaseType) -> Opening {
 /// Connects, opens as the protocol does, and says what was found.
 pub(super) async fn reach(target: &Target, through: SocketAddr) -> Result<String, Failure> {
     let opening = opening(target.database_type);
-    let mut stream = TcpStream::connect(through)
-        .await
-        .map_err(|error| not_listening(through, &error))?;
+    let mut stream = match TcpStream::connect(through).await {
+        Ok(stream) => stream,
+        // The port accepted and the bastion's refusal came before this was looked at.
+        Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
+            return answered(target, Err(error));
+        }
+        Err(error) => return Err(not_listening(through, &error)),
+    };
     let answer = listen(&mut stream, &opening);
     match opening.must_answer {
         true => answered(target, answer.await),
