@@ -181,11 +181,30 @@ fn service_governs(lab: &HostLab, source: &DataSource) {
     service(lab, "status").expect_code(RUNS);
 
     let ssh = pids(&lab.host, "ssh");
+    let log = a_long_log(lab, source);
     let restarted = Instant::now();
     service(lab, "restart").expect_code(0);
     is_replaced(&lab.host, &ssh);
     comes_back(lab, source, "service h_autossh restart", restarted);
     health(lab).expect_code(0);
+    is_begun_anew(lab, &log);
+}
+
+/// A tunnel's log as weeks without a network leave it.
+fn a_long_log(lab: &HostLab, source: &DataSource) -> String {
+    let log = format!("/home/ada/.holistics/logs/tunnel-{}.log", source.tunnel.id);
+    let fill = format!("head -c 1100000 /dev/zero | tr '\\0' x >>{log}");
+    lab.host.run("ada", &fill).expect_code(0);
+    log
+}
+
+/// The former log is kept, and both are the user's own.
+fn is_begun_anew(lab: &HostLab, log: &str) {
+    let look = format!("find {log} -size -100k -user ada && find {log}.1 -size +1000k -user ada");
+    lab.host
+        .run("root", &look)
+        .expect_code(0)
+        .expect_words(&[&format!("{log}\n"), &format!("{log}.1")]);
 }
 
 fn service_governs_all(lab: &HostLab, sources: &[&DataSource]) {

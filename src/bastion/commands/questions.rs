@@ -54,7 +54,7 @@ pub fn which_tunnel(host: &dyn Host, receipt: &Receipt) -> anyhow::Result<Tunnel
         })
         .collect();
     let chosen = host
-        .choose("Which tunnel is to be removed?", &names)?
+        .choose("Remove which tunnel", &names)?
         .with_context(|| {
             Failure::usage(
                 "it is not said which tunnel is to be removed, and there is no terminal to ask on",

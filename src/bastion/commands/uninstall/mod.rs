@@ -10,6 +10,7 @@ mod removal;
 use removal::{Removal, Removed};
 
 use super::{questions, refuse_sudo, token, tunnels};
+use crate::bastion::changes::Change;
 use crate::bastion::cli::UninstallTunnel;
 use crate::bastion::control_plane::{ApiError, ControlPlane, is_gone, parse_address};
 use crate::bastion::failure::{Exit, Failure};
@@ -66,12 +67,28 @@ pub(super) fn run(host: &dyn Host, ui: &Ui, command: &UninstallTunnel) -> anyhow
     let first = tunnels::find(&receipt, ids[0])?;
     let client = ControlPlane::new(&first.control_plane, "", command.ca_cert.as_deref())?;
     let targets: Vec<_> = ids.into_iter().zip(clients).collect();
+    let packages = installed_packages(&receipt, targets.len());
     let session = Session::new(host, ui, layout, receipt, client);
     let reason = RevertReason::Removal {
         keep_keys: command.keep_keys,
     };
     let outcome = Removal::new(session, reason).carry_out(targets)?;
-    Ok(report(ui, &outcome))
+    Ok(report(ui, &outcome, &packages))
+}
+
+/// What setup installed and the removal of the last tunnel leaves: somebody may use it by now.
+fn installed_packages(receipt: &Receipt, removed: usize) -> Vec<String> {
+    if removed < receipt.tunnels.len() {
+        return Vec::new();
+    }
+    let changes = receipt.steps.iter().flat_map(|step| &step.changes);
+    changes
+        .filter_map(|change| match change {
+            Change::PackagesInstalled { packages, .. } => Some(packages.clone()),
+            _ => None,
+        })
+        .flatten()
+        .collect()
 }
 
 /// The control plane as the removal command from the browser reaches it.
@@ -215,19 +232,23 @@ fn confirm_own_tunnel(
     }
 }
 
-fn report(ui: &Ui, outcome: &Removed) -> Exit {
+fn report(ui: &Ui, outcome: &Removed, packages: &[String]) -> Exit {
     let mut summary: Vec<String> = outcome
         .tunnels
         .iter()
         .map(|id| format!("Tunnel {id} is removed."))
         .collect();
+    if !packages.is_empty() && outcome.problems.is_empty() {
+        let packages = packages.join(", ");
+        summary.push(format!("What setup installed stays: {packages}."));
+    }
     for problem in &outcome.problems {
         summary.push(format!("Not done: {}: {}", problem.what, problem.error));
         summary.push(format!("    next: {}", problem.next));
     }
     ui.finished(
         &summary,
-        json!({ "removed": outcome.tunnels, "problems": outcome.problems }),
+        json!({ "removed": outcome.tunnels, "problems": outcome.problems, "packages_kept": packages }),
     );
     if outcome.problems.is_empty() {
         Exit::Done
