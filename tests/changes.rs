@@ -18,7 +18,7 @@ use support::process::{self, Finished, Running};
 use support::server::Server;
 use support::snapshot::Snapshot;
 use support::sql::{Client, Login};
-use support::{ports, wait};
+use support::{figures, ports, wait};
 
 /// Which of several databases answers.
 const WHICH: &str = "SELECT inet_server_port()::bigint";
@@ -278,7 +278,10 @@ fn a_new_key_takes_the_old_one_s_place_for_both_tunnels_with_one_short_gap_each(
         .expect_words(&["new key"]);
     for (watch, source) in watches.into_iter().zip([&shop, &billing]) {
         let gap = watch.longest_gap();
-        println!("no rows from {} for {gap:.2?}", source.display_name);
+        figures::say(&format!(
+            "no rows from {} for {gap:.2?}",
+            source.display_name
+        ));
         assert!(gap < Duration::from_secs(10), "no rows for {gap:?}");
     }
 

@@ -13,6 +13,7 @@ use holistics_tunnel::protocol::{DataSource, DataSourceState};
 
 use crate::packages::{packages, packages_in_receipt};
 use crate::setup::{RETURN_LIMIT, comes_back, remove, run_generated_command, setup_works};
+use crate::support::figures;
 use crate::support::hosts::disk::Disk;
 use crate::support::hosts::host::Host;
 use crate::support::hosts::host_lab::{AUTHORITY, HostLab};
@@ -79,7 +80,7 @@ fn under_sysvinit_the_tunnel_comes_back_after_a_boot_without_network() {
 fn journey_under_systemd(image: Image, version: &str) -> HostLab {
     let lab = HostLab::boot(image);
     let first_line = lab.host.run("root", "systemctl --version | head -n 1");
-    print!("{}", first_line.stdout);
+    figures::say(first_line.stdout.trim());
     first_line.expect_words(&[version]);
     journey(lab, Init::Systemd)
 }
@@ -126,7 +127,10 @@ fn journey(mut lab: HostLab, init: Init) -> HostLab {
     nothing_runs(&lab.host, init);
     assert_eq!(packages(&lab.host), installed);
     disk.assert_same(&Disk::of(&lab.host), |_| false);
-    println!("the journey: {:.0} s", began.elapsed().as_secs_f64());
+    figures::say(&format!(
+        "the journey: {:.0} s",
+        began.elapsed().as_secs_f64()
+    ));
     lab
 }
 
@@ -272,7 +276,7 @@ fn units_are_sound(host: &Host, source: &DataSource) {
         )
         .expect_code(0);
     let verdict = security.stdout.lines().last().unwrap_or_default();
-    println!("{verdict}");
+    figures::say(verdict.trim());
     let exposure: f64 = verdict
         .split_whitespace()
         .find_map(|word| word.parse().ok())
