@@ -227,15 +227,11 @@ fn confirm(host: &dyn Host, command: &Setup) -> anyhow::Result<()> {
     if command.yes {
         return Ok(());
     }
-    match host.confirm("Go on?")? {
-        Some(true) => Ok(()),
-        Some(false) => Err(Failure::new("not confirmed", "nothing was changed").into()),
-        None => Err(Failure::usage(
-            "setup asks before it changes anything, and there is no terminal to ask on",
-            "add --yes to go on without the question, or --dry-run to see the plan; nothing was changed",
-        )
-        .into()),
-    }
+    let unasked = Failure::usage(
+        "setup asks before it changes anything, and there is no terminal to ask on",
+        "add --yes to go on without the question, or --dry-run to see the plan; nothing was changed",
+    );
+    questions::hold_to(host.confirm("Go on?")?, unasked)
 }
 
 /// `--yes` is a yes to what setup does everywhere, not to the end of somebody's tunnels.
@@ -243,17 +239,16 @@ fn confirm_replacement(host: &dyn Host, command: &Setup) -> anyhow::Result<()> {
     if command.replace_service {
         return Ok(());
     }
-    match host.confirm(&format!(
-        "Stop the tunnels of the other service {SERVICE_NAME} and move it aside?"
-    ))? {
-        Some(true) => Ok(()),
-        Some(false) => Err(Failure::new("not confirmed", "nothing was changed").into()),
-        None => Err(Failure::usage(
-            format!("another service {SERVICE_NAME} is there, and there is no terminal to ask on whether it may be moved aside"),
-            "look at it; add --replace-service to have its tunnels stopped and it moved aside. Nothing was changed",
-        )
-        .into()),
-    }
+    let question =
+        format!("Stop the tunnels of the other service {SERVICE_NAME} and move it aside?");
+    let unasked = Failure::usage(
+        format!(
+            "another service {SERVICE_NAME} is there, and there is no terminal to ask on whether it may be \
+             moved aside"
+        ),
+        "look at it; add --replace-service to have its tunnels stopped and it moved aside. Nothing was changed",
+    );
+    questions::hold_to(host.confirm(&question)?, unasked)
 }
 
 fn remember_tunnel(session: &mut Session, enrollment: &Enrollment, server: &Url, token: &str) {

@@ -1,7 +1,6 @@
 //! `uninstall-tunnel`: removes a tunnel from this host and from the control plane. With the last
 //! tunnel, the service and this user's folder go too.
 
-use anyhow::ensure;
 use serde_json::json;
 
 mod own_tunnel;
@@ -184,19 +183,12 @@ fn confirm(
     } else {
         ""
     };
-    let answer = host.yes_or_no(&format!("Remove tunnel {}{what}?", names.join(", ")), false)?;
-    ensure!(
-        answer.is_some(),
-        Failure::usage(
-            "a removal is confirmed first, and there is no terminal to ask on",
-            "add --yes to remove without the question; nothing was changed",
-        )
+    let question = format!("Remove tunnel {}{what}?", names.join(", "));
+    let unasked = Failure::usage(
+        "a removal is confirmed first, and there is no terminal to ask on",
+        "add --yes to remove without the question; nothing was changed",
     );
-    ensure!(
-        answer == Some(true),
-        Failure::new("not confirmed", "nothing was changed")
-    );
-    Ok(())
+    questions::hold_to(host.yes_or_no(&question, false)?, unasked)
 }
 
 /// Somebody who came to this host through a tunnel cannot come back once it is gone.
@@ -221,15 +213,12 @@ fn confirm_own_tunnel(
     if command.force {
         return Ok(());
     }
-    match host.confirm(&format!("{warning}. Remove it all the same?"))? {
-        Some(true) => Ok(()),
-        Some(false) => Err(Failure::new("not confirmed", "nothing was changed").into()),
-        None => Err(Failure::usage(
-            warning,
-            "run it from a session that came another way, or add --force; nothing was changed",
-        )
-        .into()),
-    }
+    let question = format!("{warning}. Remove it all the same?");
+    let unasked = Failure::usage(
+        warning,
+        "run it from a session that came another way, or add --force; nothing was changed",
+    );
+    questions::hold_to(host.confirm(&question)?, unasked)
 }
 
 fn report(ui: &Ui, outcome: &Removed, packages: &[String]) -> Exit {
