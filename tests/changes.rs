@@ -18,7 +18,7 @@ use support::process::{self, Finished, Running};
 use support::server::Server;
 use support::snapshot::Snapshot;
 use support::sql::{Client, Login};
-use support::{ports, wait};
+use support::{figures, ports, wait};
 
 /// Which of several databases answers.
 const WHICH: &str = "SELECT inet_server_port()::bigint";
@@ -278,7 +278,10 @@ fn a_new_key_takes_the_old_one_s_place_for_both_tunnels_with_one_short_gap_each(
         .expect_words(&["new key"]);
     for (watch, source) in watches.into_iter().zip([&shop, &billing]) {
         let gap = watch.longest_gap();
-        println!("no rows from {} for {gap:.2?}", source.display_name);
+        figures::say(&format!(
+            "no rows from {} for {gap:.2?}",
+            source.display_name
+        ));
         assert!(gap < Duration::from_secs(10), "no rows for {gap:?}");
     }
 
@@ -321,6 +324,7 @@ fn a_new_key_of_another_kind_stands_under_its_own_name() {
 
 #[test]
 fn a_key_change_killed_anywhere_goes_on_and_the_tunnels_come_up_meanwhile() {
+    const ATTEMPTS: u32 = 5;
     let lab = Lab::new();
     let shop = lab.active_data_source("Shop");
     let billing = lab.active_data_source("Billing");
@@ -348,9 +352,14 @@ fn a_key_change_killed_anywhere_goes_on_and_the_tunnels_come_up_meanwhile() {
     let old = kept_key(&lab);
     for (name, is_reached) in points {
         println!("killed when {name}");
-        let running = rotate(&lab, &["--key-type", "rsa"]);
-        running.wait_until(name, SETUP_LIMIT, || is_reached(&running));
-        drop(running);
+        // On a busy machine the end may come before the kill; then there is nothing to go on with.
+        let is_unfinished = (0..ATTEMPTS).any(|_| {
+            let running = rotate(&lab, &["--key-type", "rsa"]);
+            running.wait_until(name, SETUP_LIMIT, || is_reached(&running));
+            drop(running);
+            receipt().contains("\"rotation\"")
+        });
+        assert!(is_unfinished, "never killed in time when {name}");
         // As after a reboot: whatever stands on the disk opens the tunnels.
         lab.bastion.service("restart").expect_code(0);
         for source in [&shop, &billing] {

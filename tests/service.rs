@@ -11,7 +11,7 @@ use holistics_tunnel::protocol::{DataSource, DataSourceState, TunnelStatus};
 use rustix::process::Signal;
 use support::bastion::SETUP_LIMIT;
 use support::lab::{Lab, SERVICE_LIMIT, token_of};
-use support::{process, wait};
+use support::{figures, process, wait};
 
 const FAILED: i32 = 1;
 const USAGE: i32 = 2;
@@ -251,11 +251,11 @@ fn after_a_long_outage_the_tunnel_is_back_within_a_minute() {
     lab.operator = lab.server.operator();
     lab.operator
         .wait_for_state(shop.id, DataSourceState::Active, Duration::from_secs(60));
-    println!(
+    figures::say(&format!(
         "after an outage of {} s: back in {:.1} s",
         OUTAGE.as_secs(),
         since.elapsed().as_secs_f64()
-    );
+    ));
 }
 
 #[test]
@@ -276,10 +276,10 @@ fn a_refused_key_slows_down() {
     let at_first = attempts();
     std::thread::sleep(WATCHED);
     let later = attempts() - at_first;
-    println!(
+    figures::say(&format!(
         "a refused key: {at_first} attempts in the first {0} s, {later} in the next",
         WATCHED.as_secs()
-    );
+    ));
     assert!(at_first >= 1, "it gave up");
     // autossh by itself, as under an init script: five attempts at once, then ever longer pauses.
     assert!(at_first <= 16 && later <= 6);

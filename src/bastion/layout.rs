@@ -101,6 +101,12 @@ impl Layout {
         self.logs_dir().join(format!("tunnel-{tunnel}.log"))
     }
 
+    /// What was in that log before it was begun anew; `templates/h_autossh.init` and
+    /// `h_autossh@.service` say when.
+    pub fn former_tunnel_log(&self, tunnel: TunnelId) -> PathBuf {
+        self.logs_dir().join(format!("tunnel-{tunnel}.log.1"))
+    }
+
     /// The control socket of a temporary tunnel.
     pub fn control_socket(&self, tunnel: TunnelId) -> PathBuf {
         self.run_dir().join(format!("{tunnel}.sock"))

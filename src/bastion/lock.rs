@@ -4,7 +4,7 @@ use anyhow::{Context as _, bail};
 
 use super::failure::Failure;
 use super::host::lock_file::FileLock;
-use super::host::{Host, LockAttempt};
+use super::host::{Host, HostExt as _, LockAttempt};
 use super::layout::Layout;
 use super::steps::directory;
 
@@ -14,6 +14,18 @@ const PROCESS: &str = "process ";
 /// Held while it lives. The file stays; its lock goes with the process, however that ends.
 pub struct Lock {
     _file: Option<FileLock>,
+}
+
+/// Refuses to begin while another run is at work, so that nobody answers questions in vain. Nothing is
+/// made or held.
+///
+/// # Errors
+/// Another run holds the lock.
+pub fn refuse_a_second_run(host: &dyn Host, layout: &Layout) -> anyhow::Result<()> {
+    if host.exists(&layout.lock()) {
+        acquire(host, layout)?;
+    }
+    Ok(())
 }
 
 /// Takes the lock, in `~/.holistics`, which is made if it is missing.

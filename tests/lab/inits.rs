@@ -13,6 +13,7 @@ use holistics_tunnel::protocol::{DataSource, DataSourceState};
 
 use crate::packages::{packages, packages_in_receipt};
 use crate::setup::{RETURN_LIMIT, comes_back, remove, run_generated_command, setup_works};
+use crate::support::figures;
 use crate::support::hosts::disk::Disk;
 use crate::support::hosts::host::Host;
 use crate::support::hosts::host_lab::{AUTHORITY, HostLab};
@@ -79,7 +80,7 @@ fn under_sysvinit_the_tunnel_comes_back_after_a_boot_without_network() {
 fn journey_under_systemd(image: Image, version: &str) -> HostLab {
     let lab = HostLab::boot(image);
     let first_line = lab.host.run("root", "systemctl --version | head -n 1");
-    print!("{}", first_line.stdout);
+    figures::say(first_line.stdout.trim());
     first_line.expect_words(&[version]);
     journey(lab, Init::Systemd)
 }
@@ -126,7 +127,10 @@ fn journey(mut lab: HostLab, init: Init) -> HostLab {
     nothing_runs(&lab.host, init);
     assert_eq!(packages(&lab.host), installed);
     disk.assert_same(&Disk::of(&lab.host), |_| false);
-    println!("the journey: {:.0} s", began.elapsed().as_secs_f64());
+    figures::say(&format!(
+        "the journey: {:.0} s",
+        began.elapsed().as_secs_f64()
+    ));
     lab
 }
 
@@ -181,11 +185,30 @@ fn service_governs(lab: &HostLab, source: &DataSource) {
     service(lab, "status").expect_code(RUNS);
 
     let ssh = pids(&lab.host, "ssh");
+    let log = a_long_log(lab, source);
     let restarted = Instant::now();
     service(lab, "restart").expect_code(0);
     is_replaced(&lab.host, &ssh);
     comes_back(lab, source, "service h_autossh restart", restarted);
     health(lab).expect_code(0);
+    is_begun_anew(lab, &log);
+}
+
+/// A tunnel's log as weeks without a network leave it.
+fn a_long_log(lab: &HostLab, source: &DataSource) -> String {
+    let log = format!("/home/ada/.holistics/logs/tunnel-{}.log", source.tunnel.id);
+    let fill = format!("head -c 1100000 /dev/zero | tr '\\0' x >>{log}");
+    lab.host.run("ada", &fill).expect_code(0);
+    log
+}
+
+/// The former log is kept, and both are the user's own.
+fn is_begun_anew(lab: &HostLab, log: &str) {
+    let look = format!("find {log} -size -100k -user ada && find {log}.1 -size +1000k -user ada");
+    lab.host
+        .run("root", &look)
+        .expect_code(0)
+        .expect_words(&[&format!("{log}\n"), &format!("{log}.1")]);
 }
 
 fn service_governs_all(lab: &HostLab, sources: &[&DataSource]) {
@@ -253,7 +276,7 @@ fn units_are_sound(host: &Host, source: &DataSource) {
         )
         .expect_code(0);
     let verdict = security.stdout.lines().last().unwrap_or_default();
-    println!("{verdict}");
+    figures::say(verdict.trim());
     let exposure: f64 = verdict
         .split_whitespace()
         .find_map(|word| word.parse().ok())

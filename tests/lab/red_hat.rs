@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use crate::packages::{added, packages_in_receipt, rpm_packages};
 use crate::setup::{remove, setup_fails, setup_works};
+use crate::support::figures;
 use crate::support::hosts::disk::Disk;
 use crate::support::hosts::host_lab::HostLab;
 use crate::support::hosts::image::Image;
@@ -41,10 +42,10 @@ fn a_red_hat_host_whose_repositories_lack_autossh_compiles_it_from_its_source() 
     let (disk, before) = (Disk::of(&lab.host), rpm_packages(&lab.host));
     let began = Instant::now();
     let source = setup_works(&lab, AUTOSSH_SOURCE);
-    println!(
+    figures::say(&format!(
         "compiled and set up in {:.1} s",
         began.elapsed().as_secs_f64()
-    );
+    ));
     lab.host
         .run("ada", "/usr/local/bin/autossh -V")
         .expect_code(0)

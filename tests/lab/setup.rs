@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use holistics_tunnel::protocol::{DataSource, DataSourceState};
 
 use crate::ROLLED_BACK;
+use crate::support::figures;
 use crate::support::hosts::disk::Disk;
 use crate::support::hosts::host_lab::{AUTHORITY, HostLab};
 use crate::support::lab::SERVICE_LIMIT;
@@ -63,8 +64,8 @@ pub fn remove(lab: &HostLab, source: &DataSource) -> Finished {
 #[track_caller]
 pub fn comes_back(lab: &HostLab, source: &DataSource, after: &str, since: Instant) {
     lab.wait_until_rows_come(source, RETURN_LIMIT);
-    println!(
+    figures::say(&format!(
         "after {after}: rows in {:.1} s",
         since.elapsed().as_secs_f64()
-    );
+    ));
 }

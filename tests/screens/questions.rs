@@ -53,7 +53,7 @@ fn the_tunnel_to_remove_is_chosen_by_name_and_nothing_goes_without_a_yes() {
     let uninstall = || at_terminal(&mut lab.bastion.program(["uninstall-tunnel"]), 100);
 
     let mut screen = uninstall();
-    screen.wait_for("Which tunnel is to be removed?", SCREEN_LIMIT);
+    screen.wait_for("Remove which tunnel", SCREEN_LIMIT);
     for name in ["Shop", "Billing"] {
         assert!(screen.screen().contains(name), "{}", screen.screen());
     }
@@ -65,14 +65,14 @@ fn the_tunnel_to_remove_is_chosen_by_name_and_nothing_goes_without_a_yes() {
     assert_is_left_in_order(&screen);
 
     let mut screen = uninstall();
-    screen.wait_for("Which tunnel is to be removed?", SCREEN_LIMIT);
+    screen.wait_for("Remove which tunnel", SCREEN_LIMIT);
     screen.press("q");
     assert_eq!(screen.wait(SCREEN_LIMIT), 1);
     before.assert_same(&lab.bastion.snapshot_of_what_lasts());
     assert_is_left_in_order(&screen);
 
     let mut screen = uninstall();
-    screen.wait_for("Which tunnel is to be removed?", SCREEN_LIMIT);
+    screen.wait_for("Remove which tunnel", SCREEN_LIMIT);
     screen.press(DOWN);
     screen.press(ENTER);
     screen.wait_for("[y/N]", SCREEN_LIMIT);

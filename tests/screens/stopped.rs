@@ -55,9 +55,9 @@ fn a_second_setup_is_told_who_is_at_work_and_one_that_was_killed_is_in_nobody_s_
     let source = lab.data_source("Shop");
     let first = lab.setup_that_waits(&source);
     let pid = first.pid().to_string();
-    let mut second = quick_setup(&lab, &source);
+    // Before it is asked anything, which it could not answer without a terminal.
     lab.bastion
-        .run(second.arg("--yes"))
+        .run(&mut quick_setup(&lab, &source))
         .expect_code(1)
         .expect_words(&["at work", "setup", &pid, "since", &format!("kill {pid}")]);
     first.signal(Signal::KILL);

@@ -96,8 +96,10 @@ impl Real {
         for (command, finished) in commands {
             assert_eq!(finished.code, 0, "{finished}");
             text.push_str(&format!("$ holistics-tunnel {command}\n"));
-            for line in finished.output().lines() {
-                text.push_str(&self.line(line));
+            let output = finished.output();
+            let lines: Vec<String> = output.lines().map(|line| self.line(line)).collect();
+            for line in aligned(lines) {
+                text.push_str(&fold(&line));
             }
         }
         text
@@ -108,18 +110,46 @@ impl Real {
         for (own, other) in &self.replaced {
             line = line.replace(own.as_str(), other);
         }
-        for number in ["tunnel ", "status ", "Tunnel ", "uninstall-tunnel "] {
+        for number in [
+            "tunnel ",
+            "status ",
+            "doctor ",
+            "Tunnel ",
+            "uninstall-tunnel ",
+        ] {
             line = line.replace(&format!("{number}1"), &format!("{number}7"));
         }
         // `list` shows the number in a column of its own.
-        if let Some(rest) = line.strip_prefix("     1 ") {
-            line = format!("     7 {rest}");
+        if let Some(rest) = line.strip_prefix("1   ") {
+            line = format!("7   {rest}");
         }
         if let Some(begin) = line.rfind(" (").filter(|_| line.ends_with(" s)")) {
             line.truncate(begin);
         }
-        fold(&line)
+        line
     }
+}
+
+/// A table of `list`, with its columns as wide as what stands in them now.
+fn aligned(lines: Vec<String>) -> Vec<String> {
+    if !lines.iter().any(|line| line.starts_with("ID  ")) {
+        return lines;
+    }
+    let cells = |line: &String| -> Vec<String> {
+        let cells = line.split("  ").map(str::trim);
+        cells
+            .filter(|cell| !cell.is_empty())
+            .map(str::to_owned)
+            .collect()
+    };
+    let rows: Vec<Vec<String>> = lines.iter().map(cells).collect();
+    let width = |column: usize| rows.iter().map(|row| row[column].len()).max();
+    let padded = |row: &Vec<String>| -> String {
+        let cells = row.iter().enumerate();
+        let cells = cells.map(|(at, cell)| format!("{cell:<0$}", width(at).unwrap_or(0)));
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+    };
+    rows.iter().map(padded).collect()
 }
 
 /// The line, broken at blanks where it is too long.

@@ -7,6 +7,7 @@
 //! - [`lossy_line`]: a line that drops at the worst moment;
 //! - [`lab`]: those three together, brought to a given point of the journey;
 //! - [`pty`]: a program at a terminal, and what that shows;
+//! - [`figures`]: what a test has measured, said aloud;
 //! - [`sql`]: queries through a port; [`ports`]: ports nobody else has; [`snapshot`]: what is on
 //!   disk, to be compared; [`wait`]: waiting, never without a bound.
 
@@ -14,6 +15,7 @@
 #![allow(dead_code)]
 
 pub mod bastion;
+pub mod figures;
 pub mod hosts;
 pub mod lab;
 pub mod lossy_line;

@@ -26,7 +26,7 @@ use super::cli::{Cli, Command, PlanOptions};
 use super::facts::{Facts, Init};
 use super::failure::{Exit, Failure, OneLine, exit_of};
 use super::host::real::RealHost;
-use super::host::{Host, HostExt as _, User};
+use super::host::{Host, HostExt as _, User, own_name};
 use super::layout::Layout;
 use super::receipt::Receipt;
 use super::service::ForeignScript;
@@ -61,7 +61,8 @@ pub fn run(cli: Cli) -> Exit {
         }
     };
     let look = Look::detect(&host, cli.global.no_color);
-    let ui = Rc::new(Ui::with_look(look, json, cli.global.quiet));
+    let ui = Ui::with_look(look, json, cli.global.quiet).called(own_name(&host));
+    let ui = Rc::new(ui);
     if cli.global.verbose {
         let ui = Rc::clone(&ui);
         host.trace_commands(move |command, outcome| ui.trace(&command.to_string(), outcome));

@@ -7,6 +7,35 @@ use crate::bastion::host::Host;
 use crate::bastion::receipt::Receipt;
 use crate::protocol::TunnelId;
 
+/// Holds a run to its question: only a yes goes on. No answer means that there is no terminal, which is
+/// `unasked`.
+///
+/// # Errors
+/// The answer was no, or there was none.
+pub fn hold_to(answer: Option<bool>, unasked: Failure) -> anyhow::Result<()> {
+    let refusal = match answer {
+        Some(true) => return Ok(()),
+        Some(false) => Failure::new("not confirmed", "nothing was changed"),
+        None => unasked,
+    };
+    Err(refusal.into())
+}
+
+/// Asks whether a change that was shown is to be made; `yes` is the answer given in advance.
+///
+/// # Errors
+/// The answer was no, or there is no terminal to ask on.
+pub fn confirm_change(host: &dyn Host, yes: bool) -> anyhow::Result<()> {
+    if yes {
+        return Ok(());
+    }
+    let unasked = Failure::usage(
+        "a change is confirmed first, and there is no terminal to ask on",
+        "add --yes to go on without the question; nothing was changed",
+    );
+    hold_to(host.confirm("Go on?")?, unasked)
+}
+
 /// The control plane's address, as given or as answered.
 ///
 /// # Errors
@@ -54,7 +83,7 @@ pub fn which_tunnel(host: &dyn Host, receipt: &Receipt) -> anyhow::Result<Tunnel
         })
         .collect();
     let chosen = host
-        .choose("Which tunnel is to be removed?", &names)?
+        .choose("Remove which tunnel", &names)?
         .with_context(|| {
             Failure::usage(
                 "it is not said which tunnel is to be removed, and there is no terminal to ask on",

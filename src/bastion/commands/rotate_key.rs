@@ -3,7 +3,7 @@
 use anyhow::{Context as _, ensure};
 use serde_json::json;
 
-use super::{key_comment, refuse_sudo, tunnels};
+use super::{key_comment, questions, refuse_sudo, tunnels};
 use crate::bastion::cli::RotateKey;
 use crate::bastion::control_plane::ControlPlane;
 use crate::bastion::failure::{Exit, Failure, OneLine, advice_of, is_interruption};
@@ -36,7 +36,7 @@ pub(super) fn run(host: &dyn Host, ui: &Ui, command: &RotateKey) -> anyhow::Resu
         );
         return Ok(Exit::Done);
     }
-    confirm(host, command)?;
+    questions::confirm_change(host, command.yes)?;
     if layout.system_authority() == Authority::Root {
         let commands: Vec<String> = receipt
             .tunnels
@@ -151,25 +151,6 @@ fn introduce(ui: &Ui, receipt: &Receipt, layout: &Layout, rotation: Rotation, co
     if command.dry_run {
         ui.note(&keys::keygen(rotation.to, &layout.next_key(), "<user>@<host>").to_string());
     }
-}
-
-fn confirm(host: &dyn Host, command: &RotateKey) -> anyhow::Result<()> {
-    if command.yes {
-        return Ok(());
-    }
-    let answer = host.confirm("Go on?")?;
-    ensure!(
-        answer.is_some(),
-        Failure::usage(
-            "a change is confirmed first, and there is no terminal to ask on",
-            "add --yes to go on without the question; nothing was changed",
-        )
-    );
-    ensure!(
-        answer == Some(true),
-        Failure::new("not confirmed", "nothing was changed")
-    );
-    Ok(())
 }
 
 fn carry_out(

@@ -1,5 +1,6 @@
 //! `setup`: the journey from a token to a service that keeps the tunnel up.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::bail;
@@ -42,6 +43,9 @@ pub(super) fn run(host: &RealHost, ui: &Ui, command: &Setup) -> anyhow::Result<E
         command.token_file.as_deref(),
     )?;
     let layout = Layout::new(host, &settings.prefix);
+    if !command.dry_run {
+        lock::refuse_a_second_run(host, &layout)?;
+    }
     let receipt = Receipt::load(host, &layout.receipt())?;
     check_prefix(receipt.as_ref(), &settings)?;
     if let Some(receipt) = &receipt {
@@ -152,12 +156,27 @@ fn check_database(host: &dyn Host, enrollment: &Enrollment) -> anyhow::Result<()
     host.probe_tcp(name, port, DATABASE_TIMEOUT).map_err(|error| {
         Failure::new(
             format!("the database {}:{port} cannot be reached from this host", bracketed(name)),
-            "correct host and port in the browser, start the database, or open the firewall between this \
-             host and it; then run the same command again (--no-database-check goes on without it)",
+            format!(
+                "correct host and port in the browser{}, start the database, or open the firewall between this \
+                 host and it; then run the same command again (--no-database-check goes on without it; \
+                 the command from the browser takes it as `| sh -s -- --no-database-check`)",
+                meaning_of(name)
+            ),
         )
         .because(error)
     })?;
     Ok(())
+}
+
+/// A name that means another machine where the browser is.
+fn meaning_of(name: &str) -> &'static str {
+    let is_loopback = name
+        .parse::<IpAddr>()
+        .map_or(name == "localhost", |ip| ip.is_loopback());
+    match is_loopback {
+        true => " (from here, that one is this host itself)",
+        false => "",
+    }
 }
 
 /// What stays the same for both plans of a run: the one that is shown, and the one that is carried out.
@@ -208,15 +227,11 @@ fn confirm(host: &dyn Host, command: &Setup) -> anyhow::Result<()> {
     if command.yes {
         return Ok(());
     }
-    match host.confirm("Go on?")? {
-        Some(true) => Ok(()),
-        Some(false) => Err(Failure::new("not confirmed", "nothing was changed").into()),
-        None => Err(Failure::usage(
-            "setup asks before it changes anything, and there is no terminal to ask on",
-            "add --yes to go on without the question, or --dry-run to see the plan; nothing was changed",
-        )
-        .into()),
-    }
+    let unasked = Failure::usage(
+        "setup asks before it changes anything, and there is no terminal to ask on",
+        "add --yes to go on without the question, or --dry-run to see the plan; nothing was changed",
+    );
+    questions::hold_to(host.confirm("Go on?")?, unasked)
 }
 
 /// `--yes` is a yes to what setup does everywhere, not to the end of somebody's tunnels.
@@ -224,17 +239,16 @@ fn confirm_replacement(host: &dyn Host, command: &Setup) -> anyhow::Result<()> {
     if command.replace_service {
         return Ok(());
     }
-    match host.confirm(&format!(
-        "Stop the tunnels of the other service {SERVICE_NAME} and move it aside?"
-    ))? {
-        Some(true) => Ok(()),
-        Some(false) => Err(Failure::new("not confirmed", "nothing was changed").into()),
-        None => Err(Failure::usage(
-            format!("another service {SERVICE_NAME} is there, and there is no terminal to ask on whether it may be moved aside"),
-            "look at it; add --replace-service to have its tunnels stopped and it moved aside. Nothing was changed",
-        )
-        .into()),
-    }
+    let question =
+        format!("Stop the tunnels of the other service {SERVICE_NAME} and move it aside?");
+    let unasked = Failure::usage(
+        format!(
+            "another service {SERVICE_NAME} is there, and there is no terminal to ask on whether it may be \
+             moved aside"
+        ),
+        "look at it; add --replace-service to have its tunnels stopped and it moved aside. Nothing was changed",
+    );
+    questions::hold_to(host.confirm(&question)?, unasked)
 }
 
 fn remember_tunnel(session: &mut Session, enrollment: &Enrollment, server: &Url, token: &str) {
@@ -275,19 +289,21 @@ fn finish(session: &Session, enrollment: &Enrollment, progress: Progress) {
             )
         }
     };
-    let mut summary = vec![
-        String::new(),
-        reached,
-        format!("  Is it up?          {program} status {id}"),
-        format!("  Remove this one    {program} uninstall-tunnel {id}"),
-    ];
-    if session.receipt.init.is_some() {
-        summary.push(format!(
-            "  All tunnels        {program} service start|stop|restart|status"
-        ));
-    }
     session.ui.finished(
-        &summary,
+        &[String::new(), reached],
         json!({ "tunnel_id": id, "changed": progress == Progress::Made }),
     );
+    let mut commands = vec![
+        ("Is it up?", format!("{program} status {id}")),
+        ("What is wrong?", format!("{program} doctor {id}")),
+        (
+            "Remove this one",
+            format!("{program} uninstall-tunnel {id}"),
+        ),
+    ];
+    if session.receipt.init.is_some() {
+        let actions = "service start|stop|restart|status";
+        commands.push(("All tunnels", format!("{program} {actions}")));
+    }
+    session.ui.commands_to_know(&commands);
 }

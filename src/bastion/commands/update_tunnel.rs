@@ -3,10 +3,10 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
+use anyhow::Context as _;
 use serde_json::json;
 
-use super::{refuse_sudo, tunnels};
+use super::{questions, refuse_sudo, tunnels};
 use crate::bastion::cli::UpdateTunnel;
 use crate::bastion::control_plane::{ApiError, ControlPlane, is_gone};
 use crate::bastion::failure::{Exit, Failure, Interrupted, OneLine, advice_of};
@@ -65,7 +65,7 @@ pub(super) fn run(host: &dyn Host, ui: &Ui, command: &UpdateTunnel) -> anyhow::R
     if command.dry_run {
         return dry_run(ui, &receipt, &layout, &update);
     }
-    confirm(host, command)?;
+    questions::confirm_change(host, command.yes)?;
     if receipt.init.is_some() && layout.system_authority() == Authority::Root {
         host.acquire_root("Restarting the tunnel", &commands(&receipt, &layout, id)?)?;
     }
@@ -241,25 +241,6 @@ fn dry_run(ui: &Ui, receipt: &Receipt, layout: &Layout, update: &Update) -> anyh
     );
     ui.finished(&summary, result(update, false));
     Ok(Exit::Done)
-}
-
-fn confirm(host: &dyn Host, command: &UpdateTunnel) -> anyhow::Result<()> {
-    if command.yes {
-        return Ok(());
-    }
-    let answer = host.confirm("Go on?")?;
-    ensure!(
-        answer.is_some(),
-        Failure::usage(
-            "a change is confirmed first, and there is no terminal to ask on",
-            "add --yes to go on without the question; nothing was changed",
-        )
-    );
-    ensure!(
-        answer == Some(true),
-        Failure::new("not confirmed", "nothing was changed")
-    );
-    Ok(())
 }
 
 /// A tunnel that a supervisor of the user's own runs: it gets the new command.

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::bastion::failure::Interrupted;
-use crate::bastion::host::Host;
+use crate::bastion::host::{Host, as_callable, own_name};
 use crate::protocol::TunnelId;
 
 /// The longest detail in characters; what others wrote may be longer.
@@ -162,7 +162,9 @@ impl<'a> Examination<'a> {
             tunnel: subject.tunnel,
             outcome: finding.outcome,
             detail: printable(&finding.detail),
-            remedy: finding.remedy.as_deref().map(printable),
+            remedy: finding
+                .remedy
+                .map(|remedy| printable(&as_callable(&remedy, &own_name(self.host)))),
             milliseconds: u64::try_from(taken.as_millis()).unwrap_or(u64::MAX),
         };
         self.watcher.ends(&check);

@@ -304,6 +304,12 @@ pub trait HostExt: Host {
 
 impl<H: Host + ?Sized> HostExt for H {}
 
+/// A text that names commands of this program, in backticks, with each of them as it can be typed
+/// where the program is called `own_name`.
+pub fn as_callable(text: &str, own_name: &str) -> String {
+    text.replace("`holistics-tunnel ", &format!("`{own_name} "))
+}
+
 /// How this program is called on this host: the bootstrap script puts it where PATH does not reach.
 pub fn own_name(host: &dyn Host) -> String {
     const NAME: &str = "holistics-tunnel";

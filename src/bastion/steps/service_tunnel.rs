@@ -183,6 +183,7 @@ pub(super) fn revert(session: &Session, scope: Scope, change: &Change) -> anyhow
     match (change, session.receipt.init) {
         (Change::ServiceTunnelStarted, Some(init)) => {
             service::manager(init)?.stop(host, layout, tunnel)?;
+            host.remove_file(&layout.former_tunnel_log(tunnel), Authority::User)?;
             host.remove_file(&layout.tunnel_log(tunnel), Authority::User)
         }
         _ => change.undo_file(host),

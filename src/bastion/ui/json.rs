@@ -57,6 +57,8 @@ impl Screen for Json {
         event(json!({"event": "waiting", "for": "save", "seconds": wait.as_secs()}));
     }
 
+    fn commands_to_know(&self, _: &[(&str, String)]) {}
+
     fn finished(&self, _: &[String], data: serde_json::Value) {
         event(json!({"event": "finished", "result": data}));
     }

@@ -19,6 +19,7 @@ pub use live::Live;
 pub use look::Look;
 
 use super::failure::{Exit, OneLine, advice_of};
+use super::host::as_callable;
 use super::steps::{Outcome, Step, StepName};
 
 /// One way to show a run.
@@ -45,6 +46,8 @@ trait Screen {
     fn step_ends(&self, name: StepName, outcome: Option<&Outcome>, took: Duration);
     /// The person has to act somewhere else.
     fn return_to_browser(&self, display_name: &str, wait: Duration);
+    /// Commands that are good to know from now on, each with what it is for.
+    fn commands_to_know(&self, commands: &[(&str, String)]);
     /// The end of a run that did what it was asked for.
     fn finished(&self, summary: &[String], data: serde_json::Value);
     /// The end of a run that did not.
@@ -56,7 +59,7 @@ trait Screen {
 /// How a run ended that did not do what it was asked for.
 struct BadEnd<'a> {
     message: &'a str,
-    advice: Option<&'a str>,
+    advice: Option<String>,
     log: Option<&'a Path>,
     exit: Exit,
 }
@@ -75,6 +78,7 @@ impl BadEnd<'_> {
 pub struct Ui {
     screen: Box<dyn Screen>,
     is_json: bool,
+    own_name: String,
 }
 
 /// A step that is being shown as running.
@@ -111,7 +115,13 @@ impl Ui {
         Ui {
             screen,
             is_json: json,
+            own_name: "holistics-tunnel".to_owned(),
         }
+    }
+
+    /// The same, where the program is called so.
+    pub fn called(self, own_name: String) -> Self {
+        Ui { own_name, ..self }
     }
 
     /// Whether events are shown as JSON.
@@ -172,6 +182,11 @@ impl Ui {
         self.screen.return_to_browser(display_name, wait);
     }
 
+    /// Commands that are good to know from now on, each with what it is for.
+    pub fn commands_to_know(&self, commands: &[(&str, String)]) {
+        self.screen.commands_to_know(commands);
+    }
+
     /// The end of a run that did what it was asked for.
     pub fn finished(&self, summary: &[String], data: serde_json::Value) {
         self.screen.finished(summary, data);
@@ -181,7 +196,7 @@ impl Ui {
     pub fn failed(&self, error: &anyhow::Error, exit: Exit, log: Option<&Path>) {
         self.screen.failed(&BadEnd {
             message: &OneLine(error).to_string(),
-            advice: advice_of(error),
+            advice: advice_of(error).map(|advice| as_callable(advice, &self.own_name)),
             log,
             exit,
         });

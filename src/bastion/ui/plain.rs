@@ -71,6 +71,12 @@ impl Screen for Plain {
         self.say("");
     }
 
+    fn commands_to_know(&self, commands: &[(&str, String)]) {
+        for (purpose, command) in commands {
+            self.say(&format!("  {purpose:<18} {command}"));
+        }
+    }
+
     fn finished(&self, summary: &[String], _: serde_json::Value) {
         for line in summary {
             self.say(line);
@@ -79,7 +85,7 @@ impl Screen for Plain {
 
     fn failed(&self, end: &BadEnd) {
         write_line(&format!("{}: {}", end.title(), end.message));
-        if let Some(advice) = end.advice {
+        if let Some(advice) = &end.advice {
             write_line(&format!("next: {advice}"));
         }
         if let Some(log) = end.log {

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
-use console::{Term, style};
+use console::{Term, measure_text_width, style};
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 
 use super::text::{Signs, wrap};
@@ -180,6 +180,21 @@ impl Screen for Terminal {
         self.show(style, format!("to save {display_name:?}"));
     }
 
+    fn commands_to_know(&self, commands: &[(&str, String)]) {
+        let columns = |(purpose, command): &(&str, String)| format!("  {purpose:<18} {command}");
+        let fit = |command| measure_text_width(&columns(command)) <= width();
+        let are_columns = commands.iter().all(fit);
+        for command in commands {
+            // Never broken, so that it can be copied.
+            if are_columns {
+                write_line(&columns(command));
+            } else {
+                write_line(&format!("  {}", command.0));
+                write_line(&format!("    {}", command.1));
+            }
+        }
+    }
+
     fn finished(&self, summary: &[String], _: serde_json::Value) {
         for line in summary {
             let indent = line.len() - line.trim_start().len();
@@ -191,7 +206,7 @@ impl Screen for Terminal {
         self.clear();
         let title = style(end.title()).for_stderr().red().bold();
         self.say(&format!("{title}: {}", end.message), 2);
-        if let Some(advice) = end.advice {
+        if let Some(advice) = &end.advice {
             let next = style("next").for_stderr().bold();
             self.say(&format!("{next}: {advice}"), 2);
         }

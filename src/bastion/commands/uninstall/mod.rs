@@ -1,7 +1,6 @@
 //! `uninstall-tunnel`: removes a tunnel from this host and from the control plane. With the last
 //! tunnel, the service and this user's folder go too.
 
-use anyhow::ensure;
 use serde_json::json;
 
 mod own_tunnel;
@@ -10,6 +9,7 @@ mod removal;
 use removal::{Removal, Removed};
 
 use super::{questions, refuse_sudo, token, tunnels};
+use crate::bastion::changes::Change;
 use crate::bastion::cli::UninstallTunnel;
 use crate::bastion::control_plane::{ApiError, ControlPlane, is_gone, parse_address};
 use crate::bastion::failure::{Exit, Failure};
@@ -66,12 +66,28 @@ pub(super) fn run(host: &dyn Host, ui: &Ui, command: &UninstallTunnel) -> anyhow
     let first = tunnels::find(&receipt, ids[0])?;
     let client = ControlPlane::new(&first.control_plane, "", command.ca_cert.as_deref())?;
     let targets: Vec<_> = ids.into_iter().zip(clients).collect();
+    let packages = installed_packages(&receipt, targets.len());
     let session = Session::new(host, ui, layout, receipt, client);
     let reason = RevertReason::Removal {
         keep_keys: command.keep_keys,
     };
     let outcome = Removal::new(session, reason).carry_out(targets)?;
-    Ok(report(ui, &outcome))
+    Ok(report(ui, &outcome, &packages))
+}
+
+/// What setup installed and the removal of the last tunnel leaves: somebody may use it by now.
+fn installed_packages(receipt: &Receipt, removed: usize) -> Vec<String> {
+    if removed < receipt.tunnels.len() {
+        return Vec::new();
+    }
+    let changes = receipt.steps.iter().flat_map(|step| &step.changes);
+    changes
+        .filter_map(|change| match change {
+            Change::PackagesInstalled { packages, .. } => Some(packages.clone()),
+            _ => None,
+        })
+        .flatten()
+        .collect()
 }
 
 /// The control plane as the removal command from the browser reaches it.
@@ -167,19 +183,12 @@ fn confirm(
     } else {
         ""
     };
-    let answer = host.yes_or_no(&format!("Remove tunnel {}{what}?", names.join(", ")), false)?;
-    ensure!(
-        answer.is_some(),
-        Failure::usage(
-            "a removal is confirmed first, and there is no terminal to ask on",
-            "add --yes to remove without the question; nothing was changed",
-        )
+    let question = format!("Remove tunnel {}{what}?", names.join(", "));
+    let unasked = Failure::usage(
+        "a removal is confirmed first, and there is no terminal to ask on",
+        "add --yes to remove without the question; nothing was changed",
     );
-    ensure!(
-        answer == Some(true),
-        Failure::new("not confirmed", "nothing was changed")
-    );
-    Ok(())
+    questions::hold_to(host.yes_or_no(&question, false)?, unasked)
 }
 
 /// Somebody who came to this host through a tunnel cannot come back once it is gone.
@@ -204,30 +213,31 @@ fn confirm_own_tunnel(
     if command.force {
         return Ok(());
     }
-    match host.confirm(&format!("{warning}. Remove it all the same?"))? {
-        Some(true) => Ok(()),
-        Some(false) => Err(Failure::new("not confirmed", "nothing was changed").into()),
-        None => Err(Failure::usage(
-            warning,
-            "run it from a session that came another way, or add --force; nothing was changed",
-        )
-        .into()),
-    }
+    let question = format!("{warning}. Remove it all the same?");
+    let unasked = Failure::usage(
+        warning,
+        "run it from a session that came another way, or add --force; nothing was changed",
+    );
+    questions::hold_to(host.confirm(&question)?, unasked)
 }
 
-fn report(ui: &Ui, outcome: &Removed) -> Exit {
+fn report(ui: &Ui, outcome: &Removed, packages: &[String]) -> Exit {
     let mut summary: Vec<String> = outcome
         .tunnels
         .iter()
         .map(|id| format!("Tunnel {id} is removed."))
         .collect();
+    if !packages.is_empty() && outcome.problems.is_empty() {
+        let packages = packages.join(", ");
+        summary.push(format!("What setup installed stays: {packages}."));
+    }
     for problem in &outcome.problems {
         summary.push(format!("Not done: {}: {}", problem.what, problem.error));
         summary.push(format!("    next: {}", problem.next));
     }
     ui.finished(
         &summary,
-        json!({ "removed": outcome.tunnels, "problems": outcome.problems }),
+        json!({ "removed": outcome.tunnels, "problems": outcome.problems, "packages_kept": packages }),
     );
     if outcome.problems.is_empty() {
         Exit::Done
