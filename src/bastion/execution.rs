@@ -48,7 +48,7 @@ fn apply_step(session: &mut Session, step: &dyn Step) -> anyhow::Result<Outcome>
     session
         .host
         .log_line(&format!("step {} begins", name.as_str()));
-    let running = session.ui.step_begins(step);
+    let running = session.ui.step_begins(name, &step.summary());
     let outcome = match step.apply(&mut session.work(scope, name)) {
         Ok(outcome) => outcome,
         Err(error) => {

@@ -14,7 +14,6 @@ use super::changes::Change;
 use super::facts::Init;
 use super::failure::Failure;
 use super::host::{Authority, Host, HostExt};
-use super::rotation::Rotation;
 use super::ssh::KeyType;
 use crate::protocol::{DataSourceId, DatabaseType, TunnelId, TunnelServerAddress};
 
@@ -39,6 +38,31 @@ pub struct Receipt {
     pub steps: Vec<StepRecord>,
     /// The tunnels.
     pub tunnels: BTreeMap<TunnelId, TunnelRecord>,
+}
+
+/// A change of the key pair that is under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rotation {
+    /// The kind of the present key.
+    pub from: KeyType,
+    /// The kind of the new key.
+    pub to: KeyType,
+    /// How far it came.
+    pub phase: Phase,
+}
+
+/// How far a change of the key pair came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Phase {
+    /// The new pair is made and announced; the present key is in its place.
+    Announcing,
+    /// The new key is put in the present one's place, and the tunnels are restarted.
+    Switched,
+    /// Every tunnel has come up with the new key; the old one is ended.
+    Proved,
+    /// A tunnel did not come up; the old key is put back.
+    GoingBack,
 }
 
 /// One tunnel of this host.

@@ -10,47 +10,21 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use serde::{Deserialize, Serialize};
 
 use super::changes::Change;
 use super::control_plane::{ApiError, ControlPlane, is_gone};
 use super::failure::Failure;
 use super::host::{Authority, CommandError, Host, HostExt as _};
-use super::receipt::{Receipt, Scope, StepName, StepState};
+use super::receipt::{Phase, Receipt, Rotation, Scope, StepName, StepState};
 use super::restart::{self, Seen, UP_TIMEOUT, insist, not_seen, wait_until_up};
 use super::service::ServiceManager;
 use super::session::Session;
-use super::ssh::{KeyType, keys};
+use super::ssh::keys;
 use super::steps::service_tunnel;
 use crate::protocol::{Tunnel, TunnelId};
 
 /// How long a control plane that is away may hold up a single call.
 const CALL_LIMIT: std::time::Duration = std::time::Duration::from_secs(10);
-
-/// A change of the key pair that is under way, in the receipt.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Rotation {
-    /// The kind of the present key.
-    pub from: KeyType,
-    /// The kind of the new key.
-    pub to: KeyType,
-    /// How far it came.
-    pub phase: Phase,
-}
-
-/// How far a change of the key pair came.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Phase {
-    /// The new pair is made and announced; the present key is in its place.
-    Announcing,
-    /// The new key is put in the present one's place, and the tunnels are restarted.
-    Switched,
-    /// Every tunnel has come up with the new key; the old one is ended.
-    Proved,
-    /// A tunnel did not come up; the old key is put back.
-    GoingBack,
-}
 
 /// A tunnel whose key is changed, with the control plane that knows it.
 pub struct Member {
@@ -363,6 +337,7 @@ mod tests {
     use crate::bastion::host::scripted::ScriptedHost;
     use crate::bastion::layout::Layout;
     use crate::bastion::service;
+    use crate::bastion::ssh::KeyType;
     use crate::bastion::ui::Ui;
 
     const FROM_RSA_TO_RSA: Rotation = Rotation {

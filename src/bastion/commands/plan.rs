@@ -15,6 +15,7 @@ use crate::bastion::host::{Host, HostExt};
 use crate::bastion::layout::Layout;
 use crate::bastion::plan::{Basis, Target, key_type, plan};
 use crate::bastion::receipt::Receipt;
+use crate::bastion::steps::planned;
 use crate::bastion::ui;
 
 const DEFAULT_WAIT: Duration = Duration::from_secs(30 * 60);
@@ -65,7 +66,7 @@ pub(super) fn run(host: &RealHost, command: &Plan) -> anyhow::Result<Exit> {
         let document = json!({
             "host": facts,
             "supported": steps.is_ok(),
-            "steps": steps.as_ref().map_or(json!([]), |steps| ui::plan_json(steps)),
+            "steps": planned(steps.as_deref().unwrap_or_default()),
             "reason": steps.as_ref().err().map(|error| OneLine(error).to_string()),
             "guide": guide,
             "next": steps.as_ref().err().and_then(advice_of),

@@ -10,8 +10,8 @@ use crate::bastion::failure::{Exit, Failure, OneLine, advice_of, is_interruption
 use crate::bastion::host::{Authority, Host, HostExt as _};
 use crate::bastion::layout::Layout;
 use crate::bastion::lock;
-use crate::bastion::receipt::{Receipt, Scope};
-use crate::bastion::rotation::{self, Member, Phase, Rotation, Stop};
+use crate::bastion::receipt::{Phase, Receipt, Rotation, Scope};
+use crate::bastion::rotation::{self, Member, Stop};
 use crate::bastion::service::{self, ServiceManager};
 use crate::bastion::session::Session;
 use crate::bastion::ssh::keys;

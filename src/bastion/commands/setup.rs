@@ -26,7 +26,7 @@ use crate::bastion::session::Session;
 use crate::bastion::settings::Settings;
 use crate::bastion::ssh::command_line::bracketed;
 use crate::bastion::ssh::vetting;
-use crate::bastion::steps::Step;
+use crate::bastion::steps::{Step, planned};
 use crate::bastion::ui::Ui;
 use crate::protocol::{Enrollment, TunnelId};
 
@@ -87,7 +87,7 @@ pub(super) fn run(host: &RealHost, ui: &Ui, command: &Setup) -> anyhow::Result<E
     let steps = request.plan(host, receipt.as_ref())?;
     ui.plan(
         &introduction(host, &enrollment, &server),
-        &steps,
+        &planned(&steps),
         command.dry_run,
     );
     for step in &steps {

@@ -18,31 +18,12 @@ pub mod service_tunnel;
 pub mod temporary_tunnel;
 pub mod wait_for_save;
 
-use std::fmt;
-
 use super::changes::Change;
 use super::host::Host;
 use super::receipt::Scope;
 pub use super::receipt::StepName;
 use super::session::{Session, Work};
-
-/// What a step came to, in a few words for the person who watches.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
-    /// It changed something.
-    Changed(String),
-    /// It found everything as it has to be.
-    AlreadyPresent(String),
-}
-
-impl fmt::Display for Outcome {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Outcome::Changed(detail) => f.write_str(detail),
-            Outcome::AlreadyPresent(detail) => write!(f, "already there: {detail}"),
-        }
-    }
-}
+pub use super::ui::{Outcome, PlannedStep};
 
 /// One step of a plan.
 pub trait Step {
@@ -57,6 +38,15 @@ pub trait Step {
 
     /// The commands it runs and the files it writes, for the person who decides.
     fn commands(&self) -> Vec<String>;
+
+    /// How a plan shows it.
+    fn planned(&self) -> PlannedStep {
+        PlannedStep {
+            name: self.name(),
+            summary: self.summary(),
+            commands: self.commands(),
+        }
+    }
 
     /// Whether it needs the superuser's rights.
     fn needs_root(&self) -> bool {
@@ -76,6 +66,11 @@ pub trait Step {
     /// # Errors
     /// What went wrong, with the next thing to do where that is known.
     fn apply(&self, work: &mut Work) -> anyhow::Result<Outcome>;
+}
+
+/// How these steps are shown in a plan.
+pub fn planned(steps: &[Box<dyn Step>]) -> Vec<PlannedStep> {
+    steps.iter().map(|step| step.planned()).collect()
 }
 
 /// Why a step is reverted.

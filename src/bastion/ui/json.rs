@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::{BadEnd, Screen, print, write_line};
-use crate::bastion::steps::{Outcome, Step, StepName};
+use super::{BadEnd, Outcome, PlannedStep, Screen, print, write_line};
+use crate::bastion::receipt::StepName;
 
 /// Shows a run as JSON.
 pub(super) struct Json;
@@ -19,8 +19,8 @@ impl Screen for Json {
         event(json!({"event": "command", "commands": commands}));
     }
 
-    fn plan(&self, _: &str, steps: &[Box<dyn Step>], _: bool) {
-        event(json!({"event": "plan", "steps": plan_json(steps)}));
+    fn plan(&self, _: &str, steps: &[PlannedStep], _: bool) {
+        event(json!({"event": "plan", "steps": steps}));
     }
 
     fn step_begins(&self, name: StepName, _: &str) {
@@ -73,20 +73,6 @@ impl Screen for Json {
     fn trace(&self, command: &str, outcome: &str) {
         write_line(&format!("+ {command} -> {outcome}"));
     }
-}
-
-/// A plan's steps as `plan --json` shows them.
-pub fn plan_json(steps: &[Box<dyn Step>]) -> serde_json::Value {
-    steps
-        .iter()
-        .map(|step| {
-            json!({
-                "name": step.name(),
-                "summary": step.summary(),
-                "commands": step.commands(),
-            })
-        })
-        .collect()
 }
 
 fn event(value: serde_json::Value) {

@@ -8,6 +8,7 @@ mod json;
 mod live;
 mod look;
 mod plain;
+mod step;
 mod terminal;
 pub mod text;
 
@@ -17,10 +18,11 @@ use std::time::{Duration, Instant};
 
 pub use live::Live;
 pub use look::Look;
+pub use step::{Outcome, PlannedStep};
 
 use super::failure::{Exit, OneLine, advice_of};
 use super::host::as_callable;
-use super::steps::{Outcome, Step, StepName};
+use super::receipt::StepName;
 
 /// One way to show a run.
 trait Screen {
@@ -35,7 +37,7 @@ trait Screen {
         self.note("");
     }
     /// What is about to be done.
-    fn plan(&self, introduction: &str, steps: &[Box<dyn Step>], with_commands: bool);
+    fn plan(&self, introduction: &str, steps: &[PlannedStep], with_commands: bool);
     /// A step begins.
     fn step_begins(&self, name: StepName, summary: &str);
     /// What the running step is about to do.
@@ -142,15 +144,15 @@ impl Ui {
 
     /// The plan, before the question whether to go on; with every command where that is all that
     /// was asked for.
-    pub fn plan(&self, introduction: &str, steps: &[Box<dyn Step>], with_commands: bool) {
+    pub fn plan(&self, introduction: &str, steps: &[PlannedStep], with_commands: bool) {
         self.screen.plan(introduction, steps, with_commands);
     }
 
     /// A step begins.
-    pub fn step_begins(&self, step: &dyn Step) -> RunningStep {
-        self.screen.step_begins(step.name(), &step.summary());
+    pub fn step_begins(&self, name: StepName, summary: &str) -> RunningStep {
+        self.screen.step_begins(name, summary);
         RunningStep {
-            name: step.name(),
+            name,
             begun: Instant::now(),
         }
     }
@@ -207,8 +209,6 @@ impl Ui {
         self.screen.trace(command, outcome);
     }
 }
-
-pub use json::plan_json;
 
 /// Writes what was asked for to standard output.
 pub fn print(text: &str) {

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::text::Signs;
-use super::{BadEnd, Screen, write_line};
-use crate::bastion::steps::{Outcome, Step, StepName};
+use super::{BadEnd, Outcome, PlannedStep, Screen, write_line};
+use crate::bastion::receipt::StepName;
 
 /// Shows a run as plain lines.
 pub(super) struct Plain {
@@ -26,11 +26,11 @@ impl Screen for Plain {
         self.say(text);
     }
 
-    fn plan(&self, introduction: &str, steps: &[Box<dyn Step>], with_commands: bool) {
+    fn plan(&self, introduction: &str, steps: &[PlannedStep], with_commands: bool) {
         self.say(introduction);
         for (number, step) in steps.iter().enumerate() {
-            self.say(&format!("  {}. {}", number + 1, step.summary()));
-            for command in step.commands().iter().filter(|_| with_commands) {
+            self.say(&format!("  {}. {}", number + 1, step.summary));
+            for command in step.commands.iter().filter(|_| with_commands) {
                 self.say(&format!("       {command}"));
             }
         }

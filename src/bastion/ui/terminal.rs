@@ -8,8 +8,8 @@ use console::{Term, measure_text_width, style};
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 
 use super::text::{Signs, wrap};
-use super::{BadEnd, Screen, print, write_line};
-use crate::bastion::steps::{Outcome, Step, StepName};
+use super::{BadEnd, Outcome, PlannedStep, Screen, print, write_line};
+use crate::bastion::receipt::StepName;
 
 const TICK: Duration = Duration::from_millis(100);
 /// Text that is wider than this is hard to read.
@@ -83,15 +83,15 @@ impl Screen for Terminal {
         self.note("");
     }
 
-    fn plan(&self, introduction: &str, steps: &[Box<dyn Step>], with_commands: bool) {
+    fn plan(&self, introduction: &str, steps: &[PlannedStep], with_commands: bool) {
         let title = concat!("holistics-tunnel ", env!("CARGO_PKG_VERSION"));
         self.say(&style(title).for_stderr().bold().to_string(), 0);
         self.say("", 0);
         self.say(introduction, 0);
         self.say("", 0);
         for (number, step) in steps.iter().enumerate() {
-            self.say(&format!("{:>3}. {}", number + 1, step.summary()), 5);
-            for command in step.commands().iter().filter(|_| with_commands) {
+            self.say(&format!("{:>3}. {}", number + 1, step.summary), 5);
+            for command in step.commands.iter().filter(|_| with_commands) {
                 // Never broken, so that it can be copied.
                 write_line(&format!("       {}", style(command).for_stderr().dim()));
             }
