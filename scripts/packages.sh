@@ -44,6 +44,15 @@ need_for_tunnels() {
     need postgresql-client psql
 }
 
+# What a release is linked, packed and looked at with.
+need_for_release() {
+    need git git
+    need python3 python3
+    need python3-venv '/usr/lib/python3*/ensurepip'
+    need binutils readelf
+    need rpm rpmbuild
+}
+
 # The browser in which the pages are tested, and what drives it.
 need_for_browsers() {
     need chromium chromium
