@@ -1,6 +1,6 @@
 //! Downloads that go wrong: nothing is installed, and nothing half-made stays.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -8,16 +8,15 @@ use rustix::process::Signal;
 use crate::support::bastion::Bastion;
 use crate::support::process::{self, Running};
 use crate::support::pty::{Input, Pty};
+use crate::support::snapshot::Snapshot;
 use crate::support::wait;
 use crate::vendor::Vendor;
-use crate::{FAILED, SHELLS, program_of, run, shell, url_of};
+use crate::{FAILED, SHELLS, content, program_of, run, shell, stalling_line, url_of};
 
 /// How long a download may take until its first bytes are there.
 const BEGIN_LIMIT: Duration = Duration::from_secs(30);
 /// How long a script may take to end that was told to; nothing of it waits for the download's end.
 const END_LIMIT: Duration = Duration::from_secs(10);
-/// The download of the large program takes more than a minute then.
-const SLOWLY: &str = "limit-rate = 100k\n";
 
 #[test]
 fn a_program_that_is_not_the_one_the_script_names_is_not_installed() {
@@ -58,7 +57,7 @@ fn a_signal_ends_the_download_at_once_and_nothing_stays() {
     for shell in SHELLS {
         for (signal, code) in signals {
             let bastion = Bastion::new();
-            let (before, download) = slow_download(&vendor, &bastion, shell);
+            let (before, download) = stalled_download(&vendor, &bastion, shell);
             download.signal(signal);
             download.wait(END_LIMIT).expect_code(code);
             before.assert_same(&bastion.snapshot());
@@ -73,9 +72,9 @@ fn a_signal_ends_the_download_at_once_and_nothing_stays() {
 fn ctrl_c_ends_the_download_and_nothing_stays() {
     let vendor = Vendor::with_a_large_program();
     let bastion = Bastion::new();
-    std::fs::write(bastion.home().join(".curlrc"), SLOWLY).expect("a file");
     let before = bastion.snapshot();
-    let line = format!("curl -fsSL {} | sh", url_of(&vendor.data_source()));
+    let script = script_that_stalls(&vendor, &bastion);
+    let line = format!("cat {} | sh", script.display());
     let mut command = shell(&bastion, &line);
     let mut screen = Pty::start(command.env("TERM", "xterm"), 80, Input::Terminal);
     // A person sees that it goes on.
@@ -90,7 +89,7 @@ fn ctrl_c_ends_the_download_and_nothing_stays() {
 fn a_server_that_goes_away_during_the_download_leaves_nothing_on_the_bastion() {
     let mut vendor = Vendor::with_a_large_program();
     let bastion = Bastion::new();
-    let (before, download) = slow_download(&vendor, &bastion, "sh");
+    let (before, download) = stalled_download(&vendor, &bastion, "sh");
     vendor.server.kill();
     download
         .wait(BEGIN_LIMIT)
@@ -121,14 +120,17 @@ fn a_home_from_which_nothing_can_be_run_is_named() {
         .expect_words(&["noexec", "left: ."]);
 }
 
-/// A download in the background of which the first bytes are there, with what the disk held before.
-fn slow_download(
-    vendor: &Vendor,
-    bastion: &Bastion,
-    with_shell: &str,
-) -> (crate::support::snapshot::Snapshot, Running) {
-    std::fs::write(bastion.home().join(".curlrc"), SLOWLY).expect("a file");
+/// A script whose download begins and does not end.
+fn script_that_stalls(vendor: &Vendor, bastion: &Bastion) -> PathBuf {
     let script = vendor.script(bastion);
+    let (server, line) = (&vendor.server.url, stalling_line::to(&vendor.server.url));
+    std::fs::write(&script, content(&script).replace(server, &line)).expect("the script");
+    script
+}
+
+/// A download in the background of which the first bytes are there, with what the disk held before.
+fn stalled_download(vendor: &Vendor, bastion: &Bastion, with_shell: &str) -> (Snapshot, Running) {
+    let script = script_that_stalls(vendor, bastion);
     let before = bastion.snapshot();
     let line = format!("exec {with_shell} -s <{}", script.display());
     let download = bastion.start(&mut shell(bastion, &line));

@@ -24,15 +24,18 @@ fn command_for(lab: &Lab, source: &holistics_tunnel::protocol::DataSource) -> St
 fn at_a_terminal_it_asks_though_standard_input_is_the_script() {
     let lab = Lab::new();
     let source = lab.data_source("Shop");
-    let mut command = shell(&lab.bastion, &command_for(&lab, &source));
-    let command = command.env("TERM", "xterm-256color");
-    let mut screen = Pty::start(command, 100, Input::Terminal);
+    let at_terminal = || {
+        let mut command = shell(&lab.bastion, &command_for(&lab, &source));
+        let command = command.env("TERM", "xterm-256color");
+        Pty::start(command, 100, Input::Terminal)
+    };
+    let mut screen = at_terminal();
     screen.wait_for("Go on?", SCREEN_LIMIT);
     screen.press("n");
     assert_eq!(screen.wait(SCREEN_LIMIT), FAILED);
     screen.wait_for("nothing was changed", SCREEN_LIMIT);
 
-    let mut screen = Pty::start(command, 100, Input::Terminal);
+    let mut screen = at_terminal();
     screen.wait_for("Go on?", SCREEN_LIMIT);
     screen.press("\r");
     screen.wait_for("Return to your browser.", SETUP_LIMIT);

@@ -3,7 +3,7 @@
 //!
 //! - [`journey`]: with the real program; [`released`]: with the one that `scripts/release` made;
 //! - [`vendor`]: a vendor with a stand-in for it, for the rest: [`tools`], [`refusals`], [`broken`],
-//!   [`https`], [`proxy`];
+//!   [`https`], [`proxy`]; [`stalling_line`]: a download that does not end;
 //! - [`secrets`]: who could have seen the token.
 
 mod broken;
@@ -13,6 +13,7 @@ mod proxy;
 mod refusals;
 mod released;
 mod secrets;
+mod stalling_line;
 #[path = "../support/mod.rs"]
 mod support;
 mod tools;
