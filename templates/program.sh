@@ -112,10 +112,12 @@ check_c_library() {
 }
 
 choose_tools() {
-    if have curl; then
+    if have curl && ! is_from_snap curl; then
         fetcher=curl
-    elif have wget; then
+    elif have wget && ! is_from_snap wget; then
         fetcher=wget
+    elif have curl || have wget; then
+        fail "curl comes from snap here, and such a program cannot write to $folder: install curl with the system's own package manager (sudo apt-get install curl), and run this again"
     else
         fail "neither curl nor wget is installed; install one of them and run this again"
     fi
@@ -124,6 +126,13 @@ choose_tools() {
     done
     [ "$hasher" != none ] ||
         fail "none of sha256sum, shasum and openssl is installed, so the download could not be checked; install one of them and run this again"
+}
+
+is_from_snap() {
+    case $(command -v "$1") in
+        */snap/*) ;;
+        *) return 1 ;;
+    esac
 }
 
 sha256_of() {
@@ -142,6 +151,7 @@ download_program() {
     url=$server/download/$target/holistics-tunnel
     make_folders
     partial=$(mktemp "$folder/bin/.download.XXXXXX") || fail "cannot write to $folder/bin"
+    [ ! -t 2 ] || say "downloading the program for $target from $server"
     # In the background: a shell heeds a signal only between its commands and while it waits.
     fetch &
     download=$!
@@ -160,13 +170,12 @@ download_program() {
 }
 
 make_folders() {
-    umask 077
     if [ ! -d "$folder" ]; then
-        mkdir "$folder" || fail "cannot make $folder; the home folder has to be there, and writable"
+        mkdir -m 700 "$folder" || fail "cannot make $folder; the home folder has to be there, and writable"
         made_folder=yes
     fi
     if [ ! -d "$folder/bin" ]; then
-        mkdir "$folder/bin" || fail "cannot make $folder/bin"
+        mkdir -m 700 "$folder/bin" || fail "cannot make $folder/bin"
         made_bin=yes
     fi
 }

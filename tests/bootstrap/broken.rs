@@ -79,6 +79,7 @@ fn ctrl_c_ends_the_download_and_nothing_stays() {
     let mut screen = Pty::start(command.env("TERM", "xterm"), 80, Input::Terminal);
     // A person sees that it goes on.
     wait_until_it_has_begun(&bastion, || screen.screen());
+    screen.wait_for("downloading the program", BEGIN_LIMIT);
     screen.wait_for("%", BEGIN_LIMIT);
     screen.press("\x03");
     assert_eq!(screen.wait(END_LIMIT), 130);

@@ -95,6 +95,27 @@ fn without_curl_and_wget_it_says_what_to_install_and_makes_nothing() {
 }
 
 #[test]
+fn a_curl_from_snap_which_cannot_write_there_is_passed_over_for_wget() {
+    let vendor = Vendor::new();
+    for (missing, code, words) in [
+        (["curl"].as_slice(), 0, [].as_slice()),
+        (&["curl", "wget"], FAILED, &["snap", "apt-get install curl"]),
+    ] {
+        let bastion = Bastion::without(missing);
+        let script = vendor.script(&bastion);
+        let folder = bastion.temporary().join("snap/bin");
+        std::fs::create_dir_all(&folder).expect("a folder");
+        std::os::unix::fs::symlink("/bin/false", folder.join("curl")).expect("a link");
+        let line = format!(
+            "PATH={}:$PATH sh -s <{}",
+            folder.display(),
+            script.display()
+        );
+        run(&bastion, &line).expect_code(code).expect_words(words);
+    }
+}
+
+#[test]
 fn without_anything_that_computes_the_hash_nothing_is_downloaded() {
     const TOOLS: [&str; 3] = ["sha256sum", "shasum", "openssl"];
     let vendor = Vendor::new();
