@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # Installs what a script needs and the machine lacks, on Debian and its relatives; elsewhere it
-# says what is missing. Sourced by scripts/demo and scripts/test.
+# says what is missing. Sourced by the other scripts.
 #
 #   need PACKAGE PROBE   PROBE is a command, or a path (`*` allowed), that PACKAGE brings
 #   install_missing      installs what `need` did not find, as root or through sudo
@@ -42,6 +42,24 @@ need_for_tunnels() {
     need openssh-client ssh-keygen
     need_for_postgresql
     need postgresql-client psql
+}
+
+# What the command from the browser may meet on a bastion: other tools, another shell, a proxy.
+need_for_bootstrap() {
+    need busybox busybox
+    need libnss-wrapper '/usr/lib/*/libnss_wrapper.so'
+    need openssl openssl
+    need tinyproxy-bin tinyproxy
+    need wget wget
+}
+
+# What a release is linked, packed and looked at with.
+need_for_release() {
+    need git git
+    need python3 python3
+    need python3-venv '/usr/lib/python3*/ensurepip'
+    need binutils readelf
+    need rpm rpmbuild
 }
 
 # The browser in which the pages are tested, and what drives it.

@@ -14,7 +14,8 @@ use reqwest::blocking::{Client, ClientBuilder, RequestBuilder};
 use rustix::process::Signal;
 use serde::de::DeserializeOwned;
 
-use super::ports::PortRange;
+use super::hosts::certificate::Certified;
+use super::ports::{self, PortRange};
 use super::process::{Finished, Running};
 use super::sql::Login;
 use super::wait;
@@ -80,27 +81,41 @@ impl Server {
     /// Starts one that other machines reach. The calling thread must be on the machine that has the
     /// place's address.
     pub fn start_in_public(place: &PublicPlace, extra_arguments: &[&str]) -> Self {
-        let authority = std::fs::read(&place.authority).expect("the authority's certificate");
-        let authority = Certificate::from_pem(&authority).expect("a certificate in PEM");
         let web = SocketAddr::from((place.address, PublicPlace::HTTPS_PORT));
         let http = http_client()
-            .add_root_certificate(authority)
+            .add_root_certificate(certificate(&place.authority))
             .resolve(place.name, web)
             .build();
         let url = format!("https://{}", place.name);
-        let path = |path: &Path| path.to_str().expect("a path in UTF-8").to_owned();
-        let (certificate, key) = (path(&place.certificate), path(&place.key));
         let mut arguments = vec![
             "--public-url",
             &url,
             "--tls-cert",
-            &certificate,
+            path_text(&place.certificate),
             "--tls-key",
-            &key,
+            path_text(&place.key),
         ];
         arguments.extend(extra_arguments);
         let ssh = format!("{}:{}", place.address, PublicPlace::SSH_PORT);
         Self::start_at(&web.to_string(), &ssh, http, 10, &arguments)
+    }
+
+    /// Starts one on loopback that is called by this name, by https if there is a certificate for it.
+    /// Only its operator finds it by that name.
+    pub fn start_called(name: &str, https: Option<&Certified>, extra_arguments: &[&str]) -> Self {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, ports::free_port()));
+        let mut http = http_client().resolve(name, address);
+        let scheme = if https.is_some() { "https" } else { "http" };
+        let url = format!("{scheme}://{name}:{}", address.port());
+        let mut arguments = vec!["--public-url", &url, "--public-ssh-host", "127.0.0.1"];
+        if let Some(https) = https {
+            http = http.add_root_certificate(certificate(&https.authority));
+            arguments.extend(["--tls-cert", path_text(&https.certificate)]);
+            arguments.extend(["--tls-key", path_text(&https.key)]);
+        }
+        arguments.extend(extra_arguments);
+        let listen = address.to_string();
+        Self::start_at(&listen, "127.0.0.1:0", http.build(), 10, &arguments)
     }
 
     fn start_at(
@@ -227,6 +242,15 @@ fn word_after(text: &str, label: &str) -> Option<String> {
         .lines()
         .find_map(|line| line.trim_start().strip_prefix(label))?;
     rest.split_whitespace().next().map(str::to_owned)
+}
+
+fn certificate(pem: &Path) -> Certificate {
+    let pem = std::fs::read(pem).expect("the authority's certificate");
+    Certificate::from_pem(&pem).expect("a certificate in PEM")
+}
+
+fn path_text(path: &Path) -> &str {
+    path.to_str().expect("a path in UTF-8")
 }
 
 fn http_client() -> ClientBuilder {

@@ -12,6 +12,7 @@ use super::App;
 use super::auth::tunnel_of;
 use super::problem::ApiError;
 use crate::protocol::ProblemKind;
+use crate::server::address::PublicAddress;
 use crate::server::downloads::Offer;
 use crate::server::scripts;
 use crate::server::store::Record;
@@ -21,6 +22,9 @@ const SHELL_SCRIPT: HeaderValue = HeaderValue::from_static("text/x-shellscript; 
 
 /// `GET /i/{token}`
 pub async fn bootstrap(State(app): State<Arc<App>>, Path(token): Path<String>) -> Response {
+    if let Some(refusal) = refusal_of_plain_http(&app.public) {
+        return refusal;
+    }
     let script = async {
         let record = tunnel(&app, &token, TokenKind::Enrollment).await?;
         if record.is_leaving() {
@@ -34,6 +38,9 @@ pub async fn bootstrap(State(app): State<Arc<App>>, Path(token): Path<String>) -
 
 /// `GET /r/{token}`
 pub async fn removal(State(app): State<Arc<App>>, Path(token): Path<String>) -> Response {
+    if let Some(refusal) = refusal_of_plain_http(&app.public) {
+        return refusal;
+    }
     let script = async {
         let record = tunnel(&app, &token, TokenKind::Removal).await?;
         if record.is_removed() {
@@ -81,6 +88,19 @@ async fn offers(app: &Arc<App>) -> Result<Vec<Offer>, ApiError> {
         .map_err(|error| ApiError::internal(&error))
 }
 
+/// The program would refuse such a server; by then, anybody on the way could have changed what is run.
+fn refusal_of_plain_http(public: &PublicAddress) -> Option<Response> {
+    if public.is_guarded() {
+        return None;
+    }
+    let script = scripts::refusal(&format!(
+        "nothing is installed over plain http: whoever runs {} has to serve it by https (--tls-cert and \
+         --tls-key, or an https --public-url)",
+        public.url
+    ));
+    Some(answer(rendered(script)))
+}
+
 fn rendered(script: Result<String, askama::Error>) -> Result<String, ApiError> {
     script.map_err(|error| ApiError::internal(&error))
 }
@@ -90,7 +110,8 @@ fn rendered(script: Result<String, askama::Error>) -> Result<String, ApiError> {
 fn answer(script: Result<String, ApiError>) -> Response {
     let script = script.or_else(|error| {
         let problem = error.problem();
-        scripts::refusal(problem.kind, &problem.detail).map_err(|_| error)
+        let reason = format!("{}: {}", problem.kind.title(), problem.detail);
+        scripts::refusal(&reason).map_err(|_| error)
     });
     match script {
         Ok(script) => ([(header::CONTENT_TYPE, SHELL_SCRIPT)], script).into_response(),
