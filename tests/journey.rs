@@ -563,13 +563,26 @@ fn remote_port(lab: &Lab, source: &DataSource) -> u16 {
     tunnel.remote_port.expect("an enrolled tunnel has a port")
 }
 
-/// The number of the autossh that keeps this data source's tunnel.
+/// The number of the one autossh that keeps this data source's tunnel. It is there a moment after the
+/// service has said so: the shell that looks after its log becomes it.
+#[track_caller]
 fn autossh_of(lab: &Lab, source: &DataSource) -> i32 {
     let forward = format!("127.0.0.1:{}:", remote_port(lab, source));
-    let mut all = lab.bastion.processes("autossh");
-    all.retain(|process| process.arguments.contains(&forward));
-    assert_eq!(all.len(), 1, "{all:?}");
-    all[0].pid
+    let all = || {
+        let mut all = lab.bastion.processes("autossh");
+        all.retain(|process| process.arguments.contains(&forward));
+        all
+    };
+    let only = || match all().as_slice() {
+        [autossh] => Some(autossh.pid),
+        _ => None,
+    };
+    wait::until(
+        "one autossh",
+        SERVICE_LIMIT,
+        || format!("{:?}", all()),
+        only,
+    )
 }
 
 fn kill_process(pid: i32) {
