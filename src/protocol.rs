@@ -29,6 +29,7 @@ pub type TunnelId = i64;
 
 /// The database behind a data source. It decides how "Test connection" speaks to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum DatabaseType {
     /// PostgreSQL.
@@ -84,6 +85,7 @@ impl fmt::Display for DatabaseType {
 /// `Draft → Enrolled → Connected → Saved → Active`, with `Down` beside `Active`, and
 /// `Removing → Removed`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum DataSourceState {
     /// Created; no bastion has registered a key.
@@ -122,6 +124,7 @@ impl DataSourceState {
 
 /// Whether a tunnel's own session holds its remote port at this moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum TunnelStatus {
     /// A session authenticated with the tunnel's key listens on its port.
@@ -136,25 +139,35 @@ pub enum TunnelStatus {
 
 /// `POST /data-sources`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct NewDataSource {
     /// What the operator calls it.
+    #[cfg_attr(feature = "server", schema(value_type = crate::server::api::openapi::DisplayName))]
     pub display_name: String,
     /// The database behind it.
     pub database_type: DatabaseType,
     /// The database's host as the bastion sees it.
+    #[cfg_attr(feature = "server", schema(value_type = crate::server::api::openapi::Host))]
     pub host: String,
     /// The database's port as the bastion sees it.
+    #[cfg_attr(feature = "server", schema(minimum = 1, maximum = 65535))]
     pub port: u16,
     /// Which of the vendor's tunnel servers; the only one where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(
+        feature = "server",
+        schema(pattern = "^[A-Za-z0-9_.][A-Za-z0-9_.-]{0,63}$")
+    )]
     pub region: Option<String>,
 }
 
 /// A data source as an operator sees it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct DataSource {
     /// Its number.
+    #[cfg_attr(feature = "server", schema(value_type = i64, minimum = 1))]
     pub id: DataSourceId,
     /// What the operator calls it.
     pub display_name: String,
@@ -163,6 +176,7 @@ pub struct DataSource {
     /// The database's host as the bastion sees it.
     pub host: String,
     /// The database's port as the bastion sees it.
+    #[cfg_attr(feature = "server", schema(minimum = 1, maximum = 65535))]
     pub port: u16,
     /// Where it stands.
     pub state: DataSourceState,
@@ -181,10 +195,13 @@ pub struct DataSource {
 
 /// A tunnel as an operator sees it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct TunnelSummary {
     /// Its number.
+    #[cfg_attr(feature = "server", schema(value_type = i64, minimum = 1))]
     pub id: TunnelId,
     /// The port on the tunnel server; absent until a bastion has enrolled.
+    #[cfg_attr(feature = "server", schema(minimum = 1, maximum = 65535))]
     pub remote_port: Option<u16>,
     /// `host:port` of the tunnel server.
     pub server: String,
@@ -202,16 +219,20 @@ pub struct TunnelSummary {
 
 /// Where a database is, as the bastion sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct DatabaseAddress {
     /// Its host; IPv6 without brackets.
+    #[cfg_attr(feature = "server", schema(value_type = crate::server::api::openapi::Host))]
     pub host: String,
     /// Its port.
+    #[cfg_attr(feature = "server", schema(minimum = 1, maximum = 65535))]
     pub port: u16,
 }
 
 /// What the operator hands to the person on the bastion.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct EnrollmentCommand {
     /// One line for a shell.
     pub command: String,
@@ -223,21 +244,26 @@ pub struct EnrollmentCommand {
 
 /// `PATCH /data-sources/{id}`: what is absent stays as it is.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct DataSourceChange {
     /// The new name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "server", schema(value_type = Option<crate::server::api::openapi::DisplayName>))]
     pub display_name: Option<String>,
     /// The database's new host.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "server", schema(value_type = Option<crate::server::api::openapi::Host>))]
     pub host: Option<String>,
     /// The database's new port.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "server", schema(minimum = 1, maximum = 65535))]
     pub port: Option<u16>,
 }
 
 /// The answer to `DELETE /data-sources/{id}` without `?force=true`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct RemovalCommand {
     /// One line for the bastion's shell.
     pub command: String,
@@ -247,13 +273,23 @@ pub struct RemovalCommand {
 
 /// `POST /data-sources/{id}/test`.
 #[derive(Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ConnectionTest {
     /// The database's name.
+    #[cfg_attr(
+        feature = "server",
+        schema(max_length = 255, pattern = "^[^\\x00-\\x1f\\x7f-\\x9f]*$")
+    )]
     pub database: String,
     /// The user to log in as.
+    #[cfg_attr(
+        feature = "server",
+        schema(max_length = 255, pattern = "^[^\\x00-\\x1f\\x7f-\\x9f]*$")
+    )]
     pub username: String,
     /// The password; kept out of logs, errors and answers.
+    #[cfg_attr(feature = "server", schema(write_only, pattern = "^[^\\x00]*$"))]
     pub password: String,
     /// Whether the connection must be encrypted end to end; by default it is if the database offers it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -272,6 +308,7 @@ impl fmt::Debug for ConnectionTest {
 
 /// How "Test connection" treats TLS between the vendor and the database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum TlsMode {
     /// Never.
@@ -284,6 +321,7 @@ pub enum TlsMode {
 
 /// The staged result of a connection test.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct ConnectionTestResult {
     /// Whether every stage passed.
     pub ok: bool,
@@ -296,6 +334,7 @@ pub struct ConnectionTestResult {
 
 /// One stage of a connection test.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct TestStage {
     /// `tunnel`, `tcp`, `login`, `query`.
     pub name: String,
@@ -316,10 +355,13 @@ pub struct TestStage {
 
 /// `GET /enrollment`: what to tunnel.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct Enrollment {
     /// The data source this token was made for.
+    #[cfg_attr(feature = "server", schema(value_type = i64, minimum = 1))]
     pub data_source_id: DataSourceId,
     /// The tunnel that will carry it; already fixed, so that a receipt can name it before enrollment.
+    #[cfg_attr(feature = "server", schema(value_type = i64, minimum = 1))]
     pub tunnel_id: TunnelId,
     /// What the operator calls it.
     pub display_name: String,
@@ -328,6 +370,7 @@ pub struct Enrollment {
     /// The database's host as the bastion sees it.
     pub host: String,
     /// The database's port as the bastion sees it.
+    #[cfg_attr(feature = "server", schema(minimum = 1, maximum = 65535))]
     pub port: u16,
     /// Where the data source stands.
     pub state: DataSourceState,
@@ -338,24 +381,40 @@ pub struct Enrollment {
 
 /// `PUT /enrollment/public-key`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct KeyRegistration {
     /// One line in OpenSSH's format, `ssh-rsa AAAA… comment`.
     pub public_key: String,
     /// The bastion's name, for people.
+    #[cfg_attr(
+        feature = "server",
+        schema(max_length = 255, pattern = "^[^\\x00-\\x1f\\x7f-\\x9f]*$")
+    )]
     pub hostname: String,
     /// The bastion's operating system, for people.
+    #[cfg_attr(
+        feature = "server",
+        schema(max_length = 200, pattern = "^[^\\x00-\\x1f\\x7f-\\x9f]*$")
+    )]
     pub os: String,
     /// The user who runs the tunnel there.
+    #[cfg_attr(
+        feature = "server",
+        schema(max_length = 64, pattern = "^[^\\x00-\\x1f\\x7f-\\x9f]*$")
+    )]
     pub user: String,
 }
 
 /// The answer to `PUT /enrollment/public-key`. The same key again gets the same answer.
 #[derive(Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct Enrolled {
     /// The tunnel's number.
+    #[cfg_attr(feature = "server", schema(value_type = i64, minimum = 1))]
     pub tunnel_id: TunnelId,
     /// The port on the tunnel server that is this tunnel's alone.
+    #[cfg_attr(feature = "server", schema(minimum = 1, maximum = 65535))]
     pub remote_port: u16,
     /// Where to connect, and how to know it.
     pub server: TunnelServerAddress,
@@ -375,10 +434,12 @@ impl fmt::Debug for Enrolled {
 
 /// Where the tunnel server is, and its identity.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct TunnelServerAddress {
     /// The name or address to connect to.
     pub host: String,
     /// The SSH port.
+    #[cfg_attr(feature = "server", schema(minimum = 1, maximum = 65535))]
     pub port: u16,
     /// The SSH user.
     pub user: String,
@@ -388,6 +449,7 @@ pub struct TunnelServerAddress {
 
 /// The answer to `POST /enrollment/tunnel-up`, given only if the tunnel's own session listens.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct TunnelUp {
     /// Always `up`; a tunnel that is not up is the problem [`ProblemKind::TunnelDown`].
     pub status: TunnelStatus,
@@ -397,6 +459,7 @@ pub struct TunnelUp {
 
 /// The answer to `GET /enrollment/data-source?wait=SECONDS`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct SaveProgress {
     /// Whether the operator has saved it.
     pub status: SaveStatus,
@@ -404,6 +467,7 @@ pub struct SaveProgress {
 
 /// What the operator has done in the browser.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum SaveStatus {
     /// Nothing yet.
@@ -416,8 +480,10 @@ pub enum SaveStatus {
 
 /// `GET /tunnels/{id}`: a tunnel as its bastion sees it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct Tunnel {
     /// Its number.
+    #[cfg_attr(feature = "server", schema(value_type = i64, minimum = 1))]
     pub id: TunnelId,
     /// What the operator calls the data source.
     pub display_name: String,
@@ -427,8 +493,10 @@ pub struct Tunnel {
     /// The database's current host.
     pub host: String,
     /// The database's current port.
+    #[cfg_attr(feature = "server", schema(minimum = 1, maximum = 65535))]
     pub port: u16,
     /// The port on the tunnel server.
+    #[cfg_attr(feature = "server", schema(minimum = 1, maximum = 65535))]
     pub remote_port: u16,
     /// Up or down, from the tunnel server's own sessions.
     pub status: TunnelStatus,
@@ -441,6 +509,7 @@ pub struct Tunnel {
 
 /// The session that holds a tunnel's port.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct TunnelSession {
     /// When it logged in, RFC 3339, UTC: another session has another time.
     pub since: jiff::Timestamp,
@@ -450,6 +519,7 @@ pub struct TunnelSession {
 
 /// `PATCH /tunnels/{id}`.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct TunnelChange {
     /// Whether the `h_autossh` service now runs this tunnel.
@@ -466,6 +536,7 @@ pub struct TunnelChange {
 /// `PUT /tunnels/{id}/public-key`, which announces a new key, and
 /// `POST /tunnels/{id}/public-key/confirm`, which ends the time of the old one.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct NewPublicKey {
     /// One line in OpenSSH's format, `ssh-rsa AAAA… comment`.
@@ -474,6 +545,7 @@ pub struct NewPublicKey {
 
 /// The answer to both: which keys open the tunnel.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct TunnelKey {
     /// The key that was sent, in its normal form.
     pub public_key: String,
@@ -487,13 +559,16 @@ pub struct TunnelKey {
 
 /// An error answer: RFC 9457 problem details.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct Problem {
     /// Which problem it is; the wire form is [`ProblemKind::type_uri`].
     #[serde(rename = "type")]
+    #[cfg_attr(feature = "server", schema(value_type = String, format = "uri-reference"))]
     pub kind: ProblemKind,
     /// The problem in a few words, the same for every occurrence.
     pub title: String,
     /// The HTTP status.
+    #[cfg_attr(feature = "server", schema(minimum = 400, maximum = 599))]
     pub status: u16,
     /// This occurrence, and what to do about it.
     pub detail: String,

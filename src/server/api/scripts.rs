@@ -19,7 +19,11 @@ use crate::server::token::TokenKind;
 
 const SHELL_SCRIPT: HeaderValue = HeaderValue::from_static("text/x-shellscript; charset=utf-8");
 
-/// `GET /i/{token}`
+/// The setup script
+///
+/// A shell script in every case: what fails is a script that says why, and fails.
+#[utoipa::path(get, path = "/i/{token}", operation_id = "read_setup_script", params(("token" = String, Path, description = "The token from the command")),
+    responses((status = 200, description = "The script", body = String, content_type = "text/x-shellscript; charset=utf-8")))]
 pub async fn bootstrap(State(app): State<Arc<App>>, Path(token): Path<String>) -> Response {
     let script = async {
         let record = tunnel(&app, &token, TokenKind::Enrollment).await?;
@@ -32,7 +36,11 @@ pub async fn bootstrap(State(app): State<Arc<App>>, Path(token): Path<String>) -
     answer(script.await)
 }
 
-/// `GET /r/{token}`
+/// The removal script
+///
+/// A shell script in every case: what fails is a script that says why, and fails.
+#[utoipa::path(get, path = "/r/{token}", operation_id = "read_removal_script", params(("token" = String, Path, description = "The token from the command")),
+    responses((status = 200, description = "The script", body = String, content_type = "text/x-shellscript; charset=utf-8")))]
 pub async fn removal(State(app): State<Arc<App>>, Path(token): Path<String>) -> Response {
     let script = async {
         let record = tunnel(&app, &token, TokenKind::Removal).await?;
@@ -50,7 +58,15 @@ pub async fn removal(State(app): State<Arc<App>>, Path(token): Path<String>) -> 
     answer(script.await)
 }
 
-/// `GET /download/{target}/holistics-tunnel`
+/// The bastion's program
+#[utoipa::path(get, path = "/download/{target}/holistics-tunnel", operation_id = "download_program",
+    params(("target" = String, Path, description = "A Rust target, such as x86_64-unknown-linux-gnu")),
+    responses((status = 200, description = "The program", body = Vec<u8>, content_type = "application/octet-stream"),
+        (status = 206, description = "The part that `Range` asked for", body = Vec<u8>, content_type = "application/octet-stream"),
+        (status = 304, description = "It has not changed since `If-Modified-Since`"),
+        (status = 404, description = "This server has no program for that target"),
+        (status = 412, description = "It has changed since `If-Unmodified-Since`"),
+        (status = 416, description = "`Range` names no part of it")))]
 pub async fn download(
     State(app): State<Arc<App>>,
     Path(target): Path<String>,
