@@ -610,10 +610,12 @@ macro_rules! problem_kinds {
 }
 
 problem_kinds! {
-    /// The body is not JSON, lacks a field, has an unknown one, or a value is out of range.
+    /// The body cannot be read as JSON, lacks a field, has an unknown one, or a value is out of range.
     InvalidRequest = ("invalid-request", 422, "The request is not valid"),
     /// The body is larger than the API reads.
     TooLarge = ("too-large", 413, "The request is too large"),
+    /// The body was not sent as JSON.
+    UnsupportedMediaType = ("unsupported-media-type", 415, "The request is not sent as JSON"),
     /// No credential was sent, or it is not known.
     Unauthorized = ("unauthorized", 401, "This credential is not accepted"),
     /// The one-time token was right but its time is over.

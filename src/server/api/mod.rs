@@ -105,6 +105,7 @@ pub fn router(app: Arc<App>) -> Router {
         .fallback(no_such_path)
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
+        .layer(middleware::map_response(problem::complete))
         .layer(middleware::from_fn(bound_time))
         .layer(header_by_default(header::CACHE_CONTROL, "no-store"))
         .layer(header_by_default(header::X_CONTENT_TYPE_OPTIONS, "nosniff"))

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use tower_http::services::ServeFile;
 
 use super::App;
 use super::auth::tunnel_of;
+use super::extract::Word;
 use super::problem::ApiError;
 use crate::protocol::ProblemKind;
 use crate::server::downloads::Offer;
@@ -24,7 +25,7 @@ const SHELL_SCRIPT: HeaderValue = HeaderValue::from_static("text/x-shellscript; 
 /// A shell script in every case: what fails is a script that says why, and fails.
 #[utoipa::path(get, path = "/i/{token}", operation_id = "read_setup_script", params(("token" = String, Path, description = "The token from the command")),
     responses((status = 200, description = "The script", body = String, content_type = "text/x-shellscript; charset=utf-8")))]
-pub async fn bootstrap(State(app): State<Arc<App>>, Path(token): Path<String>) -> Response {
+pub async fn bootstrap(State(app): State<Arc<App>>, Word(token): Word) -> Response {
     let script = async {
         let record = tunnel(&app, &token, TokenKind::Enrollment).await?;
         if record.is_leaving() {
@@ -41,7 +42,7 @@ pub async fn bootstrap(State(app): State<Arc<App>>, Path(token): Path<String>) -
 /// A shell script in every case: what fails is a script that says why, and fails.
 #[utoipa::path(get, path = "/r/{token}", operation_id = "read_removal_script", params(("token" = String, Path, description = "The token from the command")),
     responses((status = 200, description = "The script", body = String, content_type = "text/x-shellscript; charset=utf-8")))]
-pub async fn removal(State(app): State<Arc<App>>, Path(token): Path<String>) -> Response {
+pub async fn removal(State(app): State<Arc<App>>, Word(token): Word) -> Response {
     let script = async {
         let record = tunnel(&app, &token, TokenKind::Removal).await?;
         if record.is_removed() {
@@ -69,7 +70,7 @@ pub async fn removal(State(app): State<Arc<App>>, Path(token): Path<String>) -> 
         (status = 416, description = "`Range` names no part of it")))]
 pub async fn download(
     State(app): State<Arc<App>>,
-    Path(target): Path<String>,
+    Word(target): Word,
     request: Request,
 ) -> Result<Response, ApiError> {
     let file = app.downloads.file(&target).ok_or_else(|| {
