@@ -151,7 +151,10 @@ pub struct NewDataSource {
     #[cfg_attr(feature = "server", schema(value_type = crate::server::api::openapi::Host))]
     pub host: String,
     /// The database's port as the bastion sees it.
-    #[cfg_attr(feature = "server", schema(minimum = 1, maximum = 65535))]
+    #[cfg_attr(
+        feature = "server",
+        schema(minimum = 1, maximum = 65535, examples(5432))
+    )]
     pub port: u16,
     /// Which of the vendor's tunnel servers; the only one where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -159,6 +162,7 @@ pub struct NewDataSource {
         feature = "server",
         schema(pattern = "^[A-Za-z0-9_.][A-Za-z0-9_.-]{0,63}$")
     )]
+    #[cfg_attr(feature = "server", schema(examples("eu")))]
     pub region: Option<String>,
 }
 
@@ -167,16 +171,21 @@ pub struct NewDataSource {
 #[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct DataSource {
     /// Its number.
-    #[cfg_attr(feature = "server", schema(value_type = i64, minimum = 1))]
+    #[cfg_attr(feature = "server", schema(value_type = i64, minimum = 1, examples(7)))]
     pub id: DataSourceId,
     /// What the operator calls it.
+    #[cfg_attr(feature = "server", schema(examples("Sales, Europe")))]
     pub display_name: String,
     /// The database behind it.
     pub database_type: DatabaseType,
     /// The database's host as the bastion sees it.
+    #[cfg_attr(feature = "server", schema(examples("db.internal")))]
     pub host: String,
     /// The database's port as the bastion sees it.
-    #[cfg_attr(feature = "server", schema(minimum = 1, maximum = 65535))]
+    #[cfg_attr(
+        feature = "server",
+        schema(minimum = 1, maximum = 65535, examples(5432))
+    )]
     pub port: u16,
     /// Where it stands.
     pub state: DataSourceState,
@@ -185,6 +194,10 @@ pub struct DataSource {
     /// What has to be run on the bastion for its tunnel to lead to the present host and port; absent
     /// while nothing has to be.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(
+        feature = "server",
+        schema(examples("holistics-tunnel update-tunnel 7"))
+    )]
     pub update_command: Option<String>,
     /// The command for the bastion. Present in the answer that created it and nowhere else.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -198,12 +211,16 @@ pub struct DataSource {
 #[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct TunnelSummary {
     /// Its number.
-    #[cfg_attr(feature = "server", schema(value_type = i64, minimum = 1))]
+    #[cfg_attr(feature = "server", schema(value_type = i64, minimum = 1, examples(7)))]
     pub id: TunnelId,
     /// The port on the tunnel server; absent until a bastion has enrolled.
-    #[cfg_attr(feature = "server", schema(minimum = 1, maximum = 65535))]
+    #[cfg_attr(
+        feature = "server",
+        schema(minimum = 1, maximum = 65535, examples(20001))
+    )]
     pub remote_port: Option<u16>,
     /// `host:port` of the tunnel server.
+    #[cfg_attr(feature = "server", schema(examples("vendor.example:50022")))]
     pub server: String,
     /// Up or down, from the tunnel server's own sessions.
     pub status: TunnelStatus,
@@ -226,7 +243,10 @@ pub struct DatabaseAddress {
     #[cfg_attr(feature = "server", schema(value_type = crate::server::api::openapi::Host))]
     pub host: String,
     /// Its port.
-    #[cfg_attr(feature = "server", schema(minimum = 1, maximum = 65535))]
+    #[cfg_attr(
+        feature = "server",
+        schema(minimum = 1, maximum = 65535, examples(5432))
+    )]
     pub port: u16,
 }
 
@@ -235,8 +255,13 @@ pub struct DatabaseAddress {
 #[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct EnrollmentCommand {
     /// One line for a shell.
+    #[cfg_attr(
+        feature = "server",
+        schema(examples("curl -fsSL https://vendor.example/i/hte_… | sh"))
+    )]
     pub command: String,
     /// The one-time token inside it.
+    #[cfg_attr(feature = "server", schema(examples("hte_…")))]
     pub token: String,
     /// When the token stops working, RFC 3339, UTC.
     pub expires_at: jiff::Timestamp,
@@ -257,7 +282,10 @@ pub struct DataSourceChange {
     pub host: Option<String>,
     /// The database's new port.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "server", schema(minimum = 1, maximum = 65535))]
+    #[cfg_attr(
+        feature = "server",
+        schema(minimum = 1, maximum = 65535, examples(5433))
+    )]
     pub port: Option<u16>,
 }
 
@@ -266,8 +294,13 @@ pub struct DataSourceChange {
 #[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct RemovalCommand {
     /// One line for the bastion's shell.
+    #[cfg_attr(
+        feature = "server",
+        schema(examples("curl -fsSL https://vendor.example/r/htr_… | sh"))
+    )]
     pub command: String,
     /// The one-time token inside it.
+    #[cfg_attr(feature = "server", schema(examples("htr_…")))]
     pub token: String,
 }
 
@@ -281,15 +314,24 @@ pub struct ConnectionTest {
         feature = "server",
         schema(max_length = 255, pattern = "^[^\\x00-\\x1f\\x7f-\\x9f]*$")
     )]
+    #[cfg_attr(feature = "server", schema(examples("sales")))]
     pub database: String,
     /// The user to log in as.
     #[cfg_attr(
         feature = "server",
         schema(max_length = 255, pattern = "^[^\\x00-\\x1f\\x7f-\\x9f]*$")
     )]
+    #[cfg_attr(feature = "server", schema(examples("reader")))]
     pub username: String,
     /// The password; kept out of logs, errors and answers.
-    #[cfg_attr(feature = "server", schema(write_only, pattern = "^[^\\x00]*$"))]
+    #[cfg_attr(
+        feature = "server",
+        schema(
+            write_only,
+            pattern = "^[^\\x00]*$",
+            examples("correct horse battery staple")
+        )
+    )]
     pub password: String,
     /// Whether the connection must be encrypted end to end; by default it is if the database offers it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -329,6 +371,7 @@ pub struct ConnectionTestResult {
     pub stages: Vec<TestStage>,
     /// What the database says it is, if the login succeeded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "server", schema(examples("PostgreSQL 15.14")))]
     pub server_version: Option<String>,
 }
 
@@ -337,12 +380,15 @@ pub struct ConnectionTestResult {
 #[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct TestStage {
     /// `tunnel`, `tcp`, `login`, `query`.
+    #[cfg_attr(feature = "server", schema(examples("login")))]
     pub name: String,
     /// Whether it passed.
     pub ok: bool,
     /// How long it took, in milliseconds.
+    #[cfg_attr(feature = "server", schema(examples(12)))]
     pub milliseconds: u64,
     /// What was found, or what failed.
+    #[cfg_attr(feature = "server", schema(examples("logged in as reader")))]
     pub detail: String,
     /// What to do about a failure.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -358,19 +404,24 @@ pub struct TestStage {
 #[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct Enrollment {
     /// The data source this token was made for.
-    #[cfg_attr(feature = "server", schema(value_type = i64, minimum = 1))]
+    #[cfg_attr(feature = "server", schema(value_type = i64, minimum = 1, examples(7)))]
     pub data_source_id: DataSourceId,
     /// The tunnel that will carry it; already fixed, so that a receipt can name it before enrollment.
-    #[cfg_attr(feature = "server", schema(value_type = i64, minimum = 1))]
+    #[cfg_attr(feature = "server", schema(value_type = i64, minimum = 1, examples(7)))]
     pub tunnel_id: TunnelId,
     /// What the operator calls it.
+    #[cfg_attr(feature = "server", schema(examples("Sales, Europe")))]
     pub display_name: String,
     /// The database behind it.
     pub database_type: DatabaseType,
     /// The database's host as the bastion sees it.
+    #[cfg_attr(feature = "server", schema(examples("db.internal")))]
     pub host: String,
     /// The database's port as the bastion sees it.
-    #[cfg_attr(feature = "server", schema(minimum = 1, maximum = 65535))]
+    #[cfg_attr(
+        feature = "server",
+        schema(minimum = 1, maximum = 65535, examples(5432))
+    )]
     pub port: u16,
     /// Where the data source stands.
     pub state: DataSourceState,
@@ -385,24 +436,33 @@ pub struct Enrollment {
 #[serde(deny_unknown_fields)]
 pub struct KeyRegistration {
     /// One line in OpenSSH's format, `ssh-rsa AAAA… comment`.
+    #[cfg_attr(
+        feature = "server",
+        schema(examples(
+            "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl"
+        ))
+    )]
     pub public_key: String,
     /// The bastion's name, for people.
     #[cfg_attr(
         feature = "server",
         schema(max_length = 255, pattern = "^[^\\x00-\\x1f\\x7f-\\x9f]*$")
     )]
+    #[cfg_attr(feature = "server", schema(examples("bastion-1")))]
     pub hostname: String,
     /// The bastion's operating system, for people.
     #[cfg_attr(
         feature = "server",
         schema(max_length = 200, pattern = "^[^\\x00-\\x1f\\x7f-\\x9f]*$")
     )]
+    #[cfg_attr(feature = "server", schema(examples("Debian GNU/Linux 12")))]
     pub os: String,
     /// The user who runs the tunnel there.
     #[cfg_attr(
         feature = "server",
         schema(max_length = 64, pattern = "^[^\\x00-\\x1f\\x7f-\\x9f]*$")
     )]
+    #[cfg_attr(feature = "server", schema(examples("ann")))]
     pub user: String,
 }
 
@@ -411,14 +471,18 @@ pub struct KeyRegistration {
 #[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct Enrolled {
     /// The tunnel's number.
-    #[cfg_attr(feature = "server", schema(value_type = i64, minimum = 1))]
+    #[cfg_attr(feature = "server", schema(value_type = i64, minimum = 1, examples(7)))]
     pub tunnel_id: TunnelId,
     /// The port on the tunnel server that is this tunnel's alone.
-    #[cfg_attr(feature = "server", schema(minimum = 1, maximum = 65535))]
+    #[cfg_attr(
+        feature = "server",
+        schema(minimum = 1, maximum = 65535, examples(20001))
+    )]
     pub remote_port: u16,
     /// Where to connect, and how to know it.
     pub server: TunnelServerAddress,
     /// The token for this tunnel's later calls. A secret: it may change and remove this tunnel.
+    #[cfg_attr(feature = "server", schema(examples("htt_…")))]
     pub tunnel_token: String,
 }
 
@@ -437,11 +501,16 @@ impl fmt::Debug for Enrolled {
 #[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct TunnelServerAddress {
     /// The name or address to connect to.
+    #[cfg_attr(feature = "server", schema(examples("vendor.example")))]
     pub host: String,
     /// The SSH port.
-    #[cfg_attr(feature = "server", schema(minimum = 1, maximum = 65535))]
+    #[cfg_attr(
+        feature = "server",
+        schema(minimum = 1, maximum = 65535, examples(50022))
+    )]
     pub port: u16,
     /// The SSH user.
+    #[cfg_attr(feature = "server", schema(examples("tunnel")))]
     pub user: String,
     /// The public host keys, `ssh-ed25519 AAAA…`, to pin before the first connection.
     pub host_keys: Vec<String>,
@@ -483,20 +552,28 @@ pub enum SaveStatus {
 #[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct Tunnel {
     /// Its number.
-    #[cfg_attr(feature = "server", schema(value_type = i64, minimum = 1))]
+    #[cfg_attr(feature = "server", schema(value_type = i64, minimum = 1, examples(7)))]
     pub id: TunnelId,
     /// What the operator calls the data source.
+    #[cfg_attr(feature = "server", schema(examples("Sales, Europe")))]
     pub display_name: String,
     /// The database behind it; absent from servers that are older than this field.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub database_type: Option<DatabaseType>,
     /// The database's current host.
+    #[cfg_attr(feature = "server", schema(examples("db.internal")))]
     pub host: String,
     /// The database's current port.
-    #[cfg_attr(feature = "server", schema(minimum = 1, maximum = 65535))]
+    #[cfg_attr(
+        feature = "server",
+        schema(minimum = 1, maximum = 65535, examples(5432))
+    )]
     pub port: u16,
     /// The port on the tunnel server.
-    #[cfg_attr(feature = "server", schema(minimum = 1, maximum = 65535))]
+    #[cfg_attr(
+        feature = "server",
+        schema(minimum = 1, maximum = 65535, examples(20001))
+    )]
     pub remote_port: u16,
     /// Up or down, from the tunnel server's own sessions.
     pub status: TunnelStatus,
@@ -514,6 +591,7 @@ pub struct TunnelSession {
     /// When it logged in, RFC 3339, UTC: another session has another time.
     pub since: jiff::Timestamp,
     /// The key it has proved, `ssh-rsa AAAA…` without a comment.
+    #[cfg_attr(feature = "server", schema(examples("ssh-ed25519 AAAA…")))]
     pub public_key: String,
 }
 
@@ -540,6 +618,12 @@ pub struct TunnelChange {
 #[serde(deny_unknown_fields)]
 pub struct NewPublicKey {
     /// One line in OpenSSH's format, `ssh-rsa AAAA… comment`.
+    #[cfg_attr(
+        feature = "server",
+        schema(examples(
+            "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl"
+        ))
+    )]
     pub public_key: String,
 }
 
@@ -548,6 +632,7 @@ pub struct NewPublicKey {
 #[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct TunnelKey {
     /// The key that was sent, in its normal form.
+    #[cfg_attr(feature = "server", schema(examples("ssh-ed25519 AAAA…")))]
     pub public_key: String,
     /// Whether the key before it still opens the tunnel.
     pub former_accepted: bool,
@@ -563,14 +648,22 @@ pub struct TunnelKey {
 pub struct Problem {
     /// Which problem it is; the wire form is [`ProblemKind::type_uri`].
     #[serde(rename = "type")]
-    #[cfg_attr(feature = "server", schema(value_type = String, format = "uri-reference"))]
+    #[cfg_attr(feature = "server", schema(value_type = String, format = "uri-reference", examples("/problems/not-found")))]
     pub kind: ProblemKind,
     /// The problem in a few words, the same for every occurrence.
+    #[cfg_attr(feature = "server", schema(examples("There is no such resource")))]
     pub title: String,
     /// The HTTP status.
-    #[cfg_attr(feature = "server", schema(minimum = 400, maximum = 599))]
+    #[cfg_attr(
+        feature = "server",
+        schema(minimum = 400, maximum = 599, examples(404))
+    )]
     pub status: u16,
     /// This occurrence, and what to do about it.
+    #[cfg_attr(
+        feature = "server",
+        schema(examples("there is no such data source or tunnel, or it has been removed"))
+    )]
     pub detail: String,
 }
 

@@ -245,6 +245,7 @@ pub async fn test(
         tunnel_is_up: app.is_up(&record),
     };
     let result = probe::run(&target, &login).await;
+    app.metrics.tested(result.ok);
     tracing::info!(data_source = id, ok = result.ok, "connection tested");
     Ok(Json(result))
 }

@@ -32,6 +32,7 @@ use self::problem::ApiError;
 use super::address::PublicAddress;
 use super::changes::Changes;
 use super::downloads::Downloads;
+use super::metrics::{self, Metrics};
 use super::secret::SecretKey;
 use super::store::{PortRange, Record, Store};
 use super::tunnel_server::TunnelServer;
@@ -69,6 +70,8 @@ pub struct App {
     pub forward_listen: IpAddr,
     /// What the pages and live streams share.
     pub web: web::Shared,
+    /// What is counted of requests and tests.
+    pub metrics: Metrics,
 }
 
 impl App {
@@ -115,12 +118,16 @@ pub fn router(app: Arc<App>) -> Router {
                 .make_span_with(request_span)
                 .on_failure(()),
         )
+        .layer(middleware::from_fn_with_state(
+            Arc::clone(&app),
+            metrics::observe,
+        ))
         .with_state(app)
 }
 
 /// Every call, with who may make it.
 fn calls() -> Calls {
-    let calls = Calls::new();
+    let calls = Calls::default();
     let calls = operator_calls(calls);
     let calls = bastion_calls(calls);
     open_calls(calls)
@@ -142,6 +149,7 @@ fn operator_calls(calls: Calls) -> Calls {
         .with(by, routes!(data_sources::save))
         .with(by, routes!(live::one))
         .with(by, routes!(live::all))
+        .with(by, routes!(metrics::read))
 }
 
 fn bastion_calls(calls: Calls) -> Calls {
@@ -167,14 +175,14 @@ fn open_calls(calls: Calls) -> Calls {
         .with(by, routes!(health::ready))
 }
 
-async fn no_such_path() -> ApiError {
+pub(super) async fn no_such_path() -> ApiError {
     ApiError::new(
         ProblemKind::NotFound,
         "nothing is served under this path; the API begins at /api/v1",
     )
 }
 
-async fn wrong_method() -> ApiError {
+pub(super) async fn wrong_method() -> ApiError {
     ApiError::new(
         ProblemKind::MethodNotAllowed,
         "the Allow header names the methods of this path",

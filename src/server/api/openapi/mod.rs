@@ -5,6 +5,7 @@
 //! who may make it (`callers`) and how it is refused (`refusals`).
 
 mod callers;
+mod examples;
 mod refusals;
 mod texts;
 
@@ -12,15 +13,17 @@ use std::sync::{Arc, LazyLock};
 
 use axum::extract::State;
 use axum::{Json, Router};
+use serde_json::{Value, json};
 use utoipa::openapi::path::{HttpMethod, Operation, PathItem};
 use utoipa::openapi::{
-    ComponentsBuilder, Info, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder, Paths, Server,
+    ComponentsBuilder, Info, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder,
 };
 use utoipa::{PartialSchema, ToSchema};
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
 
 use super::App;
 use crate::protocol::Problem;
+use crate::server::web::session;
 
 pub use callers::Caller;
 pub use texts::{DisplayName, Host};
@@ -34,9 +37,8 @@ const INTRODUCTION: &str = "The control plane of reverse SSH tunnels: operators 
 /// The API's calls: routes, and the description of each.
 pub struct Calls(OpenApiRouter<Arc<App>>);
 
-impl Calls {
-    /// None.
-    pub fn new() -> Self {
+impl Default for Calls {
+    fn default() -> Self {
         let components = ComponentsBuilder::new()
             .schema(Problem::name(), Problem::schema())
             .responses_from_iter(refusals::components());
@@ -53,7 +55,9 @@ impl Calls {
             ));
         Calls(OpenApiRouter::with_openapi(document.build()))
     }
+}
 
+impl Calls {
     /// With these too, for this caller.
     #[must_use]
     pub fn with(self, caller: Caller, calls: UtoipaMethodRouter<Arc<App>>) -> Self {
@@ -106,30 +110,33 @@ fn operations_mut(item: &mut PathItem) -> impl Iterator<Item = (HttpMethod, &mut
 }
 
 /// The calls of every installation.
-static DOCUMENT: LazyLock<OpenApi> = LazyLock::new(|| super::calls().into_document());
+static DOCUMENT: LazyLock<Value> = LazyLock::new(|| {
+    // It is made of texts, lists and maps with texts as keys.
+    let mut document = serde_json::to_value(super::calls().into_document())
+        .expect("the description can be written as JSON");
+    examples::add(&mut document);
+    document
+});
 
-/// The paths and their operations.
-pub fn paths() -> &'static Paths {
-    &DOCUMENT.paths
+/// The description without what depends on the installation.
+pub fn document() -> &'static Value {
+    &DOCUMENT
 }
 
-/// The document of this installation: where it is, and what its cookie is called.
-pub fn document(app: &App) -> OpenApi {
+/// The description of this installation: where it is, and what its cookie is called.
+fn document_of(app: &App) -> Value {
     let mut document = DOCUMENT.clone();
-    document.servers = Some(vec![Server::new(&app.public.url)]);
-    let cookie = callers::session_cookie(crate::server::web::session::cookie_name(app));
-    document
-        .components
-        .get_or_insert_default()
-        .add_security_scheme(callers::SESSION, cookie);
+    document["servers"] = json!([{ "url": app.public.url }]);
+    document["components"]["securitySchemes"][callers::SESSION]["name"] =
+        session::cookie_name(app).into();
     document
 }
 
 /// This description
 ///
-/// Open to everybody: it is the same for every installation of this version, but for its address.
+/// Open to everybody: but for the address it is the same for every installation of this version.
 #[utoipa::path(get, path = "/api/v1/openapi.json", operation_id = "read_openapi",
     responses((status = 200, description = "An OpenAPI 3.1 document", body = utoipa::openapi::Object)))]
-pub async fn read(State(app): State<Arc<App>>) -> Json<OpenApi> {
-    Json(document(&app))
+pub async fn read(State(app): State<Arc<App>>) -> Json<Value> {
+    Json(document_of(&app))
 }
