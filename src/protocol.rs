@@ -520,7 +520,7 @@ pub struct TunnelServerAddress {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct TunnelUp {
-    /// Always `up`; a tunnel that is not up is the problem [`ProblemKind::TunnelDown`].
+    /// Always `up`; a tunnel that is not up is the problem `/problems/tunnel-down`.
     pub status: TunnelStatus,
     /// The data source's state after it.
     pub state: DataSourceState,
@@ -646,7 +646,7 @@ pub struct TunnelKey {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct Problem {
-    /// Which problem it is; the wire form is [`ProblemKind::type_uri`].
+    /// Which problem it is.
     #[serde(rename = "type")]
     #[cfg_attr(feature = "server", schema(value_type = String, format = "uri-reference", examples("/problems/not-found")))]
     pub kind: ProblemKind,

@@ -10,7 +10,7 @@ use utoipa::openapi::tag::{Tag, TagBuilder};
 pub const SESSION: &str = "session";
 
 const OPERATOR_TOKEN: &str = "operator_token";
-const FORM_TOKEN: &str = "form_token";
+const FORM_TOKEN: &str = "session_form_token";
 const ENROLLMENT_TOKEN: &str = "enrollment_token";
 const TUNNEL_TOKEN: &str = "tunnel_token";
 const REMOVAL_TOKEN: &str = "removal_token";
