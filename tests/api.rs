@@ -864,10 +864,13 @@ fn a_waiting_bastion_hears_of_the_deletion_at_once() {
     let started = Instant::now();
     assert_eq!(json_of(poll(1), 200)["status"], "waiting");
     assert!(started.elapsed() >= Duration::from_secs(1));
-    problem(
-        server.call(Method::GET, "/enrollment/data-source?wait=-1", &token),
-        ProblemKind::InvalidRequest,
-    );
+    for wrong in ["-1", "26", "9223372036854775808", "soon"] {
+        let path = format!("/enrollment/data-source?wait={wrong}");
+        problem(
+            server.call(Method::GET, &path, &token),
+            ProblemKind::InvalidRequest,
+        );
+    }
     let (status, waited) = std::thread::scope(|scope| {
         let waiting = scope.spawn(|| {
             let started = Instant::now();

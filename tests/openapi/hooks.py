@@ -1,6 +1,23 @@
 """What the description cannot say."""
 
+import base64
+import hashlib
+
 import schemathesis
+
+
+@schemathesis.hook
+def map_body(context, body):
+    """Which texts are public keys no schema tells, so every text becomes one."""
+    if isinstance(body, dict) and isinstance(body.get("public_key"), str):
+        return {**body, "public_key": _key(body["public_key"])}
+    return body
+
+
+def _key(text):
+    seed = text.encode("utf-8", "surrogatepass")
+    blob = b"\0\0\0\x0bssh-ed25519\0\0\0\x20" + hashlib.sha256(seed).digest()
+    return "ssh-ed25519 " + base64.b64encode(blob).decode()
 
 
 @schemathesis.hook

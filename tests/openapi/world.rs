@@ -124,7 +124,7 @@ async fn rows_of(database: &mut SqliteConnection, table: &str) -> Vec<String> {
 }
 
 /// A new data source and a bastion that has registered for it, with the key of this number.
-fn enrolled(visitor: &Visitor, operator_token: &str, name: &str, key: u8) -> Bastion {
+pub fn enrolled(visitor: &Visitor, operator_token: &str, name: &str, key: u8) -> Bastion {
     let new = json!({
         "display_name": name, "database_type": "postgresql", "host": "db.internal", "port": 5432,
     });

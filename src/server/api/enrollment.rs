@@ -133,7 +133,7 @@ pub async fn tunnel_up(
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields, default)]
 pub struct WaitOptions {
-    /// How many seconds the answer may take; more than 25 is cut to it.
+    /// How many seconds the answer may take.
     #[param(maximum = 25)]
     wait: u64,
 }
@@ -148,7 +148,11 @@ pub async fn wait_for_save(
     Options(options): Options<WaitOptions>,
     State(app): State<Arc<App>>,
 ) -> Result<Json<SaveProgress>, ApiError> {
-    let deadline = Instant::now() + Duration::from_secs(options.wait.min(LONGEST_POLL_SECONDS));
+    if options.wait > LONGEST_POLL_SECONDS {
+        let most = format!("wait must be at most {LONGEST_POLL_SECONDS} seconds");
+        return Err(ApiError::invalid(most));
+    }
+    let deadline = Instant::now() + Duration::from_secs(options.wait);
     let record = app.store.tunnel(bastion.tunnel_id).await?;
     let mut watch = app.changes.watch(record.id);
     loop {

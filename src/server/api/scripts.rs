@@ -61,7 +61,7 @@ pub async fn removal(State(app): State<Arc<App>>, Word(token): Word) -> Response
 
 /// The bastion's program
 #[utoipa::path(get, path = "/download/{target}/holistics-tunnel", operation_id = "download_program",
-    params(("target" = String, Path, description = "A Rust target, such as x86_64-unknown-linux-gnu")),
+    params(("target" = String, Path, description = "A Rust target", example = "x86_64-unknown-linux-gnu")),
     responses((status = 200, description = "The program", body = Vec<u8>, content_type = "application/octet-stream"),
         (status = 206, description = "The part that `Range` asked for", body = Vec<u8>, content_type = "application/octet-stream"),
         (status = 304, description = "It has not changed since `If-Modified-Since`"),
