@@ -122,7 +122,7 @@ pub fn forged(world: &World) -> Vec<Credential> {
         name,
         scheme: Some("session"),
         is_own: true,
-        headers: [&[session.clone()], headers].concat(),
+        headers: [std::slice::from_ref(&session), headers].concat(),
     };
     let form = |token: String| ("x-csrf-token", token);
     let origin = |site: &str| ("origin", site.to_owned());
