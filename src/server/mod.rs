@@ -6,7 +6,7 @@
 //!   fetches before it has the program.
 //! - [`store`] keeps everything, in one SQLite file under the [`data_dir`].
 //! - [`tunnel_server`] speaks SSH; [`sessions`] writes down what it sees.
-//! - [`probe`] is "Test connection".
+//! - [`probe`] is "Test connection"; [`metrics`] is what Prometheus reads.
 //! - [`web`] is what a browser shows; [`operators`] the `login-link` command.
 
 pub mod address;
@@ -16,6 +16,7 @@ pub mod cli;
 pub mod data_dir;
 pub mod downloads;
 pub mod inputs;
+pub mod metrics;
 pub mod operator_tokens;
 pub mod operators;
 pub mod probe;

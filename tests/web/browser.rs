@@ -17,6 +17,7 @@ use crate::support::bastion::SETUP_LIMIT;
 use crate::support::lab::{Lab, SERVICE_LIMIT};
 use crate::support::postgres::Postgres;
 use crate::support::process::Running;
+use crate::support::server::Server;
 use crate::support::wait;
 use crate::support::workspace::Workspace;
 use crate::visitor::login_link;
@@ -364,4 +365,31 @@ fn looks_at_the_rest(browser: &Browser, lab: &Lab) {
     browser.look("17-audit");
     browser.go(&format!("{url}/data-sources/4711"));
     browser.look("18-not-found");
+}
+
+#[test]
+fn the_apis_description_is_read_on_every_screen() {
+    let server = Server::start();
+    let browser = Browser::start();
+    browser.go(&login_link(&server));
+    browser.click("main button");
+    browser.wait_for("Set a password", SOON);
+    browser.go(&format!("{}/api-tokens", server.url));
+    browser.click("main a[href$='/api/docs']");
+    browser.wait_for("Creates a data source", SOON);
+    browser.look("19-api");
+    browser.click("#create_data_source summary");
+    browser.wait_for("Sales, Europe", SOON);
+    browser.click("#delete_data_source summary");
+    browser.look("19-api-open");
+    let dangling = browser.run(
+        "return [...document.querySelectorAll('main a[href^=\"#\"]')]
+             .map(link => link.getAttribute('href').slice(1)).filter(id => !document.getElementById(id))",
+    );
+    assert_eq!(dangling, json!([]), "links to nothing");
+    let twice = browser.run(
+        "const ids = [...document.querySelectorAll('[id]')].map(element => element.id);
+         return ids.filter((id, at) => ids.indexOf(id) !== at)",
+    );
+    assert_eq!(twice, json!([]), "names that are not unique");
 }

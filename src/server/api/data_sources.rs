@@ -27,7 +27,12 @@ use crate::server::{inputs, probe, scripts};
 /// How long a removal command works. Long, since a tunnel is often deleted when nobody is at hand.
 const REMOVAL_TTL: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// `POST /data-sources`
+/// Creates a data source
+///
+/// The answer holds the command to run on the bastion.
+#[utoipa::path(post, path = "/api/v1/data-sources", operation_id = "create_data_source", request_body = NewDataSource,
+    responses((status = 201, description = "Created, with the command for the bastion", body = DataSource,
+        headers(("Location" = String, description = "Where it can be read")))))]
 pub async fn create(
     operator: Operator,
     State(app): State<Arc<App>>,
@@ -103,7 +108,11 @@ fn checked(
     })
 }
 
-/// `GET /data-sources`
+/// Lists the data sources
+///
+/// Those that are removed are left out.
+#[utoipa::path(get, path = "/api/v1/data-sources", operation_id = "list_data_sources",
+    responses((status = 200, description = "All of them", body = Vec<DataSource>)))]
 pub async fn list(
     _: Operator,
     State(app): State<Arc<App>>,
@@ -114,7 +123,12 @@ pub async fn list(
     ))
 }
 
-/// `GET /data-sources/{id}`
+/// Shows a data source
+///
+/// One that is removed can still be read, so that whoever waits for its end sees it.
+#[utoipa::path(get, path = "/api/v1/data-sources/{id}", operation_id = "read_data_source",
+    params(("id" = i64, Path, minimum = 1, description = "The data source")),
+    responses((status = 200, description = "As it stands now", body = DataSource)))]
 pub async fn read(
     _: Operator,
     Id(id): Id,
@@ -124,7 +138,13 @@ pub async fn read(
     Ok(Json(view(&app, &record)))
 }
 
-/// `PATCH /data-sources/{id}`
+/// Changes a data source
+///
+/// A new host or port needs a command on the bastion, which the answer holds; the remote port stays.
+#[utoipa::path(patch, path = "/api/v1/data-sources/{id}", operation_id = "change_data_source",
+    params(("id" = i64, Path, minimum = 1, description = "The data source")), request_body = DataSourceChange,
+    responses((status = 200, description = "As it stands now", body = DataSource),
+        (status = 409, description = "It is being removed")))]
 pub async fn change(
     operator: Operator,
     Id(id): Id,
@@ -155,7 +175,13 @@ fn checked_change(change: DataSourceChange) -> Result<Change, String> {
     })
 }
 
-/// `POST /data-sources/{id}/save`
+/// Saves a data source
+///
+/// The bastion that waits for it then installs its service. Again, it changes nothing.
+#[utoipa::path(post, path = "/api/v1/data-sources/{id}/save", operation_id = "save_data_source",
+    params(("id" = i64, Path, minimum = 1, description = "The data source")),
+    responses((status = 200, description = "As it stands now", body = DataSource),
+        (status = 409, description = "Its tunnel is not up, or it is being removed")))]
 pub async fn save(
     operator: Operator,
     Id(id): Id,
@@ -187,7 +213,14 @@ fn check_tunnel_is_up(app: &App, record: &Record) -> Result<(), ApiError> {
     ))
 }
 
-/// `POST /data-sources/{id}/test`
+/// Tests the connection
+///
+/// A real login and query through the tunnel, stage by stage. A test that fails is a good answer with
+/// `ok: false`.
+#[utoipa::path(post, path = "/api/v1/data-sources/{id}/test", operation_id = "test_connection",
+    params(("id" = i64, Path, minimum = 1, description = "The data source")), request_body = ConnectionTest,
+    responses((status = 200, description = "How far it came", body = ConnectionTestResult),
+        (status = 409, description = "No bastion has registered")))]
 pub async fn test(
     _: Operator,
     Id(id): Id,
@@ -212,6 +245,7 @@ pub async fn test(
         tunnel_is_up: app.is_up(&record),
     };
     let result = probe::run(&target, &login).await;
+    app.metrics.tested(result.ok);
     tracing::info!(data_source = id, ok = result.ok, "connection tested");
     Ok(Json(result))
 }
@@ -226,16 +260,23 @@ fn checked_login(login: ConnectionTest) -> Result<ConnectionTest, String> {
     }
 }
 
-/// `DELETE /data-sources/{id}`
-#[derive(Debug, Default, Deserialize)]
+/// The options of [`delete`].
+#[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields, default)]
 pub struct DeleteOptions {
     /// Removes it now, without the bastion.
     force: bool,
 }
 
-/// `DELETE /data-sources/{id}`: asks for the removal, and gives the command for the bastion; again,
-/// it gives a new command. With `?force=true` it removes at once.
+/// Removes a data source
+///
+/// Asks for the removal, and gives the command for the bastion; again, it gives a new command. With
+/// `?force=true` it removes at once, without the bastion.
+#[utoipa::path(delete, path = "/api/v1/data-sources/{id}", operation_id = "delete_data_source",
+    params(("id" = i64, Path, minimum = 1, description = "The data source"), DeleteOptions),
+    responses((status = 200, description = "Being removed: the command for the bastion", body = RemovalCommand),
+        (status = 204, description = "Removed")))]
 pub async fn delete(
     operator: Operator,
     Id(id): Id,
