@@ -80,7 +80,7 @@ pack_rpm() {
     rpmbuild -bb --quiet --target "${target%%-*}" \
         --define "_topdir $work/rpmbuild" --define "_rpmdir $to" --define "_rpmfilename %{NVRA}.rpm" \
         --define "released $(package_version)" --define "staged $folder" \
-        packaging/holistics-tunnel.spec 2>"$work/rpmbuild.log" || {
+        packaging/holistics-tunnel.spec >"$work/rpmbuild.log" 2>&1 || {
         cat "$work/rpmbuild.log" >&2
         return 1
     }
