@@ -34,6 +34,7 @@ runnable_program() {
 
 pack() {
     local target=$1 pages=$2 to=$3
+    packaging/third-party-licenses.py "$target" >"$work/THIRD-PARTY-LICENSES"
     pack_archive "$target" "$pages" "$to"
     if [[ $target == *-linux-* ]]; then
         pack_deb "$target" "$pages" "$to"
@@ -46,7 +47,8 @@ pack_archive() {
     local folder=$work/archive
     rm -rf "$folder"
     install -d "$folder/$name"
-    cp "$dist/$target/holistics-tunnel" README.md LICENSE "$folder/$name"
+    cp "$dist/$target/holistics-tunnel" README.md LICENSE "$work/THIRD-PARTY-LICENSES" \
+        "$folder/$name"
     cp -R "$pages/man" "$pages/completions" "$folder/$name"
     reproducible_tar -C "$folder" "$name" | gzip -9n >"$to/$name.tar.gz"
 }
@@ -64,6 +66,7 @@ pack_deb() {
     architecture=$(deb_architecture "$target")
     lay_out "$folder" "$target" "$pages" usr/share/zsh/vendor-completions
     install -D -m 644 packaging/copyright "$folder/usr/share/doc/holistics-tunnel/copyright"
+    gzip -9nc "$work/THIRD-PARTY-LICENSES" >"$folder/usr/share/doc/holistics-tunnel/THIRD-PARTY-LICENSES.gz"
     kibibytes=$(du -sk --apparent-size "$folder" | cut -f 1)
     install -d "$folder/DEBIAN"
     sed -e "s/@VERSION@/$(package_version)/; s/@ARCHITECTURE@/$architecture/; s/@KIBIBYTES@/$kibibytes/" \
@@ -75,12 +78,13 @@ pack_deb() {
 pack_rpm() {
     local target=$1 pages=$2 to=$3 folder=$work/rpm
     lay_out "$folder" "$target" "$pages" usr/share/zsh/site-functions
-    install -D -m 644 LICENSE "$folder/usr/share/licenses/holistics-tunnel/LICENSE"
+    install -D -m 644 --target-directory "$folder/usr/share/licenses/holistics-tunnel" \
+        LICENSE "$work/THIRD-PARTY-LICENSES"
     find "$folder" -exec touch --no-dereference --date="@$SOURCE_DATE_EPOCH" {} +
     rpmbuild -bb --quiet --target "${target%%-*}" \
         --define "_topdir $work/rpmbuild" --define "_rpmdir $to" --define "_rpmfilename %{NVRA}.rpm" \
         --define "released $(package_version)" --define "staged $folder" \
-        packaging/holistics-tunnel.spec 2>"$work/rpmbuild.log" || {
+        packaging/holistics-tunnel.spec >"$work/rpmbuild.log" 2>&1 || {
         cat "$work/rpmbuild.log" >&2
         return 1
     }

@@ -80,13 +80,13 @@ check_archive() {
     local name=holistics-tunnel-$version-$1 file
     local listing=$work/archive.list
     tar --list --gzip --file "$dist/$name.tar.gz" >"$listing"
-    for file in README.md LICENSE man/holistics-tunnel.1 man/holistics-tunnel-setup.1 completions/holistics-tunnel.bash \
+    for file in README.md LICENSE THIRD-PARTY-LICENSES man/holistics-tunnel.1 man/holistics-tunnel-setup.1 completions/holistics-tunnel.bash \
         completions/_holistics-tunnel completions/holistics-tunnel.fish; do
         grep -qxF "$name/$file" "$listing" || wrong "$name.tar.gz lacks $file"
     done
     tar --extract --gzip --to-stdout --file "$dist/$name.tar.gz" "$name/holistics-tunnel" |
         cmp - "$dist/$1/holistics-tunnel" || wrong "$name.tar.gz holds another program"
-    echo "$name.tar.gz: the program, $(grep -c '\.1$' "$listing") manual pages, completions, README, LICENSE"
+    echo "$name.tar.gz: the program, $(grep -c '\.1$' "$listing") manual pages, completions, README, licenses"
 }
 
 check_deb() {
@@ -94,7 +94,7 @@ check_deb() {
     name=holistics-tunnel_$(package_version)_$(deb_architecture "$1").deb
     dpkg-deb --fsys-tarfile "$dist/$name" | tar --list | sed 's/^\.//' >"$listing"
     check_listing "$name" "$listing" /usr/share/zsh/vendor-completions/_holistics-tunnel \
-        /usr/share/doc/holistics-tunnel/copyright
+        /usr/share/doc/holistics-tunnel/copyright /usr/share/doc/holistics-tunnel/THIRD-PARTY-LICENSES.gz
     [[ $(dpkg-deb --ctrl-tarfile "$dist/$name" | tar --list | sort | tr '\n' ' ') == "./ ./control " ]] ||
         wrong "$name holds more than a control file: something would run when it is installed"
     [[ $(dpkg-deb --field "$dist/$name" Depends) == *openssh-client* ]] || wrong "$name does without ssh"
@@ -108,7 +108,7 @@ check_rpm() {
     name=holistics-tunnel-$(package_version)-1.${1%%-*}.rpm
     rpm --query --package --list "$dist/$name" >"$listing"
     check_listing "$name" "$listing" /usr/share/zsh/site-functions/_holistics-tunnel \
-        /usr/share/licenses/holistics-tunnel/LICENSE
+        /usr/share/licenses/holistics-tunnel/LICENSE /usr/share/licenses/holistics-tunnel/THIRD-PARTY-LICENSES
     [[ -z $(rpm --query --package --scripts --triggers --filetriggers "$dist/$name") ]] ||
         wrong "$name would run something when it is installed"
     rpm --query --package --requires "$dist/$name" | grep -qx openssh-clients || wrong "$name does without ssh"

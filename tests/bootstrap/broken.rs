@@ -100,6 +100,23 @@ fn a_server_that_goes_away_during_the_download_leaves_nothing_on_the_bastion() {
 }
 
 #[test]
+fn a_download_that_is_killed_leaves_nothing() {
+    let vendor = Vendor::with_a_large_program();
+    for shell in SHELLS {
+        let bastion = Bastion::new();
+        let (before, download) = stalled_download(&vendor, &bastion, shell);
+        let curl = bastion.processes("curl");
+        assert_eq!(curl.len(), 1, "{curl:?}");
+        process::signal(&curl[0], Signal::KILL);
+        download
+            .wait(END_LIMIT)
+            .expect_code(FAILED)
+            .expect_words(&["cannot download"]);
+        before.assert_same(&bastion.snapshot());
+    }
+}
+
+#[test]
 fn a_full_disk_is_named_and_nothing_half_made_stays() {
     let vendor = Vendor::with_a_large_program();
     for fetcher in ["curl", "wget"] {

@@ -2,20 +2,22 @@
 
 use std::time::Duration;
 
-use holistics_tunnel::protocol::DataSourceState;
+use holistics_tunnel::protocol::{DataSource, DataSourceState};
+use rustix::process::Signal;
 
 use crate::support::bastion::{Bastion, SETUP_LIMIT};
 use crate::support::lab::{Lab, SERVICE_LIMIT, token_of};
+use crate::support::process;
 use crate::support::pty::{Input, Pty};
 use crate::support::server::Server;
 use crate::vendor::Offered;
-use crate::{FAILED, USAGE, program_of, run, setup_arguments, shell, url_of};
+use crate::{FAILED, INTERRUPTED, USAGE, fetched, program_of, run, setup_arguments, shell, url_of};
 
 /// How long a screen may take to show what needs no other machine but a download.
 const SCREEN_LIMIT: Duration = Duration::from_secs(60);
 
 /// The command from the browser with a quick key, in a bastion's own folder.
-fn command_for(lab: &Lab, source: &holistics_tunnel::protocol::DataSource) -> String {
+fn command_for(lab: &Lab, source: &DataSource) -> String {
     let arguments = setup_arguments(&lab.bastion);
     format!("curl -fsSL {} | sh -s -- {arguments}", url_of(source))
 }
@@ -81,6 +83,27 @@ fn the_program_is_replaced_while_the_former_one_runs() {
     let installed = std::fs::read(program_of(&lab.bastion)).expect("the program");
     assert!(installed == newer, "the newer program was not installed");
     lab.save_and_finish(&source, first);
+}
+
+#[test]
+fn a_signal_to_the_script_reaches_the_program_and_the_same_command_goes_on() {
+    let lab = Lab::new();
+    let source = lab.data_source("Shop");
+    let script = fetched(&lab.bastion, url_of(&source));
+    let line = format!(
+        "exec sh -s -- --yes {} <{}",
+        setup_arguments(&lab.bastion),
+        script.display()
+    );
+    let setup = lab.bastion.start(&mut shell(&lab.bastion, &line));
+    lab.wait_until_connected(&source, &setup);
+    setup.signal(Signal::TERM);
+    setup.wait(SERVICE_LIMIT).expect_code(INTERRUPTED);
+    assert_eq!(process::naming(&lab.bastion.home()), []);
+
+    let setup = lab.bastion.start(&mut shell(&lab.bastion, &line));
+    lab.wait_until_connected(&source, &setup);
+    lab.save_and_finish(&source, setup);
 }
 
 #[test]

@@ -28,6 +28,7 @@ use support::process::Finished;
 
 const FAILED: i32 = 1;
 const USAGE: i32 = 2;
+const INTERRUPTED: i32 = 130;
 
 /// Every shell that a bastion may have as `sh`.
 const SHELLS: [&str; 4] = ["dash", "bash", "bash --posix", "busybox sh"];
