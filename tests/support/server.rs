@@ -6,8 +6,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use holistics_tunnel::protocol::{
-    API_BASE, ConnectionTest, ConnectionTestResult, DataSource, DataSourceChange, DataSourceId,
-    DataSourceState, DatabaseType, NewDataSource, RemovalCommand,
+    API_BASE, ConnectionKind, ConnectionTest, ConnectionTestResult, DataSource, DataSourceChange,
+    DataSourceId, DataSourceState, DatabaseType, NewDataSource, RemovalCommand,
 };
 use reqwest::Certificate;
 use reqwest::blocking::{Client, ClientBuilder, RequestBuilder};
@@ -254,6 +254,7 @@ impl Operator {
         let new = NewDataSource {
             display_name: name.into(),
             database_type: DatabaseType::Postgresql,
+            connection: ConnectionKind::ReverseTunnel,
             host: host.into(),
             port,
             region: None,

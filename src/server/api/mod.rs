@@ -4,6 +4,7 @@
 //! its arguments. Every error is a problem document (`problem`).
 
 pub mod auth;
+pub mod connection;
 pub mod data_sources;
 mod enrollment;
 pub mod extract;
@@ -22,7 +23,7 @@ use axum::extract::{DefaultBodyLimit, MatchedPath, Request};
 use axum::http::{HeaderValue, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post, put};
+use axum::routing::{delete, get, post, put};
 use tower_http::set_header::SetResponseHeaderLayer;
 use tower_http::trace::TraceLayer;
 
@@ -51,7 +52,7 @@ pub struct App {
     pub tunnels: TunnelServer,
     /// Who waits for what.
     pub changes: Changes,
-    /// What tunnel tokens are derived from.
+    /// What tunnel tokens are derived from, and what saved passwords are encrypted with.
     pub secret: SecretKey,
     /// What bastions are told to connect to.
     pub public: PublicAddress,
@@ -72,11 +73,13 @@ pub struct App {
 impl App {
     /// Whether its tunnel is up now.
     pub fn is_up(&self, record: &Record) -> bool {
-        self.tunnels.is_up(record.tunnel_id)
+        record
+            .tunnel_id()
+            .is_some_and(|tunnel| self.tunnels.is_up(tunnel))
     }
 
-    fn status(&self, record: &Record) -> TunnelStatus {
-        match self.is_up(record) {
+    fn status(&self, tunnel: TunnelId) -> TunnelStatus {
+        match self.tunnels.is_up(tunnel) {
             true => TunnelStatus::Up,
             false => TunnelStatus::Down,
         }
@@ -131,8 +134,12 @@ fn operator_routes() -> Router<Arc<App>> {
         )
         .route("/api/v1/data-sources/events", get(live::all))
         .route("/api/v1/data-sources/{id}/events", get(live::one))
-        .route("/api/v1/data-sources/{id}/test", post(data_sources::test))
-        .route("/api/v1/data-sources/{id}/save", post(data_sources::save))
+        .route("/api/v1/data-sources/{id}/test", post(connection::test))
+        .route("/api/v1/data-sources/{id}/save", post(connection::save))
+        .route(
+            "/api/v1/data-sources/{id}/login",
+            delete(connection::forget_login),
+        )
 }
 
 fn bastion_routes() -> Router<Arc<App>> {

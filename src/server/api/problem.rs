@@ -5,6 +5,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
 use crate::protocol::{DataSourceState, PROBLEM_MEDIA_TYPE, Problem, ProblemKind};
+use crate::server::logins::PasswordNeeded;
 use crate::server::store::StoreError;
 
 /// An error answer.
@@ -79,6 +80,10 @@ impl From<StoreError> for ApiError {
                 "this key belongs to another bastion's tunnel. Make a new key pair and send that one's public key.",
             ),
             StoreError::WrongState(state) => wrong_state(state),
+            StoreError::NoTunnel => ApiError::new(
+                ProblemKind::WrongState,
+                "this data source is reached directly: it has no tunnel, and so no command for a bastion",
+            ),
             StoreError::PortsExhausted => ApiError::new(
                 ProblemKind::PortsExhausted,
                 "every remote port is given to a tunnel. Delete data sources that are not used, or widen --ports; \
@@ -86,6 +91,15 @@ impl From<StoreError> for ApiError {
             ),
             error @ (StoreError::NameTaken | StoreError::Database(_)) => ApiError::internal(&error),
         }
+    }
+}
+
+impl From<PasswordNeeded> for ApiError {
+    fn from(needed: PasswordNeeded) -> Self {
+        if needed == PasswordNeeded::Unreadable {
+            tracing::error!("a saved password cannot be decrypted with this secret key");
+        }
+        ApiError::new(ProblemKind::PasswordNeeded, needed.to_string())
     }
 }
 

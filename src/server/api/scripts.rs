@@ -11,7 +11,7 @@ use tower_http::services::ServeFile;
 use super::App;
 use super::auth::tunnel_of;
 use super::problem::ApiError;
-use crate::protocol::ProblemKind;
+use crate::protocol::{ProblemKind, TunnelId};
 use crate::server::downloads::Offer;
 use crate::server::scripts;
 use crate::server::store::Record;
@@ -22,7 +22,7 @@ const SHELL_SCRIPT: HeaderValue = HeaderValue::from_static("text/x-shellscript; 
 /// `GET /i/{token}`
 pub async fn bootstrap(State(app): State<Arc<App>>, Path(token): Path<String>) -> Response {
     let script = async {
-        let record = tunnel(&app, &token, TokenKind::Enrollment).await?;
+        let (_, record) = tunnel(&app, &token, TokenKind::Enrollment).await?;
         if record.is_leaving() {
             return Err(ApiError::gone());
         }
@@ -35,17 +35,12 @@ pub async fn bootstrap(State(app): State<Arc<App>>, Path(token): Path<String>) -
 /// `GET /r/{token}`
 pub async fn removal(State(app): State<Arc<App>>, Path(token): Path<String>) -> Response {
     let script = async {
-        let record = tunnel(&app, &token, TokenKind::Removal).await?;
+        let (id, record) = tunnel(&app, &token, TokenKind::Removal).await?;
         if record.is_removed() {
             return Err(ApiError::gone());
         }
         let offers = offers(&app).await?;
-        rendered(scripts::removal(
-            &app.public,
-            &token,
-            &offers,
-            record.tunnel_id,
-        ))
+        rendered(scripts::removal(&app.public, &token, &offers, id))
     };
     answer(script.await)
 }
@@ -68,9 +63,9 @@ pub async fn download(
     }
 }
 
-async fn tunnel(app: &App, token: &str, kind: TokenKind) -> Result<Record, ApiError> {
+async fn tunnel(app: &App, token: &str, kind: TokenKind) -> Result<(TunnelId, Record), ApiError> {
     let id = tunnel_of(&app.store, token, kind).await?;
-    Ok(app.store.tunnel(id).await?)
+    Ok((id, app.store.tunnel(id).await?))
 }
 
 async fn offers(app: &Arc<App>) -> Result<Vec<Offer>, ApiError> {
