@@ -208,8 +208,10 @@ pub async fn test(
     let target = probe::Target {
         database_type: record.database_type,
         database: format!("{}:{}", record.host, record.port),
-        through: (app.forward_listen, port).into(),
-        tunnel_is_up: app.is_up(&record),
+        route: probe::Route::Tunnel {
+            through: (app.forward_listen, port).into(),
+            is_up: app.is_up(&record),
+        },
     };
     let result = probe::run(&target, &login).await;
     tracing::info!(data_source = id, ok = result.ok, "connection tested");
