@@ -214,6 +214,16 @@ pub struct DataSource {
     pub created_at: jiff::Timestamp,
 }
 
+impl DataSource {
+    /// Where the database is.
+    pub fn address(&self) -> DatabaseAddress {
+        DatabaseAddress {
+            host: self.host.clone(),
+            port: self.port,
+        }
+    }
+}
+
 /// A saved login as an operator sees it. The password is in no answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LoginSummary {
@@ -256,6 +266,15 @@ pub struct DatabaseAddress {
     pub host: String,
     /// Its port.
     pub port: u16,
+}
+
+impl fmt::Display for DatabaseAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.host.contains(':') {
+            true => write!(f, "[{}]:{}", self.host, self.port),
+            false => write!(f, "{}:{}", self.host, self.port),
+        }
+    }
 }
 
 /// What the operator hands to the person on the bastion.

@@ -567,7 +567,9 @@ fn stage_names(result: &holistics_tunnel::protocol::ConnectionTestResult) -> Vec
 
 fn remote_port(lab: &Lab, source: &DataSource) -> u16 {
     let now = lab.operator.data_source(source.id);
-    tunnel_of(&now).remote_port.expect("an enrolled tunnel has a port")
+    tunnel_of(&now)
+        .remote_port
+        .expect("an enrolled tunnel has a port")
 }
 
 /// The number of the autossh that keeps this data source's tunnel.

@@ -71,6 +71,7 @@ pub async fn run(settings: Serve) -> anyhow::Result<()> {
         key_overlap: settings.key_overlap,
         ports: settings.ports,
         forward_listen: settings.forward_listen,
+        direct_loopback_allowed: settings.allow_direct_loopback,
         store,
         tunnels,
     });

@@ -3,8 +3,6 @@
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::net::Ipv4Addr;
-use std::os::unix::fs::chown;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -13,6 +11,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 
+use super::account::Account;
 use super::ports;
 use super::process::{self, Running};
 use super::sql::{Client, Login};
@@ -205,43 +204,4 @@ fn programs() -> PathBuf {
         .filter(|folder| folder.join("postgres").exists())
         .max()
         .expect("no PostgreSQL under /usr/lib/postgresql: apt-get install postgresql")
-}
-
-/// Who runs the database. PostgreSQL refuses root.
-enum Account {
-    Ourselves,
-    Other { uid: u32, gid: u32 },
-}
-
-impl Account {
-    fn for_a_database() -> Self {
-        if !rustix::process::getuid().is_root() {
-            return Account::Ourselves;
-        }
-        let (uid, gid) = passwd_entry("postgres")
-            .or_else(|| passwd_entry("nobody"))
-            .expect("a user `postgres` or `nobody`");
-        Account::Other { uid, gid }
-    }
-
-    fn give(&self, folder: &Path) {
-        if let Account::Other { uid, gid } = *self {
-            chown(folder, Some(uid), Some(gid)).expect("root may give a folder away");
-        }
-    }
-
-    fn apply_to(&self, command: &mut Command) {
-        if let Account::Other { uid, gid } = *self {
-            command.uid(uid).gid(gid);
-        }
-    }
-}
-
-fn passwd_entry(name: &str) -> Option<(u32, u32)> {
-    let users = std::fs::read_to_string("/etc/passwd").ok()?;
-    users.lines().find_map(|line| {
-        let fields: Vec<_> = line.split(':').collect();
-        let found = fields.first() == Some(&name);
-        found.then(|| Some((fields.get(2)?.parse().ok()?, fields.get(3)?.parse().ok()?)))?
-    })
 }

@@ -85,17 +85,30 @@ pub async fn test(
 }
 
 fn target(app: &App, record: &Record) -> Result<probe::Target, ApiError> {
+    Ok(probe::Target {
+        database_type: record.database_type,
+        database: record.address().to_string(),
+        route: route(app, record)?,
+    })
+}
+
+fn route(app: &App, record: &Record) -> Result<probe::Route, ApiError> {
+    if record.tunnel.is_none() {
+        return Ok(probe::Route::Direct {
+            host: record.host.clone(),
+            port: record.port,
+            loopback_allowed: app.direct_loopback_allowed,
+        });
+    }
     let Some(port) = record.remote_port() else {
         return Err(ApiError::new(
             ProblemKind::WrongState,
             "no bastion has registered for this data source. Run its command on the bastion first, then test.",
         ));
     };
-    Ok(probe::Target {
-        database_type: record.database_type,
-        database: format!("{}:{}", record.host, record.port),
+    Ok(probe::Route::Tunnel {
         through: (app.forward_listen, port).into(),
-        tunnel_is_up: app.is_up(record),
+        is_up: app.is_up(record),
     })
 }
 

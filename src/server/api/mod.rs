@@ -66,6 +66,8 @@ pub struct App {
     pub ports: PortRange,
     /// The address on which the tunnels' ports listen.
     pub forward_listen: IpAddr,
+    /// Whether a direct connection may lead to this machine itself.
+    pub direct_loopback_allowed: bool,
     /// What the pages and live streams share.
     pub web: web::Shared,
 }

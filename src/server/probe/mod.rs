@@ -1,10 +1,11 @@
 //! "Test connection": through the tunnel to the database, stage by stage, each with a time limit.
 //!
-//! The stages are `tunnel` (its own session is up), `tcp` (the port carries to something that
-//! answers), `login` and `query`. A database without a driver gets the first two, and the
-//! result says so. The password stands in no result and no log.
+//! The stages are `tunnel` (its own session is up) or, without a tunnel, `dns` (the host has an address
+//! that may be tested); `tcp` (the port carries to something that answers), `login` and `query`. A
+//! database without a driver gets the first two, and the result says so. The password stands in no result and no log.
 
 mod postgres;
+mod route;
 mod tcp;
 
 use std::future::Future;
@@ -14,7 +15,8 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 
 use crate::protocol::{ConnectionTest, ConnectionTestResult, DatabaseType, TestStage};
-use crate::server::address::reachable;
+
+pub use route::Route;
 
 /// How long each stage may take; four stages stay below half a minute, since the first one only looks.
 const STAGE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -22,14 +24,12 @@ const STAGE_TIMEOUT: Duration = Duration::from_secs(10);
 /// What is tested.
 #[derive(Debug)]
 pub struct Target {
-    /// The database behind the tunnel.
+    /// Which database it is.
     pub database_type: DatabaseType,
-    /// `host:port` of the database as the bastion sees it, for the messages.
+    /// `host:port` of the database as the one who connects to it sees it, for the messages.
     pub database: String,
-    /// Where the tunnel's port listens.
-    pub through: SocketAddr,
-    /// Whether the tunnel's own session is up.
-    pub tunnel_is_up: bool,
+    /// The way to it.
+    pub route: Route,
 }
 
 /// Why a stage failed, and what to do.
@@ -37,6 +37,15 @@ pub struct Target {
 struct Failure {
     detail: String,
     remedy: String,
+}
+
+impl Failure {
+    fn new(detail: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Failure {
+            detail: detail.into(),
+            remedy: remedy.into(),
+        }
+    }
 }
 
 /// How a kind of database is logged in to.
@@ -87,12 +96,10 @@ async fn stages(
     login: &ConnectionTest,
     report: &mut Report<'_>,
 ) -> Result<Option<String>, Stopped> {
-    let through = reachable(target.through);
     let driver = driver(target.database_type);
-    report
-        .stage("tunnel", async { tunnel(target) }, |()| {
-            "the tunnel's session is up".to_owned()
-        })
+    let route = &target.route;
+    let through = report
+        .stage(route.stage(), route.find(), |found| route.found(*found))
         .await?;
     report
         .stage("tcp", tcp::reach(target, through), |found| match driver {
@@ -117,18 +124,6 @@ async fn stages(
         })
         .await?;
     Ok(Some(version))
-}
-
-fn tunnel(target: &Target) -> Result<(), Failure> {
-    match target.tunnel_is_up {
-        true => Ok(()),
-        false => Err(Failure {
-            detail: "no session of this tunnel is connected".to_owned(),
-            remedy: "On the bastion: run the setup command again, or if the service is installed, \
-                     `sudo service h_autossh restart`, and look at `holistics-tunnel doctor`."
-                .to_owned(),
-        }),
-    }
 }
 
 /// The stages so far.
@@ -210,16 +205,21 @@ mod tests {
         let target = Target {
             database_type,
             database: "db.internal:1".to_owned(),
-            through: listener.local_addr().unwrap(),
-            tunnel_is_up: true,
+            route: Route::Tunnel {
+                through: listener.local_addr().unwrap(),
+                is_up: true,
+            },
         };
         (target, listener)
     }
 
     #[tokio::test]
     async fn a_tunnel_that_is_down_is_the_first_and_last_stage() {
-        let (mut target, _listener) = target(DatabaseType::Postgresql).await;
-        target.tunnel_is_up = false;
+        let (mut target, listener) = target(DatabaseType::Postgresql).await;
+        target.route = Route::Tunnel {
+            through: listener.local_addr().unwrap(),
+            is_up: false,
+        };
         let result = run(&target, &login()).await;
         assert!(!result.ok);
         assert_eq!(result.stages.len(), 1);

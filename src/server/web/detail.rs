@@ -11,7 +11,7 @@ use axum::response::Response;
 use super::error::PageError;
 use super::frame::{Frame, Moment, page};
 use super::labels::{self, StateLabel};
-use super::list::{LastSeen, last_seen, place};
+use super::list::{LastSeen, last_seen};
 use super::session::SignedIn;
 use crate::protocol::{
     ConnectionKind, ConnectionTestResult, DataSource, DataSourceId, DataSourceState,
@@ -188,7 +188,7 @@ pub async fn answer(
     let template = DetailPage {
         frame: Frame::of(app, signed_in),
         database: labels::database(source.database_type),
-        place: place(&source.host, source.port),
+        place: source.address().to_string(),
         state: labels::state(source.connection, source.state),
         last_seen: source.tunnel.as_ref().map(last_seen),
         steps: steps(source.state),

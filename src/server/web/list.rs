@@ -66,16 +66,8 @@ fn row(source: &DataSource) -> Row {
         id: source.id,
         name: source.display_name.clone(),
         database: labels::database(source.database_type),
-        place: place(&source.host, source.port),
+        place: source.address().to_string(),
         state: labels::state(source.connection, source.state),
         last_seen: source.tunnel.as_ref().map(last_seen),
-    }
-}
-
-/// `host:port`, with the brackets of IPv6.
-pub fn place(host: &str, port: u16) -> String {
-    match host.contains(':') {
-        true => format!("[{host}]:{port}"),
-        false => format!("{host}:{port}"),
     }
 }

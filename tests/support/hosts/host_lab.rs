@@ -161,7 +161,9 @@ impl HostLab {
     /// A login to the database through this data source's remote port.
     pub fn login_through(&self, source: &DataSource) -> Result<Client, sqlx::Error> {
         let now = self.operator.data_source(source.id);
-        let port = tunnel_of(&now).remote_port.expect("an enrolled tunnel has a port");
+        let port = tunnel_of(&now)
+            .remote_port
+            .expect("an enrolled tunnel has a port");
         Client::connect(port, &self.postgres.login())
     }
 
