@@ -70,7 +70,10 @@ fn a_target_changed_in_the_browser_is_applied_by_one_command_and_the_sibling_run
     assert_eq!(now.state, DataSourceState::Active);
     assert_eq!(tunnel_of(&now).remote_port, tunnel_of(&shop).remote_port);
     assert_eq!(tunnel_of(&now).applied, Some(local(other.port())));
-    assert_eq!((tunnel_of(&now).pending, now.update_command), (None, None));
+    assert_eq!(
+        (&tunnel_of(&now).pending, &now.update_command),
+        (&None, &None)
+    );
 
     let before = lab.bastion.snapshot_of_what_lasts();
     let ssh = ssh_of(&lab, &shop);
@@ -118,7 +121,7 @@ fn a_target_given_on_the_bastion_is_the_browser_s_too() {
     assert_eq!(last["result"]["to"]["port"], other.port(), "{last:#}");
     assert_eq!(database_behind(&lab, &shop), other.port());
     let now = lab.operator.data_source(shop.id);
-    assert_eq!((now.port, tunnel_of(&now).pending), (other.port(), None));
+    assert_eq!((now.port, &tunnel_of(&now).pending), (other.port(), &None));
 
     lab.remove(&shop).expect_code(0);
     assert_eq!(process::naming(&lab.bastion.home()), []);
@@ -519,12 +522,12 @@ fn local(port: u16) -> DatabaseAddress {
 
 /// What is on the bastion's disk, but for the number of the process that keeps this tunnel.
 fn what_lasts(lab: &Lab, source: &DataSource) -> Snapshot {
-    let pid_file = lab.bastion.pid_file(tunnel_of(&source).id);
+    let pid_file = lab.bastion.pid_file(tunnel_of(source).id);
     lab.bastion.snapshot_of_what_lasts().without(&pid_file)
 }
 
 fn update_command(lab: &Lab, source: &DataSource) -> Command {
-    let id = tunnel_of(&source).id.to_string();
+    let id = tunnel_of(source).id.to_string();
     lab.bastion.program(["update-tunnel", &id, "--yes"])
 }
 
@@ -543,7 +546,7 @@ fn rotate(lab: &Lab, more: &[&str]) -> Running {
 
 /// Waits until the tunnel's file names this port of the database: the middle of an update.
 fn wait_until_written(lab: &Lab, source: &DataSource, port: u16, running: &Running) {
-    let file = lab.bastion.tunnel_file(tunnel_of(&source).id);
+    let file = lab.bastion.tunnel_file(tunnel_of(source).id);
     running.wait_until("the tunnel's file", SERVICE_LIMIT, || {
         let content = std::fs::read_to_string(&file).unwrap_or_default();
         content.contains(&format!(":127.0.0.1:{port}"))
@@ -565,7 +568,7 @@ fn wait_for_database(lab: &Lab, source: &DataSource, port: u16) {
         Duration::from_secs(90),
         || {
             let log = lab.bastion.own_folder().join("logs");
-            let log = log.join(format!("tunnel-{}.log", tunnel_of(&source).id));
+            let log = log.join(format!("tunnel-{}.log", tunnel_of(source).id));
             let processes: Vec<_> = ["ssh", "autossh"]
                 .iter()
                 .flat_map(|name| lab.bastion.processes(name))
@@ -686,7 +689,7 @@ fn call(
 ) -> (u16, String) {
     let receipt = std::fs::read(lab.bastion.receipt()).expect("the receipt");
     let receipt: serde_json::Value = serde_json::from_slice(&receipt).expect("JSON");
-    let id = tunnel_of(&source).id.to_string();
+    let id = tunnel_of(source).id.to_string();
     let token = receipt["tunnels"][&id]["enrolled"]["tunnel_token"].as_str();
     let url = format!("{}/api/v1/tunnels/{id}/public-key{path}", lab.server.url);
     let client = reqwest::blocking::Client::builder().no_proxy().build();

@@ -528,7 +528,7 @@ fn remove_at_the_vendor(lab: &Lab, source: &DataSource) {
     let url = format!(
         "{}{API_BASE}/tunnels/{}",
         lab.server.url,
-        tunnel_of(&source).id
+        tunnel_of(source).id
     );
     let http = reqwest::blocking::Client::builder().no_proxy();
     let request = http.build().expect("an HTTP client").delete(url);

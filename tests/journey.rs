@@ -552,7 +552,7 @@ fn generated_command(lab: &Lab, source: &DataSource) -> std::process::Command {
 fn uninstall(lab: &Lab, source: &DataSource) -> std::process::Command {
     lab.bastion.program([
         "uninstall-tunnel",
-        &tunnel_of(&source).id.to_string(),
+        &tunnel_of(source).id.to_string(),
         "--yes",
     ])
 }

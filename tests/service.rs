@@ -41,7 +41,7 @@ fn logs_shows_what_ssh_said_without_any_rights_and_names_the_tunnel_where_there_
     for source in [&shop, &billing] {
         assert!(
             all.stdout
-                .contains(&format!("tunnel {}:", tunnel_of(&source).id)),
+                .contains(&format!("tunnel {}:", tunnel_of(source).id)),
             "{all}"
         );
     }

@@ -202,11 +202,11 @@ fn service_governs_all(lab: &HostLab, sources: &[&DataSource]) {
 
 /// The umbrella runs whatever becomes of its tunnels; our own command tells, and `start` heals.
 fn health_is_not_the_umbrella_s(lab: &HostLab, source: &DataSource) {
-    let stop = format!("sudo systemctl stop h_autossh@{}", tunnel_of(&source).id);
+    let stop = format!("sudo systemctl stop h_autossh@{}", tunnel_of(source).id);
     lab.host.run("ada", &stop).expect_code(0);
     no_rows_come(lab, source);
     service(lab, "status").expect_code(RUNS);
-    let tunnel = format!("tunnel {}: DOWN", tunnel_of(&source).id);
+    let tunnel = format!("tunnel {}: DOWN", tunnel_of(source).id);
     health(lab).expect_code(1).expect_words(&[&tunnel]);
 
     service(lab, "start").expect_code(0);
@@ -238,7 +238,7 @@ fn no_rows_come(lab: &HostLab, source: &DataSource) {
 
 /// systemd finds nothing to say about the units, and little that they expose.
 fn units_are_sound(host: &Host, source: &DataSource) {
-    let unit = format!("h_autossh@{}.service", tunnel_of(&source).id);
+    let unit = format!("h_autossh@{}.service", tunnel_of(source).id);
     let verified = host
         .run(
             "root",
@@ -338,7 +338,7 @@ fn survives(lab: &HostLab, init: Init, source: &DataSource, victim: Victim) {
     let killed = Instant::now();
     lab.host.run("root", victim.kill()).expect_code(0);
     if init == Init::Sysv && victim != Victim::Ssh {
-        let dead = format!("tunnel {}: dead", tunnel_of(&source).id);
+        let dead = format!("tunnel {}: dead", tunnel_of(source).id);
         service(lab, "status")
             .expect_code(IS_DEAD)
             .expect_words(&[&dead]);
