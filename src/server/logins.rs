@@ -81,6 +81,16 @@ fn saved_password(
     sealing::open(secret, purpose(record.id, saved), sealed).ok_or(PasswordNeeded::Unreadable)
 }
 
+/// How many of these data sources have a saved password that this key does not open.
+pub fn unreadable(secret: &SecretKey, records: &[Record]) -> usize {
+    let is_unreadable = |record: &&Record| match &record.login {
+        Some(saved) => matches!(&saved.password, Some(sealed)
+            if sealing::open(secret, purpose(record.id, saved), sealed).is_none()),
+        None => false,
+    };
+    records.iter().filter(is_unreadable).count()
+}
+
 /// What is stored of a complete login.
 ///
 /// # Errors

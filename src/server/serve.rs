@@ -16,6 +16,7 @@ use super::changes::Changes;
 use super::cli::Serve;
 use super::data_dir::DataDir;
 use super::downloads::Downloads;
+use super::logins;
 use super::operator_tokens;
 use super::operators;
 use super::secret::SecretKey;
@@ -75,6 +76,7 @@ pub async fn run(settings: Serve) -> anyhow::Result<()> {
         store,
         tunnels,
     });
+    check_saved_passwords(&app).await?;
     operators::remember_public_url(&data_dir, &app.public.url)?;
     greet(&app, &settings, web_address, data_dir.path()).await?;
     let recorder = tokio::spawn(sessions::record(Arc::clone(&app)));
@@ -83,6 +85,19 @@ pub async fn run(settings: Serve) -> anyhow::Result<()> {
     sessions::note_seen(&app).await;
     app.store.close().await;
     served
+}
+
+/// Says at once, and not at the next test of a connection, that the key file is not the right one.
+async fn check_saved_passwords(app: &App) -> anyhow::Result<()> {
+    let unreadable = logins::unreadable(&app.secret, &app.store.data_sources().await?);
+    if unreadable > 0 {
+        tracing::error!(
+            unreadable,
+            "saved passwords cannot be read: secret.key is not the file that they were saved with. \
+             Restore it from a backup, or enter the passwords again"
+        );
+    }
+    Ok(())
 }
 
 async fn tls_config(settings: &Serve) -> anyhow::Result<Option<RustlsConfig>> {

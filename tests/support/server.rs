@@ -9,8 +9,8 @@ use holistics_tunnel::protocol::{
     API_BASE, ConnectionKind, ConnectionTest, ConnectionTestResult, DataSource, DataSourceChange,
     DataSourceId, DataSourceState, DatabaseType, NewDataSource, RemovalCommand,
 };
-use reqwest::Certificate;
 use reqwest::blocking::{Client, ClientBuilder, RequestBuilder};
+use reqwest::{Certificate, Method};
 use rustix::process::Signal;
 use serde::de::DeserializeOwned;
 
@@ -319,6 +319,12 @@ impl Operator {
         let answer = request.bearer_auth(&self.token).send();
         let status = answer.expect("the server answers").status();
         assert!(status.is_success(), "{status}");
+    }
+
+    /// Any call of the API.
+    pub fn call(&self, method: Method, path: &str) -> RequestBuilder {
+        let url = format!("{}{path}", self.api);
+        self.http.request(method, url).bearer_auth(&self.token)
     }
 
     fn post(&self, path: &str) -> RequestBuilder {
