@@ -85,7 +85,7 @@ fn read(typed: &Typed) -> Result<NewDataSource, String> {
     let connection = ConnectionKind::ALL
         .into_iter()
         .find(|known| known.as_str() == typed.connection)
-        .ok_or("Choose how the database is reached.")?;
+        .unwrap_or_default();
     Ok(NewDataSource {
         display_name: typed.display_name.clone(),
         database_type,
