@@ -270,7 +270,9 @@ impl fmt::Debug for ConnectionTest {
     }
 }
 
-/// How "Test connection" treats TLS between the vendor and the database.
+/// How "Test connection" treats TLS between the vendor and the database, inside the tunnel.
+///
+/// The database's certificate is shown and not verified in any mode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TlsMode {
@@ -278,7 +280,8 @@ pub enum TlsMode {
     Disable,
     /// If the database offers it.
     Prefer,
-    /// Always; an unencrypted database is a failure.
+    /// Always; an unencrypted database is a failure. Encrypted and not verified, as PostgreSQL's
+    /// `sslmode=require` is: it keeps listeners out, and not somebody who stands between.
     Require,
 }
 
@@ -289,15 +292,18 @@ pub struct ConnectionTestResult {
     pub ok: bool,
     /// The stages in the order in which they ran; the first failure is the last entry.
     pub stages: Vec<TestStage>,
-    /// What the database says it is, if the login succeeded.
+    /// What the database says it is, if the query was answered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server_version: Option<String>,
+    /// How long `SELECT 1` took there and back, in milliseconds; absent if it was not answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latency_milliseconds: Option<f64>,
 }
 
 /// One stage of a connection test.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct TestStage {
-    /// `tunnel`, `tcp`, `login`, `query`.
+    /// `tunnel` (without a tunnel, `dns`), `tcp`, `tls`, `login`, `query`.
     pub name: String,
     /// Whether it passed.
     pub ok: bool,
