@@ -342,9 +342,10 @@ impl fmt::Debug for ConnectionTest {
     }
 }
 
-/// How "Test connection" treats TLS between the vendor and the database.
+/// How "Test connection" treats TLS between the vendor and the database, inside the tunnel.
 ///
-/// The order is that of strength: a password that was saved for one mode is not used with a weaker one.
+/// The database's certificate is shown and not verified in any mode. The order is that of strength: a
+/// password that was saved for one mode is not used with a weaker one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TlsMode {
@@ -352,7 +353,8 @@ pub enum TlsMode {
     Disable,
     /// If the database offers it.
     Prefer,
-    /// Always; an unencrypted database is a failure.
+    /// Always; an unencrypted database is a failure. Encrypted and not verified, as PostgreSQL's
+    /// `sslmode=require` is: it keeps listeners out, and not somebody who stands between.
     Require,
 }
 
@@ -382,15 +384,18 @@ pub struct ConnectionTestResult {
     pub ok: bool,
     /// The stages in the order in which they ran; the first failure is the last entry.
     pub stages: Vec<TestStage>,
-    /// What the database says it is, if the login succeeded.
+    /// What the database says it is, if the query was answered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server_version: Option<String>,
+    /// How long `SELECT 1` took there and back, in milliseconds; absent if it was not answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latency_milliseconds: Option<f64>,
 }
 
 /// One stage of a connection test.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct TestStage {
-    /// `tunnel`, `tcp`, `login`, `query`.
+    /// `tunnel` (without a tunnel, `dns`), `tcp`, `tls`, `login`, `query`.
     pub name: String,
     /// Whether it passed.
     pub ok: bool,

@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use tokio::net::lookup_host;
 
-use super::Failure;
+use super::report::Failure;
 use crate::server::address::reachable;
 
 /// The way to the database.

@@ -104,6 +104,8 @@ struct Outcome {
     ok: bool,
     stages: Vec<StageRow>,
     server_version: Option<String>,
+    /// How long the query took there and back.
+    latency: Option<String>,
 }
 
 struct StageRow {
@@ -343,5 +345,6 @@ fn outcome(result: ConnectionTestResult) -> Outcome {
         ok: result.ok,
         stages: stages.collect(),
         server_version: result.server_version,
+        latency: result.latency_milliseconds.map(|ms| format!("{ms:.1} ms")),
     }
 }

@@ -84,6 +84,7 @@ pub fn event(kind: &str) -> &str {
 pub fn stage(name: &str) -> &str {
     match name {
         "tunnel" => "Tunnel",
+        "dns" => "Address",
         "tcp" => "Connection to the database",
         "tls" => "TLS",
         "login" => "Login",
