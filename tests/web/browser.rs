@@ -35,7 +35,8 @@ pub struct Browser {
 }
 
 impl Browser {
-    pub fn start() -> Self {
+    /// Starts it. Its pictures go to a folder of this name.
+    pub fn start(name: &str) -> Self {
         let workspace = Workspace::new();
         let mut command = Command::new("chromedriver");
         command.arg("--port=0").env("HOME", workspace.path());
@@ -51,7 +52,7 @@ impl Browser {
         let driver = runtime
             .block_on(WebDriver::new(url, capabilities(&profile)))
             .expect("Chromium starts");
-        let screenshots = screenshots_folder();
+        let screenshots = screenshots_folder().join(name);
         std::fs::create_dir_all(&screenshots).expect("a folder for screenshots");
         Browser {
             runtime,

@@ -15,7 +15,7 @@ use crate::visitor::login_link;
 #[test]
 fn the_whole_journey_to_a_postgresql_in_a_browser() {
     let lab = Lab::new();
-    let browser = Browser::start();
+    let browser = Browser::start("postgresql");
     let databases = Databases::postgresql();
     signs_in(&browser, &lab);
     is_led_by_the_form(&browser);
@@ -39,7 +39,7 @@ fn the_whole_journey_to_a_postgresql_in_a_browser() {
 #[test]
 fn the_whole_journey_to_a_mariadb_in_a_browser() {
     let lab = Lab::new();
-    let browser = Browser::start();
+    let browser = Browser::start("mariadb");
     let databases = Databases::mariadb();
     browser.go(&login_link(&lab.server));
     browser.click("main button");
@@ -61,7 +61,7 @@ fn the_whole_journey_to_a_mariadb_in_a_browser() {
 #[test]
 fn a_direct_connection_in_a_browser() {
     let server = Server::start_with(10, &["--allow-direct-loopback"]);
-    let browser = Browser::start();
+    let browser = Browser::start("direct");
     let databases = Databases::postgresql();
     browser.go(&login_link(&server));
     browser.click("main button");
@@ -70,25 +70,25 @@ fn a_direct_connection_in_a_browser() {
     browser.click("label[for=direct]");
     browser.wait_for("Create data source", SOON);
     assert!(!browser.text().contains("Generate script"));
-    browser.look("20-new-direct");
+    browser.look("01-new-direct");
     browser.fill("#display_name", "Warehouse");
     browser.fill("#host", "127.0.0.1");
     browser.fill("#port", &databases.port.to_string());
     browser.click("main form button");
     browser.wait_for("Not saved yet", SOON);
-    browser.look("21-direct");
+    browser.look("02-draft");
     tests_and_saves(&browser, &databases);
     browser.wait_for("A password is saved", SOON);
-    browser.look("22-direct-saved");
+    browser.look("08-saved");
     // The saved password is enough now.
     browser.click("button[data-busy]");
     browser.wait_for("The connection works", SOON);
     browser.go(&format!("{}/data-sources", server.url));
     browser.wait_for("direct connection", SOON);
-    browser.look("23-list-with-direct");
+    browser.look("09-list");
     browser.click("a.row");
     browser.click("main a[href$='/delete']");
-    browser.look("24-delete-direct");
+    browser.look("10-delete");
     browser.click("button[value=now]");
     browser.wait_for("No data source yet", SOON);
 }

@@ -9,7 +9,7 @@ use axum::http::StatusCode;
 use axum::response::Response;
 
 use super::error::PageError;
-use super::frame::{Frame, Moment, page};
+use super::frame::{Frame, Moment, Prose, page};
 use super::labels::{self, StateLabel};
 use super::list::{LastSeen, last_seen};
 use super::session::SignedIn;
@@ -104,16 +104,14 @@ struct Outcome {
     ok: bool,
     stages: Vec<StageRow>,
     server_version: Option<String>,
-    /// How long the query took there and back.
-    latency: Option<String>,
 }
 
 struct StageRow {
     name: String,
     ok: bool,
     milliseconds: u64,
-    detail: String,
-    remedy: Option<String>,
+    detail: Prose,
+    remedy: Option<Prose>,
 }
 
 impl DetailPage {
@@ -338,13 +336,12 @@ fn outcome(result: ConnectionTestResult) -> Outcome {
         name: labels::stage(&stage.name).to_owned(),
         ok: stage.ok,
         milliseconds: stage.milliseconds,
-        detail: stage.detail,
-        remedy: stage.remedy,
+        detail: Prose(stage.detail),
+        remedy: stage.remedy.map(Prose),
     });
     Outcome {
         ok: result.ok,
         stages: stages.collect(),
         server_version: result.server_version,
-        latency: result.latency_milliseconds.map(|ms| format!("{ms:.1} ms")),
     }
 }
