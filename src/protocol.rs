@@ -82,7 +82,7 @@ impl fmt::Display for DatabaseType {
 /// Where a data source stands in its life.
 ///
 /// `Draft → Enrolled → Connected → Saved → Active`, with `Down` beside `Active`, and
-/// `Removing → Removed`.
+/// `Removing → Removed`. A direct connection goes `Draft → Saved → Removed`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DataSourceState {
