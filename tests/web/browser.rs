@@ -133,6 +133,11 @@ impl Browser {
                  .filter(input => !input.labels.length).map(input => input.outerHTML)",
         );
         assert_eq!(unlabelled, json!([]), "{name}: fields without a label");
+        let doubled = self.run(
+            "const ids = [...document.querySelectorAll('[id]')].map(element => element.id);
+             return ids.filter((id, index) => ids.indexOf(id) !== index)",
+        );
+        assert_eq!(doubled, json!([]), "{name}: two elements of one id");
         self.check_contrast(name);
         for (screen, width, height) in SCREENS {
             self.tell("Emulation.setDeviceMetricsOverride", json!({

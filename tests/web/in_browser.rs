@@ -34,6 +34,7 @@ fn the_whole_journey_to_a_postgresql_in_a_browser() {
     tests_with_the_password_typed_again(&browser, &databases);
     deletes_it(&browser, &lab);
     looks_at_the_rest(&browser, &lab);
+    looks_at_long_values(&browser, &lab);
 }
 
 #[test]
@@ -257,4 +258,17 @@ fn looks_at_the_rest(browser: &Browser, lab: &Lab) {
     browser.look("17-audit");
     browser.go(&format!("{url}/data-sources/4711"));
     browser.look("18-not-found");
+}
+
+/// The longest values that are taken fit on a phone.
+fn looks_at_long_values(browser: &Browser, lab: &Lab) {
+    let host = ["a".repeat(63), "b".repeat(63), "c".repeat(63)].join(".");
+    let source = lab.operator.create_for(&"W".repeat(200), &host, 65_535);
+    let page = format!("{}/data-sources", lab.server.url);
+    browser.go(&page);
+    browser.look("19-long-list");
+    for part in ["", "/edit", "/delete"] {
+        browser.go(&format!("{page}/{}{part}", source.id));
+        browser.look(&format!("19-long{}", part.replace('/', "-")));
+    }
 }
