@@ -17,7 +17,7 @@ use crate::support::wait;
 use crate::support::workspace::Workspace;
 
 /// How long a page may take to show what it has been told.
-pub const SOON: Duration = Duration::from_secs(20);
+pub const SOON: Duration = Duration::from_secs(60);
 
 /// Name, width and height of the screens on which every page is looked at.
 const SCREENS: [(&str, u32, u32); 2] = [("phone", 360, 780), ("desktop", 1280, 900)];
