@@ -125,6 +125,16 @@ impl Browser {
         wait::until_true(&what, limit, || self.text(), || !self.text().contains(text));
     }
 
+    /// Reloads the page in another time zone.
+    pub fn travel_to(&self, zone: &str) {
+        self.tell(
+            "Emulation.setTimezoneOverride",
+            json!({ "timezoneId": zone }),
+        );
+        let reload = self.driver().refresh();
+        self.runtime.block_on(reload).expect("the page comes again");
+    }
+
     /// Takes the page's picture on every screen, and looks for what can be told without eyes.
     #[track_caller]
     pub fn look(&self, name: &str) {
@@ -133,6 +143,8 @@ impl Browser {
                  .filter(input => !input.labels.length).map(input => input.outerHTML)",
         );
         assert_eq!(unlabelled, json!([]), "{name}: fields without a label");
+        let headings = self.run("return document.querySelectorAll('h1').length");
+        assert_eq!(headings, 1, "{name}: one heading of the first level");
         let doubled = self.run(
             "const ids = [...document.querySelectorAll('[id]')].map(element => element.id);
              return ids.filter((id, index) => ids.indexOf(id) !== index)",

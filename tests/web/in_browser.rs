@@ -28,7 +28,6 @@ fn the_whole_journey_to_a_postgresql_in_a_browser() {
     browser.look("08-up");
     browser.go(&format!("{}/data-sources", lab.server.url));
     browser.look("09-list");
-    browser.click("a.row");
     sees_it_go_down_and_up(&browser, &lab);
     edits_the_port(&browser, &lab, &databases);
     tests_with_the_password_typed_again(&browser, &databases);
@@ -78,6 +77,7 @@ fn a_direct_connection_in_a_browser() {
     browser.click("main form button");
     browser.wait_for("Not saved yet", SOON);
     browser.look("02-draft");
+    shows_times_where_the_reader_is(&browser);
     tests_and_saves(&browser, &databases);
     browser.wait_for("A password is saved", SOON);
     browser.look("08-saved");
@@ -92,6 +92,16 @@ fn a_direct_connection_in_a_browser() {
     browser.look("10-delete");
     browser.click("button[value=now]");
     browser.wait_for("No data source yet", SOON);
+}
+
+fn shows_times_where_the_reader_is(browser: &Browser) {
+    let created = "return document.querySelector('.facts time').textContent";
+    browser.travel_to("Asia/Tokyo");
+    let tokyo = browser.run(created);
+    browser.travel_to("Pacific/Honolulu");
+    let honolulu = browser.run(created);
+    assert!(tokyo.to_string().contains("GMT+9"), "{tokyo}");
+    assert!(honolulu.to_string().contains("HST"), "{honolulu}");
 }
 
 fn signs_in(browser: &Browser, lab: &Lab) {
@@ -188,14 +198,20 @@ fn tests_and_saves(browser: &Browser, databases: &Databases) {
     browser.wait_for("Saved", SOON);
 }
 
+/// In the list, and then on its own page.
 fn sees_it_go_down_and_up(browser: &Browser, lab: &Lab) {
-    browser.wait_for("connected now", SOON);
     browser.run("window.neverReloaded = true");
     lab.bastion.service("stop").expect_code(0);
-    browser.wait_for("The tunnel is down", SERVICE_LIMIT);
+    browser.wait_for("Down", SERVICE_LIMIT);
+    browser.wait_for("last seen", SOON);
+    assert_eq!(browser.run("return window.neverReloaded"), true);
+    browser.click("a.row");
+    browser.wait_for("The tunnel is down", SOON);
     browser.look("10-down");
+    browser.run("window.neverReloaded = true");
     lab.bastion.service("start").expect_code(0);
     browser.wait_until_gone("The tunnel is down", SERVICE_LIMIT);
+    browser.wait_for("connected now", SOON);
     assert_eq!(browser.run("return window.neverReloaded"), true);
 }
 

@@ -15,7 +15,7 @@ use super::list::{LastSeen, last_seen};
 use super::session::SignedIn;
 use crate::protocol::{
     ConnectionKind, ConnectionTestResult, DataSource, DataSourceId, DataSourceState,
-    DatabaseAddress, TunnelId, TunnelStatus,
+    DatabaseAddress, DatabaseType, TunnelId, TunnelStatus,
 };
 use crate::server::api::extract::Id;
 use crate::server::api::{App, data_sources};
