@@ -59,6 +59,14 @@ need_for_databases() {
     need openssl openssl
 }
 
+# The language of Schemathesis, and what keeps its packages apart from the system's.
+need_for_schemathesis() {
+    need python3 python3
+    if ! python3 -c 'import ensurepip' 2>/dev/null; then
+        missing_packages+=(python3-venv)
+    fi
+}
+
 need_for_postgresql() {
     need postgresql '/usr/lib/postgresql/*/bin/postgres'
 }

@@ -29,6 +29,7 @@ pub type TunnelId = i64;
 
 /// The database behind a data source. It decides how "Test connection" speaks to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum DatabaseType {
     /// PostgreSQL.
@@ -84,6 +85,7 @@ impl fmt::Display for DatabaseType {
 /// `Draft → Enrolled → Connected → Saved → Active`, with `Down` beside `Active`, and
 /// `Removing → Removed`. A direct connection goes `Draft → Saved → Removed`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum DataSourceState {
     /// Created; no bastion has registered a key.
@@ -122,6 +124,7 @@ impl DataSourceState {
 
 /// Whether a tunnel's own session holds its remote port at this moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum TunnelStatus {
     /// A session authenticated with the tunnel's key listens on its port.
@@ -136,9 +139,11 @@ pub enum TunnelStatus {
 
 /// `POST /data-sources`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct NewDataSource {
     /// What the operator calls it.
+    #[cfg_attr(feature = "server", schema(value_type = crate::server::api::openapi::DisplayName))]
     pub display_name: String,
     /// The database behind it.
     pub database_type: DatabaseType,
@@ -146,16 +151,27 @@ pub struct NewDataSource {
     #[serde(default)]
     pub connection: ConnectionKind,
     /// The database's host as the bastion sees it; as this server sees it for a direct connection.
+    #[cfg_attr(feature = "server", schema(value_type = crate::server::api::openapi::Host))]
     pub host: String,
     /// The database's port as the bastion or this server sees it.
+    #[cfg_attr(
+        feature = "server",
+        schema(minimum = 1, maximum = 65535, examples(5432))
+    )]
     pub port: u16,
     /// Which of the vendor's tunnel servers; the only one where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(
+        feature = "server",
+        schema(pattern = "^[A-Za-z0-9_.][A-Za-z0-9_.-]{0,63}$")
+    )]
+    #[cfg_attr(feature = "server", schema(examples("eu")))]
     pub region: Option<String>,
 }
 
 /// How the server reaches a database. It is chosen when the data source is created, for good.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum ConnectionKind {
     /// Through a tunnel that a bastion opens.
@@ -181,10 +197,13 @@ impl ConnectionKind {
 
 /// A data source as an operator sees it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct DataSource {
     /// Its number.
+    #[cfg_attr(feature = "server", schema(value_type = i64, minimum = 1, examples(7)))]
     pub id: DataSourceId,
     /// What the operator calls it.
+    #[cfg_attr(feature = "server", schema(examples("Sales, Europe")))]
     pub display_name: String,
     /// The database behind it.
     pub database_type: DatabaseType,
@@ -192,8 +211,13 @@ pub struct DataSource {
     #[serde(default)]
     pub connection: ConnectionKind,
     /// The database's host as the bastion sees it; as this server sees it for a direct connection.
+    #[cfg_attr(feature = "server", schema(examples("db.internal")))]
     pub host: String,
     /// The database's port as the bastion or this server sees it.
+    #[cfg_attr(
+        feature = "server",
+        schema(minimum = 1, maximum = 65535, examples(5432))
+    )]
     pub port: u16,
     /// Where it stands.
     pub state: DataSourceState,
@@ -206,6 +230,10 @@ pub struct DataSource {
     /// What has to be run on the bastion for its tunnel to lead to the present host and port; absent
     /// while nothing has to be.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(
+        feature = "server",
+        schema(examples("holistics-tunnel update-tunnel 7"))
+    )]
     pub update_command: Option<String>,
     /// The command for the bastion. Present in the answer that created it and nowhere else.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -226,6 +254,7 @@ impl DataSource {
 
 /// A saved login as an operator sees it. The password is in no answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct LoginSummary {
     /// The database's name.
     pub database: String,
@@ -239,12 +268,19 @@ pub struct LoginSummary {
 
 /// A tunnel as an operator sees it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct TunnelSummary {
     /// Its number.
+    #[cfg_attr(feature = "server", schema(value_type = i64, minimum = 1, examples(7)))]
     pub id: TunnelId,
     /// The port on the tunnel server; absent until a bastion has enrolled.
+    #[cfg_attr(
+        feature = "server",
+        schema(minimum = 1, maximum = 65535, examples(20001))
+    )]
     pub remote_port: Option<u16>,
     /// `host:port` of the tunnel server.
+    #[cfg_attr(feature = "server", schema(examples("vendor.example:50022")))]
     pub server: String,
     /// Up or down, from the tunnel server's own sessions.
     pub status: TunnelStatus,
@@ -260,11 +296,17 @@ pub struct TunnelSummary {
 
 /// Where a database is, as the bastion sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct DatabaseAddress {
     /// Its host; IPv6 without brackets.
+    #[cfg_attr(feature = "server", schema(value_type = crate::server::api::openapi::Host))]
     pub host: String,
     /// Its port.
+    #[cfg_attr(
+        feature = "server",
+        schema(minimum = 1, maximum = 65535, examples(5432))
+    )]
     pub port: u16,
 }
 
@@ -279,10 +321,16 @@ impl fmt::Display for DatabaseAddress {
 
 /// What the operator hands to the person on the bastion.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct EnrollmentCommand {
     /// One line for a shell.
+    #[cfg_attr(
+        feature = "server",
+        schema(examples("curl -fsSL https://vendor.example/i/hte_… | sh"))
+    )]
     pub command: String,
     /// The one-time token inside it.
+    #[cfg_attr(feature = "server", schema(examples("hte_…")))]
     pub token: String,
     /// When the token stops working, RFC 3339, UTC.
     pub expires_at: jiff::Timestamp,
@@ -290,41 +338,73 @@ pub struct EnrollmentCommand {
 
 /// `PATCH /data-sources/{id}`: what is absent stays as it is.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct DataSourceChange {
     /// The new name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "server", schema(value_type = Option<crate::server::api::openapi::DisplayName>))]
     pub display_name: Option<String>,
     /// The database's new host.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "server", schema(value_type = Option<crate::server::api::openapi::Host>))]
     pub host: Option<String>,
     /// The database's new port.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(
+        feature = "server",
+        schema(minimum = 1, maximum = 65535, examples(5433))
+    )]
     pub port: Option<u16>,
 }
 
 /// The answer to `DELETE /data-sources/{id}` without `?force=true`. A direct connection has nothing
 /// on a bastion: it is removed at once, and the answer is 204 without a body.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct RemovalCommand {
     /// One line for the bastion's shell.
+    #[cfg_attr(
+        feature = "server",
+        schema(examples("curl -fsSL https://vendor.example/r/htr_… | sh"))
+    )]
     pub command: String,
     /// The one-time token inside it.
+    #[cfg_attr(feature = "server", schema(examples("htr_…")))]
     pub token: String,
 }
 
 /// A login: the body of `POST /data-sources/{id}/test`, and of `POST /data-sources/{id}/save`, which
 /// keeps it.
 #[derive(Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ConnectionTest {
     /// The database's name.
+    #[cfg_attr(
+        feature = "server",
+        schema(max_length = 255, pattern = "^[^\\x00-\\x1f\\x7f-\\x9f]*$")
+    )]
+    #[cfg_attr(feature = "server", schema(examples("sales")))]
     pub database: String,
     /// The user to log in as.
+    #[cfg_attr(
+        feature = "server",
+        schema(max_length = 255, pattern = "^[^\\x00-\\x1f\\x7f-\\x9f]*$")
+    )]
+    #[cfg_attr(feature = "server", schema(examples("reader")))]
     pub username: String,
     /// The password; kept out of logs, errors and answers. Absent or empty, the saved one is used, as
     /// long as user, host and port are those that it was saved for and TLS is no weaker.
     #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[cfg_attr(
+        feature = "server",
+        schema(
+            write_only,
+            pattern = "^[^\\x00]*$",
+            examples("correct horse battery staple")
+        )
+    )]
     pub password: String,
     /// Whether the connection must be encrypted end to end; by default as the saved login has it, or
     /// else if the database offers it.
@@ -347,6 +427,7 @@ impl fmt::Debug for ConnectionTest {
 /// The database's certificate is shown and not verified in any mode. The order is that of strength: a
 /// password that was saved for one mode is not used with a weaker one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum TlsMode {
     /// Never.
@@ -379,6 +460,7 @@ impl TlsMode {
 
 /// The staged result of a connection test.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct ConnectionTestResult {
     /// Whether every stage passed.
     pub ok: bool,
@@ -386,6 +468,7 @@ pub struct ConnectionTestResult {
     pub stages: Vec<TestStage>,
     /// What the database says it is, if the query was answered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "server", schema(examples("PostgreSQL 15.14")))]
     pub server_version: Option<String>,
     /// How long `SELECT 1` took there and back, in milliseconds; absent if it was not answered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -394,14 +477,18 @@ pub struct ConnectionTestResult {
 
 /// One stage of a connection test.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct TestStage {
     /// `tunnel` (without a tunnel, `dns`), `tcp`, `tls`, `login`, `query`.
+    #[cfg_attr(feature = "server", schema(examples("login")))]
     pub name: String,
     /// Whether it passed.
     pub ok: bool,
     /// How long it took, in milliseconds.
+    #[cfg_attr(feature = "server", schema(examples(12)))]
     pub milliseconds: u64,
     /// What was found, or what failed.
+    #[cfg_attr(feature = "server", schema(examples("logged in as reader")))]
     pub detail: String,
     /// What to do about a failure.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -414,18 +501,27 @@ pub struct TestStage {
 
 /// `GET /enrollment`: what to tunnel.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct Enrollment {
     /// The data source this token was made for.
+    #[cfg_attr(feature = "server", schema(value_type = i64, minimum = 1, examples(7)))]
     pub data_source_id: DataSourceId,
     /// The tunnel that will carry it; already fixed, so that a receipt can name it before enrollment.
+    #[cfg_attr(feature = "server", schema(value_type = i64, minimum = 1, examples(7)))]
     pub tunnel_id: TunnelId,
     /// What the operator calls it.
+    #[cfg_attr(feature = "server", schema(examples("Sales, Europe")))]
     pub display_name: String,
     /// The database behind it.
     pub database_type: DatabaseType,
     /// The database's host as the bastion sees it.
+    #[cfg_attr(feature = "server", schema(examples("db.internal")))]
     pub host: String,
     /// The database's port as the bastion sees it.
+    #[cfg_attr(
+        feature = "server",
+        schema(minimum = 1, maximum = 65535, examples(5432))
+    )]
     pub port: u16,
     /// Where the data source stands.
     pub state: DataSourceState,
@@ -436,28 +532,57 @@ pub struct Enrollment {
 
 /// `PUT /enrollment/public-key`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct KeyRegistration {
     /// One line in OpenSSH's format, `ssh-rsa AAAA… comment`.
+    #[cfg_attr(
+        feature = "server",
+        schema(examples(
+            "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl"
+        ))
+    )]
     pub public_key: String,
     /// The bastion's name, for people.
+    #[cfg_attr(
+        feature = "server",
+        schema(max_length = 255, pattern = "^[^\\x00-\\x1f\\x7f-\\x9f]*$")
+    )]
+    #[cfg_attr(feature = "server", schema(examples("bastion-1")))]
     pub hostname: String,
     /// The bastion's operating system, for people.
+    #[cfg_attr(
+        feature = "server",
+        schema(max_length = 200, pattern = "^[^\\x00-\\x1f\\x7f-\\x9f]*$")
+    )]
+    #[cfg_attr(feature = "server", schema(examples("Debian GNU/Linux 12")))]
     pub os: String,
     /// The user who runs the tunnel there.
+    #[cfg_attr(
+        feature = "server",
+        schema(max_length = 64, pattern = "^[^\\x00-\\x1f\\x7f-\\x9f]*$")
+    )]
+    #[cfg_attr(feature = "server", schema(examples("ann")))]
     pub user: String,
 }
 
 /// The answer to `PUT /enrollment/public-key`. The same key again gets the same answer.
 #[derive(Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct Enrolled {
     /// The tunnel's number.
+    #[cfg_attr(feature = "server", schema(value_type = i64, minimum = 1, examples(7)))]
     pub tunnel_id: TunnelId,
     /// The port on the tunnel server that is this tunnel's alone.
+    #[cfg_attr(
+        feature = "server",
+        schema(minimum = 1, maximum = 65535, examples(20001))
+    )]
     pub remote_port: u16,
     /// Where to connect, and how to know it.
     pub server: TunnelServerAddress,
     /// The token for this tunnel's later calls. A secret: it may change and remove this tunnel.
+    #[cfg_attr(feature = "server", schema(examples("htt_…")))]
     pub tunnel_token: String,
 }
 
@@ -473,12 +598,19 @@ impl fmt::Debug for Enrolled {
 
 /// Where the tunnel server is, and its identity.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct TunnelServerAddress {
     /// The name or address to connect to.
+    #[cfg_attr(feature = "server", schema(examples("vendor.example")))]
     pub host: String,
     /// The SSH port.
+    #[cfg_attr(
+        feature = "server",
+        schema(minimum = 1, maximum = 65535, examples(50022))
+    )]
     pub port: u16,
     /// The SSH user.
+    #[cfg_attr(feature = "server", schema(examples("tunnel")))]
     pub user: String,
     /// The public host keys, `ssh-ed25519 AAAA…`, to pin before the first connection.
     pub host_keys: Vec<String>,
@@ -486,8 +618,9 @@ pub struct TunnelServerAddress {
 
 /// The answer to `POST /enrollment/tunnel-up`, given only if the tunnel's own session listens.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct TunnelUp {
-    /// Always `up`; a tunnel that is not up is the problem [`ProblemKind::TunnelDown`].
+    /// Always `up`; a tunnel that is not up is the problem `/problems/tunnel-down`.
     pub status: TunnelStatus,
     /// The data source's state after it.
     pub state: DataSourceState,
@@ -495,6 +628,7 @@ pub struct TunnelUp {
 
 /// The answer to `GET /enrollment/data-source?wait=SECONDS`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct SaveProgress {
     /// Whether the operator has saved it.
     pub status: SaveStatus,
@@ -502,6 +636,7 @@ pub struct SaveProgress {
 
 /// What the operator has done in the browser.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum SaveStatus {
     /// Nothing yet.
@@ -514,19 +649,31 @@ pub enum SaveStatus {
 
 /// `GET /tunnels/{id}`: a tunnel as its bastion sees it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct Tunnel {
     /// Its number.
+    #[cfg_attr(feature = "server", schema(value_type = i64, minimum = 1, examples(7)))]
     pub id: TunnelId,
     /// What the operator calls the data source.
+    #[cfg_attr(feature = "server", schema(examples("Sales, Europe")))]
     pub display_name: String,
     /// The database behind it; absent from servers that are older than this field.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub database_type: Option<DatabaseType>,
     /// The database's current host.
+    #[cfg_attr(feature = "server", schema(examples("db.internal")))]
     pub host: String,
     /// The database's current port.
+    #[cfg_attr(
+        feature = "server",
+        schema(minimum = 1, maximum = 65535, examples(5432))
+    )]
     pub port: u16,
     /// The port on the tunnel server.
+    #[cfg_attr(
+        feature = "server",
+        schema(minimum = 1, maximum = 65535, examples(20001))
+    )]
     pub remote_port: u16,
     /// Up or down, from the tunnel server's own sessions.
     pub status: TunnelStatus,
@@ -539,15 +686,18 @@ pub struct Tunnel {
 
 /// The session that holds a tunnel's port.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct TunnelSession {
     /// When it logged in, RFC 3339, UTC: another session has another time.
     pub since: jiff::Timestamp,
     /// The key it has proved, `ssh-rsa AAAA…` without a comment.
+    #[cfg_attr(feature = "server", schema(examples("ssh-ed25519 AAAA…")))]
     pub public_key: String,
 }
 
 /// `PATCH /tunnels/{id}`.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct TunnelChange {
     /// Whether the `h_autossh` service now runs this tunnel.
@@ -564,16 +714,25 @@ pub struct TunnelChange {
 /// `PUT /tunnels/{id}/public-key`, which announces a new key, and
 /// `POST /tunnels/{id}/public-key/confirm`, which ends the time of the old one.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct NewPublicKey {
     /// One line in OpenSSH's format, `ssh-rsa AAAA… comment`.
+    #[cfg_attr(
+        feature = "server",
+        schema(examples(
+            "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl"
+        ))
+    )]
     pub public_key: String,
 }
 
 /// The answer to both: which keys open the tunnel.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct TunnelKey {
     /// The key that was sent, in its normal form.
+    #[cfg_attr(feature = "server", schema(examples("ssh-ed25519 AAAA…")))]
     pub public_key: String,
     /// Whether the key before it still opens the tunnel.
     pub former_accepted: bool,
@@ -585,15 +744,26 @@ pub struct TunnelKey {
 
 /// An error answer: RFC 9457 problem details.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct Problem {
-    /// Which problem it is; the wire form is [`ProblemKind::type_uri`].
+    /// Which problem it is.
     #[serde(rename = "type")]
+    #[cfg_attr(feature = "server", schema(value_type = String, format = "uri-reference", examples("/problems/not-found")))]
     pub kind: ProblemKind,
     /// The problem in a few words, the same for every occurrence.
+    #[cfg_attr(feature = "server", schema(examples("There is no such resource")))]
     pub title: String,
     /// The HTTP status.
+    #[cfg_attr(
+        feature = "server",
+        schema(minimum = 400, maximum = 599, examples(404))
+    )]
     pub status: u16,
     /// This occurrence, and what to do about it.
+    #[cfg_attr(
+        feature = "server",
+        schema(examples("there is no such data source or tunnel, or it has been removed"))
+    )]
     pub detail: String,
 }
 
@@ -633,10 +803,12 @@ macro_rules! problem_kinds {
 }
 
 problem_kinds! {
-    /// The body is not JSON, lacks a field, has an unknown one, or a value is out of range.
+    /// The body cannot be read as JSON, lacks a field, has an unknown one, or a value is out of range.
     InvalidRequest = ("invalid-request", 422, "The request is not valid"),
     /// The body is larger than the API reads.
     TooLarge = ("too-large", 413, "The request is too large"),
+    /// The body was not sent as JSON.
+    UnsupportedMediaType = ("unsupported-media-type", 415, "The request is not sent as JSON"),
     /// No credential was sent, or it is not known.
     Unauthorized = ("unauthorized", 401, "This credential is not accepted"),
     /// The one-time token was right but its time is over.

@@ -78,6 +78,15 @@ pub struct Serve {
     )]
     pub listen: SocketAddr,
 
+    /// Where metrics are served without a credential, by plain http: for a Prometheus on this machine or
+    /// in a private network [default: only on --listen, for operators' API tokens]
+    #[arg(
+        long,
+        env = "HOLISTICS_TUNNEL_SERVER_METRICS_LISTEN",
+        value_name = "ADDRESS:PORT"
+    )]
+    pub metrics_listen: Option<SocketAddr>,
+
     /// Where bastions connect with ssh; port 0 takes a free one
     #[arg(
         long,

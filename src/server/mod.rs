@@ -7,7 +7,7 @@
 //! - [`store`] keeps everything, in one SQLite file under the [`data_dir`].
 //! - [`tunnel_server`] speaks SSH; [`sessions`] writes down what it sees.
 //! - [`probe`] is "Test connection"; [`logins`] decides when a saved password is used for it, and
-//!   [`sealing`] encrypts what is saved.
+//!   [`sealing`] encrypts what is saved. [`metrics`] is what Prometheus reads.
 //! - [`web`] is what a browser shows; [`operators`] the `login-link` command.
 
 pub mod address;
@@ -18,6 +18,7 @@ pub mod data_dir;
 pub mod downloads;
 pub mod inputs;
 pub mod logins;
+pub mod metrics;
 pub mod operator_tokens;
 pub mod operators;
 pub mod probe;

@@ -17,6 +17,7 @@ use super::cli::Serve;
 use super::data_dir::DataDir;
 use super::downloads::Downloads;
 use super::logins;
+use super::metrics::{self, Metrics};
 use super::operator_tokens;
 use super::operators;
 use super::secret::SecretKey;
@@ -45,6 +46,10 @@ pub async fn run(settings: Serve) -> anyhow::Result<()> {
     let tls = tls_config(&settings).await?;
     let listener = bind(settings.listen)?;
     let web_address = listener.local_addr()?;
+    let metrics_listener = match settings.metrics_listen {
+        Some(address) => Some(metrics::bind(address).await?),
+        None => None,
+    };
     let tunnels = start_tunnel_server(&settings, &data_dir, &store).await?;
     let public = PublicAddress::derive(
         PublicSettings {
@@ -73,15 +78,27 @@ pub async fn run(settings: Serve) -> anyhow::Result<()> {
         ports: settings.ports,
         forward_listen: settings.forward_listen,
         direct_loopback_allowed: settings.allow_direct_loopback,
+        metrics: Metrics::default(),
         store,
         tunnels,
     });
     check_saved_passwords(&app).await?;
     operators::remember_public_url(&data_dir, &app.public.url)?;
-    greet(&app, &settings, web_address, data_dir.path()).await?;
+    let listening = Listening {
+        web: web_address,
+        metrics: metrics_listener
+            .as_ref()
+            .map(tokio::net::TcpListener::local_addr)
+            .transpose()?,
+    };
+    greet(&app, &settings, &listening, data_dir.path()).await?;
     let recorder = tokio::spawn(sessions::record(Arc::clone(&app)));
+    let metrics = metrics_listener.map(|it| tokio::spawn(metrics::serve(it, Arc::clone(&app))));
     let served = serve_web(listener, tls, Arc::clone(&app)).await;
     recorder.abort();
+    if let Some(metrics) = metrics {
+        metrics.abort();
+    }
     sessions::note_seen(&app).await;
     app.store.close().await;
     served
@@ -139,17 +156,23 @@ async fn start_tunnel_server(
         .with_context(|| format!("cannot start the tunnel server on {}", settings.ssh_listen))
 }
 
+/// The addresses that are really listened on.
+struct Listening {
+    web: SocketAddr,
+    metrics: Option<SocketAddr>,
+}
+
 /// Says on stdout where everything is. Programs read these lines; `ready` is the last.
 async fn greet(
     app: &App,
     settings: &Serve,
-    web: SocketAddr,
+    listening: &Listening,
     data_dir: &Path,
 ) -> anyhow::Result<()> {
     let scheme = address::scheme(settings.tls_cert.is_some());
     let mut out = io::stdout().lock();
     writeln!(out, "holistics-tunnel-server {}", env!("CARGO_PKG_VERSION"))?;
-    writeln!(out, "web      {scheme}://{web}")?;
+    writeln!(out, "web      {scheme}://{}", listening.web)?;
     writeln!(out, "public   {}", app.public.url)?;
     writeln!(out, "tunnel   {}", app.tunnels.ssh_address())?;
     writeln!(out, "bastions {}", app.public.ssh_server())?;
@@ -159,6 +182,9 @@ async fn greet(
         settings.ports, settings.forward_listen
     )?;
     writeln!(out, "data     {}", data_dir.display())?;
+    if let Some(metrics) = listening.metrics {
+        writeln!(out, "metrics  http://{metrics}/metrics")?;
+    }
     if app.store.operator_tokens().await?.is_empty() {
         let token = operator_tokens::create(&app.store, FIRST_TOKEN).await?;
         writeln!(out, "operator token (shown once): {}", token.as_str())?;

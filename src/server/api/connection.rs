@@ -15,8 +15,14 @@ use crate::protocol::{ConnectionTest, ConnectionTestResult, DataSource, ProblemK
 use crate::server::store::{Record, StoredLogin};
 use crate::server::{inputs, logins, probe};
 
-/// `POST /data-sources/{id}/save`: with a body, its login is kept too. It may be called again for a
-/// new login.
+/// Saves a data source
+///
+/// The bastion that waits for it then installs its service. With a body, its login is kept too; again,
+/// it changes nothing but that.
+#[utoipa::path(post, path = "/api/v1/data-sources/{id}/save", operation_id = "save_data_source",
+    params(("id" = i64, Path, minimum = 1, description = "The data source")), request_body = Option<ConnectionTest>,
+    responses((status = 200, description = "As it stands now", body = DataSource),
+        (status = 409, description = "Its tunnel is not up, or it is being removed")))]
 pub async fn save(
     operator: Operator,
     Id(id): Id,
@@ -60,7 +66,14 @@ fn check_tunnel_is_up(app: &App, record: &Record) -> Result<(), ApiError> {
     ))
 }
 
-/// `POST /data-sources/{id}/test`: without a password, with the saved one.
+/// Tests the connection
+///
+/// A real login and query through the tunnel or directly, stage by stage; without a password, with the
+/// saved one. A test that fails is a good answer with `ok: false`.
+#[utoipa::path(post, path = "/api/v1/data-sources/{id}/test", operation_id = "test_connection",
+    params(("id" = i64, Path, minimum = 1, description = "The data source")), request_body = ConnectionTest,
+    responses((status = 200, description = "How far it came", body = ConnectionTestResult),
+        (status = 409, description = "No bastion has registered")))]
 pub async fn test(
     operator: Operator,
     Id(id): Id,
@@ -74,6 +87,7 @@ pub async fn test(
     let target = target(&app, &record)?;
     let login = completed(&app, &record, login)?;
     let result = probe::run(&target, &login).await;
+    app.metrics.tested(result.ok);
     tracing::info!(data_source = id, ok = result.ok, "connection tested");
     let action = match result.ok {
         true => "connection tested: it works",
@@ -132,7 +146,12 @@ fn checked(login: ConnectionTest) -> Result<ConnectionTest, String> {
     }
 }
 
-/// `DELETE /data-sources/{id}/login`: erases the saved login; 204 also where there is none.
+/// Erases the saved login
+///
+/// There may be none.
+#[utoipa::path(delete, path = "/api/v1/data-sources/{id}/login", operation_id = "erase_login",
+    params(("id" = i64, Path, minimum = 1, description = "The data source")),
+    responses((status = 204, description = "None is saved")))]
 pub async fn forget_login(
     operator: Operator,
     Id(id): Id,

@@ -32,7 +32,12 @@ const REMOVAL_TTL: Duration = Duration::from_secs(7 * 24 * 3600);
 /// The name of the one region that there is.
 const REGION: &str = "default";
 
-/// `POST /data-sources`
+/// Creates a data source
+///
+/// The answer holds the command to run on the bastion.
+#[utoipa::path(post, path = "/api/v1/data-sources", operation_id = "create_data_source", request_body = NewDataSource,
+    responses((status = 201, description = "Created, with the command for the bastion", body = DataSource,
+        headers(("Location" = String, description = "Where it can be read")))))]
 pub async fn create(
     operator: Operator,
     State(app): State<Arc<App>>,
@@ -122,7 +127,11 @@ fn known_region(region: &str) -> Result<(), String> {
     }
 }
 
-/// `GET /data-sources`
+/// Lists the data sources
+///
+/// Those that are removed are left out.
+#[utoipa::path(get, path = "/api/v1/data-sources", operation_id = "list_data_sources",
+    responses((status = 200, description = "All of them", body = Vec<DataSource>)))]
 pub async fn list(
     _: Operator,
     State(app): State<Arc<App>>,
@@ -133,7 +142,12 @@ pub async fn list(
     ))
 }
 
-/// `GET /data-sources/{id}`
+/// Shows a data source
+///
+/// One that is removed can still be read, so that whoever waits for its end sees it.
+#[utoipa::path(get, path = "/api/v1/data-sources/{id}", operation_id = "read_data_source",
+    params(("id" = i64, Path, minimum = 1, description = "The data source")),
+    responses((status = 200, description = "As it stands now", body = DataSource)))]
 pub async fn read(
     _: Operator,
     Id(id): Id,
@@ -143,7 +157,13 @@ pub async fn read(
     Ok(Json(view(&app, &record)))
 }
 
-/// `PATCH /data-sources/{id}`
+/// Changes a data source
+///
+/// A new host or port needs a command on the bastion, which the answer holds; the remote port stays.
+#[utoipa::path(patch, path = "/api/v1/data-sources/{id}", operation_id = "change_data_source",
+    params(("id" = i64, Path, minimum = 1, description = "The data source")), request_body = DataSourceChange,
+    responses((status = 200, description = "As it stands now", body = DataSource),
+        (status = 409, description = "It is being removed")))]
 pub async fn change(
     operator: Operator,
     Id(id): Id,
@@ -174,17 +194,24 @@ fn checked_change(change: DataSourceChange) -> Result<Change, String> {
     })
 }
 
-/// `DELETE /data-sources/{id}`
-#[derive(Debug, Default, Deserialize)]
+/// The options of [`delete`].
+#[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields, default)]
 pub struct DeleteOptions {
     /// Removes it now, without the bastion.
     force: bool,
 }
 
-/// `DELETE /data-sources/{id}`: asks for the removal, and gives the command for the bastion; again,
-/// it gives a new command. With `?force=true` it removes at once, and so it does for a direct
-/// connection, which has nothing on a bastion: 204 without a body.
+/// Removes a data source
+///
+/// Asks for the removal, and gives the command for the bastion; again, it gives a new command. With
+/// `?force=true` it removes at once, without the bastion; and so it does for a direct connection, which has
+/// nothing on one.
+#[utoipa::path(delete, path = "/api/v1/data-sources/{id}", operation_id = "delete_data_source",
+    params(("id" = i64, Path, minimum = 1, description = "The data source"), DeleteOptions),
+    responses((status = 200, description = "Being removed: the command for the bastion", body = RemovalCommand),
+        (status = 204, description = "Removed")))]
 pub async fn delete(
     operator: Operator,
     Id(id): Id,

@@ -1,8 +1,10 @@
 //! Error answers: problem documents (RFC 9457).
 
 use axum::Json;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::body::{self, Body};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use serde_json::json;
 
 use crate::protocol::{DataSourceState, PROBLEM_MEDIA_TYPE, Problem, ProblemKind};
 use crate::server::logins::PasswordNeeded;
@@ -64,6 +66,47 @@ impl IntoResponse for ApiError {
         }
         response
     }
+}
+
+/// How much of a refusal in plain words is taken over, in bytes.
+const WORDS_LIMIT: usize = 4096;
+
+/// Gives what the router and its libraries refuse by themselves, in plain words or none, the form of
+/// a problem that says no more than its status does (`about:blank`).
+pub async fn complete(response: Response) -> Response {
+    let status = response.status();
+    if !(status.is_client_error() || status.is_server_error()) || has_a_form(response.headers()) {
+        return response;
+    }
+    let (mut parts, words) = response.into_parts();
+    let title = status.canonical_reason().unwrap_or("Error");
+    let words = match status.is_client_error() {
+        true => body::to_bytes(words, WORDS_LIMIT).await.unwrap_or_default(),
+        // What failed inside is for the log.
+        false => body::Bytes::new(),
+    };
+    let detail = match words.is_empty() {
+        true => title.into(),
+        false => String::from_utf8_lossy(&words),
+    };
+    let problem = json!({
+        "type": "about:blank",
+        "title": title,
+        "status": status.as_u16(),
+        "detail": detail,
+    });
+    parts.headers.remove(header::CONTENT_LENGTH);
+    parts.headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static(PROBLEM_MEDIA_TYPE),
+    );
+    Response::from_parts(parts, Body::from(problem.to_string()))
+}
+
+fn has_a_form(headers: &HeaderMap) -> bool {
+    headers
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|media_type| !media_type.as_bytes().starts_with(b"text/plain"))
 }
 
 impl From<StoreError> for ApiError {

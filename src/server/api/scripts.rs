@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use tower_http::services::ServeFile;
 
 use super::App;
 use super::auth::tunnel_of;
+use super::extract::Word;
 use super::problem::ApiError;
 use crate::protocol::{ProblemKind, TunnelId};
 use crate::server::downloads::Offer;
@@ -19,8 +20,12 @@ use crate::server::token::TokenKind;
 
 const SHELL_SCRIPT: HeaderValue = HeaderValue::from_static("text/x-shellscript; charset=utf-8");
 
-/// `GET /i/{token}`
-pub async fn bootstrap(State(app): State<Arc<App>>, Path(token): Path<String>) -> Response {
+/// The setup script
+///
+/// A shell script in every case: what fails is a script that says why, and fails.
+#[utoipa::path(get, path = "/i/{token}", operation_id = "read_setup_script", params(("token" = String, Path, description = "The token from the command")),
+    responses((status = 200, description = "The script", body = String, content_type = "text/x-shellscript; charset=utf-8")))]
+pub async fn bootstrap(State(app): State<Arc<App>>, Word(token): Word) -> Response {
     let script = async {
         let (_, record) = tunnel(&app, &token, TokenKind::Enrollment).await?;
         if record.is_leaving() {
@@ -32,8 +37,12 @@ pub async fn bootstrap(State(app): State<Arc<App>>, Path(token): Path<String>) -
     answer(script.await)
 }
 
-/// `GET /r/{token}`
-pub async fn removal(State(app): State<Arc<App>>, Path(token): Path<String>) -> Response {
+/// The removal script
+///
+/// A shell script in every case: what fails is a script that says why, and fails.
+#[utoipa::path(get, path = "/r/{token}", operation_id = "read_removal_script", params(("token" = String, Path, description = "The token from the command")),
+    responses((status = 200, description = "The script", body = String, content_type = "text/x-shellscript; charset=utf-8")))]
+pub async fn removal(State(app): State<Arc<App>>, Word(token): Word) -> Response {
     let script = async {
         let (id, record) = tunnel(&app, &token, TokenKind::Removal).await?;
         if record.is_removed() {
@@ -45,10 +54,18 @@ pub async fn removal(State(app): State<Arc<App>>, Path(token): Path<String>) -> 
     answer(script.await)
 }
 
-/// `GET /download/{target}/holistics-tunnel`
+/// The bastion's program
+#[utoipa::path(get, path = "/download/{target}/holistics-tunnel", operation_id = "download_program",
+    params(("target" = String, Path, description = "A Rust target", example = "x86_64-unknown-linux-gnu")),
+    responses((status = 200, description = "The program", body = Vec<u8>, content_type = "application/octet-stream"),
+        (status = 206, description = "The part that `Range` asked for", body = Vec<u8>, content_type = "application/octet-stream"),
+        (status = 304, description = "It has not changed since `If-Modified-Since`"),
+        (status = 404, description = "This server has no program for that target"),
+        (status = 412, description = "It has changed since `If-Unmodified-Since`"),
+        (status = 416, description = "`Range` names no part of it")))]
 pub async fn download(
     State(app): State<Arc<App>>,
-    Path(target): Path<String>,
+    Word(target): Word,
     request: Request,
 ) -> Result<Response, ApiError> {
     let file = app.downloads.file(&target).ok_or_else(|| {

@@ -20,7 +20,10 @@ use crate::protocol::{
 use crate::server::store::{BastionReport, Record};
 use crate::server::{inputs, public_key};
 
-/// `GET /tunnels/{id}`
+/// Shows a tunnel
+#[utoipa::path(get, path = "/api/v1/tunnels/{id}", operation_id = "read_tunnel", params(("id" = i64, Path, minimum = 1, description = "The tunnel")),
+    responses((status = 200, description = "As it stands now", body = Tunnel),
+        (status = 409, description = "No bastion has registered for it")))]
 pub async fn read(
     OwnTunnel(id): OwnTunnel,
     State(app): State<Arc<App>>,
@@ -28,7 +31,10 @@ pub async fn read(
     view(&app, id, app.store.tunnel(id).await?).map(Json)
 }
 
-/// `PATCH /tunnels/{id}`
+/// Reports what the bastion has done
+#[utoipa::path(patch, path = "/api/v1/tunnels/{id}", operation_id = "change_tunnel", params(("id" = i64, Path, minimum = 1, description = "The tunnel")), request_body = TunnelChange,
+    responses((status = 200, description = "As it stands now", body = Tunnel),
+        (status = 409, description = "The data source is not in a state for that")))]
 pub async fn change(
     ChangeableTunnel(id): ChangeableTunnel,
     State(app): State<Arc<App>>,
@@ -56,8 +62,13 @@ fn address(address: DatabaseAddress) -> Result<DatabaseAddress, String> {
     })
 }
 
-/// `PUT /tunnels/{id}/public-key`: both keys open the tunnel until the new one is confirmed. The
-/// same key again gets the same answer; the present key takes the announcement back.
+/// Announces a new key
+///
+/// Both keys open the tunnel until the new one is confirmed. The same key again gets the same answer;
+/// the present key takes the announcement back.
+#[utoipa::path(put, path = "/api/v1/tunnels/{id}/public-key", operation_id = "announce_key", params(("id" = i64, Path, minimum = 1, description = "The tunnel")), request_body = NewPublicKey,
+    responses((status = 200, description = "Which keys open the tunnel", body = TunnelKey),
+        (status = 409, description = "The key is another bastion's, or the data source is not in a state for that")))]
 pub async fn announce_key(
     ChangeableTunnel(id): ChangeableTunnel,
     State(app): State<Arc<App>>,
@@ -75,8 +86,12 @@ pub async fn announce_key(
     }))
 }
 
-/// `POST /tunnels/{id}/public-key/confirm`: the old key opens nothing any more. Only while a
-/// session of the new key holds the port.
+/// Confirms a new key
+///
+/// The old key opens nothing any more. Only while a session of the new key holds the port.
+#[utoipa::path(post, path = "/api/v1/tunnels/{id}/public-key/confirm", operation_id = "confirm_key", params(("id" = i64, Path, minimum = 1, description = "The tunnel")), request_body = NewPublicKey,
+    responses((status = 200, description = "Which keys open the tunnel", body = TunnelKey),
+        (status = 409, description = "No session with this key listens, or the data source is not in a state for that")))]
 pub async fn confirm_key(
     ChangeableTunnel(id): ChangeableTunnel,
     State(app): State<Arc<App>>,
@@ -102,7 +117,11 @@ pub async fn confirm_key(
     }))
 }
 
-/// `DELETE /tunnels/{id}`
+/// Removes a tunnel
+///
+/// Its session ends at once, and its key is refused.
+#[utoipa::path(delete, path = "/api/v1/tunnels/{id}", operation_id = "delete_tunnel", params(("id" = i64, Path, minimum = 1, description = "The tunnel")),
+    responses((status = 204, description = "Removed")))]
 pub async fn delete(
     OwnTunnel(id): OwnTunnel,
     State(app): State<Arc<App>>,
