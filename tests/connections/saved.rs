@@ -57,6 +57,17 @@ fn a_login_may_be_saved_without_a_password_and_replaced() {
 }
 
 #[test]
+fn saving_without_a_login_keeps_the_one_that_is_saved() {
+    let desk = Desk::new();
+    let source = desk.saved("prefer");
+    desk.operator.save(source.id);
+    answer::<DataSource>(desk.post(source.id, "/save", &Value::Null));
+    assert!(desk.test(source.id, &desk.login_without_password()).ok);
+    let half = problem(desk.post(source.id, "/save", &json!({"username": "reader"})));
+    assert_eq!(half.kind, ProblemKind::InvalidRequest);
+}
+
+#[test]
 fn a_backup_of_the_database_gives_no_password_away() {
     let desk = Desk::new();
     desk.saved("prefer");

@@ -36,7 +36,7 @@ impl<S: Send + Sync, T: DeserializeOwned + Serialize> FromRequest<S> for Body<T>
     }
 }
 
-/// A JSON body that may be left out.
+/// A JSON body that may be left out, or be `null`.
 pub struct OptionalBody<T>(pub Option<T>);
 
 impl<S: Send + Sync, T: DeserializeOwned + Serialize> FromRequest<S> for OptionalBody<T> {
@@ -47,7 +47,7 @@ impl<S: Send + Sync, T: DeserializeOwned + Serialize> FromRequest<S> for Optiona
             return Ok(OptionalBody(None));
         }
         let Body(value) = Body::from_request(request, state).await?;
-        Ok(OptionalBody(Some(value)))
+        Ok(OptionalBody(value))
     }
 }
 
