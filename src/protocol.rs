@@ -161,11 +161,7 @@ pub struct NewDataSource {
     pub port: u16,
     /// Which of the vendor's tunnel servers; the only one where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(
-        feature = "server",
-        schema(pattern = "^[A-Za-z0-9_.][A-Za-z0-9_.-]{0,63}$")
-    )]
-    #[cfg_attr(feature = "server", schema(examples("eu")))]
+    #[cfg_attr(feature = "server", schema(pattern = "^default$", examples("default")))]
     pub region: Option<String>,
 }
 
