@@ -824,7 +824,7 @@ problem_kinds! {
     /// The tunnel's own session does not listen on its port.
     TunnelDown = ("tunnel-down", 409, "The tunnel is not up"),
     /// The saved password is not used for this, or cannot be read: it must be sent.
-    PasswordNeeded = ("password-needed", 422, "The password is needed"),
+    PasswordNeeded = ("password-needed", 409, "The password is needed"),
     /// As much of this as the server does at a time is done already.
     Busy = ("busy", 503, "The server is busy"),
     /// Every port of the range is given to a tunnel.

@@ -164,7 +164,7 @@ fn saves_with_the_login(visitor: &Visitor, login: &Login, source: &str) {
     let mut another_user = fields(login, "");
     another_user[1].1 = "postgres";
     let refused = visitor.submit(&page.form("/test"), &another_user);
-    assert_eq!(refused.status, 422);
+    assert_eq!(refused.status, 409);
     refused.expect(&["The password is saved for another user"]);
 }
 
