@@ -22,7 +22,7 @@ use crate::server::{inputs, logins, probe};
 #[utoipa::path(post, path = "/api/v1/data-sources/{id}/save", operation_id = "save_data_source",
     params(("id" = i64, Path, minimum = 1, description = "The data source")), request_body = Option<ConnectionTest>,
     responses((status = 200, description = "As it stands now", body = DataSource),
-        (status = 409, description = "Its tunnel is not up, or it is being removed")))]
+        (status = 409, description = "Its tunnel is not up, it is being removed, or the saved password is for something else")))]
 pub async fn save(
     operator: Operator,
     Id(id): Id,
@@ -73,7 +73,7 @@ fn check_tunnel_is_up(app: &App, record: &Record) -> Result<(), ApiError> {
 #[utoipa::path(post, path = "/api/v1/data-sources/{id}/test", operation_id = "test_connection",
     params(("id" = i64, Path, minimum = 1, description = "The data source")), request_body = ConnectionTest,
     responses((status = 200, description = "How far it came", body = ConnectionTestResult),
-        (status = 409, description = "No bastion has registered")))]
+        (status = 409, description = "No bastion has registered, or the saved password is for something else")))]
 pub async fn test(
     operator: Operator,
     Id(id): Id,
