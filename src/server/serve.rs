@@ -44,12 +44,12 @@ pub async fn run(settings: Serve) -> anyhow::Result<()> {
     let _lock = data_dir.lock_for_serving()?;
     let store = Store::open(&data_dir.database()?).await?;
     let tls = tls_config(&settings).await?;
-    let listener = bind(settings.listen)?;
+    let listener = bind(settings.listen, "the web", "--listen")?;
     let web_address = listener.local_addr()?;
-    let metrics_listener = match settings.metrics_listen {
-        Some(address) => Some(metrics::bind(address).await?),
-        None => None,
-    };
+    let metrics_listener = settings
+        .metrics_listen
+        .map(|address| bind(address, "metrics", "--metrics-listen"))
+        .transpose()?;
     let tunnels = start_tunnel_server(&settings, &data_dir, &store).await?;
     let public = PublicAddress::derive(
         PublicSettings {
@@ -88,17 +88,15 @@ pub async fn run(settings: Serve) -> anyhow::Result<()> {
         web: web_address,
         metrics: metrics_listener
             .as_ref()
-            .map(tokio::net::TcpListener::local_addr)
+            .map(TcpListener::local_addr)
             .transpose()?,
     };
     greet(&app, &settings, &listening, data_dir.path()).await?;
     let recorder = tokio::spawn(sessions::record(Arc::clone(&app)));
-    let metrics = metrics_listener.map(|it| tokio::spawn(metrics::serve(it, Arc::clone(&app))));
+    let metrics = tokio::spawn(serve_metrics(metrics_listener, Arc::clone(&app)));
     let served = serve_web(listener, tls, Arc::clone(&app)).await;
     recorder.abort();
-    if let Some(metrics) = metrics {
-        metrics.abort();
-    }
+    metrics.abort();
     sessions::note_seen(&app).await;
     app.store.close().await;
     served
@@ -135,9 +133,9 @@ async fn tls_config(settings: &Serve) -> anyhow::Result<Option<RustlsConfig>> {
     Ok(Some(config))
 }
 
-fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
+fn bind(address: SocketAddr, what: &str, flag: &str) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).with_context(|| {
-        format!("cannot serve the web on {address}; choose another address with --listen")
+        format!("cannot serve {what} on {address}; choose another address with {flag}")
     })
 }
 
@@ -225,6 +223,14 @@ async fn serve_web(
     };
     stopper.abort();
     served.context("the web server failed")
+}
+
+async fn serve_metrics(listener: Option<TcpListener>, app: Arc<App>) {
+    if let Some(listener) = listener
+        && let Err(error) = metrics::serve(listener, FIRST_REQUEST_TIMEOUT, app).await
+    {
+        tracing::error!(%error, "metrics are not served any more");
+    }
 }
 
 async fn stop_on_signal(handle: axum_server::Handle<SocketAddr>, app: Arc<App>) {

@@ -161,3 +161,47 @@ fn wrong_state(state: DataSourceState) -> ApiError {
         format!("the data source is in the state {}: {next}", state.as_str()),
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::response::Html;
+    use serde_json::Value;
+
+    async fn completed(response: impl IntoResponse) -> (StatusCode, Value) {
+        let response = complete(response.into_response()).await;
+        assert_eq!(response.headers()[header::CONTENT_TYPE], PROBLEM_MEDIA_TYPE);
+        let status = response.status();
+        let body = body::to_bytes(response.into_body(), WORDS_LIMIT).await;
+        (status, serde_json::from_slice(&body.unwrap()).unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_refusal_in_plain_words_becomes_a_problem_of_its_status() {
+        let (status, problem) = completed((StatusCode::BAD_REQUEST, "no UTF-8 in `token`")).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST);
+        assert_eq!(problem["type"], "about:blank");
+        assert_eq!(problem["status"], 400);
+        assert_eq!(problem["detail"], "no UTF-8 in `token`");
+        let (status, problem) = completed(StatusCode::RANGE_NOT_SATISFIABLE).await;
+        assert_eq!(status, StatusCode::RANGE_NOT_SATISFIABLE);
+        assert_eq!(problem["title"], "Range Not Satisfiable");
+    }
+
+    #[tokio::test]
+    async fn what_failed_inside_stays_inside() {
+        let failed = (StatusCode::INTERNAL_SERVER_ERROR, "at 10.0.0.7: key file");
+        let (_, problem) = completed(failed).await;
+        assert_eq!(problem["detail"], "Internal Server Error");
+    }
+
+    #[tokio::test]
+    async fn pages_and_good_answers_stay_as_they_are() {
+        let page = (StatusCode::NOT_FOUND, Html("<h1>Not here</h1>"));
+        for response in [page.into_response(), "ok\n".into_response()] {
+            let media_type = response.headers()[header::CONTENT_TYPE].clone();
+            let response = complete(response).await;
+            assert_eq!(response.headers()[header::CONTENT_TYPE], media_type);
+        }
+    }
+}
