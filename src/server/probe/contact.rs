@@ -38,9 +38,12 @@ pub(super) struct Opening<'a> {
 
 /// Connects.
 pub(super) async fn connect(place: &Place) -> Result<TcpStream, Failure> {
-    let stream = TcpStream::connect(place.address)
-        .await
-        .map_err(|error| no_connection(place, &error))?;
+    let stream = match TcpStream::connect(place.address).await {
+        Ok(stream) => stream,
+        // The port accepted, and the refusal behind it came before this was looked at.
+        Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Err(hung_up(place)),
+        Err(error) => return Err(no_connection(place, &error)),
+    };
     // Costs nothing, and without it small messages may wait for each other.
     let _ = stream.set_nodelay(true);
     Ok(stream)
