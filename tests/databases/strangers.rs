@@ -102,7 +102,7 @@ fn a_database_that_falls_silent_during_the_login_ends_the_test_in_time() {
 #[test]
 fn an_answer_that_makes_no_sense_is_a_failed_stage() {
     // A greeting that ends in the middle of what a client needs.
-    let peer = Peer::says(b"\x0b\0\0\0\x0a8.4.0\0\x08\0\0");
+    let peer = Peer::says(b"\x0a\0\0\0\x0a8.4.0\0\x08\0\0");
     let result = test(DatabaseType::Mysql, peer.port(), &login(), TlsMode::Prefer);
     expect_failure(&result, "login", "makes no sense", "host and port");
 }
