@@ -21,6 +21,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::client::TlsStream;
 use tokio_util::task::AbortOnDropHandle;
+use tracing::instrument::WithSubscriber;
 use url::form_urlencoded;
 
 use super::contact::{self, Opening};
@@ -170,6 +171,8 @@ where
         // Whoever waits for an answer gets the error as well.
         let _ = connection.await;
     };
+    // A task of its own would log again, unlike all else in a test.
+    let drive = drive.with_current_subscriber();
     let task = AbortOnDropHandle::new(tokio::spawn(drive));
     Ok(Requests { sender, task })
 }

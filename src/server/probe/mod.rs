@@ -57,8 +57,8 @@ fn driver(database_type: DatabaseType) -> Option<&'static dyn Driver> {
 
 /// Runs the stages until one fails.
 pub async fn run(target: &Target, login: &ConnectionTest) -> ConnectionTestResult {
-    // The drivers log what they send and receive, passwords among it. Nothing in here is logged, at any
-    // level; the result has what there is to know.
+    // What is logged of a login is not left to each driver's care: nothing in here is, at any level. The
+    // result has what there is to know.
     tested(target, login)
         .with_subscriber(Dispatch::none())
         .await
