@@ -1,13 +1,15 @@
 //! "Test connection" against real databases, and against what stands in their place: what an operator is
 //! told, stage by stage.
 //!
-//! There is no SQL Server for Debian: a [`peer`] speaks the part of its protocol that a test needs.
+//! There is no SQL Server and no MySQL 8 for Debian: a [`peer`] speaks the part of their protocols that a
+//! test needs.
 
 #![cfg(all(feature = "bastion", feature = "server"))]
 
 mod clickhouse;
 mod direct;
 mod mariadb;
+mod mysql;
 mod peer;
 mod postgres;
 mod sqlserver;

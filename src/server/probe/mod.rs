@@ -4,8 +4,8 @@
 //! that may be tested); `tcp` (such a database answers); `tls` (what was agreed on); `login`; `query`. A
 //! database without a driver gets the first two, and the result says so.
 //!
-//! [`route`] leads to one address, a [`driver`] for each kind of database takes the stages from there,
-//! [`contact`] hears the first words and names what else answers, [`tls`] encrypts, and [`report`] writes
+//! `route` leads to one address, a `driver` for each kind of database takes the stages from there,
+//! `contact` hears the first words and names what else answers, `tls` encrypts, and `report` writes
 //! down how it went. The password stands in no result and no log.
 
 mod clickhouse;

@@ -8,8 +8,6 @@ use std::sync::Arc;
 
 use holistics_tunnel::protocol::{ConnectionTestResult, DatabaseType, TlsMode};
 use rustls::ServerConfig;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::peer::Peer;
 use crate::support::hosts::certificate;
@@ -22,7 +20,8 @@ pub use protocol::Encryption;
 
 /// A peer that says this about encryption, and does it.
 pub fn start(encryption: Encryption) -> Peer {
-    let tls = tls_settings();
+    let workspace = Workspace::new();
+    let tls = certificate::server_settings("db.example", workspace.path());
     Peer::serving(move |stream| {
         // A client that has seen enough hangs up in the middle.
         let _ = serve(stream, encryption, &tls);
@@ -39,21 +38,6 @@ fn serve(
         Encryption::NotSupported => converse(&mut stream),
         _ => converse(&mut encryption::accept(stream, tls)?),
     }
-}
-
-fn tls_settings() -> Arc<ServerConfig> {
-    let workspace = Workspace::new();
-    let certified = certificate::for_name("db.example", workspace.path());
-    let certificate = CertificateDer::from_pem_file(&certified.certificate).expect("a certificate");
-    let key = PrivateKeyDer::from_pem_file(&certified.key).expect("a key");
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let settings = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .expect("versions that go with the provider")
-        .with_no_client_auth()
-        .with_single_cert(vec![certificate], key)
-        .expect("a certificate with its key");
-    Arc::new(settings)
 }
 
 /// The login that the peer accepts.
