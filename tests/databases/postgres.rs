@@ -1,10 +1,15 @@
 //! PostgreSQL.
 
+use std::io::{Read, Write};
+use std::time::Duration;
+
 use holistics_tunnel::protocol::{ConnectionTestResult, DatabaseType, TlsMode};
 
+use crate::peer::Peer;
 use crate::support::postgres::Postgres;
 use crate::support::shared::Shared;
 use crate::support::sql::{Client, Login};
+use crate::support::wait;
 use crate::{as_user, expect_failure, expect_success, to_database, with_password};
 
 static WITH_TLS: Shared<Postgres> = Shared::new();
@@ -92,6 +97,50 @@ fn a_login_for_which_the_database_wants_tls_says_so() {
 }
 
 #[test]
+fn a_database_that_is_starting_says_so() {
+    let fields = b"SFATAL\0C57P03\0Mthe database system is starting up\0\0";
+    let length = u32::try_from(fields.len() + 4).expect("a short message");
+    let error = [b"E", &length.to_be_bytes()[..], fields].concat();
+    let peer = Peer::serving(move |mut stream| {
+        let mut request = [0; 1024];
+        // A client that has seen enough hangs up in the middle.
+        let _ = stream.read(&mut request).and_then(|count| match count {
+            // A request for encryption is this long; a login is longer.
+            8 => stream.write_all(b"N"),
+            _ => stream.write_all(&error),
+        });
+    });
+    let login = Postgres::shared().login();
+    let result = crate::test(
+        DatabaseType::Postgresql,
+        peer.port(),
+        &login,
+        TlsMode::Prefer,
+    );
+    expect_failure(&result, "login", "starting up", "try again in a moment");
+}
+
+#[test]
+fn an_offer_of_tls_that_comes_to_nothing_fails_there() {
+    let peer = Peer::serving(|mut stream| {
+        let _ = stream
+            .read(&mut [0; 8])
+            .and_then(|_| stream.write_all(b"S"))
+            .and_then(|()| stream.read(&mut [0; 4096]))
+            // "handshake_failure", as a server says that knows only what is broken.
+            .and_then(|_| stream.write_all(b"\x15\x03\x01\0\x02\x02\x28"));
+    });
+    let login = Postgres::shared().login();
+    let result = crate::test(
+        DatabaseType::Postgresql,
+        peer.port(),
+        &login,
+        TlsMode::Prefer,
+    );
+    expect_failure(&result, "tls", "HandshakeFailure", "TLS 1.2 or 1.3");
+}
+
+#[test]
 fn a_test_leaves_no_session_behind() {
     let postgres = Postgres::start();
     let login = postgres.login();
@@ -99,9 +148,9 @@ fn a_test_leaves_no_session_behind() {
     expect_success(&result, "not encrypted", "PostgreSQL");
     let mut client = Client::connect(postgres.port(), &login).expect("a login");
     let others = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'reader' AND pid <> pg_backend_pid()";
-    crate::support::wait::until(
+    wait::until(
         "the session of the test to end",
-        std::time::Duration::from_secs(20),
+        Duration::from_secs(20),
         String::new,
         || (client.number(others).ok()? == 0).then_some(()),
     );

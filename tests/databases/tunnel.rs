@@ -65,6 +65,7 @@ fn every_kind_is_logged_in_to_through_a_tunnel_and_no_log_has_the_password() {
         assert_eq!(names(&result), ALL);
         let found = result.server_version.as_deref().unwrap_or_default();
         assert!(found.contains(version), "{found}");
+        assert!(result.latency_milliseconds.is_some(), "{result:#?}");
         let wrong = with_password(login, "guessed badly");
         let result = lab.operator.test(source.id, &wrong);
         assert_eq!(names(&result), ALL[..4], "{result:#?}");

@@ -34,8 +34,6 @@ use crate::protocol::{ConnectionTest, TlsMode};
 
 /// More than any answer to a test.
 const MOST_BYTES: usize = 64 * 1024;
-/// How long a goodbye may take.
-const CLOSING: Duration = Duration::from_secs(2);
 /// How long TLS is tried before the port is asked in the clear.
 const PATIENCE: Duration = Duration::from_secs(3);
 const NAME: &str = "ClickHouse";
@@ -220,7 +218,7 @@ impl Session for LoggedIn {
     async fn close(self: Box<Self>) {
         // Without a sender the connection comes to its end.
         drop(self.requests.sender);
-        let _ = timeout(CLOSING, self.requests.task).await;
+        let _ = self.requests.task.await;
     }
 }
 
