@@ -33,7 +33,10 @@ fn the_generated_command_sets_a_bastion_up_and_the_removal_command_leaves_nothin
 
     let result = lab.operator.test(source.id, &lab.postgres.login());
     assert!(result.ok, "{result:?}");
-    assert_eq!(stage_names(&result), ["tunnel", "tcp", "login", "query"]);
+    assert_eq!(
+        stage_names(&result),
+        ["tunnel", "tcp", "tls", "login", "query"]
+    );
     assert!(result.server_version.is_some(), "{result:?}");
 
     lab.save_and_finish(&source, setup);
@@ -65,8 +68,8 @@ fn a_wrong_password_fails_at_the_login_and_says_what_to_do() {
     };
     let result = lab.operator.test(source.id, &login);
     assert!(!result.ok);
-    assert_eq!(stage_names(&result), ["tunnel", "tcp", "login"]);
-    let last = result.stages.last().expect("three stages");
+    assert_eq!(stage_names(&result), ["tunnel", "tcp", "tls", "login"]);
+    let last = result.stages.last().expect("four stages");
     assert!(!last.ok && last.remedy.is_some(), "{result:?}");
     assert!(
         !format!("{result:?}").contains("guessed"),

@@ -54,6 +54,7 @@ pub struct Server {
     http: Client,
     operator_token: String,
     extra_arguments: Vec<String>,
+    log_filter: Option<&'static str>,
     // The order of the fields is the order of the end: the process, then its folder.
     process: Option<Running>,
     ports: PortRange,
@@ -75,6 +76,13 @@ impl Server {
             remote_ports,
             extra_arguments,
         )
+    }
+
+    /// Starts one with ten remote ports that logs all it can.
+    pub fn start_talkative() -> Self {
+        let mut server = Self::new("127.0.0.1:0", "127.0.0.1:0", http_client().build(), 10, &[]);
+        server.log_filter = Some("trace");
+        server.first_launch()
     }
 
     /// Starts one that other machines reach. The calling thread must be on the machine that has the
@@ -110,21 +118,35 @@ impl Server {
         remote_ports: u16,
         extra_arguments: &[&str],
     ) -> Self {
-        let mut server = Server {
+        Self::new(listen, ssh, http, remote_ports, extra_arguments).first_launch()
+    }
+
+    fn new(
+        listen: &str,
+        ssh: &str,
+        http: reqwest::Result<Client>,
+        remote_ports: u16,
+        extra_arguments: &[&str],
+    ) -> Self {
+        Server {
             url: String::new(),
             ssh: ssh.into(),
             listen: listen.into(),
             http: http.expect("an HTTP client"),
             operator_token: String::new(),
             extra_arguments: extra_arguments.iter().map(|&s| s.to_owned()).collect(),
+            log_filter: None,
             process: None,
             ports: PortRange::claim(remote_ports),
             workspace: Workspace::new(),
-        };
-        let banner = server.launch();
-        server.operator_token = word_after(&banner, "operator token (shown once): ")
+        }
+    }
+
+    fn first_launch(mut self) -> Self {
+        let banner = self.launch();
+        self.operator_token = word_after(&banner, "operator token (shown once): ")
             .unwrap_or_else(|| panic!("no operator token in:\n{banner}"));
-        server
+        self
     }
 
     /// Starts it again as it was: the same data, the same addresses.
@@ -195,6 +217,9 @@ impl Server {
             &self.ports.flag(),
         ]);
         command.args(&self.extra_arguments);
+        if let Some(filter) = self.log_filter {
+            command.env("RUST_LOG", filter);
+        }
         let process = Running::start(&mut command, self.workspace.path(), "server");
         process.wait_for_output("\nready\n", START_LIMIT);
         let banner = process.output();
@@ -251,9 +276,20 @@ impl Operator {
 
     /// Creates a data source for a PostgreSQL.
     pub fn create_for(&self, name: &str, host: &str, port: u16) -> DataSource {
+        self.create_of(DatabaseType::Postgresql, name, host, port)
+    }
+
+    /// Creates a data source for a database of any type.
+    pub fn create_of(
+        &self,
+        database_type: DatabaseType,
+        name: &str,
+        host: &str,
+        port: u16,
+    ) -> DataSource {
         let new = NewDataSource {
             display_name: name.into(),
-            database_type: DatabaseType::Postgresql,
+            database_type,
             connection: ConnectionKind::ReverseTunnel,
             host: host.into(),
             port,

@@ -21,6 +21,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::client::TlsStream;
 use tokio_util::task::AbortOnDropHandle;
+use tracing::instrument::WithSubscriber;
 use url::form_urlencoded;
 
 use super::contact::{self, Opening};
@@ -33,8 +34,6 @@ use crate::protocol::{ConnectionTest, TlsMode};
 
 /// More than any answer to a test.
 const MOST_BYTES: usize = 64 * 1024;
-/// How long a goodbye may take.
-const CLOSING: Duration = Duration::from_secs(2);
 /// How long TLS is tried before the port is asked in the clear.
 const PATIENCE: Duration = Duration::from_secs(3);
 const NAME: &str = "ClickHouse";
@@ -170,6 +169,8 @@ where
         // Whoever waits for an answer gets the error as well.
         let _ = connection.await;
     };
+    // A task of its own would log again, unlike all else in a test.
+    let drive = drive.with_current_subscriber();
     let task = AbortOnDropHandle::new(tokio::spawn(drive));
     Ok(Requests { sender, task })
 }
@@ -217,7 +218,7 @@ impl Session for LoggedIn {
     async fn close(self: Box<Self>) {
         // Without a sender the connection comes to its end.
         drop(self.requests.sender);
-        let _ = timeout(CLOSING, self.requests.task).await;
+        let _ = self.requests.task.await;
     }
 }
 

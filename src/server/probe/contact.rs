@@ -18,8 +18,10 @@ use crate::first_words::{clickhouse, looks_like, postgres, sqlserver};
 /// How long an answer is waited for before other protocols are tried beside it. A database may look up
 /// the name of its client before it says a word.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// How long more is heard of what is not understood.
+const AFTERTHOUGHT: Duration = Duration::from_secs(1);
 /// How long such a trial may take.
-const TRIAL: Duration = Duration::from_secs(3);
+const TRIAL: Duration = Duration::from_secs(2);
 /// More than the first words of any database.
 const MOST_BYTES: usize = 4096;
 
@@ -38,9 +40,12 @@ pub(super) struct Opening<'a> {
 
 /// Connects.
 pub(super) async fn connect(place: &Place) -> Result<TcpStream, Failure> {
-    let stream = TcpStream::connect(place.address)
-        .await
-        .map_err(|error| no_connection(place, &error))?;
+    let stream = match TcpStream::connect(place.address).await {
+        Ok(stream) => stream,
+        // The port accepted, and the refusal behind it came before this was looked at.
+        Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Err(hung_up(place)),
+        Err(error) => return Err(no_connection(place, &error)),
+    };
     // Costs nothing, and without it small messages may wait for each other.
     let _ = stream.set_nodelay(true);
     Ok(stream)
@@ -57,17 +62,23 @@ pub(super) async fn open<T>(
     // A server of another kind may hang up while it is asked; what it said before is read all the same.
     let _ = stream.write_all(opening.question).await;
     let hearing = hear(&mut stream, &mut words, opening.is_complete);
-    if timeout(PATIENCE, hearing).await.is_err() && words.is_empty() {
-        if let Some(seen) = identify(place).await {
-            return Err(foreign(place, opening.expected, seen));
-        }
+    let is_waiting = timeout(PATIENCE, hearing).await.is_err();
+    if words.is_empty()
+        && let Some(seen) = identify(place, &opening).await
+    {
+        return Err(foreign(place, opening.expected, seen));
+    }
+    if is_waiting {
         // The time limit of the stage ends this.
         hear(&mut stream, &mut words, opening.is_complete).await;
     }
-    match understand(&words) {
-        Some(understood) => Ok((stream, understood)),
-        None => Err(unexpected(place, opening.expected, &words)),
+    if let Some(understood) = understand(&words) {
+        return Ok((stream, understood));
     }
+    // What is not this protocol may come in pieces all the same.
+    let hearing = hear(&mut stream, &mut words, |words| looks_like(words).is_some());
+    let _ = timeout(AFTERTHOUGHT, hearing).await;
+    Err(unexpected(place, opening.expected, &words))
 }
 
 /// Reads until there is enough, the other side hangs up, or [`MOST_BYTES`] are there.
@@ -80,8 +91,9 @@ pub(super) async fn hear(stream: &mut TcpStream, words: &mut Vec<u8>, is_complet
     }
 }
 
-/// What a server is that waits to be spoken to, asked in the ways that are most common.
-async fn identify(place: &Place) -> Option<&'static str> {
+/// What a server is that waits to be spoken to, or hangs up on what it is told, asked in the ways that are
+/// most common.
+async fn identify(place: &Place, opening: &Opening<'_>) -> Option<&'static str> {
     let ping = clickhouse::ping(&place.database);
     let prelogin = sqlserver::prelogin(sqlserver::Encryption::LoginOnly);
     let trials: [(&[u8], IsComplete); 3] = [
@@ -89,14 +101,18 @@ async fn identify(place: &Place) -> Option<&'static str> {
         (&ping, |words| words.len() >= 4),
         (&prelogin, sqlserver::is_complete),
     ];
-    let trials = trials.map(|(question, is_complete)| {
+    // One that is only slow is not to be found out by the question that it has heard already.
+    let others = trials
+        .into_iter()
+        .filter(|(question, _)| *question != opening.question);
+    let trials = others.map(|(question, is_complete)| {
         Box::pin(async move {
             let words = ask(place, question, is_complete).await.unwrap_or_default();
             looks_like(&words).ok_or(())
         })
     });
     let (seen, _) = select_ok(trials).await.ok()?;
-    Some(seen)
+    (seen != opening.expected).then_some(seen)
 }
 
 async fn ask(place: &Place, question: &[u8], is_complete: IsComplete) -> io::Result<Vec<u8>> {

@@ -69,7 +69,7 @@ pub(super) trait Session: Send {
     /// Runs `SELECT 1`, and asks the database what it is.
     async fn query(&mut self) -> Result<Answer, Failure>;
 
-    /// Says goodbye, so that the database does not count a lost connection.
+    /// Says goodbye, so that the database does not count a lost connection. The caller bounds the time.
     async fn close(self: Box<Self>);
 }
 

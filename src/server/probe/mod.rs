@@ -4,8 +4,8 @@
 //! that may be tested); `tcp` (such a database answers); `tls` (what was agreed on); `login`; `query`. A
 //! database without a driver gets the first two, and the result says so.
 //!
-//! [`route`] leads to one address, a [`driver`] for each kind of database takes the stages from there,
-//! [`contact`] hears the first words and names what else answers, [`tls`] encrypts, and [`report`] writes
+//! `route` leads to one address, a `driver` for each kind of database takes the stages from there,
+//! `contact` hears the first words and names what else answers, `tls` encrypts, and `report` writes
 //! down how it went. The password stands in no result and no log.
 
 mod clickhouse;
@@ -57,8 +57,8 @@ fn driver(database_type: DatabaseType) -> Option<&'static dyn Driver> {
 
 /// Runs the stages until one fails.
 pub async fn run(target: &Target, login: &ConnectionTest) -> ConnectionTestResult {
-    // The drivers log what they send and receive, passwords among it. Nothing in here is logged, at any
-    // level; the result has what there is to know.
+    // What is logged of a login is not left to each driver's care: nothing in here is, at any level. The
+    // result has what there is to know.
     tested(target, login)
         .with_subscriber(Dispatch::none())
         .await

@@ -81,7 +81,9 @@ impl<'a> Report<'a> {
     /// What may be shown of a text that a driver or a database wrote.
     pub(super) fn shown(&self, text: &str) -> String {
         let text = without(self.password, text);
-        let one_line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        let words = text.split(|letter: char| letter.is_whitespace() || letter.is_control());
+        let words: Vec<_> = words.filter(|word| !word.is_empty()).collect();
+        let one_line = words.join(" ");
         match one_line.char_indices().nth(LONGEST_DETAIL) {
             Some((end, _)) => format!("{}…", &one_line[..end]),
             None => one_line,
@@ -125,7 +127,7 @@ mod tests {
     #[test]
     fn what_others_write_is_shown_in_one_line_of_bounded_length() {
         let report = Report::new("hunter2");
-        assert_eq!(report.shown("no\n\r\n\tentry"), "no entry");
+        assert_eq!(report.shown("no\n\r\n\tentry\x1b[2J"), "no entry [2J");
         let shown = report.shown(&"é".repeat(10_000));
         assert_eq!(shown.chars().count(), LONGEST_DETAIL + 1);
     }

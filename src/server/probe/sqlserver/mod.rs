@@ -8,13 +8,12 @@ mod handshake;
 mod replay;
 
 use std::io;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use async_trait::async_trait;
 use tiberius::{AuthMethod, Client, Config, EncryptionLevel};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
 use tokio_rustls::client::TlsStream;
 use tokio_util::compat::{Compat, TokioAsyncReadCompatExt};
 
@@ -26,9 +25,6 @@ use crate::first_words::sqlserver::{self, Encryption};
 use crate::protocol::{ConnectionTest, TlsMode};
 use handshake::Packets;
 use replay::Replay;
-
-/// How long a goodbye may take.
-const CLOSING: Duration = Duration::from_secs(2);
 
 /// By the numbers of `sys.messages`, and Azure's beyond 40,000.
 const REMEDIES: [(&[u32], &str); 7] = [
@@ -204,7 +200,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session for LoggedIn<S> {
 
     async fn close(self: Box<Self>) {
         // Whether the database takes note changes nothing.
-        let _ = timeout(CLOSING, self.0.close()).await;
+        let _ = self.0.close().await;
     }
 }
 
