@@ -83,7 +83,7 @@ impl fmt::Display for DatabaseType {
 /// Where a data source stands in its life.
 ///
 /// `Draft → Enrolled → Connected → Saved → Active`, with `Down` beside `Active`, and
-/// `Removing → Removed`.
+/// `Removing → Removed`. A direct connection goes `Draft → Saved → Removed`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
@@ -147,10 +147,13 @@ pub struct NewDataSource {
     pub display_name: String,
     /// The database behind it.
     pub database_type: DatabaseType,
-    /// The database's host as the bastion sees it.
+    /// How the database is reached; by a reverse tunnel where absent.
+    #[serde(default)]
+    pub connection: ConnectionKind,
+    /// The database's host as the bastion sees it; as this server sees it for a direct connection.
     #[cfg_attr(feature = "server", schema(value_type = crate::server::api::openapi::Host))]
     pub host: String,
-    /// The database's port as the bastion sees it.
+    /// The database's port as the bastion or this server sees it.
     #[cfg_attr(
         feature = "server",
         schema(minimum = 1, maximum = 65535, examples(5432))
@@ -158,12 +161,34 @@ pub struct NewDataSource {
     pub port: u16,
     /// Which of the vendor's tunnel servers; the only one where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(
-        feature = "server",
-        schema(pattern = "^[A-Za-z0-9_.][A-Za-z0-9_.-]{0,63}$")
-    )]
-    #[cfg_attr(feature = "server", schema(examples("eu")))]
+    #[cfg_attr(feature = "server", schema(pattern = "^default$", examples("default")))]
     pub region: Option<String>,
+}
+
+/// How the server reaches a database. It is chosen when the data source is created, for good.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum ConnectionKind {
+    /// Through a tunnel that a bastion opens.
+    #[default]
+    ReverseTunnel,
+    /// From the server itself: it has no tunnel, no port and no command, and goes from `draft` to
+    /// `saved`.
+    Direct,
+}
+
+impl ConnectionKind {
+    /// Both, in the order in which a form offers them.
+    pub const ALL: [ConnectionKind; 2] = [ConnectionKind::ReverseTunnel, ConnectionKind::Direct];
+
+    /// The name on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ConnectionKind::ReverseTunnel => "reverse_tunnel",
+            ConnectionKind::Direct => "direct",
+        }
+    }
 }
 
 /// A data source as an operator sees it.
@@ -178,10 +203,13 @@ pub struct DataSource {
     pub display_name: String,
     /// The database behind it.
     pub database_type: DatabaseType,
-    /// The database's host as the bastion sees it.
+    /// How the database is reached.
+    #[serde(default)]
+    pub connection: ConnectionKind,
+    /// The database's host as the bastion sees it; as this server sees it for a direct connection.
     #[cfg_attr(feature = "server", schema(examples("db.internal")))]
     pub host: String,
-    /// The database's port as the bastion sees it.
+    /// The database's port as the bastion or this server sees it.
     #[cfg_attr(
         feature = "server",
         schema(minimum = 1, maximum = 65535, examples(5432))
@@ -189,8 +217,12 @@ pub struct DataSource {
     pub port: u16,
     /// Where it stands.
     pub state: DataSourceState,
-    /// Its tunnel.
-    pub tunnel: TunnelSummary,
+    /// Its tunnel; absent for a direct connection.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tunnel: Option<TunnelSummary>,
+    /// The saved login; absent if none is saved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub login: Option<LoginSummary>,
     /// What has to be run on the bastion for its tunnel to lead to the present host and port; absent
     /// while nothing has to be.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -204,6 +236,30 @@ pub struct DataSource {
     pub enrollment: Option<EnrollmentCommand>,
     /// When it was created, RFC 3339, UTC.
     pub created_at: jiff::Timestamp,
+}
+
+impl DataSource {
+    /// Where the database is.
+    pub fn address(&self) -> DatabaseAddress {
+        DatabaseAddress {
+            host: self.host.clone(),
+            port: self.port,
+        }
+    }
+}
+
+/// A saved login as an operator sees it. The password is in no answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+pub struct LoginSummary {
+    /// The database's name.
+    pub database: String,
+    /// The user.
+    pub username: String,
+    /// How TLS to the database is treated.
+    pub tls: TlsMode,
+    /// Whether a password is saved with it.
+    pub has_password: bool,
 }
 
 /// A tunnel as an operator sees it.
@@ -250,6 +306,15 @@ pub struct DatabaseAddress {
     pub port: u16,
 }
 
+impl fmt::Display for DatabaseAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.host.contains(':') {
+            true => write!(f, "[{}]:{}", self.host, self.port),
+            false => write!(f, "{}:{}", self.host, self.port),
+        }
+    }
+}
+
 /// What the operator hands to the person on the bastion.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
@@ -289,7 +354,8 @@ pub struct DataSourceChange {
     pub port: Option<u16>,
 }
 
-/// The answer to `DELETE /data-sources/{id}` without `?force=true`.
+/// The answer to `DELETE /data-sources/{id}` without `?force=true`. A direct connection has nothing
+/// on a bastion: it is removed at once, and the answer is 204 without a body.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct RemovalCommand {
@@ -304,7 +370,8 @@ pub struct RemovalCommand {
     pub token: String,
 }
 
-/// `POST /data-sources/{id}/test`.
+/// A login: the body of `POST /data-sources/{id}/test`, and of `POST /data-sources/{id}/save`, which
+/// keeps it.
 #[derive(Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
@@ -323,7 +390,9 @@ pub struct ConnectionTest {
     )]
     #[cfg_attr(feature = "server", schema(examples("reader")))]
     pub username: String,
-    /// The password; kept out of logs, errors and answers.
+    /// The password; kept out of logs, errors and answers. Absent or empty, the saved one is used, as
+    /// long as user, host and port are those that it was saved for and TLS is no weaker.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     #[cfg_attr(
         feature = "server",
         schema(
@@ -333,7 +402,8 @@ pub struct ConnectionTest {
         )
     )]
     pub password: String,
-    /// Whether the connection must be encrypted end to end; by default it is if the database offers it.
+    /// Whether the connection must be encrypted end to end; by default as the saved login has it, or
+    /// else if the database offers it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<TlsMode>,
 }
@@ -348,8 +418,11 @@ impl fmt::Debug for ConnectionTest {
     }
 }
 
-/// How "Test connection" treats TLS between the vendor and the database.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// How "Test connection" treats TLS between the vendor and the database, inside the tunnel.
+///
+/// The database's certificate is shown and not verified in any mode. The order is that of strength: a
+/// password that was saved for one mode is not used with a weaker one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum TlsMode {
@@ -357,8 +430,28 @@ pub enum TlsMode {
     Disable,
     /// If the database offers it.
     Prefer,
-    /// Always; an unencrypted database is a failure.
+    /// Always; an unencrypted database is a failure. Encrypted and not verified, as PostgreSQL's
+    /// `sslmode=require` is: it keeps listeners out, and not somebody who stands between.
     Require,
+}
+
+impl TlsMode {
+    /// Every mode, the weakest first.
+    pub const ALL: [TlsMode; 3] = [TlsMode::Disable, TlsMode::Prefer, TlsMode::Require];
+
+    /// The name on the wire and in the database.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            TlsMode::Disable => "disable",
+            TlsMode::Prefer => "prefer",
+            TlsMode::Require => "require",
+        }
+    }
+
+    /// The mode of this name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        TlsMode::ALL.into_iter().find(|mode| mode.as_str() == name)
+    }
 }
 
 /// The staged result of a connection test.
@@ -369,17 +462,20 @@ pub struct ConnectionTestResult {
     pub ok: bool,
     /// The stages in the order in which they ran; the first failure is the last entry.
     pub stages: Vec<TestStage>,
-    /// What the database says it is, if the login succeeded.
+    /// What the database says it is, if the query was answered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "server", schema(examples("PostgreSQL 15.14")))]
     pub server_version: Option<String>,
+    /// How long `SELECT 1` took there and back, in milliseconds; absent if it was not answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latency_milliseconds: Option<f64>,
 }
 
 /// One stage of a connection test.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct TestStage {
-    /// `tunnel`, `tcp`, `login`, `query`.
+    /// `tunnel` (without a tunnel, `dns`), `tcp`, `tls`, `login`, `query`.
     #[cfg_attr(feature = "server", schema(examples("login")))]
     pub name: String,
     /// Whether it passed.
@@ -727,6 +823,8 @@ problem_kinds! {
     WrongState = ("wrong-state", 409, "The data source is not in a state for that"),
     /// The tunnel's own session does not listen on its port.
     TunnelDown = ("tunnel-down", 409, "The tunnel is not up"),
+    /// The saved password is not used for this, or cannot be read: it must be sent.
+    PasswordNeeded = ("password-needed", 409, "The password is needed"),
     /// As much of this as the server does at a time is done already.
     Busy = ("busy", 503, "The server is busy"),
     /// Every port of the range is given to a tunnel.

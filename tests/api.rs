@@ -345,6 +345,8 @@ fn values_out_of_range_are_refused() {
         ("display_name", json!("a\u{1b}[31mb")),
         ("database_type", json!("dbase")),
         ("region", json!("../eu")),
+        ("region", json!("eu-west")),
+        ("connection", json!("pigeon")),
     ] {
         let mut wrong = data_source();
         wrong[field] = value;

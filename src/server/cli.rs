@@ -200,6 +200,11 @@ pub struct Serve {
     )]
     pub session_lifetime: Duration,
 
+    /// Let direct connections lead to this machine itself. Whoever may create data sources can then
+    /// reach what listens on its loopback
+    #[arg(long, env = "HOLISTICS_TUNNEL_SERVER_ALLOW_DIRECT_LOOPBACK")]
+    pub allow_direct_loopback: bool,
+
     /// The folder of the bastion's binaries, `DIR/TARGET/holistics-tunnel`
     /// [default: the holistics-tunnel beside this program]
     #[arg(long, env = "HOLISTICS_TUNNEL_SERVER_DIST_DIR", value_name = "DIR")]

@@ -16,6 +16,7 @@ use super::changes::Changes;
 use super::cli::Serve;
 use super::data_dir::DataDir;
 use super::downloads::Downloads;
+use super::logins;
 use super::metrics::{self, Metrics};
 use super::operator_tokens;
 use super::operators;
@@ -43,12 +44,12 @@ pub async fn run(settings: Serve) -> anyhow::Result<()> {
     let _lock = data_dir.lock_for_serving()?;
     let store = Store::open(&data_dir.database()?).await?;
     let tls = tls_config(&settings).await?;
-    let listener = bind(settings.listen)?;
+    let listener = bind(settings.listen, "the web", "--listen")?;
     let web_address = listener.local_addr()?;
-    let metrics_listener = match settings.metrics_listen {
-        Some(address) => Some(metrics::bind(address).await?),
-        None => None,
-    };
+    let metrics_listener = settings
+        .metrics_listen
+        .map(|address| bind(address, "metrics", "--metrics-listen"))
+        .transpose()?;
     let tunnels = start_tunnel_server(&settings, &data_dir, &store).await?;
     let public = PublicAddress::derive(
         PublicSettings {
@@ -76,29 +77,42 @@ pub async fn run(settings: Serve) -> anyhow::Result<()> {
         key_overlap: settings.key_overlap,
         ports: settings.ports,
         forward_listen: settings.forward_listen,
+        direct_loopback_allowed: settings.allow_direct_loopback,
         metrics: Metrics::default(),
         store,
         tunnels,
     });
+    check_saved_passwords(&app).await?;
     operators::remember_public_url(&data_dir, &app.public.url)?;
     let listening = Listening {
         web: web_address,
         metrics: metrics_listener
             .as_ref()
-            .map(tokio::net::TcpListener::local_addr)
+            .map(TcpListener::local_addr)
             .transpose()?,
     };
     greet(&app, &settings, &listening, data_dir.path()).await?;
     let recorder = tokio::spawn(sessions::record(Arc::clone(&app)));
-    let metrics = metrics_listener.map(|it| tokio::spawn(metrics::serve(it, Arc::clone(&app))));
+    let metrics = tokio::spawn(serve_metrics(metrics_listener, Arc::clone(&app)));
     let served = serve_web(listener, tls, Arc::clone(&app)).await;
     recorder.abort();
-    if let Some(metrics) = metrics {
-        metrics.abort();
-    }
+    metrics.abort();
     sessions::note_seen(&app).await;
     app.store.close().await;
     served
+}
+
+/// Says at once, and not at the next test of a connection, that the key file is not the right one.
+async fn check_saved_passwords(app: &App) -> anyhow::Result<()> {
+    let unreadable = logins::unreadable(&app.secret, &app.store.data_sources().await?);
+    if unreadable > 0 {
+        tracing::error!(
+            unreadable,
+            "saved passwords cannot be read: secret.key is not the file that they were saved with. \
+             Restore it from a backup, or enter the passwords again"
+        );
+    }
+    Ok(())
 }
 
 async fn tls_config(settings: &Serve) -> anyhow::Result<Option<RustlsConfig>> {
@@ -119,9 +133,9 @@ async fn tls_config(settings: &Serve) -> anyhow::Result<Option<RustlsConfig>> {
     Ok(Some(config))
 }
 
-fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
+fn bind(address: SocketAddr, what: &str, flag: &str) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).with_context(|| {
-        format!("cannot serve the web on {address}; choose another address with --listen")
+        format!("cannot serve {what} on {address}; choose another address with {flag}")
     })
 }
 
@@ -209,6 +223,14 @@ async fn serve_web(
     };
     stopper.abort();
     served.context("the web server failed")
+}
+
+async fn serve_metrics(listener: Option<TcpListener>, app: Arc<App>) {
+    if let Some(listener) = listener
+        && let Err(error) = metrics::serve(listener, FIRST_REQUEST_TIMEOUT, app).await
+    {
+        tracing::error!(%error, "metrics are not served any more");
+    }
 }
 
 async fn stop_on_signal(handle: axum_server::Handle<SocketAddr>, app: Arc<App>) {

@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use crate::support::bastion::Bastion;
-use crate::support::lab::token_of;
+use crate::support::lab::{token_of, tunnel_of};
 use crate::vendor::{Vendor, arguments, input};
 use crate::{FAILED, SHELLS, program_of, run, url_in, url_of};
 
@@ -62,7 +62,10 @@ fn the_removal_s_script_fetches_the_program_only_where_it_is_missing() {
             &format!("curl -fsSL {url} | {shell} -s -- --force"),
         )
         .expect_code(0);
-        let (id, server) = (source.tunnel.id.to_string(), vendor.server.url.as_str());
+        let (id, server) = (
+            tunnel_of(&source).id.to_string(),
+            vendor.server.url.as_str(),
+        );
         let expected = [
             "uninstall-tunnel",
             &id,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use reqwest::Method;
 use rustix::process::Signal;
 
-use crate::support::lab::{Lab, SERVICE_LIMIT};
+use crate::support::lab::{Lab, SERVICE_LIMIT, tunnel_of};
 use crate::support::server::Server;
 use crate::support::wait;
 use crate::visitor::Visitor;
@@ -176,7 +176,8 @@ fn what_the_tunnel_server_refuses_is_counted_by_its_reason() {
     let now = |rest: &str| read(&lab.server, &url)[&format!("holistics_tunnel_{rest}")];
     let source = lab.data_source("Sales");
     let setup = lab.setup_that_waits(&source);
-    let port = lab.operator.data_source(source.id).tunnel.remote_port;
+    let enrolled = lab.operator.data_source(source.id);
+    let port = tunnel_of(&enrolled).remote_port;
     let port = port.expect("an enrolled tunnel has a port");
 
     let own = lab.bastion.own_folder().join("id_rsa");

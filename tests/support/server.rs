@@ -6,11 +6,11 @@ use std::process::Command;
 use std::time::Duration;
 
 use holistics_tunnel::protocol::{
-    API_BASE, ConnectionTest, ConnectionTestResult, DataSource, DataSourceChange, DataSourceId,
-    DataSourceState, DatabaseType, NewDataSource, RemovalCommand,
+    API_BASE, ConnectionKind, ConnectionTest, ConnectionTestResult, DataSource, DataSourceChange,
+    DataSourceId, DataSourceState, DatabaseType, NewDataSource, RemovalCommand,
 };
-use reqwest::Certificate;
 use reqwest::blocking::{Client, ClientBuilder, RequestBuilder};
+use reqwest::{Certificate, Method};
 use rustix::process::Signal;
 use serde::de::DeserializeOwned;
 
@@ -55,6 +55,7 @@ pub struct Server {
     http: Client,
     operator_token: String,
     extra_arguments: Vec<String>,
+    log_filter: Option<&'static str>,
     // The order of the fields is the order of the end: the process, then its folder.
     process: Option<Running>,
     ports: PortRange,
@@ -76,6 +77,13 @@ impl Server {
             remote_ports,
             extra_arguments,
         )
+    }
+
+    /// Starts one with ten remote ports that logs all it can.
+    pub fn start_talkative() -> Self {
+        let mut server = Self::new("127.0.0.1:0", "127.0.0.1:0", http_client().build(), 10, &[]);
+        server.log_filter = Some("trace");
+        server.first_launch()
     }
 
     /// Starts one that other machines reach. The calling thread must be on the machine that has the
@@ -125,21 +133,35 @@ impl Server {
         remote_ports: u16,
         extra_arguments: &[&str],
     ) -> Self {
-        let mut server = Server {
+        Self::new(listen, ssh, http, remote_ports, extra_arguments).first_launch()
+    }
+
+    fn new(
+        listen: &str,
+        ssh: &str,
+        http: reqwest::Result<Client>,
+        remote_ports: u16,
+        extra_arguments: &[&str],
+    ) -> Self {
+        Server {
             url: String::new(),
             ssh: ssh.into(),
             listen: listen.into(),
             http: http.expect("an HTTP client"),
             operator_token: String::new(),
             extra_arguments: extra_arguments.iter().map(|&s| s.to_owned()).collect(),
+            log_filter: None,
             process: None,
             ports: PortRange::claim(remote_ports),
             workspace: Workspace::new(),
-        };
-        let banner = server.launch();
-        server.operator_token = word_after(&banner, "operator token (shown once): ")
+        }
+    }
+
+    fn first_launch(mut self) -> Self {
+        let banner = self.launch();
+        self.operator_token = word_after(&banner, "operator token (shown once): ")
             .unwrap_or_else(|| panic!("no operator token in:\n{banner}"));
-        server
+        self
     }
 
     /// Starts it again as it was: the same data, the same addresses.
@@ -210,6 +232,9 @@ impl Server {
             &self.ports.flag(),
         ]);
         command.args(&self.extra_arguments);
+        if let Some(filter) = self.log_filter {
+            command.env("RUST_LOG", filter);
+        }
         let process = Running::start(&mut command, self.workspace.path(), "server");
         process.wait_for_output("\nready\n", START_LIMIT);
         let banner = process.output();
@@ -275,9 +300,21 @@ impl Operator {
 
     /// Creates a data source for a PostgreSQL.
     pub fn create_for(&self, name: &str, host: &str, port: u16) -> DataSource {
+        self.create_of(DatabaseType::Postgresql, name, host, port)
+    }
+
+    /// Creates a data source for a database of any type.
+    pub fn create_of(
+        &self,
+        database_type: DatabaseType,
+        name: &str,
+        host: &str,
+        port: u16,
+    ) -> DataSource {
         let new = NewDataSource {
             display_name: name.into(),
-            database_type: DatabaseType::Postgresql,
+            database_type,
+            connection: ConnectionKind::ReverseTunnel,
             host: host.into(),
             port,
             region: None,
@@ -342,6 +379,12 @@ impl Operator {
         let answer = request.bearer_auth(&self.token).send();
         let status = answer.expect("the server answers").status();
         assert!(status.is_success(), "{status}");
+    }
+
+    /// Any call of the API.
+    pub fn call(&self, method: Method, path: &str) -> RequestBuilder {
+        let url = format!("{}{path}", self.api);
+        self.http.request(method, url).bearer_auth(&self.token)
     }
 
     fn post(&self, path: &str) -> RequestBuilder {

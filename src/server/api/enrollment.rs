@@ -37,7 +37,7 @@ pub async fn read(
     }
     Ok(Json(Enrollment {
         data_source_id: record.id,
-        tunnel_id: record.tunnel_id,
+        tunnel_id: bastion.tunnel_id,
         state: app.state(&record),
         display_name: record.display_name,
         database_type: record.database_type,

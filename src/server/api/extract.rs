@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 
-use axum::body::Bytes;
+use axum::body::{Bytes, HttpBody};
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::StatusCode;
@@ -33,6 +33,21 @@ impl<S: Send + Sync, T: DeserializeOwned + Serialize> FromRequest<S> for Body<T>
             .map_err(|rejection| body_problem(&rejection))?;
         check_objects(&bytes, &value)?;
         Ok(Body(value))
+    }
+}
+
+/// A JSON body that may be left out, or be `null`.
+pub struct OptionalBody<T>(pub Option<T>);
+
+impl<S: Send + Sync, T: DeserializeOwned + Serialize> FromRequest<S> for OptionalBody<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        if request.body().is_end_stream() {
+            return Ok(OptionalBody(None));
+        }
+        let Body(value) = Body::from_request(request, state).await?;
+        Ok(OptionalBody(value))
     }
 }
 

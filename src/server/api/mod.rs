@@ -4,6 +4,7 @@
 //! its arguments. Every error is a problem document (`problem`).
 
 pub mod auth;
+pub mod connection;
 pub mod data_sources;
 mod enrollment;
 pub mod extract;
@@ -54,7 +55,7 @@ pub struct App {
     pub tunnels: TunnelServer,
     /// Who waits for what.
     pub changes: Changes,
-    /// What tunnel tokens are derived from.
+    /// What tunnel tokens are derived from, and what saved passwords are encrypted with.
     pub secret: SecretKey,
     /// What bastions are told to connect to.
     pub public: PublicAddress,
@@ -68,6 +69,8 @@ pub struct App {
     pub ports: PortRange,
     /// The address on which the tunnels' ports listen.
     pub forward_listen: IpAddr,
+    /// Whether a direct connection may lead to this machine itself.
+    pub direct_loopback_allowed: bool,
     /// What the pages and live streams share.
     pub web: web::Shared,
     /// What is counted of requests and tests.
@@ -77,11 +80,13 @@ pub struct App {
 impl App {
     /// Whether its tunnel is up now.
     pub fn is_up(&self, record: &Record) -> bool {
-        self.tunnels.is_up(record.tunnel_id)
+        record
+            .tunnel_id()
+            .is_some_and(|tunnel| self.tunnels.is_up(tunnel))
     }
 
-    fn status(&self, record: &Record) -> TunnelStatus {
-        match self.is_up(record) {
+    fn status(&self, tunnel: TunnelId) -> TunnelStatus {
+        match self.tunnels.is_up(tunnel) {
             true => TunnelStatus::Up,
             false => TunnelStatus::Down,
         }
@@ -145,8 +150,9 @@ fn operator_calls(calls: Calls) -> Calls {
                 data_sources::delete
             ),
         )
-        .with(by, routes!(data_sources::test))
-        .with(by, routes!(data_sources::save))
+        .with(by, routes!(connection::test))
+        .with(by, routes!(connection::save))
+        .with(by, routes!(connection::forget_login))
         .with(by, routes!(live::one))
         .with(by, routes!(live::all))
         .with(by, routes!(metrics::read))

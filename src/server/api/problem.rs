@@ -7,6 +7,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
 use crate::protocol::{DataSourceState, PROBLEM_MEDIA_TYPE, Problem, ProblemKind};
+use crate::server::logins::PasswordNeeded;
 use crate::server::store::StoreError;
 
 /// An error answer.
@@ -122,6 +123,10 @@ impl From<StoreError> for ApiError {
                 "this key belongs to another bastion's tunnel. Make a new key pair and send that one's public key.",
             ),
             StoreError::WrongState(state) => wrong_state(state),
+            StoreError::NoTunnel => ApiError::new(
+                ProblemKind::WrongState,
+                "this data source is reached directly: it has no tunnel, and so no command for a bastion",
+            ),
             StoreError::PortsExhausted => ApiError::new(
                 ProblemKind::PortsExhausted,
                 "every remote port is given to a tunnel. Delete data sources that are not used, or widen --ports; \
@@ -129,6 +134,15 @@ impl From<StoreError> for ApiError {
             ),
             error @ (StoreError::NameTaken | StoreError::Database(_)) => ApiError::internal(&error),
         }
+    }
+}
+
+impl From<PasswordNeeded> for ApiError {
+    fn from(needed: PasswordNeeded) -> Self {
+        if needed == PasswordNeeded::Unreadable {
+            tracing::error!("a saved password cannot be decrypted with this secret key");
+        }
+        ApiError::new(ProblemKind::PasswordNeeded, needed.to_string())
     }
 }
 
@@ -146,4 +160,48 @@ fn wrong_state(state: DataSourceState) -> ApiError {
         ProblemKind::WrongState,
         format!("the data source is in the state {}: {next}", state.as_str()),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::response::Html;
+    use serde_json::Value;
+
+    async fn completed(response: impl IntoResponse) -> (StatusCode, Value) {
+        let response = complete(response.into_response()).await;
+        assert_eq!(response.headers()[header::CONTENT_TYPE], PROBLEM_MEDIA_TYPE);
+        let status = response.status();
+        let body = body::to_bytes(response.into_body(), WORDS_LIMIT).await;
+        (status, serde_json::from_slice(&body.unwrap()).unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_refusal_in_plain_words_becomes_a_problem_of_its_status() {
+        let (status, problem) = completed((StatusCode::BAD_REQUEST, "no UTF-8 in `token`")).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST);
+        assert_eq!(problem["type"], "about:blank");
+        assert_eq!(problem["status"], 400);
+        assert_eq!(problem["detail"], "no UTF-8 in `token`");
+        let (status, problem) = completed(StatusCode::RANGE_NOT_SATISFIABLE).await;
+        assert_eq!(status, StatusCode::RANGE_NOT_SATISFIABLE);
+        assert_eq!(problem["title"], "Range Not Satisfiable");
+    }
+
+    #[tokio::test]
+    async fn what_failed_inside_stays_inside() {
+        let failed = (StatusCode::INTERNAL_SERVER_ERROR, "at 10.0.0.7: key file");
+        let (_, problem) = completed(failed).await;
+        assert_eq!(problem["detail"], "Internal Server Error");
+    }
+
+    #[tokio::test]
+    async fn pages_and_good_answers_stay_as_they_are() {
+        let page = (StatusCode::NOT_FOUND, Html("<h1>Not here</h1>"));
+        for response in [page.into_response(), "ok\n".into_response()] {
+            let media_type = response.headers()[header::CONTENT_TYPE].clone();
+            let response = complete(response).await;
+            assert_eq!(response.headers()[header::CONTENT_TYPE], media_type);
+        }
+    }
 }

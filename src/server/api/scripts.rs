@@ -12,7 +12,7 @@ use super::App;
 use super::auth::tunnel_of;
 use super::extract::Word;
 use super::problem::ApiError;
-use crate::protocol::ProblemKind;
+use crate::protocol::{ProblemKind, TunnelId};
 use crate::server::address::PublicAddress;
 use crate::server::downloads::Offer;
 use crate::server::scripts;
@@ -31,7 +31,7 @@ pub async fn bootstrap(State(app): State<Arc<App>>, Word(token): Word) -> Respon
         return refusal;
     }
     let script = async {
-        let record = tunnel(&app, &token, TokenKind::Enrollment).await?;
+        let (_, record) = tunnel(&app, &token, TokenKind::Enrollment).await?;
         if record.is_leaving() {
             return Err(ApiError::gone());
         }
@@ -51,17 +51,12 @@ pub async fn removal(State(app): State<Arc<App>>, Word(token): Word) -> Response
         return refusal;
     }
     let script = async {
-        let record = tunnel(&app, &token, TokenKind::Removal).await?;
+        let (id, record) = tunnel(&app, &token, TokenKind::Removal).await?;
         if record.is_removed() {
             return Err(ApiError::gone());
         }
         let offers = offers(&app).await?;
-        rendered(scripts::removal(
-            &app.public,
-            &token,
-            &offers,
-            record.tunnel_id,
-        ))
+        rendered(scripts::removal(&app.public, &token, &offers, id))
     };
     answer(script.await)
 }
@@ -92,9 +87,9 @@ pub async fn download(
     }
 }
 
-async fn tunnel(app: &App, token: &str, kind: TokenKind) -> Result<Record, ApiError> {
+async fn tunnel(app: &App, token: &str, kind: TokenKind) -> Result<(TunnelId, Record), ApiError> {
     let id = tunnel_of(&app.store, token, kind).await?;
-    Ok(app.store.tunnel(id).await?)
+    Ok((id, app.store.tunnel(id).await?))
 }
 
 async fn offers(app: &Arc<App>) -> Result<Vec<Offer>, ApiError> {

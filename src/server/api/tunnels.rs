@@ -14,7 +14,8 @@ use super::auth::{ChangeableTunnel, OwnTunnel};
 use super::extract::Body;
 use super::problem::ApiError;
 use crate::protocol::{
-    DatabaseAddress, NewPublicKey, ProblemKind, Tunnel, TunnelChange, TunnelKey, TunnelSession,
+    DatabaseAddress, NewPublicKey, ProblemKind, Tunnel, TunnelChange, TunnelId, TunnelKey,
+    TunnelSession,
 };
 use crate::server::store::{BastionReport, Record};
 use crate::server::{inputs, public_key};
@@ -27,7 +28,7 @@ pub async fn read(
     OwnTunnel(id): OwnTunnel,
     State(app): State<Arc<App>>,
 ) -> Result<Json<Tunnel>, ApiError> {
-    view(&app, app.store.tunnel(id).await?).map(Json)
+    view(&app, id, app.store.tunnel(id).await?).map(Json)
 }
 
 /// Reports what the bastion has done
@@ -42,7 +43,7 @@ pub async fn change(
     let report = checked(change).map_err(ApiError::invalid)?;
     let record = app.store.report(id, &report).await?;
     app.changes.announce(record.id);
-    view(&app, record).map(Json)
+    view(&app, id, record).map(Json)
 }
 
 /// A bastion decides anyway where its tunnel leads, so its token may also write that down.
@@ -133,31 +134,28 @@ pub async fn delete(
     Ok(StatusCode::NO_CONTENT)
 }
 
-fn view(app: &App, record: Record) -> Result<Tunnel, ApiError> {
+fn view(app: &App, id: TunnelId, record: Record) -> Result<Tunnel, ApiError> {
     if record.is_removed() {
         return Err(ApiError::gone());
     }
-    let remote_port = record.remote_port.ok_or_else(|| {
+    let remote_port = record.remote_port().ok_or_else(|| {
         ApiError::new(
             ProblemKind::WrongState,
             "no bastion has registered for this tunnel, so it has no port yet",
         )
     })?;
     Ok(Tunnel {
-        id: record.tunnel_id,
-        status: app.status(&record),
+        id,
+        status: app.status(id),
         state: app.state(&record),
         display_name: record.display_name,
         database_type: Some(record.database_type),
         host: record.host,
         port: record.port,
         remote_port,
-        session: app
-            .tunnels
-            .holder(record.tunnel_id)
-            .map(|holder| TunnelSession {
-                since: holder.since,
-                public_key: holder.public_key,
-            }),
+        session: app.tunnels.holder(id).map(|holder| TunnelSession {
+            since: holder.since,
+            public_key: holder.public_key,
+        }),
     })
 }

@@ -26,7 +26,7 @@ use super::api::auth::Operator;
 use super::api::problem::ApiError;
 use facts::Facts;
 
-pub use listener::{bind, serve};
+pub use listener::serve;
 
 /// What every name begins with.
 const PREFIX: &str = "holistics_tunnel";

@@ -71,6 +71,7 @@ fn signed_in_routes() -> Routes {
         .route("/data-sources/{id}/command", post(create::new_command))
         .route("/data-sources/{id}/test", post(connection::test))
         .route("/data-sources/{id}/save", post(connection::save))
+        .route("/data-sources/{id}/forget-login", post(connection::forget))
         .route(
             "/data-sources/{id}/edit",
             get(edit::show).post(edit::change),

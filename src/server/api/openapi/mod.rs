@@ -31,7 +31,8 @@ pub use texts::{DisplayName, Host};
 /// What the document is called, and what a reader needs before the first call.
 const INTRODUCTION: &str = "The control plane of reverse SSH tunnels: operators create, test, save and remove data \
      sources, bastions enroll and keep their tunnels.\n\nEvery error is a problem document (RFC 9457). Its `type` \
-     says what to do about it in a program, its `detail` in words for a person. Requests refuse unknown fields; \
+     says what to do about it in a program, its `detail` in words for a person. Another method than \
+     those described is answered 405, with an `Allow` header. Requests refuse unknown fields; \
      answers may get new ones.";
 
 /// The API's calls: routes, and the description of each.
