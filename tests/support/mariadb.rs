@@ -149,6 +149,8 @@ fn program(name: &str, folder: &Path, account: &Account) -> Command {
         .env_clear()
         .env("PATH", super::bastion::PATH)
         .env("LC_ALL", "C")
+        // One that starts clears the tables of others out of a folder that it shares with them.
+        .env("TMPDIR", folder)
         .current_dir(folder);
     account.apply_to(&mut command);
     command
