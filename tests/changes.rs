@@ -44,7 +44,8 @@ fn a_target_changed_in_the_browser_is_applied_by_one_command_and_the_sibling_run
     assert_eq!(applied.port, lab.postgres.port());
 
     let changed = lab.operator.change_port(shop.id, other.port());
-    let command = format!("holistics-tunnel update-tunnel {}", tunnel_of(&shop).id);
+    let id = tunnel_of(&shop).id;
+    let command = format!("~/.holistics/bin/holistics-tunnel update-tunnel {id}");
     assert_eq!(changed.update_command, Some(command));
     assert_eq!(tunnel_of(&changed).pending, Some(local(other.port())));
     assert_eq!(

@@ -303,10 +303,7 @@ fn a_removal_goes_on_past_what_cannot_be_undone_and_the_next_one_finishes_it() {
     std::fs::write(&script, "#!/bin/sh\necho I will not >&2\nexit 1\n").expect("a script");
 
     let removal = lab.operator.delete(shop.id).command;
-    let remove = || {
-        let mut shell = lab.bastion.any_program("sh");
-        lab.bastion.run(shell.args(["-c", &removal]))
-    };
+    let remove = || lab.bastion.type_line(&removal);
     remove()
         .expect_code(PARTLY)
         .expect_words(&["step service-tunnel", "I will not", "next:"]);

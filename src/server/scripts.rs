@@ -10,6 +10,9 @@ use super::downloads::Offer;
 use super::token::Token;
 use crate::protocol::TunnelId;
 
+/// How the program is called on a bastion: the scripts put it where PATH does not lead.
+pub const PROGRAM: &str = "~/.holistics/bin/holistics-tunnel";
+
 /// The command that sets a tunnel up.
 pub fn bootstrap_command(public: &PublicAddress, token: &Token) -> String {
     fetch_and_run(public, "i", token)

@@ -95,8 +95,7 @@ impl Lab {
     /// The removal of this data source, from the browser's "Delete" to the end of its command.
     pub fn remove(&self, source: &DataSource) -> Finished {
         let removal = self.operator.delete(source.id);
-        let mut shell = self.bastion.any_program("sh");
-        self.bastion.run(shell.args(["-c", &removal.command]))
+        self.bastion.type_line(&removal.command)
     }
 
     /// A login to the database through this data source's remote port.

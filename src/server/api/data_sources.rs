@@ -297,7 +297,7 @@ pub fn view(app: &App, record: &Record) -> DataSource {
         update_command: record
             .pending()
             .and(tunnel)
-            .map(|tunnel| format!("holistics-tunnel update-tunnel {}", tunnel.id)),
+            .map(|tunnel| format!("{} update-tunnel {}", scripts::PROGRAM, tunnel.id)),
         enrollment: None,
         created_at: record.created_at,
     }

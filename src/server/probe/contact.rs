@@ -14,6 +14,7 @@ use tokio::time::timeout;
 use super::driver::Place;
 use super::report::Failure;
 use crate::first_words::{clickhouse, looks_like, postgres, sqlserver};
+use crate::server::scripts::PROGRAM;
 
 /// How long an answer is waited for before other protocols are tried beside it. A database may look up
 /// the name of its client before it says a word.
@@ -172,8 +173,8 @@ pub(super) fn hung_up(place: &Place) -> Failure {
                 "the connection was closed at once: the bastion cannot reach {database}, or it refuses"
             ),
             format!(
-                "On the bastion, look whether {database} is right and open: `holistics-tunnel doctor` checks it. \
-                 Host and port are as seen from the bastion."
+                "On the bastion, look whether {database} is right and open: `{PROGRAM} doctor` checks \
+                 it. Host and port are as seen from the bastion."
             ),
         ),
         false => Failure::new(

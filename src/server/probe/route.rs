@@ -9,6 +9,7 @@ use tokio::net::lookup_host;
 
 use super::report::Failure;
 use crate::server::address::reachable;
+use crate::server::scripts::PROGRAM;
 
 /// The way to the database.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,8 +70,10 @@ impl Route {
 fn tunnel_is_down() -> Failure {
     Failure::new(
         "no session of this tunnel is connected",
-        "On the bastion: run the setup command again, or if the service is installed, \
-         `sudo service h_autossh restart`, and look at `holistics-tunnel doctor`.",
+        format!(
+            "On the bastion: run the setup command again, or if the service is installed, \
+             `sudo service h_autossh restart`, and look at `{PROGRAM} doctor`."
+        ),
     )
 }
 
