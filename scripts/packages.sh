@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # Installs what a script needs and the machine lacks, on Debian and its relatives; elsewhere it
-# says what is missing. Sourced by scripts/demo and scripts/test.
+# says what is missing. Sourced by the other scripts.
 #
 #   need PACKAGE PROBE   PROBE is a command, or a path (`*` allowed), that PACKAGE brings
 #   install_missing      installs what `need` did not find, as root or through sudo
@@ -44,10 +44,45 @@ need_for_tunnels() {
     need postgresql-client psql
 }
 
+# What the command from the browser may meet on a bastion: other tools, another shell, a proxy.
+need_for_bootstrap() {
+    need busybox busybox
+    need libnss-wrapper '/usr/lib/*/libnss_wrapper.so'
+    need openssl openssl
+    need tinyproxy-bin tinyproxy
+    need wget wget
+}
+
+# What a release is linked, packed and looked at with.
+need_for_release() {
+    need git git
+    need python3 python3
+    need python3-venv '/usr/lib/python3*/ensurepip'
+    need binutils readelf
+    need rpm rpmbuild
+}
+
 # The browser in which the pages are tested, and what drives it.
 need_for_browsers() {
     need chromium chromium
     need chromium-driver chromedriver
+}
+
+# The databases to which "Test connection" logs in, beside PostgreSQL. These MariaDB packages hold
+# programs alone; ClickHouse's has a service, which `install_missing` keeps from starting.
+need_for_databases() {
+    need mariadb-server-core mariadbd
+    need mariadb-client-core my_print_defaults
+    need clickhouse-server clickhouse-server
+    need openssl openssl
+}
+
+# The language of Schemathesis, and what keeps its packages apart from the system's.
+need_for_schemathesis() {
+    need python3 python3
+    if ! python3 -c 'import ensurepip' 2>/dev/null; then
+        missing_packages+=(python3-venv)
+    fi
 }
 
 need_for_postgresql() {
@@ -84,17 +119,24 @@ apt_get() {
         apt-get --quiet --option DPkg::Lock::Timeout=300 "$@"
 }
 
-# Debian's PostgreSQL package makes a database on port 5432 and starts it. Only its programs are
-# wanted here, so that is switched off for as long as the install takes.
-without_a_database_of_its_own() {
-    local folder=/etc/postgresql-common/createcluster.d status=0
-    local switch=$folder/holistics-tunnel.conf
+# Debian's PostgreSQL package makes a database on port 5432 and starts it, and ClickHouse's starts its
+# own. Only their programs are wanted here, so both are switched off for as long as the install takes.
+without_a_database_of_its_own() (
+    folder=/etc/postgresql-common/createcluster.d
+    switches=("$folder/holistics-tunnel.conf")
+    # What decides about starting services, with "no" for every one. A host's own stays as it is.
+    policy=/usr/sbin/policy-rc.d
+    [[ -e $policy ]] || switches+=("$policy")
+    # In a subshell, so that an interrupted install switches them on again too.
+    trap 'run_as_root rm -f "${switches[@]}"' EXIT
     run_as_root mkdir -p "$folder"
-    echo "create_main_cluster = false" | run_as_root tee "$switch" >/dev/null
-    "$@" || status=$?
-    run_as_root rm -f "$switch"
-    return "$status"
-}
+    echo "create_main_cluster = false" | run_as_root tee "${switches[0]}" >/dev/null
+    if [[ ${switches[*]} == *"$policy"* ]]; then
+        printf '#!/bin/sh\nexit 101\n' | run_as_root tee "$policy" >/dev/null
+        run_as_root chmod 755 "$policy"
+    fi
+    "$@"
+)
 
 run_as_root() {
     if ((EUID == 0)); then

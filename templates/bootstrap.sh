@@ -7,14 +7,11 @@ set -u
 {% include "program.sh" %}
 
 main() {
-    trap 'rm -f "$partial" "$token_file"' EXIT
-    trap 'exit 130' INT
-    trap 'exit 143' TERM HUP
+    prepare_to_leave
+    refuse_sudo
     find_ca_cert "$@"
-    make_folders
-    download_program
-    hand_over_token
-    become "$program" setup --server "$server" "$@"
+    get_program
+    start setup --server "$server" --token-file - "$@"
 }
 
 { main "$@"; exit; }

@@ -1,18 +1,52 @@
 server={{ program.server }}
+# A caller's variable of this name may be exported, and the token would go where it goes.
+unset token
 token={{ program.token }}
 folder=${HOME:-}/.holistics
 program=$folder/bin/holistics-tunnel
 ca_cert=${HOLISTICS_TUNNEL_CA_CERT:-}
 partial=
-token_file=
+download=
+made_folder=
+made_bin=
+
+say() {
+    printf 'holistics-tunnel: %s\n' "$*" >&2
+}
 
 fail() {
-    printf 'holistics-tunnel: %s\n' "$*" >&2
+    say "$@"
     exit 1
 }
 
 have() {
     command -v "$1" >/dev/null 2>&1
+}
+
+# However this script ends before the program takes over, nothing half-made stays.
+prepare_to_leave() {
+    trap clean_up EXIT
+    trap 'exit 129' HUP
+    trap 'exit 130' INT
+    trap 'exit 143' TERM
+}
+
+# shellcheck disable=SC2317 # The trap calls it.
+clean_up() {
+    [ -z "$download" ] || kill "$download" 2>/dev/null
+    [ -z "$partial" ] || rm -f "$partial"
+    # Folders go only if they are this run's own, and only while they are empty.
+    [ -z "$made_bin" ] || rmdir "$folder/bin" 2>/dev/null
+    [ -z "$made_folder" ] || rmdir "$folder" 2>/dev/null
+}
+
+# The program refuses this too, but by then it would lie in root's home.
+refuse_sudo() {
+    if [ "$(id -u)" = 0 ] && [ "${SUDO_USER:-root}" != root ]; then
+        say "sudo in front of this command is refused: the tunnel runs as an ordinary user." \
+            "Run the same command as $SUDO_USER, without sudo; single commands ask for root themselves"
+        exit 2
+    fi
 }
 
 # --ca-cert is meant for the program; the download needs it too.
@@ -24,12 +58,16 @@ find_ca_cert() {
         esac
         shift
     done
+    [ -z "$ca_cert" ] || [ -r "$ca_cert" ] || fail "cannot read the certificate $ca_cert given with --ca-cert"
 }
 
-make_folders() {
+# Brings the program for this machine to where it is started from.
+get_program() {
+    choose_target
+    check_c_library
+    choose_tools
     [ -n "${HOME:-}" ] || fail "HOME is not set; run this as the user who will keep the tunnel"
-    umask 077
-    mkdir -p "$folder/bin" || fail "cannot make $folder/bin"
+    is_current || download_program
 }
 
 # Sets target and expected for this machine.
@@ -46,68 +84,185 @@ choose_target() {
 {%- endfor %}
         *) ;;
     esac
-    [ -n "$target" ] || fail "$server has no program for this machine ($machine); ask whoever runs it to add one"
+    [ -n "$target" ] ||
+        fail "$server has no program for this machine ($machine)." \
+            "{{ program.offered }}; use such a host, or ask whoever runs the server to add a program"
 }
 
-fetch() {
-    if have curl; then
-        if [ -n "$ca_cert" ]; then
-            curl -fsSL --retry 3 --connect-timeout 20 --cacert "$ca_cert" -o "$2" "$1"
-        else
-            curl -fsSL --retry 3 --connect-timeout 20 -o "$2" "$1"
-        fi
-    elif have wget; then
-        if [ -n "$ca_cert" ]; then
-            wget -q -T 20 --ca-certificate="$ca_cert" -O "$2" "$1"
-        else
-            wget -q -T 20 -O "$2" "$1"
-        fi
+# The programs for Linux need glibc of 2012 or newer, and all 64 bits: said before anything is downloaded.
+# Where a machine does not tell, starting the program will.
+check_c_library() {
+    case $machine in
+        Linux-*) ;;
+        *) return ;;
+    esac
+    [ "$(getconf LONG_BIT 2>/dev/null)" != 32 ] ||
+        fail "this system is a 32-bit one, though its processor is not ($machine); the program needs a 64-bit system"
+    c_library=$(getconf GNU_LIBC_VERSION 2>/dev/null) || c_library=
+    case $c_library in
+        glibc\ 2.[0-9] | glibc\ 2.[0-9].* | glibc\ 2.1[0-6] | glibc\ 2.1[0-6].*)
+            fail "this system has $c_library, and the program needs 2.17 or newer: RHEL 7, Debian 8, Ubuntu 14.04 or later"
+            ;;
+        glibc\ *) return ;;
+    esac
+    for musl in /lib/ld-musl-*.so.1; do
+        [ ! -e "$musl" ] ||
+            fail "this system's C library is musl, as on Alpine, and the program needs glibc: use a host with Debian, Ubuntu, RHEL or a relative"
+    done
+}
+
+choose_tools() {
+    if have curl && ! is_from_snap curl; then
+        fetcher=curl
+    elif have wget && ! is_from_snap wget; then
+        fetcher=wget
+    elif have curl || have wget; then
+        fail "curl comes from snap here, and such a program cannot write to $folder: install curl with the system's own package manager (sudo apt-get install curl), and run this again"
     else
         fail "neither curl nor wget is installed; install one of them and run this again"
     fi
+    for hasher in sha256sum shasum openssl none; do
+        ! have "$hasher" || break
+    done
+    [ "$hasher" != none ] ||
+        fail "none of sha256sum, shasum and openssl is installed, so the download could not be checked; install one of them and run this again"
+}
+
+is_from_snap() {
+    case $(command -v "$1") in
+        */snap/*) ;;
+        *) return 1 ;;
+    esac
 }
 
 sha256_of() {
-    if have sha256sum; then
-        sha256sum <"$1" | cut -d ' ' -f 1
-    elif have shasum; then
-        shasum -a 256 <"$1" | cut -d ' ' -f 1
-    elif have openssl; then
-        openssl dgst -sha256 -r <"$1" | cut -d ' ' -f 1
-    else
-        fail "none of sha256sum, shasum and openssl is installed, so the download cannot be checked"
-    fi
+    case $hasher in
+        sha256sum) sha256sum ;;
+        shasum) shasum -a 256 ;;
+        openssl) openssl dgst -sha256 -r ;;
+    esac <"$1" | cut -d ' ' -f 1
+}
+
+is_current() {
+    [ -x "$program" ] && [ "$(sha256_of "$program")" = "$expected" ]
 }
 
 download_program() {
-    choose_target
-    partial=$(mktemp "$folder/bin/.download.XXXXXX") || fail "cannot write to $folder/bin"
     url=$server/download/$target/holistics-tunnel
-    fetch "$url" "$partial" || fail "cannot download $url"
-    actual=$(sha256_of "$partial") || exit 1
-    [ "$actual" = "$expected" ] || fail "the download is damaged: its SHA-256 is '$actual', not $expected. Try again; if it stays so, tell whoever runs $server"
+    make_folders
+    partial=$(mktemp "$folder/bin/.download.XXXXXX") || fail "cannot write to $folder/bin"
+    [ ! -t 2 ] || say "downloading the program for $target from $server"
+    # In the background: a shell heeds a signal only between its commands and while it waits.
+    fetch &
+    download=$!
+    wait "$download"
+    status=$?
+    download=
+    [ "$status" = 0 ] || fail "cannot download $url: $(advice "$fetcher-$status")"
+    actual=$(sha256_of "$partial")
+    [ "$actual" = "$expected" ] ||
+        fail "the download is damaged: its SHA-256 is '$actual', not $expected." \
+            "Run the same command again; if it stays so, tell whoever runs $server"
     chmod 700 "$partial" || fail "cannot make the download executable"
-    "$partial" --version >/dev/null || fail "the program does not run on this machine ($machine)"
+    try_program
     mv -f "$partial" "$program" || fail "cannot write $program"
     partial=
 }
 
-# The token goes through a file only this user can read, never through arguments that ps shows.
-# The program deletes the file once it has read it.
-hand_over_token() {
-    token_file=$(mktemp "$folder/.token.XXXXXX") || fail "cannot write to $folder"
-    printf '%s\n' "$token" >"$token_file" || fail "cannot write $token_file"
-    HOLISTICS_TUNNEL_TOKEN_FILE=$token_file
-    export HOLISTICS_TUNNEL_TOKEN_FILE
+make_folders() {
+    if [ ! -d "$folder" ]; then
+        mkdir -m 700 "$folder" || fail "cannot make $folder; the home folder has to be there, and writable"
+        made_folder=yes
+    fi
+    if [ ! -d "$folder/bin" ]; then
+        mkdir -m 700 "$folder/bin" || fail "cannot make $folder/bin"
+        made_bin=yes
+    fi
 }
 
-# Stdin is this script's own pipe, so questions need the terminal itself, if there is one.
-become() {
-    if [ -t 0 ]; then
-        exec "$@"
-    elif (: </dev/tty) 2>/dev/null; then
-        exec "$@" </dev/tty
+# Becomes the download, in a shell of its own.
+fetch() {
+    case $fetcher in
+        curl) fetch_with_curl ;;
+        wget) fetch_with_wget ;;
+    esac
+}
+
+fetch_with_curl() {
+    set -- -fL --retry 3 --connect-timeout 20 --speed-limit 1 --speed-time 60 -o "$partial" "$url"
+    if [ -t 2 ]; then
+        set -- --progress-bar "$@"
     else
-        exec "$@" </dev/null
+        set -- -sS "$@"
     fi
+    [ -z "$ca_cert" ] || set -- --cacert "$ca_cert" "$@"
+    # Redirects included. A curl of before 2014 does not know these; what it brings is checked all the same.
+    if is_https && curl --proto '=https' --tlsv1.2 --version >/dev/null 2>&1; then
+        set -- --proto '=https' --tlsv1.2 "$@"
+    fi
+    exec curl "$@"
+}
+
+fetch_with_wget() {
+    pass_proxies_to_wget
+    set -- -O "$partial" "$url"
+    if wget --version 2>/dev/null | grep -q '^GNU Wget'; then
+        set -- --tries=3 --timeout=60 "$@"
+        [ -z "$ca_cert" ] || set -- --ca-certificate="$ca_cert" "$@"
+        # It cannot be told to stay with https, so it follows nothing.
+        ! is_https || set -- --max-redirect=0 "$@"
+        if [ -t 2 ] && wget --show-progress --version >/dev/null 2>&1; then
+            set -- --show-progress "$@"
+        fi
+        set -- -q "$@"
+    elif [ ! -t 2 ]; then
+        # Busybox has neither option, and does not look at certificates: the SHA-256 is what counts.
+        set -- -q "$@"
+    fi
+    exec wget "$@"
+}
+
+is_https() {
+    case $server in
+        https://*) ;;
+        *) return 1 ;;
+    esac
+}
+
+# curl and the program heed both ways of writing these, wget the small one alone.
+pass_proxies_to_wget() {
+    if [ -z "${https_proxy:-}" ] && [ -n "${HTTPS_PROXY:-}" ]; then
+        export https_proxy="$HTTPS_PROXY"
+    fi
+    if [ -z "${no_proxy:-}" ] && [ -n "${NO_PROXY:-}" ]; then
+        export no_proxy="$NO_PROXY"
+    fi
+}
+
+# What to do about an exit status of curl or wget.
+advice() {
+    case $1 in
+        curl-60 | wget-5)
+            echo "this machine does not trust its certificate. If a private authority has signed it, give that authority's certificate: curl --cacert FILE ... | sh -s -- --ca-cert FILE"
+            ;;
+        curl-23 | wget-3) echo "it cannot be written to $folder/bin; the disk may be full" ;;
+        *) echo "check that this machine reaches $server (a proxy is taken from https_proxy), and run the same command again" ;;
+    esac
+}
+
+try_program() {
+    "$partial" --version >/dev/null
+    case $? in
+        0) ;;
+        126) fail "programs cannot be run from $folder/bin: its file system may be mounted noexec. Run this as a user from whose home programs can be run" ;;
+        *) fail "the program does not run on this machine ($machine)" ;;
+    esac
+}
+
+# The token goes by standard input, where no list of processes shows it and nothing of it stays. Questions
+# are asked at the terminal itself, if there is one.
+start() {
+    exec "$program" "$@" <<END
+$token
+END
 }

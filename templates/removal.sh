@@ -6,15 +6,12 @@ set -u
 {% include "program.sh" %}
 
 main() {
-    trap 'rm -f "$partial" "$token_file"' EXIT
-    trap 'exit 130' INT
-    trap 'exit 143' TERM HUP
+    prepare_to_leave
+    refuse_sudo
     find_ca_cert "$@"
-    make_folders
-    [ -x "$program" ] || download_program
-    hand_over_token
+    [ -x "$program" ] || get_program
     # Whoever runs this has asked for the removal in the browser and pasted its command here.
-    become "$program" uninstall-tunnel {{ tunnel }} --yes --server "$server" "$@"
+    start uninstall-tunnel {{ tunnel }} --yes --server "$server" --token-file - "$@"
 }
 
 { main "$@"; exit; }

@@ -249,7 +249,7 @@ fn a_body_that_is_not_the_expected_json_is_refused_with_the_reason() {
     }
     let detail = problem(
         post().body(data_source().to_string()),
-        ProblemKind::InvalidRequest,
+        ProblemKind::UnsupportedMediaType,
     );
     assert!(
         detail.contains("Content-Type: application/json"),
@@ -270,6 +270,66 @@ fn a_body_that_is_not_the_expected_json_is_refused_with_the_reason() {
 }
 
 #[test]
+fn a_list_is_not_taken_for_an_object() {
+    let (server, _data) = Server::start(&[]);
+    let (id, token) = server.draft();
+    let path = format!("/data-sources/{id}");
+    let renamed = server.operator(Method::PATCH, &path);
+    problem(
+        renamed.json(&json!(["Stolen", null, null])),
+        ProblemKind::InvalidRequest,
+    );
+    let enrolled = json_of(server.enroll(&token, &new_key()), 200);
+    let moved = server.call(
+        Method::PATCH,
+        &format!("/tunnels/{}", enrolled["tunnel_id"]),
+        &text(&enrolled["tunnel_token"]),
+    );
+    let detail = problem(
+        moved.json(&json!({ "target": ["evil.example", 1] })),
+        ProblemKind::InvalidRequest,
+    );
+    assert!(detail.contains("target"), "{detail}");
+    let now = json_of(server.operator(Method::GET, &path), 200);
+    assert_eq!(now["display_name"], "Sales");
+    assert_eq!(now["host"], "db.internal");
+}
+
+#[test]
+fn what_the_router_itself_refuses_is_a_problem_too() {
+    let (server, _data) = Server::start(&[]);
+    for path in [
+        "/i/%FF",
+        "/login/%FF",
+        "/assets/none.css",
+        "/download/%FF/holistics-tunnel",
+        "/api/v1/data-sources/%FF",
+    ] {
+        let response = server.fetch(path);
+        let media_type = response.headers()["content-type"].to_str().unwrap();
+        let is_script = media_type.starts_with("text/x-shellscript");
+        assert!(
+            is_script || media_type == "application/problem+json",
+            "{path}: {media_type}"
+        );
+        if !is_script {
+            let status = response.status().as_u16();
+            let body: Value = response.json().unwrap();
+            assert_eq!(body["status"], status, "{path}");
+            assert!(
+                body["detail"]
+                    .as_str()
+                    .is_some_and(|words| !words.is_empty())
+            );
+        }
+    }
+    let unknown = Method::from_bytes(b"BREW").unwrap();
+    let response = server.operator(unknown, "/data-sources").send().unwrap();
+    assert_eq!(response.headers()["allow"], "GET,HEAD,POST");
+    problem_in(response, ProblemKind::MethodNotAllowed);
+}
+
+#[test]
 fn values_out_of_range_are_refused() {
     let (server, _data) = Server::start(&[]);
     for (field, value) in [
@@ -285,6 +345,8 @@ fn values_out_of_range_are_refused() {
         ("display_name", json!("a\u{1b}[31mb")),
         ("database_type", json!("dbase")),
         ("region", json!("../eu")),
+        ("region", json!("eu-west")),
+        ("connection", json!("pigeon")),
     ] {
         let mut wrong = data_source();
         wrong[field] = value;
@@ -804,10 +866,13 @@ fn a_waiting_bastion_hears_of_the_deletion_at_once() {
     let started = Instant::now();
     assert_eq!(json_of(poll(1), 200)["status"], "waiting");
     assert!(started.elapsed() >= Duration::from_secs(1));
-    problem(
-        server.call(Method::GET, "/enrollment/data-source?wait=-1", &token),
-        ProblemKind::InvalidRequest,
-    );
+    for wrong in ["-1", "26", "9223372036854775808", "soon"] {
+        let path = format!("/enrollment/data-source?wait={wrong}");
+        problem(
+            server.call(Method::GET, &path, &token),
+            ProblemKind::InvalidRequest,
+        );
+    }
     let (status, waited) = std::thread::scope(|scope| {
         let waiting = scope.spawn(|| {
             let started = Instant::now();

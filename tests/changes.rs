@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use holistics_tunnel::protocol::{DataSource, DataSourceState, DatabaseAddress, TunnelKey};
 use rustix::process::Signal;
 use support::bastion::{Bastion, SETUP_LIMIT};
-use support::lab::{Lab, SERVICE_LIMIT, token_of};
+use support::lab::{Lab, SERVICE_LIMIT, token_of, tunnel_of};
 use support::postgres::Postgres;
 use support::process::{self, Finished, Running};
 use support::server::Server;
@@ -37,14 +37,21 @@ fn a_target_changed_in_the_browser_is_applied_by_one_command_and_the_sibling_run
     let other = Postgres::start();
     let shop = lab.active_data_source("Shop");
     let billing = lab.active_data_source("Billing");
-    let applied = shop.tunnel.applied.clone().expect("setup has reported it");
+    let applied = tunnel_of(&shop)
+        .applied
+        .clone()
+        .expect("setup has reported it");
     assert_eq!(applied.port, lab.postgres.port());
 
     let changed = lab.operator.change_port(shop.id, other.port());
-    let command = format!("holistics-tunnel update-tunnel {}", shop.tunnel.id);
+    let id = tunnel_of(&shop).id;
+    let command = format!("~/.holistics/bin/holistics-tunnel update-tunnel {id}");
     assert_eq!(changed.update_command, Some(command));
-    assert_eq!(changed.tunnel.pending, Some(local(other.port())));
-    assert_eq!(changed.tunnel.applied, Some(local(lab.postgres.port())));
+    assert_eq!(tunnel_of(&changed).pending, Some(local(other.port())));
+    assert_eq!(
+        tunnel_of(&changed).applied,
+        Some(local(lab.postgres.port()))
+    );
     assert_eq!(database_behind(&lab, &shop), lab.postgres.port());
 
     let sibling = ssh_of(&lab, &billing);
@@ -62,9 +69,12 @@ fn a_target_changed_in_the_browser_is_applied_by_one_command_and_the_sibling_run
 
     let now = lab.operator.data_source(shop.id);
     assert_eq!(now.state, DataSourceState::Active);
-    assert_eq!(now.tunnel.remote_port, shop.tunnel.remote_port);
-    assert_eq!(now.tunnel.applied, Some(local(other.port())));
-    assert_eq!((now.tunnel.pending, now.update_command), (None, None));
+    assert_eq!(tunnel_of(&now).remote_port, tunnel_of(&shop).remote_port);
+    assert_eq!(tunnel_of(&now).applied, Some(local(other.port())));
+    assert_eq!(
+        (&tunnel_of(&now).pending, &now.update_command),
+        (&None, &None)
+    );
 
     let before = lab.bastion.snapshot_of_what_lasts();
     let ssh = ssh_of(&lab, &shop);
@@ -112,7 +122,7 @@ fn a_target_given_on_the_bastion_is_the_browser_s_too() {
     assert_eq!(last["result"]["to"]["port"], other.port(), "{last:#}");
     assert_eq!(database_behind(&lab, &shop), other.port());
     let now = lab.operator.data_source(shop.id);
-    assert_eq!((now.port, now.tunnel.pending), (other.port(), None));
+    assert_eq!((now.port, &tunnel_of(&now).pending), (other.port(), &None));
 
     lab.remove(&shop).expect_code(0);
     assert_eq!(process::naming(&lab.bastion.home()), []);
@@ -219,7 +229,7 @@ fn an_update_killed_in_the_middle_is_finished_by_the_next_run_or_taken_away_by_t
     update(&lab, &shop, &[]).expect_code(0);
     wait_for_database(&lab, &shop, other.port());
     let now = lab.operator.data_source(shop.id);
-    assert_eq!(now.tunnel.pending, None);
+    assert_eq!(tunnel_of(&now).pending, None);
 
     lab.operator.change_port(shop.id, lab.postgres.port());
     let running = start_update(&lab, &shop);
@@ -522,12 +532,12 @@ fn local(port: u16) -> DatabaseAddress {
 
 /// What is on the bastion's disk, but for the number of the process that keeps this tunnel.
 fn what_lasts(lab: &Lab, source: &DataSource) -> Snapshot {
-    let pid_file = lab.bastion.pid_file(source.tunnel.id);
+    let pid_file = lab.bastion.pid_file(tunnel_of(source).id);
     lab.bastion.snapshot_of_what_lasts().without(&pid_file)
 }
 
 fn update_command(lab: &Lab, source: &DataSource) -> Command {
-    let id = source.tunnel.id.to_string();
+    let id = tunnel_of(source).id.to_string();
     lab.bastion.program(["update-tunnel", &id, "--yes"])
 }
 
@@ -546,7 +556,7 @@ fn rotate(lab: &Lab, more: &[&str]) -> Running {
 
 /// Waits until the tunnel's file names this port of the database: the middle of an update.
 fn wait_until_written(lab: &Lab, source: &DataSource, port: u16, running: &Running) {
-    let file = lab.bastion.tunnel_file(source.tunnel.id);
+    let file = lab.bastion.tunnel_file(tunnel_of(source).id);
     running.wait_until("the tunnel's file", SERVICE_LIMIT, || {
         let content = std::fs::read_to_string(&file).unwrap_or_default();
         content.contains(&format!(":127.0.0.1:{port}"))
@@ -568,7 +578,7 @@ fn wait_for_database(lab: &Lab, source: &DataSource, port: u16) {
         Duration::from_secs(90),
         || {
             let log = lab.bastion.own_folder().join("logs");
-            let log = log.join(format!("tunnel-{}.log", source.tunnel.id));
+            let log = log.join(format!("tunnel-{}.log", tunnel_of(source).id));
             let processes: Vec<_> = ["ssh", "autossh"]
                 .iter()
                 .flat_map(|name| lab.bastion.processes(name))
@@ -585,7 +595,7 @@ fn wait_for_database(lab: &Lab, source: &DataSource, port: u16) {
 }
 
 fn ssh_ids(lab: &Lab, source: &DataSource) -> Vec<i32> {
-    let port = lab.operator.data_source(source.id).tunnel.remote_port;
+    let port = tunnel_of(&lab.operator.data_source(source.id)).remote_port;
     let forward = format!("127.0.0.1:{}:", port.expect("a port"));
     let mut all = lab.bastion.processes("ssh");
     all.retain(|process| process.arguments.contains(&forward));
@@ -640,7 +650,7 @@ fn generated_key(lab: &Lab, name: &str) -> String {
 
 /// Whether the tunnel server refuses a real ssh with this key.
 fn is_refused(lab: &Lab, private_key: &std::path::Path, source: &DataSource) -> bool {
-    let port = lab.operator.data_source(source.id).tunnel.remote_port;
+    let port = tunnel_of(&lab.operator.data_source(source.id)).remote_port;
     let forward = format!("127.0.0.1:{}:127.0.0.1:9", port.expect("a port"));
     let mut command = lab.bastion.any_program("timeout");
     command.args([
@@ -689,7 +699,7 @@ fn call(
 ) -> (u16, String) {
     let receipt = std::fs::read(lab.bastion.receipt()).expect("the receipt");
     let receipt: serde_json::Value = serde_json::from_slice(&receipt).expect("JSON");
-    let id = source.tunnel.id.to_string();
+    let id = tunnel_of(source).id.to_string();
     let token = receipt["tunnels"][&id]["enrolled"]["tunnel_token"].as_str();
     let url = format!("{}/api/v1/tunnels/{id}/public-key{path}", lab.server.url);
     let client = reqwest::blocking::Client::builder().no_proxy().build();
@@ -711,8 +721,8 @@ struct Watch {
 
 impl Watch {
     fn start(lab: &Lab, source: &DataSource) -> Self {
-        let tunnel = lab.operator.data_source(source.id).tunnel;
-        let port = tunnel.remote_port.expect("a port");
+        let now = lab.operator.data_source(source.id);
+        let port = tunnel_of(&now).remote_port.expect("a port");
         let login: Login = lab.postgres.login();
         let stop = Arc::new(AtomicBool::new(false));
         let is_over = Arc::clone(&stop);

@@ -16,7 +16,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 use support::bastion::{Bastion, SETUP_LIMIT};
 use support::hosts::certificate;
-use support::lab::{Lab, SERVICE_LIMIT, token_of};
+use support::lab::{Lab, SERVICE_LIMIT, token_of, tunnel_of};
 use support::process::{self, Finished, Running};
 use support::workspace::Workspace;
 use support::{ports, wait};
@@ -66,7 +66,7 @@ fn a_healthy_tunnel_passes_every_check_and_its_query_goes_on() {
     );
     before.assert_same(&lab.bastion.snapshot_of_what_lasts());
 
-    let id = source.tunnel.id.to_string();
+    let id = tunnel_of(&source).id.to_string();
     let doctor = || lab.bastion.program(["doctor", &id]);
     lab.bastion
         .run(&mut doctor())
@@ -216,7 +216,10 @@ fn a_tunnel_removed_at_the_vendor_s_is_to_be_taken_off_this_host() {
     found.expect("token", "fail", &["removed"]);
     found.expect("server-host-key", "pass", &[]);
     found.expect("server-key", "skip", &["removed"]);
-    let remedy = format!("holistics-tunnel uninstall-tunnel {}", source.tunnel.id);
+    let remedy = format!(
+        "holistics-tunnel uninstall-tunnel {}",
+        tunnel_of(&source).id
+    );
     assert!(found.first().contains(&remedy), "{}", found.first());
 }
 
@@ -347,7 +350,7 @@ fn a_stopped_service_is_to_be_started() {
 fn changed_files_and_open_permissions_are_named() {
     let lab = Lab::new();
     let source = lab.active_data_source("Shop");
-    let file = lab.bastion.tunnel_file(source.tunnel.id);
+    let file = lab.bastion.tunnel_file(tunnel_of(&source).id);
     let mut content = std::fs::read_to_string(&file).expect("the tunnel's file");
     content.push_str("AUTOSSH_PORT=20000\n");
     std::fs::write(&file, content).expect("the tunnel's file, changed");
@@ -385,7 +388,7 @@ fn the_report_for_support_holds_no_secret() {
     set_up(&lab, &source, &[]);
     let token = tunnel_token(&lab.bastion);
     let log = lab.bastion.own_folder().join("logs");
-    let log = log.join(format!("tunnel-{}.log", source.tunnel.id));
+    let log = log.join(format!("tunnel-{}.log", tunnel_of(&source).id));
     let mut said = std::fs::read_to_string(&log).unwrap_or_default();
     said.push_str(&format!(
         "somebody pasted {token} here\nthe line after it\n"
@@ -522,7 +525,11 @@ fn tunnel_token(bastion: &Bastion) -> String {
 
 /// As a deletion with `?force=true` in the browser leaves it: the bastion is not told.
 fn remove_at_the_vendor(lab: &Lab, source: &DataSource) {
-    let url = format!("{}{API_BASE}/tunnels/{}", lab.server.url, source.tunnel.id);
+    let url = format!(
+        "{}{API_BASE}/tunnels/{}",
+        lab.server.url,
+        tunnel_of(source).id
+    );
     let http = reqwest::blocking::Client::builder().no_proxy();
     let request = http.build().expect("an HTTP client").delete(url);
     let answer = request.bearer_auth(tunnel_token(&lab.bastion)).send();

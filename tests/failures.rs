@@ -9,7 +9,7 @@ use std::time::Duration;
 use holistics_tunnel::protocol::DataSourceState;
 use rustix::process::Signal;
 use support::bastion::{Bastion, SETUP_LIMIT};
-use support::lab::{Lab, SERVICE_LIMIT, token_of};
+use support::lab::{Lab, SERVICE_LIMIT, token_of, tunnel_of};
 use support::lossy_line::LossyLine;
 use support::ports;
 use support::process::{self, Finished};
@@ -369,7 +369,7 @@ fn removal_while_the_server_is_down_changes_nothing_unless_forced() {
     let before = lab.bastion.snapshot_of_what_lasts();
     lab.server.kill();
 
-    let id = source.tunnel.id.to_string();
+    let id = tunnel_of(&source).id.to_string();
     let uninstall = |more: &[&str]| {
         let mut command = lab.bastion.program(["uninstall-tunnel", &id, "--yes"]);
         lab.bastion.run(command.args(more))
@@ -423,7 +423,7 @@ fn receipt_is_refused_and_kept(receipt: &[u8], words: &[&str]) {
     let before = lab.bastion.snapshot_of_what_lasts();
 
     let new = lab.data_source("Billing");
-    let id = source.tunnel.id.to_string();
+    let id = tunnel_of(&source).id.to_string();
     let commands = [
         lab.bastion.setup(&lab.server, token_of(&new)),
         lab.bastion.program(["uninstall-tunnel", &id, "--yes"]),

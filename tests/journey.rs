@@ -7,7 +7,7 @@ use std::time::Duration;
 use holistics_tunnel::protocol::{DataSource, DataSourceState, TunnelStatus};
 use rustix::process::Signal;
 use support::bastion::SETUP_LIMIT;
-use support::lab::{Lab, SERVICE_LIMIT, token_of};
+use support::lab::{Lab, SERVICE_LIMIT, token_of, tunnel_of};
 use support::postgres::ROWS;
 use support::sql::Login;
 use support::{ports, process, wait};
@@ -33,7 +33,10 @@ fn the_generated_command_sets_a_bastion_up_and_the_removal_command_leaves_nothin
 
     let result = lab.operator.test(source.id, &lab.postgres.login());
     assert!(result.ok, "{result:?}");
-    assert_eq!(stage_names(&result), ["tunnel", "tcp", "login", "query"]);
+    assert_eq!(
+        stage_names(&result),
+        ["tunnel", "tcp", "tls", "login", "query"]
+    );
     assert!(result.server_version.is_some(), "{result:?}");
 
     lab.save_and_finish(&source, setup);
@@ -65,8 +68,8 @@ fn a_wrong_password_fails_at_the_login_and_says_what_to_do() {
     };
     let result = lab.operator.test(source.id, &login);
     assert!(!result.ok);
-    assert_eq!(stage_names(&result), ["tunnel", "tcp", "login"]);
-    let last = result.stages.last().expect("three stages");
+    assert_eq!(stage_names(&result), ["tunnel", "tcp", "tls", "login"]);
+    let last = result.stages.last().expect("four stages");
     assert!(!last.ok && last.remedy.is_some(), "{result:?}");
     assert!(
         !format!("{result:?}").contains("guessed"),
@@ -110,7 +113,7 @@ fn removing_one_of_two_tunnels_leaves_the_other_s_query_untouched() {
     assert_eq!(lab.state(&billing), DataSourceState::Removed);
     assert_eq!(lab.state(&shop), DataSourceState::Active);
     assert_eq!(autossh_of(&lab, &shop), shop_autossh, "it was restarted");
-    assert!(!lab.bastion.tunnel_file(billing.tunnel.id).exists());
+    assert!(!lab.bastion.tunnel_file(tunnel_of(&billing).id).exists());
     lab.bastion.service("status").expect_code(0);
 }
 
@@ -160,7 +163,7 @@ fn removal_without_a_terminal_asks_for_yes_and_removes_nothing() {
     let lab = Lab::new();
     let source = lab.active_data_source("Shop");
     let before = lab.bastion.snapshot();
-    let id = source.tunnel.id.to_string();
+    let id = tunnel_of(&source).id.to_string();
     let mut command = lab.bastion.program(["uninstall-tunnel", &id]);
     lab.bastion
         .run(&mut command)
@@ -377,7 +380,11 @@ fn list_and_status_tell_what_is_there() {
         .iter()
         .map(|tunnel| tunnel["id"].clone())
         .collect();
-    assert_eq!(ids, [shop.tunnel.id, billing.tunnel.id], "{list:#}");
+    assert_eq!(
+        ids,
+        [tunnel_of(&shop).id, tunnel_of(&billing).id],
+        "{list:#}"
+    );
     assert_eq!(
         tunnels_in(&list)[0]["remote_port"],
         remote_port(&lab, &shop)
@@ -387,7 +394,7 @@ fn list_and_status_tell_what_is_there() {
     let status = program(&["status", "--json"]).expect_code(0).json();
     assert_eq!(tunnels_in(&status).len(), 2, "{status:#}");
 
-    let billing_id = billing.tunnel.id.to_string();
+    let billing_id = tunnel_of(&billing).id.to_string();
     let mut stop = lab.bastion.any_program(lab.bastion.service_script());
     lab.bastion
         .run(stop.args(["stop", &billing_id]))
@@ -395,7 +402,7 @@ fn list_and_status_tell_what_is_there() {
     wait_for_status(&lab, &billing, TunnelStatus::Down);
     program(&["status"]).expect_code(1);
     program(&["status", &billing_id]).expect_code(1);
-    program(&["status", &shop.tunnel.id.to_string()]).expect_code(0);
+    program(&["status", &tunnel_of(&shop).id.to_string()]).expect_code(0);
     assert_eq!(lab.state(&billing), DataSourceState::Down);
     assert_eq!(lab.state(&shop), DataSourceState::Active);
 }
@@ -513,7 +520,7 @@ fn a_stranger_that_has_a_dead_tunnel_s_process_number_is_left_alone() {
     let stranger = lab
         .bastion
         .start(lab.bastion.any_program("sleep").arg("300"));
-    let pid_file = lab.bastion.pid_file(source.tunnel.id);
+    let pid_file = lab.bastion.pid_file(tunnel_of(&source).id);
     for action in ["start", "stop", "restart"] {
         std::fs::write(&pid_file, format!("{}\n", stranger.pid())).expect("a pid file");
         lab.bastion.service(action);
@@ -546,8 +553,11 @@ fn generated_command(lab: &Lab, source: &DataSource) -> std::process::Command {
 }
 
 fn uninstall(lab: &Lab, source: &DataSource) -> std::process::Command {
-    lab.bastion
-        .program(["uninstall-tunnel", &source.tunnel.id.to_string(), "--yes"])
+    lab.bastion.program([
+        "uninstall-tunnel",
+        &tunnel_of(source).id.to_string(),
+        "--yes",
+    ])
 }
 
 fn stage_names(result: &holistics_tunnel::protocol::ConnectionTestResult) -> Vec<&str> {
@@ -559,17 +569,32 @@ fn stage_names(result: &holistics_tunnel::protocol::ConnectionTestResult) -> Vec
 }
 
 fn remote_port(lab: &Lab, source: &DataSource) -> u16 {
-    let tunnel = lab.operator.data_source(source.id).tunnel;
-    tunnel.remote_port.expect("an enrolled tunnel has a port")
+    let now = lab.operator.data_source(source.id);
+    tunnel_of(&now)
+        .remote_port
+        .expect("an enrolled tunnel has a port")
 }
 
-/// The number of the autossh that keeps this data source's tunnel.
+/// The number of the one autossh that keeps this data source's tunnel. It is there a moment after the
+/// service has said so: the shell that looks after its log becomes it.
+#[track_caller]
 fn autossh_of(lab: &Lab, source: &DataSource) -> i32 {
     let forward = format!("127.0.0.1:{}:", remote_port(lab, source));
-    let mut all = lab.bastion.processes("autossh");
-    all.retain(|process| process.arguments.contains(&forward));
-    assert_eq!(all.len(), 1, "{all:?}");
-    all[0].pid
+    let all = || {
+        let mut all = lab.bastion.processes("autossh");
+        all.retain(|process| process.arguments.contains(&forward));
+        all
+    };
+    let only = || match all().as_slice() {
+        [autossh] => Some(autossh.pid),
+        _ => None,
+    };
+    wait::until(
+        "one autossh",
+        SERVICE_LIMIT,
+        || format!("{:?}", all()),
+        only,
+    )
 }
 
 fn kill_process(pid: i32) {
@@ -583,7 +608,7 @@ fn tunnels_in(json: &serde_json::Value) -> &Vec<serde_json::Value> {
 }
 
 fn wait_for_status(lab: &Lab, source: &DataSource, status: TunnelStatus) {
-    let now = || lab.operator.data_source(source.id).tunnel.status;
+    let now = || tunnel_of(&lab.operator.data_source(source.id)).status;
     wait::until_true(
         "the tunnel's status",
         SERVICE_LIMIT,

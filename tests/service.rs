@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use holistics_tunnel::protocol::{DataSource, DataSourceState, TunnelStatus};
 use rustix::process::Signal;
 use support::bastion::SETUP_LIMIT;
-use support::lab::{Lab, SERVICE_LIMIT, token_of};
+use support::lab::{Lab, SERVICE_LIMIT, token_of, tunnel_of};
 use support::{figures, process, wait};
 
 const FAILED: i32 = 1;
@@ -29,7 +29,7 @@ const FOREIGN: &str = "#!/bin/bash\n### BEGIN INIT INFO\n# Provides: h_autossh\n
 fn logs_shows_what_ssh_said_without_any_rights_and_names_the_tunnel_where_there_are_several() {
     let lab = Lab::new();
     let shop = lab.active_data_source("Shop");
-    let id = shop.tunnel.id.to_string();
+    let id = tunnel_of(&shop).id.to_string();
     let said = lab.bastion.run(&mut lab.bastion.program(["logs", &id]));
     let said = said
         .expect_code(0)
@@ -41,7 +41,7 @@ fn logs_shows_what_ssh_said_without_any_rights_and_names_the_tunnel_where_there_
     for source in [&shop, &billing] {
         assert!(
             all.stdout
-                .contains(&format!("tunnel {}:", source.tunnel.id)),
+                .contains(&format!("tunnel {}:", tunnel_of(source).id)),
             "{all}"
         );
     }
@@ -55,14 +55,14 @@ fn logs_shows_what_ssh_said_without_any_rights_and_names_the_tunnel_where_there_
         .map(|line| serde_json::from_str(line).expect("JSON"))
         .collect();
     assert_eq!(lines.len(), 1, "{as_json}");
-    assert_eq!(lines[0]["tunnel"], shop.tunnel.id);
+    assert_eq!(lines[0]["tunnel"], tunnel_of(&shop).id);
 }
 
 #[test]
 fn logs_goes_on_showing_what_comes_until_it_is_stopped() {
     let lab = Lab::new();
     let shop = lab.active_data_source("Shop");
-    let id = shop.tunnel.id.to_string();
+    let id = tunnel_of(&shop).id.to_string();
     let following = lab
         .bastion
         .start(&mut lab.bastion.program(["logs", &id, "-f", "-n", "0"]));
@@ -82,7 +82,7 @@ fn logs_of_a_tunnel_that_is_not_there_names_those_that_are() {
     lab.bastion
         .run(&mut lab.bastion.program(["logs", "4711"]))
         .expect_code(FAILED)
-        .expect_words(&["no tunnel 4711", &shop.tunnel.id.to_string()]);
+        .expect_words(&["no tunnel 4711", &tunnel_of(&shop).id.to_string()]);
 }
 
 // ---------------------------------------------------------------------------------------------
@@ -111,7 +111,7 @@ fn a_host_without_a_service_manager_is_told_the_command_and_run_carries_the_tunn
     });
     lab.operator.save(source.id);
     let finished = setup.wait(SETUP_LIMIT).expect_code(0);
-    let id = source.tunnel.id;
+    let id = tunnel_of(&source).id;
     assert!(finished.stdout.contains(&format!("run {id}")), "{finished}");
     assert!(finished.stdout.contains("autossh"), "{finished}");
     assert_eq!(process::naming(&lab.bastion.home()), []);
@@ -141,7 +141,11 @@ fn run_is_refused_while_the_service_has_the_tunnel() {
     let lab = Lab::new();
     let shop = lab.active_data_source("Shop");
     lab.bastion
-        .run(&mut lab.bastion.program(["run", &shop.tunnel.id.to_string()]))
+        .run(
+            &mut lab
+                .bastion
+                .program(["run", &tunnel_of(&shop).id.to_string()]),
+        )
         .expect_code(USAGE)
         .expect_words(&["service runs tunnel", "service stop"]);
     assert_eq!(lab.state(&shop), DataSourceState::Active);
@@ -212,7 +216,7 @@ fn a_setup_that_fails_after_it_moved_a_service_aside_puts_it_back() {
     let source = lab.data_source("Shop");
     let script = put_foreign_script(&lab);
     // It has a folder where the tunnel's file goes, so the service's last step fails.
-    let blocked = lab.bastion.tunnel_file(source.tunnel.id);
+    let blocked = lab.bastion.tunnel_file(tunnel_of(&source).id);
     std::fs::create_dir_all(&blocked).expect("a folder");
     let mut setup = lab.bastion.setup(&lab.server, token_of(&source));
     let setup = lab.bastion.start(setup.arg("--replace-service"));
@@ -267,7 +271,7 @@ fn a_refused_key_slows_down() {
     let log = lab
         .bastion
         .own_folder()
-        .join(format!("logs/tunnel-{}.log", shop.tunnel.id));
+        .join(format!("logs/tunnel-{}.log", tunnel_of(&shop).id));
     let attempts = || {
         let said = std::fs::read_to_string(&log).expect("the log");
         said.matches("Permission denied").count()
@@ -299,10 +303,7 @@ fn a_removal_goes_on_past_what_cannot_be_undone_and_the_next_one_finishes_it() {
     std::fs::write(&script, "#!/bin/sh\necho I will not >&2\nexit 1\n").expect("a script");
 
     let removal = lab.operator.delete(shop.id).command;
-    let remove = || {
-        let mut shell = lab.bastion.any_program("sh");
-        lab.bastion.run(shell.args(["-c", &removal]))
-    };
+    let remove = || lab.bastion.type_line(&removal);
     remove()
         .expect_code(PARTLY)
         .expect_words(&["step service-tunnel", "I will not", "next:"]);
@@ -310,7 +311,7 @@ fn a_removal_goes_on_past_what_cannot_be_undone_and_the_next_one_finishes_it() {
     assert!(lab.bastion.receipt().exists());
 
     std::fs::write(&script, ours).expect("the script");
-    let id = shop.tunnel.id.to_string();
+    let id = tunnel_of(&shop).id.to_string();
     lab.bastion
         .run(&mut lab.bastion.program(["uninstall-tunnel", &id, "--yes"]))
         .expect_code(0);
@@ -323,7 +324,7 @@ fn a_removal_from_a_session_that_came_through_the_tunnel_is_warned_of() {
     let lab = Lab::new();
     let shop = lab.active_data_source("Shop");
     let port = shop.port;
-    let id = shop.tunnel.id.to_string();
+    let id = tunnel_of(&shop).id.to_string();
     let uninstall = |more: &[&str]| {
         let mut command = lab.bastion.program(["uninstall-tunnel", &id, "--yes"]);
         command.env(
@@ -362,6 +363,6 @@ fn wait_until_up(lab: &Lab, source: &DataSource, said: &str) {
         "the tunnel",
         SERVICE_LIMIT,
         || said.to_owned(),
-        || lab.operator.data_source(source.id).tunnel.status == TunnelStatus::Up,
+        || tunnel_of(&lab.operator.data_source(source.id)).status == TunnelStatus::Up,
     );
 }

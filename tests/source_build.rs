@@ -11,7 +11,7 @@ use std::process::Command;
 use holistics_tunnel::protocol::{DataSource, DataSourceState};
 use rustix::process::Signal;
 use support::bastion::{Bastion, SETUP_LIMIT};
-use support::lab::{Lab, SERVICE_LIMIT, token_of};
+use support::lab::{Lab, SERVICE_LIMIT, token_of, tunnel_of};
 use support::ports;
 use support::process::{self, Running};
 
@@ -34,7 +34,7 @@ fn the_compiled_autossh_runs_the_tunnel_and_goes_with_it() {
         .expect_words(&["autossh 1.4g, compiled"]);
 
     let compiled = compiled(&lab.bastion);
-    let tunnel = lab.operator.data_source(source.id).tunnel.id;
+    let tunnel = tunnel_of(&source).id;
     let file = std::fs::read_to_string(lab.bastion.tunnel_file(tunnel)).expect("the tunnel's file");
     assert!(file.contains(compiled.to_str().unwrap()), "{file}");
     let running = lab.bastion.processes("autossh");

@@ -106,7 +106,8 @@ pub struct Setup {
         conflicts_with = "token_file"
     )]
     pub token: Option<String>,
-    /// A file with the one-time token, for this user alone (0600); it is removed once it is read
+    /// A file with the one-time token, for this user alone (0600), removed once it is read (- for
+    /// standard input)
     #[arg(long, env = "HOLISTICS_TUNNEL_TOKEN_FILE", value_name = "FILE")]
     pub token_file: Option<PathBuf>,
     /// Do not ask whether to go on
@@ -205,7 +206,7 @@ pub struct UninstallTunnel {
     /// The control plane to tell, where this host knows nothing of the tunnel any more
     #[arg(long, env = "HOLISTICS_TUNNEL_SERVER", value_name = "URL")]
     pub server: Option<String>,
-    /// A file with the removal token (0600); it is removed once it is read
+    /// A file with the removal token (0600), removed once it is read (- for standard input)
     #[arg(long, env = "HOLISTICS_TUNNEL_TOKEN_FILE", value_name = "FILE")]
     pub token_file: Option<PathBuf>,
     /// One JSON object for each event on standard output

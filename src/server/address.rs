@@ -57,6 +57,21 @@ impl PublicAddress {
         })
     }
 
+    /// Whether what is fetched from here is what was sent: by https, or without leaving the machine.
+    /// The bastion's program refuses every other address.
+    pub fn is_guarded(&self) -> bool {
+        let Ok(url) = Url::parse(&self.url) else {
+            return false;
+        };
+        let is_loopback = match url.host() {
+            Some(Host::Ipv4(address)) => address.is_loopback(),
+            Some(Host::Ipv6(address)) => address.is_loopback(),
+            Some(Host::Domain(name)) => name == "localhost",
+            None => false,
+        };
+        is_loopback || url.scheme() == "https"
+    }
+
     /// `host:port` of the tunnel server, for people.
     pub fn ssh_server(&self) -> String {
         match self.ssh_host.parse::<Ipv6Addr>() {
@@ -122,5 +137,26 @@ mod tests {
         };
         let public = derive(settings, false, "0.0.0.0:8080");
         assert_eq!(public.ssh_server(), "ssh.example.com:443");
+    }
+
+    #[test]
+    fn plain_http_is_guarded_on_this_machine_only() {
+        let is_guarded = |url: &str| {
+            let settings = PublicSettings {
+                url: Some(url.parse().unwrap()),
+                ..PublicSettings::default()
+            };
+            derive(settings, false, "127.0.0.1:8080").is_guarded()
+        };
+        for good in [
+            "https://vendor.example",
+            "http://127.0.0.1:8080",
+            "http://[::1]",
+        ] {
+            assert!(is_guarded(good), "{good}");
+        }
+        for bad in ["http://vendor.example", "http://localhost.evil.example"] {
+            assert!(!is_guarded(bad), "{bad}");
+        }
     }
 }

@@ -78,6 +78,15 @@ pub struct Serve {
     )]
     pub listen: SocketAddr,
 
+    /// Where metrics are served without a credential, by plain http: for a Prometheus on this machine or
+    /// in a private network [default: only on --listen, for operators' API tokens]
+    #[arg(
+        long,
+        env = "HOLISTICS_TUNNEL_SERVER_METRICS_LISTEN",
+        value_name = "ADDRESS:PORT"
+    )]
+    pub metrics_listen: Option<SocketAddr>,
+
     /// Where bastions connect with ssh; port 0 takes a free one
     #[arg(
         long,
@@ -190,6 +199,11 @@ pub struct Serve {
         value_parser = duration
     )]
     pub session_lifetime: Duration,
+
+    /// Let direct connections lead to this machine itself. Whoever may create data sources can then
+    /// reach what listens on its loopback
+    #[arg(long, env = "HOLISTICS_TUNNEL_SERVER_ALLOW_DIRECT_LOOPBACK")]
+    pub allow_direct_loopback: bool,
 
     /// The folder of the bastion's binaries, `DIR/TARGET/holistics-tunnel`
     /// [default: the holistics-tunnel beside this program]

@@ -6,7 +6,8 @@
 //!   fetches before it has the program.
 //! - [`store`] keeps everything, in one SQLite file under the [`data_dir`].
 //! - [`tunnel_server`] speaks SSH; [`sessions`] writes down what it sees.
-//! - [`probe`] is "Test connection".
+//! - [`probe`] is "Test connection"; [`logins`] decides when a saved password is used for it, and
+//!   [`sealing`] encrypts what is saved. [`metrics`] is what Prometheus reads.
 //! - [`web`] is what a browser shows; [`operators`] the `login-link` command.
 
 pub mod address;
@@ -16,11 +17,14 @@ pub mod cli;
 pub mod data_dir;
 pub mod downloads;
 pub mod inputs;
+pub mod logins;
+pub mod metrics;
 pub mod operator_tokens;
 pub mod operators;
 pub mod probe;
 pub mod public_key;
 pub mod scripts;
+pub mod sealing;
 pub mod secret;
 pub mod serve;
 pub mod sessions;

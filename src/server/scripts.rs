@@ -8,7 +8,10 @@ use askama::Template;
 use super::address::PublicAddress;
 use super::downloads::Offer;
 use super::token::Token;
-use crate::protocol::{ProblemKind, TunnelId};
+use crate::protocol::TunnelId;
+
+/// How the program is called on a bastion: the scripts put it where PATH does not lead.
+pub const PROGRAM: &str = "~/.holistics/bin/holistics-tunnel";
 
 /// The command that sets a tunnel up.
 pub fn bootstrap_command(public: &PublicAddress, token: &Token) -> String {
@@ -61,9 +64,9 @@ pub fn removal(
 ///
 /// # Errors
 /// The template cannot be rendered.
-pub fn refusal(kind: ProblemKind, detail: &str) -> Result<String, askama::Error> {
+pub fn refusal(reason: &str) -> Result<String, askama::Error> {
     Refusal {
-        reason: quoted(&format!("holistics-tunnel: {}: {detail}", kind.title())),
+        reason: quoted(&format!("holistics-tunnel: {reason}")),
     }
     .render()
 }
@@ -94,6 +97,8 @@ struct Program<'a> {
     /// Quoted for the shell.
     token: String,
     offers: &'a [Offer],
+    /// Which those are, in words that need no quoting between double quotes.
+    offered: String,
 }
 
 impl<'a> Program<'a> {
@@ -102,7 +107,17 @@ impl<'a> Program<'a> {
             server: quoted(&public.url),
             token: quoted(token),
             offers,
+            offered: in_words(offers),
         }
+    }
+}
+
+fn in_words(offers: &[Offer]) -> String {
+    let targets: Vec<_> = offers.iter().map(|offer| offer.platform.target).collect();
+    if targets.is_empty() {
+        "It has none for any machine".to_owned()
+    } else {
+        format!("It has those for {}", targets.join(", "))
     }
 }
 
@@ -115,7 +130,9 @@ mod tests {
     use super::*;
     use crate::server::downloads::PLATFORMS;
     use crate::server::token::TokenKind;
+    use std::fs::Permissions;
     use std::io::Write;
+    use std::os::unix::fs::PermissionsExt as _;
     use std::process::{Command, Stdio};
 
     fn public() -> PublicAddress {
@@ -140,7 +157,7 @@ mod tests {
             bootstrap(&public(), token.as_str(), &offers()).unwrap(),
             bootstrap(&public(), token.as_str(), &[]).unwrap(),
             removal(&public(), token.as_str(), &offers(), 7).unwrap(),
-            refusal(ProblemKind::TokenExpired, "it's over").unwrap(),
+            refusal("it's over").unwrap(),
         ]
     }
 
@@ -177,25 +194,57 @@ mod tests {
         }
     }
 
+    /// Every program the scripts call. Each of these only leaves a mark that it was called.
+    const CALLED: [&str; 12] = [
+        "chmod",
+        "curl",
+        "cut",
+        "getconf",
+        "grep",
+        "id",
+        "mkdir",
+        "mktemp",
+        "mv",
+        "sha256sum",
+        "uname",
+        "wget",
+    ];
+
     #[test]
     fn a_script_that_breaks_off_runs_nothing() {
-        let home = tempfile::tempdir().unwrap();
-        for script in scripts() {
-            let whole = script.len();
-            for end in (0..whole).step_by(50).chain(whole - 40..whole) {
-                let output = feed(
-                    Command::new("sh").env("HOME", home.path()).arg("-s"),
-                    &script[..end],
-                );
-                assert!(output.stdout.is_empty(), "ran up to byte {end}:\n{script}");
-            }
+        let folder = tempfile::tempdir().unwrap();
+        let (mark, home) = (folder.path().join("mark"), folder.path().join("home"));
+        std::fs::create_dir(&home).unwrap();
+        for name in CALLED {
+            let program = folder.path().join(name);
+            std::fs::write(&program, format!("#!/bin/sh\n: >{}\n", mark.display())).unwrap();
+            std::fs::set_permissions(&program, Permissions::from_mode(0o755)).unwrap();
         }
-        assert_eq!(home.path().read_dir().unwrap().count(), 0);
+        let run = |shell: &str, script: &str| {
+            let mut command = Command::new(shell);
+            let environment = [("PATH", folder.path()), ("HOME", &home)];
+            feed(command.arg("-s").env_clear().envs(environment), script)
+        };
+        for shell in ["/bin/dash", "/bin/bash"] {
+            for script in scripts() {
+                let whole = script.len();
+                for end in (0..whole).step_by(50).chain(whole - 40..whole - 1) {
+                    let output = run(shell, &script[..end]);
+                    let is_silent = output.stdout.is_empty() && !mark.exists();
+                    assert!(is_silent, "{shell} ran up to byte {end}:\n{script}");
+                }
+            }
+            let [script, ..] = scripts();
+            run(shell, &script);
+            assert!(mark.exists(), "{shell}: a whole script leaves its mark");
+            std::fs::remove_file(&mark).unwrap();
+        }
+        assert_eq!(home.read_dir().unwrap().count(), 0);
     }
 
     #[test]
     fn a_refusal_says_why_on_stderr_and_fails() {
-        let script = refusal(ProblemKind::TokenExpired, "it's `over` $(id)").unwrap();
+        let script = refusal("it's `over` $(id)").unwrap();
         let output = feed(&mut Command::new("sh"), &script);
         assert_eq!(output.status.code(), Some(1));
         let stderr = String::from_utf8(output.stderr).unwrap();

@@ -1,4 +1,4 @@
-//! The server's secret key, and the tunnel tokens derived from it.
+//! The server's secret key, and what is derived from it: tokens, and the key of saved passwords.
 //!
 //! A bastion that repeats its enrollment must get the same answer, token included, though only the
 //! token's hash is stored. So the token is computed: an HMAC over what identifies the enrollment.
@@ -65,6 +65,12 @@ impl SecretKey {
             .chain_update([0])
             .chain_update(seed);
         Token::from_bytes(kind, &mac.finalize().into_bytes().into())
+    }
+
+    /// The key that encrypts the saved passwords.
+    pub fn password_key(&self) -> [u8; KEY_BYTES] {
+        let mac = self.0.clone().chain_update(b"password-key");
+        mac.finalize().into_bytes().into()
     }
 
     /// What a form must send back, for the browser that has this cookie.

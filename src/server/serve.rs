@@ -16,6 +16,8 @@ use super::changes::Changes;
 use super::cli::Serve;
 use super::data_dir::DataDir;
 use super::downloads::Downloads;
+use super::logins;
+use super::metrics::{self, Metrics};
 use super::operator_tokens;
 use super::operators;
 use super::secret::SecretKey;
@@ -42,8 +44,12 @@ pub async fn run(settings: Serve) -> anyhow::Result<()> {
     let _lock = data_dir.lock_for_serving()?;
     let store = Store::open(&data_dir.database()?).await?;
     let tls = tls_config(&settings).await?;
-    let listener = bind(settings.listen)?;
+    let listener = bind(settings.listen, "the web", "--listen")?;
     let web_address = listener.local_addr()?;
+    let metrics_listener = settings
+        .metrics_listen
+        .map(|address| bind(address, "metrics", "--metrics-listen"))
+        .transpose()?;
     let tunnels = start_tunnel_server(&settings, &data_dir, &store).await?;
     let public = PublicAddress::derive(
         PublicSettings {
@@ -71,17 +77,42 @@ pub async fn run(settings: Serve) -> anyhow::Result<()> {
         key_overlap: settings.key_overlap,
         ports: settings.ports,
         forward_listen: settings.forward_listen,
+        direct_loopback_allowed: settings.allow_direct_loopback,
+        metrics: Metrics::default(),
         store,
         tunnels,
     });
+    check_saved_passwords(&app).await?;
     operators::remember_public_url(&data_dir, &app.public.url)?;
-    greet(&app, &settings, web_address, data_dir.path()).await?;
+    let listening = Listening {
+        web: web_address,
+        metrics: metrics_listener
+            .as_ref()
+            .map(TcpListener::local_addr)
+            .transpose()?,
+    };
+    greet(&app, &settings, &listening, data_dir.path()).await?;
     let recorder = tokio::spawn(sessions::record(Arc::clone(&app)));
+    let metrics = tokio::spawn(serve_metrics(metrics_listener, Arc::clone(&app)));
     let served = serve_web(listener, tls, Arc::clone(&app)).await;
     recorder.abort();
+    metrics.abort();
     sessions::note_seen(&app).await;
     app.store.close().await;
     served
+}
+
+/// Says at once, and not at the next test of a connection, that the key file is not the right one.
+async fn check_saved_passwords(app: &App) -> anyhow::Result<()> {
+    let unreadable = logins::unreadable(&app.secret, &app.store.data_sources().await?);
+    if unreadable > 0 {
+        tracing::error!(
+            unreadable,
+            "saved passwords cannot be read: secret.key is not the file that they were saved with. \
+             Restore it from a backup, or enter the passwords again"
+        );
+    }
+    Ok(())
 }
 
 async fn tls_config(settings: &Serve) -> anyhow::Result<Option<RustlsConfig>> {
@@ -102,9 +133,9 @@ async fn tls_config(settings: &Serve) -> anyhow::Result<Option<RustlsConfig>> {
     Ok(Some(config))
 }
 
-fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
+fn bind(address: SocketAddr, what: &str, flag: &str) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).with_context(|| {
-        format!("cannot serve the web on {address}; choose another address with --listen")
+        format!("cannot serve {what} on {address}; choose another address with {flag}")
     })
 }
 
@@ -123,17 +154,23 @@ async fn start_tunnel_server(
         .with_context(|| format!("cannot start the tunnel server on {}", settings.ssh_listen))
 }
 
+/// The addresses that are really listened on.
+struct Listening {
+    web: SocketAddr,
+    metrics: Option<SocketAddr>,
+}
+
 /// Says on stdout where everything is. Programs read these lines; `ready` is the last.
 async fn greet(
     app: &App,
     settings: &Serve,
-    web: SocketAddr,
+    listening: &Listening,
     data_dir: &Path,
 ) -> anyhow::Result<()> {
     let scheme = address::scheme(settings.tls_cert.is_some());
     let mut out = io::stdout().lock();
     writeln!(out, "holistics-tunnel-server {}", env!("CARGO_PKG_VERSION"))?;
-    writeln!(out, "web      {scheme}://{web}")?;
+    writeln!(out, "web      {scheme}://{}", listening.web)?;
     writeln!(out, "public   {}", app.public.url)?;
     writeln!(out, "tunnel   {}", app.tunnels.ssh_address())?;
     writeln!(out, "bastions {}", app.public.ssh_server())?;
@@ -143,6 +180,9 @@ async fn greet(
         settings.ports, settings.forward_listen
     )?;
     writeln!(out, "data     {}", data_dir.display())?;
+    if let Some(metrics) = listening.metrics {
+        writeln!(out, "metrics  http://{metrics}/metrics")?;
+    }
     if app.store.operator_tokens().await?.is_empty() {
         let token = operator_tokens::create(&app.store, FIRST_TOKEN).await?;
         writeln!(out, "operator token (shown once): {}", token.as_str())?;
@@ -183,6 +223,14 @@ async fn serve_web(
     };
     stopper.abort();
     served.context("the web server failed")
+}
+
+async fn serve_metrics(listener: Option<TcpListener>, app: Arc<App>) {
+    if let Some(listener) = listener
+        && let Err(error) = metrics::serve(listener, FIRST_REQUEST_TIMEOUT, app).await
+    {
+        tracing::error!(%error, "metrics are not served any more");
+    }
 }
 
 async fn stop_on_signal(handle: axum_server::Handle<SocketAddr>, app: Arc<App>) {

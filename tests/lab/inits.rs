@@ -18,7 +18,7 @@ use crate::support::hosts::disk::Disk;
 use crate::support::hosts::host::Host;
 use crate::support::hosts::host_lab::{AUTHORITY, HostLab};
 use crate::support::hosts::image::{Image, Init};
-use crate::support::lab::SERVICE_LIMIT;
+use crate::support::lab::{SERVICE_LIMIT, tunnel_of};
 use crate::support::postgres::ROWS;
 use crate::support::process::Finished;
 use crate::support::wait;
@@ -196,7 +196,10 @@ fn service_governs(lab: &HostLab, source: &DataSource) {
 
 /// A tunnel's log as weeks without a network leave it.
 fn a_long_log(lab: &HostLab, source: &DataSource) -> String {
-    let log = format!("/home/ada/.holistics/logs/tunnel-{}.log", source.tunnel.id);
+    let log = format!(
+        "/home/ada/.holistics/logs/tunnel-{}.log",
+        tunnel_of(source).id
+    );
     let fill = format!("head -c 1100000 /dev/zero | tr '\\0' x >>{log}");
     lab.host.run("ada", &fill).expect_code(0);
     log
@@ -225,11 +228,11 @@ fn service_governs_all(lab: &HostLab, sources: &[&DataSource]) {
 
 /// The umbrella runs whatever becomes of its tunnels; our own command tells, and `start` heals.
 fn health_is_not_the_umbrella_s(lab: &HostLab, source: &DataSource) {
-    let stop = format!("sudo systemctl stop h_autossh@{}", source.tunnel.id);
+    let stop = format!("sudo systemctl stop h_autossh@{}", tunnel_of(source).id);
     lab.host.run("ada", &stop).expect_code(0);
     no_rows_come(lab, source);
     service(lab, "status").expect_code(RUNS);
-    let tunnel = format!("tunnel {}: DOWN", source.tunnel.id);
+    let tunnel = format!("tunnel {}: DOWN", tunnel_of(source).id);
     health(lab).expect_code(1).expect_words(&[&tunnel]);
 
     service(lab, "start").expect_code(0);
@@ -261,7 +264,7 @@ fn no_rows_come(lab: &HostLab, source: &DataSource) {
 
 /// systemd finds nothing to say about the units, and little that they expose.
 fn units_are_sound(host: &Host, source: &DataSource) {
-    let unit = format!("h_autossh@{}.service", source.tunnel.id);
+    let unit = format!("h_autossh@{}.service", tunnel_of(source).id);
     let verified = host
         .run(
             "root",
@@ -361,7 +364,7 @@ fn survives(lab: &HostLab, init: Init, source: &DataSource, victim: Victim) {
     let killed = Instant::now();
     lab.host.run("root", victim.kill()).expect_code(0);
     if init == Init::Sysv && victim != Victim::Ssh {
-        let dead = format!("tunnel {}: dead", source.tunnel.id);
+        let dead = format!("tunnel {}: dead", tunnel_of(source).id);
         service(lab, "status")
             .expect_code(IS_DEAD)
             .expect_words(&[&dead]);

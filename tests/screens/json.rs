@@ -18,7 +18,7 @@ fn json_is_one_object_for_each_event_and_nothing_else_on_standard_output() {
     }
     let last = events.last().expect("events");
     assert_eq!(last["event"], "finished");
-    assert_eq!(last["result"]["tunnel_id"], source.tunnel.id);
+    assert_eq!(last["result"]["tunnel_id"], tunnel_of(&source).id);
     assert_eq!(finished.stderr, "");
 
     // No port is left for a second one: it is rolled back.
@@ -37,7 +37,7 @@ fn json_is_one_object_for_each_event_and_nothing_else_on_standard_output() {
     let unasked = lab.bastion.program(["uninstall-tunnel", "--json"]);
     events_of_failure(lab.bastion.run(&mut { unasked }), 2);
 
-    let id = source.tunnel.id.to_string();
+    let id = tunnel_of(&source).id.to_string();
     let mut removal = lab
         .bastion
         .program(["uninstall-tunnel", &id, "--yes", "--json"]);
@@ -45,7 +45,7 @@ fn json_is_one_object_for_each_event_and_nothing_else_on_standard_output() {
     let removal_events = self::events(&removed);
     assert_eq!(
         removal_events.last().expect("an event")["result"]["removed"][0],
-        source.tunnel.id
+        tunnel_of(&source).id
     );
 }
 

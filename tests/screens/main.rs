@@ -20,7 +20,7 @@ use std::time::Duration;
 use holistics_tunnel::protocol::{DataSource, DataSourceState};
 use rustix::process::Signal;
 use support::bastion::{Bastion, SETUP_LIMIT};
-use support::lab::{Lab, SERVICE_LIMIT, token_of};
+use support::lab::{Lab, SERVICE_LIMIT, token_of, tunnel_of};
 use support::process::{self, Finished};
 use support::pty::{Input, Pty};
 use support::server::Server;

@@ -59,7 +59,7 @@ fn a_narrow_terminal_without_colours_and_unicode_shows_everything_in_its_columns
     // Commands stay whole, so that they can be copied.
     let program = env!("CARGO_BIN_EXE_holistics-tunnel");
     for command in ["status", "doctor", "uninstall-tunnel"] {
-        let whole = format!("{program} {command} {}", source.tunnel.id);
+        let whole = format!("{program} {command} {}", tunnel_of(&source).id);
         let is_a_line = |line| without_escapes(line).trim() == whole;
         assert!(written.lines().any(is_a_line), "{whole} in\n{written}");
     }

@@ -19,7 +19,7 @@ fn the_readme_s_transcripts_are_what_the_programs_say() {
     let setup = lab.save_and_finish(&source, setup);
     let status = lab.bastion.run(&mut lab.bastion.program(["status"]));
     let list = lab.bastion.run(&mut lab.bastion.program(["list"]));
-    let id = source.tunnel.id.to_string();
+    let id = tunnel_of(&source).id.to_string();
     let mut removal = lab.bastion.program(["uninstall-tunnel", &id, "--yes"]);
     let removal = lab.bastion.run(&mut removal);
 

@@ -185,6 +185,11 @@ impl Bastion {
         command
     }
 
+    /// A line of shell as the user types it, to its end.
+    pub fn type_line(&self, line: &str) -> Finished {
+        self.run(self.any_program("sh").args(["-c", line]))
+    }
+
     /// The installed service script with one argument.
     pub fn service(&self, action: &str) -> Finished {
         self.run(self.any_program(self.service_script()).arg(action))

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use holistics_tunnel::protocol::{DataSource, DataSourceState, TunnelStatus};
+use holistics_tunnel::protocol::{DataSource, DataSourceState, TunnelStatus, TunnelSummary};
 
 use super::bastion::{Bastion, SETUP_LIMIT};
 use super::postgres::Postgres;
@@ -72,7 +72,7 @@ impl Lab {
         });
         let now = self.operator.data_source(source.id);
         assert_eq!(now.state, DataSourceState::Connected);
-        assert_eq!(now.tunnel.status, TunnelStatus::Up);
+        assert_eq!(tunnel_of(&now).status, TunnelStatus::Up);
     }
 
     /// The whole of the setup: a new data source that is active when this returns.
@@ -95,14 +95,15 @@ impl Lab {
     /// The removal of this data source, from the browser's "Delete" to the end of its command.
     pub fn remove(&self, source: &DataSource) -> Finished {
         let removal = self.operator.delete(source.id);
-        let mut shell = self.bastion.any_program("sh");
-        self.bastion.run(shell.args(["-c", &removal.command]))
+        self.bastion.type_line(&removal.command)
     }
 
     /// A login to the database through this data source's remote port.
     pub fn login_through(&self, source: &DataSource) -> Result<Client, sqlx::Error> {
-        let tunnel = self.operator.data_source(source.id).tunnel;
-        let port = tunnel.remote_port.expect("an enrolled tunnel has a port");
+        let now = self.operator.data_source(source.id);
+        let port = tunnel_of(&now)
+            .remote_port
+            .expect("an enrolled tunnel has a port");
         Client::connect(port, &self.postgres.login())
     }
 
@@ -110,6 +111,12 @@ impl Lab {
     pub fn state(&self, source: &DataSource) -> DataSourceState {
         self.operator.data_source(source.id).state
     }
+}
+
+/// The tunnel of a data source that has one.
+#[track_caller]
+pub fn tunnel_of(source: &DataSource) -> &TunnelSummary {
+    source.tunnel.as_ref().expect("it is no direct connection")
 }
 
 /// The one-time token in the answer that created a data source.

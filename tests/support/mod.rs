@@ -4,6 +4,8 @@
 //! - [`workspace`]: that folder, and the promise that nothing started in it outlives the test;
 //! - [`process`]: programs run in the foreground or the background, their output, their end;
 //! - [`postgres`], [`server`], [`bastion`]: the three machines of the journey;
+//! - [`mariadb`], [`clickhouse`]: databases of other kinds; [`account`]: who runs a database;
+//!   [`shared`]: one for all tests of a binary;
 //! - [`lossy_line`]: a line that drops at the worst moment;
 //! - [`lab`]: those three together, brought to a given point of the journey;
 //! - [`pty`]: a program at a terminal, and what that shows;
@@ -14,16 +16,20 @@
 // Every test binary compiles all of this and uses a part.
 #![allow(dead_code)]
 
+pub mod account;
 pub mod bastion;
+pub mod clickhouse;
 pub mod figures;
 pub mod hosts;
 pub mod lab;
 pub mod lossy_line;
+pub mod mariadb;
 pub mod ports;
 pub mod postgres;
 pub mod process;
 pub mod pty;
 pub mod server;
+pub mod shared;
 pub mod snapshot;
 pub mod sql;
 pub mod wait;

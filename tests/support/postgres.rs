@@ -1,20 +1,19 @@
 //! The customer's database: a real PostgreSQL, run by a user that is not root.
 
-use std::fs::OpenOptions;
-use std::io::Write;
 use std::net::Ipv4Addr;
-use std::os::unix::fs::chown;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 
+use super::account::Account;
+use super::hosts::certificate;
 use super::ports;
 use super::process::{self, Running};
+use super::shared::Shared;
 use super::sql::{Client, Login};
 use super::workspace::Workspace;
 
@@ -34,6 +33,24 @@ const MAKE_TABLE: &str = "
     GRANT SELECT ON orders TO reader;
 ";
 
+/// Whoever is refused, and why: see [`RULES`] as well.
+const MAKE_REFUSALS: [&str; 5] = [
+    "CREATE ROLE guarded LOGIN PASSWORD 'open sesame'",
+    "CREATE ROLE stranger LOGIN PASSWORD 'open sesame'",
+    "CREATE ROLE crowded LOGIN PASSWORD 'open sesame' CONNECTION LIMIT 0",
+    "CREATE DATABASE ledger",
+    "REVOKE CONNECT ON DATABASE ledger FROM PUBLIC",
+];
+
+/// `guarded` must encrypt, `stranger` has no business here. Everybody else comes in with the right password,
+/// from wherever the address it listens on can be reached.
+const RULES: &str = "
+local all all trust
+hostnossl all guarded all reject
+host all stranger all reject
+host all all all scram-sha-256
+";
+
 /// A running PostgreSQL with the database `shop`, its table `orders`, and a user who may read it.
 pub struct Postgres {
     port: u16,
@@ -46,14 +63,8 @@ impl Postgres {
     /// The one that the tests of this binary share, started for the first and stopped after the
     /// last of those that run at a time.
     pub fn shared() -> Arc<Postgres> {
-        static SHARED: Mutex<Weak<Postgres>> = Mutex::new(Weak::new());
-        // Where another test failed to start it, this one tries again.
-        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
-        shared.upgrade().unwrap_or_else(|| {
-            let postgres = Arc::new(Postgres::start());
-            *shared = Arc::downgrade(&postgres);
-            postgres
-        })
+        static SHARED: Shared<Postgres> = Shared::new();
+        SHARED.get(Postgres::start)
     }
 
     /// Makes a cluster, starts it and fills it.
@@ -63,13 +74,23 @@ impl Postgres {
 
     /// The same on another address of the machine on which the calling thread is.
     pub fn start_on(address: Ipv4Addr) -> Self {
+        Self::start_with(address, |_| Vec::new())
+    }
+
+    /// One with TLS and a certificate of its own, for `db.example`.
+    pub fn start_with_tls() -> Self {
+        Self::start_with(Ipv4Addr::LOCALHOST, |cluster| cluster.tls())
+    }
+
+    fn start_with(address: Ipv4Addr, further: impl FnOnce(&Cluster) -> Vec<String>) -> Self {
         let workspace = Workspace::new();
         let cluster = Cluster::make(workspace.path());
-        cluster.admit_everybody();
+        cluster.write_rules();
         let port = ports::free_port();
+        let further = further(&cluster);
         let postgres = Postgres {
             port,
-            process: cluster.start(address, port),
+            process: cluster.start(address, port, &further),
             workspace,
         };
         postgres.wait_until_ready();
@@ -91,6 +112,11 @@ impl Postgres {
         }
     }
 
+    /// What it has logged.
+    pub fn log(&self) -> String {
+        self.process.output()
+    }
+
     fn wait_until_ready(&self) {
         self.process
             .wait_until("PostgreSQL to take connections", START_LIMIT, || {
@@ -107,6 +133,9 @@ impl Postgres {
         run("postgres", MAKE_READER);
         run("postgres", MAKE_DATABASE);
         run("shop", MAKE_TABLE);
+        for statement in MAKE_REFUSALS {
+            run("postgres", statement);
+        }
     }
 
     /// The superuser comes in through the Unix socket, which only the owner of the folder reaches.
@@ -162,21 +191,30 @@ impl<'a> Cluster<'a> {
         cluster
     }
 
-    /// With the right password, from wherever the address it listens on can be reached.
-    fn admit_everybody(&self) {
-        let rules = self.data().join("pg_hba.conf");
-        let mut rules = OpenOptions::new()
-            .append(true)
-            .open(rules)
-            .expect("pg_hba.conf");
-        writeln!(rules, "host all all all scram-sha-256").expect("a rule");
+    fn write_rules(&self) {
+        std::fs::write(self.data().join("pg_hba.conf"), RULES).expect("pg_hba.conf");
     }
 
-    fn start(&self, address: Ipv4Addr, port: u16) -> Running {
+    fn tls(&self) -> Vec<String> {
+        let certified = certificate::for_name("db.example", self.folder);
+        self.account.give(&certified.key);
+        let certificate = certified.certificate.display();
+        let key = certified.key.display();
+        vec![
+            "ssl=on".to_owned(),
+            format!("ssl_cert_file={certificate}"),
+            format!("ssl_key_file={key}"),
+        ]
+    }
+
+    fn start(&self, address: Ipv4Addr, port: u16, settings: &[String]) -> Running {
         let postgres = &mut self.program("postgres");
         postgres.arg("-D").arg(self.data());
         postgres.arg("-k").arg(self.folder);
         postgres.args(["-h", &address.to_string(), "-p", &port.to_string(), "-F"]);
+        for setting in settings {
+            postgres.arg("-c").arg(setting);
+        }
         Running::start(postgres, self.folder, "postgres")
     }
 
@@ -205,43 +243,4 @@ fn programs() -> PathBuf {
         .filter(|folder| folder.join("postgres").exists())
         .max()
         .expect("no PostgreSQL under /usr/lib/postgresql: apt-get install postgresql")
-}
-
-/// Who runs the database. PostgreSQL refuses root.
-enum Account {
-    Ourselves,
-    Other { uid: u32, gid: u32 },
-}
-
-impl Account {
-    fn for_a_database() -> Self {
-        if !rustix::process::getuid().is_root() {
-            return Account::Ourselves;
-        }
-        let (uid, gid) = passwd_entry("postgres")
-            .or_else(|| passwd_entry("nobody"))
-            .expect("a user `postgres` or `nobody`");
-        Account::Other { uid, gid }
-    }
-
-    fn give(&self, folder: &Path) {
-        if let Account::Other { uid, gid } = *self {
-            chown(folder, Some(uid), Some(gid)).expect("root may give a folder away");
-        }
-    }
-
-    fn apply_to(&self, command: &mut Command) {
-        if let Account::Other { uid, gid } = *self {
-            command.uid(uid).gid(gid);
-        }
-    }
-}
-
-fn passwd_entry(name: &str) -> Option<(u32, u32)> {
-    let users = std::fs::read_to_string("/etc/passwd").ok()?;
-    users.lines().find_map(|line| {
-        let fields: Vec<_> = line.split(':').collect();
-        let found = fields.first() == Some(&name);
-        found.then(|| Some((fields.get(2)?.parse().ok()?, fields.get(3)?.parse().ok()?)))?
-    })
 }

@@ -6,15 +6,16 @@ use std::process::Command;
 use std::time::Duration;
 
 use holistics_tunnel::protocol::{
-    API_BASE, ConnectionTest, ConnectionTestResult, DataSource, DataSourceChange, DataSourceId,
-    DataSourceState, DatabaseType, NewDataSource, RemovalCommand,
+    API_BASE, ConnectionKind, ConnectionTest, ConnectionTestResult, DataSource, DataSourceChange,
+    DataSourceId, DataSourceState, DatabaseType, NewDataSource, RemovalCommand,
 };
-use reqwest::Certificate;
 use reqwest::blocking::{Client, ClientBuilder, RequestBuilder};
+use reqwest::{Certificate, Method};
 use rustix::process::Signal;
 use serde::de::DeserializeOwned;
 
-use super::ports::PortRange;
+use super::hosts::certificate::Certified;
+use super::ports::{self, PortRange};
 use super::process::{Finished, Running};
 use super::sql::Login;
 use super::wait;
@@ -54,6 +55,7 @@ pub struct Server {
     http: Client,
     operator_token: String,
     extra_arguments: Vec<String>,
+    log_filter: Option<&'static str>,
     // The order of the fields is the order of the end: the process, then its folder.
     process: Option<Running>,
     ports: PortRange,
@@ -77,30 +79,51 @@ impl Server {
         )
     }
 
+    /// Starts one with ten remote ports that logs all it can.
+    pub fn start_talkative() -> Self {
+        let mut server = Self::new("127.0.0.1:0", "127.0.0.1:0", http_client().build(), 10, &[]);
+        server.log_filter = Some("trace");
+        server.first_launch()
+    }
+
     /// Starts one that other machines reach. The calling thread must be on the machine that has the
     /// place's address.
     pub fn start_in_public(place: &PublicPlace, extra_arguments: &[&str]) -> Self {
-        let authority = std::fs::read(&place.authority).expect("the authority's certificate");
-        let authority = Certificate::from_pem(&authority).expect("a certificate in PEM");
         let web = SocketAddr::from((place.address, PublicPlace::HTTPS_PORT));
         let http = http_client()
-            .add_root_certificate(authority)
+            .add_root_certificate(certificate(&place.authority))
             .resolve(place.name, web)
             .build();
         let url = format!("https://{}", place.name);
-        let path = |path: &Path| path.to_str().expect("a path in UTF-8").to_owned();
-        let (certificate, key) = (path(&place.certificate), path(&place.key));
         let mut arguments = vec![
             "--public-url",
             &url,
             "--tls-cert",
-            &certificate,
+            path_text(&place.certificate),
             "--tls-key",
-            &key,
+            path_text(&place.key),
         ];
         arguments.extend(extra_arguments);
         let ssh = format!("{}:{}", place.address, PublicPlace::SSH_PORT);
         Self::start_at(&web.to_string(), &ssh, http, 10, &arguments)
+    }
+
+    /// Starts one on loopback that is called by this name, by https if there is a certificate for it.
+    /// Only its operator finds it by that name.
+    pub fn start_called(name: &str, https: Option<&Certified>, extra_arguments: &[&str]) -> Self {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, ports::free_port()));
+        let mut http = http_client().resolve(name, address);
+        let scheme = if https.is_some() { "https" } else { "http" };
+        let url = format!("{scheme}://{name}:{}", address.port());
+        let mut arguments = vec!["--public-url", &url, "--public-ssh-host", "127.0.0.1"];
+        if let Some(https) = https {
+            http = http.add_root_certificate(certificate(&https.authority));
+            arguments.extend(["--tls-cert", path_text(&https.certificate)]);
+            arguments.extend(["--tls-key", path_text(&https.key)]);
+        }
+        arguments.extend(extra_arguments);
+        let listen = address.to_string();
+        Self::start_at(&listen, "127.0.0.1:0", http.build(), 10, &arguments)
     }
 
     fn start_at(
@@ -110,21 +133,35 @@ impl Server {
         remote_ports: u16,
         extra_arguments: &[&str],
     ) -> Self {
-        let mut server = Server {
+        Self::new(listen, ssh, http, remote_ports, extra_arguments).first_launch()
+    }
+
+    fn new(
+        listen: &str,
+        ssh: &str,
+        http: reqwest::Result<Client>,
+        remote_ports: u16,
+        extra_arguments: &[&str],
+    ) -> Self {
+        Server {
             url: String::new(),
             ssh: ssh.into(),
             listen: listen.into(),
             http: http.expect("an HTTP client"),
             operator_token: String::new(),
             extra_arguments: extra_arguments.iter().map(|&s| s.to_owned()).collect(),
+            log_filter: None,
             process: None,
             ports: PortRange::claim(remote_ports),
             workspace: Workspace::new(),
-        };
-        let banner = server.launch();
-        server.operator_token = word_after(&banner, "operator token (shown once): ")
+        }
+    }
+
+    fn first_launch(mut self) -> Self {
+        let banner = self.launch();
+        self.operator_token = word_after(&banner, "operator token (shown once): ")
             .unwrap_or_else(|| panic!("no operator token in:\n{banner}"));
-        server
+        self
     }
 
     /// Starts it again as it was: the same data, the same addresses.
@@ -195,6 +232,9 @@ impl Server {
             &self.ports.flag(),
         ]);
         command.args(&self.extra_arguments);
+        if let Some(filter) = self.log_filter {
+            command.env("RUST_LOG", filter);
+        }
         let process = Running::start(&mut command, self.workspace.path(), "server");
         process.wait_for_output("\nready\n", START_LIMIT);
         let banner = process.output();
@@ -229,6 +269,15 @@ fn word_after(text: &str, label: &str) -> Option<String> {
     rest.split_whitespace().next().map(str::to_owned)
 }
 
+fn certificate(pem: &Path) -> Certificate {
+    let pem = std::fs::read(pem).expect("the authority's certificate");
+    Certificate::from_pem(&pem).expect("a certificate in PEM")
+}
+
+fn path_text(path: &Path) -> &str {
+    path.to_str().expect("a path in UTF-8")
+}
+
 fn http_client() -> ClientBuilder {
     // The crate's TLS library is chosen by its user, once in a process; the second choice of the
     // same one is no error.
@@ -251,9 +300,21 @@ impl Operator {
 
     /// Creates a data source for a PostgreSQL.
     pub fn create_for(&self, name: &str, host: &str, port: u16) -> DataSource {
+        self.create_of(DatabaseType::Postgresql, name, host, port)
+    }
+
+    /// Creates a data source for a database of any type.
+    pub fn create_of(
+        &self,
+        database_type: DatabaseType,
+        name: &str,
+        host: &str,
+        port: u16,
+    ) -> DataSource {
         let new = NewDataSource {
             display_name: name.into(),
-            database_type: DatabaseType::Postgresql,
+            database_type,
+            connection: ConnectionKind::ReverseTunnel,
             host: host.into(),
             port,
             region: None,
@@ -318,6 +379,12 @@ impl Operator {
         let answer = request.bearer_auth(&self.token).send();
         let status = answer.expect("the server answers").status();
         assert!(status.is_success(), "{status}");
+    }
+
+    /// Any call of the API.
+    pub fn call(&self, method: Method, path: &str) -> RequestBuilder {
+        let url = format!("{}{path}", self.api);
+        self.http.request(method, url).bearer_auth(&self.token)
     }
 
     fn post(&self, path: &str) -> RequestBuilder {

@@ -1,4 +1,4 @@
-//! The same journey in Chromium, as a person goes through it, with a look at every page.
+//! Chromium, and a look at its pages: their pictures, and what can be told without eyes.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -12,22 +12,21 @@ use thirtyfour::common::capabilities::chrome::ChromeCapabilities;
 use thirtyfour::prelude::*;
 use tokio::runtime::Runtime;
 
-use crate::runs_the_command;
-use crate::support::bastion::SETUP_LIMIT;
-use crate::support::lab::{Lab, SERVICE_LIMIT};
-use crate::support::postgres::Postgres;
 use crate::support::process::Running;
 use crate::support::wait;
 use crate::support::workspace::Workspace;
-use crate::visitor::login_link;
 
-const SOON: Duration = Duration::from_secs(20);
+/// How long a page may take to show what it has been told.
+pub const SOON: Duration = Duration::from_secs(60);
 
 /// Name, width and height of the screens on which every page is looked at.
-const SCREENS: [(&str, u32, u32); 2] = [("phone", 390, 844), ("desktop", 1280, 900)];
+const SCREENS: [(&str, u32, u32); 2] = [("phone", 360, 780), ("desktop", 1280, 900)];
+
+/// Lists the texts whose contrast is too low.
+const CONTRAST: &str = include_str!("contrast.js");
 
 /// Chromium on an empty profile. Dropped, it ends with its driver.
-struct Browser {
+pub struct Browser {
     runtime: Runtime,
     driver: Option<WebDriver>,
     screenshots: PathBuf,
@@ -36,7 +35,8 @@ struct Browser {
 }
 
 impl Browser {
-    fn start() -> Self {
+    /// Starts it. Its pictures go to a folder of this name.
+    pub fn start(name: &str) -> Self {
         let workspace = Workspace::new();
         let mut command = Command::new("chromedriver");
         command.arg("--port=0").env("HOME", workspace.path());
@@ -52,7 +52,7 @@ impl Browser {
         let driver = runtime
             .block_on(WebDriver::new(url, capabilities(&profile)))
             .expect("Chromium starts");
-        let screenshots = screenshots_folder();
+        let screenshots = screenshots_folder().join(name);
         std::fs::create_dir_all(&screenshots).expect("a folder for screenshots");
         Browser {
             runtime,
@@ -68,20 +68,20 @@ impl Browser {
     }
 
     #[track_caller]
-    fn go(&self, url: &str) {
+    pub fn go(&self, url: &str) {
         self.runtime
             .block_on(self.driver().goto(url))
             .expect("the page comes");
     }
 
     #[track_caller]
-    fn find(&self, css: &str) -> WebElement {
+    pub fn find(&self, css: &str) -> WebElement {
         let found = self.runtime.block_on(self.driver().find(By::Css(css)));
         found.unwrap_or_else(|error| panic!("{css}: {error}\n{}", self.text()))
     }
 
     #[track_caller]
-    fn click(&self, css: &str) {
+    pub fn click(&self, css: &str) {
         let element = self.find(css);
         self.runtime
             .block_on(element.click())
@@ -89,7 +89,7 @@ impl Browser {
     }
 
     #[track_caller]
-    fn fill(&self, css: &str, text: &str) {
+    pub fn fill(&self, css: &str, text: &str) {
         let element = self.find(css);
         self.runtime.block_on(element.clear()).expect("an input");
         self.runtime
@@ -98,7 +98,7 @@ impl Browser {
     }
 
     #[track_caller]
-    fn run(&self, script: &str) -> Value {
+    pub fn run(&self, script: &str) -> Value {
         let result = self
             .runtime
             .block_on(self.driver().execute(script, Vec::new()));
@@ -106,7 +106,7 @@ impl Browser {
     }
 
     /// What the page shows.
-    fn text(&self) -> String {
+    pub fn text(&self) -> String {
         self.run("return document.querySelector('main').innerText")
             .as_str()
             .unwrap_or("")
@@ -114,25 +114,43 @@ impl Browser {
     }
 
     #[track_caller]
-    fn wait_for(&self, text: &str, limit: Duration) {
+    pub fn wait_for(&self, text: &str, limit: Duration) {
         let what = format!("the page to show {text:?}");
         wait::until_true(&what, limit, || self.text(), || self.text().contains(text));
     }
 
     #[track_caller]
-    fn wait_until_gone(&self, text: &str, limit: Duration) {
+    pub fn wait_until_gone(&self, text: &str, limit: Duration) {
         let what = format!("the page to show {text:?} no longer");
         wait::until_true(&what, limit, || self.text(), || !self.text().contains(text));
     }
 
+    /// Reloads the page in another time zone.
+    pub fn travel_to(&self, zone: &str) {
+        self.tell(
+            "Emulation.setTimezoneOverride",
+            json!({ "timezoneId": zone }),
+        );
+        let reload = self.driver().refresh();
+        self.runtime.block_on(reload).expect("the page comes again");
+    }
+
     /// Takes the page's picture on every screen, and looks for what can be told without eyes.
     #[track_caller]
-    fn look(&self, name: &str) {
+    pub fn look(&self, name: &str) {
         let unlabelled = self.run(
             "return [...document.querySelectorAll('input:not([type=hidden]), select')]
                  .filter(input => !input.labels.length).map(input => input.outerHTML)",
         );
         assert_eq!(unlabelled, json!([]), "{name}: fields without a label");
+        let headings = self.run("return document.querySelectorAll('h1').length");
+        assert_eq!(headings, 1, "{name}: one heading of the first level");
+        let doubled = self.run(
+            "const ids = [...document.querySelectorAll('[id]')].map(element => element.id);
+             return ids.filter((id, index) => ids.indexOf(id) !== index)",
+        );
+        assert_eq!(doubled, json!([]), "{name}: two elements of one id");
+        self.check_contrast(name);
         for (screen, width, height) in SCREENS {
             self.tell("Emulation.setDeviceMetricsOverride", json!({
                 "width": width, "height": height, "deviceScaleFactor": 1, "mobile": screen == "phone",
@@ -146,9 +164,17 @@ impl Browser {
         }
         let dark = json!({ "features": [{ "name": "prefers-color-scheme", "value": "dark" }] });
         self.tell("Emulation.setEmulatedMedia", dark);
+        self.check_contrast(&format!("{name}, dark"));
         self.shoot(&format!("{name}-desktop-dark"));
         self.tell("Emulation.setEmulatedMedia", json!({ "features": [] }));
         self.tell("Emulation.clearDeviceMetricsOverride", json!({}));
+    }
+
+    /// Every text against what is behind it, as WCAG 2.1 has it for level AA (1.4.3).
+    #[track_caller]
+    fn check_contrast(&self, name: &str) {
+        let faint = self.run(CONTRAST);
+        assert_eq!(faint, json!([]), "{name}: texts that are hard to read");
     }
 
     fn shoot(&self, name: &str) {
@@ -204,164 +230,4 @@ fn screenshots_folder() -> PathBuf {
     let program = Path::new(env!("CARGO_BIN_EXE_holistics-tunnel-server"));
     let target = program.parent().and_then(Path::parent);
     target.expect("a target folder").join("screenshots")
-}
-
-#[test]
-fn the_whole_journey_in_a_browser() {
-    let lab = Lab::new();
-    let browser = Browser::start();
-    signs_in(&browser, &lab);
-    creates_a_data_source(&browser, &lab);
-    let setup = sees_the_tunnel_come_up(&browser, &lab);
-    tests_and_saves(&browser, &lab);
-    setup.wait(SETUP_LIMIT).expect_code(0);
-    browser.wait_for("connected now", SERVICE_LIMIT);
-    browser.wait_until_gone("Saved, service being set up", SERVICE_LIMIT);
-    browser.look("08-up");
-    browser.go(&format!("{}/data-sources", lab.server.url));
-    browser.look("09-list");
-    browser.click("a.row");
-    sees_it_go_down_and_up(&browser, &lab);
-    edits_the_port(&browser, &lab);
-    deletes_it(&browser, &lab);
-    looks_at_the_rest(&browser, &lab);
-}
-
-fn signs_in(browser: &Browser, lab: &Lab) {
-    browser.go(&lab.server.url);
-    browser.wait_for("Sign in", SOON);
-    browser.look("01-sign-in");
-    browser.go(&format!("{}/login/none", lab.server.url));
-    browser.look("01-link-that-is-over");
-    browser.go(&login_link(&lab.server));
-    browser.look("02-link");
-    browser.click("main button");
-    browser.wait_for("Set a password", SOON);
-    browser.look("02-account");
-    browser.fill("#password", "correct horse battery");
-    browser.fill("#again", "correct horse battery");
-    browser.click("main button");
-    browser.wait_for("The password is set", SOON);
-    browser.click("nav a");
-    browser.wait_for("No data source yet", SOON);
-    browser.look("03-no-data-source");
-}
-
-fn creates_a_data_source(browser: &Browser, lab: &Lab) {
-    browser.click("main a.button");
-    let usual = || browser.run("return document.getElementById('port').placeholder");
-    browser.run(
-        "const type = document.getElementById('database_type'); type.value = 'mariadb';
-                 type.dispatchEvent(new Event('change'))",
-    );
-    assert_eq!(usual(), "3306");
-    browser.run(
-        "const type = document.getElementById('database_type'); type.value = 'postgresql';
-                 type.dispatchEvent(new Event('change'))",
-    );
-    assert_eq!(usual(), "5432");
-    browser.look("04-new");
-    browser.fill("#display_name", "Sales, Europe");
-    browser.fill("#host", "-oProxyCommand=id");
-    browser.fill("#port", &lab.postgres.port().to_string());
-    browser.click("main form button");
-    browser.wait_for("Host must be", SOON);
-    browser.look("04-new-refused");
-    browser.fill("#host", "127.0.0.1");
-    browser.click("main form button");
-    browser.wait_for("Waiting for the bastion", SOON);
-    browser.look("05-command");
-    browser.click("[data-copy=setup-command]");
-    let button = "return document.querySelector('[data-copy=setup-command]').textContent";
-    wait::until_true("the copy button to answer", SOON, String::new, || {
-        browser.run(button) != "Copy"
-    });
-}
-
-/// Runs the command that the page shows, and never reloads the page.
-fn sees_the_tunnel_come_up(browser: &Browser, lab: &Lab) -> Running {
-    browser.run("window.neverReloaded = true");
-    let command = browser.run("return document.getElementById('setup-command').textContent");
-    let setup = runs_the_command(lab, command.as_str().expect("a command"));
-    browser.wait_for("Tunnel up, not saved", SETUP_LIMIT);
-    assert_eq!(browser.run("return window.neverReloaded"), true);
-    browser.look("06-tunnel-up");
-    setup
-}
-
-fn tests_and_saves(browser: &Browser, lab: &Lab) {
-    let login = lab.postgres.login();
-    browser.fill("#database", &login.database);
-    browser.fill("#username", &login.username);
-    browser.fill("#password", "not the password");
-    browser.click("button[data-busy]");
-    browser.wait_for("The connection does not work", SOON);
-    browser.wait_for("Check user name and password", SOON);
-    browser.look("07-test-failed");
-    let typed = browser.run("return document.getElementById('password').value");
-    assert_eq!(
-        typed, "not the password",
-        "what was typed is kept in the browser"
-    );
-    browser.fill("#password", &login.password);
-    browser.click("button[data-busy]");
-    browser.wait_for("The connection works", SOON);
-    browser.look("07-test-passed");
-    browser.click("button[data-whole]");
-    browser.wait_for("Saved", SOON);
-}
-
-fn sees_it_go_down_and_up(browser: &Browser, lab: &Lab) {
-    browser.wait_for("connected now", SOON);
-    browser.run("window.neverReloaded = true");
-    lab.bastion.service("stop").expect_code(0);
-    browser.wait_for("The tunnel is down", SERVICE_LIMIT);
-    browser.look("10-down");
-    lab.bastion.service("start").expect_code(0);
-    browser.wait_until_gone("The tunnel is down", SERVICE_LIMIT);
-    assert_eq!(browser.run("return window.neverReloaded"), true);
-}
-
-fn edits_the_port(browser: &Browser, lab: &Lab) {
-    let other = Postgres::start();
-    browser.click("main a[href$='/edit']");
-    browser.look("11-edit");
-    browser.fill("#port", &other.port().to_string());
-    browser.click("main form button");
-    browser.wait_for("One command to run", SOON);
-    browser.look("12-update-command");
-    let command = browser.run("return document.getElementById('update-command').textContent");
-    let words = command.as_str().expect("a command").split(' ').skip(1);
-    lab.bastion
-        .run(lab.bastion.program(words).arg("--yes"))
-        .expect_code(0);
-    browser.wait_until_gone("One command to run", SERVICE_LIMIT);
-}
-
-fn deletes_it(browser: &Browser, lab: &Lab) {
-    browser.click("main a[href$='/delete']");
-    browser.look("13-delete");
-    browser.click("button[value=command]");
-    browser.wait_for("Being removed", SOON);
-    browser.look("14-removing");
-    let command = browser.run("return document.getElementById('removal-command').textContent");
-    let mut shell = lab.bastion.any_program("sh");
-    let command = command.as_str().expect("a command");
-    lab.bastion.run(shell.args(["-c", command])).expect_code(0);
-    browser.wait_for("Its key is refused", SOON);
-    browser.look("15-removed");
-}
-
-fn looks_at_the_rest(browser: &Browser, lab: &Lab) {
-    let url = &lab.server.url;
-    browser.go(&format!("{url}/api-tokens"));
-    browser.fill("#name", "nightly-sync");
-    browser.click("main form button");
-    browser.wait_for("it is not shown again", SOON);
-    browser.look("16-api-tokens");
-    browser.go(&format!("{url}/audit"));
-    browser.wait_for("API token made", SOON);
-    browser.look("17-audit");
-    browser.go(&format!("{url}/data-sources/4711"));
-    browser.look("18-not-found");
 }

@@ -6,6 +6,8 @@
 mod support;
 
 mod browser;
+mod database;
+mod in_browser;
 mod security;
 mod visitor;
 
@@ -15,7 +17,9 @@ use support::bastion::SETUP_LIMIT;
 use support::lab::{Lab, SERVICE_LIMIT};
 use support::postgres::Postgres;
 use support::process::Running;
-use visitor::{Page, Visitor};
+use support::server::Server;
+use support::sql::Login;
+use visitor::Visitor;
 
 #[test]
 fn the_whole_journey_works_without_javascript() {
@@ -29,9 +33,9 @@ fn the_whole_journey_works_without_javascript() {
         visitor.get(&source).body.contains("Tunnel up, not saved")
     });
 
-    tests_the_connection(&visitor, &lab, &source);
-    let page = visitor.get(&source);
-    visitor.submit(&page.form("/save"), &[]);
+    let login = lab.postgres.login();
+    tests_the_connection(&visitor, &login, &source);
+    saves_with_the_login(&visitor, &login, &source);
     setup.wait(SETUP_LIMIT).expect_code(0);
     let page = visitor.wait_for(&source, "class=\"pill good\">Up", SERVICE_LIMIT);
     page.expect(&["connected now", "The service runs the tunnel"]);
@@ -113,23 +117,9 @@ pub fn runs_the_command(lab: &Lab, command: &str) -> Running {
     lab.bastion.start(shell.args(["-c", &line]))
 }
 
-fn tests_the_connection(visitor: &Visitor, lab: &Lab, source: &str) {
-    let login = lab.postgres.login();
+fn tests_the_connection(visitor: &Visitor, login: &Login, source: &str) {
     let form = visitor.get(source).form("/test");
-    let fields = |password| {
-        [
-            ("database", login.database.clone()),
-            ("username", login.username.clone()),
-            ("password", password),
-            ("tls", "prefer".to_owned()),
-        ]
-    };
-    let test = |password: String| -> Page {
-        let fields = fields(password);
-        let fields: Vec<_> = fields.iter().map(|(n, v)| (*n, v.as_str())).collect();
-        visitor.submit(&form, &fields)
-    };
-    let wrong = test("a wrong passphrase".to_owned());
+    let wrong = visitor.submit(&form, &fields(login, "a wrong passphrase"));
     wrong.expect(&[
         "The connection does not work",
         "Check user name and password",
@@ -140,7 +130,109 @@ fn tests_the_connection(visitor: &Visitor, lab: &Lab, source: &str) {
     );
     let kept = format!("value=\"{}\"", login.username);
     assert!(wrong.body.contains(&kept), "the user name was lost");
-    test(login.password.clone()).expect(&["The connection works", "Login", "Query", "PostgreSQL"]);
+    visitor
+        .submit(&form, &fields(login, &login.password))
+        .expect(&["The connection works", "Login", "Query", "PostgreSQL"]);
+}
+
+fn fields<'a>(login: &'a Login, password: &'a str) -> [(&'static str, &'a str); 4] {
+    [
+        ("database", &login.database),
+        ("username", &login.username),
+        ("password", password),
+        ("tls", "prefer"),
+    ]
+}
+
+/// From then on, the password need not be typed.
+fn saves_with_the_login(visitor: &Visitor, login: &Login, source: &str) {
+    let form = visitor.get(source).form("/save");
+    let page = visitor.submit(&form, &fields(login, &login.password));
+    page.expect(&[
+        "A password is saved; leave it empty to keep it",
+        "Login saved",
+    ]);
+    assert!(
+        !page.body.contains(&login.password),
+        "the password is on the page"
+    );
+    let kept = format!("value=\"{}\"", login.username);
+    assert!(page.body.contains(&kept), "the saved user is not shown");
+    visitor
+        .submit(&page.form("/test"), &fields(login, ""))
+        .expect(&["The connection works"]);
+    let mut another_user = fields(login, "");
+    another_user[1].1 = "postgres";
+    let refused = visitor.submit(&page.form("/test"), &another_user);
+    assert_eq!(refused.status, 409);
+    refused.expect(&["The password is saved for another user"]);
+}
+
+#[test]
+fn a_direct_connection_works_without_javascript() {
+    let server = Server::start_with(10, &["--allow-direct-loopback"]);
+    let visitor = Visitor::signed_in(&server);
+    let postgres = Postgres::shared();
+    let login = postgres.login();
+    let new = visitor.get("/data-sources/new");
+    let port = postgres.port().to_string();
+    let mut typed = [
+        ("display_name", "Warehouse"),
+        ("database_type", "postgresql"),
+        ("connection", "direct"),
+        ("host", "no such host"),
+        ("port", &port),
+    ];
+    let refused = visitor.submit(&new.form("/data-sources"), &typed);
+    assert_eq!(refused.status, 422);
+    let direct = refused
+        .body
+        .split("id=\"direct\"")
+        .nth(1)
+        .expect("the choice");
+    let tag = direct.split('>').next().expect("its tag");
+    assert!(tag.contains(" checked"), "the choice was lost: {tag}");
+    typed[3].1 = "127.0.0.1";
+    let page = visitor.submit(&refused.form("/data-sources"), &typed);
+    page.expect(&["Not saved yet", "direct, from this server"]);
+    for absent in ["setup-command", "h_autossh", "Last seen"] {
+        assert!(
+            !page.body.contains(absent),
+            "{absent} on a direct connection"
+        );
+    }
+    tests_the_connection(&visitor, &login, &page.path);
+    saves_with_the_login(&visitor, &login, &page.path);
+    visitor
+        .get("/data-sources")
+        .expect(&["Saved", "direct connection"]);
+
+    let edit = visitor.get(&format!("{}/edit", page.path));
+    edit.expect(&["This is a direct connection", "has to be entered again"]);
+    let elsewhere = [
+        ("display_name", "Warehouse"),
+        ("host", "db.example"),
+        ("port", "5432"),
+    ];
+    visitor
+        .submit(&edit.form("/edit"), &elsewhere)
+        .expect(&["The saved password is for another host or port"]);
+    let forgotten = visitor.submit(&visitor.get(&page.path).form("/forget-login"), &[]);
+    forgotten.expect(&["Saving keeps it encrypted", "Saved login erased"]);
+
+    let delete = visitor.get(&format!("{}/delete", page.path));
+    delete.expect(&["It is a direct connection, so nothing has to be removed"]);
+    visitor
+        .submit(&delete.form("/delete"), &[("how", "now")])
+        .expect(&["No data source yet"]);
+    visitor.get("/audit").expect(&[
+        "created",
+        "connection tested: it does not work",
+        "connection tested: it works",
+        "login saved",
+        "saved login erased",
+        "removed",
+    ]);
 }
 
 fn edits_the_port(visitor: &Visitor, lab: &Lab, source: &str) {
@@ -152,10 +244,8 @@ fn edits_the_port(visitor: &Visitor, lab: &Lab, source: &str) {
     assert_eq!(refused.status, 422);
     let page = visitor.submit(&form, &[fields[0], fields[1], ("port", &port)]);
     let command = page.element("update-command");
-    let mut words = command.split(' ');
-    assert_eq!(words.next(), Some("holistics-tunnel"));
     lab.bastion
-        .run(lab.bastion.program(words).arg("--yes"))
+        .type_line(&format!("{command} --yes"))
         .expect_code(0);
     let page = visitor.get(source);
     assert!(
@@ -169,8 +259,7 @@ fn deletes_it(visitor: &Visitor, lab: &Lab, source: &str) {
     let page = visitor.submit(&page.form("/delete"), &[("how", "command")]);
     page.expect(&["Being removed", "It removes this tunnel alone"]);
     let command = page.element("removal-command");
-    let mut shell = lab.bastion.any_program("sh");
-    lab.bastion.run(shell.args(["-c", &command])).expect_code(0);
+    lab.bastion.type_line(&command).expect_code(0);
     visitor.wait_for(source, "Its key is refused", Duration::from_secs(10));
     visitor.get("/data-sources").expect(&["No data source yet"]);
 }

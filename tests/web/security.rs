@@ -31,7 +31,9 @@ fn everything(visitor: &Visitor) -> (BTreeSet<String>, Vec<Form>) {
             continue;
         }
         let page = visitor.get(&path);
-        ahead.extend(page.links());
+        // What programs read is no page.
+        let links = page.links().into_iter();
+        ahead.extend(links.filter(|link| !link.starts_with("/api/v1/")));
         for form in page.forms() {
             if forms.iter().all(|known| known.action != form.action) {
                 forms.push(form);

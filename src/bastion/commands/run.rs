@@ -14,7 +14,7 @@ use crate::bastion::receipt::Receipt;
 use crate::bastion::service::{self, ServiceState};
 use crate::bastion::ssh::command_line::foreground_command;
 use crate::bastion::ssh::control_socket;
-use crate::bastion::steps::autossh;
+use crate::bastion::steps::autossh::installed;
 use crate::bastion::steps::temporary_tunnel::enrolled_forward;
 use crate::protocol::TunnelId;
 
@@ -39,7 +39,7 @@ fn autossh_command(
             "run the command from the browser again, which goes on where it stopped",
         )
     })?;
-    let autossh = autossh::find(host, layout).with_context(|| {
+    let autossh = installed::find(host, layout).with_context(|| {
         Failure::new(
             "autossh is not installed",
             "install the package autossh, or run the command from the browser again",

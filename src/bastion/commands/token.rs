@@ -11,6 +11,8 @@ use crate::bastion::host::{Authority, Host};
 
 /// A token has 43 characters and a short prefix; a file that is longer is something else.
 const LONGEST_TOKEN: u64 = 512;
+/// Given as the file, it means standard input, by which the scripts from the browser hand the token over.
+const STANDARD_INPUT: &str = "-";
 
 /// The token that was given, as an argument or in a file, which is removed once it is read.
 ///
@@ -19,6 +21,7 @@ const LONGEST_TOKEN: u64 = 512;
 pub fn read(host: &dyn Host, token: Option<&str>, file: Option<&Path>) -> anyhow::Result<String> {
     let text = match (token, file) {
         (Some(token), _) => token.to_owned(),
+        (None, Some(file)) if file == Path::new(STANDARD_INPUT) => read_standard_input(host)?,
         (None, Some(file)) => read_file(host, file)?,
         (None, None) => questions::token(host)?,
     };
@@ -43,6 +46,13 @@ pub fn digest(token: &str) -> String {
         .iter()
         .map(|byte| format!("{byte:02x}"))
         .collect()
+}
+
+fn read_standard_input(host: &dyn Host) -> anyhow::Result<String> {
+    let text = host
+        .read_at_most(Path::new("/dev/stdin"), LONGEST_TOKEN)
+        .context("cannot read the token from standard input")?;
+    Ok(String::from_utf8_lossy(&text).into_owned())
 }
 
 fn read_file(host: &dyn Host, file: &Path) -> anyhow::Result<String> {

@@ -20,8 +20,9 @@ use crate::bastion::service::{self, ServiceManager};
 use crate::bastion::session::Session;
 use crate::bastion::ssh::command_line::{autossh_command, bracketed};
 use crate::bastion::ssh::vetting;
+use crate::bastion::steps::autossh::installed;
 use crate::bastion::steps::temporary_tunnel::enrolled_forward;
-use crate::bastion::steps::{StepName, autossh, service_tunnel};
+use crate::bastion::steps::{StepName, service_tunnel};
 use crate::bastion::ui::Ui;
 use crate::protocol::{DatabaseAddress, Tunnel, TunnelChange, TunnelId, TunnelSession};
 
@@ -257,7 +258,7 @@ fn in_the_foreground(session: &mut Session, update: &Update) -> anyhow::Result<E
     }
     settle(session, update)?;
     let forward = enrolled_forward(&session.receipt, &session.layout, update.id)?;
-    let program = autossh::find(session.host, &session.layout)
+    let program = installed::find(session.host, &session.layout)
         .context("autossh is not installed any more")?;
     let log = session.layout.tunnel_log(update.id);
     let command = autossh_command(&program.to_string_lossy(), &forward, &log);

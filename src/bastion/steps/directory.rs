@@ -151,6 +151,20 @@ pub(super) fn revert(
     change.undo_file(host)
 }
 
+/// Removes the program that a script from the browser brought, and with it the folder if nothing else
+/// is there: for a removal on a host that has no receipt.
+///
+/// # Errors
+/// What is there cannot be read or removed.
+pub fn remove_program(host: &dyn Host, layout: &Layout) -> anyhow::Result<()> {
+    remove_with_files(host, &layout.bin_dir(), None)?;
+    let folder = layout.user_dir();
+    if host.exists(&folder) && host.list(&folder)?.is_empty() {
+        host.remove_dir(&folder, Authority::User)?;
+    }
+    Ok(())
+}
+
 /// Removes a folder that holds only files, except for one that is kept.
 fn remove_with_files(host: &dyn Host, dir: &Path, kept: Option<&Path>) -> anyhow::Result<()> {
     if !host.exists(dir) {

@@ -3,8 +3,9 @@
 
 use anyhow::Context as _;
 
+use super::autossh::installed;
 use super::temporary_tunnel::{self, enrolled_forward};
-use super::{Outcome, Step, StepName, autossh};
+use super::{Outcome, Step, StepName};
 use crate::bastion::changes::Change;
 use crate::bastion::host::own_name;
 use crate::bastion::layout::Layout;
@@ -45,7 +46,7 @@ impl Step for Foreground {
         let forward = enrolled_forward(&work.session.receipt, &self.layout, self.tunnel)?;
         let socket = temporary_tunnel::end(work.host(), &self.layout, self.tunnel)?;
         work.forget(StepName::TemporaryTunnel, &Change::MasterStarted { socket })?;
-        let autossh = autossh::find(work.host(), &self.layout)
+        let autossh = installed::find(work.host(), &self.layout)
             .context("autossh is not installed any more")?;
         let command = foreground_command(&autossh.to_string_lossy(), &forward);
         work.session.ui.command_to_run(

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use anyhow::ensure;
 
-use super::{Outcome, RevertReason, Step, StepName, autossh};
+use super::autossh::installed;
+use super::{Outcome, RevertReason, Step, StepName};
 use crate::bastion::changes::Change;
 use crate::bastion::failure::Failure;
 use crate::bastion::host::{Authority, CommandError, Host};
@@ -168,7 +169,7 @@ impl Step for Packages {
         let installed = self.install_needs(work, manager)?;
         self.check_found(work.host())?;
         let no_autossh = self.needs.contains(&Need::Autossh)
-            && autossh::find(work.host(), &self.layout).is_none();
+            && installed::find(work.host(), &self.layout).is_none();
         Ok(match (installed.is_empty(), no_autossh) {
             (true, _) => Outcome::AlreadyPresent("no repository has autossh".to_owned()),
             (false, true) => Outcome::Changed(format!(

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 
+use super::autossh::installed;
 use super::temporary_tunnel::{self, enrolled_forward};
-use super::{Outcome, Step, StepName, autossh};
+use super::{Outcome, Step, StepName};
 use crate::bastion::changes::Change;
 use crate::bastion::control_plane::ApiError;
 use crate::bastion::facts::Init;
@@ -145,7 +146,7 @@ pub fn describe(
     autossh: Option<PathBuf>,
 ) -> anyhow::Result<ServiceTunnel> {
     let (host, layout) = (session.host, &session.layout);
-    let autossh = autossh.or_else(|| autossh::find(host, layout));
+    let autossh = autossh.or_else(|| installed::find(host, layout));
     Ok(ServiceTunnel {
         id: tunnel,
         user: host.user().name.clone(),

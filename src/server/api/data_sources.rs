@@ -17,17 +17,27 @@ use super::auth::Operator;
 use super::extract::{Body, Id, Options};
 use super::problem::ApiError;
 use crate::protocol::{
-    API_BASE, ConnectionTest, ConnectionTestResult, DataSource, DataSourceChange,
-    EnrollmentCommand, NewDataSource, ProblemKind, RemovalCommand, TunnelSummary,
+    API_BASE, ConnectionKind, DataSource, DataSourceChange, EnrollmentCommand, NewDataSource,
+    RemovalCommand, TunnelStatus, TunnelSummary,
 };
-use crate::server::store::{Change, NewCommandToken, NewRecord, Record};
-use crate::server::token::{Token, TokenKind};
-use crate::server::{inputs, probe, scripts};
+use crate::server::store::{
+    Change, NewCommandToken, NewEnrollment, NewRecord, Record, TunnelRecord,
+};
+use crate::server::token::TokenKind;
+use crate::server::{inputs, logins, scripts};
 
 /// How long a removal command works. Long, since a tunnel is often deleted when nobody is at hand.
 const REMOVAL_TTL: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// `POST /data-sources`
+/// The name of the one region that there is.
+const REGION: &str = "default";
+
+/// Creates a data source
+///
+/// The answer holds the command to run on the bastion.
+#[utoipa::path(post, path = "/api/v1/data-sources", operation_id = "create_data_source", request_body = NewDataSource,
+    responses((status = 201, description = "Created, with the command for the bastion", body = DataSource,
+        headers(("Location" = String, description = "Where it can be read")))))]
 pub async fn create(
     operator: Operator,
     State(app): State<Arc<App>>,
@@ -42,7 +52,7 @@ pub async fn create(
     ))
 }
 
-/// Creates a data source with its command.
+/// Creates a data source, with a command for the bastion unless it is reached directly.
 ///
 /// # Errors
 /// A value is not valid, or the database failed.
@@ -51,27 +61,37 @@ pub async fn create_for(
     operator: &Operator,
     new: NewDataSource,
 ) -> Result<DataSource, ApiError> {
-    let command = NewCommandToken::generate(&app.secret, TokenKind::Enrollment);
-    let token = &command.token;
-    let expires_at = expiry(app.enrollment_ttl)?;
-    let new = checked(new, token, expires_at).map_err(ApiError::invalid)?;
+    let command = match new.connection {
+        ConnectionKind::ReverseTunnel => {
+            let command = NewCommandToken::generate(&app.secret, TokenKind::Enrollment);
+            Some((command, expiry(app.enrollment_ttl)?))
+        }
+        ConnectionKind::Direct => None,
+    };
+    let enrollment = command.as_ref().map(|(command, expires_at)| NewEnrollment {
+        token: command.token.hash(),
+        expires_at: *expires_at,
+    });
+    let new = checked(new, enrollment).map_err(ApiError::invalid)?;
     let record = app.store.create(&new, &operator.name).await?;
-    app.store.keep_seed(&command).await?;
+    let mut answer = view(app, &record);
+    if let Some((command, expires_at)) = command {
+        app.store.keep_seed(&command).await?;
+        answer.enrollment = Some(EnrollmentCommand {
+            command: scripts::bootstrap_command(&app.public, &command.token),
+            token: command.token.as_str().to_owned(),
+            expires_at,
+        });
+    }
     tracing::info!(data_source = record.id, operator = operator.name, "created");
     app.changes.announce(record.id);
-    let mut answer = view(app, &record);
-    answer.enrollment = Some(EnrollmentCommand {
-        command: scripts::bootstrap_command(&app.public, token),
-        token: token.as_str().to_owned(),
-        expires_at,
-    });
     Ok(answer)
 }
 
 /// Gives a data source another setup command; the one before stops working.
 ///
 /// # Errors
-/// Its service is installed, it is being removed or gone, or the database failed.
+/// Its service is installed, it has no tunnel, it is being removed or gone, or the database failed.
 pub async fn new_command(app: &App, operator: &Operator, id: i64) -> Result<(), ApiError> {
     let command = NewCommandToken::generate(&app.secret, TokenKind::Enrollment);
     let expires_at = expiry(app.enrollment_ttl)?;
@@ -84,13 +104,9 @@ pub async fn new_command(app: &App, operator: &Operator, id: i64) -> Result<(), 
     Ok(())
 }
 
-fn checked(
-    new: NewDataSource,
-    token: &Token,
-    expires_at: jiff::Timestamp,
-) -> Result<NewRecord, String> {
+fn checked(new: NewDataSource, enrollment: Option<NewEnrollment>) -> Result<NewRecord, String> {
     if let Some(region) = &new.region {
-        inputs::identifier("region", region)?;
+        known_region(region)?;
     }
     Ok(NewRecord {
         display_name: inputs::display_name(&new.display_name)?,
@@ -98,12 +114,24 @@ fn checked(
         host: inputs::host("host", &new.host)?,
         port: inputs::port("port", new.port)?,
         region: new.region,
-        enrollment: token.hash(),
-        expires_at,
+        enrollment,
     })
 }
 
-/// `GET /data-sources`
+fn known_region(region: &str) -> Result<(), String> {
+    match region == REGION {
+        true => Ok(()),
+        false => Err(format!(
+            "region {region:?} is not known: this server has the one region {REGION:?}, which may be left out"
+        )),
+    }
+}
+
+/// Lists the data sources
+///
+/// Those that are removed are left out.
+#[utoipa::path(get, path = "/api/v1/data-sources", operation_id = "list_data_sources",
+    responses((status = 200, description = "All of them", body = Vec<DataSource>)))]
 pub async fn list(
     _: Operator,
     State(app): State<Arc<App>>,
@@ -114,7 +142,12 @@ pub async fn list(
     ))
 }
 
-/// `GET /data-sources/{id}`
+/// Shows a data source
+///
+/// One that is removed can still be read, so that whoever waits for its end sees it.
+#[utoipa::path(get, path = "/api/v1/data-sources/{id}", operation_id = "read_data_source",
+    params(("id" = i64, Path, minimum = 1, description = "The data source")),
+    responses((status = 200, description = "As it stands now", body = DataSource)))]
 pub async fn read(
     _: Operator,
     Id(id): Id,
@@ -124,7 +157,13 @@ pub async fn read(
     Ok(Json(view(&app, &record)))
 }
 
-/// `PATCH /data-sources/{id}`
+/// Changes a data source
+///
+/// A new host or port needs a command on the bastion, which the answer holds; the remote port stays.
+#[utoipa::path(patch, path = "/api/v1/data-sources/{id}", operation_id = "change_data_source",
+    params(("id" = i64, Path, minimum = 1, description = "The data source")), request_body = DataSourceChange,
+    responses((status = 200, description = "As it stands now", body = DataSource),
+        (status = 409, description = "It is being removed")))]
 pub async fn change(
     operator: Operator,
     Id(id): Id,
@@ -155,94 +194,32 @@ fn checked_change(change: DataSourceChange) -> Result<Change, String> {
     })
 }
 
-/// `POST /data-sources/{id}/save`
-pub async fn save(
-    operator: Operator,
-    Id(id): Id,
-    State(app): State<Arc<App>>,
-) -> Result<Json<DataSource>, ApiError> {
-    let record = app.store.data_source(id).await?;
-    if !record.is_saved() && !record.is_leaving() {
-        check_tunnel_is_up(&app, &record)?;
-    }
-    let record = app.store.save(id, &operator.name).await?;
-    tracing::info!(data_source = id, operator = operator.name, "saved");
-    app.changes.announce(id);
-    Ok(Json(view(&app, &record)))
-}
-
-fn check_tunnel_is_up(app: &App, record: &Record) -> Result<(), ApiError> {
-    if app.is_up(record) {
-        return Ok(());
-    }
-    let next = match record.is_enrolled() {
-        true => {
-            "its tunnel is not up. Run the command on the bastion again and leave it waiting, then save."
-        }
-        false => "no bastion has registered. Run the command on the bastion first, then save.",
-    };
-    Err(ApiError::new(
-        ProblemKind::WrongState,
-        format!("the data source cannot be saved yet: {next}"),
-    ))
-}
-
-/// `POST /data-sources/{id}/test`
-pub async fn test(
-    _: Operator,
-    Id(id): Id,
-    State(app): State<Arc<App>>,
-    Body(login): Body<ConnectionTest>,
-) -> Result<Json<ConnectionTestResult>, ApiError> {
-    let login = checked_login(login).map_err(ApiError::invalid)?;
-    let record = app.store.data_source(id).await?;
-    if record.is_removed() {
-        return Err(ApiError::gone());
-    }
-    let Some(port) = record.remote_port else {
-        return Err(ApiError::new(
-            ProblemKind::WrongState,
-            "no bastion has registered for this data source. Run its command on the bastion first, then test.",
-        ));
-    };
-    let target = probe::Target {
-        database_type: record.database_type,
-        database: format!("{}:{}", record.host, record.port),
-        through: (app.forward_listen, port).into(),
-        tunnel_is_up: app.is_up(&record),
-    };
-    let result = probe::run(&target, &login).await;
-    tracing::info!(data_source = id, ok = result.ok, "connection tested");
-    Ok(Json(result))
-}
-
-fn checked_login(login: ConnectionTest) -> Result<ConnectionTest, String> {
-    inputs::one_line("database", &login.database, 255)?;
-    inputs::one_line("username", &login.username, 255)?;
-    // A NUL would end the password early in most database protocols.
-    match login.password.contains('\0') {
-        true => Err("password must not contain a NUL character".to_owned()),
-        false => Ok(login),
-    }
-}
-
-/// `DELETE /data-sources/{id}`
-#[derive(Debug, Default, Deserialize)]
+/// The options of [`delete`].
+#[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields, default)]
 pub struct DeleteOptions {
     /// Removes it now, without the bastion.
     force: bool,
 }
 
-/// `DELETE /data-sources/{id}`: asks for the removal, and gives the command for the bastion; again,
-/// it gives a new command. With `?force=true` it removes at once.
+/// Removes a data source
+///
+/// Asks for the removal, and gives the command for the bastion; again, it gives a new command. With
+/// `?force=true` it removes at once, without the bastion; and so it does for a direct connection, which has
+/// nothing on one.
+#[utoipa::path(delete, path = "/api/v1/data-sources/{id}", operation_id = "delete_data_source",
+    params(("id" = i64, Path, minimum = 1, description = "The data source"), DeleteOptions),
+    responses((status = 200, description = "Being removed: the command for the bastion", body = RemovalCommand),
+        (status = 204, description = "Removed")))]
 pub async fn delete(
     operator: Operator,
     Id(id): Id,
     Options(options): Options<DeleteOptions>,
     State(app): State<Arc<App>>,
 ) -> Result<Response, ApiError> {
-    match options.force {
+    let record = app.store.data_source(id).await?;
+    match options.force || record.tunnel.is_none() {
         true => {
             remove_now(&app, id, &operator).await?;
             Ok(StatusCode::NO_CONTENT.into_response())
@@ -257,11 +234,13 @@ pub async fn delete(
 /// It is removed already, or the database failed.
 pub async fn remove_now(app: &App, id: i64, operator: &Operator) -> Result<(), ApiError> {
     let record = app.store.remove(id, &operator.name).await?;
-    app.tunnels.close_tunnel(record.tunnel_id).await;
+    if let Some(tunnel) = record.tunnel_id() {
+        app.tunnels.close_tunnel(tunnel).await;
+    }
     tracing::info!(
         data_source = id,
         operator = operator.name,
-        "removed by force"
+        "removed at once"
     );
     app.changes.announce(id);
     Ok(())
@@ -270,7 +249,7 @@ pub async fn remove_now(app: &App, id: i64, operator: &Operator) -> Result<(), A
 /// Asks for a data source's removal, and gives the command for its bastion.
 ///
 /// # Errors
-/// It is removed already, or the database failed.
+/// It is removed already, it has no tunnel, or the database failed.
 pub async fn request_removal(
     app: &App,
     id: i64,
@@ -304,30 +283,38 @@ fn expiry(ttl: Duration) -> Result<jiff::Timestamp, ApiError> {
 
 /// A data source as an operator sees it.
 pub fn view(app: &App, record: &Record) -> DataSource {
-    let last_seen = match app.is_up(record) {
-        true => Some(jiff::Timestamp::now()),
-        false => record.last_seen,
-    };
+    let tunnel = record.tunnel.as_ref();
     DataSource {
         id: record.id,
         display_name: record.display_name.clone(),
         database_type: record.database_type,
+        connection: record.connection(),
         host: record.host.clone(),
         port: record.port,
         state: app.state(record),
-        tunnel: TunnelSummary {
-            id: record.tunnel_id,
-            remote_port: record.remote_port,
-            server: app.public.ssh_server(),
-            status: app.status(record),
-            last_seen,
-            applied: record.applied.clone(),
-            pending: record.pending(),
-        },
+        tunnel: tunnel.map(|tunnel| tunnel_summary(app, record, tunnel)),
+        login: record.login.as_ref().map(logins::summary),
         update_command: record
             .pending()
-            .map(|_| format!("holistics-tunnel update-tunnel {}", record.tunnel_id)),
+            .and(tunnel)
+            .map(|tunnel| format!("{} update-tunnel {}", scripts::PROGRAM, tunnel.id)),
         enrollment: None,
         created_at: record.created_at,
+    }
+}
+
+fn tunnel_summary(app: &App, record: &Record, tunnel: &TunnelRecord) -> TunnelSummary {
+    let status = app.status(tunnel.id);
+    TunnelSummary {
+        id: tunnel.id,
+        remote_port: tunnel.remote_port,
+        server: app.public.ssh_server(),
+        status,
+        last_seen: match status {
+            TunnelStatus::Up => Some(jiff::Timestamp::now()),
+            TunnelStatus::Down => tunnel.last_seen,
+        },
+        applied: tunnel.applied.clone(),
+        pending: record.pending(),
     }
 }

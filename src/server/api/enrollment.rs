@@ -23,7 +23,10 @@ use crate::server::{inputs, public_key};
 /// The user bastions log in as. The key decides; the name is the same for all.
 const SSH_USER: &str = "tunnel";
 
-/// `GET /enrollment`
+/// Shows what to tunnel
+#[utoipa::path(get, path = "/api/v1/enrollment", operation_id = "read_enrollment",
+    responses((status = 200, description = "What this token is for", body = Enrollment),
+        (status = 404, description = "The data source has been removed")))]
 pub async fn read(
     bastion: Bastion,
     State(app): State<Arc<App>>,
@@ -34,7 +37,7 @@ pub async fn read(
     }
     Ok(Json(Enrollment {
         data_source_id: record.id,
-        tunnel_id: record.tunnel_id,
+        tunnel_id: bastion.tunnel_id,
         state: app.state(&record),
         display_name: record.display_name,
         database_type: record.database_type,
@@ -44,7 +47,14 @@ pub async fn read(
     }))
 }
 
-/// `PUT /enrollment/public-key`
+/// Registers the bastion's key
+///
+/// The same key again gets the same answer.
+#[utoipa::path(put, path = "/api/v1/enrollment/public-key", operation_id = "register_key", request_body = KeyRegistration,
+    responses((status = 200, description = "Where to connect, and the token for later calls", body = Enrolled),
+        (status = 404, description = "The data source has been removed"),
+        (status = 409, description = "Another key is enrolled, the key is another bastion's, or the data source is being removed"),
+        (status = 503, description = "Every remote port is given to a tunnel")))]
 pub async fn register_key(
     bastion: Bastion,
     State(app): State<Arc<App>>,
@@ -93,7 +103,13 @@ fn checked(registration: KeyRegistration) -> Result<Registration, String> {
     })
 }
 
-/// `POST /enrollment/tunnel-up`
+/// Confirms that the tunnel is up
+///
+/// The server looks whether this tunnel's own session listens.
+#[utoipa::path(post, path = "/api/v1/enrollment/tunnel-up", operation_id = "confirm_tunnel",
+    responses((status = 200, description = "It listens", body = TunnelUp),
+        (status = 404, description = "The data source has been removed"),
+        (status = 409, description = "It does not listen, or the data source is being removed")))]
 pub async fn tunnel_up(
     bastion: Bastion,
     State(app): State<Arc<App>>,
@@ -112,21 +128,31 @@ pub async fn tunnel_up(
     }))
 }
 
-/// `GET /enrollment/data-source`
-#[derive(Debug, Default, Deserialize)]
+/// The options of [`wait_for_save`].
+#[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields, default)]
 pub struct WaitOptions {
-    /// How many seconds the answer may take; more than [`LONGEST_POLL_SECONDS`] is cut to it.
+    /// How many seconds the answer may take.
+    #[param(maximum = 25)]
     wait: u64,
 }
 
-/// `GET /enrollment/data-source`: answers as soon as there is news, or when the time is over.
+/// Waits for the save
+///
+/// Answers as soon as there is news, or when the time is over.
+#[utoipa::path(get, path = "/api/v1/enrollment/data-source", operation_id = "wait_for_save", params(WaitOptions),
+    responses((status = 200, description = "What the operator has done", body = SaveProgress)))]
 pub async fn wait_for_save(
     bastion: Bastion,
     Options(options): Options<WaitOptions>,
     State(app): State<Arc<App>>,
 ) -> Result<Json<SaveProgress>, ApiError> {
-    let deadline = Instant::now() + Duration::from_secs(options.wait.min(LONGEST_POLL_SECONDS));
+    if options.wait > LONGEST_POLL_SECONDS {
+        let most = format!("wait must be at most {LONGEST_POLL_SECONDS} seconds");
+        return Err(ApiError::invalid(most));
+    }
+    let deadline = Instant::now() + Duration::from_secs(options.wait);
     let record = app.store.tunnel(bastion.tunnel_id).await?;
     let mut watch = app.changes.watch(record.id);
     loop {

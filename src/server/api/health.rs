@@ -7,12 +7,16 @@ use axum::extract::State;
 use super::App;
 use super::problem::ApiError;
 
-/// `GET /healthz`: the process answers.
+/// Whether the process answers
+#[utoipa::path(get, path = "/healthz", operation_id = "read_health",
+    responses((status = 200, description = "It does", body = String, content_type = "text/plain; charset=utf-8")))]
 pub async fn alive() -> &'static str {
     "ok\n"
 }
 
-/// `GET /readyz`: the database answers too.
+/// Whether the database answers too
+#[utoipa::path(get, path = "/readyz", operation_id = "read_readiness",
+    responses((status = 200, description = "It does", body = String, content_type = "text/plain; charset=utf-8")))]
 pub async fn ready(State(app): State<Arc<App>>) -> Result<&'static str, ApiError> {
     app.store.ping().await?;
     Ok("ready\n")

@@ -49,7 +49,15 @@ struct HistoryEntry {
     actor: String,
 }
 
-/// `GET /data-sources/{id}/events`
+/// Streams what happens to a data source
+///
+/// Server-sent events: `event` for each entry of its history, with its number as the id, and `state` after
+/// each change, the data source as it is read. The stream begins with the state.
+#[utoipa::path(get, path = "/api/v1/data-sources/{id}/events", operation_id = "watch_data_source",
+    params(("id" = i64, Path, minimum = 1, description = "The data source"),
+        ("Last-Event-ID" = Option<i64>, Header, description = "The last event that was read; what came after it is sent first")),
+    responses((status = 200, description = "The stream; it ends with the server or the sign-in", body = String, content_type = "text/event-stream"),
+        (status = 503, description = "Too many streams are open")))]
 pub async fn one(
     _: Operator,
     Id(id): Id,
@@ -61,7 +69,13 @@ pub async fn one(
     start(app, watch, Some(id), headers).await
 }
 
-/// `GET /data-sources/events`
+/// Streams what happens to all data sources
+///
+/// Server-sent events: `event`, `state` and `changed`.
+#[utoipa::path(get, path = "/api/v1/data-sources/events", operation_id = "watch_data_sources",
+    params(("Last-Event-ID" = Option<i64>, Header, description = "The last event that was read; what came after it is sent first")),
+    responses((status = 200, description = "The stream; it ends with the server or the sign-in", body = String, content_type = "text/event-stream"),
+        (status = 503, description = "Too many streams are open")))]
 pub async fn all(
     _: Operator,
     State(app): State<Arc<App>>,

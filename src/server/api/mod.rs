@@ -4,11 +4,13 @@
 //! its arguments. Every error is a problem document (`problem`).
 
 pub mod auth;
+pub mod connection;
 pub mod data_sources;
 mod enrollment;
 pub mod extract;
 mod health;
 mod live;
+pub mod openapi;
 pub mod problem;
 mod scripts;
 mod tunnels;
@@ -22,14 +24,16 @@ use axum::extract::{DefaultBodyLimit, MatchedPath, Request};
 use axum::http::{HeaderValue, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post, put};
 use tower_http::set_header::SetResponseHeaderLayer;
 use tower_http::trace::TraceLayer;
+use utoipa_axum::routes;
 
+use self::openapi::{Caller, Calls};
 use self::problem::ApiError;
 use super::address::PublicAddress;
 use super::changes::Changes;
 use super::downloads::Downloads;
+use super::metrics::{self, Metrics};
 use super::secret::SecretKey;
 use super::store::{PortRange, Record, Store};
 use super::tunnel_server::TunnelServer;
@@ -51,7 +55,7 @@ pub struct App {
     pub tunnels: TunnelServer,
     /// Who waits for what.
     pub changes: Changes,
-    /// What tunnel tokens are derived from.
+    /// What tunnel tokens are derived from, and what saved passwords are encrypted with.
     pub secret: SecretKey,
     /// What bastions are told to connect to.
     pub public: PublicAddress,
@@ -65,18 +69,24 @@ pub struct App {
     pub ports: PortRange,
     /// The address on which the tunnels' ports listen.
     pub forward_listen: IpAddr,
+    /// Whether a direct connection may lead to this machine itself.
+    pub direct_loopback_allowed: bool,
     /// What the pages and live streams share.
     pub web: web::Shared,
+    /// What is counted of requests and tests.
+    pub metrics: Metrics,
 }
 
 impl App {
     /// Whether its tunnel is up now.
     pub fn is_up(&self, record: &Record) -> bool {
-        self.tunnels.is_up(record.tunnel_id)
+        record
+            .tunnel_id()
+            .is_some_and(|tunnel| self.tunnels.is_up(tunnel))
     }
 
-    fn status(&self, record: &Record) -> TunnelStatus {
-        match self.is_up(record) {
+    fn status(&self, tunnel: TunnelId) -> TunnelStatus {
+        match self.tunnels.is_up(tunnel) {
             true => TunnelStatus::Up,
             false => TunnelStatus::Down,
         }
@@ -98,13 +108,12 @@ impl App {
 /// The whole service.
 pub fn router(app: Arc<App>) -> Router {
     Router::new()
-        .merge(operator_routes())
-        .merge(bastion_routes())
-        .merge(open_routes())
+        .merge(calls().into_router())
         .merge(web::routes(&app))
         .fallback(no_such_path)
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
+        .layer(middleware::map_response(problem::complete))
         .layer(middleware::from_fn(bound_time))
         .layer(header_by_default(header::CACHE_CONTROL, "no-store"))
         .layer(header_by_default(header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
@@ -114,75 +123,72 @@ pub fn router(app: Arc<App>) -> Router {
                 .make_span_with(request_span)
                 .on_failure(()),
         )
+        .layer(middleware::from_fn_with_state(
+            Arc::clone(&app),
+            metrics::observe,
+        ))
         .with_state(app)
 }
 
-fn operator_routes() -> Router<Arc<App>> {
-    Router::new()
-        .route(
-            "/api/v1/data-sources",
-            get(data_sources::list).post(data_sources::create),
-        )
-        .route(
-            "/api/v1/data-sources/{id}",
-            get(data_sources::read)
-                .patch(data_sources::change)
-                .delete(data_sources::delete),
-        )
-        .route("/api/v1/data-sources/events", get(live::all))
-        .route("/api/v1/data-sources/{id}/events", get(live::one))
-        .route("/api/v1/data-sources/{id}/test", post(data_sources::test))
-        .route("/api/v1/data-sources/{id}/save", post(data_sources::save))
+/// Every call, with who may make it.
+fn calls() -> Calls {
+    let calls = Calls::default();
+    let calls = operator_calls(calls);
+    let calls = bastion_calls(calls);
+    open_calls(calls)
 }
 
-fn bastion_routes() -> Router<Arc<App>> {
-    Router::new()
-        .route("/api/v1/enrollment", get(enrollment::read))
-        .route(
-            "/api/v1/enrollment/public-key",
-            put(enrollment::register_key),
+fn operator_calls(calls: Calls) -> Calls {
+    let by = Caller::Operator;
+    calls
+        .with(by, routes!(data_sources::list, data_sources::create))
+        .with(
+            by,
+            routes!(
+                data_sources::read,
+                data_sources::change,
+                data_sources::delete
+            ),
         )
-        .route("/api/v1/enrollment/tunnel-up", post(enrollment::tunnel_up))
-        .route(
-            "/api/v1/enrollment/data-source",
-            get(enrollment::wait_for_save),
-        )
-        .route(
-            "/api/v1/tunnels/{id}",
-            get(tunnels::read)
-                .patch(tunnels::change)
-                .delete(tunnels::delete),
-        )
-        .route(
-            "/api/v1/tunnels/{id}/public-key",
-            put(tunnels::announce_key),
-        )
-        .route(
-            "/api/v1/tunnels/{id}/public-key/confirm",
-            post(tunnels::confirm_key),
-        )
+        .with(by, routes!(connection::test))
+        .with(by, routes!(connection::save))
+        .with(by, routes!(connection::forget_login))
+        .with(by, routes!(live::one))
+        .with(by, routes!(live::all))
+        .with(by, routes!(metrics::read))
 }
 
-fn open_routes() -> Router<Arc<App>> {
-    Router::new()
-        .route("/i/{token}", get(scripts::bootstrap))
-        .route("/r/{token}", get(scripts::removal))
-        .route(
-            "/download/{target}/holistics-tunnel",
-            get(scripts::download),
-        )
-        .route("/healthz", get(health::alive))
-        .route("/readyz", get(health::ready))
+fn bastion_calls(calls: Calls) -> Calls {
+    calls
+        .with(Caller::Enrolling, routes!(enrollment::read))
+        .with(Caller::Enrolling, routes!(enrollment::register_key))
+        .with(Caller::Enrolling, routes!(enrollment::tunnel_up))
+        .with(Caller::Enrolling, routes!(enrollment::wait_for_save))
+        .with(Caller::Leaving, routes!(tunnels::read, tunnels::delete))
+        .with(Caller::Bastion, routes!(tunnels::change))
+        .with(Caller::Bastion, routes!(tunnels::announce_key))
+        .with(Caller::Bastion, routes!(tunnels::confirm_key))
 }
 
-async fn no_such_path() -> ApiError {
+fn open_calls(calls: Calls) -> Calls {
+    let by = Caller::Anybody;
+    calls
+        .with(by, routes!(openapi::read))
+        .with(by, routes!(scripts::bootstrap))
+        .with(by, routes!(scripts::removal))
+        .with(by, routes!(scripts::download))
+        .with(by, routes!(health::alive))
+        .with(by, routes!(health::ready))
+}
+
+pub(super) async fn no_such_path() -> ApiError {
     ApiError::new(
         ProblemKind::NotFound,
         "nothing is served under this path; the API begins at /api/v1",
     )
 }
 
-async fn wrong_method() -> ApiError {
+pub(super) async fn wrong_method() -> ApiError {
     ApiError::new(
         ProblemKind::MethodNotAllowed,
         "the Allow header names the methods of this path",

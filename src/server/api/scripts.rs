@@ -3,15 +3,17 @@
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use tower_http::services::ServeFile;
 
 use super::App;
 use super::auth::tunnel_of;
+use super::extract::Word;
 use super::problem::ApiError;
-use crate::protocol::ProblemKind;
+use crate::protocol::{ProblemKind, TunnelId};
+use crate::server::address::PublicAddress;
 use crate::server::downloads::Offer;
 use crate::server::scripts;
 use crate::server::store::Record;
@@ -19,10 +21,17 @@ use crate::server::token::TokenKind;
 
 const SHELL_SCRIPT: HeaderValue = HeaderValue::from_static("text/x-shellscript; charset=utf-8");
 
-/// `GET /i/{token}`
-pub async fn bootstrap(State(app): State<Arc<App>>, Path(token): Path<String>) -> Response {
+/// The setup script
+///
+/// A shell script in every case: what fails is a script that says why, and fails.
+#[utoipa::path(get, path = "/i/{token}", operation_id = "read_setup_script", params(("token" = String, Path, description = "The token from the command")),
+    responses((status = 200, description = "The script", body = String, content_type = "text/x-shellscript; charset=utf-8")))]
+pub async fn bootstrap(State(app): State<Arc<App>>, Word(token): Word) -> Response {
+    if let Some(refusal) = refusal_of_plain_http(&app.public) {
+        return refusal;
+    }
     let script = async {
-        let record = tunnel(&app, &token, TokenKind::Enrollment).await?;
+        let (_, record) = tunnel(&app, &token, TokenKind::Enrollment).await?;
         if record.is_leaving() {
             return Err(ApiError::gone());
         }
@@ -32,28 +41,38 @@ pub async fn bootstrap(State(app): State<Arc<App>>, Path(token): Path<String>) -
     answer(script.await)
 }
 
-/// `GET /r/{token}`
-pub async fn removal(State(app): State<Arc<App>>, Path(token): Path<String>) -> Response {
+/// The removal script
+///
+/// A shell script in every case: what fails is a script that says why, and fails.
+#[utoipa::path(get, path = "/r/{token}", operation_id = "read_removal_script", params(("token" = String, Path, description = "The token from the command")),
+    responses((status = 200, description = "The script", body = String, content_type = "text/x-shellscript; charset=utf-8")))]
+pub async fn removal(State(app): State<Arc<App>>, Word(token): Word) -> Response {
+    if let Some(refusal) = refusal_of_plain_http(&app.public) {
+        return refusal;
+    }
     let script = async {
-        let record = tunnel(&app, &token, TokenKind::Removal).await?;
+        let (id, record) = tunnel(&app, &token, TokenKind::Removal).await?;
         if record.is_removed() {
             return Err(ApiError::gone());
         }
         let offers = offers(&app).await?;
-        rendered(scripts::removal(
-            &app.public,
-            &token,
-            &offers,
-            record.tunnel_id,
-        ))
+        rendered(scripts::removal(&app.public, &token, &offers, id))
     };
     answer(script.await)
 }
 
-/// `GET /download/{target}/holistics-tunnel`
+/// The bastion's program
+#[utoipa::path(get, path = "/download/{target}/holistics-tunnel", operation_id = "download_program",
+    params(("target" = String, Path, description = "A Rust target", example = "x86_64-unknown-linux-gnu")),
+    responses((status = 200, description = "The program", body = Vec<u8>, content_type = "application/octet-stream"),
+        (status = 206, description = "The part that `Range` asked for", body = Vec<u8>, content_type = "application/octet-stream"),
+        (status = 304, description = "It has not changed since `If-Modified-Since`"),
+        (status = 404, description = "This server has no program for that target"),
+        (status = 412, description = "It has changed since `If-Unmodified-Since`"),
+        (status = 416, description = "`Range` names no part of it")))]
 pub async fn download(
     State(app): State<Arc<App>>,
-    Path(target): Path<String>,
+    Word(target): Word,
     request: Request,
 ) -> Result<Response, ApiError> {
     let file = app.downloads.file(&target).ok_or_else(|| {
@@ -68,9 +87,9 @@ pub async fn download(
     }
 }
 
-async fn tunnel(app: &App, token: &str, kind: TokenKind) -> Result<Record, ApiError> {
+async fn tunnel(app: &App, token: &str, kind: TokenKind) -> Result<(TunnelId, Record), ApiError> {
     let id = tunnel_of(&app.store, token, kind).await?;
-    Ok(app.store.tunnel(id).await?)
+    Ok((id, app.store.tunnel(id).await?))
 }
 
 async fn offers(app: &Arc<App>) -> Result<Vec<Offer>, ApiError> {
@@ -79,6 +98,19 @@ async fn offers(app: &Arc<App>) -> Result<Vec<Offer>, ApiError> {
         .await
         .map_err(|error| ApiError::internal(&error))?
         .map_err(|error| ApiError::internal(&error))
+}
+
+/// The program would refuse such a server; by then, anybody on the way could have changed what is run.
+fn refusal_of_plain_http(public: &PublicAddress) -> Option<Response> {
+    if public.is_guarded() {
+        return None;
+    }
+    let script = scripts::refusal(&format!(
+        "nothing is installed over plain http: whoever runs {} has to serve it by https (--tls-cert and \
+         --tls-key, or an https --public-url)",
+        public.url
+    ));
+    Some(answer(rendered(script)))
 }
 
 fn rendered(script: Result<String, askama::Error>) -> Result<String, ApiError> {
@@ -90,7 +122,8 @@ fn rendered(script: Result<String, askama::Error>) -> Result<String, ApiError> {
 fn answer(script: Result<String, ApiError>) -> Response {
     let script = script.or_else(|error| {
         let problem = error.problem();
-        scripts::refusal(problem.kind, &problem.detail).map_err(|_| error)
+        let reason = format!("{}: {}", problem.kind.title(), problem.detail);
+        scripts::refusal(&reason).map_err(|_| error)
     });
     match script {
         Ok(script) => ([(header::CONTENT_TYPE, SHELL_SCRIPT)], script).into_response(),

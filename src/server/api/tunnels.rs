@@ -14,20 +14,27 @@ use super::auth::{ChangeableTunnel, OwnTunnel};
 use super::extract::Body;
 use super::problem::ApiError;
 use crate::protocol::{
-    DatabaseAddress, NewPublicKey, ProblemKind, Tunnel, TunnelChange, TunnelKey, TunnelSession,
+    DatabaseAddress, NewPublicKey, ProblemKind, Tunnel, TunnelChange, TunnelId, TunnelKey,
+    TunnelSession,
 };
 use crate::server::store::{BastionReport, Record};
 use crate::server::{inputs, public_key};
 
-/// `GET /tunnels/{id}`
+/// Shows a tunnel
+#[utoipa::path(get, path = "/api/v1/tunnels/{id}", operation_id = "read_tunnel", params(("id" = i64, Path, minimum = 1, description = "The tunnel")),
+    responses((status = 200, description = "As it stands now", body = Tunnel),
+        (status = 409, description = "No bastion has registered for it")))]
 pub async fn read(
     OwnTunnel(id): OwnTunnel,
     State(app): State<Arc<App>>,
 ) -> Result<Json<Tunnel>, ApiError> {
-    view(&app, app.store.tunnel(id).await?).map(Json)
+    view(&app, id, app.store.tunnel(id).await?).map(Json)
 }
 
-/// `PATCH /tunnels/{id}`
+/// Reports what the bastion has done
+#[utoipa::path(patch, path = "/api/v1/tunnels/{id}", operation_id = "change_tunnel", params(("id" = i64, Path, minimum = 1, description = "The tunnel")), request_body = TunnelChange,
+    responses((status = 200, description = "As it stands now", body = Tunnel),
+        (status = 409, description = "The data source is not in a state for that")))]
 pub async fn change(
     ChangeableTunnel(id): ChangeableTunnel,
     State(app): State<Arc<App>>,
@@ -36,7 +43,7 @@ pub async fn change(
     let report = checked(change).map_err(ApiError::invalid)?;
     let record = app.store.report(id, &report).await?;
     app.changes.announce(record.id);
-    view(&app, record).map(Json)
+    view(&app, id, record).map(Json)
 }
 
 /// A bastion decides anyway where its tunnel leads, so its token may also write that down.
@@ -55,8 +62,13 @@ fn address(address: DatabaseAddress) -> Result<DatabaseAddress, String> {
     })
 }
 
-/// `PUT /tunnels/{id}/public-key`: both keys open the tunnel until the new one is confirmed. The
-/// same key again gets the same answer; the present key takes the announcement back.
+/// Announces a new key
+///
+/// Both keys open the tunnel until the new one is confirmed. The same key again gets the same answer;
+/// the present key takes the announcement back.
+#[utoipa::path(put, path = "/api/v1/tunnels/{id}/public-key", operation_id = "announce_key", params(("id" = i64, Path, minimum = 1, description = "The tunnel")), request_body = NewPublicKey,
+    responses((status = 200, description = "Which keys open the tunnel", body = TunnelKey),
+        (status = 409, description = "The key is another bastion's, or the data source is not in a state for that")))]
 pub async fn announce_key(
     ChangeableTunnel(id): ChangeableTunnel,
     State(app): State<Arc<App>>,
@@ -74,8 +86,12 @@ pub async fn announce_key(
     }))
 }
 
-/// `POST /tunnels/{id}/public-key/confirm`: the old key opens nothing any more. Only while a
-/// session of the new key holds the port.
+/// Confirms a new key
+///
+/// The old key opens nothing any more. Only while a session of the new key holds the port.
+#[utoipa::path(post, path = "/api/v1/tunnels/{id}/public-key/confirm", operation_id = "confirm_key", params(("id" = i64, Path, minimum = 1, description = "The tunnel")), request_body = NewPublicKey,
+    responses((status = 200, description = "Which keys open the tunnel", body = TunnelKey),
+        (status = 409, description = "No session with this key listens, or the data source is not in a state for that")))]
 pub async fn confirm_key(
     ChangeableTunnel(id): ChangeableTunnel,
     State(app): State<Arc<App>>,
@@ -101,7 +117,11 @@ pub async fn confirm_key(
     }))
 }
 
-/// `DELETE /tunnels/{id}`
+/// Removes a tunnel
+///
+/// Its session ends at once, and its key is refused.
+#[utoipa::path(delete, path = "/api/v1/tunnels/{id}", operation_id = "delete_tunnel", params(("id" = i64, Path, minimum = 1, description = "The tunnel")),
+    responses((status = 204, description = "Removed")))]
 pub async fn delete(
     OwnTunnel(id): OwnTunnel,
     State(app): State<Arc<App>>,
@@ -114,31 +134,28 @@ pub async fn delete(
     Ok(StatusCode::NO_CONTENT)
 }
 
-fn view(app: &App, record: Record) -> Result<Tunnel, ApiError> {
+fn view(app: &App, id: TunnelId, record: Record) -> Result<Tunnel, ApiError> {
     if record.is_removed() {
         return Err(ApiError::gone());
     }
-    let remote_port = record.remote_port.ok_or_else(|| {
+    let remote_port = record.remote_port().ok_or_else(|| {
         ApiError::new(
             ProblemKind::WrongState,
             "no bastion has registered for this tunnel, so it has no port yet",
         )
     })?;
     Ok(Tunnel {
-        id: record.tunnel_id,
-        status: app.status(&record),
+        id,
+        status: app.status(id),
         state: app.state(&record),
         display_name: record.display_name,
         database_type: Some(record.database_type),
         host: record.host,
         port: record.port,
         remote_port,
-        session: app
-            .tunnels
-            .holder(record.tunnel_id)
-            .map(|holder| TunnelSession {
-                since: holder.since,
-                public_key: holder.public_key,
-            }),
+        session: app.tunnels.holder(id).map(|holder| TunnelSession {
+            since: holder.since,
+            public_key: holder.public_key,
+        }),
     })
 }

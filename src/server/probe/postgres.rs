@@ -1,47 +1,171 @@
 //! PostgreSQL, and Redshift, which speaks its protocol.
+//!
+//! What is agreed on in the stage `tls` is seen on a connection of its own; the driver then makes its own
+//! connection in just that way.
 
-use std::net::SocketAddr;
+use std::time::Instant;
 
 use async_trait::async_trait;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
 use sqlx::{ConnectOptions, Connection};
+use tokio::net::TcpStream;
 
-use super::{Driver, Failure, Session};
+use super::contact::{self, Opening};
+use super::driver::{Answer, Driver, Found, Place, Reached, Ready, Session, remedy};
+use super::report::Failure;
+use super::tls::{self, Agreement};
+use crate::first_words::postgres::{self, ENCRYPTION_REQUEST, ServerError};
 use crate::protocol::{ConnectionTest, TlsMode};
+
+/// By SQLSTATE (PostgreSQL's documentation, appendix A).
+const REMEDIES: [(&[&str], &str); 6] = [
+    (&["28P01"], "Check user name and password."),
+    (
+        &["28000"],
+        "Let this user in from the address that the database sees (pg_hba.conf), or check the user name.",
+    ),
+    (&["3D000"], "Check the database's name."),
+    (
+        &["42501"],
+        "Give this user the CONNECT privilege on the database.",
+    ),
+    (
+        &["53300"],
+        "The database has too many connections: close some, or raise its limit (max_connections).",
+    ),
+    (
+        &["57P03"],
+        "The database is starting or stopping: try again in a moment.",
+    ),
+];
 
 /// The driver of sqlx.
 pub(super) struct Postgres;
 
 #[async_trait]
 impl Driver for Postgres {
-    async fn login(
-        &self,
-        through: SocketAddr,
-        login: &ConnectionTest,
-    ) -> Result<Box<dyn Session>, Failure> {
+    async fn reach(&self, place: &Place, _: TlsMode) -> Result<Found<dyn Reached>, Failure> {
+        let opening = Opening {
+            expected: "PostgreSQL",
+            question: &ENCRYPTION_REQUEST,
+            is_complete: postgres::is_complete,
+        };
+        let (stream, answer) = contact::open(place, opening, Offer::of).await?;
+        let offers_tls = match answer {
+            Offer::Tls => true,
+            Offer::Plain => false,
+            Offer::Error(error) => return Err(refused(&error)),
+        };
+        Ok(Found::new(
+            format!("{} answers as PostgreSQL does", place.database),
+            Box::new(Answering {
+                place: place.clone(),
+                stream,
+                offers_tls,
+            }),
+        ))
+    }
+}
+
+/// The answer to a request for encryption.
+enum Offer {
+    Tls,
+    Plain,
+    Error(ServerError),
+}
+
+impl Offer {
+    fn of(answer: &[u8]) -> Option<Self> {
+        match answer {
+            b"S" => Some(Offer::Tls),
+            b"N" => Some(Offer::Plain),
+            _ => postgres::error(answer).map(Offer::Error),
+        }
+    }
+}
+
+fn refused(error: &ServerError) -> Failure {
+    let code = error.code.as_str();
+    Failure::new(
+        format!("the database answers: {} ({code})", error.message),
+        remedy(&REMEDIES, Some(&code)).unwrap_or("Look at the database's own log."),
+    )
+}
+
+struct Answering {
+    place: Place,
+    stream: TcpStream,
+    offers_tls: bool,
+}
+
+#[async_trait]
+impl Reached for Answering {
+    async fn encrypt(self: Box<Self>, tls: TlsMode) -> Result<Found<dyn Ready>, Failure> {
+        let agreement = tls::agree(tls, self.offers_tls, "`ssl = on` in postgresql.conf")?;
+        let (said, ssl_mode) = match agreement {
+            Agreement::Plain(said) => {
+                drop(self.stream);
+                (said, PgSslMode::Disable)
+            }
+            Agreement::Encrypted => {
+                let stream = tls::encrypt(self.stream, &self.place).await;
+                let stream = stream.map_err(|error| tls::failure(&error))?;
+                let said = tls::describe(stream.get_ref().1);
+                tls::close(stream).await;
+                (said, PgSslMode::Require)
+            }
+        };
+        let ready = Agreed {
+            place: self.place,
+            offers_tls: self.offers_tls,
+            ssl_mode,
+        };
+        Ok(Found::new(said, Box::new(ready)))
+    }
+}
+
+struct Agreed {
+    place: Place,
+    offers_tls: bool,
+    ssl_mode: PgSslMode,
+}
+
+#[async_trait]
+impl Ready for Agreed {
+    async fn login(self: Box<Self>, login: &ConnectionTest) -> Result<Box<dyn Session>, Failure> {
         let options = PgConnectOptions::new_without_pgpass()
-            .host(&through.ip().to_string())
-            .port(through.port())
+            .host(&self.place.address.ip().to_string())
+            .port(self.place.address.port())
             .database(&login.database)
             .username(&login.username)
             .password(&login.password)
-            .ssl_mode(ssl_mode(login.tls))
+            .ssl_mode(self.ssl_mode)
             .application_name("holistics-tunnel connection test")
             // Redshift and some poolers refuse this start-up parameter.
             .extra_float_digits(None)
             .disable_statement_logging();
         match PgConnection::connect_with(&options).await {
             Ok(connection) => Ok(Box::new(LoggedIn(connection))),
-            Err(error) => Err(login_failure(&error)),
+            Err(error) => Err(self.failure(&error)),
         }
     }
 }
 
-fn ssl_mode(tls: Option<TlsMode>) -> PgSslMode {
-    match tls.unwrap_or(TlsMode::Prefer) {
-        TlsMode::Disable => PgSslMode::Disable,
-        TlsMode::Prefer => PgSslMode::Prefer,
-        TlsMode::Require => PgSslMode::Require,
+impl Agreed {
+    fn failure(&self, error: &sqlx::Error) -> Failure {
+        let detail = words(error);
+        let remedy = match self.is_refused_for_lack_of_tls(&detail) {
+            true => "The database wants TLS for this login: choose the TLS mode `require`.",
+            false => login_remedy(error),
+        };
+        Failure::new(detail, remedy)
+    }
+
+    /// PostgreSQL says of each connection that no rule admits whether it was encrypted.
+    fn is_refused_for_lack_of_tls(&self, detail: &str) -> bool {
+        self.offers_tls
+            && matches!(self.ssl_mode, PgSslMode::Disable)
+            && (detail.contains("no encryption") || detail.contains("SSL off"))
     }
 }
 
@@ -49,50 +173,47 @@ struct LoggedIn(PgConnection);
 
 #[async_trait]
 impl Session for LoggedIn {
-    async fn query(&mut self) -> Result<String, Failure> {
-        self.select_version().await.map_err(|error| Failure {
-            detail: words(&error),
-            remedy: "The login works, but a plain query does not; look at the database's own log."
-                .to_owned(),
+    async fn query(&mut self) -> Result<Answer, Failure> {
+        self.select().await.map_err(|error| {
+            Failure::new(
+                words(&error),
+                "The login works, but a plain query does not: look at the database's own log.",
+            )
         })
+    }
+
+    async fn close(self: Box<Self>) {
+        // Whether the database takes note changes nothing.
+        let _ = self.0.close().await;
     }
 }
 
 impl LoggedIn {
-    async fn select_version(&mut self) -> sqlx::Result<String> {
+    async fn select(&mut self) -> sqlx::Result<Answer> {
+        let started = Instant::now();
         // The simple protocol, which poolers and Redshift carry too.
         sqlx::raw_sql("SELECT 1").execute(&mut self.0).await?;
+        let round_trip = started.elapsed();
         let row = sqlx::Executor::fetch_one(&mut self.0, sqlx::raw_sql("SELECT version()")).await?;
-        sqlx::Row::try_get(&row, 0)
+        let version = sqlx::Row::try_get(&row, 0)?;
+        Ok(Answer {
+            round_trip,
+            version,
+        })
     }
 }
 
-/// Remedies by SQLSTATE (PostgreSQL documentation, appendix A).
-fn login_failure(error: &sqlx::Error) -> Failure {
+fn login_remedy(error: &sqlx::Error) -> &'static str {
     let code = error.as_database_error().and_then(|error| error.code());
-    let remedy = match (error, code.as_deref()) {
-        (_, Some("28P01")) => "Check user name and password.",
-        (_, Some("28000")) => {
-            "The database does not let this user in from the bastion's address: check the user name, \
-             and the rules in pg_hba.conf, which may also ask for TLS."
-        }
-        (_, Some("3D000")) => "Check the database's name.",
-        (_, Some("42501")) => "Give this user the CONNECT privilege on the database.",
-        (_, Some("53300")) => {
-            "The database has too many connections; close some or raise its limit."
-        }
-        (_, Some("57P03")) => "The database is starting or stopping; try again in a moment.",
-        (sqlx::Error::Tls(_), _) => {
+    match (remedy(&REMEDIES, code.as_deref().as_ref()), error) {
+        (Some(remedy), _) => remedy,
+        (None, sqlx::Error::Tls(_)) => {
             "TLS could not be agreed on: turn it on at the database, or choose another TLS mode."
         }
-        (sqlx::Error::Io(_) | sqlx::Error::Protocol(_), _) => {
+        (None, sqlx::Error::Io(_) | sqlx::Error::Protocol(_)) => {
             "Look whether host and port belong to a PostgreSQL server, and at its log."
         }
-        _ => "Look at the database's own log.",
-    };
-    Failure {
-        detail: words(error),
-        remedy: remedy.to_owned(),
+        (None, _) => "Look at the database's own log.",
     }
 }
 

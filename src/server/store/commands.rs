@@ -87,7 +87,7 @@ impl Store {
     /// Replaces a data source's enrollment command.
     ///
     /// # Errors
-    /// Its service is installed, it is being removed or gone, or the database failed.
+    /// Its service is installed, it has no tunnel, it is being removed or gone, or the database failed.
     pub async fn replace_enrollment(
         &self,
         id: DataSourceId,
@@ -100,8 +100,8 @@ impl Store {
         if state == DataSourceState::Down {
             return Err(StoreError::WrongState(state));
         }
+        let tunnel = record.tunnel_id().ok_or(StoreError::NoTunnel)?;
         let mut tx = self.write().await?;
-        let tunnel = record.tunnel_id;
         tokens::forget(&mut tx, TokenKind::Enrollment, tunnel).await?;
         let expires_at = Some(expires_at);
         tokens::add(

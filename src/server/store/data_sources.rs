@@ -3,6 +3,7 @@
 use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 
 use super::events::{self, EventKind};
+use super::logins::{self, StoredLogin};
 use super::{Record, Result, Store, StoreError, keys, now, tokens};
 use crate::protocol::{DataSourceId, DatabaseType, TunnelId};
 use crate::server::token::{TokenHash, TokenKind};
@@ -20,9 +21,16 @@ pub struct NewRecord {
     pub port: u16,
     /// Which of the vendor's tunnel servers.
     pub region: Option<String>,
-    /// The enrollment token's hash.
-    pub enrollment: TokenHash,
-    /// When the enrollment token stops working.
+    /// Its tunnel's enrollment; absent for a direct connection, which has no tunnel.
+    pub enrollment: Option<NewEnrollment>,
+}
+
+/// The token with which a bastion shall register.
+#[derive(Debug)]
+pub struct NewEnrollment {
+    /// Its hash.
+    pub token: TokenHash,
+    /// When it stops working.
     pub expires_at: jiff::Timestamp,
 }
 
@@ -38,7 +46,7 @@ pub struct Change {
 }
 
 impl Store {
-    /// Creates a data source with its tunnel and its enrollment token.
+    /// Creates a data source, and unless it is reached directly, its tunnel with an enrollment token.
     ///
     /// # Errors
     /// The database failed.
@@ -56,20 +64,9 @@ impl Store {
         .bind(now())
         .fetch_one(&mut *tx)
         .await?;
-        let tunnel: TunnelId =
-            sqlx::query_scalar("INSERT INTO tunnels (data_source_id) VALUES (?) RETURNING id")
-                .bind(id)
-                .fetch_one(&mut *tx)
-                .await?;
-        let expires_at = Some(new.expires_at);
-        tokens::add(
-            &mut tx,
-            TokenKind::Enrollment,
-            &new.enrollment,
-            tunnel,
-            expires_at,
-        )
-        .await?;
+        if let Some(enrollment) = &new.enrollment {
+            add_tunnel(&mut tx, id, enrollment).await?;
+        }
         events::record(&mut tx, id, EventKind::Created, actor).await?;
         let record = by_id(&mut tx, id).await?;
         tx.commit().await?;
@@ -120,32 +117,55 @@ impl Store {
         Ok(record)
     }
 
-    /// Saves a data source; one that is saved already stays so.
+    /// Saves a data source, and its login if one is given; one that is saved already stays so.
     ///
     /// # Errors
     /// It is removed or being removed, or the database failed.
-    pub async fn save(&self, id: DataSourceId, actor: &str) -> Result<Record> {
+    pub async fn save(
+        &self,
+        id: DataSourceId,
+        login: Option<&StoredLogin>,
+        actor: &str,
+    ) -> Result<Record> {
         let mut tx = self.write().await?;
         let record = staying(by_id(&mut tx, id).await?)?;
-        if record.is_saved() {
-            return Ok(record);
+        if !record.is_saved() {
+            sqlx::query("UPDATE data_sources SET saved_at = ? WHERE id = ?")
+                .bind(now())
+                .bind(id)
+                .execute(&mut *tx)
+                .await?;
+            events::record(&mut tx, id, EventKind::Saved, actor).await?;
         }
-        sqlx::query("UPDATE data_sources SET saved_at = ? WHERE id = ?")
-            .bind(now())
-            .bind(id)
-            .execute(&mut *tx)
-            .await?;
-        events::record(&mut tx, id, EventKind::Saved, actor).await?;
+        if let Some(login) = login {
+            logins::put(&mut tx, id, login).await?;
+            events::record(&mut tx, id, EventKind::LoginSaved, actor).await?;
+        }
         let record = by_id(&mut tx, id).await?;
         tx.commit().await?;
         Ok(record)
+    }
+
+    /// Erases a data source's saved login. There may be none.
+    ///
+    /// # Errors
+    /// It is removed, or the database failed.
+    pub async fn forget_login(&self, id: DataSourceId, actor: &str) -> Result<()> {
+        let mut tx = self.write().await?;
+        let record = present(by_id(&mut tx, id).await?)?;
+        if record.login.is_some() {
+            logins::erase(&mut tx, id).await?;
+            events::record(&mut tx, id, EventKind::LoginForgotten, actor).await?;
+        }
+        tx.commit().await?;
+        Ok(())
     }
 
     /// Marks a data source for removal and keeps the token of its removal command, which replaces
     /// an earlier one.
     ///
     /// # Errors
-    /// It is removed already, or the database failed.
+    /// It is removed already, it has no tunnel, or the database failed.
     pub async fn request_removal(
         &self,
         id: DataSourceId,
@@ -155,12 +175,12 @@ impl Store {
     ) -> Result<Record> {
         let mut tx = self.write().await?;
         let record = present(by_id(&mut tx, id).await?)?;
+        let tunnel = record.tunnel_id().ok_or(StoreError::NoTunnel)?;
         sqlx::query("UPDATE data_sources SET removing_at = coalesce(removing_at, ?) WHERE id = ?")
             .bind(now())
             .bind(id)
             .execute(&mut *tx)
             .await?;
-        let tunnel = record.tunnel_id;
         tokens::forget(&mut tx, TokenKind::Removal, tunnel).await?;
         tokens::add(
             &mut tx,
@@ -175,8 +195,8 @@ impl Store {
         Ok(record)
     }
 
-    /// Removes a data source: its key no longer opens the tunnel, and its port is free. The live
-    /// session is the caller's to close.
+    /// Removes a data source: its key no longer opens the tunnel, its port is free, and its login is
+    /// erased. The live session is the caller's to close.
     ///
     /// # Errors
     /// It is removed already, or the database failed.
@@ -188,11 +208,29 @@ impl Store {
             .bind(id)
             .execute(&mut *tx)
             .await?;
-        keys::forget_all(&mut tx, record.tunnel_id).await?;
+        if let Some(tunnel) = record.tunnel_id() {
+            keys::forget_all(&mut tx, tunnel).await?;
+        }
+        logins::erase(&mut tx, id).await?;
         events::record(&mut tx, id, EventKind::Removed, actor).await?;
         tx.commit().await?;
         Ok(record)
     }
+}
+
+async fn add_tunnel(
+    connection: &mut SqliteConnection,
+    id: DataSourceId,
+    enrollment: &NewEnrollment,
+) -> Result<()> {
+    let tunnel: TunnelId =
+        sqlx::query_scalar("INSERT INTO tunnels (data_source_id) VALUES (?) RETURNING id")
+            .bind(id)
+            .fetch_one(&mut *connection)
+            .await?;
+    let kind = TokenKind::Enrollment;
+    let expires_at = Some(enrollment.expires_at);
+    tokens::add(connection, kind, &enrollment.token, tunnel, expires_at).await
 }
 
 async fn by_id(connection: &mut SqliteConnection, id: DataSourceId) -> Result<Record> {

@@ -37,6 +37,10 @@ pub enum EventKind {
     TakenOver,
     /// A new session of the same key was refused, since the holder is alive.
     RefusedHeld,
+    /// An operator saved its login.
+    LoginSaved,
+    /// An operator had its saved login erased.
+    LoginForgotten,
     /// An operator asked for its removal.
     RemovalRequested,
     /// It was removed.
@@ -60,6 +64,8 @@ impl EventKind {
             EventKind::Down => "down",
             EventKind::TakenOver => "taken_over",
             EventKind::RefusedHeld => "refused_held",
+            EventKind::LoginSaved => "login_saved",
+            EventKind::LoginForgotten => "login_forgotten",
             EventKind::RemovalRequested => "removal_requested",
             EventKind::Removed => "removed",
         }
@@ -182,6 +188,8 @@ fn audited(kind: EventKind) -> Option<&'static str> {
         EventKind::Changed => Some("changed"),
         EventKind::Enrolled => Some("enrolled"),
         EventKind::Saved => Some("saved"),
+        EventKind::LoginSaved => Some("login saved"),
+        EventKind::LoginForgotten => Some("saved login erased"),
         EventKind::RemovalRequested => Some("removal asked for"),
         EventKind::Removed => Some("removed"),
         _ => None,

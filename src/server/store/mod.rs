@@ -1,4 +1,4 @@
-//! What the control plane keeps: data sources, tunnels, keys, tokens and events, in SQLite.
+//! What the control plane keeps: data sources, tunnels, logins, keys, tokens and events, in SQLite.
 //!
 //! The store knows what may follow what in the life of a data source, and does each change in one
 //! transaction. It knows nothing of HTTP, and nothing of live sessions: whether a tunnel is up is
@@ -9,6 +9,7 @@ mod commands;
 mod data_sources;
 mod events;
 mod keys;
+mod logins;
 mod operators;
 mod ports;
 mod record;
@@ -25,11 +26,12 @@ use sqlx::{Sqlite, Transaction};
 
 pub use audit::AuditEntry;
 pub use commands::{CommandToken, NewCommandToken};
-pub use data_sources::{Change, NewRecord};
+pub use data_sources::{Change, NewEnrollment, NewRecord};
 pub use events::{Event, EventKind};
+pub use logins::StoredLogin;
 pub use operators::{OperatorAccount, SessionLimits};
 pub use ports::PortRange;
-pub use record::Record;
+pub use record::{Record, TunnelRecord};
 pub use tokens::{OperatorToken, StoredToken};
 pub use tunnels::{BastionReport, Enrollment, Registration};
 
@@ -59,6 +61,9 @@ pub enum StoreError {
     /// The data source is in a state that does not allow it.
     #[error("the data source is {}", .0.as_str())]
     WrongState(DataSourceState),
+    /// The database is reached directly.
+    #[error("this data source is reached directly and has no tunnel")]
+    NoTunnel,
     /// Every port of the range belongs to a tunnel.
     #[error("every port of the range belongs to a tunnel")]
     PortsExhausted,

@@ -18,6 +18,13 @@ pub struct PortRange {
     last: u16,
 }
 
+impl PortRange {
+    /// How many there are.
+    pub fn size(self) -> u32 {
+        u32::from(self.last - self.first) + 1
+    }
+}
+
 impl FromStr for PortRange {
     type Err = String;
 

@@ -3,10 +3,13 @@
 use sqlx::sqlite::SqliteRow;
 use sqlx::{FromRow, Row};
 
+use super::logins::StoredLogin;
 use super::timestamp;
-use crate::protocol::{DataSourceId, DataSourceState, DatabaseAddress, DatabaseType, TunnelId};
+use crate::protocol::{
+    ConnectionKind, DataSourceId, DataSourceState, DatabaseAddress, DatabaseType, TunnelId,
+};
 
-/// A data source and its one tunnel.
+/// A data source with its one tunnel, or without one if the database is reached directly.
 #[derive(Debug, Clone)]
 pub struct Record {
     /// The data source's number.
@@ -21,28 +24,40 @@ pub struct Record {
     pub port: u16,
     /// When it was created.
     pub created_at: jiff::Timestamp,
-    /// The tunnel's number.
-    pub tunnel_id: TunnelId,
-    /// The tunnel's port on the tunnel server; kept after removal.
-    pub remote_port: Option<u16>,
-    /// When its session was last seen, as far as it is stored.
-    pub last_seen: Option<jiff::Timestamp>,
-    /// Where the bastion leads the tunnel, as it reported.
-    pub applied: Option<DatabaseAddress>,
+    /// Its tunnel; absent for a direct connection.
+    pub tunnel: Option<TunnelRecord>,
+    /// The saved login.
+    pub login: Option<StoredLogin>,
     saved: bool,
-    service_installed: bool,
     removing: bool,
     removed: bool,
 }
 
+/// A tunnel as stored.
+#[derive(Debug, Clone)]
+pub struct TunnelRecord {
+    /// Its number.
+    pub id: TunnelId,
+    /// Its port on the tunnel server; kept after removal.
+    pub remote_port: Option<u16>,
+    /// When its session was last seen, as far as it is stored.
+    pub last_seen: Option<jiff::Timestamp>,
+    /// Where the bastion leads it, as it reported.
+    pub applied: Option<DatabaseAddress>,
+    service_installed: bool,
+}
+
 impl Record {
-    /// The columns, for a query over `data_sources AS d JOIN tunnels AS t`.
+    /// The columns and tables, for a query over `data_sources AS d` and `tunnels AS t`.
     pub(super) const SELECT: &'static str = "SELECT d.id, d.display_name, d.database_type, d.host, d.port, \
          d.created_at, d.saved_at IS NOT NULL AS saved, d.removing_at IS NOT NULL AS removing, \
          d.removed_at IS NOT NULL AS removed, t.id AS tunnel_id, t.remote_port, t.last_seen_at, \
          t.applied_host, t.applied_port, \
-         t.service_installed_at IS NOT NULL AS service_installed \
-         FROM data_sources AS d JOIN tunnels AS t ON t.data_source_id = d.id";
+         t.service_installed_at IS NOT NULL AS service_installed, \
+         l.database AS login_database, l.username AS login_username, l.tls AS login_tls, \
+         l.host AS login_host, l.port AS login_port, l.password AS login_password \
+         FROM data_sources AS d LEFT JOIN tunnels AS t ON t.data_source_id = d.id \
+         LEFT JOIN logins AS l ON l.data_source_id = d.id";
 
     /// Where the data source stands, given whether its tunnel's own session listens now.
     pub fn state(&self, tunnel_is_up: bool) -> DataSourceState {
@@ -52,9 +67,10 @@ impl Record {
         if self.removing {
             return DataSourceState::Removing;
         }
+        let service_installed = self.tunnel.as_ref().is_some_and(|t| t.service_installed);
         match (
             self.saved,
-            self.service_installed,
+            service_installed,
             self.is_enrolled(),
             tunnel_is_up,
         ) {
@@ -67,19 +83,42 @@ impl Record {
         }
     }
 
-    /// Where the tunnel shall lead, if its bastion is known to lead it elsewhere.
-    pub fn pending(&self) -> Option<DatabaseAddress> {
-        let applied = self.applied.as_ref()?;
-        let is_applied = applied.host == self.host && applied.port == self.port;
-        (!is_applied && !self.is_leaving()).then(|| DatabaseAddress {
+    /// How the database is reached.
+    pub fn connection(&self) -> ConnectionKind {
+        match self.tunnel {
+            Some(_) => ConnectionKind::ReverseTunnel,
+            None => ConnectionKind::Direct,
+        }
+    }
+
+    /// Where the database is.
+    pub fn address(&self) -> DatabaseAddress {
+        DatabaseAddress {
             host: self.host.clone(),
             port: self.port,
-        })
+        }
+    }
+
+    /// Where the tunnel shall lead, if its bastion is known to lead it elsewhere.
+    pub fn pending(&self) -> Option<DatabaseAddress> {
+        let applied = self.tunnel.as_ref()?.applied.as_ref()?;
+        let address = self.address();
+        (*applied != address && !self.is_leaving()).then_some(address)
+    }
+
+    /// The number of its tunnel.
+    pub fn tunnel_id(&self) -> Option<TunnelId> {
+        self.tunnel.as_ref().map(|tunnel| tunnel.id)
+    }
+
+    /// Its tunnel's port on the tunnel server.
+    pub fn remote_port(&self) -> Option<u16> {
+        self.tunnel.as_ref()?.remote_port
     }
 
     /// Whether a bastion has registered its key.
     pub fn is_enrolled(&self) -> bool {
-        self.remote_port.is_some()
+        self.remote_port().is_some()
     }
 
     /// Whether the operator has saved it.
@@ -107,18 +146,28 @@ impl<'r> FromRow<'r, SqliteRow> for Record {
             host: row.try_get("host")?,
             port: row.try_get("port")?,
             created_at: timestamp(row.try_get("created_at")?),
-            tunnel_id: row.try_get("tunnel_id")?,
-            remote_port: row.try_get("remote_port")?,
-            last_seen: row
-                .try_get::<Option<i64>, _>("last_seen_at")?
-                .map(timestamp),
-            applied: applied(row.try_get("applied_host")?, row.try_get("applied_port")?),
+            tunnel: tunnel(row)?,
+            login: StoredLogin::from_row(row)?,
             saved: row.try_get("saved")?,
-            service_installed: row.try_get("service_installed")?,
             removing: row.try_get("removing")?,
             removed: row.try_get("removed")?,
         })
     }
+}
+
+fn tunnel(row: &SqliteRow) -> sqlx::Result<Option<TunnelRecord>> {
+    let Some(id) = row.try_get("tunnel_id")? else {
+        return Ok(None);
+    };
+    Ok(Some(TunnelRecord {
+        id,
+        remote_port: row.try_get("remote_port")?,
+        last_seen: row
+            .try_get::<Option<i64>, _>("last_seen_at")?
+            .map(timestamp),
+        applied: applied(row.try_get("applied_host")?, row.try_get("applied_port")?),
+        service_installed: row.try_get("service_installed")?,
+    }))
 }
 
 fn applied(host: Option<String>, port: Option<u16>) -> Option<DatabaseAddress> {
@@ -147,38 +196,62 @@ mod tests {
             host: "db".to_owned(),
             port: 5432,
             created_at: jiff::Timestamp::UNIX_EPOCH,
-            tunnel_id: 1,
+            tunnel: None,
+            login: None,
+            saved: false,
+            removing: false,
+            removed: false,
+        }
+    }
+
+    fn tunnel() -> TunnelRecord {
+        TunnelRecord {
+            id: 1,
             remote_port: None,
             last_seen: None,
             applied: None,
-            saved: false,
             service_installed: false,
-            removing: false,
-            removed: false,
         }
     }
 
     #[test]
     fn the_states_follow_each_other_as_the_journey_does() {
         let mut at = record();
+        let mut tunnel = tunnel();
+        at.tunnel = Some(tunnel.clone());
         assert_eq!(at.state(false), DataSourceState::Draft);
-        at.remote_port = Some(20000);
+        tunnel.remote_port = Some(20000);
+        at.tunnel = Some(tunnel.clone());
         assert_eq!(at.state(false), DataSourceState::Enrolled);
         assert_eq!(at.state(true), DataSourceState::Connected);
         at.saved = true;
         assert_eq!(at.state(true), DataSourceState::Saved);
         assert_eq!(at.state(false), DataSourceState::Saved);
-        at.service_installed = true;
+        tunnel.service_installed = true;
+        at.tunnel = Some(tunnel.clone());
         assert_eq!(at.state(true), DataSourceState::Active);
         assert_eq!(at.state(false), DataSourceState::Down);
         assert_eq!(at.pending(), None);
-        at.applied = applied(Some("db".to_owned()), Some(5432));
+        tunnel.applied = applied(Some("db".to_owned()), Some(5432));
+        at.tunnel = Some(tunnel);
         assert_eq!(at.pending(), None);
         at.port = 5433;
         assert_eq!(at.pending(), applied(Some("db".to_owned()), Some(5433)));
         at.removing = true;
         assert_eq!(at.pending(), None);
         assert_eq!(at.state(true), DataSourceState::Removing);
+        at.removed = true;
+        assert_eq!(at.state(false), DataSourceState::Removed);
+    }
+
+    #[test]
+    fn a_direct_connection_is_a_draft_until_it_is_saved() {
+        let mut at = record();
+        assert_eq!(at.connection(), ConnectionKind::Direct);
+        assert_eq!(at.state(false), DataSourceState::Draft);
+        at.saved = true;
+        assert_eq!(at.state(false), DataSourceState::Saved);
+        assert_eq!(at.pending(), None);
         at.removed = true;
         assert_eq!(at.state(false), DataSourceState::Removed);
     }

@@ -133,7 +133,7 @@ impl Store {
         let mut tx = self.write().await?;
         let record = present(by_tunnel(&mut tx, tunnel).await?)?;
         if let Some(installed) = report.service_installed {
-            set_service_installed(&mut tx, &record, installed).await?;
+            set_service_installed(&mut tx, tunnel, &record, installed).await?;
         }
         if let Some(target) = &report.target {
             set_target(&mut tx, staying(record)?, target).await?;
@@ -191,6 +191,7 @@ impl Store {
 
 async fn set_service_installed(
     connection: &mut SqliteConnection,
+    tunnel: TunnelId,
     record: &Record,
     installed: bool,
 ) -> Result<()> {
@@ -203,11 +204,11 @@ async fn set_service_installed(
     };
     sqlx::query("UPDATE tunnels SET service_installed_at = ? WHERE id = ?")
         .bind(at)
-        .bind(record.tunnel_id)
+        .bind(tunnel)
         .execute(&mut *connection)
         .await?;
     if installed {
-        tokens::use_up_enrollment(connection, record.tunnel_id).await?;
+        tokens::use_up_enrollment(connection, tunnel).await?;
     }
     events::record(connection, record.id, kind, BASTION).await
 }

@@ -14,6 +14,7 @@ use russh::{Channel, ChannelId, ChannelMsg, ChannelReadHalf, ChannelWriteHalf};
 use socket2::SockRef;
 use tokio::net::TcpStream;
 
+use super::tally::{Count, Tally};
 use super::window::ReceiveWindow;
 
 /// How much is read from the accepted connection at once: a packet of OpenSSH's.
@@ -29,6 +30,7 @@ pub(super) async fn copy(
     channel: Channel<Msg>,
     window: ReceiveWindow,
     handle: &Handle,
+    tally: &Tally,
 ) -> io::Result<()> {
     let id = channel.id();
     let (from_bastion, to_bastion) = channel.split();
@@ -36,10 +38,11 @@ pub(super) async fn copy(
         id,
         handle,
         window,
+        carried: &tally.from_bastions,
         backlog: Backlog::default(),
     };
     let receiving = inbound.receive(from_bastion, socket);
-    let sending = send(socket, to_bastion);
+    let sending = send(socket, to_bastion, &tally.to_bastions);
     tokio::pin!(receiving, sending);
     tokio::select! {
         received = &mut receiving => {
@@ -57,17 +60,24 @@ pub(super) async fn copy(
 }
 
 /// From the accepted connection to the channel, until the connection's end.
-async fn send(socket: &TcpStream, to_bastion: ChannelWriteHalf<Msg>) -> io::Result<()> {
+async fn send(
+    socket: &TcpStream,
+    to_bastion: ChannelWriteHalf<Msg>,
+    carried: &Count,
+) -> io::Result<()> {
     loop {
         // The buffer is made when there is something to read: idle connections have none.
         socket.readable().await?;
         let mut bytes = BytesMut::with_capacity(READ);
         match socket.try_read_buf(&mut bytes) {
             Ok(0) => return to_bastion.eof().await.map_err(io::Error::other),
-            Ok(_) => to_bastion
-                .data_bytes(bytes)
-                .await
-                .map_err(io::Error::other)?,
+            Ok(read) => {
+                carried.add(read as u64);
+                to_bastion
+                    .data_bytes(bytes)
+                    .await
+                    .map_err(io::Error::other)?;
+            }
             Err(e) if e.kind() == ErrorKind::WouldBlock => {}
             Err(e) => return Err(e),
         }
@@ -94,6 +104,7 @@ struct Inbound<'a> {
     id: ChannelId,
     handle: &'a Handle,
     window: ReceiveWindow,
+    carried: &'a Count,
     backlog: Backlog,
 }
 
@@ -150,6 +161,7 @@ impl Inbound<'_> {
                 Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(()),
                 result => result?,
             };
+            self.carried.add(written as u64);
             self.window.consumed(written);
             if let Some(bytes) = self.window.grant() {
                 self.handle

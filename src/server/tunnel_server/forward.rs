@@ -16,6 +16,7 @@ use tracing::{debug, warn};
 use super::copy::copy;
 use super::limits;
 use super::session::LiveSession;
+use super::tally::Tally;
 use super::window::{Budget, ReceiveWindow};
 
 /// Who holds a port, and under which address it knows it.
@@ -31,6 +32,7 @@ pub(super) async fn listen(
     port: u16,
     holder: watch::Receiver<Holder>,
     window_budget: Arc<Budget>,
+    tally: Arc<Tally>,
     stop: CancellationToken,
 ) {
     loop {
@@ -46,6 +48,7 @@ pub(super) async fn listen(
                     peer,
                     port,
                     holder: holder.borrow().clone(),
+                    tally: Arc::clone(&tally),
                 };
                 tokio::spawn(connection.carry(Arc::clone(&window_budget), stop.clone()));
             }
@@ -64,13 +67,16 @@ struct Connection {
     peer: SocketAddr,
     port: u16,
     holder: Holder,
+    tally: Arc<Tally>,
 }
 
 impl Connection {
     /// Carries the connection to its end, or to the end of its tunnel.
     async fn carry(self, window_budget: Arc<Budget>, stop: CancellationToken) {
+        self.tally.accepted.one();
         let session = Arc::clone(&self.holder.session);
         let Ok(_slot) = Arc::clone(&session.slots).try_acquire_owned() else {
+            self.tally.refused.connections.one();
             warn!(port = self.port, %session, "too many connections at once: one is refused");
             return abort(&self.socket);
         };
@@ -78,10 +84,11 @@ impl Connection {
         let Some(channel) = self.open_channel(&stop).await else {
             return abort(&self.socket);
         };
+        let _open = self.tally.connections.enter();
         let id = channel.id();
         let window = ReceiveWindow::new(Arc::clone(&session.window_budget), window_budget);
         let ended = tokio::select! {
-            ended = copy(&self.socket, channel, window, &session.handle) => ended,
+            ended = copy(&self.socket, channel, window, &session.handle, &self.tally) => ended,
             () = stop.cancelled() => Err(ErrorKind::ConnectionAborted.into()),
         };
         if let Err(e) = ended {
@@ -120,6 +127,7 @@ impl Connection {
                 "the tunnel was closed".to_owned()
             }
         };
+        self.tally.unreachable.one();
         warn!(port = self.port, %session, "cannot reach the database through the bastion: {why}");
         None
     }

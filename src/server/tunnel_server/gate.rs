@@ -67,6 +67,7 @@ impl Gate {
                 Arc::clone(&unauthenticated).try_acquire_owned(),
                 Arc::clone(&connections).try_acquire_owned(),
             ) else {
+                self.ports.tally().refused.ssh_connections.one();
                 warn!(%peer, "too many SSH connections at once: one is refused");
                 continue;
             };
@@ -107,6 +108,7 @@ impl Gate {
             let grace = tokio::time::timeout(limits::LOGIN_GRACE, is_authenticated).await;
             drop(login);
             if grace.is_err() {
+                self.ports.tally().refused.late_logins.one();
                 debug!(%peer, "did not authenticate in time");
                 return;
             }

@@ -6,7 +6,8 @@
 //!
 //! The way of a byte: `gate` accepts the bastion's connection (`socket`), `session` lets it prove
 //! its key and ask for a port, `ports` gives the port to one session, `forward` accepts a
-//! connection there, `copy` carries it within its `window`. All bounds stand in `limits`.
+//! connection there, `copy` carries it within its `window`. All bounds stand in `limits`, all
+//! numbers in `tally`.
 
 mod copy;
 mod descriptors;
@@ -17,6 +18,7 @@ mod limits;
 mod ports;
 mod session;
 mod socket;
+mod tally;
 mod window;
 
 use std::net::{IpAddr, SocketAddr};
@@ -31,6 +33,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use self::gate::Gate;
 use self::ports::Ports;
+pub use self::tally::Tally;
 use crate::protocol::TunnelId;
 
 /// How the tunnel server is set up.
@@ -140,6 +143,16 @@ impl TunnelServer {
     /// The public host keys, `ssh-ed25519 AAAA…`.
     pub fn host_keys(&self) -> Vec<String> {
         self.host_keys.clone()
+    }
+
+    /// What has been counted since the start.
+    pub fn tally(&self) -> &Tally {
+        self.ports.tally()
+    }
+
+    /// How many tunnels are up now.
+    pub fn tunnels_up(&self) -> usize {
+        self.ports.in_use()
     }
 
     /// Whether this tunnel's own session listens on its port now.

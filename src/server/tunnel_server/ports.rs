@@ -20,6 +20,7 @@ use tracing::info;
 use super::forward::{self, Holder};
 use super::limits;
 use super::session::{LiveSession, SessionId};
+use super::tally::Tally;
 use super::window::Budget;
 use super::{Grant, SessionEvent};
 use crate::protocol::TunnelId;
@@ -72,6 +73,7 @@ pub(super) struct Ports {
     holdings: Mutex<HashMap<u16, Holding>>,
     events: broadcast::Sender<SessionEvent>,
     window_budget: Arc<Budget>,
+    tally: Arc<Tally>,
     /// Ends everything.
     shutdown: CancellationToken,
 }
@@ -92,12 +94,22 @@ impl Ports {
             holdings: Mutex::default(),
             events: broadcast::channel(1024).0,
             window_budget: Budget::in_all(),
+            tally: Arc::default(),
             shutdown,
         }
     }
 
     pub(super) fn events(&self) -> broadcast::Receiver<SessionEvent> {
         self.events.subscribe()
+    }
+
+    pub(super) fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
+    /// How many ports are held.
+    pub(super) fn in_use(&self) -> usize {
+        self.table().len()
     }
 
     pub(super) fn is_up(&self, tunnel: TunnelId) -> bool {
@@ -136,6 +148,7 @@ impl Ports {
                 Found::Held(holder) => {
                     let is_replaced = grant.replaces && holder.key() != session.key();
                     if !is_replaced && holder.is_alive().await {
+                        self.tally.refused.held_ports.one();
                         self.announce(SessionEvent::RefusedHeld(grant.tunnel_id));
                         return Err(Refusal::Held(holder.to_string()));
                     }
@@ -146,6 +159,7 @@ impl Ports {
                 Found::Free => match self.listen(grant, &newcomer) {
                     Ok(()) => return Ok(()),
                     Err(cause) if Instant::now() > deadline => {
+                        self.tally.refused.taken_ports.one();
                         let address = SocketAddr::new(self.address, grant.port);
                         return Err(Refusal::Bind { address, cause });
                     }
@@ -218,6 +232,7 @@ impl Ports {
             grant.port,
             holder_seen,
             Arc::clone(&self.window_budget),
+            Arc::clone(&self.tally),
             stop.clone(),
         ));
         table.insert(
@@ -257,6 +272,7 @@ impl Ports {
             session = %newcomer.session,
             "tunnel taken over"
         );
+        self.tally.takeovers.one();
         self.announce(SessionEvent::TakenOver(grant.tunnel_id));
         true
     }

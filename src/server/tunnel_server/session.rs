@@ -1,16 +1,19 @@
 //! What an SSH client may do here: prove an enrolled key, and listen on that key's own ports.
 //!
-//! Whatever is not answered in this file is refused by `russh`'s default: shell, exec, subsystem,
-//! agent, X11, direct-tcpip, stream-local, passwords, certificates.
+//! Whatever is not answered in this file is refused by `russh`'s default: agent, passwords,
+//! certificates. Sessions (and with them shell, exec, subsystem), X11, direct-tcpip and stream-local are
+//! refused in the same way, by an answer that is dropped, and counted.
 
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use russh::Disconnect;
 use russh::keys::{Algorithm, HashAlg, PublicKey};
-use russh::server::{Auth, Handle, Handler, PublicKeyOffer, Session, VerifiedPublicKey};
+use russh::server::{
+    Auth, ChannelOpenHandle, Handle, Handler, Msg, PublicKeyOffer, Session, VerifiedPublicKey,
+};
+use russh::{Channel, Disconnect};
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::timeout;
 use tracing::{info, warn};
@@ -18,6 +21,7 @@ use tracing::{info, warn};
 use super::limits;
 use super::ports::Ports;
 use super::socket::Socket;
+use super::tally::{Count, Token};
 use super::window::Budget;
 use super::{Grant, KeyAuthority};
 
@@ -107,6 +111,8 @@ pub(super) struct Client {
     ports: Arc<Ports>,
     proved: Option<ProvedKey>,
     live: Option<Arc<LiveSession>>,
+    /// Counts it among the open sessions, once its key is proved.
+    open: Option<Token>,
     /// Told once, when the key is proved.
     authenticated: Option<oneshot::Sender<()>>,
 }
@@ -128,29 +134,32 @@ impl Client {
             ports,
             proved: None,
             live: None,
+            open: None,
             authenticated: Some(authenticated),
         }
     }
 
     async fn judge(&self, user: &str, key: &PublicKey, algorithm: &Algorithm) -> Verdict {
         let fingerprint = key.fingerprint(HashAlg::Sha256).to_string();
-        let refused = |why: &str| {
+        let tally = &self.ports.tally().refused;
+        let refused = |count: &Count, why: &str| {
+            count.one();
             info!(peer = %self.peer, key = %fingerprint, "refused a login: {why}");
             Verdict::Refused
         };
         if user != limits::USER {
-            return refused("the user is not \"tunnel\"");
+            return refused(&tally.users, "the user is not \"tunnel\"");
         }
         if matches!(algorithm, Algorithm::Rsa { hash: None }) {
-            return refused("signatures with SHA-1 are not accepted");
+            return refused(&tally.signatures, "signatures with SHA-1 are not accepted");
         }
         let Ok(line) = key.to_openssh() else {
-            return refused("the key has no one-line form");
+            return refused(&tally.keys, "the key has no one-line form");
         };
         // The form with a comment would be another text for the same key.
         let line = line.split(' ').take(2).collect::<Vec<_>>().join(" ");
         if self.grants(&line).await.is_empty() {
-            return refused("the key is not enrolled");
+            return refused(&tally.keys, "the key is not enrolled");
         }
         Verdict::Enrolled(ProvedKey { line, fingerprint })
     }
@@ -170,13 +179,20 @@ impl Client {
         }
     }
 
+    fn refuse_other(&self, what: &str) {
+        self.ports.tally().refused.other_requests.one();
+        info!(peer = %self.peer, "refused {what}");
+    }
+
     async fn forward(&self, session: &Arc<LiveSession>, address: &str, port: u32) -> bool {
         if !is_forward_address(address) {
+            self.ports.tally().refused.addresses.one();
             info!(%session, address, port, "refused to listen: only the forward address is offered");
             return false;
         }
         let grants = self.grants(&session.key.line).await;
         let Some(grant) = grants.into_iter().find(|g| u32::from(g.port) == port) else {
+            self.ports.tally().refused.ports.one();
             info!(%session, port, "refused to listen: the port is not this key's");
             return false;
         };
@@ -244,6 +260,7 @@ impl Handler for Client {
             since: jiff::Timestamp::now(),
             waits_for_us: AtomicBool::new(false),
         }));
+        self.open = Some(self.ports.tally().sessions.enter());
         if let Some(authenticated) = self.authenticated.take() {
             let _ = authenticated.send(());
         }
@@ -273,5 +290,57 @@ impl Handler for Client {
             Ok(port) => Ok(Box::pin(self.ports.release(port, self.id)).await),
             Err(_) => Ok(false),
         }
+    }
+
+    async fn channel_open_session(
+        &mut self,
+        _: Channel<Msg>,
+        _: ChannelOpenHandle,
+        _: &mut Session,
+    ) -> Result<(), Self::Error> {
+        self.refuse_other("a session with a shell or a command");
+        Ok(())
+    }
+
+    async fn channel_open_x11(
+        &mut self,
+        _: Channel<Msg>,
+        _: &str,
+        _: u32,
+        _: ChannelOpenHandle,
+        _: &mut Session,
+    ) -> Result<(), Self::Error> {
+        self.refuse_other("X11");
+        Ok(())
+    }
+
+    async fn channel_open_direct_tcpip(
+        &mut self,
+        _: Channel<Msg>,
+        _: &str,
+        _: u32,
+        _: &str,
+        _: u32,
+        _: ChannelOpenHandle,
+        _: &mut Session,
+    ) -> Result<(), Self::Error> {
+        self.refuse_other("a connection from here to elsewhere");
+        Ok(())
+    }
+
+    async fn channel_open_direct_streamlocal(
+        &mut self,
+        _: Channel<Msg>,
+        _: &str,
+        _: ChannelOpenHandle,
+        _: &mut Session,
+    ) -> Result<(), Self::Error> {
+        self.refuse_other("a connection to a socket here");
+        Ok(())
+    }
+
+    async fn streamlocal_forward(&mut self, _: &str, _: &mut Session) -> Result<bool, Self::Error> {
+        self.refuse_other("to listen on a socket here");
+        Ok(false)
     }
 }

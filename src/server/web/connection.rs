@@ -1,4 +1,4 @@
-//! "Test connection" and "Save data source".
+//! "Test connection", "Save data source", and the saved login.
 
 use std::sync::Arc;
 
@@ -13,9 +13,9 @@ use super::detail::{self, Extra, TypedLogin};
 use super::error::{PageError, sentence};
 use super::session::SignedIn;
 use crate::protocol::{ConnectionTest, ProblemKind, TlsMode};
-use crate::server::api::extract::{Body, Id};
+use crate::server::api::extract::{Body, Id, OptionalBody};
 use crate::server::api::problem::ApiError;
-use crate::server::api::{App, data_sources};
+use crate::server::api::{App, connection};
 
 /// The login's form.
 #[derive(Deserialize)]
@@ -40,17 +40,18 @@ impl Login {
     }
 
     fn read(self) -> ConnectionTest {
-        let tls = match self.tls.as_str() {
-            "disable" => TlsMode::Disable,
-            "require" => TlsMode::Require,
-            _ => TlsMode::Prefer,
-        };
         ConnectionTest {
             database: self.database.trim().to_owned(),
             username: self.username.trim().to_owned(),
             password: self.password,
-            tls: Some(tls),
+            tls: TlsMode::from_name(&self.tls),
         }
+    }
+
+    fn is_blank(&self) -> bool {
+        [&self.database, &self.username, &self.password]
+            .iter()
+            .all(|field| field.trim().is_empty())
     }
 }
 
@@ -63,15 +64,11 @@ pub async fn test(
 ) -> Result<Response, PageError> {
     let typed = login.typed();
     let body = Body(login.read());
-    let tested = data_sources::test(signed_in.operator(), Id(id), State(Arc::clone(&app)), body);
-    match tested.await {
+    let state = State(Arc::clone(&app));
+    match connection::test(signed_in.operator(), Id(id), state, body).await {
         Ok(result) => {
-            let subject = format!("data source {id}");
-            app.store
-                .audit(&signed_in.account.name, "connection tested", &subject)
-                .await?;
             let extra = Extra {
-                typed,
+                typed: Some(typed),
                 result: Some(result.0),
                 error: None,
             };
@@ -81,18 +78,35 @@ pub async fn test(
     }
 }
 
-/// `POST /data-sources/{id}/save`
+/// `POST /data-sources/{id}/save`: an empty form saves the data source without a login.
 pub async fn save(
     State(app): State<Arc<App>>,
     signed_in: SignedIn,
     Id(id): Id,
     Form(login): Form<Login>,
 ) -> Result<Response, PageError> {
-    let operator = signed_in.operator();
-    match data_sources::save(operator, Id(id), State(Arc::clone(&app))).await {
-        Ok(_) => Ok(to_data_source(&app, id)),
-        Err(error) => refused(&app, &signed_in, id, login.typed(), error).await,
+    let typed = login.typed();
+    let login = (!login.is_blank()).then(|| login.read());
+    if login.is_none() && app.store.data_source(id).await?.is_saved() {
+        let error = ApiError::invalid("enter the database's name and the user to save them");
+        return refused(&app, &signed_in, id, typed, error).await;
     }
+    let state = State(Arc::clone(&app));
+    match connection::save(signed_in.operator(), Id(id), state, OptionalBody(login)).await {
+        Ok(_) => Ok(to_data_source(&app, id)),
+        Err(error) => refused(&app, &signed_in, id, typed, error).await,
+    }
+}
+
+/// `POST /data-sources/{id}/forget-login`
+pub async fn forget(
+    State(app): State<Arc<App>>,
+    signed_in: SignedIn,
+    Id(id): Id,
+) -> Result<Response, PageError> {
+    let state = State(Arc::clone(&app));
+    connection::forget_login(signed_in.operator(), Id(id), state).await?;
+    Ok(to_data_source(&app, id))
 }
 
 /// The page again with what was typed, for what the operator can mend.
@@ -103,12 +117,13 @@ async fn refused(
     typed: TypedLogin,
     error: ApiError,
 ) -> Result<Response, PageError> {
+    use ProblemKind::{InvalidRequest, PasswordNeeded, WrongState};
     let kind = error.problem().kind;
-    if !matches!(kind, ProblemKind::InvalidRequest | ProblemKind::WrongState) {
+    if !matches!(kind, InvalidRequest | PasswordNeeded | WrongState) {
         return Err(error.into());
     }
     let extra = Extra {
-        typed,
+        typed: Some(typed),
         result: None,
         error: Some(sentence(&error.problem().detail)),
     };

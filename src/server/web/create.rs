@@ -13,7 +13,7 @@ use super::error::{PageError, sentence};
 use super::frame::{Frame, page};
 use super::labels;
 use super::session::SignedIn;
-use crate::protocol::{DatabaseType, NewDataSource, ProblemKind};
+use crate::protocol::{ConnectionKind, DatabaseType, NewDataSource, ProblemKind};
 use crate::server::api::extract::Id;
 use crate::server::api::{App, data_sources};
 
@@ -24,6 +24,8 @@ pub struct Typed {
     display_name: String,
     #[serde(default)]
     database_type: String,
+    #[serde(default)]
+    connection: String,
     #[serde(default)]
     host: String,
     #[serde(default)]
@@ -49,6 +51,7 @@ struct TypeChoice {
 pub async fn show(State(app): State<Arc<App>>, signed_in: SignedIn) -> Result<Response, PageError> {
     let typed = Typed {
         database_type: DatabaseType::Postgresql.as_str().to_owned(),
+        connection: ConnectionKind::default().as_str().to_owned(),
         ..Typed::default()
     };
     form(&app, &signed_in, typed, None)
@@ -79,9 +82,14 @@ fn read(typed: &Typed) -> Result<NewDataSource, String> {
         .into_iter()
         .find(|known| known.as_str() == typed.database_type)
         .ok_or("Choose a database type.")?;
+    let connection = ConnectionKind::ALL
+        .into_iter()
+        .find(|known| known.as_str() == typed.connection)
+        .unwrap_or_default();
     Ok(NewDataSource {
         display_name: typed.display_name.clone(),
         database_type,
+        connection,
         host: typed.host.trim().to_owned(),
         port: port(&typed.port, database_type)?,
         region: None,

@@ -9,12 +9,13 @@ use axum::http::StatusCode;
 use axum::response::Response;
 
 use super::error::PageError;
-use super::frame::{Frame, Moment, page};
+use super::frame::{Frame, Moment, Prose, page};
 use super::labels::{self, StateLabel};
-use super::list::{LastSeen, last_seen, place};
+use super::list::{LastSeen, last_seen};
 use super::session::SignedIn;
 use crate::protocol::{
-    ConnectionTestResult, DataSource, DataSourceId, DataSourceState, TunnelStatus,
+    ConnectionKind, ConnectionTestResult, DataSource, DataSourceId, DataSourceState,
+    DatabaseAddress, DatabaseType, TunnelId, TunnelStatus,
 };
 use crate::server::api::extract::Id;
 use crate::server::api::{App, data_sources};
@@ -25,7 +26,7 @@ use crate::server::token::TokenKind;
 /// Events on the page.
 const EVENTS: u32 = 20;
 
-/// What was typed into the login's form; never the password.
+/// What stands in the login's form; never a password.
 #[derive(Default)]
 pub struct TypedLogin {
     /// The database's name.
@@ -39,8 +40,8 @@ pub struct TypedLogin {
 /// What the page says beside the data source itself.
 #[derive(Default)]
 pub struct Extra {
-    /// The form as it was typed.
-    pub typed: TypedLogin,
+    /// The form as it was typed; the saved login where absent.
+    pub typed: Option<TypedLogin>,
     /// What a test found.
     pub result: Option<ConnectionTestResult>,
     /// Why what was asked for was not done.
@@ -55,17 +56,28 @@ struct DetailPage {
     database: &'static str,
     place: String,
     state: StateLabel,
-    last_seen: LastSeen,
+    last_seen: Option<LastSeen>,
     steps: Vec<Step>,
     setup: Option<Command>,
     removal: Option<Command>,
     events: Vec<EventRow>,
     typed: TypedLogin,
+    password: PasswordHint,
     result: Option<Outcome>,
     error: Option<String>,
     created: Moment,
     /// Whether the page shall come again by itself where there is no script.
     reloads: bool,
+}
+
+/// What there is to say beside the field for the password.
+enum PasswordHint {
+    /// None is saved.
+    None,
+    /// The saved one is used where none is typed.
+    Saved,
+    /// The saved one is for another host or port.
+    ForAnotherAddress,
 }
 
 struct Step {
@@ -98,18 +110,34 @@ struct StageRow {
     name: String,
     ok: bool,
     milliseconds: u64,
-    detail: String,
-    remedy: Option<String>,
+    detail: Prose,
+    remedy: Option<Prose>,
 }
 
 impl DetailPage {
     fn is_up(&self) -> bool {
-        self.source.tunnel.status == TunnelStatus::Up
+        let tunnel = self.source.tunnel.as_ref();
+        tunnel.is_some_and(|tunnel| tunnel.status == TunnelStatus::Up)
+    }
+
+    fn is_direct(&self) -> bool {
+        self.source.connection == ConnectionKind::Direct
     }
 
     fn is_in_setup(&self) -> bool {
         use DataSourceState::{Connected, Draft, Enrolled, Saved};
-        matches!(self.source.state, Draft | Enrolled | Connected | Saved)
+        !self.is_direct() && matches!(self.source.state, Draft | Enrolled | Connected | Saved)
+    }
+
+    /// Where the bastion leads the tunnel now.
+    fn applied(&self) -> Option<&DatabaseAddress> {
+        self.source.tunnel.as_ref()?.applied.as_ref()
+    }
+
+    /// Whether there is something to test and save: a direct connection, or an enrolled tunnel.
+    fn takes_a_login(&self) -> bool {
+        let tunnel = self.source.tunnel.as_ref();
+        tunnel.is_none_or(|tunnel| tunnel.remote_port.is_some())
     }
 
     fn awaits_command(&self) -> bool {
@@ -160,21 +188,45 @@ pub async fn answer(
     let template = DetailPage {
         frame: Frame::of(app, signed_in),
         database: labels::database(source.database_type),
-        place: place(&source.host, source.port),
-        state: labels::state(source.state),
-        last_seen: last_seen(&source),
+        place: source.address().to_string(),
+        state: labels::state(source.connection, source.state),
+        last_seen: source.tunnel.as_ref().map(last_seen),
         steps: steps(source.state),
         setup: setup(app, &record, source.state).await?,
         removal: removal(app, &record, source.state).await?,
         events: events.into_iter().map(event_row).collect(),
-        typed: extra.typed,
+        typed: extra.typed.unwrap_or_else(|| saved_login(&source)),
+        password: password_hint(&record),
         result: extra.result.map(outcome),
         error: extra.error,
         created: Moment(source.created_at),
-        reloads: status == StatusCode::OK && source.state == DataSourceState::Draft,
+        reloads: status == StatusCode::OK
+            && source.state == DataSourceState::Draft
+            && source.tunnel.is_some(),
         source,
     };
     page(status, &template)
+}
+
+fn saved_login(source: &DataSource) -> TypedLogin {
+    let Some(login) = &source.login else {
+        return TypedLogin::default();
+    };
+    TypedLogin {
+        database: login.database.clone(),
+        username: login.username.clone(),
+        tls: login.tls.as_str().to_owned(),
+    }
+}
+
+fn password_hint(record: &Record) -> PasswordHint {
+    match &record.login {
+        Some(login) if login.password.is_some() => match login.address == record.address() {
+            true => PasswordHint::Saved,
+            false => PasswordHint::ForAnotherAddress,
+        },
+        _ => PasswordHint::None,
+    }
 }
 
 fn steps(state: DataSourceState) -> Vec<Step> {
@@ -224,10 +276,13 @@ async fn setup(
     record: &Record,
     state: DataSourceState,
 ) -> Result<Option<Command>, PageError> {
+    let Some(tunnel) = record.tunnel_id() else {
+        return Ok(None);
+    };
     if !awaits_command(state, app.is_up(record)) {
         return Ok(None);
     }
-    let token = command_token(app, record, TokenKind::Enrollment).await?;
+    let token = command_token(app, tunnel, TokenKind::Enrollment).await?;
     Ok(token.map(|found| {
         command(
             &found,
@@ -241,22 +296,22 @@ async fn removal(
     record: &Record,
     state: DataSourceState,
 ) -> Result<Option<Command>, PageError> {
+    let Some(tunnel) = record.tunnel_id() else {
+        return Ok(None);
+    };
     if state != DataSourceState::Removing {
         return Ok(None);
     }
-    let token = command_token(app, record, TokenKind::Removal).await?;
+    let token = command_token(app, tunnel, TokenKind::Removal).await?;
     Ok(token.map(|found| command(&found, scripts::removal_command(&app.public, &found.token))))
 }
 
 async fn command_token(
     app: &App,
-    record: &Record,
+    tunnel: TunnelId,
     kind: TokenKind,
 ) -> Result<Option<CommandToken>, PageError> {
-    let found = app
-        .store
-        .command_token(record.tunnel_id, kind, &app.secret)
-        .await?;
+    let found = app.store.command_token(tunnel, kind, &app.secret).await?;
     Ok(found.filter(|token| !token.used))
 }
 
@@ -281,8 +336,8 @@ fn outcome(result: ConnectionTestResult) -> Outcome {
         name: labels::stage(&stage.name).to_owned(),
         ok: stage.ok,
         milliseconds: stage.milliseconds,
-        detail: stage.detail,
-        remedy: stage.remedy,
+        detail: Prose(stage.detail),
+        remedy: stage.remedy.map(Prose),
     });
     Outcome {
         ok: result.ok,

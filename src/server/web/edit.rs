@@ -33,7 +33,9 @@ struct EditPage {
     id: i64,
     name: String,
     typed: Typed,
+    is_direct: bool,
     is_enrolled: bool,
+    has_password: bool,
     error: Option<String>,
 }
 
@@ -97,7 +99,9 @@ async fn form(
     let template = EditPage {
         frame: Frame::of(app, signed_in),
         id,
+        is_direct: record.tunnel.is_none(),
         is_enrolled: record.is_enrolled(),
+        has_password: record.login.is_some_and(|login| login.password.is_some()),
         name: record.display_name,
         typed,
         error,

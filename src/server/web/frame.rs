@@ -3,7 +3,7 @@
 use std::fmt;
 
 use askama::Template;
-use askama::filters::HtmlSafe;
+use askama::filters::{self, HtmlSafe};
 use axum::http::StatusCode;
 use axum::response::{Html, IntoResponse, Response};
 
@@ -75,3 +75,40 @@ impl fmt::Display for Moment {
 
 // It writes digits and its own element only.
 impl HtmlSafe for Moment {}
+
+/// A text of the API, where what stands between backticks is a command or a name.
+#[derive(Debug, Clone)]
+pub struct Prose(pub String);
+
+impl fmt::Display for Prose {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, part) in self.0.split('`').enumerate() {
+            let part = filters::escape(part, filters::Html).map_err(|_| fmt::Error)?;
+            match index % 2 {
+                0 => write!(f, "{part}")?,
+                _ => write!(f, "<code>{part}</code>")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+// It escapes what it is given.
+impl HtmlSafe for Prose {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_in_a_text_are_set_apart_and_markup_in_it_is_harmless() {
+        let shown = |text: &str| Prose(text.to_owned()).to_string();
+        assert_eq!(
+            shown("Run `holistics-tunnel doctor` there."),
+            "Run <code>holistics-tunnel doctor</code> there."
+        );
+        for text in ["<b>", "`<b>`", "a ` <b>"] {
+            assert!(!shown(text).contains("<b>"), "{text}");
+        }
+    }
+}

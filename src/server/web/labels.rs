@@ -1,6 +1,6 @@
 //! The words for states, kinds and events.
 
-use crate::protocol::{DataSourceState, DatabaseType};
+use crate::protocol::{ConnectionKind, DataSourceState, DatabaseType};
 
 /// A state in words, and how it is coloured.
 pub struct StateLabel {
@@ -11,8 +11,12 @@ pub struct StateLabel {
 }
 
 /// A state in words.
-pub fn state(state: DataSourceState) -> StateLabel {
+pub fn state(connection: ConnectionKind, state: DataSourceState) -> StateLabel {
     let (text, tone) = match state {
+        DataSourceState::Draft if connection == ConnectionKind::Direct => {
+            ("Not saved yet", "waiting")
+        }
+        DataSourceState::Saved if connection == ConnectionKind::Direct => ("Saved", "good"),
         DataSourceState::Draft => ("Waiting for the bastion", "waiting"),
         DataSourceState::Enrolled => ("Waiting for the tunnel", "waiting"),
         DataSourceState::Connected => ("Tunnel up, not saved", "waiting"),
@@ -68,6 +72,8 @@ pub fn event(kind: &str) -> &str {
         }
         "removal_requested" => "Removal asked for",
         "removed" => "Removed",
+        "login_saved" => "Login saved",
+        "login_forgotten" => "Saved login erased",
         "key_announced" => "The bastion announced a new key",
         "key_changed" => "The new key took over",
         other => other,
@@ -78,6 +84,7 @@ pub fn event(kind: &str) -> &str {
 pub fn stage(name: &str) -> &str {
     match name {
         "tunnel" => "Tunnel",
+        "dns" => "Address",
         "tcp" => "Connection to the database",
         "tls" => "TLS",
         "login" => "Login",

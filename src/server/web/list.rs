@@ -11,7 +11,7 @@ use super::error::PageError;
 use super::frame::{Frame, Moment, page};
 use super::labels::{self, StateLabel};
 use super::session::SignedIn;
-use crate::protocol::{DataSource, TunnelStatus};
+use crate::protocol::{DataSource, TunnelStatus, TunnelSummary};
 use crate::server::api::{App, data_sources};
 
 #[derive(Template)]
@@ -27,7 +27,8 @@ struct Row {
     database: &'static str,
     place: String,
     state: StateLabel,
-    last_seen: LastSeen,
+    /// Absent for a direct connection, which is not kept open.
+    last_seen: Option<LastSeen>,
 }
 
 /// When a tunnel was last seen alive.
@@ -40,9 +41,9 @@ pub enum LastSeen {
     Never,
 }
 
-/// When this data source's tunnel was last seen alive.
-pub fn last_seen(source: &DataSource) -> LastSeen {
-    match (source.tunnel.status, source.tunnel.last_seen) {
+/// When a tunnel was last seen alive.
+pub fn last_seen(tunnel: &TunnelSummary) -> LastSeen {
+    match (tunnel.status, tunnel.last_seen) {
         (TunnelStatus::Up, _) => LastSeen::Now,
         (_, Some(at)) => LastSeen::At(Moment(at)),
         (_, None) => LastSeen::Never,
@@ -65,16 +66,8 @@ fn row(source: &DataSource) -> Row {
         id: source.id,
         name: source.display_name.clone(),
         database: labels::database(source.database_type),
-        place: place(&source.host, source.port),
-        state: labels::state(source.state),
-        last_seen: last_seen(source),
-    }
-}
-
-/// `host:port`, with the brackets of IPv6.
-pub fn place(host: &str, port: u16) -> String {
-    match host.contains(':') {
-        true => format!("[{host}]:{port}"),
-        false => format!("{host}:{port}"),
+        place: source.address().to_string(),
+        state: labels::state(source.connection, source.state),
+        last_seen: source.tunnel.as_ref().map(last_seen),
     }
 }

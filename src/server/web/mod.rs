@@ -6,6 +6,7 @@
 //! pages share, and `assets` the style and the script.
 
 mod account;
+mod api_docs;
 mod api_tokens;
 mod assets;
 mod audit;
@@ -22,6 +23,7 @@ mod list;
 mod passwords;
 mod rate_limit;
 mod removal;
+mod routes;
 pub mod session;
 mod shared;
 mod sign_in;
@@ -35,22 +37,33 @@ use axum::routing::{get, post};
 
 use super::api::App;
 
+use routes::Routes;
+
 pub use shared::Shared;
 
 /// All pages.
 pub fn routes(app: &Arc<App>) -> Router<Arc<App>> {
     let state = || Arc::clone(app);
     Router::new()
-        .merge(signed_in_routes().route_layer(from_fn_with_state(state(), session::require)))
-        .merge(open_routes())
+        .merge(
+            signed_in_routes()
+                .into_router()
+                .route_layer(from_fn_with_state(state(), session::require)),
+        )
+        .merge(open_routes().into_router())
         .route_layer(from_fn_with_state(state(), forms::protect))
         .route_layer(map_response_with_state(state(), error::render))
         .route_layer(map_response_with_state(state(), headers::secure))
 }
 
+/// The paths of the pages for those who are signed in, and of those for anybody.
+pub fn paths() -> [Vec<&'static str>; 2] {
+    [signed_in_routes().into_paths(), open_routes().into_paths()]
+}
+
 /// Pages for those who are signed in.
-fn signed_in_routes() -> Router<Arc<App>> {
-    Router::new()
+fn signed_in_routes() -> Routes {
+    Routes::default()
         .route("/", get(home))
         .route("/data-sources", get(list::show).post(create::create))
         .route("/data-sources/new", get(create::show))
@@ -58,6 +71,7 @@ fn signed_in_routes() -> Router<Arc<App>> {
         .route("/data-sources/{id}/command", post(create::new_command))
         .route("/data-sources/{id}/test", post(connection::test))
         .route("/data-sources/{id}/save", post(connection::save))
+        .route("/data-sources/{id}/forget-login", post(connection::forget))
         .route(
             "/data-sources/{id}/edit",
             get(edit::show).post(edit::change),
@@ -71,14 +85,15 @@ fn signed_in_routes() -> Router<Arc<App>> {
             get(api_tokens::show).post(api_tokens::create),
         )
         .route("/api-tokens/revoke", post(api_tokens::revoke))
+        .route("/api/docs", get(api_docs::show))
         .route("/account", get(account::show).post(account::set_password))
         .route("/audit", get(audit::show))
         .route("/sign-out", post(sign_in::sign_out))
 }
 
 /// What works without being signed in.
-fn open_routes() -> Router<Arc<App>> {
-    Router::new()
+fn open_routes() -> Routes {
+    Routes::default()
         .route("/sign-in", get(sign_in::show).post(sign_in::by_password))
         .route(
             "/login/{token}",

@@ -39,6 +39,7 @@ struct DeletePage {
     frame: Frame,
     id: i64,
     name: String,
+    is_direct: bool,
     is_enrolled: bool,
 }
 
@@ -55,6 +56,7 @@ pub async fn show(
     let template = DeletePage {
         frame: Frame::of(&app, &signed_in),
         id,
+        is_direct: record.tunnel.is_none(),
         is_enrolled: record.is_enrolled(),
         name: record.display_name,
     };

@@ -137,7 +137,7 @@ pub async fn still_allowed(app: &App, headers: &HeaderMap) -> bool {
 
 /// The value of the session's cookie, signed in or not any more.
 pub(super) fn cookie<'h>(app: &App, headers: &'h HeaderMap) -> Option<&'h str> {
-    forms::cookie(headers, name(app))
+    forms::cookie(headers, cookie_name(app))
 }
 
 /// Begins a session and returns the `Set-Cookie` for it.
@@ -155,7 +155,7 @@ pub(super) async fn begin(
         .await?;
     tracing::info!(operator = account.name, how, "signed in");
     let lifetime = app.web.limits.lifetime.as_secs();
-    forms::set_cookie(app, name(app), token.as_str(), lifetime)
+    forms::set_cookie(app, cookie_name(app), token.as_str(), lifetime)
 }
 
 /// Ends the session and returns the `Set-Cookie` that takes it from the browser.
@@ -166,11 +166,11 @@ pub(super) async fn end(app: &App, signed_in: &SignedIn) -> Result<HeaderValue, 
     app.store
         .end_session(&signed_in.session, &signed_in.account.name)
         .await?;
-    forms::set_cookie(app, name(app), "", 0)
+    forms::set_cookie(app, cookie_name(app), "", 0)
 }
 
 /// Browsers take a `__Host-` cookie only by https, and from no other host of the domain.
-fn name(app: &App) -> &'static str {
+pub fn cookie_name(app: &App) -> &'static str {
     match app.web.https {
         true => "__Host-holistics-tunnel",
         false => "holistics-tunnel",

@@ -49,6 +49,11 @@ impl Shared {
         })
     }
 
+    /// How many live streams are open.
+    pub fn open_streams(&self) -> usize {
+        STREAMS - self.streams.available_permits()
+    }
+
     /// A path of this server as browsers see it.
     pub fn path(&self, path: &str) -> String {
         format!("{}{path}", self.base)

@@ -2,6 +2,11 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
+
+use rustls::ServerConfig;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::support::process;
 
@@ -33,6 +38,21 @@ pub fn for_name(name: &str, folder: &Path) -> Certified {
         key: folder.join("server.key"),
         authority: folder.join("authority.pem"),
     }
+}
+
+/// What a server in a test's own process encrypts with: such a certificate for this name.
+pub fn server_settings(name: &str, folder: &Path) -> Arc<ServerConfig> {
+    let certified = for_name(name, folder);
+    let certificate = CertificateDer::from_pem_file(&certified.certificate).expect("a certificate");
+    let key = PrivateKeyDer::from_pem_file(&certified.key).expect("a key");
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let settings = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("versions that go with the provider")
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate], key)
+        .expect("a certificate with its key");
+    Arc::new(settings)
 }
 
 fn openssl(folder: &Path, arguments: &str) {

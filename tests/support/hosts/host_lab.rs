@@ -13,7 +13,7 @@ use super::namespace::Inside;
 use super::network::{DATABASE, MIRROR, MIRROR_NAME, Network, VENDOR, VENDOR_NAME};
 use super::program;
 use super::terminal::Terminal;
-use crate::support::lab::{SERVICE_LIMIT, token_of};
+use crate::support::lab::{SERVICE_LIMIT, token_of, tunnel_of};
 use crate::support::postgres::Postgres;
 use crate::support::process::{Finished, Running};
 use crate::support::server::{Operator, PublicPlace, Server};
@@ -160,8 +160,10 @@ impl HostLab {
 
     /// A login to the database through this data source's remote port.
     pub fn login_through(&self, source: &DataSource) -> Result<Client, sqlx::Error> {
-        let tunnel = self.operator.data_source(source.id).tunnel;
-        let port = tunnel.remote_port.expect("an enrolled tunnel has a port");
+        let now = self.operator.data_source(source.id);
+        let port = tunnel_of(&now)
+            .remote_port
+            .expect("an enrolled tunnel has a port");
         Client::connect(port, &self.postgres.login())
     }
 

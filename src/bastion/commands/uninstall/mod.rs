@@ -1,6 +1,8 @@
 //! `uninstall-tunnel`: removes a tunnel from this host and from the control plane. With the last
 //! tunnel, the service and this user's folder go too.
 
+use std::path::Path;
+
 use serde_json::json;
 
 mod own_tunnel;
@@ -13,11 +15,12 @@ use crate::bastion::changes::Change;
 use crate::bastion::cli::UninstallTunnel;
 use crate::bastion::control_plane::{ApiError, ControlPlane, is_gone, parse_address};
 use crate::bastion::failure::{Exit, Failure};
-use crate::bastion::host::{Authority, Host};
+use crate::bastion::host::{Authority, Host, HostExt as _};
+use crate::bastion::layout::Layout;
 use crate::bastion::lock;
 use crate::bastion::receipt::{Receipt, TunnelRecord};
 use crate::bastion::session::Session;
-use crate::bastion::steps::RevertReason;
+use crate::bastion::steps::{RevertReason, directory};
 use crate::bastion::ui::Ui;
 use crate::protocol::TunnelId;
 
@@ -110,6 +113,12 @@ fn tell_only(
     id: TunnelId,
 ) -> anyhow::Result<Exit> {
     client.delete_tunnel(host, id).map_err(ApiError::advised)?;
+    if tunnels::installed(host)?.is_none() {
+        let layout = Layout::new(host, Path::new("/"));
+        if let Err(error) = directory::remove_program(host, &layout) {
+            host.log_line(&format!("the program stays: {error:#}"));
+        }
+    }
     ui.finished(
         &[format!(
             "This user has no tunnel {id} on this host; the control plane has removed it."

@@ -2,10 +2,9 @@
 //!
 //! Each kind is a [`Dialect`]: the bytes to send, if it does not speak first, and what the answer
 //! means. Reading is bounded in bytes and time, and understanding an answer is pure, so that no answer
-//! can hold up or bring down the program. [`greeting`] tells what else stands there.
+//! can hold up or bring down the program. [`looks_like`] tells what else stands there.
 
 mod clickhouse;
-mod greeting;
 mod mysql;
 mod postgres;
 mod sqlserver;
@@ -17,6 +16,7 @@ use std::time::Duration;
 use super::check::Finding;
 use super::network::Reached;
 use crate::bastion::host::{Connection, Host};
+use crate::first_words::looks_like;
 use crate::protocol::DatabaseType;
 
 /// More than the first words of any database.
@@ -132,7 +132,7 @@ fn foreign(
     end: End,
 ) -> Finding {
     let expected = dialect.name();
-    let seen = match greeting::looks_like(answer) {
+    let seen = match looks_like(answer) {
         None if answer.is_empty() && end == End::Silence => identify(host, address, target),
         seen => seen,
     };
@@ -172,7 +172,7 @@ fn listen(connection: &mut dyn Connection, kind: Option<DatabaseType>, target: &
         None => "what kind of database it is, is not known here",
     };
     let (answer, end) = read(connection, |answer| answer.len() >= 4);
-    match (greeting::looks_like(&answer), end) {
+    match (looks_like(&answer), end) {
         (None, End::HungUp) if answer.is_empty() => Finding::fail(
             format!("{target} accepts the connection and hangs up without a word"),
             "let this host in where the database or a proxy before it keeps a list of allowed addresses, and \
@@ -191,7 +191,7 @@ fn identify(host: &dyn Host, address: SocketAddr, target: &str) -> Option<&'stat
     dialects.iter().find_map(|dialect| {
         let mut connection = host.connect(address, FURTHER_TIMEOUT).ok()?;
         let (answer, _) = exchange(*dialect, &mut *connection, target);
-        greeting::looks_like(&answer)
+        looks_like(&answer)
     })
 }
 
@@ -225,11 +225,6 @@ fn read(connection: &mut dyn Connection, is_enough: impl Fn(&[u8]) -> bool) -> (
             Err(_) => return (answer, End::HungUp),
         }
     }
-}
-
-/// Text of a server, as far as it is text.
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).trim().to_owned()
 }
 
 #[cfg(test)]
@@ -313,7 +308,7 @@ mod tests {
                 let _ = dialect.is_complete(&answer);
                 let _ = dialect.understand(&answer);
             }
-            let _ = greeting::looks_like(&answer);
+            let _ = looks_like(&answer);
         }
 
         /// Arbitrary bytes seldom get past the first one, so these begin as real answers do.
@@ -330,7 +325,7 @@ mod tests {
                 let _ = dialect.is_complete(&answer);
                 let _ = dialect.understand(&answer);
             }
-            let _ = greeting::looks_like(&answer);
+            let _ = looks_like(&answer);
         }
     }
 }

@@ -4,13 +4,8 @@
 //! the hundred (`max_connect_errors`) after which it blocks a host; the next login clears the count.
 //! That is why this asks on the connection that is open already, and once.
 
-use super::{Dialect, Meaning, text};
-
-/// Length (3 bytes) and number of a packet.
-const HEADER: usize = 4;
-const LONGEST_PACKET: usize = 1000;
-const PROTOCOL_10: u8 = 10;
-const ERROR: u8 = 0xff;
+use super::{Dialect, Meaning};
+use crate::first_words::mysql::{self, Opening, Refusal};
 
 const HOST_NOT_ALLOWED: u16 = 1130;
 const HOST_BLOCKED: u16 = 1129;
@@ -29,64 +24,24 @@ impl Dialect for Greeting {
     }
 
     fn is_complete(&self, answer: &[u8]) -> bool {
-        match packet_length(answer) {
-            Some(length) => answer.len() >= HEADER + length,
-            // No packet of theirs, however much more comes.
-            None => answer.len() >= HEADER,
-        }
+        mysql::is_complete(answer)
     }
 
     fn understand(&self, answer: &[u8]) -> Meaning {
-        match content(answer) {
-            Some([ERROR, rest @ ..]) => refusal(rest),
-            Some([PROTOCOL_10, rest @ ..]) => match rest.iter().position(|byte| *byte == 0) {
-                Some(end) => Meaning::Speaks(product(&text(&rest[..end]))),
-                None => Meaning::Foreign,
-            },
-            _ => Meaning::Foreign,
+        match mysql::opening(answer) {
+            Some(Opening::Greeting { version, .. }) => {
+                Meaning::Speaks(format!("it is {}", mysql::product(&version)))
+            }
+            Some(Opening::Refusal(refusal)) => meaning(&refusal),
+            None => Meaning::Foreign,
         }
     }
 }
 
-/// Whether these bytes are such a greeting, or a refusal in its place.
-pub(super) fn is_greeting(answer: &[u8]) -> bool {
-    Greeting.understand(answer) != Meaning::Foreign
-}
-
-fn packet_length(answer: &[u8]) -> Option<usize> {
-    // The first packet of a server has number 0.
-    let [a, b, c, 0, ..] = *answer else {
-        return None;
-    };
-    let length = usize::from(a) | usize::from(b) << 8 | usize::from(c) << 16;
-    (1..=LONGEST_PACKET).contains(&length).then_some(length)
-}
-
-fn content(answer: &[u8]) -> Option<&[u8]> {
-    answer.get(HEADER..HEADER + packet_length(answer)?)
-}
-
-/// MariaDB before 11 puts `5.5.5-` before its version, for clients that know only MySQL's.
-fn product(version: &str) -> String {
-    let own = version.strip_prefix("5.5.5-").unwrap_or(version);
-    match own.to_ascii_lowercase().contains("mariadb") {
-        true => format!("it is MariaDB {own}"),
-        false => format!("it is MySQL {own}"),
-    }
-}
-
-fn refusal(error: &[u8]) -> Meaning {
-    let [low, high, message @ ..] = error else {
-        return Meaning::Foreign;
-    };
-    let code = u16::from_le_bytes([*low, *high]);
-    // Newer servers put `#` and a state of five letters before the message.
-    let message = match message {
-        [b'#', rest @ ..] => rest.get(5..).unwrap_or_default(),
-        rest => rest,
-    };
-    let said = format!("the database answers: {} ({code})", text(message));
-    match code {
+fn meaning(refusal: &Refusal) -> Meaning {
+    let Refusal { code, message } = refusal;
+    let said = format!("the database answers: {message} ({code})");
+    match *code {
         HOST_NOT_ALLOWED => Meaning::refuses(
             said,
             "create the database's user for this host's address (`CREATE USER name@address`): it admits no \

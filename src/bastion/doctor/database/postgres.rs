@@ -3,18 +3,12 @@
 //! The second question names a user that nobody has and gives no password, so nobody is logged in. It
 //! finds a server that is starting up or full, which answers the first one as if all were well.
 
-use super::{Dialect, Meaning, text};
+use super::{Dialect, Meaning};
+use crate::first_words::postgres::{self, ENCRYPTION_REQUEST, ServerError};
 
-/// `SSLRequest`: its length and its code.
-const ENCRYPTION_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
 /// Protocol 3.0.
 const PROTOCOL: [u8; 4] = [0, 3, 0, 0];
 const USER: &[u8] = b"holistics_tunnel_doctor";
-
-/// A message's kind and length come before its content.
-const HEADER: usize = 5;
-/// Longer than any error; what claims more is no PostgreSQL.
-const LONGEST_MESSAGE: usize = 4000;
 
 /// Whether it offers encryption.
 pub(super) struct Encryption;
@@ -32,15 +26,15 @@ impl Dialect for Encryption {
     }
 
     fn is_complete(&self, answer: &[u8]) -> bool {
-        is_enough(answer)
+        postgres::is_complete(answer)
     }
 
     fn understand(&self, answer: &[u8]) -> Meaning {
         match answer {
             b"S" => Meaning::Speaks("it speaks PostgreSQL, and offers TLS".to_owned()),
             b"N" => Meaning::Speaks("it speaks PostgreSQL, without TLS".to_owned()),
-            _ => match error(answer) {
-                Some(error) => error.meaning(),
+            _ => match postgres::error(answer) {
+                Some(error) => meaning(&error),
                 None => Meaning::Foreign,
             },
         }
@@ -67,88 +61,31 @@ impl Dialect for Startup {
     }
 
     fn is_complete(&self, answer: &[u8]) -> bool {
-        is_enough(answer)
+        postgres::is_complete(answer)
     }
 
     fn understand(&self, answer: &[u8]) -> Meaning {
-        match (answer.first(), error(answer)) {
-            (_, Some(error)) => error.meaning(),
+        match (answer.first(), postgres::error(answer)) {
+            (_, Some(error)) => meaning(&error),
             (Some(b'R'), None) => Meaning::Speaks("it takes sessions".to_owned()),
             _ => Meaning::Foreign,
         }
     }
 }
 
-/// Whether these bytes are PostgreSQL's answer to a request for encryption.
-pub(super) fn is_answer(answer: &[u8]) -> bool {
-    matches!(answer, b"S" | b"N") || error(answer).is_some()
-}
-
-fn message_length(answer: &[u8]) -> Option<usize> {
-    let length = answer.get(1..HEADER)?.try_into().ok()?;
-    let length = usize::try_from(u32::from_be_bytes(length)).ok()?;
-    (4..=LONGEST_MESSAGE)
-        .contains(&length)
-        .then_some(length + 1)
-}
-
-fn is_whole_message(answer: &[u8]) -> bool {
-    match answer.first() {
-        Some(b'E' | b'R') => message_length(answer).is_some_and(|length| answer.len() >= length),
-        _ => false,
-    }
-}
-
-/// A letter alone is a whole answer; a message is one once it is whole; others are known at once.
-fn is_enough(answer: &[u8]) -> bool {
-    match answer {
-        [] => false,
-        [b'E' | b'R', ..] if answer.len() < HEADER || message_length(answer).is_some() => {
-            is_whole_message(answer)
-        }
-        _ => true,
-    }
-}
-
-/// An `ErrorResponse`.
-struct ServerError {
-    code: String,
-    message: String,
-}
-
-fn error(answer: &[u8]) -> Option<ServerError> {
-    if answer.first() != Some(&b'E') || !is_whole_message(answer) {
-        return None;
-    }
-    let content = answer.get(HEADER..message_length(answer)?)?;
-    let field = |kind: u8| {
-        let fields = content.split(|byte| *byte == 0);
-        fields
-            .filter_map(|field| field.split_first())
-            .find(|(first, _)| **first == kind)
-            .map(|(_, value)| text(value))
-    };
-    Some(ServerError {
-        code: field(b'C')?,
-        message: field(b'M')?,
-    })
-}
-
-impl ServerError {
-    fn meaning(self) -> Meaning {
-        let said = format!("PostgreSQL answers: {} ({})", self.message, self.code);
-        match self.code.as_str() {
-            "57P03" => Meaning::refuses(
-                said,
-                "wait until PostgreSQL has started, and look into its log if it does not",
-            ),
-            "53300" => Meaning::refuses(
-                said,
-                "raise max_connections in PostgreSQL, or end sessions that nobody needs",
-            ),
-            // The user does not exist, so what concerns users tells nothing about the real one.
-            _ => Meaning::Speaks("it takes sessions".to_owned()),
-        }
+fn meaning(error: &ServerError) -> Meaning {
+    let said = format!("PostgreSQL answers: {} ({})", error.message, error.code);
+    match error.code.as_str() {
+        "57P03" => Meaning::refuses(
+            said,
+            "wait until PostgreSQL has started, and look into its log if it does not",
+        ),
+        "53300" => Meaning::refuses(
+            said,
+            "raise max_connections in PostgreSQL, or end sessions that nobody needs",
+        ),
+        // The user does not exist, so what concerns users tells nothing about the real one.
+        _ => Meaning::Speaks("it takes sessions".to_owned()),
     }
 }
 

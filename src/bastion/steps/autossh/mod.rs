@@ -4,14 +4,15 @@
 //! goes again once it has done its work: a bastion has no use for a compiler.
 
 mod folder;
+pub mod installed;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context as _, ensure};
 
 use super::{Outcome, RevertReason, Step, StepName, packages as packages_step};
 use crate::bastion::changes::Change;
-use crate::bastion::facts::{self, AutosshOrigin};
+
 use crate::bastion::failure::{Failure, is_interruption};
 use crate::bastion::host::{Authority, Command, Host, HostExt};
 use crate::bastion::layout::Layout;
@@ -85,7 +86,7 @@ impl Step for Autossh {
 
     fn check(&self, host: &dyn Host) -> anyhow::Result<()> {
         self.source.check(host)?;
-        if self.manager.is_none() && find(host, &self.layout).is_none() {
+        if self.manager.is_none() && installed::find(host, &self.layout).is_none() {
             check_tools(&missing_tools(host))?;
         }
         Ok(())
@@ -93,7 +94,7 @@ impl Step for Autossh {
 
     fn apply(&self, work: &mut Work) -> anyhow::Result<Outcome> {
         let host = work.host();
-        if let Some(path) = find(host, &self.layout) {
+        if let Some(path) = installed::find(host, &self.layout) {
             let version = version(host, &path)?;
             return Ok(Outcome::AlreadyPresent(format!(
                 "{} ({version})",
@@ -179,23 +180,6 @@ impl Autossh {
         work.write_file(&self.layout.compiled_autossh(), program, 0o755, authority)?;
         Ok(())
     }
-}
-
-/// The autossh to use, as the host is now: the first on PATH that is not from snap, or else one that we
-/// compiled, where PATH need not lead.
-pub fn find(host: &dyn Host, layout: &Layout) -> Option<PathBuf> {
-    let is_usable = |path: &PathBuf| facts::autossh_origin(host, path) != AutosshOrigin::Snap;
-    if let Some(path) = host.which("autossh").filter(is_usable) {
-        return Some(path);
-    }
-    let path = host.env("PATH").unwrap_or_default();
-    let behind_snap = path
-        .split(':')
-        .filter(|dir| !dir.is_empty())
-        .map(|dir| Path::new(dir).join("autossh"));
-    behind_snap
-        .chain([layout.compiled_autossh()])
-        .find(|path| host.exists(path) && is_usable(path))
 }
 
 /// Runs it: the proof that it can be used.

@@ -1,6 +1,13 @@
-//! What a server is by its first words, where it is not the database that was expected.
+//! The first words of the databases' protocols: what to send, and what the answer means.
+//!
+//! Both programs look at them: `doctor` on the bastion, "Test connection" at the vendor. All of this is
+//! pure, so that no answer can hold up or bring down a program. [`looks_like`] tells what a server is
+//! where it is not the database that was expected.
 
-use super::{mysql, postgres, sqlserver};
+pub mod clickhouse;
+pub mod mysql;
+pub mod postgres;
+pub mod sqlserver;
 
 /// The kinds that can be told by how they begin.
 const BEGINNINGS: [(&[u8], &str); 13] = [
@@ -23,23 +30,33 @@ const BEGINNINGS: [(&[u8], &str); 13] = [
 const TLS: [[u8; 2]; 2] = [[0x15, 0x03], [0x16, 0x03]];
 
 /// What these first words look like; nothing where they tell nothing.
-pub(super) fn looks_like(answer: &[u8]) -> Option<&'static str> {
+pub fn looks_like(answer: &[u8]) -> Option<&'static str> {
     if let Some((_, name)) = BEGINNINGS
         .iter()
         .find(|(begin, _)| answer.starts_with(begin))
     {
         return Some(name);
     }
-    if TLS.iter().any(|begin| answer.starts_with(begin)) {
+    if is_tls(answer) {
         return Some("a server that wants TLS at once");
     }
-    if mysql::is_greeting(answer) {
+    if mysql::opening(answer).is_some() {
         return Some("MySQL or MariaDB");
     }
     if sqlserver::version(answer).is_some() {
         return Some("SQL Server");
     }
     postgres::is_answer(answer).then_some("PostgreSQL")
+}
+
+/// Whether these bytes begin a TLS alert or a TLS handshake.
+pub fn is_tls(answer: &[u8]) -> bool {
+    TLS.iter().any(|begin| answer.starts_with(begin))
+}
+
+/// Text of a server, as far as it is text.
+pub fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).trim().to_owned()
 }
 
 #[cfg(test)]

@@ -1,0 +1,202 @@
+//! The first words with whatever is at the other end, and what it is if it is not what was expected.
+//!
+//! A tunnel's port accepts every connection: it is the tunnel server's. If the bastion cannot reach the
+//! database, the connection is closed at once. So connecting proves nothing; an answer does.
+
+use std::io;
+use std::time::Duration;
+
+use futures_util::future::select_ok;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::driver::Place;
+use super::report::Failure;
+use crate::first_words::{clickhouse, looks_like, postgres, sqlserver};
+use crate::server::scripts::PROGRAM;
+
+/// How long an answer is waited for before other protocols are tried beside it. A database may look up
+/// the name of its client before it says a word.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// How long more is heard of what is not understood.
+const AFTERTHOUGHT: Duration = Duration::from_secs(1);
+/// How long such a trial may take.
+const TRIAL: Duration = Duration::from_secs(2);
+/// More than the first words of any database.
+const MOST_BYTES: usize = 4096;
+
+/// Whether enough was heard.
+pub(super) type IsComplete = fn(&[u8]) -> bool;
+
+/// How a protocol begins.
+pub(super) struct Opening<'a> {
+    /// What it is called.
+    pub(super) expected: &'static str,
+    /// What the client says first; nothing where the database speaks first.
+    pub(super) question: &'a [u8],
+    /// Whether enough of the answer was heard.
+    pub(super) is_complete: IsComplete,
+}
+
+/// Connects.
+pub(super) async fn connect(place: &Place) -> Result<TcpStream, Failure> {
+    let stream = match TcpStream::connect(place.address).await {
+        Ok(stream) => stream,
+        // The port accepted, and the refusal behind it came before this was looked at.
+        Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Err(hung_up(place)),
+        Err(error) => return Err(no_connection(place, &error)),
+    };
+    // Costs nothing, and without it small messages may wait for each other.
+    let _ = stream.set_nodelay(true);
+    Ok(stream)
+}
+
+/// Connects, says the first words and returns the answer, if it is one that is understood.
+pub(super) async fn open<T>(
+    place: &Place,
+    opening: Opening<'_>,
+    understand: impl Fn(&[u8]) -> Option<T>,
+) -> Result<(TcpStream, T), Failure> {
+    let mut stream = connect(place).await?;
+    let mut words = Vec::new();
+    // A server of another kind may hang up while it is asked; what it said before is read all the same.
+    let _ = stream.write_all(opening.question).await;
+    let hearing = hear(&mut stream, &mut words, opening.is_complete);
+    let is_waiting = timeout(PATIENCE, hearing).await.is_err();
+    if words.is_empty()
+        && let Some(seen) = identify(place, &opening).await
+    {
+        return Err(foreign(place, opening.expected, seen));
+    }
+    if is_waiting {
+        // The time limit of the stage ends this.
+        hear(&mut stream, &mut words, opening.is_complete).await;
+    }
+    if let Some(understood) = understand(&words) {
+        return Ok((stream, understood));
+    }
+    // What is not this protocol may come in pieces all the same.
+    let hearing = hear(&mut stream, &mut words, |words| looks_like(words).is_some());
+    let _ = timeout(AFTERTHOUGHT, hearing).await;
+    Err(unexpected(place, opening.expected, &words))
+}
+
+/// Reads until there is enough, the other side hangs up, or [`MOST_BYTES`] are there.
+pub(super) async fn hear(stream: &mut TcpStream, words: &mut Vec<u8>, is_complete: IsComplete) {
+    while !is_complete(words) && words.len() < MOST_BYTES {
+        // A reset is how many a server hangs up on what it does not understand.
+        let Ok(1..) = stream.read_buf(words).await else {
+            return;
+        };
+    }
+}
+
+/// What a server is that waits to be spoken to, or hangs up on what it is told, asked in the ways that are
+/// most common.
+async fn identify(place: &Place, opening: &Opening<'_>) -> Option<&'static str> {
+    let ping = clickhouse::ping(&place.database);
+    let prelogin = sqlserver::prelogin(sqlserver::Encryption::LoginOnly);
+    let trials: [(&[u8], IsComplete); 3] = [
+        (&postgres::ENCRYPTION_REQUEST, postgres::is_complete),
+        (&ping, |words| words.len() >= 4),
+        (&prelogin, sqlserver::is_complete),
+    ];
+    // One that is only slow is not to be found out by the question that it has heard already.
+    let others = trials
+        .into_iter()
+        .filter(|(question, _)| *question != opening.question);
+    let trials = others.map(|(question, is_complete)| {
+        Box::pin(async move {
+            let words = ask(place, question, is_complete).await.unwrap_or_default();
+            looks_like(&words).ok_or(())
+        })
+    });
+    let (seen, _) = select_ok(trials).await.ok()?;
+    (seen != opening.expected).then_some(seen)
+}
+
+async fn ask(place: &Place, question: &[u8], is_complete: IsComplete) -> io::Result<Vec<u8>> {
+    let mut words = Vec::new();
+    let exchange = async {
+        let mut stream = TcpStream::connect(place.address).await?;
+        stream.write_all(question).await?;
+        hear(&mut stream, &mut words, is_complete).await;
+        io::Result::Ok(())
+    };
+    // What was heard until then counts.
+    timeout(TRIAL, exchange).await.unwrap_or(Ok(()))?;
+    Ok(words)
+}
+
+/// Something else answers, or nothing.
+pub(super) fn unexpected(place: &Place, expected: &str, words: &[u8]) -> Failure {
+    match looks_like(words) {
+        _ if words.is_empty() => hung_up(place),
+        Some(seen) => foreign(place, expected, seen),
+        None => wrong_port(
+            format!(
+                "{} does not answer as {expected} does, and is not known here",
+                place.database
+            ),
+            expected,
+        ),
+    }
+}
+
+fn foreign(place: &Place, expected: &str, seen: &str) -> Failure {
+    wrong_port(
+        format!(
+            "{} does not speak {expected}: it looks like {seen}",
+            place.database
+        ),
+        expected,
+    )
+}
+
+fn wrong_port(detail: String, expected: &str) -> Failure {
+    Failure::new(
+        detail,
+        format!(
+            "Correct host and port of the data source, or if they are right, make a new one with the type of the \
+             database that is there; this one is for {expected}."
+        ),
+    )
+}
+
+/// The connection was closed without a word.
+pub(super) fn hung_up(place: &Place) -> Failure {
+    let database = &place.database;
+    match place.is_tunnelled {
+        true => Failure::new(
+            format!(
+                "the connection was closed at once: the bastion cannot reach {database}, or it refuses"
+            ),
+            format!(
+                "On the bastion, look whether {database} is right and open: `{PROGRAM} doctor` checks \
+                 it. Host and port are as seen from the bastion."
+            ),
+        ),
+        false => Failure::new(
+            format!("{database} accepts the connection and closes it without a word"),
+            "Let this server's address in where the database, or a proxy before it, keeps a list of those that \
+             may connect.",
+        ),
+    }
+}
+
+fn no_connection(place: &Place, error: &io::Error) -> Failure {
+    match place.is_tunnelled {
+        true => Failure::new(
+            format!(
+                "the tunnel's port {} does not accept connections: {error}",
+                place.address
+            ),
+            "The tunnel has just gone down; try again in a few seconds.",
+        ),
+        false => Failure::new(
+            format!("{} cannot be connected to: {error}", place.database),
+            "Check host and port, that the database listens there, and that firewalls let this server in.",
+        ),
+    }
+}

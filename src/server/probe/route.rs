@@ -1,0 +1,206 @@
+//! How the server reaches the database: through a tunnel, or by itself.
+//!
+//! Either ends in one address, and every connection of the test goes to exactly that one. Resolving a
+//! name again would let its owner answer differently once the first answer was found harmless.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use tokio::net::lookup_host;
+
+use super::report::Failure;
+use crate::server::address::reachable;
+use crate::server::scripts::PROGRAM;
+
+/// The way to the database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Route {
+    /// Through the tunnel's port.
+    Tunnel {
+        /// Where that port listens.
+        through: SocketAddr,
+        /// Whether the tunnel's own session is up.
+        is_up: bool,
+    },
+    /// The server connects by itself.
+    Direct {
+        /// A name or an address; IPv6 without brackets.
+        host: String,
+        /// Its port.
+        port: u16,
+        /// Whether addresses of the server's own machine may be tested. Otherwise whoever fills in the form
+        /// could reach services there that trust the machine they run on.
+        loopback_allowed: bool,
+    },
+}
+
+impl Route {
+    /// The name of the stage that [`Self::find`] is.
+    pub(super) fn stage(&self) -> &'static str {
+        match self {
+            Route::Tunnel { .. } => "tunnel",
+            Route::Direct { .. } => "dns",
+        }
+    }
+
+    /// Where to connect.
+    pub(super) async fn find(&self) -> Result<SocketAddr, Failure> {
+        match self {
+            Route::Tunnel {
+                through,
+                is_up: true,
+            } => Ok(reachable(*through)),
+            Route::Tunnel { is_up: false, .. } => Err(tunnel_is_down()),
+            Route::Direct {
+                host,
+                port,
+                loopback_allowed,
+            } => resolve(host, *port, *loopback_allowed).await,
+        }
+    }
+
+    /// What [`Self::find`] has found, for people.
+    pub(super) fn found(&self, address: SocketAddr) -> String {
+        match self {
+            Route::Tunnel { .. } => "the tunnel's session is up".to_owned(),
+            Route::Direct { host, .. } => format!("{host} is {}", address.ip()),
+        }
+    }
+}
+
+fn tunnel_is_down() -> Failure {
+    Failure::new(
+        "no session of this tunnel is connected",
+        format!(
+            "On the bastion: run the setup command again, or if the service is installed, \
+             `sudo service h_autossh restart`, and look at `{PROGRAM} doctor`."
+        ),
+    )
+}
+
+/// The first address of a host. The others are looked at as well: a name that has one address inside and
+/// one outside is refused whatever their order is.
+async fn resolve(host: &str, port: u16, loopback_allowed: bool) -> Result<SocketAddr, Failure> {
+    let addresses: Vec<_> = lookup_host((host, port))
+        .await
+        .map_err(|error| no_address(host, &error.to_string()))?
+        .collect();
+    if let Some(refused) = addresses
+        .iter()
+        .find(|address| !loopback_allowed && is_forbidden(address.ip()))
+    {
+        return Err(forbidden(host, refused.ip()));
+    }
+    let first = addresses.first().copied();
+    first.ok_or_else(|| no_address(host, "it has none"))
+}
+
+fn no_address(host: &str, reason: &str) -> Failure {
+    Failure::new(
+        format!("no address was found for {host}: {reason}"),
+        "Check the spelling of the host. If only the customer's own network knows it, use a tunnel.",
+    )
+}
+
+fn forbidden(host: &str, address: IpAddr) -> Failure {
+    Failure::new(
+        format!(
+            "{host} is {address}, an address of this server's own machine or of nobody's, which is not tested"
+        ),
+        "Give the address under which the database is reached from outside, or use a tunnel.",
+    )
+}
+
+/// Whether an address belongs to the machine itself, to its nearest surroundings (where clouds serve
+/// credentials), or to no single machine.
+fn is_forbidden(address: IpAddr) -> bool {
+    match address.to_canonical() {
+        IpAddr::V4(address) => is_forbidden_v4(address),
+        IpAddr::V6(address) => is_forbidden_v6(address),
+    }
+}
+
+fn is_forbidden_v4(address: Ipv4Addr) -> bool {
+    // All of 0.0.0.0/8 is "this host" (RFC 1122), and Linux connects some of it to loopback.
+    address.octets()[0] == 0
+        || address.is_loopback()
+        || address.is_link_local()
+        || address.is_multicast()
+        || address.is_broadcast()
+}
+
+fn is_forbidden_v6(address: Ipv6Addr) -> bool {
+    let is_compatible = matches!(address.octets(), [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, ..]);
+    // `::1`, `::` and the old IPv4-compatible form, which all begin with twelve zero bytes.
+    is_compatible || address.is_unicast_link_local() || address.is_multicast()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn direct(host: &str, loopback_allowed: bool) -> Route {
+        Route::Direct {
+            host: host.to_owned(),
+            port: 5432,
+            loopback_allowed,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_direct_connection_does_not_go_to_the_servers_own_machine() {
+        for host in [
+            "localhost",
+            "127.0.0.1",
+            "127.8.9.10",
+            "0.0.0.0",
+            "0.1.2.3",
+            "169.254.169.254",
+            "224.0.0.1",
+            "255.255.255.255",
+            "::1",
+            "::",
+            "::127.0.0.1",
+            "::ffff:127.0.0.1",
+            "::ffff:169.254.169.254",
+            "fe80::1",
+            "ff02::1",
+        ] {
+            let refused = direct(host, false).find().await.unwrap_err();
+            assert!(
+                refused.detail.contains("own machine"),
+                "{host}: {refused:?}"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn a_direct_connection_goes_to_any_other_address_as_it_is_written() {
+        for host in [
+            "10.0.0.5",
+            "192.0.2.7",
+            "2001:db8::7",
+            "fd00::5",
+            "::ffff:10.0.0.5",
+        ] {
+            let found = direct(host, false).find().await.unwrap();
+            assert_eq!(found.ip(), host.parse::<IpAddr>().unwrap());
+            assert_eq!(found.port(), 5432);
+        }
+    }
+
+    #[tokio::test]
+    async fn the_own_machine_can_be_allowed() {
+        let route = direct("127.0.0.1", true);
+        let found = route.find().await.unwrap();
+        assert_eq!(found, "127.0.0.1:5432".parse().unwrap());
+        assert_eq!(route.found(found), "127.0.0.1 is 127.0.0.1");
+    }
+
+    #[tokio::test]
+    async fn a_host_that_does_not_exist_is_told_with_what_to_do() {
+        // RFC 6761: no name under `invalid` exists.
+        let failure = direct("nowhere.invalid", false).find().await.unwrap_err();
+        assert!(failure.detail.contains("nowhere.invalid"), "{failure:?}");
+        assert!(failure.remedy.contains("spelling"), "{failure:?}");
+    }
+}

@@ -1,0 +1,194 @@
+//! Passwords at rest: encrypted with a key that is derived from the secret key's file, so that the
+//! database alone gives none away.
+//!
+//! A sealed password is a nonce of 96 random bits and AES-256-GCM's output. What it was given for
+//! (data source, host, port, user, TLS mode) is authenticated with it: whoever can write to the
+//! database, and has no key, cannot have it sent elsewhere.
+
+use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+
+use super::secret::SecretKey;
+use crate::protocol::{DataSourceId, DatabaseAddress, TlsMode};
+
+/// A password that only the key's holder can read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SealedPassword(Vec<u8>);
+
+impl SealedPassword {
+    /// As it is stored.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// From what is stored.
+    pub fn from_bytes(bytes: Vec<u8>) -> Self {
+        SealedPassword(bytes)
+    }
+}
+
+/// What a password is given for. It opens for nothing else.
+#[derive(Debug, Clone, Copy)]
+pub struct Purpose<'a> {
+    /// Whose login it is.
+    pub data_source: DataSourceId,
+    /// Where the database is.
+    pub address: &'a DatabaseAddress,
+    /// The user.
+    pub username: &'a str,
+    /// How TLS is treated.
+    pub tls: TlsMode,
+}
+
+impl Purpose<'_> {
+    /// Neither hosts nor user names may hold control characters, so no two purposes run together.
+    fn authenticated(self) -> Aad<Vec<u8>> {
+        let Purpose {
+            data_source,
+            address: DatabaseAddress { host, port },
+            username,
+            tls,
+        } = self;
+        let tls = tls.as_str();
+        let text = format!("logins.password\0{data_source}\0{host}\0{port}\0{username}\0{tls}");
+        Aad::from(text.into_bytes())
+    }
+}
+
+/// The key failed to encrypt; ring says no more.
+#[derive(Debug, thiserror::Error)]
+#[error("the password cannot be encrypted")]
+pub struct SealingFailed;
+
+/// Encrypts a password for one purpose.
+///
+/// # Errors
+/// It is too long for the cipher: more than 64 GiB.
+pub fn seal(
+    secret: &SecretKey,
+    purpose: Purpose<'_>,
+    password: &str,
+) -> Result<SealedPassword, SealingFailed> {
+    let nonce: [u8; NONCE_LEN] = rand::random();
+    let mut text = password.as_bytes().to_vec();
+    key(secret)
+        .and_then(|key| {
+            let nonce = Nonce::assume_unique_for_key(nonce);
+            key.seal_in_place_append_tag(nonce, purpose.authenticated(), &mut text)
+        })
+        .map_err(|_| SealingFailed)?;
+    let mut sealed = nonce.to_vec();
+    sealed.append(&mut text);
+    Ok(SealedPassword(sealed))
+}
+
+/// Decrypts a password; nothing if the key or the purpose is another one, or the bytes were changed.
+pub fn open(secret: &SecretKey, purpose: Purpose<'_>, sealed: &SealedPassword) -> Option<String> {
+    let (nonce, text) = sealed.0.split_at_checked(NONCE_LEN)?;
+    let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
+    let mut text = text.to_vec();
+    let key = key(secret).ok()?;
+    let opened = key.open_in_place(nonce, purpose.authenticated(), &mut text);
+    String::from_utf8(opened.ok()?.to_vec()).ok()
+}
+
+fn key(secret: &SecretKey) -> Result<LessSafeKey, ring::error::Unspecified> {
+    // "Less safe" is ring's name for a key whose caller chooses the nonces: here, at random.
+    UnboundKey::new(&AES_256_GCM, &secret.password_key()).map(LessSafeKey::new)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn secret() -> SecretKey {
+        let folder = tempfile::tempdir().unwrap();
+        SecretKey::load_or_create(&folder.path().join("secret.key")).unwrap()
+    }
+
+    fn address(host: &str, port: u16) -> DatabaseAddress {
+        DatabaseAddress {
+            host: host.to_owned(),
+            port,
+        }
+    }
+
+    #[test]
+    fn a_password_opens_for_its_own_purpose_and_no_other() {
+        let secret = secret();
+        let (here, elsewhere, other_port) =
+            (address("db", 1), address("evil", 1), address("db", 2));
+        let purpose = Purpose {
+            data_source: 7,
+            address: &here,
+            username: "reader",
+            tls: TlsMode::Require,
+        };
+        let sealed = seal(&secret, purpose, "open sesame").unwrap();
+        assert_eq!(
+            open(&secret, purpose, &sealed).as_deref(),
+            Some("open sesame")
+        );
+        for other in [
+            Purpose {
+                data_source: 8,
+                ..purpose
+            },
+            Purpose {
+                address: &elsewhere,
+                ..purpose
+            },
+            Purpose {
+                address: &other_port,
+                ..purpose
+            },
+            Purpose {
+                username: "admin",
+                ..purpose
+            },
+            Purpose {
+                tls: TlsMode::Disable,
+                ..purpose
+            },
+        ] {
+            assert_eq!(open(&secret, other, &sealed), None, "{other:?}");
+        }
+    }
+
+    #[test]
+    fn another_key_or_changed_bytes_open_nothing() {
+        let here = address("db", 1);
+        let purpose = Purpose {
+            data_source: 7,
+            address: &here,
+            username: "reader",
+            tls: TlsMode::Prefer,
+        };
+        let ours = secret();
+        let sealed = seal(&ours, purpose, "open sesame").unwrap();
+        assert_eq!(open(&secret(), purpose, &sealed), None);
+        for changed in 0..sealed.as_bytes().len() {
+            let mut bytes = sealed.as_bytes().to_vec();
+            bytes[changed] ^= 1;
+            let changed = SealedPassword::from_bytes(bytes);
+            assert_eq!(open(&ours, purpose, &changed), None);
+        }
+        for short in [0, 1, NONCE_LEN, NONCE_LEN + 15] {
+            let cut = SealedPassword::from_bytes(sealed.as_bytes()[..short].to_vec());
+            assert_eq!(open(&ours, purpose, &cut), None);
+        }
+    }
+
+    #[test]
+    fn the_same_password_is_never_stored_alike() {
+        let here = address("db", 1);
+        let purpose = Purpose {
+            data_source: 7,
+            address: &here,
+            username: "reader",
+            tls: TlsMode::Prefer,
+        };
+        let secret = secret();
+        let sealed = || seal(&secret, purpose, "open sesame").unwrap();
+        assert_ne!(sealed(), sealed());
+    }
+}

@@ -1,0 +1,82 @@
+//! Saved logins, one for each data source at most.
+
+use sqlx::sqlite::SqliteRow;
+use sqlx::{Row, SqliteConnection};
+
+use super::Result;
+use crate::protocol::{DataSourceId, DatabaseAddress, TlsMode};
+use crate::server::sealing::SealedPassword;
+
+/// A login as it is stored, with what its password is bound to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredLogin {
+    /// The database's name.
+    pub database: String,
+    /// The user.
+    pub username: String,
+    /// How TLS is treated.
+    pub tls: TlsMode,
+    /// Where the database was when the login was saved.
+    pub address: DatabaseAddress,
+    /// The password; absent if the database asks for none.
+    pub password: Option<SealedPassword>,
+}
+
+impl StoredLogin {
+    /// The login in a row of [`super::Record::SELECT`].
+    pub(super) fn from_row(row: &SqliteRow) -> sqlx::Result<Option<Self>> {
+        let Some(database) = row.try_get("login_database")? else {
+            return Ok(None);
+        };
+        let password: Option<Vec<u8>> = row.try_get("login_password")?;
+        Ok(Some(StoredLogin {
+            database,
+            username: row.try_get("login_username")?,
+            tls: tls(row.try_get("login_tls")?)?,
+            address: DatabaseAddress {
+                host: row.try_get("login_host")?,
+                port: row.try_get("login_port")?,
+            },
+            password: password.map(SealedPassword::from_bytes),
+        }))
+    }
+}
+
+fn tls(name: &str) -> sqlx::Result<TlsMode> {
+    TlsMode::from_name(name)
+        .ok_or_else(|| sqlx::Error::Decode(format!("unknown TLS mode {name:?}").into()))
+}
+
+/// Keeps a login in place of the one before.
+pub(super) async fn put(
+    connection: &mut SqliteConnection,
+    data_source: DataSourceId,
+    login: &StoredLogin,
+) -> Result<()> {
+    sqlx::query(
+        "INSERT OR REPLACE INTO logins (data_source_id, database, username, tls, host, port, password)
+         VALUES (?, ?, ?, ?, ?, ?, ?)",
+    )
+    .bind(data_source)
+    .bind(&login.database)
+    .bind(&login.username)
+    .bind(login.tls.as_str())
+    .bind(&login.address.host)
+    .bind(login.address.port)
+    .bind(login.password.as_ref().map(SealedPassword::as_bytes))
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Erases a login.
+pub(super) async fn erase(
+    connection: &mut SqliteConnection,
+    data_source: DataSourceId,
+) -> Result<()> {
+    sqlx::query("DELETE FROM logins WHERE data_source_id = ?")
+        .bind(data_source)
+        .execute(connection)
+        .await?;
+    Ok(())
+}

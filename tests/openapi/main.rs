@@ -1,0 +1,18 @@
+//! The API as it describes itself: the description is true, nobody reaches what is not theirs, and
+//! what is counted is what has happened.
+
+#![cfg(all(feature = "bastion", feature = "server"))]
+
+#[path = "../support/mod.rs"]
+mod support;
+#[allow(dead_code, reason = "the tests of the pages use the rest")]
+#[path = "../web/visitor.rs"]
+mod visitor;
+
+mod credentials;
+mod document;
+mod fuzzing;
+mod metrics;
+mod sources;
+mod strangers;
+mod world;

@@ -1,0 +1,179 @@
+//! A server with two customers' bastions, an operator at a browser, and one who was one.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use reqwest::Method;
+use serde_json::{Value, json};
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{AssertSqlSafe, ConnectOptions, SqliteConnection};
+
+use crate::support::server::Server;
+use crate::visitor::Visitor;
+
+/// What the data source is called whose data nobody may see.
+pub const SECRET_NAME: &str = "Confidential ledger";
+
+/// What a bastion has.
+pub struct Bastion {
+    pub data_source: i64,
+    pub tunnel: i64,
+    pub enrollment_token: String,
+    pub tunnel_token: String,
+}
+
+pub struct World {
+    pub server: Server,
+    /// An operator at a browser.
+    pub signed_in: Visitor,
+    /// Another one.
+    pub other_signed_in: Visitor,
+    /// One whose session is over.
+    pub signed_out: Visitor,
+    /// One who never was one.
+    pub stranger: Visitor,
+    pub operator_token: String,
+    pub revoked_token: String,
+    pub own: Bastion,
+    pub other: Bastion,
+    /// Of a third tunnel.
+    pub removal_token: String,
+}
+
+impl World {
+    pub fn new() -> Self {
+        let server = Server::start();
+        let stranger = Visitor::new(&server);
+        let operator_token = token_command(&server, &["create", "walker"]);
+        let revoked_token = token_command(&server, &["create", "former"]);
+        token_command(&server, &["revoke", "former"]);
+        let own = enrolled(&stranger, &operator_token, SECRET_NAME, 1);
+        let other = enrolled(&stranger, &operator_token, "Another's", 2);
+        let third = enrolled(&stranger, &operator_token, "A third one", 3);
+        let path = format!("/api/v1/data-sources/{}", third.data_source);
+        let removal = call(&stranger, Method::DELETE, &path, &operator_token, None);
+        let signed_out = Visitor::signed_in(&server);
+        let cookies = signed_out.cookies.borrow().clone();
+        let form = signed_out.get("/account").form("/sign-out");
+        signed_out.submit(&form, &[]);
+        // The browser forgets its cookie; whoever has copied it does not.
+        *signed_out.cookies.borrow_mut() = cookies;
+        World {
+            signed_in: Visitor::signed_in(&server),
+            other_signed_in: Visitor::signed_in(&server),
+            signed_out,
+            stranger,
+            operator_token,
+            revoked_token,
+            own,
+            other,
+            removal_token: text(&removal["token"]),
+            server,
+        }
+    }
+
+    /// A path of this server, with the numbers and tokens that a template leaves open.
+    pub fn path(&self, template: &str) -> String {
+        let id = match template.starts_with("/api/v1/tunnels") {
+            true => self.own.tunnel,
+            false => self.own.data_source,
+        };
+        template
+            .replace("{id}", &id.to_string())
+            .replace("{token}", "hte_unknown")
+            .replace("{target}", "x86_64-unknown-linux-gnu")
+            .replace("{file}", "pages.css")
+    }
+
+    /// Everything that is kept, but for who is signed in.
+    pub fn kept(&self) -> Vec<String> {
+        let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+        runtime.block_on(async {
+            let file = self.server.data_dir().join("control-plane.sqlite");
+            let options = SqliteConnectOptions::new().filename(file).read_only(true);
+            let mut database = options.connect().await.expect("the server's database");
+            let tables: Vec<String> = sqlx::query_scalar(
+                "SELECT name FROM sqlite_schema WHERE type = 'table'
+                 AND name NOT IN ('browser_sessions', 'sqlite_sequence') ORDER BY name",
+            )
+            .fetch_all(&mut database)
+            .await
+            .expect("its tables");
+            assert!(tables.contains(&"data_sources".to_owned()), "{tables:?}");
+            let mut rows = Vec::new();
+            for table in tables {
+                rows.extend(rows_of(&mut database, &table).await);
+            }
+            rows
+        })
+    }
+}
+
+async fn rows_of(database: &mut SqliteConnection, table: &str) -> Vec<String> {
+    let columns: Vec<String> = sqlx::query_scalar("SELECT name FROM pragma_table_info(?)")
+        .bind(table)
+        .fetch_all(&mut *database)
+        .await
+        .expect("its columns");
+    let columns: Vec<_> = columns.iter().map(|c| format!("quote({c})")).collect();
+    let columns = columns.join(" || ' ' || ");
+    let statement = format!("SELECT '{table}: ' || {columns} FROM {table} ORDER BY 1");
+    sqlx::query_scalar(AssertSqlSafe(statement))
+        .fetch_all(database)
+        .await
+        .expect("its rows")
+}
+
+/// A new data source and a bastion that has registered for it, with the key of this number.
+pub fn enrolled(visitor: &Visitor, operator_token: &str, name: &str, key: u8) -> Bastion {
+    let new = json!({
+        "display_name": name, "database_type": "postgresql", "host": "db.internal", "port": 5432,
+    });
+    let sources = "/api/v1/data-sources";
+    let created = call(visitor, Method::POST, sources, operator_token, Some(new));
+    let enrollment_token = text(&created["enrollment"]["token"]);
+    let mut blob = b"\0\0\0\x0bssh-ed25519\0\0\0\x20".to_vec();
+    blob.extend([key; 32]);
+    let registration = json!({
+        "public_key": format!("ssh-ed25519 {}", STANDARD.encode(blob)),
+        "hostname": "bastion", "os": "Debian 12", "user": "ann",
+    });
+    let key = "/api/v1/enrollment/public-key";
+    let enrolled = call(
+        visitor,
+        Method::PUT,
+        key,
+        &enrollment_token,
+        Some(registration),
+    );
+    Bastion {
+        data_source: created["id"].as_i64().expect("a number"),
+        tunnel: enrolled["tunnel_id"].as_i64().expect("a number"),
+        tunnel_token: text(&enrolled["tunnel_token"]),
+        enrollment_token,
+    }
+}
+
+fn call(visitor: &Visitor, method: Method, path: &str, token: &str, body: Option<Value>) -> Value {
+    let mut request = visitor.request(method, path).bearer_auth(token);
+    if let Some(body) = body {
+        request = request.json(&body);
+    }
+    let response = request.send().expect("the server answers");
+    let status = response.status();
+    let body = response.text().expect("a body");
+    assert!(status.is_success(), "{path}: {status} {body}");
+    serde_json::from_str(&body).expect("JSON")
+}
+
+/// `token …`, and what it prints.
+pub fn token_command(server: &Server, arguments: &[&str]) -> String {
+    let output = server.command("token").args(arguments).output();
+    let output = output.expect("the command runs");
+    assert!(output.status.success(), "{output:?}");
+    let printed = String::from_utf8(output.stdout).expect("text");
+    printed.trim().to_owned()
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().expect("a text").to_owned()
+}
