@@ -17,13 +17,12 @@ use support::postgres::Postgres;
 use support::process::{self, Finished, Running};
 use support::server::Server;
 use support::snapshot::Snapshot;
-use support::sql::{Client, Login};
+use support::sql::{Client, LockedQuery, Login};
 use support::{figures, ports, wait};
 
 /// Which of several databases answers.
 const WHICH: &str = "SELECT inet_server_port()::bigint";
 /// Longer than a change of a sibling takes, and answered with a number of its own.
-const SLOW_QUERY: &str = "SELECT 4711::bigint FROM pg_sleep(8)";
 /// A tunnel that does not come up is waited for, and then the way back is gone.
 const LONG_LIMIT: Duration = Duration::from_secs(200);
 
@@ -55,16 +54,16 @@ fn a_target_changed_in_the_browser_is_applied_by_one_command_and_the_sibling_run
     assert_eq!(database_behind(&lab, &shop), lab.postgres.port());
 
     let sibling = ssh_of(&lab, &billing);
-    let query = lab
-        .login_through(&billing)
-        .expect("a login")
-        .hold(SLOW_QUERY);
+    let query = lab.query_that_runs_on(&billing);
     update(&lab, &shop, &[])
         .expect_code(0)
         .expect_words(&[&lab.postgres.port().to_string(), &other.port().to_string()]);
     assert!(query.is_running(), "the change outlasted the query");
     assert_eq!(database_behind(&lab, &shop), other.port());
-    assert_eq!(query.answer().expect("the held query's answer"), 4711);
+    assert_eq!(
+        query.answer().expect("the held query's answer"),
+        LockedQuery::ANSWER
+    );
     assert_eq!(ssh_of(&lab, &billing), sibling, "it was restarted");
 
     let now = lab.operator.data_source(shop.id);
@@ -235,6 +234,8 @@ fn an_update_killed_in_the_middle_is_finished_by_the_next_run_or_taken_away_by_t
     let running = start_update(&lab, &shop);
     wait_until_written(&lab, &shop, lab.postgres.port(), &running);
     drop(running);
+    // Where the kill hits the receipt's new content.
+    std::fs::write(lab.bastion.own_folder().join(".receipt.json.new"), "{").expect("a file");
     lab.remove(&shop).expect_code(0);
     assert_eq!(process::naming(&lab.bastion.home()), []);
     empty.assert_same(&lab.bastion.snapshot());

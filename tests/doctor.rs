@@ -18,13 +18,13 @@ use support::bastion::{Bastion, SETUP_LIMIT};
 use support::hosts::certificate;
 use support::lab::{Lab, SERVICE_LIMIT, token_of, tunnel_of};
 use support::process::{self, Finished, Running};
+use support::sql::LockedQuery;
 use support::workspace::Workspace;
 use support::{ports, wait};
 
 /// Longer than `doctor` may take, whatever is gone.
 const DOCTOR_LIMIT: Duration = Duration::from_secs(60);
 /// Longer than any `doctor` of a healthy tunnel takes, and answered with a number of its own.
-const SLOW_QUERY: &str = "SELECT 4711::bigint FROM pg_sleep(6)";
 
 // ---------------------------------------------------------------------------------------------
 // A healthy tunnel, and a host without one
@@ -36,10 +36,7 @@ fn a_healthy_tunnel_passes_every_check_and_its_query_goes_on() {
     let source = lab.active_data_source("Shop");
     let before = lab.bastion.snapshot_of_what_lasts();
     let processes = lab.bastion.processes("ssh");
-    let query = lab
-        .login_through(&source)
-        .expect("a login")
-        .hold(SLOW_QUERY);
+    let query = lab.query_that_runs_on(&source);
 
     let found = examine(&lab.bastion);
     assert_eq!(found.failed(), Vec::<&str>::new(), "{}", found.text);
@@ -57,7 +54,10 @@ fn a_healthy_tunnel_passes_every_check_and_its_query_goes_on() {
     found.expect("database-protocol", "pass", &["PostgreSQL", "sessions"]);
 
     assert!(query.is_running(), "doctor outlasted the query");
-    assert_eq!(query.answer().expect("the held query's answer"), 4711);
+    assert_eq!(
+        query.answer().expect("the held query's answer"),
+        LockedQuery::ANSWER
+    );
     assert_eq!(lab.bastion.processes("ssh"), processes, "a new session");
     assert!(
         !lab.server.log().contains("refused"),

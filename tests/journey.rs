@@ -9,13 +9,12 @@ use rustix::process::Signal;
 use support::bastion::SETUP_LIMIT;
 use support::lab::{Lab, SERVICE_LIMIT, token_of, tunnel_of};
 use support::postgres::ROWS;
-use support::sql::Login;
+use support::sql::{LockedQuery, Login};
 use support::{ports, process, wait};
 
 const SUM_OF_AMOUNTS: i64 = 7 * ROWS * (ROWS + 1) / 2;
 const SUM: &str = "SELECT sum(amount)::bigint FROM orders";
 /// Longer than any removal takes, and answered with a number of its own.
-const SLOW_QUERY: &str = "SELECT 4711::bigint FROM pg_sleep(8)";
 
 #[test]
 fn the_generated_command_sets_a_bastion_up_and_the_removal_command_leaves_nothing() {
@@ -105,10 +104,13 @@ fn removing_one_of_two_tunnels_leaves_the_other_s_query_untouched() {
     assert_eq!(lab.bastion.processes("autossh").len(), 2);
 
     let shop_autossh = autossh_of(&lab, &shop);
-    let query = lab.login_through(&shop).expect("a login").hold(SLOW_QUERY);
+    let query = lab.query_that_runs_on(&shop);
     lab.remove(&billing).expect_code(0);
     assert!(query.is_running(), "the removal outlasted the query");
-    assert_eq!(query.answer().expect("the held query's answer"), 4711);
+    assert_eq!(
+        query.answer().expect("the held query's answer"),
+        LockedQuery::ANSWER
+    );
 
     assert_eq!(lab.state(&billing), DataSourceState::Removed);
     assert_eq!(lab.state(&shop), DataSourceState::Active);
@@ -123,9 +125,12 @@ fn adding_a_second_tunnel_leaves_the_first_one_s_query_untouched() {
     let shop = lab.active_data_source("Shop");
     let billing = lab.data_source("Billing");
     let setup = lab.setup_that_waits(&billing);
-    let query = lab.login_through(&shop).expect("a login").hold(SLOW_QUERY);
+    let query = lab.query_that_runs_on(&shop);
     lab.save_and_finish(&billing, setup);
-    assert_eq!(query.answer().expect("the held query's answer"), 4711);
+    assert_eq!(
+        query.answer().expect("the held query's answer"),
+        LockedQuery::ANSWER
+    );
 }
 
 #[test]

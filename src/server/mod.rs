@@ -12,6 +12,8 @@
 
 pub mod address;
 pub mod api;
+pub mod app;
+pub mod browser;
 pub mod changes;
 pub mod cli;
 pub mod data_dir;
@@ -23,6 +25,7 @@ pub mod operator_tokens;
 pub mod operators;
 pub mod probe;
 pub mod public_key;
+pub mod router;
 pub mod scripts;
 pub mod sealing;
 pub mod secret;

@@ -11,20 +11,22 @@ use axum_server::tls_rustls::RustlsConfig;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::address::{self, PublicAddress, PublicSettings};
-use super::api::{self, App};
+use super::app::App;
 use super::changes::Changes;
 use super::cli::Serve;
 use super::data_dir::DataDir;
 use super::downloads::Downloads;
 use super::logins;
-use super::metrics::{self, Metrics};
+use super::metrics;
+use super::metrics::counts::Metrics;
 use super::operator_tokens;
 use super::operators;
+use super::router;
 use super::secret::SecretKey;
 use super::sessions;
 use super::store::{SessionLimits, Store};
 use super::tunnel_server::{TunnelServer, TunnelServerConfig};
-use super::web;
+use super::web::shared::Shared;
 
 /// The name of the token that an empty data folder gets.
 const FIRST_TOKEN: &str = "first";
@@ -63,7 +65,7 @@ pub async fn run(settings: Serve) -> anyhow::Result<()> {
     )?;
     let app = Arc::new(App {
         secret: SecretKey::load_or_create(&data_dir.secret_key())?,
-        web: web::Shared::new(
+        web: Shared::new(
             &public.url,
             SessionLimits {
                 idle: settings.session_idle,
@@ -204,7 +206,7 @@ async fn serve_web(
 ) -> anyhow::Result<()> {
     let handle = axum_server::Handle::new();
     let stopper = tokio::spawn(stop_on_signal(handle.clone(), Arc::clone(&app)));
-    let service = api::router(app).into_make_service_with_connect_info::<SocketAddr>();
+    let service = router::router(app).into_make_service_with_connect_info::<SocketAddr>();
     let served = match tls {
         Some(config) => {
             axum_server::from_tcp_rustls(listener, config)?

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::api::App;
+use super::app::App;
 use super::store::{EventKind, StoreError};
 use super::tunnel_server::SessionEvent;
 use crate::protocol::TunnelId;

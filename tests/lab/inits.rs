@@ -19,8 +19,8 @@ use crate::support::hosts::host::Host;
 use crate::support::hosts::host_lab::{AUTHORITY, HostLab};
 use crate::support::hosts::image::{Image, Init};
 use crate::support::lab::{SERVICE_LIMIT, tunnel_of};
-use crate::support::postgres::ROWS;
 use crate::support::process::Finished;
+use crate::support::sql::LockedQuery;
 use crate::support::wait;
 
 /// What `service h_autossh status` ends with.
@@ -307,25 +307,16 @@ fn init_scripts(host: &Host) -> String {
 /// Removes `gone` while a query runs through `kept`: it ends when a lock is released, which is done
 /// through `kept` too, after the removal.
 fn removal_spares_the_other_s_query(lab: &HostLab, gone: &DataSource, kept: &DataSource) {
-    const WAITS_FOR_THE_LOCK: &str = "
-        WITH released AS MATERIALIZED (SELECT pg_advisory_lock(1))
-        SELECT (SELECT count(*) FROM orders) FROM released";
     let both = pids(&lab.host, "ssh");
-    let mut holder = lab.login_through(kept).expect("a login");
-    holder
-        .execute("SELECT pg_advisory_lock(1)")
-        .expect("a lock");
-    let query = lab.login_through(kept).expect("a login");
-    let query = query.hold(WAITS_FOR_THE_LOCK);
+    let login = || lab.login_through(kept).expect("a login");
+    let query = LockedQuery::begin(login(), login());
 
     remove(lab, gone).expect_code(0);
     assert_eq!(lab.state(gone), DataSourceState::Removed);
     assert_eq!(lab.state(kept), DataSourceState::Active);
     assert!(query.is_running(), "the lock did not hold the query");
-    holder
-        .execute("SELECT pg_advisory_unlock(1)")
-        .expect("the same connection");
-    assert_eq!(query.answer().expect("the query's answer"), ROWS);
+    let answer = query.answer().expect("the query's answer");
+    assert_eq!(answer, LockedQuery::ANSWER);
     let left = pids(&lab.host, "ssh");
     assert!(
         both.contains(&left),

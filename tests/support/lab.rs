@@ -9,7 +9,7 @@ use super::bastion::{Bastion, SETUP_LIMIT};
 use super::postgres::Postgres;
 use super::process::{Finished, Running};
 use super::server::{Operator, Server};
-use super::sql::Client;
+use super::sql::{Client, LockedQuery};
 
 /// How long a service may take to be up or down, once it was asked to.
 pub const SERVICE_LIMIT: Duration = Duration::from_secs(30);
@@ -105,6 +105,13 @@ impl Lab {
             .remote_port
             .expect("an enrolled tunnel has a port");
         Client::connect(port, &self.postgres.login())
+    }
+
+    /// A query through this data source's tunnel that runs until it is released.
+    pub fn query_that_runs_on(&self, source: &DataSource) -> LockedQuery {
+        let holder = Client::connect(self.postgres.port(), &self.postgres.login());
+        let through = self.login_through(source).expect("a login");
+        LockedQuery::begin(holder.expect("a login"), through)
     }
 
     /// Where a data source stands.

@@ -95,3 +95,36 @@ impl HeldQuery {
         self.thread.join().expect("the thread of the query")
     }
 }
+
+/// A query that runs until it is released, however long that takes.
+pub struct LockedQuery {
+    holder: Client,
+    query: HeldQuery,
+}
+
+impl LockedQuery {
+    /// What it answers.
+    pub const ANSWER: i64 = 4711;
+
+    /// Starts it through one connection, and keeps it waiting for a lock of another.
+    pub fn begin(mut holder: Client, through: Client) -> Self {
+        holder
+            .execute("SELECT pg_advisory_lock(1)")
+            .expect("a lock");
+        let query = through.hold(
+            "WITH released AS MATERIALIZED (SELECT pg_advisory_lock(1)) SELECT 4711::bigint FROM released",
+        );
+        LockedQuery { holder, query }
+    }
+
+    /// Whether it is still running.
+    pub fn is_running(&self) -> bool {
+        self.query.is_running()
+    }
+
+    /// Releases it and takes its answer.
+    pub fn answer(mut self) -> Result<i64, sqlx::Error> {
+        self.holder.execute("SELECT pg_advisory_unlock(1)")?;
+        self.query.answer()
+    }
+}

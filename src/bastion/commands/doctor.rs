@@ -15,7 +15,7 @@ use crate::bastion::cli::Doctor;
 use crate::bastion::doctor::{self, Check, Outcome, Patient, Watcher, report};
 use crate::bastion::failure::{Exit, Failure};
 use crate::bastion::host::real::RealHost;
-use crate::bastion::host::{Authority, Host};
+use crate::bastion::host::{Authority, Host, own_name};
 use crate::bastion::ui;
 
 /// The report that goes to standard output.
@@ -54,7 +54,7 @@ pub(super) fn run(host: &RealHost, command: &Doctor, quiet: bool) -> anyhow::Res
     if command.json {
         ui::print(&serde_json::to_string_pretty(&document(&checks))?);
     } else if !to_output {
-        screen.verdict(&checks);
+        screen.verdict(&checks, command.report.is_none().then(|| own_name(host)));
     }
     if let Some(file) = &command.report {
         let text = report::render(host, &patient, &checks);
@@ -158,7 +158,8 @@ impl Screen {
         }
     }
 
-    fn verdict(&self, checks: &[Check]) {
+    /// What it all comes to; and how to ask for help, where the program's name is given for that.
+    fn verdict(&self, checks: &[Check], own_name: Option<String>) {
         let skipped = checks
             .iter()
             .filter(|check| check.outcome == Outcome::Skip)
@@ -179,6 +180,11 @@ impl Screen {
         };
         let remedy = first.remedy.as_deref().unwrap_or(&first.detail);
         ui::print(&format!("\n{} First: {remedy}", style(count).bold()));
+        if let Some(own_name) = own_name.filter(|_| !self.quiet) {
+            ui::print(&format!(
+                "If that does not help, `{own_name} doctor --report FILE` writes what support needs, without secrets."
+            ));
+        }
     }
 
     /// A remark that is no result.

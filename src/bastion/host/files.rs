@@ -3,11 +3,21 @@
 use std::fs;
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 
 use super::{Kind, Stat};
+
+/// Where a file's new content stands until it is whole: beside it, under one name, so that what a killed
+/// run has left there is in nobody's way.
+///
+/// # Errors
+/// The path has no name.
+pub fn unfinished(path: &Path) -> anyhow::Result<PathBuf> {
+    let name = path.file_name().context("a file needs a name")?;
+    Ok(path.with_file_name(format!(".{}.new", name.to_string_lossy())))
+}
 
 /// Writes through a temporary file beside `path`, flushed to the disk and renamed.
 ///
@@ -15,11 +25,15 @@ use super::{Kind, Stat};
 /// The folder is missing or not writable, or the disk is full.
 pub fn write_atomically(path: &Path, content: &[u8], mode: u32) -> anyhow::Result<()> {
     let dir = path.parent().context("a file needs a folder")?;
+    let unfinished = unfinished(path)?;
+    let cannot_write = || format!("cannot write in {}", dir.display());
+    ignore_absent(fs::remove_file(&unfinished)).with_context(cannot_write)?;
     let mut temporary = tempfile::Builder::new()
-        .prefix(".h_autossh-")
+        .prefix(unfinished.file_name().context("a file needs a name")?)
+        .rand_bytes(0)
         .permissions(fs::Permissions::from_mode(0o600))
         .tempfile_in(dir)
-        .with_context(|| format!("cannot write in {}", dir.display()))?;
+        .with_context(cannot_write)?;
     temporary.write_all(content)?;
     // Set while only the owner could have opened it, and regardless of the umask.
     temporary
@@ -30,6 +44,18 @@ pub fn write_atomically(path: &Path, content: &[u8], mode: u32) -> anyhow::Resul
         .persist(path)
         .with_context(|| format!("cannot put {} in place", path.display()))?;
     fs::File::open(dir).and_then(|dir| dir.sync_all())?;
+    Ok(())
+}
+
+/// Removes a file, with what a killed run has left of new content for it. None being there is no error.
+///
+/// # Errors
+/// The folder is not writable.
+pub fn remove(path: &Path) -> anyhow::Result<()> {
+    for file in [&unfinished(path)?, path] {
+        ignore_absent(fs::remove_file(file))
+            .with_context(|| format!("cannot remove {}", file.display()))?;
+    }
     Ok(())
 }
 
@@ -85,4 +111,25 @@ fn is_absent(error: &io::Error) -> bool {
         error.kind(),
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_killed_write_has_left_is_in_nobody_s_way_and_goes_with_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("receipt.json");
+        let left = unfinished(&file).unwrap();
+        fs::write(&left, "half").unwrap();
+        write_atomically(&file, b"whole", 0o600).unwrap();
+        assert_eq!(fs::read(&file).unwrap(), b"whole");
+        assert!(!left.exists());
+
+        fs::write(&left, "half").unwrap();
+        remove(&file).unwrap();
+        assert_eq!(folder.path().read_dir().unwrap().count(), 0);
+        remove(&file).unwrap();
+    }
 }

@@ -288,12 +288,7 @@ impl Host for RealHost {
         let staging = tempfile::Builder::new().prefix("h_autossh-").tempdir()?;
         let staged = staging.path().join("content");
         files::write_atomically(&staged, content, 0o600)?;
-        let beside = path.with_file_name(format!(
-            ".{}.new",
-            path.file_name()
-                .context("a file needs a name")?
-                .to_string_lossy()
-        ));
+        let beside = files::unfinished(path)?;
         let install = Command::new("install")
             .args(["-o", "root", "-g", "0", "-m", &format!("{mode:o}")])
             .path(&staged)
@@ -319,10 +314,12 @@ impl Host for RealHost {
 
     fn remove_file(&self, path: &Path, authority: Authority) -> anyhow::Result<()> {
         if !self.needs_help(authority) {
-            return files::ignore_absent(fs::remove_file(path))
-                .with_context(|| format!("cannot remove {}", path.display()));
+            return files::remove(path);
         }
-        let rm = Command::new("rm").arg("-f").path(path);
+        let rm = Command::new("rm")
+            .arg("-f")
+            .path(path)
+            .path(&files::unfinished(path)?);
         self.expect(&rm.with_authority(Authority::Root))?;
         Ok(())
     }

@@ -12,8 +12,8 @@ use crate::bastion::layout::Layout;
 use crate::bastion::receipt::Scope;
 use crate::bastion::session::{Session, Work};
 
-/// What the bootstrap script and this very run put there before this step.
-const BEFORE_THIS_STEP: [&str; 3] = ["bin", "lock", "receipt.json"];
+/// What the bootstrap script, this very run and one that was killed put there before this step.
+const BEFORE_THIS_STEP: [&str; 4] = ["bin", "lock", "receipt.json", ".receipt.json.new"];
 
 /// The step.
 pub struct Directory {

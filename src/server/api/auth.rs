@@ -9,13 +9,13 @@ use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
 
-use super::App;
 use super::extract::Id;
 use super::problem::ApiError;
 use crate::protocol::{ProblemKind, TunnelId};
+use crate::server::app::App;
+use crate::server::browser;
 use crate::server::store::{Store, StoredToken};
 use crate::server::token::{TokenHash, TokenKind};
-use crate::server::web::session;
 
 /// An operator, by an API token or a signed-in browser's cookie.
 pub struct Operator {
@@ -28,7 +28,7 @@ impl FromRequestParts<Arc<App>> for Operator {
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, ApiError> {
         if !parts.headers.contains_key(header::AUTHORIZATION)
-            && let Some(name) = session::api_operator(app, &parts.method, &parts.headers).await?
+            && let Some(name) = browser::api_operator(app, &parts.method, &parts.headers).await?
         {
             return Ok(Operator { name });
         }
@@ -37,6 +37,20 @@ impl FromRequestParts<Arc<App>> for Operator {
             StoredToken::Tunnel { .. } => Err(forbidden("this call needs an operator's API token")),
         }
     }
+}
+
+/// Whether who began a live stream may still read it: the session is not over, or the API token
+/// not revoked.
+pub async fn still_allowed(app: &App, headers: &HeaderMap) -> bool {
+    if let Some(value) = headers.get(header::AUTHORIZATION) {
+        let token = value.to_str().ok().and_then(|v| v.split_once(' '));
+        let Some((_, token)) = token else {
+            return false;
+        };
+        let found = app.store.token(&TokenHash::of(token.trim())).await;
+        return matches!(found, Ok(Some(_)));
+    }
+    matches!(browser::signed_in(app, headers).await, Ok(Some(_)))
 }
 
 /// A bastion during setup, by an enrollment token or the tunnel token it got for it.

@@ -6,12 +6,12 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 
-use super::App;
 use super::auth::Operator;
 use super::data_sources::view;
 use super::extract::{Body, Id, OptionalBody};
 use super::problem::ApiError;
 use crate::protocol::{ConnectionTest, ConnectionTestResult, DataSource, ProblemKind};
+use crate::server::app::App;
 use crate::server::store::{Record, StoredLogin};
 use crate::server::{inputs, logins, probe};
 

@@ -12,7 +12,6 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 
-use super::App;
 use super::auth::Operator;
 use super::extract::{Body, Id, Options};
 use super::problem::ApiError;
@@ -20,6 +19,7 @@ use crate::protocol::{
     API_BASE, ConnectionKind, DataSource, DataSourceChange, EnrollmentCommand, NewDataSource,
     RemovalCommand, TunnelStatus, TunnelSummary,
 };
+use crate::server::app::App;
 use crate::server::store::{
     Change, NewCommandToken, NewEnrollment, NewRecord, Record, TunnelRecord,
 };

@@ -8,7 +8,6 @@ use axum::extract::State;
 use serde::Deserialize;
 use tokio::time::{Instant, timeout_at};
 
-use super::App;
 use super::auth::Bastion;
 use super::extract::{Body, Options};
 use super::problem::ApiError;
@@ -16,6 +15,7 @@ use crate::protocol::{
     Enrolled, Enrollment, KeyRegistration, LONGEST_POLL_SECONDS, ProblemKind, SaveProgress,
     SaveStatus, TunnelServerAddress, TunnelStatus, TunnelUp,
 };
+use crate::server::app::App;
 use crate::server::changes::Wake;
 use crate::server::store::{Record, Registration};
 use crate::server::{inputs, public_key};

@@ -15,6 +15,9 @@ use serde_json::Value;
 use super::problem::ApiError;
 use crate::protocol::ProblemKind;
 
+/// The largest body that is read, in bytes. The largest real one, an RSA-16384 key, has under 4 KiB.
+pub const BODY_LIMIT: usize = 64 * 1024;
+
 /// A JSON body.
 pub struct Body<T>(pub T);
 
@@ -55,7 +58,7 @@ fn body_problem(rejection: &JsonRejection) -> ApiError {
     if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
         return ApiError::new(
             ProblemKind::TooLarge,
-            format!("a body may have at most {} bytes", super::BODY_LIMIT),
+            format!("a body may have at most {} bytes", BODY_LIMIT),
         );
     }
     match rejection {

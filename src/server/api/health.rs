@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use axum::extract::State;
 
-use super::App;
 use super::problem::ApiError;
+use crate::server::app::App;
 
 /// Whether the process answers
 #[utoipa::path(get, path = "/healthz", operation_id = "read_health",

@@ -18,15 +18,14 @@ use futures_util::stream;
 use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, TryAcquireError, mpsc};
 
-use super::App;
-use super::auth::Operator;
+use super::auth::{self, Operator};
 use super::data_sources::view;
 use super::extract::Id;
 use super::problem::ApiError;
 use crate::protocol::{DataSourceId, ProblemKind};
+use crate::server::app::App;
 use crate::server::changes::{Wake, Watch};
 use crate::server::store::StoreError;
-use crate::server::web::session;
 
 /// How often a silent stream says that it lives; proxies close what is silent for a minute.
 const HEARTBEAT: Duration = Duration::from_secs(15);
@@ -155,7 +154,7 @@ impl LiveStream {
                     Wake::ShuttingDown => return,
                 },
                 _ = sign_in.tick() => {
-                    if !session::still_allowed(&self.app, &self.headers).await { return }
+                    if !auth::still_allowed(&self.app, &self.headers).await { return }
                 }
                 () = closed.closed() => return,
             }

@@ -162,6 +162,22 @@ fn wrong_state(state: DataSourceState) -> ApiError {
     )
 }
 
+/// The answer where no route is.
+pub async fn no_such_path() -> ApiError {
+    ApiError::new(
+        ProblemKind::NotFound,
+        "nothing is served under this path; the API begins at /api/v1",
+    )
+}
+
+/// The answer where the route knows another method.
+pub async fn wrong_method() -> ApiError {
+    ApiError::new(
+        ProblemKind::MethodNotAllowed,
+        "the Allow header names the methods of this path",
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -8,12 +8,12 @@ use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use tower_http::services::ServeFile;
 
-use super::App;
 use super::auth::tunnel_of;
 use super::extract::Word;
 use super::problem::ApiError;
 use crate::protocol::{ProblemKind, TunnelId};
 use crate::server::address::PublicAddress;
+use crate::server::app::App;
 use crate::server::downloads::Offer;
 use crate::server::scripts;
 use crate::server::store::Record;

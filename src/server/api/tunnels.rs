@@ -9,7 +9,6 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 
-use super::App;
 use super::auth::{ChangeableTunnel, OwnTunnel};
 use super::extract::Body;
 use super::problem::ApiError;
@@ -17,6 +16,7 @@ use crate::protocol::{
     DatabaseAddress, NewPublicKey, ProblemKind, Tunnel, TunnelChange, TunnelId, TunnelKey,
     TunnelSession,
 };
+use crate::server::app::App;
 use crate::server::store::{BastionReport, Record};
 use crate::server::{inputs, public_key};
 

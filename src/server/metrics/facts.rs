@@ -9,8 +9,8 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
-use super::PREFIX;
-use crate::server::api::App;
+use super::counts::PREFIX;
+use crate::server::app::App;
 use crate::server::store::StoreError;
 use crate::server::tunnel_server::Tally;
 

@@ -12,7 +12,8 @@ use axum::response::Response;
 use axum::routing::get;
 
 use crate::server::api::problem::ApiError;
-use crate::server::api::{App, no_such_path, wrong_method};
+use crate::server::api::problem::{no_such_path, wrong_method};
+use crate::server::app::App;
 
 /// Serves until aborted.
 ///

@@ -90,3 +90,11 @@ pub(super) fn remedy<C: PartialEq>(
     let found = remedies.iter().find(|(codes, _)| codes.contains(code))?;
     Some(found.1)
 }
+
+/// A query that fails though the login worked; in the database's own words.
+pub(super) fn query_failure(words: String) -> Failure {
+    Failure::new(
+        words,
+        "The login works, but a plain query does not: look at the database's own log.",
+    )
+}

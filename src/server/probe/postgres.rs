@@ -11,7 +11,7 @@ use sqlx::{ConnectOptions, Connection};
 use tokio::net::TcpStream;
 
 use super::contact::{self, Opening};
-use super::driver::{Answer, Driver, Found, Place, Reached, Ready, Session, remedy};
+use super::driver::{Answer, Driver, Found, Place, Reached, Ready, Session, query_failure, remedy};
 use super::report::Failure;
 use super::tls::{self, Agreement};
 use crate::first_words::postgres::{self, ENCRYPTION_REQUEST, ServerError};
@@ -174,12 +174,9 @@ struct LoggedIn(PgConnection);
 #[async_trait]
 impl Session for LoggedIn {
     async fn query(&mut self) -> Result<Answer, Failure> {
-        self.select().await.map_err(|error| {
-            Failure::new(
-                words(&error),
-                "The login works, but a plain query does not: look at the database's own log.",
-            )
-        })
+        self.select()
+            .await
+            .map_err(|error| query_failure(words(&error)))
     }
 
     async fn close(self: Box<Self>) {

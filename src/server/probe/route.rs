@@ -62,7 +62,10 @@ impl Route {
     pub(super) fn found(&self, address: SocketAddr) -> String {
         match self {
             Route::Tunnel { .. } => "the tunnel's session is up".to_owned(),
-            Route::Direct { host, .. } => format!("{host} is {}", address.ip()),
+            Route::Direct { host, .. } => match host.parse::<IpAddr>() {
+                Ok(_) => format!("{host} is an address that may be connected to"),
+                Err(_) => format!("{host} is {}", address.ip()),
+            },
         }
     }
 }

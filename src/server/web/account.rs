@@ -13,9 +13,9 @@ use serde::Deserialize;
 use super::error::PageError;
 use super::frame::{Frame, page};
 use super::passwords;
-use super::session::SignedIn;
-use crate::server::api::App;
 use crate::server::api::problem::ApiError;
+use crate::server::app::App;
+use crate::server::browser::SignedIn;
 
 #[derive(Template)]
 #[template(path = "web/account.html")]

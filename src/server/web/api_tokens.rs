@@ -11,8 +11,8 @@ use serde::Deserialize;
 
 use super::error::{PageError, sentence};
 use super::frame::{Frame, Moment, page};
-use super::session::SignedIn;
-use crate::server::api::App;
+use crate::server::app::App;
+use crate::server::browser::SignedIn;
 use crate::server::inputs;
 use crate::server::store::StoreError;
 use crate::server::token::{Token, TokenKind};

@@ -9,9 +9,9 @@ use axum::response::Response;
 
 use super::error::PageError;
 use super::frame::{Frame, Moment, page};
-use super::session::SignedIn;
 use crate::protocol::DataSourceId;
-use crate::server::api::App;
+use crate::server::app::App;
+use crate::server::browser::SignedIn;
 use crate::server::store::AuditEntry;
 
 /// Entries on the page.

@@ -11,11 +11,12 @@ use serde::Deserialize;
 use super::create::to_data_source;
 use super::detail::{self, Extra, TypedLogin};
 use super::error::{PageError, sentence};
-use super::session::SignedIn;
 use crate::protocol::{ConnectionTest, ProblemKind, TlsMode};
+use crate::server::api::connection;
 use crate::server::api::extract::{Body, Id, OptionalBody};
 use crate::server::api::problem::ApiError;
-use crate::server::api::{App, connection};
+use crate::server::app::App;
+use crate::server::browser::SignedIn;
 
 /// The login's form.
 #[derive(Deserialize)]

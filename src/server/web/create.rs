@@ -12,10 +12,11 @@ use serde::Deserialize;
 use super::error::{PageError, sentence};
 use super::frame::{Frame, page};
 use super::labels;
-use super::session::SignedIn;
 use crate::protocol::{ConnectionKind, DatabaseType, NewDataSource, ProblemKind};
+use crate::server::api::data_sources;
 use crate::server::api::extract::Id;
-use crate::server::api::{App, data_sources};
+use crate::server::app::App;
+use crate::server::browser::SignedIn;
 
 /// The form, as it was typed.
 #[derive(Default, Deserialize)]

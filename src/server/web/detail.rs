@@ -12,13 +12,14 @@ use super::error::PageError;
 use super::frame::{Frame, Moment, Prose, page};
 use super::labels::{self, StateLabel};
 use super::list::{LastSeen, last_seen};
-use super::session::SignedIn;
 use crate::protocol::{
     ConnectionKind, ConnectionTestResult, DataSource, DataSourceId, DataSourceState,
     DatabaseAddress, DatabaseType, TunnelId, TunnelStatus,
 };
+use crate::server::api::data_sources;
 use crate::server::api::extract::Id;
-use crate::server::api::{App, data_sources};
+use crate::server::app::App;
+use crate::server::browser::SignedIn;
 use crate::server::scripts;
 use crate::server::store::{CommandToken, Event, Record};
 use crate::server::token::TokenKind;

@@ -12,11 +12,12 @@ use serde::Deserialize;
 use super::create::to_data_source;
 use super::error::{PageError, sentence};
 use super::frame::{Frame, page};
-use super::session::SignedIn;
 use crate::protocol::{DataSourceChange, ProblemKind};
+use crate::server::api::data_sources;
 use crate::server::api::extract::{Body, Id};
 use crate::server::api::problem::ApiError;
-use crate::server::api::{App, data_sources};
+use crate::server::app::App;
+use crate::server::browser::SignedIn;
 
 /// The form, as it was typed.
 #[derive(Deserialize)]

@@ -8,8 +8,8 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 
 use super::frame::{Frame, page};
-use crate::server::api::App;
 use crate::server::api::problem::ApiError;
+use crate::server::app::App;
 use crate::server::store::StoreError;
 
 /// An error for a person; [`render`] gives it its page.

@@ -8,15 +8,15 @@ use std::sync::Arc;
 
 use axum::body::{self, Body};
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderValue, Method, header};
+use axum::http::{HeaderMap, HeaderValue, Method};
 use axum::middleware::Next;
 use axum::response::Response;
 
 use super::error::PageError;
-use super::session;
 use crate::protocol::ProblemKind;
-use crate::server::api::App;
 use crate::server::api::problem::ApiError;
+use crate::server::app::App;
+use crate::server::browser;
 use crate::server::token::{Token, TokenKind};
 
 /// The largest form that is read, in bytes.
@@ -34,7 +34,7 @@ pub async fn protect(
     if request.method().is_safe() {
         return Ok(next.run(request).await);
     }
-    if request.method() != Method::POST || !is_from_here(&app, request.headers()) {
+    if request.method() != Method::POST || !browser::is_from_here(&app, request.headers()) {
         return Err(refused().into());
     }
     let (parts, form) = request.into_parts();
@@ -58,24 +58,9 @@ fn refused() -> ApiError {
     )
 }
 
-/// Whether a request was sent by a page of this server, as far as the browser says.
-pub(super) fn is_from_here(app: &App, headers: &HeaderMap) -> bool {
-    let text = |name| headers.get(name).map(HeaderValue::to_str);
-    match text(header::ORIGIN) {
-        None => true,
-        Some(Err(_)) => false,
-        // The name the browser used for us may differ from the public one: 127.0.0.1, say.
-        Some(Ok(origin)) => {
-            let host = text(header::HOST).and_then(Result::ok);
-            let authority = origin.split_once("://").map(|(_, rest)| rest);
-            origin == app.web.origin || (host.is_some() && authority == host)
-        }
-    }
-}
-
 /// The cookie that a browser's forms belong to.
 fn browser_cookie<'h>(app: &App, headers: &'h HeaderMap) -> Option<&'h str> {
-    session::cookie(app, headers).or_else(|| cookie(headers, anonymous_name(app)))
+    browser::session_cookie(app, headers).or_else(|| browser::cookie(headers, anonymous_name(app)))
 }
 
 /// The form token for a browser that may not be signed in, and the `Set-Cookie` if it needs one.
@@ -91,7 +76,7 @@ pub(super) fn token_for_anybody(
     }
     let token = Token::generate(TokenKind::Session);
     let name = anonymous_name(app);
-    let cookie = set_cookie(app, name, token.as_str(), SIGN_IN_PAGE_SECONDS)?;
+    let cookie = browser::set_cookie(app, name, token.as_str(), SIGN_IN_PAGE_SECONDS)?;
     Ok((app.secret.form_token(token.as_str()), Some(cookie)))
 }
 
@@ -100,31 +85,4 @@ fn anonymous_name(app: &App) -> &'static str {
         true => "__Host-holistics-tunnel-form",
         false => "holistics-tunnel-form",
     }
-}
-
-/// The value of a cookie that could be one of ours.
-pub(super) fn cookie<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
-    headers
-        .get_all(header::COOKIE)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|cookies| cookies.split(';'))
-        .filter_map(|cookie| cookie.trim().split_once('='))
-        .find(|(found, value)| *found == name && value.starts_with("hts_"))
-        .map(|(_, value)| value)
-}
-
-/// A `Set-Cookie` for this many seconds; none takes it away.
-///
-/// # Errors
-/// The value does not fit into a header.
-pub(super) fn set_cookie(
-    app: &App,
-    name: &str,
-    value: &str,
-    seconds: u64,
-) -> Result<HeaderValue, ApiError> {
-    let secure = if app.web.https { "; Secure" } else { "" };
-    let text = format!("{name}={value}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Lax{secure}");
-    HeaderValue::from_str(&text).map_err(|error| ApiError::internal(&error))
 }

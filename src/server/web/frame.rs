@@ -9,9 +9,9 @@ use axum::response::{Html, IntoResponse, Response};
 
 use super::assets;
 use super::error::PageError;
-use super::session::SignedIn;
-use crate::server::api::App;
 use crate::server::api::problem::ApiError;
+use crate::server::app::App;
+use crate::server::browser::SignedIn;
 
 /// The frame around a page.
 pub struct Frame {

@@ -10,9 +10,10 @@ use axum::response::Response;
 use super::error::PageError;
 use super::frame::{Frame, Moment, page};
 use super::labels::{self, StateLabel};
-use super::session::SignedIn;
 use crate::protocol::{DataSource, TunnelStatus, TunnelSummary};
-use crate::server::api::{App, data_sources};
+use crate::server::api::data_sources;
+use crate::server::app::App;
+use crate::server::browser::SignedIn;
 
 #[derive(Template)]
 #[template(path = "web/list.html")]

@@ -25,7 +25,7 @@ mod rate_limit;
 mod removal;
 mod routes;
 pub mod session;
-mod shared;
+pub mod shared;
 mod sign_in;
 
 use std::sync::Arc;
@@ -35,11 +35,9 @@ use axum::middleware::{from_fn_with_state, map_response_with_state};
 use axum::response::Redirect;
 use axum::routing::{get, post};
 
-use super::api::App;
+use super::app::App;
 
 use routes::Routes;
-
-pub use shared::Shared;
 
 /// All pages.
 pub fn routes(app: &Arc<App>) -> Router<Arc<App>> {

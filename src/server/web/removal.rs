@@ -12,10 +12,11 @@ use serde::Deserialize;
 use super::create::to_data_source;
 use super::error::PageError;
 use super::frame::{Frame, page};
-use super::session::SignedIn;
+use crate::server::api::data_sources;
 use crate::server::api::extract::Id;
 use crate::server::api::problem::ApiError;
-use crate::server::api::{App, data_sources};
+use crate::server::app::App;
+use crate::server::browser::SignedIn;
 
 /// Which of the two.
 #[derive(Deserialize)]

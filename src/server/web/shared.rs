@@ -24,9 +24,9 @@ pub struct Shared {
     pub(super) hashers: Arc<Semaphore>,
     pub(super) sign_ins: RateLimit,
     /// Whether browsers come by https, if perhaps through a proxy.
-    pub(super) https: bool,
+    pub https: bool,
     /// Scheme, host and port, as browsers send it in `Origin`.
-    pub(super) origin: String,
+    pub origin: String,
     /// The path of the public URL, without a slash at the end.
     base: String,
 }

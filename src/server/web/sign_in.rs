@@ -12,10 +12,11 @@ use serde::Deserialize;
 
 use super::error::PageError;
 use super::frame::{Frame, page};
-use super::session::{self, SignedIn};
+use super::session;
 use super::{forms, passwords};
-use crate::server::api::App;
 use crate::server::api::problem::ApiError;
+use crate::server::app::App;
+use crate::server::browser::{self, SignedIn};
 use crate::server::store::{OperatorAccount, StoreError};
 use crate::server::token::TokenHash;
 
@@ -57,7 +58,7 @@ pub async fn show(
     headers: HeaderMap,
 ) -> Result<Response, PageError> {
     let next = next.next.unwrap_or_default();
-    if session::signed_in(&app, &headers).await?.is_some() {
+    if browser::signed_in(&app, &headers).await?.is_some() {
         return Ok(Redirect::to(&app.web.path(own_path(&next))).into_response());
     }
     sign_in_page(&app, &headers, StatusCode::OK, String::new(), next, None)

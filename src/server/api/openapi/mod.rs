@@ -7,7 +7,6 @@
 mod callers;
 mod examples;
 mod refusals;
-mod texts;
 
 use std::sync::{Arc, LazyLock};
 
@@ -21,12 +20,11 @@ use utoipa::openapi::{
 use utoipa::{PartialSchema, ToSchema};
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
 
-use super::App;
 use crate::protocol::Problem;
-use crate::server::web::session;
+use crate::server::app::App;
+use crate::server::browser;
 
 pub use callers::Caller;
-pub use texts::{DisplayName, Host};
 
 /// What the document is called, and what a reader needs before the first call.
 const INTRODUCTION: &str = "The control plane of reverse SSH tunnels: operators create, test, save and remove data \
@@ -129,7 +127,7 @@ fn document_of(app: &App) -> Value {
     let mut document = DOCUMENT.clone();
     document["servers"] = json!([{ "url": app.public.url }]);
     document["components"]["securitySchemes"][callers::SESSION]["name"] =
-        session::cookie_name(app).into();
+        browser::cookie_name(app).into();
     document
 }
 

@@ -18,7 +18,7 @@ use tokio_rustls::client::TlsStream;
 use tokio_util::compat::{Compat, TokioAsyncReadCompatExt};
 
 use super::contact::{self, Opening};
-use super::driver::{Answer, Driver, Found, Place, Reached, Ready, Session, remedy};
+use super::driver::{Answer, Driver, Found, Place, Reached, Ready, Session, query_failure, remedy};
 use super::report::Failure;
 use super::tls::{self, Agreement};
 use crate::first_words::sqlserver::{self, Encryption};
@@ -190,12 +190,9 @@ struct LoggedIn<S: AsyncRead + AsyncWrite + Unpin + Send>(Client<Compat<Replay<S
 #[async_trait]
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session for LoggedIn<S> {
     async fn query(&mut self) -> Result<Answer, Failure> {
-        self.select().await.map_err(|error| {
-            Failure::new(
-                words(&error),
-                "The login works, but a plain query does not: look at the database's own log.",
-            )
-        })
+        self.select()
+            .await
+            .map_err(|error| query_failure(words(&error)))
     }
 
     async fn close(self: Box<Self>) {

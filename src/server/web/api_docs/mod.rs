@@ -15,9 +15,10 @@ use self::calls::{Group, groups};
 use self::forms::{Form, forms};
 use super::error::PageError;
 use super::frame::{Frame, page};
-use super::session::SignedIn;
 use crate::protocol::ProblemKind;
-use crate::server::api::{App, openapi};
+use crate::server::api::openapi;
+use crate::server::app::App;
+use crate::server::browser::SignedIn;
 
 #[derive(Template)]
 #[template(path = "web/api_docs.html")]

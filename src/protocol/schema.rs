@@ -1,4 +1,4 @@
-//! The texts whose form `server::inputs` checks, as a schema can say it.
+//! The texts whose form the server's `inputs` checks, as a schema can say it.
 
 use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::{

@@ -1,0 +1,147 @@
+//! The wire types both programs share: the HTTP API under `/api/v1`.
+//!
+//! A type stands here only if it crosses the wire between `holistics-tunnel` and
+//! `holistics-tunnel-server`. What either side stores lives with that side
+//! (`bastion::receipt`, `server::store`), so that a stored format can change without the
+//! protocol and the other way round.
+//!
+//! `operator` holds what operators send and get, `bastion` what bastions do, `problem` the errors; what
+//! both know stands here.
+//!
+//! Requests refuse unknown fields, so that a misspelt field is an error and not a silent default.
+//! Answers accept them, so that an old bastion can talk to a newer server.
+
+mod bastion;
+mod operator;
+mod problem;
+#[cfg(feature = "server")]
+pub mod schema;
+
+pub use bastion::*;
+pub use operator::*;
+pub use problem::*;
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// The path under which all calls below stand.
+pub const API_BASE: &str = "/api/v1";
+
+/// The media type of an error answer (RFC 9457).
+pub const PROBLEM_MEDIA_TYPE: &str = "application/problem+json";
+
+/// How long, in seconds, `GET /enrollment/data-source?wait=` may hold a request open at most.
+pub const LONGEST_POLL_SECONDS: u64 = 25;
+
+/// The number of a data source: positive, never used again.
+pub type DataSourceId = i64;
+
+/// The number of a tunnel: positive, never used again. It is the `<ID>` of `uninstall-tunnel <ID>`.
+pub type TunnelId = i64;
+
+/// The database behind a data source. It decides how "Test connection" speaks to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum DatabaseType {
+    /// PostgreSQL.
+    Postgresql,
+    /// Amazon Redshift, which speaks PostgreSQL's protocol.
+    Redshift,
+    /// MySQL.
+    Mysql,
+    /// MariaDB.
+    Mariadb,
+    /// Microsoft SQL Server.
+    Sqlserver,
+    /// ClickHouse over HTTP.
+    Clickhouse,
+    /// Anything else that is reached over TCP.
+    Other,
+}
+
+impl DatabaseType {
+    /// Every type, in the order in which a form offers them.
+    pub const ALL: [DatabaseType; 7] = [
+        DatabaseType::Postgresql,
+        DatabaseType::Redshift,
+        DatabaseType::Mysql,
+        DatabaseType::Mariadb,
+        DatabaseType::Sqlserver,
+        DatabaseType::Clickhouse,
+        DatabaseType::Other,
+    ];
+
+    /// The name on the wire and in the database.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            DatabaseType::Postgresql => "postgresql",
+            DatabaseType::Redshift => "redshift",
+            DatabaseType::Mysql => "mysql",
+            DatabaseType::Mariadb => "mariadb",
+            DatabaseType::Sqlserver => "sqlserver",
+            DatabaseType::Clickhouse => "clickhouse",
+            DatabaseType::Other => "other",
+        }
+    }
+}
+
+impl fmt::Display for DatabaseType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Where a data source stands in its life.
+///
+/// `Draft → Enrolled → Connected → Saved → Active`, with `Down` beside `Active`, and
+/// `Removing → Removed`. A direct connection goes `Draft → Saved → Removed`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum DataSourceState {
+    /// Created; no bastion has registered a key.
+    Draft,
+    /// A bastion registered its key.
+    Enrolled,
+    /// The temporary tunnel is up.
+    Connected,
+    /// Saved by the operator; the service is not reported yet.
+    Saved,
+    /// Saved, the service is installed and the tunnel is up.
+    Active,
+    /// Saved, the service is installed and the tunnel is not up.
+    Down,
+    /// Deletion was asked for; the bastion has not confirmed it.
+    Removing,
+    /// Gone: its key is refused and its port is free.
+    Removed,
+}
+
+impl DataSourceState {
+    /// The name on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            DataSourceState::Draft => "draft",
+            DataSourceState::Enrolled => "enrolled",
+            DataSourceState::Connected => "connected",
+            DataSourceState::Saved => "saved",
+            DataSourceState::Active => "active",
+            DataSourceState::Down => "down",
+            DataSourceState::Removing => "removing",
+            DataSourceState::Removed => "removed",
+        }
+    }
+}
+
+/// Whether a tunnel's own session holds its remote port at this moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum TunnelStatus {
+    /// A session authenticated with the tunnel's key listens on its port.
+    Up,
+    /// No such session.
+    Down,
+}

@@ -1,0 +1,74 @@
+//! What every request and every task of the server works with.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::address::PublicAddress;
+use super::changes::Changes;
+use super::downloads::Downloads;
+use super::metrics::counts::Metrics;
+use super::secret::SecretKey;
+use super::store::{PortRange, Record, Store};
+use super::tunnel_server::TunnelServer;
+use super::web::shared::Shared;
+use crate::protocol::{DataSourceState, TunnelId, TunnelStatus};
+
+/// What they share.
+pub struct App {
+    /// What is kept.
+    pub store: Store,
+    /// The live sessions.
+    pub tunnels: TunnelServer,
+    /// Who waits for what.
+    pub changes: Changes,
+    /// What tunnel tokens are derived from, and what saved passwords are encrypted with.
+    pub secret: SecretKey,
+    /// What bastions are told to connect to.
+    pub public: PublicAddress,
+    /// The bastion's binaries.
+    pub downloads: Downloads,
+    /// How long a generated command works.
+    pub enrollment_ttl: Duration,
+    /// How long an old key opens a tunnel after the new one was first seen.
+    pub key_overlap: Duration,
+    /// The ports given to tunnels.
+    pub ports: PortRange,
+    /// The address on which the tunnels' ports listen.
+    pub forward_listen: IpAddr,
+    /// Whether a direct connection may lead to this machine itself.
+    pub direct_loopback_allowed: bool,
+    /// What the pages and live streams share.
+    pub web: Shared,
+    /// What is counted of requests and tests.
+    pub metrics: Metrics,
+}
+
+impl App {
+    /// Whether its tunnel is up now.
+    pub fn is_up(&self, record: &Record) -> bool {
+        record
+            .tunnel_id()
+            .is_some_and(|tunnel| self.tunnels.is_up(tunnel))
+    }
+
+    /// The same in the words of the API.
+    pub fn status(&self, tunnel: TunnelId) -> TunnelStatus {
+        match self.tunnels.is_up(tunnel) {
+            true => TunnelStatus::Up,
+            false => TunnelStatus::Down,
+        }
+    }
+
+    /// Where a data source stands.
+    pub fn state(&self, record: &Record) -> DataSourceState {
+        record.state(self.is_up(record))
+    }
+
+    /// Closes a tunnel whose port is held by a session of another key than this one.
+    pub async fn close_other_keys(&self, tunnel: TunnelId, key: &str) {
+        let holder = self.tunnels.holder(tunnel);
+        if holder.is_some_and(|holder| holder.public_key != key) {
+            self.tunnels.close_tunnel(tunnel).await;
+        }
+    }
+}
