@@ -2,6 +2,8 @@
 //!
 //! - [`cli`] reads the command line; [`serve`] runs the server, [`operator_tokens`] the `token`
 //!   commands.
+//! - [`app`] is what everything works with; [`router`] leads requests to [`api`] and [`web`], and
+//!   [`browser`] tells both who is signed in.
 //! - [`api`] is the HTTP API under `/api/v1`; [`scripts`] and [`downloads`] are what a bastion
 //!   fetches before it has the program.
 //! - [`store`] keeps everything, in one SQLite file under the [`data_dir`].

@@ -57,6 +57,8 @@ impl Sysv {
             .args(tunnel)
             .with_authority(layout.system_authority())
             .timeout(SCRIPT_TIMEOUT)
+            // Cut short, it would leave a process that begins only after everything was undone.
+            .atomic()
     }
 }
 

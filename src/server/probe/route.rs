@@ -196,7 +196,10 @@ mod tests {
         let route = direct("127.0.0.1", true);
         let found = route.find().await.unwrap();
         assert_eq!(found, "127.0.0.1:5432".parse().unwrap());
-        assert_eq!(route.found(found), "127.0.0.1 is 127.0.0.1");
+        let said = route.found(found);
+        assert_eq!(said, "127.0.0.1 is an address that may be connected to");
+        let name = direct("localhost", true);
+        assert_eq!(name.found(found), "localhost is 127.0.0.1");
     }
 
     #[tokio::test]

@@ -1,21 +1,28 @@
 //! The HTTP client for the vendor's control plane.
 
+mod address;
+mod error;
+
 use std::path::Path;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::Context as _;
 use reqwest::Method;
 use reqwest::blocking::{Client, Response};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use url::{Host as UrlHost, Url};
+use url::Url;
 
-use super::failure::{Failure, OneLine};
-use super::host::Host;
+use address::{check_scheme, is_loopback};
+
+pub use address::parse_address;
+pub use error::{ApiError, is_gone};
+
+use crate::bastion::host::Host;
 use crate::protocol::{
-    API_BASE, Enrolled, Enrollment, KeyRegistration, LONGEST_POLL_SECONDS, NewPublicKey, Problem,
-    ProblemKind, SaveProgress, Tunnel, TunnelChange, TunnelId, TunnelKey, TunnelUp,
+    API_BASE, Enrolled, Enrollment, KeyRegistration, LONGEST_POLL_SECONDS, NewPublicKey,
+    SaveProgress, Tunnel, TunnelChange, TunnelId, TunnelKey, TunnelUp,
 };
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -24,115 +31,6 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
 const POLL_GRACE: Duration = Duration::from_secs(10);
 /// How often a wait for an answer looks whether the run was interrupted.
 const INTERRUPT_CHECK: Duration = Duration::from_millis(50);
-
-/// A call that did not succeed.
-#[derive(Debug, thiserror::Error)]
-pub enum ApiError {
-    /// No answer: the network, the name, the certificate, or the server is down.
-    #[error("no answer from {server}: {}", OneLine(cause))]
-    Unreachable {
-        /// The control plane.
-        server: String,
-        /// The reason.
-        cause: anyhow::Error,
-    },
-    /// The control plane refused.
-    #[error("{server} answered {}: {}", .problem.status, .problem.detail)]
-    Refused {
-        /// The control plane.
-        server: String,
-        /// Its words.
-        problem: Problem,
-    },
-    /// Something answered that is not a control plane, or is broken.
-    #[error("{server} answered with status {status}, and not as a holistics-tunnel-server does")]
-    NotOurs {
-        /// The control plane.
-        server: String,
-        /// The HTTP status.
-        status: u16,
-    },
-    /// The run was interrupted.
-    #[error(transparent)]
-    Interrupted(#[from] super::failure::Interrupted),
-}
-
-impl ApiError {
-    /// Which problem the control plane named.
-    pub fn kind(&self) -> Option<ProblemKind> {
-        match self {
-            ApiError::Refused { problem, .. } => Some(problem.kind),
-            _ => None,
-        }
-    }
-
-    /// Whether the same call may succeed a little later.
-    pub fn is_passing(&self) -> bool {
-        match self {
-            ApiError::Unreachable { .. } => true,
-            ApiError::NotOurs { status, .. } => *status >= 500,
-            ApiError::Refused { problem, .. } => {
-                problem.status >= 500 && problem.kind != ProblemKind::PortsExhausted
-            }
-            ApiError::Interrupted(_) => false,
-        }
-    }
-
-    /// The same with the next thing to do.
-    pub fn advised(self) -> anyhow::Error {
-        if let ApiError::Interrupted(interrupted) = self {
-            return interrupted.into();
-        }
-        let next = match &self {
-            ApiError::Unreachable { .. } => {
-                "check that this host reaches it (proxies are taken from https_proxy, a private CA from \
-                 --ca-cert), then run the same command again"
-            }
-            ApiError::Refused { problem, .. } => advice(problem.kind),
-            _ => "check the address given with --server",
-        };
-        Failure::new(self.headline(), next).because(self).into()
-    }
-
-    fn headline(&self) -> String {
-        match self {
-            ApiError::Unreachable { server, .. } => {
-                format!("the control plane {server} cannot be reached")
-            }
-            ApiError::Refused { problem, .. } => problem.title.to_lowercase(),
-            _ => "the control plane gave no usable answer".to_owned(),
-        }
-    }
-}
-
-/// What the person on the bastion can do about a refusal.
-fn advice(kind: ProblemKind) -> &'static str {
-    match kind {
-        ProblemKind::Unauthorized => {
-            "copy the whole command from the browser again; if it is refused again, have a new one generated"
-        }
-        ProblemKind::TokenExpired => "have a new command generated in the browser, and run that",
-        ProblemKind::TokenUsed => {
-            "this command has done its work: `holistics-tunnel list` shows this host's tunnels. For another \
-             tunnel, create another data source in the browser"
-        }
-        ProblemKind::KeyConflict => {
-            "run the command on the host that enrolled first; or delete the data source in the browser and \
-             create it anew for this host"
-        }
-        ProblemKind::PortsExhausted => {
-            "the vendor's tunnel server has no free port: ask them to free or add some, then run the same \
-             command again"
-        }
-        ProblemKind::NotFound => {
-            "it may have been deleted in the browser; create the data source anew"
-        }
-        ProblemKind::Internal | ProblemKind::Unknown => {
-            "try again in a minute; if it stays, tell the vendor"
-        }
-        _ => "look at the data source in the browser",
-    }
-}
 
 /// What came back from a knock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -484,88 +382,6 @@ fn await_on_thread<A: Send + 'static>(
             Ok(result) => return result,
             Err(mpsc::RecvTimeoutError::Timeout) => {}
             Err(mpsc::RecvTimeoutError::Disconnected) => return Err(no_answer()),
-        }
-    }
-}
-
-/// Whether an answer means that the tunnel does not exist any more.
-pub fn is_gone(error: &ApiError) -> bool {
-    matches!(
-        error.kind(),
-        Some(ProblemKind::NotFound | ProblemKind::Unauthorized)
-    )
-}
-
-/// Reads an address given by a person.
-///
-/// # Errors
-/// It is no http or https address, or plain http to another machine.
-pub fn parse_address(text: &str) -> anyhow::Result<Url> {
-    let url = Url::parse(text).map_err(|error| {
-        Failure::usage(
-            format!("{text:?} is not the address of a server"),
-            "give it as https://NAME, as it stands in the command from the browser",
-        )
-        .because(error)
-    })?;
-    ensure!(
-        url.has_host()
-            && url.username().is_empty()
-            && url.query().is_none()
-            && url.fragment().is_none(),
-        Failure::usage(
-            format!("{text:?} is not the address of a server"),
-            "give it as https://NAME, as it stands in the command from the browser",
-        )
-    );
-    check_scheme(&url)?;
-    Ok(url)
-}
-
-/// The token crosses this connection, and what comes back decides which host keys are trusted.
-fn check_scheme(url: &Url) -> anyhow::Result<()> {
-    match url.scheme() {
-        "https" => Ok(()),
-        "http" if is_loopback(url) => Ok(()),
-        _ => bail!(Failure::usage(
-            format!("{url} is refused: plain http is allowed to this machine only"),
-            "use the https address of the control plane",
-        )),
-    }
-}
-
-fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(UrlHost::Ipv4(address)) => address.is_loopback(),
-        Some(UrlHost::Ipv6(address)) => address.is_loopback(),
-        Some(UrlHost::Domain(name)) => name == "localhost",
-        None => false,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn plain_http_is_allowed_to_this_machine_only() {
-        for good in [
-            "https://vendor.example",
-            "http://127.0.0.1:8080",
-            "http://[::1]:8080",
-            "http://localhost",
-        ] {
-            assert!(parse_address(good).is_ok(), "{good}");
-        }
-        for bad in [
-            "http://vendor.example",
-            "http://10.0.0.1",
-            "http://localhost.evil.example",
-            "ftp://127.0.0.1",
-            "vendor.example",
-            "https://user@vendor.example",
-        ] {
-            assert!(parse_address(bad).is_err(), "{bad}");
         }
     }
 }
