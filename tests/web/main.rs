@@ -39,6 +39,7 @@ fn the_whole_journey_works_without_javascript() {
     setup.wait(SETUP_LIMIT).expect_code(0);
     let page = visitor.wait_for(&source, "class=\"pill good\">Up", SERVICE_LIMIT);
     page.expect(&["connected now", "The service runs the tunnel"]);
+    tests_with_the_saved_password(&visitor, &login, &source);
 
     edits_the_port(&visitor, &lab, &source);
     deletes_it(&visitor, &lab, &source);
@@ -158,6 +159,10 @@ fn saves_with_the_login(visitor: &Visitor, login: &Login, source: &str) {
     );
     let kept = format!("value=\"{}\"", login.username);
     assert!(page.body.contains(&kept), "the saved user is not shown");
+}
+
+fn tests_with_the_saved_password(visitor: &Visitor, login: &Login, source: &str) {
+    let page = visitor.get(source);
     visitor
         .submit(&page.form("/test"), &fields(login, ""))
         .expect(&["The connection works"]);
@@ -203,6 +208,7 @@ fn a_direct_connection_works_without_javascript() {
     }
     tests_the_connection(&visitor, &login, &page.path);
     saves_with_the_login(&visitor, &login, &page.path);
+    tests_with_the_saved_password(&visitor, &login, &page.path);
     visitor
         .get("/data-sources")
         .expect(&["Saved", "direct connection"]);

@@ -1,6 +1,7 @@
 //! "Test connection", "Save", and the login that is kept for them.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use axum::Json;
 use axum::extract::State;
@@ -10,10 +11,17 @@ use super::auth::Operator;
 use super::data_sources::view;
 use super::extract::{Body, Id, OptionalBody};
 use super::problem::ApiError;
-use crate::protocol::{ConnectionTest, ConnectionTestResult, DataSource, ProblemKind};
+use crate::protocol::{
+    ConnectionTest, ConnectionTestResult, DataSource, DataSourceState, ProblemKind,
+};
 use crate::server::app::App;
 use crate::server::store::{Record, StoredLogin};
 use crate::server::{inputs, logins, probe};
+
+/// How long a tunnel is waited for that passes from setup to the service.
+const HAND_OVER: Duration = Duration::from_secs(5);
+/// How often it is looked for.
+const HAND_OVER_PAUSE: Duration = Duration::from_millis(100);
 
 /// Saves a data source
 ///
@@ -84,6 +92,7 @@ pub async fn test(
     if record.is_removed() {
         return Err(ApiError::gone());
     }
+    wait_for_the_hand_over(&app, &record).await;
     let target = target(&app, &record)?;
     let login = completed(&app, &record, login)?;
     let result = probe::run(&target, &login).await;
@@ -96,6 +105,15 @@ pub async fn test(
     let subject = format!("data source {id}");
     app.store.audit(&operator.name, action, &subject).await?;
     Ok(Json(result))
+}
+
+/// Once it is saved, a tunnel passes from setup to the bastion's service, and is away for a moment.
+async fn wait_for_the_hand_over(app: &App, record: &Record) {
+    let is_passing_over = record.tunnel.is_some() && app.state(record) == DataSourceState::Saved;
+    let deadline = Instant::now() + HAND_OVER;
+    while is_passing_over && !app.is_up(record) && Instant::now() < deadline {
+        tokio::time::sleep(HAND_OVER_PAUSE).await;
+    }
 }
 
 fn target(app: &App, record: &Record) -> Result<probe::Target, ApiError> {
