@@ -320,7 +320,7 @@ async fn a_frozen_bastion_loses_its_port_to_the_next_one_within_seconds() {
     );
     assert!(vendor.server.is_up(1));
     assert!(vendor.events.try_recv().is_err(), "no event in between");
-    assert_eq!(vendor.server.tally().takeovers.get(), 1);
+    assert_eq!(vendor.server.counters().takeovers.get(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -12,7 +12,7 @@ use prometheus_client::registry::Registry;
 use super::counts::PREFIX;
 use crate::server::app::App;
 use crate::server::store::StoreError;
-use crate::server::tunnel_server::Tally;
+use crate::server::tunnel_server::Counters;
 
 /// A number, or numbers by one property of what they count.
 #[derive(Debug)]
@@ -88,9 +88,9 @@ impl Facts {
                 Numbers::One(whole(app.web.open_streams())),
             ),
         ];
-        let tally = app.tunnels.tally();
-        facts.extend(sessions(tally));
-        facts.extend(connections(tally));
+        let counters = app.tunnels.counters();
+        facts.extend(sessions(counters));
+        facts.extend(connections(counters));
         Ok(Facts(facts))
     }
 
@@ -107,8 +107,8 @@ impl Facts {
     }
 }
 
-fn sessions(tally: &Tally) -> [Fact; 5] {
-    let refused = &tally.refused;
+fn sessions(counters: &Counters) -> [Fact; 5] {
+    let refused = &counters.refused;
     let logins = vec![
         ("key", refused.keys.get()),
         ("user", refused.users.get()),
@@ -126,12 +126,12 @@ fn sessions(tally: &Tally) -> [Fact; 5] {
         Fact::now(
             "ssh_sessions",
             "SSH sessions whose key is proved.",
-            Numbers::One(whole(tally.sessions.get())),
+            Numbers::One(whole(counters.sessions.get())),
         ),
         Fact::so_far(
             "takeovers",
             "Ports that passed from a silent session to a new one, or to a new key's.",
-            Numbers::One(tally.takeovers.get()),
+            Numbers::One(counters.takeovers.get()),
         ),
         Fact::so_far(
             "logins_refused",
@@ -151,25 +151,25 @@ fn sessions(tally: &Tally) -> [Fact; 5] {
     ]
 }
 
-fn connections(tally: &Tally) -> [Fact; 4] {
+fn connections(counters: &Counters) -> [Fact; 4] {
     let failed = vec![
-        ("unreachable", tally.unreachable.get()),
-        ("too_many", tally.refused.connections.get()),
+        ("unreachable", counters.unreachable.get()),
+        ("too_many", counters.refused.connections.get()),
     ];
     let bytes = vec![
-        ("from_bastion", tally.from_bastions.get()),
-        ("to_bastion", tally.to_bastions.get()),
+        ("from_bastion", counters.from_bastions.get()),
+        ("to_bastion", counters.to_bastions.get()),
     ];
     [
         Fact::now(
             "forwarded_connections",
             "Connections through tunnels that are open.",
-            Numbers::One(whole(tally.connections.get())),
+            Numbers::One(whole(counters.connections.get())),
         ),
         Fact::so_far(
             "forwarded_connections_accepted",
             "Connections to tunnels' ports.",
-            Numbers::One(tally.accepted.get()),
+            Numbers::One(counters.accepted.get()),
         ),
         Fact::so_far(
             "forwarded_connections_failed",

@@ -14,7 +14,7 @@ use russh::{Channel, ChannelId, ChannelMsg, ChannelReadHalf, ChannelWriteHalf};
 use socket2::SockRef;
 use tokio::net::TcpStream;
 
-use super::tally::{Count, Tally};
+use super::counters::{Count, Counters};
 use super::window::ReceiveWindow;
 
 /// How much is read from the accepted connection at once: a packet of OpenSSH's.
@@ -30,7 +30,7 @@ pub(super) async fn copy(
     channel: Channel<Msg>,
     window: ReceiveWindow,
     handle: &Handle,
-    tally: &Tally,
+    counters: &Counters,
 ) -> io::Result<()> {
     let id = channel.id();
     let (from_bastion, to_bastion) = channel.split();
@@ -38,11 +38,11 @@ pub(super) async fn copy(
         id,
         handle,
         window,
-        carried: &tally.from_bastions,
+        carried: &counters.from_bastions,
         backlog: Backlog::default(),
     };
     let receiving = inbound.receive(from_bastion, socket);
-    let sending = send(socket, to_bastion, &tally.to_bastions);
+    let sending = send(socket, to_bastion, &counters.to_bastions);
     tokio::pin!(receiving, sending);
     tokio::select! {
         received = &mut receiving => {

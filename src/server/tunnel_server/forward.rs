@@ -14,9 +14,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use super::copy::copy;
+use super::counters::Counters;
 use super::limits;
-use super::session::LiveSession;
-use super::tally::Tally;
+use super::live_session::LiveSession;
 use super::window::{Budget, ReceiveWindow};
 
 /// Who holds a port, and under which address it knows it.
@@ -32,7 +32,7 @@ pub(super) async fn listen(
     port: u16,
     holder: watch::Receiver<Holder>,
     window_budget: Arc<Budget>,
-    tally: Arc<Tally>,
+    counters: Arc<Counters>,
     stop: CancellationToken,
 ) {
     loop {
@@ -48,7 +48,7 @@ pub(super) async fn listen(
                     peer,
                     port,
                     holder: holder.borrow().clone(),
-                    tally: Arc::clone(&tally),
+                    counters: Arc::clone(&counters),
                 };
                 tokio::spawn(connection.carry(Arc::clone(&window_budget), stop.clone()));
             }
@@ -67,16 +67,16 @@ struct Connection {
     peer: SocketAddr,
     port: u16,
     holder: Holder,
-    tally: Arc<Tally>,
+    counters: Arc<Counters>,
 }
 
 impl Connection {
     /// Carries the connection to its end, or to the end of its tunnel.
     async fn carry(self, window_budget: Arc<Budget>, stop: CancellationToken) {
-        self.tally.accepted.one();
+        self.counters.accepted.one();
         let session = Arc::clone(&self.holder.session);
         let Ok(_slot) = Arc::clone(&session.slots).try_acquire_owned() else {
-            self.tally.refused.connections.one();
+            self.counters.refused.connections.one();
             warn!(port = self.port, %session, "too many connections at once: one is refused");
             return abort(&self.socket);
         };
@@ -84,11 +84,11 @@ impl Connection {
         let Some(channel) = self.open_channel(&stop).await else {
             return abort(&self.socket);
         };
-        let _open = self.tally.connections.enter();
+        let _open = self.counters.connections.enter();
         let id = channel.id();
         let window = ReceiveWindow::new(Arc::clone(&session.window_budget), window_budget);
         let ended = tokio::select! {
-            ended = copy(&self.socket, channel, window, &session.handle, &self.tally) => ended,
+            ended = copy(&self.socket, channel, window, &session.handle, &self.counters) => ended,
             () = stop.cancelled() => Err(ErrorKind::ConnectionAborted.into()),
         };
         if let Err(e) = ended {
@@ -127,7 +127,7 @@ impl Connection {
                 "the tunnel was closed".to_owned()
             }
         };
-        self.tally.unreachable.one();
+        self.counters.unreachable.one();
         warn!(port = self.port, %session, "cannot reach the database through the bastion: {why}");
         None
     }

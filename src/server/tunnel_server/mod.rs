@@ -4,21 +4,22 @@
 //! else. It knows which session holds which port, so a tunnel's status is a fact and not a guess.
 //! What it must know of enrollment it asks through [`KeyAuthority`]; it reads no database itself.
 //!
-//! The way of a byte: `gate` accepts the bastion's connection (`socket`), `session` lets it prove
-//! its key and ask for a port, `ports` gives the port to one session, `forward` accepts a
+//! The way of a byte: `acceptor` accepts the bastion's connection (`socket`), `client` lets it prove
+//! its key and ask for a port (then it is a `live_session`), `ports` gives the port to one session, `forward` accepts a
 //! connection there, `copy` carries it within its `window`. All bounds stand in `limits`, all
-//! numbers in `tally`.
+//! numbers in `counters`.
 
+mod acceptor;
+mod client;
 mod copy;
+mod counters;
 mod descriptors;
 mod forward;
-mod gate;
 mod host_key;
 mod limits;
+mod live_session;
 mod ports;
-mod session;
 mod socket;
-mod tally;
 mod window;
 
 use std::net::{IpAddr, SocketAddr};
@@ -31,9 +32,9 @@ use tokio::net::TcpListener;
 use tokio::sync::broadcast;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use self::gate::Gate;
+use self::acceptor::Acceptor;
+pub use self::counters::Counters;
 use self::ports::Ports;
-pub use self::tally::Tally;
 use crate::protocol::TunnelId;
 
 /// How the tunnel server is set up.
@@ -125,8 +126,8 @@ impl TunnelServer {
 
         let shutdown = CancellationToken::new();
         let ports = Arc::new(Ports::new(config.forward_listen, shutdown.clone()));
-        let gate = Gate::new(private_keys, keys, Arc::clone(&ports), shutdown.clone());
-        tokio::spawn(gate.serve(listener));
+        let acceptor = Acceptor::new(private_keys, keys, Arc::clone(&ports), shutdown.clone());
+        tokio::spawn(acceptor.serve(listener));
         Ok(TunnelServer {
             address,
             host_keys,
@@ -146,8 +147,8 @@ impl TunnelServer {
     }
 
     /// What has been counted since the start.
-    pub fn tally(&self) -> &Tally {
-        self.ports.tally()
+    pub fn counters(&self) -> &Counters {
+        self.ports.counters()
     }
 
     /// How many tunnels are up now.

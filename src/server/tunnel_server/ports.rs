@@ -17,10 +17,10 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
+use super::counters::Counters;
 use super::forward::{self, Holder};
 use super::limits;
-use super::session::{LiveSession, SessionId};
-use super::tally::Tally;
+use super::live_session::{LiveSession, SessionId};
 use super::window::Budget;
 use super::{Grant, SessionEvent};
 use crate::protocol::TunnelId;
@@ -73,7 +73,7 @@ pub(super) struct Ports {
     holdings: Mutex<HashMap<u16, Holding>>,
     events: broadcast::Sender<SessionEvent>,
     window_budget: Arc<Budget>,
-    tally: Arc<Tally>,
+    counters: Arc<Counters>,
     /// Ends everything.
     shutdown: CancellationToken,
 }
@@ -94,7 +94,7 @@ impl Ports {
             holdings: Mutex::default(),
             events: broadcast::channel(1024).0,
             window_budget: Budget::in_all(),
-            tally: Arc::default(),
+            counters: Arc::default(),
             shutdown,
         }
     }
@@ -103,8 +103,8 @@ impl Ports {
         self.events.subscribe()
     }
 
-    pub(super) fn tally(&self) -> &Tally {
-        &self.tally
+    pub(super) fn counters(&self) -> &Counters {
+        &self.counters
     }
 
     /// How many ports are held.
@@ -148,7 +148,7 @@ impl Ports {
                 Found::Held(holder) => {
                     let is_replaced = grant.replaces && holder.key() != session.key();
                     if !is_replaced && holder.is_alive().await {
-                        self.tally.refused.held_ports.one();
+                        self.counters.refused.held_ports.one();
                         self.announce(SessionEvent::RefusedHeld(grant.tunnel_id));
                         return Err(Refusal::Held(holder.to_string()));
                     }
@@ -159,7 +159,7 @@ impl Ports {
                 Found::Free => match self.listen(grant, &newcomer) {
                     Ok(()) => return Ok(()),
                     Err(cause) if Instant::now() > deadline => {
-                        self.tally.refused.taken_ports.one();
+                        self.counters.refused.taken_ports.one();
                         let address = SocketAddr::new(self.address, grant.port);
                         return Err(Refusal::Bind { address, cause });
                     }
@@ -232,7 +232,7 @@ impl Ports {
             grant.port,
             holder_seen,
             Arc::clone(&self.window_budget),
-            Arc::clone(&self.tally),
+            Arc::clone(&self.counters),
             stop.clone(),
         ));
         table.insert(
@@ -272,7 +272,7 @@ impl Ports {
             session = %newcomer.session,
             "tunnel taken over"
         );
-        self.tally.takeovers.one();
+        self.counters.takeovers.one();
         self.announce(SessionEvent::TakenOver(grant.tunnel_id));
         true
     }

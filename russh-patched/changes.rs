@@ -1,0 +1,73 @@
+//! What is changed in russh's published source: each text stands there exactly once, or the build
+//! stops. What the new lines call is in `src/`.
+
+/// One replacement in one file.
+pub struct Change {
+    /// Under russh's `src/`.
+    pub file: &'static str,
+    /// For the error that says that it does not fit.
+    pub why: &'static str,
+    pub published: &'static str,
+    pub ours: &'static str,
+}
+
+pub const ALL: &[Change] = &[
+    // Windows that follow the reader ------------------------------------------------------------
+    Change {
+        file: "server/session.rs",
+        why: "orders have a message of their own",
+        published: "    Channel(ChannelId, ChannelMsg),\n",
+        ours: "    Channel(ChannelId, ChannelMsg),\n    Order(crate::orders::Order),\n",
+    },
+    Change {
+        file: "server/session.rs",
+        why: "orders are carried out",
+        published: "            Msg::ChannelOpenReply { pending, result } => {\n",
+        ours: "            Msg::Order(order) => self.obey(order)?,\n            Msg::ChannelOpenReply { pending, result } => {\n",
+    },
+    Change {
+        file: "server/encrypted.rs",
+        why: "data that arrives opens no window",
+        published: "enc.adjust_window_size(channel_num, &data, target)?",
+        ours: "enc.debit_window(channel_num, &data, target)?",
+    },
+    Change {
+        file: "server/mod.rs",
+        why: "windows bound what arrives during a key exchange",
+        published: "session.pending_len.saturating_add(pkt.buffer.len() as u32)",
+        ours: "session.pending_len.saturating_add(crate::windows::counted(&pkt.buffer))",
+    },
+    // Channels that have closed are forgotten ---------------------------------------------------
+    Change {
+        file: "server/session.rs",
+        why: "a channel that we close leaves both tables",
+        published: "            enc.close(channel)\n",
+        ours: "            enc.close(channel)?;\n            self.forget_closed(channel);\n            Ok(())\n",
+    },
+    Change {
+        file: "server/encrypted.rs",
+        why: "a channel that the client closes after us leaves both tables",
+        published: "            msg::CHANNEL_CLOSE => {\n                let channel_num = map_err!(ChannelId::decode(r))?;\n                map_err!(ensure_end(r))?;\n                if !self.common.is_established_channel(channel_num) {\n",
+        ours: "            msg::CHANNEL_CLOSE => {\n                let channel_num = map_err!(ChannelId::decode(r))?;\n                map_err!(ensure_end(r))?;\n                if !self.common.is_established_channel(channel_num) {\n                    self.forget_closed(channel_num);\n",
+    },
+    // Key exchanges that cost others nothing ----------------------------------------------------
+    Change {
+        file: "server/mod.rs",
+        why: "the client's exchanges are paced",
+        published: "        info!(\"Client has initiated re-key\");\n",
+        ours: "        tokio::time::sleep(session.pause_before_exchange()?).await;\n",
+    },
+    Change {
+        file: "server/kex.rs",
+        why: "slow arithmetic leaves the runtime's threads",
+        published: "kex.server_dh(exchange, &input.buffer)?;",
+        ours: "crate::exchanges::aside(names.kex, || kex.server_dh(exchange, &input.buffer)).await?;",
+    },
+    // Less for an idle session to keep ----------------------------------------------------------
+    Change {
+        file: "server/session.rs",
+        why: "the larger part of a session's future is boxed while it runs",
+        published: "match reply(&mut self, &mut handler, &mut pkt).await {",
+        ours: "match Box::pin(reply(&mut self, &mut handler, &mut pkt)).await {",
+    },
+];

@@ -1,0 +1,95 @@
+//! A session whose key is proved, as those see it who carry connections through it.
+//!
+//! What its client may ask for is in `client`; which ports it holds is in `ports`.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use russh::Disconnect;
+use russh::server::Handle;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+
+use super::limits;
+use super::socket::Socket;
+use super::window::Budget;
+
+/// A session's number, never used again.
+pub(super) type SessionId = u64;
+
+/// A session whose key is proved.
+pub(super) struct LiveSession {
+    pub(super) id: SessionId,
+    pub(super) handle: Handle,
+    /// One for each connection that may be forwarded at the same time.
+    pub(super) slots: Arc<Semaphore>,
+    pub(super) window_budget: Arc<Budget>,
+    pub(super) socket: Arc<Socket>,
+    pub(super) peer: SocketAddr,
+    pub(super) key: ProvedKey,
+    pub(super) since: jiff::Timestamp,
+    /// Whether it waits for an answer of ours, and therefore cannot show that it is alive.
+    pub(super) waits_for_us: AtomicBool,
+}
+
+/// For logs: which client this is.
+impl fmt::Display for LiveSession {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.peer, self.key.fingerprint)
+    }
+}
+
+impl LiveSession {
+    /// The key it has proved.
+    pub(super) fn key(&self) -> &str {
+        &self.key.line
+    }
+
+    /// When it logged in.
+    pub(super) fn since(&self) -> jiff::Timestamp {
+        self.since
+    }
+
+    /// Asks for a sign of life. Whatever arrives counts: on a busy line the answer itself may be
+    /// behind megabytes of data.
+    pub(super) async fn is_alive(&self) -> bool {
+        if self.waits_for_us.load(Ordering::Relaxed) {
+            return true;
+        }
+        let heard = self.socket.heard();
+        tokio::select! {
+            () = heard => true,
+            answer = self.handle.ping() => answer.is_ok(),
+            () = tokio::time::sleep(limits::SIGN_OF_LIFE) => false,
+        }
+    }
+
+    /// Says goodbye if the client listens, and closes the connection in any case.
+    pub(super) fn close(&self, reason: &'static str) {
+        let (handle, socket) = (self.handle.clone(), Arc::clone(&self.socket));
+        tokio::spawn(async move {
+            let farewell = async {
+                let language = String::new();
+                let _ = handle
+                    .disconnect(Disconnect::ByApplication, reason.to_owned(), language)
+                    .await;
+                // The session's task ends, and with it the receiver of this ping, when the
+                // client has been told and has closed its side.
+                let _ = handle.ping().await;
+            };
+            let _ = timeout(limits::FAREWELL, farewell).await;
+            socket.close();
+        });
+    }
+}
+
+/// A key whose owner has signed with it.
+#[derive(Clone)]
+pub(super) struct ProvedKey {
+    /// OpenSSH's one-line form without a comment.
+    pub(super) line: String,
+    /// `SHA256:…`, for logs.
+    pub(super) fingerprint: String,
+}
