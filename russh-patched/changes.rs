@@ -37,7 +37,19 @@ pub const ALL: &[Change] = &[
         published: "session.pending_len.saturating_add(pkt.buffer.len() as u32)",
         ours: "session.pending_len.saturating_add(crate::windows::counted(&pkt.buffer))",
     },
-    // Channels that have closed are forgotten ---------------------------------------------------
+    Change {
+        file: "server/mod.rs",
+        why: "the handler gets data that it can keep without a copy",
+        published: "        channel: ChannelId,\n        data: &[u8],\n        session: &mut Session,\n    ) -> impl Future<Output = Result<(), Self::Error>> + Send {\n        async { Ok(()) }\n    }\n\n    /// Called when an extended data packet",
+        ours: "        channel: ChannelId,\n        data: &bytes::Bytes,\n        session: &mut Session,\n    ) -> impl Future<Output = Result<(), Self::Error>> + Send {\n        async { Ok(()) }\n    }\n\n    /// Called when an extended data packet",
+    },
+    // Channels are opened once, and forgotten when they have closed -----------------------------
+    Change {
+        file: "server/encrypted.rs",
+        why: "a channel is confirmed once",
+        published: "if let Some(parameters) = enc.channels.get_mut(&local_id) {",
+        ours: "if let Some(parameters) = enc.channels.get_mut(&local_id).filter(|c| !c.confirmed) {",
+    },
     Change {
         file: "server/session.rs",
         why: "a channel that we close leaves both tables",

@@ -17,6 +17,7 @@ use tracing::{debug, warn};
 
 use super::KeyAuthority;
 use super::client::Client;
+use super::delivery::Deliveries;
 use super::limits;
 use super::live_session::SessionId;
 use super::ports::Ports;
@@ -90,17 +91,19 @@ impl Acceptor {
     ) {
         set_options(&stream);
         let socket = Socket::new(stream);
+        let deliveries = Arc::new(Deliveries::default());
         let (authenticated, is_authenticated) = oneshot::channel();
         let client = Client::new(
             id,
             peer,
             Arc::clone(&socket),
+            Arc::clone(&deliveries),
             Arc::clone(&self.keys),
             Arc::clone(&self.ports),
             authenticated,
         );
         let session = async {
-            let stream = SocketStream::new(Arc::clone(&socket));
+            let stream = SocketStream::new(Arc::clone(&socket), deliveries);
             run_stream(Arc::clone(&self.config), stream, client)
                 .await?
                 .await

@@ -8,16 +8,18 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use russh::Channel;
+use bytes::Bytes;
 use russh::keys::{Algorithm, HashAlg, PublicKey};
 use russh::server::{
     Auth, ChannelOpenHandle, Handler, Msg, PublicKeyOffer, Session, VerifiedPublicKey,
 };
+use russh::{Channel, ChannelId};
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::timeout;
 use tracing::{info, warn};
 
 use super::counters::{Count, Token};
+use super::delivery::Deliveries;
 use super::limits;
 use super::live_session::{LiveSession, ProvedKey, SessionId};
 use super::ports::Ports;
@@ -30,6 +32,7 @@ pub(super) struct Client {
     id: SessionId,
     peer: SocketAddr,
     socket: Arc<Socket>,
+    deliveries: Arc<Deliveries>,
     keys: Arc<dyn KeyAuthority>,
     ports: Arc<Ports>,
     proved: Option<ProvedKey>,
@@ -45,6 +48,7 @@ impl Client {
         id: SessionId,
         peer: SocketAddr,
         socket: Arc<Socket>,
+        deliveries: Arc<Deliveries>,
         keys: Arc<dyn KeyAuthority>,
         ports: Arc<Ports>,
         authenticated: oneshot::Sender<()>,
@@ -53,6 +57,7 @@ impl Client {
             id,
             peer,
             socket,
+            deliveries,
             keys,
             ports,
             proved: None,
@@ -132,6 +137,13 @@ impl Client {
     }
 }
 
+impl Drop for Client {
+    /// It is dropped with its session, however that ends.
+    fn drop(&mut self) {
+        self.deliveries.session_ended();
+    }
+}
+
 enum Verdict {
     Enrolled(ProvedKey),
     Refused,
@@ -180,6 +192,8 @@ impl Handler for Client {
             handle: session.handle(),
             slots: Arc::new(Semaphore::new(limits::FORWARDED_PER_SESSION)),
             window_budget: Budget::per_session(),
+            round_trip: Arc::default(),
+            deliveries: Arc::clone(&self.deliveries),
             socket: Arc::clone(&self.socket),
             peer: self.peer,
             key,
@@ -216,6 +230,37 @@ impl Handler for Client {
             Ok(port) => Ok(Box::pin(self.ports.release(port, self.id)).await),
             Err(_) => Ok(false),
         }
+    }
+
+    async fn channel_open_confirmation(
+        &mut self,
+        id: ChannelId,
+        _: u32,
+        _: u32,
+        _: &mut Session,
+    ) -> Result<(), Self::Error> {
+        self.deliveries.confirmed(id);
+        Ok(())
+    }
+
+    async fn data(
+        &mut self,
+        id: ChannelId,
+        data: &Bytes,
+        _: &mut Session,
+    ) -> Result<(), Self::Error> {
+        self.deliveries.arrived(id, data.clone());
+        Ok(())
+    }
+
+    async fn channel_eof(&mut self, id: ChannelId, _: &mut Session) -> Result<(), Self::Error> {
+        self.deliveries.said_everything(id);
+        Ok(())
+    }
+
+    async fn channel_close(&mut self, id: ChannelId, _: &mut Session) -> Result<(), Self::Error> {
+        self.deliveries.closed(id);
+        Ok(())
     }
 
     async fn channel_open_session(

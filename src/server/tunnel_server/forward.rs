@@ -15,6 +15,7 @@ use tracing::{debug, warn};
 
 use super::copy::copy;
 use super::counters::Counters;
+use super::delivery::Sink;
 use super::limits;
 use super::live_session::LiveSession;
 use super::window::{Budget, ReceiveWindow};
@@ -86,17 +87,35 @@ impl Connection {
         };
         let _open = self.counters.connections.enter();
         let id = channel.id();
-        let window = ReceiveWindow::new(Arc::clone(&session.window_budget), window_budget);
+        // Nobody listens to the channel's own messages: they are in the delivery.
+        let (_, to_bastion) = channel.split();
+        let socket = Arc::new(self.socket);
+        let from_bastion = session.deliveries.begin(
+            id,
+            Sink {
+                socket: Arc::clone(&socket),
+                channel: id,
+                window: ReceiveWindow::new(
+                    Arc::clone(&session.window_budget),
+                    window_budget,
+                    Arc::clone(&session.round_trip),
+                ),
+                handle: session.handle.clone(),
+                round_trip: Arc::clone(&session.round_trip),
+                counters: Arc::clone(&self.counters),
+            },
+        );
         let ended = tokio::select! {
-            ended = copy(&self.socket, channel, window, &session.handle, &self.counters) => ended,
+            ended = copy(&socket, &from_bastion, to_bastion, &self.counters.to_bastions) => ended,
             () = stop.cancelled() => Err(ErrorKind::ConnectionAborted.into()),
         };
         if let Err(e) = ended {
             debug!(port = self.port, "a connection was aborted: {e}");
-            abort(&self.socket);
+            abort(&socket);
         }
         // The socket is closed first: whether the session takes the message is its affair.
-        drop(self.socket);
+        session.deliveries.over(id);
+        drop(socket);
         let _ = session.handle.close(id).await;
     }
 

@@ -71,3 +71,10 @@ pub(super) const WINDOW_BUDGET_PER_SESSION: u64 = 96 << 20;
 
 /// What all windows may grow by above [`WINDOW_AT_FIRST`], together, in bytes.
 pub(super) const WINDOW_BUDGET_IN_ALL: u64 = 1 << 30;
+
+/// How often a bastion that carries data is asked for a sign of life, to measure the round trip.
+pub(super) const ROUND_TRIP_ASKED: Duration = Duration::from_secs(15);
+
+/// How long the shortest round trip counts: paths change, and an answer that had to wait in a queue
+/// is no longer path.
+pub(super) const ROUND_TRIP_REMEMBERED: Duration = Duration::from_secs(60);

@@ -12,7 +12,9 @@ use russh::server::Handle;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
+use super::delivery::Deliveries;
 use super::limits;
+use super::round_trip::RoundTrip;
 use super::socket::Socket;
 use super::window::Budget;
 
@@ -26,6 +28,8 @@ pub(super) struct LiveSession {
     /// One for each connection that may be forwarded at the same time.
     pub(super) slots: Arc<Semaphore>,
     pub(super) window_budget: Arc<Budget>,
+    pub(super) round_trip: Arc<RoundTrip>,
+    pub(super) deliveries: Arc<Deliveries>,
     pub(super) socket: Arc<Socket>,
     pub(super) peer: SocketAddr,
     pub(super) key: ProvedKey,

@@ -10,15 +10,18 @@
 //! numbers in `counters`.
 
 mod acceptor;
+mod backlog;
 mod client;
 mod copy;
 mod counters;
+mod delivery;
 mod descriptors;
 mod forward;
 mod host_key;
 mod limits;
 mod live_session;
 mod ports;
+mod round_trip;
 mod socket;
 mod window;
 

@@ -16,6 +16,8 @@ use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 
+use super::delivery::Deliveries;
+
 /// How much is read from the kernel at once, at least and at most; the more comes, the more is
 /// read. Without reading ahead, every packet would cost two system calls.
 const READ_AHEAD: RangeInclusive<usize> = (4 << 10)..=(128 << 10);
@@ -47,10 +49,11 @@ impl Socket {
     }
 }
 
-/// The connection, as its session reads and writes it.
-#[derive(Debug)]
+/// The connection, as its session reads and writes it. Before the session waits for anything, what it
+/// has taken in is written to its readers.
 pub(super) struct SocketStream {
     socket: Arc<Socket>,
+    deliveries: Arc<Deliveries>,
     /// Read from the kernel, not asked for yet. It holds no memory while the peer is quiet.
     ahead: BytesMut,
     /// How much to read next.
@@ -58,9 +61,10 @@ pub(super) struct SocketStream {
 }
 
 impl SocketStream {
-    pub(super) fn new(socket: Arc<Socket>) -> Self {
+    pub(super) fn new(socket: Arc<Socket>, deliveries: Arc<Deliveries>) -> Self {
         SocketStream {
             socket,
+            deliveries,
             ahead: BytesMut::new(),
             read: *READ_AHEAD.start(),
         }
@@ -68,6 +72,9 @@ impl SocketStream {
 
     /// Waits until something is read ahead, or the end is reached.
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.ahead.is_empty() {
+            self.deliveries.write_out();
+        }
         while self.ahead.is_empty() {
             match self.socket.stream.poll_read_ready(cx)? {
                 Poll::Ready(()) => {}
@@ -116,7 +123,10 @@ impl AsyncWrite for SocketStream {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         loop {
-            ready!(self.socket.stream.poll_write_ready(cx))?;
+            if self.socket.stream.poll_write_ready(cx)?.is_pending() {
+                self.deliveries.write_out();
+                return Poll::Pending;
+            }
             match self.socket.stream.try_write(bytes) {
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
                 result => return Poll::Ready(result),

@@ -1,16 +1,22 @@
 //! How much a bastion may send on a channel before the reader has taken it.
 //!
-//! The window decides two things: how fast one connection can be (a window per round trip), and
-//! how much a reader that stands still leaves in this server's memory. So it starts small, grows
-//! only where the sender was held up by it and not by the reader, and grows out of budgets.
+//! The window decides three things. How fast one connection can be: a window per round trip. How
+//! much a reader that stands still leaves in this server's memory. And how much the bastion's ssh
+//! reads ahead of the line: OpenSSH keeps as much of the database's answer as the window allows, in
+//! a buffer that it moves as a whole again and again, and crawls when that buffer is large. So the
+//! window follows the path: it starts small, grows only where the sender was held up by it and not
+//! by the reader, out of budgets, to what is under way in one round trip and a common window more;
+//! and it shrinks again when less is under way.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use super::limits::{
     WINDOW_AT_FIRST, WINDOW_BUDGET_IN_ALL, WINDOW_BUDGET_PER_SESSION, WINDOW_COMMON, WINDOW_LARGEST,
 };
+use super::round_trip::RoundTrip;
 
 /// A number of bytes that windows may grow by, shared by many channels.
 #[derive(Debug)]
@@ -45,32 +51,106 @@ impl Budget {
 struct Lease {
     session: Arc<Budget>,
     in_all: Arc<Budget>,
-    from_session: u64,
-    from_all: u64,
+    /// The window that it is for.
+    size: u32,
 }
 
 impl Lease {
-    /// Takes what it needs to go from one window to a larger one, or nothing.
-    fn extend(&mut self, from: u32, to: u32) -> bool {
-        let growth = u64::from(to - from);
-        let above_common = u64::from(to.saturating_sub(from.max(WINDOW_COMMON)));
-        if !self.session.take(above_common) {
+    fn new(session: Arc<Budget>, in_all: Arc<Budget>) -> Self {
+        Lease {
+            session,
+            in_all,
+            size: WINDOW_AT_FIRST,
+        }
+    }
+
+    /// What a window of this size takes out of the session's budget, and out of that of all.
+    fn price(size: u32) -> (u64, u64) {
+        (
+            size.saturating_sub(WINDOW_COMMON).into(),
+            size.saturating_sub(WINDOW_AT_FIRST).into(),
+        )
+    }
+
+    /// Takes what a larger window needs, or nothing.
+    fn extend(&mut self, size: u32) -> bool {
+        let (held, held_of_all) = Self::price(self.size);
+        let (session, in_all) = Self::price(size);
+        if !self.session.take(session - held) {
             return false;
         }
-        if !self.in_all.take(growth) {
-            self.session.give_back(above_common);
+        if !self.in_all.take(in_all - held_of_all) {
+            self.session.give_back(session - held);
             return false;
         }
-        self.from_session += above_common;
-        self.from_all += growth;
+        self.size = size;
         true
+    }
+
+    /// Gives back what a smaller window does not need.
+    fn shorten(&mut self, size: u32) {
+        let (held, held_of_all) = Self::price(self.size);
+        let (session, in_all) = Self::price(size);
+        self.session.give_back(held - session);
+        self.in_all.give_back(held_of_all - in_all);
+        self.size = size;
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.session.give_back(self.from_session);
-        self.in_all.give_back(self.from_all);
+        self.shorten(WINDOW_AT_FIRST);
+    }
+}
+
+/// How much of a channel is under way: what has arrived in the last round trip.
+#[derive(Debug)]
+struct UnderWay {
+    /// How much had arrived when, a few for each round trip, the oldest first.
+    marks: VecDeque<(Instant, u64)>,
+    /// The most in one round trip, lately, and when that was.
+    most: (Instant, u64),
+}
+
+impl UnderWay {
+    /// How many marks there are in a round trip.
+    const MARKS: u32 = 8;
+    /// For how many round trips the most of them counts: a pause in the middle of a result is no
+    /// reason to begin anew.
+    const REMEMBERED: u32 = 8;
+    /// Over less time than this a rate means nothing: bytes come in reads.
+    const SHORTEST: Duration = Duration::from_millis(4);
+
+    fn new(now: Instant) -> Self {
+        UnderWay {
+            marks: VecDeque::new(),
+            most: (now, 0),
+        }
+    }
+
+    /// Takes note of how much has arrived in all; says how much of it is under way in a round trip
+    /// now.
+    fn measure(&mut self, now: Instant, received: u64, round_trip: Duration) -> u64 {
+        let span = round_trip.max(Self::SHORTEST);
+        let since = |at: Instant| now.saturating_duration_since(at);
+        if self
+            .marks
+            .back()
+            .is_none_or(|&(at, _)| since(at) >= span / Self::MARKS)
+        {
+            self.marks.push_back((now, received));
+        }
+        // The first mark that stays is the last one from before the span.
+        while self.marks.get(1).is_some_and(|&(at, _)| since(at) >= span) {
+            self.marks.pop_front();
+        }
+        let before = self.marks.front().map_or(received, |&(_, bytes)| bytes);
+        let share = round_trip.as_secs_f64() / span.as_secs_f64();
+        let under_way = ((received - before) as f64 * share) as u64;
+        if under_way >= self.most.1 || since(self.most.0) >= span * Self::REMEMBERED {
+            self.most = (now, under_way);
+        }
+        under_way
     }
 }
 
@@ -78,44 +158,52 @@ impl Drop for Lease {
 #[derive(Debug)]
 pub(super) struct ReceiveWindow {
     lease: Lease,
+    round_trip: Arc<RoundTrip>,
+    under_way: UnderWay,
     /// How many bytes may be under way or waiting for the reader.
     size: u32,
+    /// When it last grew.
+    grown: Instant,
     /// The offset up to which the peer may send.
     granted: u64,
     received: u64,
     consumed: u64,
     /// Former values of `granted` that the peer has not reached yet.
     edges: VecDeque<u64>,
+    /// Whether the peer has stopped at one of them since the last grant was due.
+    cut: bool,
 }
 
 impl ReceiveWindow {
     /// The window of a channel that was opened with [`WINDOW_AT_FIRST`].
-    pub(super) fn new(session: Arc<Budget>, in_all: Arc<Budget>) -> Self {
+    pub(super) fn new(
+        session: Arc<Budget>,
+        in_all: Arc<Budget>,
+        round_trip: Arc<RoundTrip>,
+    ) -> Self {
+        let now = Instant::now();
         ReceiveWindow {
-            lease: Lease {
-                session,
-                in_all,
-                from_session: 0,
-                from_all: 0,
-            },
+            lease: Lease::new(session, in_all),
+            round_trip,
+            under_way: UnderWay::new(now),
+            grown: now,
             size: WINDOW_AT_FIRST,
             granted: u64::from(WINDOW_AT_FIRST),
             received: 0,
             consumed: 0,
             edges: VecDeque::from([u64::from(WINDOW_AT_FIRST)]),
+            cut: false,
         }
     }
 
-    /// Takes note of a packet, and enlarges the window if it was the window that cut it off.
+    /// Takes note of a packet, and of whether it was the window that cut it off.
     pub(super) fn received(&mut self, bytes: usize) {
         self.received += bytes as u64;
         while let Some(&edge) = self.edges.front()
             && edge <= self.received
         {
             self.edges.pop_front();
-            if edge == self.received && self.reader_keeps_up() {
-                self.grow();
-            }
+            self.cut |= edge == self.received;
         }
     }
 
@@ -124,8 +212,10 @@ impl ReceiveWindow {
         self.consumed += bytes as u64;
     }
 
-    /// What the peer should be granted now, if it is worth a message.
-    pub(super) fn grant(&mut self) -> Option<u32> {
+    /// What the peer should be granted now, if it is worth a message. To be asked whenever the reader
+    /// was given what there is, so that a reader who falls behind can be told from one who keeps up.
+    pub(super) fn grant(&mut self, now: Instant) -> Option<u32> {
+        self.follow_the_path(now);
         let due = (self.consumed + u64::from(self.size)).saturating_sub(self.granted);
         let due = u32::try_from(due).ok()?;
         if due < self.size / 8 {
@@ -136,87 +226,181 @@ impl ReceiveWindow {
         Some(due)
     }
 
+    fn follow_the_path(&mut self, now: Instant) {
+        let span = self.round_trip.shortest().max(UnderWay::SHORTEST);
+        let under_way = self
+            .under_way
+            .measure(now, self.received, self.round_trip.shortest());
+        if std::mem::take(&mut self.cut) && self.reader_keeps_up() {
+            // As much again is taken for granted: else a long path would be slow for many round
+            // trips. If it does not come, the window shrinks below.
+            self.grow(within_bounds(under_way * 2), now);
+        }
+        let enough = within_bounds(self.under_way.most.1);
+        let had_its_chance = now.saturating_duration_since(self.grown) >= span * 3;
+        if had_its_chance && self.size > enough + enough / 4 {
+            self.size = enough;
+        }
+        if self.lease.size > self.size && self.granted - self.consumed <= u64::from(self.size) {
+            self.lease.shorten(self.size);
+        }
+    }
+
     fn reader_keeps_up(&self) -> bool {
         self.received - self.consumed <= u64::from(self.size / 4)
     }
 
-    fn grow(&mut self) {
-        let larger = if self.size < WINDOW_COMMON {
-            WINDOW_COMMON
-        } else {
-            self.size.saturating_mul(2).min(WINDOW_LARGEST)
-        };
-        if larger > self.size && self.lease.extend(self.size, larger) {
-            self.size = larger;
+    fn grow(&mut self, size: u32, now: Instant) {
+        if size > self.size && (size <= self.lease.size || self.lease.extend(size)) {
+            self.size = size;
+            self.grown = now;
         }
     }
+}
+
+/// The window for so much under way in a round trip.
+fn within_bounds(under_way: u64) -> u32 {
+    let size = under_way.saturating_add(WINDOW_COMMON.into());
+    // Odd, as the bounds are: `limits` says why.
+    u32::try_from(size)
+        .unwrap_or(WINDOW_LARGEST)
+        .min(WINDOW_LARGEST)
+        | 1
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn window() -> ReceiveWindow {
-        ReceiveWindow::new(Budget::per_session(), Budget::in_all())
+    const MS: Duration = Duration::from_millis(1);
+    const PACKET: usize = 32 << 10;
+
+    fn over(round_trip: Duration) -> ReceiveWindow {
+        let measured = RoundTrip::default();
+        measured.answered(Instant::now(), round_trip);
+        ReceiveWindow::new(Budget::per_session(), Budget::in_all(), Arc::new(measured))
     }
 
-    /// A sender that fills the window and a reader that takes all of it, `rounds` times.
-    fn fill(window: &mut ReceiveWindow, rounds: usize) {
-        for _ in 0..rounds {
-            let room = (window.granted - window.received) as usize;
-            let mut left = room;
-            while left > 0 {
-                let packet = left.min(32 << 10);
-                window.received(packet);
-                window.consumed(packet);
-                left -= packet;
+    /// A bastion at the far end of a path: it sends what it may, but not more than `line` bytes in a
+    /// round trip.
+    struct Bastion {
+        round_trip: Duration,
+        line: usize,
+        now: Instant,
+    }
+
+    impl Bastion {
+        fn near() -> Self {
+            Bastion::at(MS / 10, 300_000)
+        }
+
+        fn at(round_trip: Duration, line: usize) -> Self {
+            Bastion {
+                round_trip,
+                line,
+                now: Instant::now(),
             }
-            window.grant();
+        }
+
+        /// Sends for so many round trips to a reader who takes everything.
+        fn send(&mut self, window: &mut ReceiveWindow, round_trips: usize) {
+            for _ in 0..round_trips {
+                let mut left = ((window.granted - window.received) as usize).min(self.line);
+                while left > 0 {
+                    let packet = left.min(PACKET);
+                    window.received(packet);
+                    window.consumed(packet);
+                    left -= packet;
+                }
+                window.grant(self.now);
+                self.now += self.round_trip;
+            }
         }
     }
 
     #[test]
-    fn a_sender_held_up_by_the_window_gets_the_largest() {
-        let mut window = window();
-        fill(&mut window, 10);
+    fn a_near_bastion_has_never_more_than_the_common_window_and_what_is_under_way() {
+        let mut window = over(MS / 10);
+        Bastion::near().send(&mut window, 1_000);
+        assert!(window.size >= WINDOW_COMMON, "{}", window.size);
+        assert!(window.size <= WINDOW_COMMON + 700_000, "{}", window.size);
+    }
+
+    #[test]
+    fn on_a_long_path_the_window_grows_to_the_largest_within_a_few_round_trips() {
+        let mut window = over(100 * MS);
+        let mut bastion = Bastion::at(100 * MS, usize::MAX);
+        bastion.send(&mut window, 6);
         assert_eq!(window.size, WINDOW_LARGEST);
     }
 
     #[test]
+    fn a_window_is_no_larger_than_what_the_line_carries_and_the_common_window() {
+        let mut window = over(100 * MS);
+        let line = 5 << 20;
+        Bastion::at(100 * MS, line).send(&mut window, 40);
+        assert!(window.size as usize >= line, "{}", window.size);
+        let largest = (line + WINDOW_COMMON as usize) * 5 / 4;
+        assert!(window.size as usize <= largest, "{}", window.size);
+    }
+
+    #[test]
+    fn a_window_shrinks_again_when_less_is_under_way_and_gives_back_its_budget() {
+        let mut window = over(100 * MS);
+        let mut bastion = Bastion::at(100 * MS, usize::MAX);
+        bastion.send(&mut window, 10);
+        assert_eq!(window.size, WINDOW_LARGEST);
+        bastion.line = 1 << 20;
+        bastion.send(&mut window, 50);
+        assert!(window.size < 4 << 20, "{}", window.size);
+        let left = window.lease.session.0.load(Ordering::Relaxed);
+        assert!(left > WINDOW_BUDGET_PER_SESSION - (4 << 20), "{left}");
+    }
+
+    #[test]
     fn a_sender_with_little_to_say_keeps_the_first_window() {
-        let mut window = window();
-        for _ in 0..10_000 {
+        let mut window = over(MS);
+        let now = Instant::now();
+        for i in 0..10_000 {
             window.received(1_000);
             window.consumed(1_000);
-            window.grant();
+            window.grant(now + i * MS);
         }
         assert_eq!(window.size, WINDOW_AT_FIRST);
     }
 
     #[test]
     fn full_packets_that_are_not_cut_off_do_not_enlarge_the_window() {
-        let mut window = window();
-        for _ in 0..1_000 {
-            window.received(32 << 10);
-            window.consumed(32 << 10);
-            window.grant();
+        let mut window = over(MS);
+        let now = Instant::now();
+        for i in 0..1_000 {
+            window.received(PACKET);
+            window.consumed(PACKET);
+            window.grant(now + i * MS);
         }
         assert_eq!(window.size, WINDOW_AT_FIRST);
     }
 
     #[test]
     fn nothing_is_granted_to_the_sender_of_a_reader_that_stands_still() {
-        let mut window = window();
+        let mut window = over(100 * MS);
         window.received(WINDOW_AT_FIRST as usize);
-        assert_eq!(window.grant(), None);
-        assert_eq!(window.size, WINDOW_AT_FIRST);
+        let now = Instant::now();
+        assert_eq!(window.grant(now), None);
+        window.consumed(WINDOW_AT_FIRST as usize);
+        assert_eq!(window.grant(now), Some(WINDOW_AT_FIRST));
+        assert_eq!(
+            window.size, WINDOW_AT_FIRST,
+            "it was the reader, not the window"
+        );
     }
 
     #[test]
-    fn never_more_than_the_window_is_under_way() {
-        let mut window = window();
+    fn never_more_than_the_window_is_granted() {
+        let mut window = over(100 * MS);
+        let mut bastion = Bastion::at(100 * MS, usize::MAX);
         for _ in 0..20 {
-            fill(&mut window, 1);
+            bastion.send(&mut window, 1);
             assert!(window.granted - window.consumed <= u64::from(window.size));
         }
     }
@@ -224,11 +408,19 @@ mod tests {
     #[test]
     fn the_windows_of_a_session_stay_within_its_budget() {
         let (session, in_all) = (Budget::per_session(), Budget::in_all());
+        let round_trip = Arc::new(RoundTrip::default());
+        round_trip.answered(Instant::now(), 100 * MS);
         let mut windows: Vec<_> = (0..20)
-            .map(|_| ReceiveWindow::new(Arc::clone(&session), Arc::clone(&in_all)))
+            .map(|_| {
+                ReceiveWindow::new(
+                    Arc::clone(&session),
+                    Arc::clone(&in_all),
+                    Arc::clone(&round_trip),
+                )
+            })
             .collect();
         for window in &mut windows {
-            fill(window, 10);
+            Bastion::at(100 * MS, usize::MAX).send(window, 10);
         }
         let above_common: u64 = windows
             .iter()
@@ -248,8 +440,8 @@ mod tests {
     #[test]
     fn without_a_budget_a_window_stays_as_it_is() {
         let none = Arc::new(Budget(AtomicU64::new(0)));
-        let mut window = ReceiveWindow::new(Arc::clone(&none), none);
-        fill(&mut window, 10);
+        let mut window = ReceiveWindow::new(Arc::clone(&none), none, Arc::default());
+        Bastion::near().send(&mut window, 10);
         assert_eq!(window.size, WINDOW_AT_FIRST);
     }
 }
