@@ -43,6 +43,49 @@ pub const ALL: &[Change] = &[
         published: "        channel: ChannelId,\n        data: &[u8],\n        session: &mut Session,\n    ) -> impl Future<Output = Result<(), Self::Error>> + Send {\n        async { Ok(()) }\n    }\n\n    /// Called when an extended data packet",
         ours: "        channel: ChannelId,\n        data: &bytes::Bytes,\n        session: &mut Session,\n    ) -> impl Future<Output = Result<(), Self::Error>> + Send {\n        async { Ok(()) }\n    }\n\n    /// Called when an extended data packet",
     },
+    // Data is handed on without a copy ----------------------------------------------------------
+    Change {
+        file: "sshbuffer.rs",
+        why: "a packet can be kept in parts",
+        published: "pub(crate) struct IncomingSshPacket {\n    pub buffer: Vec<u8>,",
+        ours: "pub(crate) struct IncomingSshPacket {\n    pub buffer: Bytes,",
+    },
+    Change {
+        file: "server/session.rs",
+        why: "a packet can be kept in parts (the server's, compressed)",
+        published: "                    &mut decomp,\n                )?.into(),",
+        ours: "                    &mut decomp,\n                )?.to_vec().into(),",
+    },
+    Change {
+        file: "server/session.rs",
+        why: "a packet can be kept in parts (the server's)",
+        published: "                buffer: buffer.buffer[5..].into(),",
+        ours: "                buffer: buffer.buffer[5..].to_vec().into(),",
+    },
+    Change {
+        file: "client/mod.rs",
+        why: "a packet can be kept in parts (the client's, compressed)",
+        published: "                    &mut decomp,\n                )?.into(),",
+        ours: "                    &mut decomp,\n                )?.to_vec().into(),",
+    },
+    Change {
+        file: "client/mod.rs",
+        why: "a packet can be kept in parts (the client's)",
+        published: "                buffer: buffer.buffer[5..].into(),",
+        ours: "                buffer: buffer.buffer[5..].to_vec().into(),",
+    },
+    Change {
+        file: "server/session.rs",
+        why: "a packet is taken out of the buffer that it was read into",
+        published: "let mut pkt = self.maybe_decompress(&buffer)?;",
+        ours: "let mut pkt = match self.take_packet(&mut buffer) {\n                        Some(packet) => packet,\n                        None => self.maybe_decompress(&buffer)?,\n                    };",
+    },
+    Change {
+        file: "server/encrypted.rs",
+        why: "a channel's data goes to the handler at once",
+        published: "        self.process_packet(handler, &pkt.buffer).await\n",
+        ours: "        if self.takes_data(handler, &pkt.buffer).await? {\n            return Ok(());\n        }\n        self.process_packet(handler, &pkt.buffer).await\n",
+    },
     // Channels are opened once, and forgotten when they have closed -----------------------------
     Change {
         file: "server/encrypted.rs",

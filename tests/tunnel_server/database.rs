@@ -78,6 +78,14 @@ impl Database {
         .await
     }
 
+    /// Says goodbye and closes, whatever it gets.
+    pub async fn goodbye_and_close() -> Self {
+        Self::start(|mut socket, _| async move {
+            let _ = socket.write_all(b"goodbye").await;
+        })
+        .await
+    }
+
     /// Sends so many bytes (see [`expected`]) as fast as it can, whatever it gets.
     pub async fn flood(bytes: u64) -> Self {
         Self::start(move |mut socket, counter| async move {

@@ -4,6 +4,7 @@
 
 mod bastion;
 mod database;
+mod memory;
 mod vendor;
 
 use std::net::Ipv4Addr;

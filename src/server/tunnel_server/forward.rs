@@ -9,7 +9,8 @@ use russh::Channel;
 use russh::server::Msg;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
@@ -76,13 +77,13 @@ impl Connection {
     async fn carry(self, window_budget: Arc<Budget>, stop: CancellationToken) {
         self.counters.accepted.one();
         let session = Arc::clone(&self.holder.session);
-        let Ok(_slot) = Arc::clone(&session.slots).try_acquire_owned() else {
+        let Ok(slot) = Arc::clone(&session.slots).try_acquire_owned() else {
             self.counters.refused.connections.one();
             warn!(port = self.port, %session, "too many connections at once: one is refused");
             return abort(&self.socket);
         };
         set_options(&self.socket);
-        let Some(channel) = self.open_channel(&stop).await else {
+        let Some((channel, _slot)) = self.open_channel(slot, &stop).await else {
             return abort(&self.socket);
         };
         let _open = self.counters.connections.enter();
@@ -120,29 +121,36 @@ impl Connection {
     }
 
     /// Asks the bastion to connect to its database.
-    async fn open_channel(&self, stop: &CancellationToken) -> Option<Channel<Msg>> {
+    async fn open_channel(
+        &self,
+        slot: OwnedSemaphorePermit,
+        stop: &CancellationToken,
+    ) -> Option<(Channel<Msg>, OwnedSemaphorePermit)> {
         let Holder { session, address } = &self.holder;
+        session.round_trip.ask(&session.handle);
         let handle = session.handle.clone();
         let (address, port) = (address.clone(), u32::from(self.port));
         let (peer, peer_port) = (self.peer.ip().to_string(), u32::from(self.peer.port()));
-        // A task of its own, since an answer that comes too late must be answered, too.
+        // A task of its own, since an answer that comes too late must be answered, too. Until then it
+        // keeps the slot: a bastion that never answers is not asked without end.
         let mut opening = tokio::spawn(async move {
-            handle
+            let channel = handle
                 .channel_open_forwarded_tcpip(address, port, peer, peer_port)
-                .await
+                .await?;
+            Ok((channel, slot))
         });
         let why = tokio::select! {
             opened = &mut opening => match opened {
-                Ok(Ok(channel)) => return Some(channel),
+                Ok(Ok(opened)) => return Some(opened),
                 Ok(Err(e)) => e.to_string(),
                 Err(e) => e.to_string(),
             },
             () = tokio::time::sleep(limits::CHANNEL_OPEN_TIME) => {
-                close_when_opened(opening);
+                close_when_opened(opening, Arc::clone(session));
                 "the bastion took too long".to_owned()
             }
             () = stop.cancelled() => {
-                close_when_opened(opening);
+                close_when_opened(opening, Arc::clone(session));
                 "the tunnel was closed".to_owned()
             }
         };
@@ -152,9 +160,13 @@ impl Connection {
     }
 }
 
-fn close_when_opened(opening: tokio::task::JoinHandle<Result<Channel<Msg>, russh::Error>>) {
+/// A channel that is being opened, with the slot that it takes.
+type Opening = JoinHandle<Result<(Channel<Msg>, OwnedSemaphorePermit), russh::Error>>;
+
+fn close_when_opened(opening: Opening, session: Arc<LiveSession>) {
     tokio::spawn(async move {
-        if let Ok(Ok(channel)) = opening.await {
+        if let Ok(Ok((channel, _slot))) = opening.await {
+            session.deliveries.over(channel.id());
             let _ = channel.close().await;
         }
     });

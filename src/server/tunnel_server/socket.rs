@@ -4,9 +4,8 @@
 //! of life, whatever the session waits for at that moment.
 
 use std::io;
-use std::ops::RangeInclusive;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, BytesMut};
@@ -18,9 +17,19 @@ use tokio::sync::futures::Notified;
 
 use super::delivery::Deliveries;
 
-/// How much is read from the kernel at once, at least and at most; the more comes, the more is
-/// read. Without reading ahead, every packet would cost two system calls.
-const READ_AHEAD: RangeInclusive<usize> = (4 << 10)..=(128 << 10);
+/// How much is read from the kernel at once by a session that has little to say.
+const READ_LITTLE: usize = 4 << 10;
+
+/// How much is read at once by a session that fills the above. Without reading ahead, every packet
+/// would cost two system calls.
+const READ_MUCH: usize = 128 << 10;
+
+/// Buffers of [`READ_MUCH`] that are not in use. The allocator would give so much back to the kernel
+/// and take it again with every read.
+static BUFFERS: Mutex<Vec<BytesMut>> = Mutex::new(Vec::new());
+
+/// How many of them are kept.
+const BUFFERS_KEPT: usize = 16;
 
 /// The connection, as others than its session see it.
 #[derive(Debug)]
@@ -56,8 +65,8 @@ pub(super) struct SocketStream {
     deliveries: Arc<Deliveries>,
     /// Read from the kernel, not asked for yet. It holds no memory while the peer is quiet.
     ahead: BytesMut,
-    /// How much to read next.
-    read: usize,
+    /// Whether the last read has brought so much that more is to be expected.
+    reads_much: bool,
 }
 
 impl SocketStream {
@@ -66,39 +75,59 @@ impl SocketStream {
             socket,
             deliveries,
             ahead: BytesMut::new(),
-            read: *READ_AHEAD.start(),
+            reads_much: false,
         }
     }
 
     /// Waits until something is read ahead, or the end is reached.
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.ahead.is_empty() {
-            self.deliveries.write_out();
+        if !self.ahead.is_empty() {
+            return Poll::Ready(Ok(()));
         }
-        while self.ahead.is_empty() {
-            match self.socket.stream.poll_read_ready(cx)? {
-                Poll::Ready(()) => {}
-                Poll::Pending => {
-                    self.ahead = BytesMut::new();
-                    self.read = *READ_AHEAD.start();
-                    return Poll::Pending;
-                }
+        self.deliveries.write_out();
+        loop {
+            if self.socket.stream.poll_read_ready(cx)?.is_pending() {
+                self.put_buffer_back();
+                self.reads_much = false;
+                return Poll::Pending;
             }
-            self.ahead.reserve(self.read);
+            self.get_buffer();
             match self.socket.stream.try_read_buf(&mut self.ahead) {
-                Ok(0) => break,
+                Ok(0) => return Poll::Ready(Ok(())),
                 Ok(n) => {
-                    if n >= self.read {
-                        self.read = (self.read * 4).min(*READ_AHEAD.end());
-                    }
+                    self.reads_much |= n >= READ_LITTLE;
                     self.socket.heard.notify_waiters();
+                    return Poll::Ready(Ok(()));
                 }
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
                 Err(e) => return Poll::Ready(Err(e)),
             }
         }
-        Poll::Ready(Ok(()))
     }
+
+    fn get_buffer(&mut self) {
+        if !self.reads_much {
+            self.ahead.reserve(READ_LITTLE);
+        } else if !self.ahead.try_reclaim(READ_MUCH) {
+            let kept = lock_buffers().pop();
+            self.ahead = kept.unwrap_or_else(|| BytesMut::with_capacity(READ_MUCH));
+        }
+    }
+
+    fn put_buffer_back(&mut self) {
+        let mut buffer = std::mem::take(&mut self.ahead);
+        if buffer.try_reclaim(READ_MUCH) {
+            let mut kept = lock_buffers();
+            if kept.len() < BUFFERS_KEPT {
+                kept.push(buffer);
+            }
+        }
+    }
+}
+
+fn lock_buffers() -> MutexGuard<'static, Vec<BytesMut>> {
+    // A list of empty buffers is whole at any time.
+    BUFFERS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl AsyncRead for SocketStream {
