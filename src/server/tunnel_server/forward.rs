@@ -133,7 +133,7 @@ impl Connection {
         let (peer, peer_port) = (self.peer.ip().to_string(), u32::from(self.peer.port()));
         // A task of its own, since an answer that comes too late must be answered, too. Until then it
         // keeps the slot: a bastion that never answers is not asked without end.
-        let mut opening = tokio::spawn(async move {
+        let mut opening: Opening = tokio::spawn(async move {
             let channel = handle
                 .channel_open_forwarded_tcpip(address, port, peer, peer_port)
                 .await?;
