@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process, set_child_subreaper};
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, set_child_subreaper, wait};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::processes::family;
@@ -66,6 +66,8 @@ fn clean_up() {
             }
         }
         std::thread::sleep(Duration::from_millis(50));
+        // Those that are nobody's any more are ours, and would stay as zombies.
+        while let Ok(Some(_)) = wait(WaitOptions::NOHANG) {}
     }
     if let Some(folder) = FOLDER.get() {
         let _ = std::fs::remove_dir_all(folder);

@@ -109,10 +109,7 @@ fn print(servers: &[Server], found: &[(&str, Vec<Sum>)], report: &mut Report) {
     let of = |server: &Server, name: &str| format!("{}, {name}", server.software.name());
     let mut table = report.table(
         "Bulk over loopback, one connection on a fresh session, from its first moment on",
-        &[
-            "at least sshd's rate with the same cipher, in every quarter of a second",
-            "the quarters are medians over the turns; \"worst turn\" is a whole turn",
-        ],
+        &["at least sshd's rate with the same cipher in every quarter (the median of its turns)"],
         &["Mbit/s", "x sshd", "worst turn", "worst quarter", "which"],
     );
     for (name, sums) in found {

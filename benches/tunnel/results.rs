@@ -95,7 +95,14 @@ fn times(
         )
     };
     let columns = [
-        "1 MB", "worst", "10 MB", "worst ", "50 MB", "worst  ", "200 MB", "worst   ",
+        "1 MB",
+        "worst 1",
+        "10 MB",
+        "worst 10",
+        "50 MB",
+        "worst 50",
+        "200 MB",
+        "worst 200",
     ];
     let idle = title("new connection, tunnel idle for 3 s");
     let aim = ["at most 0.36 / 0.5 / 0.8 / 1.5 s"];
@@ -164,7 +171,7 @@ fn cost(
             TcpBuffers::Default.name()
         ),
         &["ssh's seconds on a processor per GB at most 1.3 x those with sshd, its memory at most 20 MB"],
-        &["s each", "worst", "ssh s/GB", "x sshd", "worst ", "ssh MB"],
+        &["s each", "worst", "ssh s/GB", "x sshd", "worst ratio", "ssh MB"],
     );
     let sshd = &costs[costs.len() - 1];
     for (server, cost) in servers.iter().zip(&costs) {
