@@ -27,7 +27,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 
 use crate::ending::Ending;
-use crate::path::Path;
+use crate::path::{Path, TcpBuffers};
 use crate::report::Report;
 use crate::ssh::Bastion;
 
@@ -109,6 +109,7 @@ fn main() -> anyhow::Result<()> {
     // Before any thread is there, so that all are in the same place.
     if place::is_root() {
         place::move_into_a_new_one()?;
+        TcpBuffers::Default.set()?;
     }
     let ending = Ending::arranged()?;
     let bastion = Bastion::prepare()?;
@@ -136,7 +137,7 @@ fn run(bastion: &Bastion, options: &Options, report: &mut Report) -> anyhow::Res
                 results::measure(bastion, &path, options, report).context("results")?;
                 report.save()?;
             }
-            path.set_buffers(path::TcpBuffers::Default)?;
+            path.set_buffers(TcpBuffers::Default)?;
         } else {
             println!("\nThe sections \"path\" and \"results\" need root: they make a long path of");
             println!("two network namespaces and the devices between them.");

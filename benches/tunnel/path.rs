@@ -42,7 +42,7 @@ impl TcpBuffers {
     }
 
     /// Sets it where the calling thread is, for sockets made from then on.
-    fn set(self) -> anyhow::Result<()> {
+    pub fn set(self) -> anyhow::Result<()> {
         let (read, write) = match self {
             TcpBuffers::Default => (6 << 20, 4 << 20),
             TcpBuffers::Large => (32 << 20, 32 << 20),
