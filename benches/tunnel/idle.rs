@@ -1,15 +1,16 @@
 //! What an idle tunnel costs in the server's memory.
 
-use std::fs;
 use std::sync::Arc;
-use std::time::Duration;
 
-use anyhow::{Context, ensure};
+use anyhow::ensure;
 use russh::client;
 use russh::keys::{PrivateKeyWithHashAlg, PublicKeyOrCertificate, load_secret_key};
 
-use crate::ssh::{Bastion, PORTS, Server, Tunnel};
-use crate::{CHACHA20, row};
+use crate::figures::Figures;
+use crate::processes::memory_of_family;
+use crate::report::{Report, kib, none, two};
+use crate::ssh::{Bastion, PORTS, Route, Server, Software, Tunnel};
+use crate::{CHACHA20, Options};
 
 /// How many tunnels of real ssh clients; each costs 2 MiB on its own side.
 const REAL: u16 = 40;
@@ -17,33 +18,51 @@ const REAL: u16 = 40;
 const SMALL: u16 = 1_000;
 const _: () = assert!(REAL + SMALL <= PORTS);
 
-pub fn measure(bastion: &Bastion) -> anyhow::Result<()> {
-    let stock = per_real_tunnel(bastion, &Server::stock(bastion)?)?;
-    let server = Server::ours(bastion)?;
-    let ours = per_real_tunnel(bastion, &server)?;
-    let many = per_small_tunnel(bastion, &server)?;
-    row(&format!("sshd, {REAL} of ssh"), &kib(stock), 1.0, "of sshd");
-    row(
-        &format!("ours, {REAL} of ssh"),
-        &kib(ours),
-        ours / stock,
-        "of sshd",
+pub fn measure(bastion: &Bastion, options: &Options, report: &mut Report) -> anyhow::Result<()> {
+    let mut table = report.table(
+        "Idle memory of the server, per tunnel (proportional set size)",
+        &["at most 32 KiB with a small client, whose number is large enough to be exact"],
+        &["KiB", "most", "x sshd"],
     );
-    row(
-        &format!("ours, {SMALL} of a small client"),
-        &kib(many),
-        many / stock,
-        "of sshd",
-    );
+    let all = Software::all();
+    let mut real = vec![Figures::default(); all.len()];
+    let mut small = vec![Figures::default(); all.len()];
+    for _ in 0..options.turns {
+        for (i, software) in all.iter().enumerate() {
+            // What an earlier turn has freed would hide what this one needs.
+            let server = Server::start(bastion, *software)?;
+            real[i].push(per_real_tunnel(bastion, &server)?);
+            if *software != Software::Stock {
+                small[i].push(per_small_tunnel(bastion, &server)?);
+            }
+        }
+    }
+    let sshd = &real[all.len() - 1];
+    for (i, software) in all.iter().enumerate() {
+        for (figures, clients) in [
+            (&real[i], format!("{REAL} of ssh")),
+            (&small[i], format!("{SMALL} of a small client")),
+        ] {
+            if figures.0.is_empty() {
+                continue;
+            }
+            let ratio = match software {
+                Software::Stock => none(),
+                _ => two(figures.over(sshd).median()),
+            };
+            let name = format!("{}, {clients}", software.name());
+            table.row(&name, &[kib(figures.median()), kib(figures.most()), ratio]);
+        }
+    }
     Ok(())
 }
 
 fn per_real_tunnel(bastion: &Bastion, server: &Server) -> anyhow::Result<f64> {
     // The first ones pay for what is made once.
     let mut tunnels = open_real(bastion, server, 0..5)?;
-    let before = memory(server)?;
+    let before = memory_of_family(server.process.id())?;
     tunnels.extend(open_real(bastion, server, 5..5 + REAL)?);
-    Ok((memory(server)? - before) / f64::from(REAL))
+    Ok((memory_of_family(server.process.id())? - before) / f64::from(REAL))
 }
 
 fn open_real(
@@ -52,7 +71,7 @@ fn open_real(
     numbers: std::ops::Range<u16>,
 ) -> anyhow::Result<Vec<Tunnel>> {
     numbers
-        .map(|number| Tunnel::open(bastion, server, number, server.port, 9, CHACHA20))
+        .map(|number| Tunnel::open(bastion, server, Route::Loopback, number, 9, CHACHA20))
         .collect()
 }
 
@@ -72,7 +91,7 @@ fn per_small_tunnel(bastion: &Bastion, server: &Server) -> anyhow::Result<f64> {
     runtime.block_on(async {
         let key = Arc::new(load_secret_key(&bastion.key, None)?);
         let config = Arc::new(client::Config::default());
-        let before = memory(server)?;
+        let before = memory_of_family(server.process.id())?;
         let mut sessions = Vec::new();
         for number in 0..SMALL {
             let address = ("127.0.0.1", server.port);
@@ -84,39 +103,6 @@ fn per_small_tunnel(bastion: &Bastion, server: &Server) -> anyhow::Result<f64> {
             session.tcpip_forward("127.0.0.1", port).await?;
             sessions.push(session);
         }
-        Ok((memory(server)? - before) / f64::from(SMALL))
+        Ok((memory_of_family(server.process.id())? - before) / f64::from(SMALL))
     })
-}
-
-/// The proportional set size of the server and its children, in bytes, once it is at rest.
-fn memory(server: &Server) -> anyhow::Result<f64> {
-    std::thread::sleep(Duration::from_secs(1));
-    let mut bytes = 0.0;
-    for process in family(server.process.0.id())? {
-        // One that has ended meanwhile has no memory.
-        if let Ok(rollup) = fs::read_to_string(format!("/proc/{process}/smaps_rollup")) {
-            let line = rollup.lines().find(|line| line.starts_with("Pss:"));
-            let kib = line.and_then(|line| line.split_whitespace().nth(1));
-            bytes += kib.context("no Pss")?.parse::<f64>()? * 1024.0;
-        }
-    }
-    Ok(bytes)
-}
-
-/// A process and its descendants.
-fn family(root: u32) -> anyhow::Result<Vec<u32>> {
-    let mut family = vec![root];
-    let mut next = 0;
-    while let Some(&process) = family.get(next) {
-        next += 1;
-        let children = fs::read_to_string(format!("/proc/{process}/task/{process}/children"));
-        for child in children.unwrap_or_default().split_whitespace() {
-            family.push(child.parse()?);
-        }
-    }
-    Ok(family)
-}
-
-fn kib(bytes: f64) -> String {
-    format!("{:.1} KiB", bytes / 1024.0)
 }

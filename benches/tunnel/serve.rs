@@ -35,13 +35,14 @@ impl KeyAuthority for OneKey {
     }
 }
 
-/// Serves until killed. Arguments: SSH port, first forwarded port, how many, folder, public key.
+/// Serves until killed. Arguments: address and port for SSH, first forwarded port,
+/// how many, folder, public key.
 pub fn run(arguments: &[String]) -> anyhow::Result<()> {
-    let [ssh_port, first_port, count, dir, public_key] = arguments else {
-        anyhow::bail!("five arguments are needed");
+    let [ssh_address, ssh_port, first_port, count, dir, public_key] = arguments else {
+        anyhow::bail!("six arguments are needed");
     };
     let config = TunnelServerConfig {
-        ssh_listen: (Ipv4Addr::LOCALHOST, ssh_port.parse()?).into(),
+        ssh_listen: (ssh_address.parse::<Ipv4Addr>()?, ssh_port.parse()?).into(),
         forward_listen: Ipv4Addr::LOCALHOST.into(),
         host_key_dir: PathBuf::from(dir),
     };

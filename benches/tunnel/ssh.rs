@@ -1,7 +1,8 @@
-//! The two servers that are compared, and the real `ssh` on the bastion's side.
+//! The servers that are compared, and the real `ssh` on the bastion's side.
 
 use std::fs;
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::io::{Read, Seek};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -10,13 +11,21 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail, ensure};
 use tempfile::TempDir;
 
-use crate::serve;
+use crate::path::{self, Path};
+use crate::source::Source;
+use crate::{place, serve};
 
 /// How many ports each server may forward.
 pub const PORTS: u16 = 1_200;
 
 /// A child process, ended when dropped.
 pub struct Process(pub Child);
+
+impl Process {
+    pub fn id(&self) -> u32 {
+        self.0.id()
+    }
+}
 
 impl Drop for Process {
     fn drop(&mut self) {
@@ -61,8 +70,46 @@ fn generate_key(path: &PathBuf) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What serves.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Software {
+    Ours,
+    /// This bench's program, built from another state of the server: `BENCH_SERVER`.
+    Before,
+    /// Stock sshd.
+    Stock,
+}
+
+impl Software {
+    /// All that are compared, sshd last.
+    pub fn all() -> Vec<Software> {
+        let mut all = vec![Software::Ours];
+        if std::env::var_os("BENCH_SERVER").is_some() {
+            all.push(Software::Before);
+        }
+        all.push(Software::Stock);
+        all
+    }
+
+    /// Ours, in both states.
+    pub fn all_of_ours() -> Vec<Software> {
+        let mut all = Software::all();
+        all.retain(|software| *software != Software::Stock);
+        all
+    }
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Software::Ours => "ours",
+            Software::Before => "before",
+            Software::Stock => "sshd",
+        }
+    }
+}
+
 /// A running server.
 pub struct Server {
+    pub software: Software,
     pub process: Process,
     pub port: u16,
     user: String,
@@ -70,20 +117,31 @@ pub struct Server {
 }
 
 impl Server {
-    /// Ours.
-    pub fn ours(bastion: &Bastion) -> anyhow::Result<Self> {
-        let (port, first_forward_port) = ports()?;
-        let mut command = Command::new(std::env::current_exe()?);
-        command
-            .arg(serve::ARGUMENT)
-            .args([port, first_forward_port, PORTS].map(|n| n.to_string()))
-            .arg(bastion.dir.path().join("host-keys"))
-            .arg(&bastion.public_key);
-        Self::started(command, port, "tunnel", first_forward_port)
+    pub fn start(bastion: &Bastion, software: Software) -> anyhow::Result<Self> {
+        match software {
+            Software::Ours => Self::ours(bastion, software, std::env::current_exe()?),
+            Software::Before => {
+                let program = std::env::var_os("BENCH_SERVER").context("no BENCH_SERVER")?;
+                Self::ours(bastion, software, PathBuf::from(program))
+            }
+            Software::Stock => Self::stock(bastion),
+        }
     }
 
-    /// Stock sshd, with a configuration of its own.
-    pub fn stock(bastion: &Bastion) -> anyhow::Result<Self> {
+    fn ours(bastion: &Bastion, software: Software, program: PathBuf) -> anyhow::Result<Self> {
+        let (port, first_forward_port) = ports()?;
+        let mut command = Command::new(program);
+        command
+            .arg(serve::ARGUMENT)
+            .arg(everywhere().to_string())
+            .args([port, first_forward_port, PORTS].map(|n| n.to_string()))
+            .arg(bastion.dir.path().join(format!("host-keys-{port}")))
+            .arg(&bastion.public_key);
+        Self::started(software, command, port, "tunnel", first_forward_port)
+    }
+
+    /// With a configuration of its own.
+    fn stock(bastion: &Bastion) -> anyhow::Result<Self> {
         let (port, first_forward_port) = ports()?;
         // sshd insists on this folder, which its service unit makes otherwise.
         let _ = fs::create_dir_all("/run/sshd");
@@ -95,27 +153,40 @@ impl Server {
         fs::write(
             &config,
             format!(
-                "Port {port}\nListenAddress 127.0.0.1\nHostKey {host_key}\nPidFile none\n\
+                "Port {port}\nListenAddress {listen}\nHostKey {host_key}\nPidFile none\n\
                  AuthorizedKeysFile {keys}\nStrictModes no\nUsePAM no\nMaxStartups 1000:30:1000\n\
                  PermitRootLogin yes\nLogLevel ERROR\n",
+                listen = everywhere(),
                 host_key = host_key.display(),
                 keys = dir.join("authorized_keys").display(),
             ),
         )?;
         let mut command = Command::new("/usr/sbin/sshd");
         command.arg("-D").arg("-f").arg(&config);
-        Self::started(command, port, &bastion.user, first_forward_port)
+        Self::started(
+            Software::Stock,
+            command,
+            port,
+            &bastion.user,
+            first_forward_port,
+        )
     }
 
     fn started(
+        software: Software,
         mut command: Command,
         port: u16,
         user: &str,
         first_forward_port: u16,
     ) -> anyhow::Result<Self> {
-        let process = Process(command.stdin(Stdio::null()).spawn()?);
-        wait_for(port)?;
+        let log = tempfile::tempfile()?;
+        command.stdin(Stdio::null()).stderr(log.try_clone()?);
+        let process = Process(command.spawn().context("cannot start a server")?);
+        if let Err(error) = wait_for(port, START) {
+            bail!("{error}: {}", text_in(log)?);
+        }
         Ok(Server {
+            software,
             process,
             port,
             user: user.to_owned(),
@@ -127,6 +198,20 @@ impl Server {
     pub fn forward_port(&self, number: u16) -> u16 {
         self.first_forward_port + number
     }
+
+    /// Where the vendor reaches the tunnel with this number.
+    pub fn entrance(&self, number: u16) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.forward_port(number)).into()
+    }
+}
+
+/// In a network namespace of its own a server listens on all addresses, else only for this host.
+pub fn everywhere() -> Ipv4Addr {
+    if place::is_root() {
+        Ipv4Addr::UNSPECIFIED
+    } else {
+        Ipv4Addr::LOCALHOST
+    }
 }
 
 /// A free port for SSH, and the first of [`PORTS`] ports that nobody else is given here.
@@ -137,59 +222,110 @@ fn ports() -> anyhow::Result<(u16, u16)> {
     Ok((listener.local_addr()?.port(), first))
 }
 
-fn wait_for(port: u16) -> anyhow::Result<()> {
-    let deadline = Instant::now() + Duration::from_secs(15);
-    while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
+/// How long a server or a tunnel may take to start.
+pub const START: Duration = Duration::from_secs(60);
+
+/// Waits until something listens on a port. Looking does not connect, which a session would see.
+pub fn wait_for(port: u16, at_most: Duration) -> anyhow::Result<()> {
+    let deadline = Instant::now() + at_most;
+    while !listens(port)? {
         if Instant::now() > deadline {
             bail!("nothing listens on port {port}");
         }
-        std::thread::sleep(Duration::from_millis(20));
+        std::thread::sleep(Duration::from_millis(3));
     }
     Ok(())
 }
 
+fn listens(port: u16) -> anyhow::Result<bool> {
+    const LISTEN: &str = "0A";
+    let port = format!(":{port:04X}");
+    let sockets = fs::read_to_string("/proc/net/tcp")?;
+    Ok(sockets.lines().any(|line| {
+        let mut fields = line.split_whitespace().skip(1);
+        fields.next().is_some_and(|local| local.ends_with(&port)) && fields.nth(1) == Some(LISTEN)
+    }))
+}
+
+/// What a process has written to a file.
+pub fn text_in(mut log: fs::File) -> anyhow::Result<String> {
+    let mut text = String::new();
+    log.rewind()?;
+    log.read_to_string(&mut text)?;
+    Ok(text)
+}
+
+/// Where the bastion and the database are, as seen from the server.
+#[derive(Clone, Copy)]
+pub enum Route<'a> {
+    Loopback,
+    Long(&'a Path),
+}
+
+impl Route<'_> {
+    /// Does something on the bastion's side.
+    pub fn at_the_bastion<T: Send>(
+        self,
+        work: impl FnOnce() -> anyhow::Result<T> + Send,
+    ) -> anyhow::Result<T> {
+        match self {
+            Route::Loopback => work(),
+            Route::Long(path) => path.far.run(work),
+        }
+    }
+
+    /// A database beside the bastion.
+    pub fn source(self) -> anyhow::Result<Source> {
+        self.at_the_bastion(|| Source::start(everywhere()))
+    }
+
+    /// How the vendor would reach a database there without a tunnel.
+    pub fn direct(self, port: u16) -> SocketAddr {
+        match self {
+            Route::Loopback => (Ipv4Addr::LOCALHOST, port).into(),
+            Route::Long(_) => (path::FAR, port).into(),
+        }
+    }
+
+    fn server(self) -> Ipv4Addr {
+        match self {
+            Route::Loopback => Ipv4Addr::LOCALHOST,
+            Route::Long(_) => path::NEAR,
+        }
+    }
+}
+
 /// A running `ssh -N -R`.
 pub struct Tunnel {
-    _process: Process,
+    pub process: Process,
 }
 
 impl Tunnel {
-    /// Starts it without waiting for it. `entrance` is the port it connects to: the server's, or
-    /// that of a delay line before it.
+    /// Starts it without waiting for it.
     pub fn start(
         bastion: &Bastion,
         server: &Server,
+        route: Route,
         number: u16,
-        entrance: u16,
         to: u16,
         cipher: &str,
     ) -> anyhow::Result<Self> {
         let forward = format!("127.0.0.1:{}:127.0.0.1:{to}", server.forward_port(number));
-        let child = Command::new("ssh")
-            .args([
-                "-F",
-                "none",
-                "-o",
-                "BatchMode=yes",
-                "-o",
-                "IdentitiesOnly=yes",
-            ])
-            .args([
-                "-o",
-                "StrictHostKeyChecking=no",
-                "-o",
-                "UserKnownHostsFile=/dev/null",
-            ])
+        let mut command = Command::new("ssh");
+        command
+            .args(["-F", "none", "-N"])
+            .args(["-o", "BatchMode=yes", "-o", "IdentitiesOnly=yes"])
+            .args(["-o", "StrictHostKeyChecking=no"])
+            .args(["-o", "UserKnownHostsFile=/dev/null"])
             .args(["-o", "ExitOnForwardFailure=yes", "-o", "LogLevel=FATAL"])
-            .args(["-c", cipher, "-N", "-R", &forward, "-i"])
+            .args(["-c", cipher, "-R", &forward, "-i"])
             .arg(&bastion.key)
-            .args(["-p", &entrance.to_string()])
-            .arg(format!("{}@127.0.0.1", server.user))
-            .stdin(Stdio::null())
-            .spawn()
-            .context("ssh")?;
+            .args(["-p", &server.port.to_string()])
+            .arg(format!("{}@{}", server.user, route.server()))
+            .stdin(Stdio::null());
+        let child = route.at_the_bastion(|| command.spawn().context("ssh"))?;
         Ok(Tunnel {
-            _process: Process(child),
+            process: Process(child),
         })
     }
 
@@ -197,13 +333,13 @@ impl Tunnel {
     pub fn open(
         bastion: &Bastion,
         server: &Server,
+        route: Route,
         number: u16,
-        entrance: u16,
         to: u16,
         cipher: &str,
     ) -> anyhow::Result<Self> {
-        let tunnel = Self::start(bastion, server, number, entrance, to, cipher)?;
-        wait_for(server.forward_port(number))?;
+        let tunnel = Self::start(bastion, server, route, number, to, cipher)?;
+        wait_for(server.forward_port(number), START)?;
         Ok(tunnel)
     }
 }

@@ -1,0 +1,98 @@
+//! What a process has used, by the kernel's own account.
+
+use std::fs;
+use std::time::Duration;
+
+use anyhow::Context;
+
+/// The unit of processor times in /proc, the same on every Linux that Rust's standard library runs on.
+const TICKS_PER_SECOND: f64 = 100.0;
+
+/// Seconds on a processor.
+#[derive(Clone, Copy, Default)]
+pub struct Cpu {
+    pub user: f64,
+    pub system: f64,
+}
+
+impl Cpu {
+    pub fn all(self) -> f64 {
+        self.user + self.system
+    }
+
+    pub fn since(self, before: Cpu) -> Cpu {
+        Cpu {
+            user: self.user - before.user,
+            system: self.system - before.system,
+        }
+    }
+}
+
+/// A process and its descendants.
+pub fn family(root: u32) -> anyhow::Result<Vec<u32>> {
+    let mut family = vec![root];
+    let mut next = 0;
+    while let Some(&process) = family.get(next) {
+        next += 1;
+        // A thread's children are those that it started itself.
+        let Ok(threads) = fs::read_dir(format!("/proc/{process}/task")) else {
+            continue;
+        };
+        for thread in threads.flatten() {
+            let children = fs::read_to_string(thread.path().join("children"));
+            for child in children.unwrap_or_default().split_whitespace() {
+                family.push(child.parse()?);
+            }
+        }
+    }
+    Ok(family)
+}
+
+/// What a process and its living descendants have used so far.
+pub fn cpu_of_family(root: u32) -> anyhow::Result<Cpu> {
+    let mut sum = Cpu::default();
+    for process in family(root)? {
+        // One that has ended meanwhile counts no more; sessions are measured while they live.
+        if let Ok(stat) = fs::read_to_string(format!("/proc/{process}/stat")) {
+            let cpu = cpu_in(&stat).context("an odd /proc/PID/stat")?;
+            sum.user += cpu.user;
+            sum.system += cpu.system;
+        }
+    }
+    Ok(sum)
+}
+
+fn cpu_in(stat: &str) -> Option<Cpu> {
+    // The program's name stands in brackets and may hold anything; the state follows it.
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
+    let mut seconds = || Some(fields.next()?.parse::<f64>().ok()? / TICKS_PER_SECOND);
+    Some(Cpu {
+        user: seconds()?,
+        system: seconds()?,
+    })
+}
+
+/// The most memory that a process has had at once, in bytes.
+pub fn peak_memory(process: u32) -> anyhow::Result<f64> {
+    let status = fs::read_to_string(format!("/proc/{process}/status"))?;
+    kib_after(&status, "VmHWM:").context("no VmHWM")
+}
+
+/// The proportional set size of a process and its descendants, in bytes, once they are at rest.
+pub fn memory_of_family(root: u32) -> anyhow::Result<f64> {
+    std::thread::sleep(Duration::from_secs(1));
+    let mut bytes = 0.0;
+    for process in family(root)? {
+        // One that has ended meanwhile has no memory.
+        if let Ok(rollup) = fs::read_to_string(format!("/proc/{process}/smaps_rollup")) {
+            bytes += kib_after(&rollup, "Pss:").context("no Pss")?;
+        }
+    }
+    Ok(bytes)
+}
+
+fn kib_after(text: &str, label: &str) -> Option<f64> {
+    let line = text.lines().find(|line| line.starts_with(label))?;
+    let kib: f64 = line.split_whitespace().nth(1)?.parse().ok()?;
+    Some(kib * 1024.0)
+}
