@@ -122,8 +122,8 @@ impl Acceptor {
             () = watchdog => {}
             () = self.shutdown.cancelled() => {}
         }
+        // The session's task ends with it, and gives up the session's ports.
         socket.close();
-        self.ports.release_all(id).await;
     }
 }
 
