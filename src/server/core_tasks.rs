@@ -51,7 +51,11 @@ mod tests {
 
     #[tokio::test]
     async fn the_end_of_a_core_task_is_told_with_its_name_and_cause() {
-        for (task, cause) in [("panics", "a bug"), ("fails", "no disk"), ("ends", "should not")] {
+        for (task, cause) in [
+            ("panics", "a bug"),
+            ("fails", "no disk"),
+            ("ends", "should not"),
+        ] {
             let mut tasks = CoreTasks::default();
             tasks.spawn("the one that lives", std::future::pending());
             tasks.spawn("the recorder", async move {

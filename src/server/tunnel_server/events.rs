@@ -93,7 +93,12 @@ impl SessionEvents {
 
     /// Whether nothing is pending.
     pub fn is_empty(&self) -> bool {
-        self.pending().order.is_empty()
+        self.tunnels() == 0
+    }
+
+    /// Of how many tunnels something is pending.
+    pub fn tunnels(&self) -> usize {
+        self.pending().order.len()
     }
 
     /// What is pending of at most so many tunnels, those first that wait longest. It is pending

@@ -77,7 +77,8 @@ pub trait KeyAuthority: Send + Sync + 'static {
     /// The ports this key may listen on; empty if the key is not enrolled.
     ///
     /// `public_key` is the key in OpenSSH's one-line form without a comment, `ssh-rsa AAAA…`.
-    /// It may be asked before the key is proved, and again for each forward: no side effects.
+    /// It may be asked before the key is proved, and for each forward before and after the port is
+    /// held: no side effects.
     async fn grants(&self, public_key: &str) -> anyhow::Result<Vec<Grant>>;
 }
 

@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{error, info};
 
+use super::Grant;
 use super::counters::Counters;
 use super::events::{SessionEvent, SessionEvents};
 use super::forward::{self, Holder};
@@ -25,7 +26,6 @@ use super::limits;
 use super::live_session::{LiveSession, SessionId};
 use super::table::{Row, Table};
 use super::window::Budget;
-use super::Grant;
 use crate::protocol::TunnelId;
 
 /// Why a session may not have a port that its key is granted.
@@ -344,7 +344,10 @@ impl Ports {
             }
         };
         if let Some(row) = row {
-            error!(tunnel = row.tunnel, port, "the port's listener has ended by itself");
+            error!(
+                tunnel = row.tunnel,
+                port, "the port's listener has ended by itself"
+            );
             let session = row.holding.session();
             session.close("the tunnel's listener has failed; connect again");
         }
