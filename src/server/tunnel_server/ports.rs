@@ -426,6 +426,7 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpStream;
     use tokio::sync::Semaphore;
+    use tokio::time::timeout;
 
     use super::*;
     use crate::server::tunnel_server::live_session::ProvedKey;
@@ -479,7 +480,9 @@ mod tests {
     };
 
     async fn next_event(ports: &Ports) -> SessionEvent {
-        ports.events.wait().await;
+        timeout(Duration::from_secs(10), ports.events.wait())
+            .await
+            .expect("an event should have come");
         let noted = ports.events.take(1).noted();
         assert_eq!(noted.len(), 1);
         noted[0].event
