@@ -179,7 +179,7 @@ impl Store {
         data_sources.sort_unstable();
         data_sources.dedup();
         sqlx::query(
-            "UPDATE tunnels SET last_seen_at = max(coalesce(last_seen_at, 0), seen.at)
+            "UPDATE tunnels SET last_seen_at = seen.at
              FROM (SELECT value ->> 'tunnel' AS tunnel, max(value ->> 'at') AS at
                    FROM json_each(?) GROUP BY 1) AS seen
              WHERE tunnels.id = seen.tunnel",
