@@ -147,7 +147,10 @@ impl Drop for OwnPorts {
             .filter_map(|port| self.all.remove(&mut table, port))
             .collect();
         drop(table);
-        rows.iter().for_each(log_down);
+        // If the log itself has failed, to fail again in here would end the process.
+        if !std::thread::panicking() {
+            rows.iter().for_each(log_down);
+        }
     }
 }
 
