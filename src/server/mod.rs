@@ -1,7 +1,7 @@
 //! The vendor's program, `holistics-tunnel-server`.
 //!
-//! - [`cli`] reads the command line; [`serve`] runs the server, [`operator_tokens`] the `token`
-//!   commands.
+//! - [`cli`] reads the command line; [`serve`] runs the server and [`core_tasks`], without which it
+//!   ends, [`operator_tokens`] the `token` commands.
 //! - [`app`] is what everything works with; [`router`] leads requests to [`api`] and [`web`], and
 //!   [`browser`] tells both who is signed in.
 //! - [`api`] is the HTTP API under `/api/v1`; [`scripts`] and [`downloads`] are what a bastion
@@ -18,6 +18,7 @@ pub mod app;
 pub mod browser;
 pub mod changes;
 pub mod cli;
+pub mod core_tasks;
 pub mod data_dir;
 pub mod downloads;
 pub mod inputs;

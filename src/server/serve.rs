@@ -14,6 +14,7 @@ use super::address::{self, PublicAddress, PublicSettings};
 use super::app::App;
 use super::changes::Changes;
 use super::cli::Serve;
+use super::core_tasks::CoreTasks;
 use super::data_dir::DataDir;
 use super::downloads::Downloads;
 use super::logins;
@@ -94,14 +95,34 @@ pub async fn run(settings: Serve) -> anyhow::Result<()> {
             .transpose()?,
     };
     greet(&app, &settings, &listening, data_dir.path()).await?;
-    let recorder = tokio::spawn(sessions::record(Arc::clone(&app)));
-    let metrics = tokio::spawn(serve_metrics(metrics_listener, Arc::clone(&app)));
-    let served = serve_web(listener, tls, Arc::clone(&app)).await;
-    recorder.abort();
-    metrics.abort();
-    sessions::note_seen(&app).await;
+    let mut core = start_core_tasks(&app, metrics_listener);
+    let served = tokio::select! {
+        served = serve_web(listener, tls, Arc::clone(&app)) => served,
+        end = core.first_end() => Err(end),
+    };
+    core.stop().await;
+    sessions::finish(&app).await;
     app.store.close().await;
     served
+}
+
+fn start_core_tasks(app: &Arc<App>, metrics_listener: Option<TcpListener>) -> CoreTasks {
+    let mut core = CoreTasks::default();
+    let accepting = Arc::clone(app);
+    core.spawn("the SSH listener", async move {
+        accepting.tunnels.ended().await;
+        Ok(())
+    });
+    let recording = Arc::clone(app);
+    core.spawn("the recorder of session events", async move {
+        sessions::record(recording).await;
+        Ok(())
+    });
+    if let Some(listener) = metrics_listener {
+        let serving = metrics::serve(listener, FIRST_REQUEST_TIMEOUT, Arc::clone(app));
+        core.spawn("the metrics listener", async { Ok(serving.await?) });
+    }
+    core
 }
 
 /// Says at once, and not at the next test of a connection, that the key file is not the right one.
@@ -227,14 +248,6 @@ async fn serve_web(
     served.context("the web server failed")
 }
 
-async fn serve_metrics(listener: Option<TcpListener>, app: Arc<App>) {
-    if let Some(listener) = listener
-        && let Err(error) = metrics::serve(listener, FIRST_REQUEST_TIMEOUT, app).await
-    {
-        tracing::error!(%error, "metrics are not served any more");
-    }
-}
-
 async fn stop_on_signal(handle: axum_server::Handle<SocketAddr>, app: Arc<App>) {
     let name = match first_signal().await {
         Ok(name) => name,
@@ -243,9 +256,9 @@ async fn stop_on_signal(handle: axum_server::Handle<SocketAddr>, app: Arc<App>) 
             return;
         }
     };
-    tracing::info!(signal = name, "ending");
     app.changes.announce_shutdown();
     handle.graceful_shutdown(Some(GRACE));
+    tracing::info!(signal = name, "ending");
 }
 
 async fn first_signal() -> io::Result<&'static str> {

@@ -7,13 +7,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::broadcast::error::RecvError;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::app::App;
-use super::store::{EventKind, StoreError};
-use super::tunnel_server::SessionEvent;
-use crate::protocol::TunnelId;
+use super::changes::Changes;
+use super::store::Store;
+use super::tunnel_server::SessionEvents;
 
 /// How often "last seen" of the tunnels that are up is written, so that after a crash it is no
 /// older than this.
@@ -22,21 +21,29 @@ const SEEN_INTERVAL: Duration = Duration::from_secs(300);
 /// How often is looked whether an old key's time is over, at least.
 const OVERLAP_CHECK: Duration = Duration::from_secs(30);
 
-/// Runs until the tunnel server is gone; abort it before that.
+/// Of how many tunnels the events are written in one transaction, so that requests that write wait
+/// a few milliseconds for it and not longer.
+const TUNNELS_AT_ONCE: usize = 250;
+
+/// How long to wait after events could not be written. Until then they wait, too.
+const RETRY_PAUSE: Duration = Duration::from_secs(2);
+
+/// Runs until it is aborted. Whatever it has not written then is still pending.
 pub async fn record(app: Arc<App>) {
-    let mut events = app.tunnels.events();
+    let events = app.tunnels.events();
     let mut seen = interval(SEEN_INTERVAL);
     seen.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut overlaps = interval(OVERLAP_CHECK.min(app.key_overlap));
     overlaps.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut not_before = Instant::now();
     loop {
+        let due = async {
+            sleep_until(not_before).await;
+            events.wait().await;
+        };
         tokio::select! {
-            event = events.recv() => match event {
-                Ok(event) => note(&app, event).await,
-                Err(RecvError::Lagged(missed)) => {
-                    tracing::warn!(missed, "session events came faster than they could be written");
-                }
-                Err(RecvError::Closed) => return,
+            () = due => if !write(events, &app.store, &app.changes).await {
+                not_before = Instant::now() + RETRY_PAUSE;
             },
             _ = seen.tick() => note_seen(&app).await,
             _ = overlaps.tick() => end_key_overlaps(&app).await,
@@ -44,15 +51,40 @@ pub async fn record(app: Arc<App>) {
     }
 }
 
-/// Writes "last seen" of every tunnel that is up now.
-pub async fn note_seen(app: &App) {
-    let result = async {
-        let mut tunnels = app.store.enrolled_tunnels().await?;
-        tunnels.retain(|tunnel| app.tunnels.is_up(*tunnel));
-        app.store.note_seen(&tunnels).await
-    };
-    if let Err(error) = result.await {
-        tracing::error!(error = ?error, "cannot write when the tunnels were last seen");
+/// Writes what is left when the server ends: the events that are pending, and "last seen" of every
+/// tunnel that is up.
+pub async fn finish(app: &App) {
+    let events = app.tunnels.events();
+    // What happens from now on does not hold up the end.
+    for _ in 0..events.tunnels().div_ceil(TUNNELS_AT_ONCE) {
+        if !write(events, &app.store, &app.changes).await {
+            break;
+        }
+    }
+    note_seen(app).await;
+}
+
+/// Writes some of what is pending. Returns whether it could; if not, it is pending as before.
+async fn write(events: &SessionEvents, store: &Store, changes: &Changes) -> bool {
+    let batch = events.take(TUNNELS_AT_ONCE);
+    match store.note_sessions(batch.notes()).await {
+        Ok(data_sources) => {
+            batch.noted();
+            for data_source in data_sources {
+                changes.announce(data_source);
+            }
+            true
+        }
+        Err(error) => {
+            tracing::error!(?error, "cannot write session events; they are kept");
+            false
+        }
+    }
+}
+
+async fn note_seen(app: &App) {
+    if let Err(error) = app.store.note_seen(&app.tunnels.up()).await {
+        tracing::error!(?error, "cannot write when the tunnels were last seen");
     }
 }
 
@@ -61,7 +93,7 @@ async fn end_key_overlaps(app: &App) {
     let ended = match app.store.end_key_overlaps(app.key_overlap).await {
         Ok(ended) => ended,
         Err(error) => {
-            tracing::error!(error = ?error, "cannot end the time of old keys");
+            tracing::error!(?error, "cannot end the time of old keys");
             return;
         }
     };
@@ -72,34 +104,166 @@ async fn end_key_overlaps(app: &App) {
     }
 }
 
-/// A key that is to take another's place has been seen with the port.
-async fn note_key(app: &App, tunnel: TunnelId) {
-    if let Some(holder) = app.tunnels.holder(tunnel)
-        && let Err(error) = app.store.note_key_in_use(tunnel, &holder.public_key).await
-    {
-        tracing::error!(tunnel, error = ?error, "cannot write which key is in use");
-    }
-}
+#[cfg(test)]
+mod tests {
+    use sqlx::SqlitePool;
+    use tempfile::TempDir;
 
-async fn note(app: &App, event: SessionEvent) {
-    let (tunnel, kind) = kind_of(event);
-    tracing::info!(tunnel, event = kind.as_str(), "tunnel session");
-    if matches!(kind, EventKind::Up | EventKind::TakenOver) {
-        note_key(app, tunnel).await;
-    }
-    match app.store.note_session(tunnel, kind).await {
-        Ok(data_source) => app.changes.announce(data_source),
-        // A bench or a race with removal: nothing to write it to.
-        Err(StoreError::NotFound) => {}
-        Err(error) => tracing::error!(tunnel, error = ?error, "cannot write a session event"),
-    }
-}
+    use super::*;
+    use crate::server::tunnel_server::SessionEvent::{Down, TakenOver, Up};
 
-fn kind_of(event: SessionEvent) -> (TunnelId, EventKind) {
-    match event {
-        SessionEvent::Up(tunnel) => (tunnel, EventKind::Up),
-        SessionEvent::Down(tunnel) => (tunnel, EventKind::Down),
-        SessionEvent::TakenOver(tunnel) => (tunnel, EventKind::TakenOver),
-        SessionEvent::RefusedHeld(tunnel) => (tunnel, EventKind::RefusedHeld),
+    /// A store with data sources 1, 2, … whose tunnels have the same numbers.
+    struct Kept {
+        store: Store,
+        /// Beside the store, for what it does not do.
+        raw: SqlitePool,
+        _dir: TempDir,
+    }
+
+    impl Kept {
+        async fn with(tunnels: i64) -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            let file = dir.path().join("db");
+            let store = Store::open(&file).await.unwrap();
+            let raw = SqlitePool::connect(&format!("sqlite:{}", file.display()))
+                .await
+                .unwrap();
+            let kept = Kept {
+                store,
+                raw,
+                _dir: dir,
+            };
+            kept.execute(&format!(
+                "INSERT INTO data_sources (display_name, database_type, host, port, created_at)
+                 WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {tunnels})
+                 SELECT 'Sales', 'postgresql', 'db', 5432, 0 FROM n"
+            ))
+            .await;
+            kept.execute("INSERT INTO tunnels (data_source_id) SELECT id FROM data_sources")
+                .await;
+            kept
+        }
+
+        async fn execute(&self, sql: &str) {
+            let sql = sqlx::AssertSqlSafe(sql.to_owned());
+            sqlx::raw_sql(sql).execute(&self.raw).await.unwrap();
+        }
+
+        async fn number(&self, sql: &'static str) -> i64 {
+            sqlx::query_scalar(sql).fetch_one(&self.raw).await.unwrap()
+        }
+
+        /// What is written of a data source, oldest first.
+        async fn history(&self, data_source: i64) -> Vec<String> {
+            let events = self.store.events(data_source, 1_000).await.unwrap();
+            events.into_iter().rev().map(|event| event.kind).collect()
+        }
+
+        async fn write(&self, events: &SessionEvents) -> bool {
+            write(events, &self.store, &Changes::new()).await
+        }
+    }
+
+    #[tokio::test]
+    async fn five_thousand_tunnels_that_come_up_at_once_are_all_recorded() {
+        let kept = Kept::with(5_000).await;
+        let events = SessionEvents::default();
+        for tunnel in 1..=5_000 {
+            events.announce(Up(tunnel), Some("ssh-ed25519 AAAA"));
+        }
+        while !events.is_empty() {
+            assert!(kept.write(&events).await);
+        }
+        let recorded = "SELECT count(DISTINCT data_source_id) FROM events WHERE kind = 'up'";
+        assert_eq!(kept.number(recorded).await, 5_000);
+        let seen = "SELECT count(*) FROM tunnels WHERE last_seen_at IS NOT NULL";
+        assert_eq!(kept.number(seen).await, 5_000);
+    }
+
+    #[tokio::test]
+    async fn what_happens_while_the_disk_is_full_is_recorded_afterwards_with_its_own_time() {
+        let kept = Kept::with(2).await;
+        let events = SessionEvents::default();
+        kept.execute(
+            "CREATE TRIGGER full BEFORE INSERT ON events
+             BEGIN SELECT RAISE(ABORT, 'database or disk is full'); END",
+        )
+        .await;
+        events.announce(Up(1), None);
+        events.announce(Up(2), None);
+        let up = events.take(1).notes()[0].at;
+        assert!(!kept.write(&events).await);
+        events.announce(TakenOver(1), None);
+        events.announce(Down(1), None);
+        assert!(!kept.write(&events).await);
+
+        kept.execute("DROP TRIGGER full").await;
+        assert!(kept.write(&events).await);
+        assert!(events.is_empty());
+        assert_eq!(kept.history(1).await, ["up", "taken_over", "down"]);
+        assert_eq!(kept.history(2).await, ["up"]);
+        let first = kept.number("SELECT min(at) FROM events").await;
+        assert_eq!(first, up.as_millisecond());
+    }
+
+    #[tokio::test]
+    async fn an_event_of_an_unknown_tunnel_holds_up_no_other() {
+        let kept = Kept::with(1).await;
+        let events = SessionEvents::default();
+        events.announce(Up(99), None);
+        events.announce(Up(1), None);
+        assert!(kept.write(&events).await);
+        assert_eq!(kept.history(1).await, ["up"]);
+    }
+
+    #[tokio::test]
+    async fn the_oldest_events_of_a_data_source_make_room_for_its_own_alone() {
+        let kept = Kept::with(2).await;
+        kept.execute(
+            "INSERT INTO events (data_source_id, at, kind, actor)
+             WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1000)
+             SELECT 1 + i % 2, i, 'changed', 'test' FROM n",
+        )
+        .await;
+        let events = SessionEvents::default();
+        events.announce(Up(1), None);
+        events.announce(Down(1), None);
+        assert!(kept.write(&events).await);
+        let history = kept.history(1).await;
+        assert_eq!(history.len(), 500);
+        assert_eq!(history[497..], ["changed", "up", "down"]);
+        assert_eq!(kept.history(2).await.len(), 500);
+    }
+
+    #[tokio::test]
+    async fn a_new_key_is_known_to_be_in_use_since_its_session_got_the_port() {
+        let kept = Kept::with(3).await;
+        kept.execute(
+            "INSERT INTO keys (public_key, created_at) VALUES ('old', 0), ('new', 0);
+             UPDATE tunnels SET next_key_id = 2 WHERE id < 3",
+        )
+        .await;
+        let events = SessionEvents::default();
+        events.announce(TakenOver(1), Some("new"));
+        events.announce(Down(1), None);
+        events.announce(Up(2), Some("old"));
+        events.announce(Up(3), Some("new"));
+        let at = events.take(1).notes()[0].at;
+        assert!(kept.write(&events).await);
+        let seen = "SELECT next_key_seen_at FROM tunnels WHERE id = 1";
+        assert_eq!(kept.number(seen).await, at.as_millisecond());
+        let others = "SELECT count(next_key_seen_at) FROM tunnels WHERE id > 1";
+        assert_eq!(kept.number(others).await, 0);
+    }
+
+    #[tokio::test]
+    async fn the_tunnels_that_are_up_are_marked_as_seen_and_no_others() {
+        let kept = Kept::with(2_500).await;
+        let up: Vec<_> = (1..=2_400).collect();
+        kept.store.note_seen(&up).await.unwrap();
+        let seen = "SELECT count(*) FROM tunnels WHERE last_seen_at > 0 AND id <= 2400";
+        assert_eq!(kept.number(seen).await, 2_400);
+        let unseen = "SELECT count(*) FROM tunnels WHERE last_seen_at IS NULL";
+        assert_eq!(kept.number(unseen).await, 100);
     }
 }

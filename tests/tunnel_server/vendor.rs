@@ -1,7 +1,7 @@
 //! The vendor's side of a test: an in-process tunnel server whose enrolled keys stand in memory.
 
-use std::collections::HashMap;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::collections::{HashMap, VecDeque};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex};
@@ -15,25 +15,34 @@ use holistics_tunnel::server::tunnel_server::{
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 use tokio::process::Command;
-use tokio::sync::broadcast;
 use tokio::time::timeout;
 
 use crate::bastion::{Key, Ssh};
 
+/// What an authority makes of the answer it would give.
+type Whim = Arc<dyn Fn(Vec<Grant>) -> anyhow::Result<Vec<Grant>> + Send + Sync>;
+
 #[derive(Default)]
-struct Enrolled(Mutex<HashMap<String, Vec<Grant>>>);
+struct Enrolled {
+    keys: Mutex<HashMap<String, Vec<Grant>>>,
+    whim: Mutex<Option<Whim>>,
+}
 
 #[async_trait]
 impl KeyAuthority for Enrolled {
     async fn grants(&self, public_key: &str) -> anyhow::Result<Vec<Grant>> {
-        let keys = self.0.lock().unwrap();
-        Ok(keys.get(public_key).cloned().unwrap_or_default())
+        let keys = self.keys.lock().unwrap();
+        let grants = keys.get(public_key).cloned().unwrap_or_default();
+        drop(keys);
+        let whim = self.whim.lock().unwrap().clone();
+        whim.map_or(Ok(grants.clone()), |whim| whim(grants))
     }
 }
 
 pub struct Vendor {
     pub server: TunnelServer,
-    pub events: broadcast::Receiver<SessionEvent>,
+    /// Taken from the server and not looked at yet.
+    events: VecDeque<SessionEvent>,
     pub dir: TempDir,
     enrolled: Arc<Enrolled>,
 }
@@ -48,11 +57,16 @@ pub struct Tunnel {
 
 impl Vendor {
     pub async fn start() -> Self {
+        Self::start_on(Ipv4Addr::LOCALHOST.into()).await
+    }
+
+    /// One whose forwarded ports listen on this address.
+    pub async fn start_on(forward_listen: IpAddr) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let enrolled = Arc::new(Enrolled::default());
         let config = TunnelServerConfig {
             ssh_listen: (Ipv4Addr::LOCALHOST, 0).into(),
-            forward_listen: Ipv4Addr::LOCALHOST.into(),
+            forward_listen,
             host_key_dir: dir.path().join("host-keys"),
         };
         let server = TunnelServer::start(config, Arc::clone(&enrolled) as _)
@@ -65,7 +79,7 @@ impl Vendor {
             .collect();
         std::fs::write(dir.path().join("known_hosts"), known_hosts).unwrap();
         Vendor {
-            events: server.events(),
+            events: VecDeque::new(),
             server,
             dir,
             enrolled,
@@ -88,7 +102,7 @@ impl Vendor {
             tunnel_id: id,
             port,
         };
-        let mut keys = self.enrolled.0.lock().unwrap();
+        let mut keys = self.enrolled.keys.lock().unwrap();
         keys.entry(key.public.clone()).or_default().push(grant);
         Tunnel { id, port, key }
     }
@@ -102,17 +116,25 @@ impl Vendor {
             port: tunnel.port,
             replaces: true,
         };
-        let mut keys = self.enrolled.0.lock().unwrap();
+        let mut keys = self.enrolled.keys.lock().unwrap();
         keys.entry(key.public.clone()).or_default().push(grant);
         key
     }
 
     /// Forgets the tunnel, as its deletion does.
     pub fn forget(&self, tunnel: &Tunnel) {
-        let mut keys = self.enrolled.0.lock().unwrap();
+        let mut keys = self.enrolled.keys.lock().unwrap();
         for grants in keys.values_mut() {
             grants.retain(|g| g.tunnel_id != tunnel.id);
         }
+    }
+
+    /// From now on the authority's answers are made of the right ones by this.
+    pub fn answer_by(
+        &self,
+        whim: impl Fn(Vec<Grant>) -> anyhow::Result<Vec<Grant>> + Send + Sync + 'static,
+    ) {
+        *self.enrolled.whim.lock().unwrap() = Some(Arc::new(whim));
     }
 
     pub fn known_hosts(&self) -> PathBuf {
@@ -175,11 +197,25 @@ impl Vendor {
         ssh
     }
 
+    /// The next event that nobody has looked at.
     pub async fn event(&mut self) -> SessionEvent {
-        timeout(Duration::from_secs(10), self.events.recv())
-            .await
-            .expect("an event should have come")
-            .unwrap()
+        if self.events.is_empty() {
+            timeout(Duration::from_secs(10), self.server.events().wait())
+                .await
+                .expect("an event should have come");
+        }
+        self.take_events();
+        self.events.pop_front().unwrap()
+    }
+
+    pub fn has_event(&mut self) -> bool {
+        self.take_events();
+        !self.events.is_empty()
+    }
+
+    fn take_events(&mut self) {
+        let notes = self.server.events().take(usize::MAX).noted();
+        self.events.extend(notes.iter().map(|note| note.event));
     }
 }
 

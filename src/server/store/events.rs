@@ -2,7 +2,7 @@
 
 use sqlx::SqliteConnection;
 
-use super::{Result, Store, audit, now, timestamp};
+use super::{Result, Store, audit, json, now, timestamp};
 use crate::protocol::DataSourceId;
 
 /// Events kept for each data source. A line that flaps for months must not fill the disk.
@@ -169,12 +169,25 @@ pub(super) async fn record(
         let subject = format!("data source {data_source}");
         audit::record(&mut *connection, actor, action, &subject).await?;
     }
+    trim(connection, &[data_source]).await
+}
+
+/// Forgets the oldest events of these data sources beyond what is kept.
+pub(super) async fn trim(
+    connection: &mut SqliteConnection,
+    data_sources: &[DataSourceId],
+) -> Result<()> {
     sqlx::query(
-        "DELETE FROM events WHERE data_source_id = ?1 AND id <= (
-             SELECT id FROM events WHERE data_source_id = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2
+        "DELETE FROM events WHERE id IN (
+             SELECT old.id FROM json_each(?1) AS source
+             JOIN events AS old ON old.data_source_id = source.value
+             WHERE old.id <= (
+                 SELECT id FROM events WHERE data_source_id = source.value
+                 ORDER BY id DESC LIMIT 1 OFFSET ?2
+             )
          )",
     )
-    .bind(data_source)
+    .bind(json(data_sources)?)
     .bind(KEPT)
     .execute(connection)
     .await?;

@@ -113,24 +113,6 @@ impl Store {
         }
     }
 
-    /// Notes that a session with this key holds the tunnel's port; it matters for a key that is to
-    /// take another's place.
-    ///
-    /// # Errors
-    /// The database failed.
-    pub async fn note_key_in_use(&self, tunnel: TunnelId, public_key: &str) -> Result<()> {
-        sqlx::query(
-            "UPDATE tunnels SET next_key_seen_at = coalesce(next_key_seen_at, ?)
-             WHERE id = ? AND next_key_id = (SELECT id FROM keys WHERE public_key = ?)",
-        )
-        .bind(now())
-        .bind(tunnel)
-        .bind(public_key)
-        .execute(&self.writer)
-        .await?;
-        Ok(())
-    }
-
     /// Ends the time of every old key whose successor was first seen so long ago. Returns the
     /// tunnels with the key that is left to each, and their data sources.
     ///
@@ -162,6 +144,24 @@ impl Store {
         }
         Ok(ended)
     }
+}
+
+/// Notes which keys that are to take another's place have held their ports, and since when. `notes`
+/// are those of [`Store::note_sessions`], as JSON.
+pub(super) async fn note_in_use(connection: &mut SqliteConnection, notes: &str) -> Result<()> {
+    sqlx::query(
+        "UPDATE tunnels SET next_key_seen_at = held.at
+         FROM (SELECT value ->> 'tunnel' AS tunnel, value ->> 'holder_key' AS public_key,
+                      min(value ->> 'at') AS at
+               FROM json_each(?) GROUP BY 1, 2) AS held
+         JOIN keys AS k ON k.public_key = held.public_key
+         WHERE tunnels.id = held.tunnel AND tunnels.next_key_id = k.id
+             AND tunnels.next_key_seen_at IS NULL",
+    )
+    .bind(notes)
+    .execute(connection)
+    .await?;
+    Ok(())
 }
 
 async fn keys_of(connection: &mut SqliteConnection, tunnel: TunnelId) -> Result<Keys> {

@@ -20,6 +20,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context;
+use serde::Serialize;
 use sqlx::pool::PoolOptions;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqliteSynchronous};
 use sqlx::{Sqlite, Transaction};
@@ -138,6 +139,11 @@ async fn connect(options: SqliteConnectOptions, connections: u32) -> sqlx::Resul
         .acquire_timeout(ACQUIRE_TIMEOUT)
         .connect_with(options)
         .await
+}
+
+/// Many values as one, for a statement that unpacks them with `json_each`.
+fn json(values: &(impl Serialize + ?Sized)) -> Result<String> {
+    serde_json::to_string(values).map_err(|error| sqlx::Error::Encode(error.into()).into())
 }
 
 /// Milliseconds since the Unix epoch, as the database keeps times.

@@ -1,20 +1,25 @@
 //! Tunnels: enrollment, what the bastion reports, and what the tunnel server saw.
 
+use serde::Serialize;
 use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 
 use super::data_sources::{present, staying};
 use super::events::{self, EventKind};
 use super::ports::{self, PortRange};
-use super::{Record, Result, Store, StoreError, keys, now, tokens};
+use super::{Record, Result, Store, StoreError, json, keys, now, tokens};
 use crate::protocol::{DataSourceId, DatabaseAddress, TunnelId};
 use crate::server::secret::SecretKey;
 use crate::server::token::{Token, TokenHash, TokenKind};
+use crate::server::tunnel_server::{SessionEvent, SessionNote};
 
 /// The actor of what a bastion does.
 pub(super) const BASTION: &str = "bastion";
 
 /// The actor of what the tunnel server reports.
 pub(super) const TUNNEL_SERVER: &str = "tunnel server";
+
+/// How many tunnels one statement marks as seen.
+const SEEN_AT_ONCE: usize = 1_000;
 
 /// A bastion's registration; its values are checked already.
 #[derive(Debug)]
@@ -151,17 +156,41 @@ impl Store {
         Ok(record)
     }
 
-    /// Writes down what the tunnel server saw, and that the tunnel was seen now.
+    /// Writes down what the tunnel server saw: all of it or nothing, in one transaction. Each
+    /// tunnel was last seen then, and a key that is to take another's place has held the port. What
+    /// concerns no known tunnel is left out. Returns the data sources concerned.
     ///
     /// # Errors
-    /// There is no such tunnel, or the database failed.
-    pub async fn note_session(&self, tunnel: TunnelId, kind: EventKind) -> Result<DataSourceId> {
+    /// The database failed.
+    pub async fn note_sessions(&self, notes: &[SessionNote]) -> Result<Vec<DataSourceId>> {
+        let rows: Vec<_> = notes.iter().map(NoteRow::from).collect();
+        let rows = json(&rows)?;
         let mut tx = self.write().await?;
-        let record = by_tunnel(&mut tx, tunnel).await?;
-        touch(&mut tx, tunnel).await?;
-        events::record(&mut tx, record.id, kind, TUNNEL_SERVER).await?;
+        let mut data_sources: Vec<DataSourceId> = sqlx::query_scalar(
+            "INSERT INTO events (data_source_id, at, kind, actor)
+             SELECT t.data_source_id, n.value ->> 'at', n.value ->> 'kind', ?2
+             FROM json_each(?1) AS n JOIN tunnels AS t ON t.id = n.value ->> 'tunnel'
+             ORDER BY n.key RETURNING data_source_id",
+        )
+        .bind(&rows)
+        .bind(TUNNEL_SERVER)
+        .fetch_all(&mut *tx)
+        .await?;
+        data_sources.sort_unstable();
+        data_sources.dedup();
+        sqlx::query(
+            "UPDATE tunnels SET last_seen_at = seen.at
+             FROM (SELECT value ->> 'tunnel' AS tunnel, max(value ->> 'at') AS at
+                   FROM json_each(?) GROUP BY 1) AS seen
+             WHERE tunnels.id = seen.tunnel",
+        )
+        .bind(&rows)
+        .execute(&mut *tx)
+        .await?;
+        keys::note_in_use(&mut tx, &rows).await?;
+        events::trim(&mut tx, &data_sources).await?;
         tx.commit().await?;
-        Ok(record.id)
+        Ok(data_sources)
     }
 
     /// The tunnels whose keys are enrolled.
@@ -180,12 +209,44 @@ impl Store {
     /// # Errors
     /// The database failed.
     pub async fn note_seen(&self, tunnels: &[TunnelId]) -> Result<()> {
-        let mut tx = self.write().await?;
-        for tunnel in tunnels {
-            touch(&mut tx, *tunnel).await?;
+        for tunnels in tunnels.chunks(SEEN_AT_ONCE) {
+            sqlx::query(
+                "UPDATE tunnels SET last_seen_at = ? WHERE id IN (SELECT value FROM json_each(?))",
+            )
+            .bind(now())
+            .bind(json(tunnels)?)
+            .execute(&self.writer)
+            .await?;
         }
-        tx.commit().await?;
         Ok(())
+    }
+}
+
+/// A [`SessionNote`] as the statements read it.
+#[derive(Serialize)]
+struct NoteRow<'a> {
+    tunnel: TunnelId,
+    kind: &'static str,
+    /// In milliseconds.
+    at: i64,
+    /// Absent where nobody got the port.
+    holder_key: Option<&'a str>,
+}
+
+impl<'a> From<&'a SessionNote> for NoteRow<'a> {
+    fn from(note: &'a SessionNote) -> Self {
+        let kind = match note.event {
+            SessionEvent::Up(_) => EventKind::Up,
+            SessionEvent::Down(_) => EventKind::Down,
+            SessionEvent::TakenOver(_) => EventKind::TakenOver,
+            SessionEvent::RefusedHeld(_) => EventKind::RefusedHeld,
+        };
+        NoteRow {
+            tunnel: note.event.tunnel(),
+            kind: kind.as_str(),
+            at: note.at.as_millisecond(),
+            holder_key: note.holder_key.as_deref(),
+        }
     }
 }
 

@@ -125,8 +125,8 @@ impl Acceptor {
             () = watchdog => {}
             () = self.shutdown.cancelled() => {}
         }
+        // The session's task ends with it, and gives up the session's ports.
         socket.close();
-        self.ports.release_all(id).await;
     }
 }
 

@@ -4,9 +4,9 @@
 //! certificates. Sessions (and with them shell, exec, subsystem), X11, direct-tcpip and stream-local are
 //! refused in the same way, by an answer that is dropped, and counted.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
 use bytes::Bytes;
 use russh::keys::{Algorithm, HashAlg, PublicKey};
@@ -22,7 +22,7 @@ use super::counters::{Count, Token};
 use super::delivery::Deliveries;
 use super::limits;
 use super::live_session::{LiveSession, ProvedKey, SessionId};
-use super::ports::Ports;
+use super::ports::{OwnPorts, Ports};
 use super::socket::Socket;
 use super::window::Budget;
 use super::{Grant, KeyAuthority};
@@ -35,6 +35,7 @@ pub(super) struct Client {
     deliveries: Arc<Deliveries>,
     keys: Arc<dyn KeyAuthority>,
     ports: Arc<Ports>,
+    own_ports: OwnPorts,
     proved: Option<ProvedKey>,
     live: Option<Arc<LiveSession>>,
     /// Counts it among the open sessions, once its key is proved.
@@ -59,6 +60,7 @@ impl Client {
             socket,
             deliveries,
             keys,
+            own_ports: OwnPorts::new(&ports, id),
             ports,
             proved: None,
             live: None,
@@ -115,25 +117,39 @@ impl Client {
         info!(peer = %self.peer, "refused {what}");
     }
 
+    /// What a key is granted of a port.
+    async fn grant(&self, key: &ProvedKey, port: u32) -> Option<Grant> {
+        let grants = self.grants(&key.line).await;
+        grants.into_iter().find(|g| u32::from(g.port) == port)
+    }
+
     async fn forward(&self, session: &Arc<LiveSession>, address: &str, port: u32) -> bool {
-        if !is_forward_address(address) {
-            self.ports.counters().refused.addresses.one();
+        let refused = &self.ports.counters().refused;
+        if !is_forward_address(address, self.ports.address()) {
+            refused.addresses.one();
             info!(%session, address, port, "refused to listen: only the forward address is offered");
             return false;
         }
-        let grants = self.grants(&session.key.line).await;
-        let Some(grant) = grants.into_iter().find(|g| u32::from(g.port) == port) else {
-            self.ports.counters().refused.ports.one();
+        let Some(grant) = self.grant(&session.key, port).await else {
+            refused.ports.one();
             info!(%session, port, "refused to listen: the port is not this key's");
             return false;
         };
-        match self.ports.claim(grant, session, address).await {
-            Ok(()) => true,
-            Err(refusal) => {
-                warn!(%session, port, tunnel = grant.tunnel_id, "refused to listen: {refusal}");
-                false
-            }
+        if let Err(refusal) = self.own_ports.claim(grant, session, address).await {
+            warn!(%session, port, tunnel = grant.tunnel_id, "refused to listen: {refusal}");
+            return false;
         }
+        // The tunnel may have been removed, or its key replaced, before the port was held: whoever
+        // did it has found nothing to close, so it is asked again. No answer is taken for a no here
+        // too: a bastion comes again, but nobody would close a tunnel that is gone.
+        let still = self.grant(&session.key, port).await;
+        if still.is_some_and(|still| still.tunnel_id == grant.tunnel_id) {
+            return true;
+        }
+        self.own_ports.release(grant.port).await;
+        refused.ports.one();
+        warn!(%session, port, tunnel = grant.tunnel_id, "refused to listen: the port is no longer this key's");
+        false
     }
 }
 
@@ -149,10 +165,17 @@ enum Verdict {
     Refused,
 }
 
-/// The addresses that all mean the configured forward address. The client is told the one it
-/// asked for, since it knows its forwards by it.
-fn is_forward_address(address: &str) -> bool {
-    matches!(address, "" | "*" | "localhost" | "127.0.0.1")
+/// Whether an address means the configured forward address: one of the names that always do, or
+/// that address itself in any notation. The client is told the one it asked for, since it knows its
+/// forwards by it.
+fn is_forward_address(asked: &str, forward: IpAddr) -> bool {
+    if matches!(asked, "" | "*" | "localhost" | "127.0.0.1") {
+        return true;
+    }
+    asked.parse::<IpAddr>().is_ok_and(|asked| {
+        asked.to_canonical() == forward.to_canonical()
+            || (asked.is_unspecified() && forward.is_unspecified())
+    })
 }
 
 impl Handler for Client {
@@ -214,10 +237,8 @@ impl Handler for Client {
         _: &mut Session,
     ) -> Result<bool, Self::Error> {
         let session = Arc::clone(self.live.as_ref().ok_or(russh::Error::Inconsistent)?);
-        session.waits_for_us.store(true, Ordering::Relaxed);
-        let listening = Box::pin(self.forward(&session, address, *port)).await;
-        session.waits_for_us.store(false, Ordering::Relaxed);
-        Ok(listening)
+        let _waits = session.wait_for_us();
+        Ok(Box::pin(self.forward(&session, address, *port)).await)
     }
 
     async fn cancel_tcpip_forward(
@@ -227,7 +248,7 @@ impl Handler for Client {
         _: &mut Session,
     ) -> Result<bool, Self::Error> {
         match u16::try_from(port) {
-            Ok(port) => Ok(Box::pin(self.ports.release(port, self.id)).await),
+            Ok(port) => Ok(Box::pin(self.own_ports.release(port)).await),
             Err(_) => Ok(false),
         }
     }
@@ -314,5 +335,43 @@ impl Handler for Client {
     async fn streamlocal_forward(&mut self, _: &str, _: &mut Session) -> Result<bool, Self::Error> {
         self.refuse_other("to listen on a socket here");
         Ok(false)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_notation_of_the_forward_address_is_accepted_and_no_other_address() {
+        for (forward, accepted, refused) in [
+            (
+                "127.0.0.1",
+                &["::ffff:127.0.0.1"][..],
+                &["::1", "0.0.0.0", "::", "10.0.0.5"][..],
+            ),
+            (
+                "::1",
+                &["::1", "0:0:0:0:0:0:0:1"],
+                &["::", "0.0.0.0", "::2"],
+            ),
+            ("0.0.0.0", &["0.0.0.0", "::"], &["10.0.0.5", "::1"]),
+            ("::", &["::", "0.0.0.0"], &["::1", "10.0.0.5"]),
+            ("10.0.0.5", &["10.0.0.5"], &["10.0.0.50", "0.0.0.0", "::1"]),
+            (
+                "fd00::5",
+                &["fd00:0:0::5", "FD00::5"],
+                &["fd00::50", "db.example.com"],
+            ),
+        ] {
+            let means = |asked: &str| is_forward_address(asked, forward.parse().unwrap());
+            let always = ["", "*", "localhost", "127.0.0.1"];
+            for asked in always.iter().chain(accepted) {
+                assert!(means(asked), "{asked:?} should mean {forward}");
+            }
+            for asked in refused {
+                assert!(!means(asked), "{asked:?} should not mean {forward}");
+            }
+        }
     }
 }

@@ -56,6 +56,12 @@ impl LiveSession {
         self.since
     }
 
+    /// Until the answer is dropped, the session counts as alive.
+    pub(super) fn wait_for_us(&self) -> WaitsForUs<'_> {
+        self.waits_for_us.store(true, Ordering::Relaxed);
+        WaitsForUs(&self.waits_for_us)
+    }
+
     /// Asks for a sign of life. Whatever arrives counts: on a busy line the answer itself may be
     /// behind megabytes of data.
     pub(super) async fn is_alive(&self) -> bool {
@@ -86,6 +92,15 @@ impl LiveSession {
             let _ = timeout(limits::FAREWELL, farewell).await;
             socket.close();
         });
+    }
+}
+
+/// While it is there, a session waits for an answer of ours.
+pub(super) struct WaitsForUs<'a>(&'a AtomicBool);
+
+impl Drop for WaitsForUs<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Relaxed);
     }
 }
 

@@ -5,9 +5,9 @@
 //! What it must know of enrollment it asks through [`KeyAuthority`]; it reads no database itself.
 //!
 //! The way of a byte: `acceptor` accepts the bastion's connection (`socket`), `client` lets it prove
-//! its key and ask for a port (then it is a `live_session`), `ports` gives the port to one session, `forward` accepts a
-//! connection there, `copy` carries it within its `window`. All bounds stand in `limits`, all
-//! numbers in `counters`.
+//! its key and ask for a port (then it is a `live_session`), `ports` gives the port to one session
+//! (`table`) and announces it (`events`), `forward` accepts a connection there, `copy` carries it
+//! within its `window`. All bounds stand in `limits`, all numbers in `counters`.
 
 mod acceptor;
 mod backlog;
@@ -16,6 +16,7 @@ mod copy;
 mod counters;
 mod delivery;
 mod descriptors;
+mod events;
 mod forward;
 mod host_key;
 mod limits;
@@ -23,6 +24,7 @@ mod live_session;
 mod ports;
 mod round_trip;
 mod socket;
+mod table;
 mod window;
 
 use std::net::{IpAddr, SocketAddr};
@@ -32,11 +34,11 @@ use std::sync::Arc;
 use anyhow::Context;
 use async_trait::async_trait;
 use tokio::net::TcpListener;
-use tokio::sync::broadcast;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use self::acceptor::Acceptor;
 pub use self::counters::Counters;
+pub use self::events::{Batch, SessionEvent, SessionEvents, SessionNote};
 use self::ports::Ports;
 use crate::protocol::TunnelId;
 
@@ -78,22 +80,9 @@ pub trait KeyAuthority: Send + Sync + 'static {
     /// The ports this key may listen on; empty if the key is not enrolled.
     ///
     /// `public_key` is the key in OpenSSH's one-line form without a comment, `ssh-rsa AAAA…`.
-    /// It may be asked before the key is proved, and again for each forward: no side effects.
+    /// It may be asked before the key is proved, and for each forward before and after the port is
+    /// held: no side effects.
     async fn grants(&self, public_key: &str) -> anyhow::Result<Vec<Grant>>;
-}
-
-/// What happened to a tunnel's session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SessionEvent {
-    /// A session listens on the tunnel's port.
-    Up(TunnelId),
-    /// The session that held the port is gone.
-    Down(TunnelId),
-    /// A new session took the port from a silent one, or from one whose key it replaces; `Up` holds
-    /// throughout.
-    TakenOver(TunnelId),
-    /// A new session of the same key was refused, since the holder is alive.
-    RefusedHeld(TunnelId),
 }
 
 /// A running tunnel server; dropping it closes every session.
@@ -101,6 +90,8 @@ pub struct TunnelServer {
     address: SocketAddr,
     host_keys: Vec<String>,
     ports: Arc<Ports>,
+    /// Cancelled when no more SSH connections are accepted, whatever the reason.
+    accepts_no_more: CancellationToken,
     _shutdown: DropGuard,
 }
 
@@ -130,11 +121,17 @@ impl TunnelServer {
         let shutdown = CancellationToken::new();
         let ports = Arc::new(Ports::new(config.forward_listen, shutdown.clone()));
         let acceptor = Acceptor::new(private_keys, keys, Arc::clone(&ports), shutdown.clone());
-        tokio::spawn(acceptor.serve(listener));
+        let accepts_no_more = CancellationToken::new();
+        let accepting = accepts_no_more.clone().drop_guard();
+        tokio::spawn(async move {
+            acceptor.serve(listener).await;
+            drop(accepting);
+        });
         Ok(TunnelServer {
             address,
             host_keys,
             ports,
+            accepts_no_more,
             _shutdown: shutdown.drop_guard(),
         })
     }
@@ -159,6 +156,11 @@ impl TunnelServer {
         self.ports.in_use()
     }
 
+    /// Which tunnels are up now.
+    pub fn up(&self) -> Vec<TunnelId> {
+        self.ports.tunnels()
+    }
+
     /// Whether this tunnel's own session listens on its port now.
     pub fn is_up(&self, tunnel: TunnelId) -> bool {
         self.ports.is_up(tunnel)
@@ -175,8 +177,13 @@ impl TunnelServer {
         self.ports.close_tunnel(tunnel).await;
     }
 
-    /// The events from now on.
-    pub fn events(&self) -> broadcast::Receiver<SessionEvent> {
+    /// What happened to tunnels' sessions, until it is noted.
+    pub fn events(&self) -> &SessionEvents {
         self.ports.events()
+    }
+
+    /// Returns when no more SSH connections are accepted, which is a fault while the server runs.
+    pub async fn ended(&self) {
+        self.accepts_no_more.cancelled().await;
     }
 }

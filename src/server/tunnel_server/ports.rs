@@ -1,33 +1,39 @@
 //! Which session holds which port: one port, one holder.
 //!
-//! A tunnel is up exactly while its port stands in this table. A port passes from a silent
+//! A tunnel is up exactly while its port stands in the table. A port passes from a silent
 //! session to a new one of the same tunnel without its listener being closed.
 
-use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use thiserror::Error;
 use tokio::net::TcpListener;
-use tokio::sync::{broadcast, watch};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tracing::{error, info};
 
+use super::Grant;
 use super::counters::Counters;
+use super::events::{SessionEvent, SessionEvents};
 use super::forward::{self, Holder};
 use super::limits;
 use super::live_session::{LiveSession, SessionId};
+use super::table::{Row, Table};
 use super::window::Budget;
-use super::{Grant, SessionEvent};
 use crate::protocol::TunnelId;
 
 /// Why a session may not have a port that its key is granted.
 #[derive(Debug, Error)]
 pub(super) enum Refusal {
+    /// It has it already.
+    #[error("this session listens on the port already")]
+    Own,
     /// Another session has it, is alive, and is not replaced.
     #[error(
         "another session of this tunnel, from {0}, holds the port and is alive; is the bastion \
@@ -47,10 +53,9 @@ pub(super) enum Refusal {
 
 /// A port in use.
 struct Holding {
-    tunnel: TunnelId,
     holder: watch::Sender<Holder>,
-    /// Ends the listener and every connection through it.
-    stop: CancellationToken,
+    /// Ends the listener and every connection through it, also when it is merely dropped.
+    stop: DropGuard,
     listener: JoinHandle<()>,
 }
 
@@ -61,17 +66,18 @@ impl Holding {
 
     /// Returns when the port is closed.
     async fn end(self) {
-        self.stop.cancel();
+        drop(self.stop);
         // An error would be a panic in the task; the port is closed then, too.
         let _ = self.listener.await;
     }
 }
 
-/// The table of ports.
+/// The ports of the whole server.
 pub(super) struct Ports {
     address: IpAddr,
-    holdings: Mutex<HashMap<u16, Holding>>,
-    events: broadcast::Sender<SessionEvent>,
+    table: Mutex<Table<Holding>>,
+    /// Announced while the table is locked, so that they come in the order in which they happened.
+    events: SessionEvents,
     window_budget: Arc<Budget>,
     counters: Arc<Counters>,
     /// Ends everything.
@@ -83,24 +89,90 @@ enum Found {
     Free,
     Own,
     Held(Arc<LiveSession>),
-    /// Held by a session that has it for another tunnel: the port was given away meanwhile.
-    Stale(Holding),
+    /// The port was held for another tunnel, or the tunnel had another port: what is granted has
+    /// changed meanwhile. It is no longer in the table.
+    Stale(Row<Holding>),
+}
+
+/// The ports of one session. They are given up with it, however the session ends.
+pub(super) struct OwnPorts {
+    all: Arc<Ports>,
+    session: SessionId,
+}
+
+impl OwnPorts {
+    pub(super) fn new(all: &Arc<Ports>, session: SessionId) -> Self {
+        OwnPorts {
+            all: Arc::clone(all),
+            session,
+        }
+    }
+
+    /// Makes the session the holder of the granted port.
+    ///
+    /// # Errors
+    /// The port cannot be bound, the session has it already, or its holder has shown a sign of life.
+    pub(super) async fn claim(
+        &self,
+        grant: Grant,
+        session: &Arc<LiveSession>,
+        address: &str,
+    ) -> Result<(), Refusal> {
+        self.all.claim(grant, session, address).await
+    }
+
+    /// Gives up a port, if the session holds it. Connections through it end, too: a port that is
+    /// nobody's carries nothing.
+    pub(super) async fn release(&self, port: u16) -> bool {
+        let row = {
+            let mut table = self.all.table();
+            match table.get(port) {
+                Some(row) if row.session == self.session => self.all.remove(&mut table, port),
+                _ => None,
+            }
+        };
+        let Some(row) = row else { return false };
+        log_down(&row);
+        row.holding.end().await;
+        true
+    }
+}
+
+impl Drop for OwnPorts {
+    fn drop(&mut self) {
+        let mut table = self.all.table();
+        let ports = table.ports_of(self.session).to_vec();
+        let rows: Vec<_> = ports
+            .into_iter()
+            .filter_map(|port| self.all.remove(&mut table, port))
+            .collect();
+        drop(table);
+        // If the log itself has failed, to fail again in here would end the process.
+        if !std::thread::panicking() {
+            rows.iter().for_each(log_down);
+        }
+    }
 }
 
 impl Ports {
     pub(super) fn new(address: IpAddr, shutdown: CancellationToken) -> Self {
         Ports {
             address,
-            holdings: Mutex::default(),
-            events: broadcast::channel(1024).0,
+            table: Mutex::default(),
+            events: SessionEvents::default(),
             window_budget: Budget::in_all(),
             counters: Arc::default(),
             shutdown,
         }
     }
 
-    pub(super) fn events(&self) -> broadcast::Receiver<SessionEvent> {
-        self.events.subscribe()
+    /// Where ports listen.
+    pub(super) fn address(&self) -> IpAddr {
+        self.address
+    }
+
+    pub(super) fn events(&self) -> &SessionEvents {
+        &self.events
     }
 
     pub(super) fn counters(&self) -> &Counters {
@@ -112,26 +184,27 @@ impl Ports {
         self.table().len()
     }
 
+    /// The tunnels whose ports are held.
+    pub(super) fn tunnels(&self) -> Vec<TunnelId> {
+        self.table().tunnels().collect()
+    }
+
     pub(super) fn is_up(&self, tunnel: TunnelId) -> bool {
-        self.table().values().any(|h| h.tunnel == tunnel)
+        self.table().port_of(tunnel).is_some()
     }
 
     /// The session that holds a tunnel's port.
     pub(super) fn holder(&self, tunnel: TunnelId) -> Option<super::Holder> {
         let table = self.table();
-        let session = table.values().find(|h| h.tunnel == tunnel)?.session();
+        let session = table.get(table.port_of(tunnel)?)?.holding.session();
         Some(super::Holder {
             since: session.since(),
             public_key: session.key().to_owned(),
         })
     }
 
-    /// Makes the session the holder of the granted port.
-    ///
-    /// # Errors
-    /// The port cannot be bound, or its holder has shown a sign of life.
-    pub(super) async fn claim(
-        &self,
+    async fn claim(
+        self: &Arc<Self>,
         grant: Grant,
         session: &Arc<LiveSession>,
         address: &str,
@@ -143,13 +216,17 @@ impl Ports {
         let deadline = Instant::now() + limits::REBIND_TIME;
         loop {
             match self.find(grant, session.id) {
-                Found::Own => return Ok(()),
-                Found::Stale(holding) => self.evict(holding).await,
+                Found::Own => {
+                    self.counters.refused.held_ports.one();
+                    return Err(Refusal::Own);
+                }
+                Found::Stale(row) => self.evict(row).await,
                 Found::Held(holder) => {
                     let is_replaced = grant.replaces && holder.key() != session.key();
                     if !is_replaced && holder.is_alive().await {
                         self.counters.refused.held_ports.one();
-                        self.announce(SessionEvent::RefusedHeld(grant.tunnel_id));
+                        self.events
+                            .announce(SessionEvent::RefusedHeld(grant.tunnel_id), None);
                         return Err(Refusal::Held(holder.to_string()));
                     }
                     if self.pass_over(grant, &holder, &newcomer) {
@@ -169,98 +246,133 @@ impl Ports {
         }
     }
 
-    /// Gives up a port, if this session holds it. Connections through it end, too: a port that
-    /// is nobody's carries nothing.
-    pub(super) async fn release(&self, port: u16, session: SessionId) -> bool {
-        let holding = {
-            let mut table = self.table();
-            match table.get(&port) {
-                Some(holding) if holding.session().id == session => table.remove(&port),
-                _ => None,
-            }
-        };
-        let Some(holding) = holding else { return false };
-        self.close(holding).await;
-        true
-    }
-
-    /// Gives up every port of a session that has ended.
-    pub(super) async fn release_all(&self, session: SessionId) {
-        for holding in self.remove_where(|h| h.session().id == session) {
-            self.close(holding).await;
-        }
-    }
-
     /// Closes a tunnel, and its session if that holds nothing else.
     pub(super) async fn close_tunnel(&self, tunnel: TunnelId) {
-        for holding in self.remove_where(|h| h.tunnel == tunnel) {
-            self.evict(holding).await;
+        let row = {
+            let mut table = self.table();
+            table
+                .port_of(tunnel)
+                .and_then(|port| self.remove(&mut table, port))
+        };
+        if let Some(row) = row {
+            self.evict(row).await;
         }
     }
 
     fn find(&self, grant: Grant, session: SessionId) -> Found {
         let mut table = self.table();
-        let Some(holding) = table.get(&grant.port) else {
-            return Found::Free;
+        let former = table.port_of(grant.tunnel_id).unwrap_or(grant.port);
+        let holder = table.get(grant.port).map_or(grant.tunnel_id, |r| r.tunnel);
+        let stale = if former != grant.port {
+            self.remove(&mut table, former)
+        } else if holder != grant.tunnel_id {
+            self.remove(&mut table, grant.port)
+        } else {
+            None
         };
-        if holding.tunnel == grant.tunnel_id {
-            let holder = holding.session();
-            return if holder.id == session {
-                Found::Own
-            } else {
-                Found::Held(holder)
-            };
+        if let Some(stale) = stale {
+            return Found::Stale(stale);
         }
-        match table.remove(&grant.port) {
-            Some(holding) => Found::Stale(holding),
+        match table.get(grant.port) {
             None => Found::Free,
+            Some(row) if row.session == session => Found::Own,
+            Some(row) => Found::Held(row.holding.session()),
         }
     }
 
     /// Binds a free port. Another session may have been quicker, or the listener that was there
     /// before is still being closed: both are errors that pass.
-    fn listen(&self, grant: Grant, newcomer: &Holder) -> io::Result<()> {
+    fn listen(self: &Arc<Self>, grant: Grant, newcomer: &Holder) -> io::Result<()> {
         let mut table = self.table();
-        if table.contains_key(&grant.port) {
+        if table.get(grant.port).is_some() || table.port_of(grant.tunnel_id).is_some() {
             return Err(io::ErrorKind::AddrInUse.into());
         }
         let listener = bind(SocketAddr::new(self.address, grant.port))?;
         let (holder, holder_seen) = watch::channel(newcomer.clone());
         let stop = self.shutdown.child_token();
-        let listener = tokio::spawn(forward::listen(
+        let listening = forward::listen(
             listener,
             grant.port,
             holder_seen,
             Arc::clone(&self.window_budget),
             Arc::clone(&self.counters),
             stop.clone(),
-        ));
-        table.insert(
-            grant.port,
-            Holding {
-                tunnel: grant.tunnel_id,
+        );
+        self.insert(&mut table, grant, holder, stop, listening);
+        Ok(())
+    }
+
+    fn insert(
+        self: &Arc<Self>,
+        table: &mut Table<Holding>,
+        grant: Grant,
+        holder: watch::Sender<Holder>,
+        stop: CancellationToken,
+        listening: impl Future<Output = ()> + Send + 'static,
+    ) {
+        let session = Arc::clone(&holder.borrow().session);
+        let (ports, stopped) = (Arc::clone(self), stop.clone());
+        let listener = tokio::spawn(async move {
+            let _ = AssertUnwindSafe(listening).catch_unwind().await;
+            if !stopped.is_cancelled() {
+                ports.lost(grant.port);
+            }
+        });
+        let row = Row {
+            tunnel: grant.tunnel_id,
+            session: session.id,
+            holding: Holding {
                 holder,
-                stop,
+                stop: stop.drop_guard(),
                 listener,
             },
-        );
-        drop(table);
-        info!(tunnel = grant.tunnel_id, port = grant.port, session = %newcomer.session, "tunnel up");
-        self.announce(SessionEvent::Up(grant.tunnel_id));
-        Ok(())
+        };
+        table.insert(grant.port, row);
+        self.events
+            .announce(SessionEvent::Up(grant.tunnel_id), Some(session.key()));
+        info!(tunnel = grant.tunnel_id, port = grant.port, %session, "tunnel up");
+    }
+
+    /// Called by a listener that has ended though nobody stopped it. Its tunnel is down then, and
+    /// the session has to come again, since it does not know.
+    fn lost(&self, port: u16) {
+        let row = {
+            let mut table = self.table();
+            // Another one may listen there by now.
+            match table.get(port) {
+                Some(row) if row.holding.listener.id() == tokio::task::id() => {
+                    self.remove(&mut table, port)
+                }
+                _ => None,
+            }
+        };
+        if let Some(row) = row {
+            error!(
+                tunnel = row.tunnel,
+                port, "the port's listener has ended by itself"
+            );
+            let session = row.holding.session();
+            session.close("the tunnel's listener has failed; connect again");
+        }
     }
 
     /// Hands the listening port from a session that is silent, or whose key is replaced, to a new
     /// one, unless it has passed on.
     fn pass_over(&self, grant: Grant, former: &LiveSession, newcomer: &Holder) -> bool {
+        let session = &newcomer.session;
         {
-            let table = self.table();
-            match table.get(&grant.port) {
-                Some(h) if h.tunnel == grant.tunnel_id && h.session().id == former.id => {
-                    h.holder.send_replace(newcomer.clone());
+            let mut table = self.table();
+            match table.get(grant.port) {
+                Some(row) if row.tunnel == grant.tunnel_id && row.session == former.id => {
+                    row.holding.holder.send_replace(newcomer.clone());
                 }
                 _ => return false,
             }
+            table.pass(grant.port, session.id);
+            self.events.announce(
+                SessionEvent::TakenOver(grant.tunnel_id),
+                Some(session.key()),
+            );
         }
         former.close(
             "the port has passed to a new session: this one was silent, or its key is replaced",
@@ -269,50 +381,168 @@ impl Ports {
             tunnel = grant.tunnel_id,
             port = grant.port,
             former = %former,
-            session = %newcomer.session,
+            %session,
             "tunnel taken over"
         );
         self.counters.takeovers.one();
-        self.announce(SessionEvent::TakenOver(grant.tunnel_id));
         true
     }
 
-    /// Closes a holding against its session's will.
-    async fn evict(&self, holding: Holding) {
-        let session = holding.session();
-        self.close(holding).await;
-        let holds_more = self.table().values().any(|h| h.session().id == session.id);
-        if !holds_more {
+    /// Closes what was taken out of the table against its session's will.
+    async fn evict(&self, row: Row<Holding>) {
+        log_down(&row);
+        let session = row.holding.session();
+        row.holding.end().await;
+        if self.table().ports_of(session.id).is_empty() {
             session.close("the tunnel was closed by the server");
         }
     }
 
-    async fn close(&self, holding: Holding) {
-        info!(tunnel = holding.tunnel, session = %holding.session(), "tunnel down");
-        self.announce(SessionEvent::Down(holding.tunnel));
-        holding.end().await;
+    /// Takes a port out of the table: its tunnel is down. The port closes when the row is dropped.
+    fn remove(&self, table: &mut Table<Holding>, port: u16) -> Option<Row<Holding>> {
+        let row = table.remove(port)?;
+        self.events.announce(SessionEvent::Down(row.tunnel), None);
+        Some(row)
     }
 
-    fn remove_where(&self, condition: impl Fn(&Holding) -> bool) -> Vec<Holding> {
-        self.table()
-            .extract_if(|_, holding| condition(holding))
-            .map(|(_, holding)| holding)
-            .collect()
+    fn table(&self) -> MutexGuard<'_, Table<Holding>> {
+        // Nothing that is done to the table under this lock can panic half-way.
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
 
-    fn announce(&self, event: SessionEvent) {
-        // Nobody may be listening.
-        let _ = self.events.send(event);
-    }
-
-    fn table(&self) -> MutexGuard<'_, HashMap<u16, Holding>> {
-        // A panic elsewhere leaves the table whole: every change of it is a single operation.
-        self.holdings.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+fn log_down(row: &Row<Holding>) {
+    info!(tunnel = row.tunnel, session = %row.holding.session(), "tunnel down");
 }
 
 fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     let listener = std::net::TcpListener::bind(address)?;
     listener.set_nonblocking(true)?;
     TcpListener::from_std(listener)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicBool;
+
+    use russh::server::{Config, Handler, run_stream};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
+    use tokio::sync::Semaphore;
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::server::tunnel_server::live_session::ProvedKey;
+    use crate::server::tunnel_server::socket::Socket;
+
+    struct Nobody;
+
+    impl Handler for Nobody {
+        type Error = russh::Error;
+    }
+
+    /// A session whose client has gone silent, and the client's end of its connection.
+    async fn session(id: SessionId) -> (Arc<LiveSession>, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap())
+            .await
+            .unwrap();
+        let (accepted, peer) = listener.accept().await.unwrap();
+        let (mut line, server) = tokio::io::duplex(1 << 16);
+        line.write_all(b"SSH-2.0-test\r\n").await.unwrap();
+        let ssh = run_stream(Arc::new(Config::default()), server, Nobody)
+            .await
+            .unwrap();
+        let session = LiveSession {
+            id,
+            handle: ssh.handle(),
+            slots: Arc::new(Semaphore::new(1)),
+            window_budget: Budget::per_session(),
+            socket: Socket::new(accepted),
+            peer,
+            key: ProvedKey {
+                line: "ssh-ed25519 AAAA".to_owned(),
+                fingerprint: "SHA256:0".to_owned(),
+            },
+            since: jiff::Timestamp::now(),
+            waits_for_us: AtomicBool::new(false),
+        };
+        (Arc::new(session), client)
+    }
+
+    fn ports() -> Arc<Ports> {
+        let address = IpAddr::from([127, 0, 0, 1]);
+        Arc::new(Ports::new(address, CancellationToken::new()))
+    }
+
+    /// The kernel chooses where it really listens.
+    const GRANT: Grant = Grant {
+        tunnel_id: 1,
+        port: 0,
+        replaces: false,
+    };
+
+    async fn next_event(ports: &Ports) -> SessionEvent {
+        timeout(Duration::from_secs(10), ports.events.wait())
+            .await
+            .expect("an event should have come");
+        let noted = ports.events.take(1).noted();
+        assert_eq!(noted.len(), 1);
+        noted[0].event
+    }
+
+    #[tokio::test]
+    async fn a_tunnel_whose_listener_has_died_is_down_and_its_bastion_is_disconnected() {
+        for panics in [true, false] {
+            let ports = ports();
+            let (session, mut bastion) = session(7).await;
+            let holder = watch::channel(Holder {
+                session,
+                address: String::new(),
+            });
+            let listening = async move { assert!(!panics, "a bug") };
+            let stop = ports.shutdown.child_token();
+            ports.insert(&mut ports.table(), GRANT, holder.0, stop, listening);
+            assert_eq!(next_event(&ports).await, SessionEvent::Up(1));
+            assert_eq!(next_event(&ports).await, SessionEvent::Down(1));
+            assert!(!ports.is_up(1));
+            assert_eq!(bastion.read(&mut [0; 16]).await.unwrap(), 0);
+        }
+    }
+
+    #[tokio::test]
+    async fn the_ports_of_a_session_are_free_when_it_ends_in_whatever_way() {
+        let ports = ports();
+        let (session, _bastion) = session(7).await;
+        let own = OwnPorts::new(&ports, 7);
+        own.claim(GRANT, &session, "").await.unwrap();
+        assert!(matches!(
+            own.claim(GRANT, &session, "").await,
+            Err(Refusal::Own)
+        ));
+        assert_eq!(ports.holder(1).unwrap().public_key, session.key());
+        assert_eq!(next_event(&ports).await, SessionEvent::Up(1));
+
+        let failing = tokio::spawn(async move {
+            let _own = own;
+            panic!("a bug");
+        });
+        assert!(failing.await.is_err());
+        assert!(!ports.is_up(1));
+        assert_eq!(next_event(&ports).await, SessionEvent::Down(1));
+    }
+
+    #[tokio::test]
+    async fn what_a_session_no_longer_holds_is_not_taken_from_its_new_holder() {
+        let ports = ports();
+        let (silent, _one) = session(7).await;
+        let (newcomer, _two) = session(8).await;
+        let (first, second) = (OwnPorts::new(&ports, 7), OwnPorts::new(&ports, 8));
+        first.claim(GRANT, &silent, "").await.unwrap();
+        second.claim(GRANT, &newcomer, "").await.unwrap();
+        drop(first);
+        assert!(ports.is_up(1));
+        drop(second);
+        assert!(!ports.is_up(1));
+    }
 }
