@@ -457,6 +457,8 @@ mod tests {
             id,
             handle: ssh.handle(),
             slots: Arc::new(Semaphore::new(1)),
+            deliveries: Arc::default(),
+            round_trip: Arc::default(),
             window_budget: Budget::per_session(),
             socket: Socket::new(accepted),
             peer,
