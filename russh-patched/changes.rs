@@ -50,6 +50,19 @@ pub const ALL: &[Change] = &[
         published: "            msg::CHANNEL_CLOSE => {\n                let channel_num = map_err!(ChannelId::decode(r))?;\n                map_err!(ensure_end(r))?;\n                if !self.common.is_established_channel(channel_num) {\n",
         ours: "            msg::CHANNEL_CLOSE => {\n                let channel_num = map_err!(ChannelId::decode(r))?;\n                map_err!(ensure_end(r))?;\n                if !self.common.is_established_channel(channel_num) {\n                    self.forget_closed(channel_num);\n",
     },
+    // Messages out of place end a session ----------------------------------------------------------
+    Change {
+        file: "server/mod.rs",
+        why: "a message for a channel that never was ends the session",
+        published: "    session.server_read_encrypted(handler, pkt).await\n",
+        ours: "    session.check_channel(&pkt.buffer)?;\n    session.server_read_encrypted(handler, pkt).await\n",
+    },
+    Change {
+        file: "server/encrypted.rs",
+        why: "a channel is confirmed once, and with packets that hold something",
+        published: "parameters.confirm(&msg);",
+        ours: "parameters.confirm_once(&msg)?;",
+    },
     // Key exchanges that cost others nothing ----------------------------------------------------
     Change {
         file: "server/mod.rs",

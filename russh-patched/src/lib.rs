@@ -4,5 +4,6 @@
 include!(concat!(env!("OUT_DIR"), "/russh/lib_inner.rs"));
 
 mod exchanges;
+mod misplaced;
 mod orders;
 mod windows;

@@ -4,6 +4,12 @@
 
 mod bastion;
 mod database;
+mod exchanges;
+mod log;
+mod long;
+mod misuse;
+mod raw;
+mod strangers;
 mod vendor;
 
 use std::net::Ipv4Addr;

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use holistics_tunnel::protocol::TunnelId;
 use holistics_tunnel::server::tunnel_server::{
-    Grant, KeyAuthority, SessionEvent, TunnelServer, TunnelServerConfig,
+    Grant, KeyAuthority, Limits, SessionEvent, TunnelServer, TunnelServerConfig,
 };
 use tempfile::TempDir;
 use tokio::net::TcpStream;
@@ -48,12 +48,17 @@ pub struct Tunnel {
 
 impl Vendor {
     pub async fn start() -> Self {
+        Self::start_with(Limits::default()).await
+    }
+
+    pub async fn start_with(limits: Limits) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let enrolled = Arc::new(Enrolled::default());
         let config = TunnelServerConfig {
             ssh_listen: (Ipv4Addr::LOCALHOST, 0).into(),
             forward_listen: Ipv4Addr::LOCALHOST.into(),
             host_key_dir: dir.path().join("host-keys"),
+            limits,
         };
         let server = TunnelServer::start(config, Arc::clone(&enrolled) as _)
             .await

@@ -17,7 +17,11 @@ use super::copy::copy;
 use super::counters::Counters;
 use super::limits;
 use super::live_session::LiveSession;
+use super::log_lines::Kind;
 use super::window::{Budget, ReceiveWindow};
+
+const TOO_MANY: Kind = "too many connections through a session";
+const UNREACHABLE: Kind = "a database could not be reached through its bastion";
 
 /// Who holds a port, and under which address it knows it.
 #[derive(Clone)]
@@ -77,7 +81,9 @@ impl Connection {
         let session = Arc::clone(&self.holder.session);
         let Ok(_slot) = Arc::clone(&session.slots).try_acquire_owned() else {
             self.counters.refused.connections.one();
-            warn!(port = self.port, %session, "too many connections at once: one is refused");
+            if let Some(more) = session.log_lines.may(TOO_MANY, session.peer) {
+                warn!(port = self.port, %session, "too many connections at once: one is refused{more}");
+            }
             return abort(&self.socket);
         };
         set_options(&self.socket);
@@ -128,7 +134,9 @@ impl Connection {
             }
         };
         self.counters.unreachable.one();
-        warn!(port = self.port, %session, "cannot reach the database through the bastion: {why}");
+        if let Some(more) = session.log_lines.may(UNREACHABLE, session.peer) {
+            warn!(port = self.port, %session, "cannot reach the database through the bastion: {why}{more}");
+        }
         None
     }
 }

@@ -13,6 +13,7 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use super::limits;
+use super::log_lines::LogLines;
 use super::socket::Socket;
 use super::window::Budget;
 
@@ -30,6 +31,9 @@ pub(super) struct LiveSession {
     pub(super) peer: SocketAddr,
     pub(super) key: ProvedKey,
     pub(super) since: jiff::Timestamp,
+    /// Whether it has ever been given a port.
+    pub(super) was_given_a_port: AtomicBool,
+    pub(super) log_lines: Arc<LogLines>,
     /// Whether it waits for an answer of ours, and therefore cannot show that it is alive.
     pub(super) waits_for_us: AtomicBool,
 }

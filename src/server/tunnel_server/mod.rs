@@ -4,7 +4,7 @@
 //! else. It knows which session holds which port, so a tunnel's status is a fact and not a guess.
 //! What it must know of enrollment it asks through [`KeyAuthority`]; it reads no database itself.
 //!
-//! The way of a byte: `acceptor` accepts the bastion's connection (`socket`), `client` lets it prove
+//! The way of a byte: `acceptor` accepts the bastion's connection (`socket`) if `strangers` has room, `client` lets it prove
 //! its key and ask for a port (then it is a `live_session`), `ports` gives the port to one session, `forward` accepts a
 //! connection there, `copy` carries it within its `window`. All bounds stand in `limits`, all
 //! numbers in `counters`.
@@ -16,10 +16,17 @@ mod counters;
 mod descriptors;
 mod forward;
 mod host_key;
+mod key_sessions;
 mod limits;
 mod live_session;
+mod log_lines;
+mod opening;
+mod pace;
+mod peer_network;
 mod ports;
 mod socket;
+mod strangers;
+mod unfinished;
 mod window;
 
 use std::net::{IpAddr, SocketAddr};
@@ -34,7 +41,9 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use self::acceptor::Acceptor;
 pub use self::counters::Counters;
+pub use self::limits::Limits;
 use self::ports::Ports;
+use self::window::Budget;
 use crate::protocol::TunnelId;
 
 /// How the tunnel server is set up.
@@ -46,6 +55,8 @@ pub struct TunnelServerConfig {
     pub forward_listen: IpAddr,
     /// The folder of the host keys; they are made there (0600) if they are absent.
     pub host_key_dir: PathBuf,
+    /// How many of what there may be.
+    pub limits: Limits,
 }
 
 /// One port a key may listen on.
@@ -108,11 +119,13 @@ impl TunnelServer {
     /// two, and every connection through it another.
     ///
     /// # Errors
-    /// The host keys cannot be read or made, or the address cannot be bound.
+    /// The host keys cannot be read or made, the address cannot be bound, or the limits exclude each
+    /// other.
     pub async fn start(
         config: TunnelServerConfig,
         keys: Arc<dyn KeyAuthority>,
     ) -> anyhow::Result<Self> {
+        config.limits.check()?;
         descriptors::raise_limit();
         let private_keys = host_key::load_or_create(&config.host_key_dir)?;
         let host_keys = private_keys
@@ -125,8 +138,18 @@ impl TunnelServer {
         let address = listener.local_addr()?;
 
         let shutdown = CancellationToken::new();
-        let ports = Arc::new(Ports::new(config.forward_listen, shutdown.clone()));
-        let acceptor = Acceptor::new(private_keys, keys, Arc::clone(&ports), shutdown.clone());
+        let ports = Arc::new(Ports::new(
+            config.forward_listen,
+            Budget::in_all(config.limits.window_memory),
+            shutdown.clone(),
+        ));
+        let acceptor = Acceptor::new(
+            private_keys,
+            keys,
+            Arc::clone(&ports),
+            config.limits,
+            shutdown.clone(),
+        );
         tokio::spawn(acceptor.serve(listener));
         Ok(TunnelServer {
             address,

@@ -88,12 +88,16 @@ enum Found {
 }
 
 impl Ports {
-    pub(super) fn new(address: IpAddr, shutdown: CancellationToken) -> Self {
+    pub(super) fn new(
+        address: IpAddr,
+        window_budget: Arc<Budget>,
+        shutdown: CancellationToken,
+    ) -> Self {
         Ports {
             address,
             holdings: Mutex::default(),
             events: broadcast::channel(1024).0,
-            window_budget: Budget::in_all(),
+            window_budget,
             counters: Arc::default(),
             shutdown,
         }
@@ -114,6 +118,11 @@ impl Ports {
 
     pub(super) fn is_up(&self, tunnel: TunnelId) -> bool {
         self.table().values().any(|h| h.tunnel == tunnel)
+    }
+
+    /// Whether this session holds a port.
+    pub(super) fn has_one(&self, session: SessionId) -> bool {
+        self.table().values().any(|h| h.session().id == session)
     }
 
     /// The session that holds a tunnel's port.

@@ -8,9 +8,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::limits::{
-    WINDOW_AT_FIRST, WINDOW_BUDGET_IN_ALL, WINDOW_BUDGET_PER_SESSION, WINDOW_COMMON, WINDOW_LARGEST,
-};
+use super::limits::{WINDOW_AT_FIRST, WINDOW_BUDGET_PER_SESSION, WINDOW_COMMON, WINDOW_LARGEST};
 
 /// A number of bytes that windows may grow by, shared by many channels.
 #[derive(Debug)]
@@ -18,8 +16,8 @@ pub(super) struct Budget(AtomicU64);
 
 impl Budget {
     /// The budget of the whole server.
-    pub(super) fn in_all() -> Arc<Self> {
-        Arc::new(Budget(AtomicU64::new(WINDOW_BUDGET_IN_ALL)))
+    pub(super) fn in_all(bytes: u64) -> Arc<Self> {
+        Arc::new(Budget(AtomicU64::new(bytes)))
     }
 
     /// The budget of one session.
@@ -156,8 +154,10 @@ impl ReceiveWindow {
 mod tests {
     use super::*;
 
+    const IN_ALL: u64 = 1 << 30;
+
     fn window() -> ReceiveWindow {
-        ReceiveWindow::new(Budget::per_session(), Budget::in_all())
+        ReceiveWindow::new(Budget::per_session(), Budget::in_all(IN_ALL))
     }
 
     /// A sender that fills the window and a reader that takes all of it, `rounds` times.
@@ -223,7 +223,7 @@ mod tests {
 
     #[test]
     fn the_windows_of_a_session_stay_within_its_budget() {
-        let (session, in_all) = (Budget::per_session(), Budget::in_all());
+        let (session, in_all) = (Budget::per_session(), Budget::in_all(IN_ALL));
         let mut windows: Vec<_> = (0..20)
             .map(|_| ReceiveWindow::new(Arc::clone(&session), Arc::clone(&in_all)))
             .collect();
@@ -242,7 +242,7 @@ mod tests {
 
         drop(windows);
         assert_eq!(session.0.load(Ordering::Relaxed), WINDOW_BUDGET_PER_SESSION);
-        assert_eq!(in_all.0.load(Ordering::Relaxed), WINDOW_BUDGET_IN_ALL);
+        assert_eq!(in_all.0.load(Ordering::Relaxed), IN_ALL);
     }
 
     #[test]
