@@ -74,7 +74,7 @@ pub const ALL: &[Change] = &[
         file: "server/kex.rs",
         why: "slow arithmetic leaves the runtime's threads",
         published: "kex.server_dh(exchange, &input.buffer)?;",
-        ours: "crate::exchanges::aside(names.kex, || kex.server_dh(exchange, &input.buffer)).await?;",
+        ours: "crate::exchanges::aside(names.kex, &self.cause, || kex.server_dh(exchange, &input.buffer)).await??;",
     },
     // Less for an idle session to keep ----------------------------------------------------------
     Change {

@@ -49,7 +49,7 @@ async fn a_second_exchange_after_the_login_is_not() {
 
 /// Begins an exchange whose answer costs the server a great deal and the client nothing, and waits for
 /// the answer.
-pub async fn exchange(vendor: &Vendor, kex: &str, public: &[u8]) -> std::io::Result<Duration> {
+async fn exchange(vendor: &Vendor, kex: &str, public: &[u8]) -> std::io::Result<Duration> {
     let stream = TcpStream::connect(vendor.server.ssh_address()).await?;
     let mut client = RawClient::connect(stream).await?;
     client.expect(KEXINIT).await?;

@@ -7,7 +7,6 @@ use rustix::process::Signal;
 
 use crate::assert_echo;
 use crate::database::Database;
-use crate::exchanges::exchange;
 use crate::misuse;
 use crate::vendor::{Vendor, connect, until};
 
@@ -48,32 +47,4 @@ async fn twenty_thousand_of_each_message_leave_no_memory_taken() {
     let grown = resident().saturating_sub(before);
     println!("{before} MiB, and {grown} MiB more afterwards");
     assert!(grown < 16, "{grown} MiB more than {before} MiB");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "measures; nothing can fail"]
-async fn how_long_each_exchange_takes() {
-    use ring::agreement::{ECDH_P256, ECDH_P384, EphemeralPrivateKey, X25519};
-    let random = ring::rand::SystemRandom::new();
-    let point = |algorithm| {
-        let private = EphemeralPrivateKey::generate(algorithm, &random).unwrap();
-        private.compute_public_key().unwrap().as_ref().to_vec()
-    };
-    let vendor = Vendor::start().await;
-    for (kex, public) in [
-        ("curve25519-sha256", point(&X25519)),
-        ("ecdh-sha2-nistp256", point(&ECDH_P256)),
-        ("ecdh-sha2-nistp384", point(&ECDH_P384)),
-        (
-            "diffie-hellman-group14-sha256",
-            [&[2][..], &[7; 255]].concat(),
-        ),
-    ] {
-        let mut times = Vec::new();
-        for _ in 0..20 {
-            times.push(exchange(&vendor, kex, &public).await.unwrap());
-        }
-        times.sort();
-        println!("{kex}: {:?}, at most {:?}", times[10], times[19]);
-    }
 }

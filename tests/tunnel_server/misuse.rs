@@ -238,8 +238,7 @@ pub async fn requests_and_channels_that_only_servers_have(times: usize) {
             "forwarded-streamlocal",
             open("forwarded-streamlocal@openssh.com")
                 .string("/run/x")
-                .string("")
-                .number(0),
+                .string(""),
         ),
         ("agent", open("auth-agent@openssh.com")),
         ("unknown", open("\x1b[31m")),

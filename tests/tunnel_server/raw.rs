@@ -322,13 +322,31 @@ impl RawClient {
         self.expect(52).await.map(drop)
     }
 
-    /// Signs with this key, whatever the answer will be.
-    pub async fn offer(&mut self, key: &RawKey) -> io::Result<()> {
+    /// Asks whether this key would be accepted, whatever the answer will be.
+    pub async fn ask_about(&mut self, key: &RawKey) -> io::Result<()> {
+        self.want_service().await?;
+        let question = Message::new(50)
+            .string("tunnel")
+            .string("ssh-connection")
+            .string("publickey")
+            .byte(0)
+            .string("ssh-ed25519")
+            .string(key.blob());
+        self.send(question).await
+    }
+
+    async fn want_service(&mut self) -> io::Result<()> {
         if !self.has_service {
             self.send(Message::new(5).string("ssh-userauth")).await?;
             self.expect(6).await?;
             self.has_service = true;
         }
+        Ok(())
+    }
+
+    /// Signs with this key, whatever the answer will be.
+    pub async fn offer(&mut self, key: &RawKey) -> io::Result<()> {
+        self.want_service().await?;
         let request = Message::new(50)
             .string("tunnel")
             .string("ssh-connection")

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -21,11 +21,12 @@ use tokio::time::timeout;
 use crate::bastion::{Key, Ssh};
 
 #[derive(Default)]
-struct Enrolled(Mutex<HashMap<String, Vec<Grant>>>);
+struct Enrolled(Mutex<HashMap<String, Vec<Grant>>>, AtomicU64);
 
 #[async_trait]
 impl KeyAuthority for Enrolled {
     async fn grants(&self, public_key: &str) -> anyhow::Result<Vec<Grant>> {
+        self.1.fetch_add(1, Ordering::Relaxed);
         let keys = self.0.lock().unwrap();
         Ok(keys.get(public_key).cloned().unwrap_or_default())
     }
@@ -75,6 +76,11 @@ impl Vendor {
             dir,
             enrolled,
         }
+    }
+
+    /// How often it was asked about a key.
+    pub fn lookups(&self) -> u64 {
+        self.enrolled.1.load(Ordering::Relaxed)
     }
 
     /// A tunnel with a new ed25519 key.

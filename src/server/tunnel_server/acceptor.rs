@@ -21,7 +21,7 @@ use super::KeyAuthority;
 use super::client::{Client, Shared};
 use super::limits::{self, Limits};
 use super::live_session::{LiveSession, SessionId};
-use super::log_lines::Kind;
+use super::log_lines::{Kind, Who};
 use super::opening::{Noted, Opening, quote};
 use super::ports::Ports;
 use super::socket::{Socket, SocketStream};
@@ -82,8 +82,7 @@ impl Acceptor {
                 Ok(accepted) => accepted,
                 Err(e) => {
                     const KIND: Kind = "an SSH connection could not be accepted";
-                    let nobody = SocketAddr::from(([0, 0, 0, 0], 0));
-                    if let Some(more) = self.shared.log_lines.may(KIND, nobody) {
+                    if let Some(more) = self.shared.log_lines.may(KIND, Who::Others) {
                         warn!("cannot accept an SSH connection: {e}{more}");
                     }
                     // Out of file descriptors, most likely: trying again at once would not help.
@@ -141,10 +140,10 @@ impl Acceptor {
         };
         tokio::pin!(session);
         let session_or_early = tokio::select! {
-            // The end of a connection is told by its session, if that has seen it.
+            // A session that has logged in and ended meanwhile has logged in.
             biased;
-            ended = &mut session => Err(Ok(ended)),
             login = self.login(&opening, &visit, is_authenticated) => login.map_err(Err),
+            ended = &mut session => Err(Ok(ended)),
             () = self.shutdown.cancelled() => return socket.close(),
         };
         drop(visit);
@@ -192,7 +191,7 @@ impl Acceptor {
         if !live.was_given_a_port.load(Ordering::Relaxed) {
             const KIND: Kind = "an SSH session without a port was ended";
             self.shared.ports.counters().ended.unused.one();
-            if let Some(more) = self.shared.log_lines.may(KIND, live.peer) {
+            if let Some(more) = live.may_log(KIND) {
                 info!(session = %live, "ended an SSH session that was given no port{more}");
             }
             live.close("no port was given to this session");

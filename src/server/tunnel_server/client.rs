@@ -46,6 +46,8 @@ pub(super) struct Client {
     socket: Arc<Socket>,
     shared: Arc<Shared>,
     opening: Arc<Opening>,
+    /// How often it has asked about a key, or proved one.
+    judged: usize,
     proved: Option<(ProvedKey, usize)>,
     live: Option<Arc<LiveSession>>,
     /// How often it may ask for forwards and cancels.
@@ -73,6 +75,7 @@ impl Client {
             socket,
             shared,
             opening,
+            judged: 0,
             proved: None,
             live: None,
             pace: pace(0),
@@ -82,8 +85,9 @@ impl Client {
         }
     }
 
-    async fn judge(&self, user: &str, key: &PublicKey, algorithm: &Algorithm) -> Verdict {
+    async fn judge(&mut self, user: &str, key: &PublicKey, algorithm: &Algorithm) -> Verdict {
         const KIND: Kind = "a login was refused";
+        self.judged += 1;
         let fingerprint = key.fingerprint(HashAlg::Sha256).to_string();
         let counters = &self.shared.ports.counters().refused;
         let refused = |count: &Count, why: &str| {
@@ -94,6 +98,9 @@ impl Client {
             }
             Verdict::Refused
         };
+        if self.judged > limits::QUESTIONS {
+            return refused(&counters.keys, "it asks about keys again and again");
+        }
         if user != limits::USER {
             return refused(&counters.users, "the user is not \"tunnel\"");
         }
@@ -125,7 +132,6 @@ impl Client {
         let Shared {
             ports,
             sessions,
-            log_lines,
             limits,
             ..
         } = self.shared.as_ref();
@@ -134,7 +140,7 @@ impl Client {
             Entry::Entered(place) => self.place = Some(place),
             Entry::Replaced(place, oldest) => {
                 ports.counters().ended.replaced.one();
-                if let Some(more) = log_lines.may(REPLACED, self.peer) {
+                if let Some(more) = live.may_log(REPLACED) {
                     info!(session = %oldest, bound, "too many sessions of one key: the oldest without a port is ended{more}");
                 }
                 oldest.close("too many sessions of this key; this one held no port");
@@ -142,7 +148,8 @@ impl Client {
             }
             Entry::Refused => {
                 ports.counters().refused.sessions.one();
-                if let Some(more) = log_lines.may(REFUSED, self.peer) {
+                self.opening.login_refused();
+                if let Some(more) = live.may_log(REFUSED) {
                     warn!(session = %live, bound, "too many sessions of one key: one is refused{more}");
                 }
                 return Err(russh::Error::Disconnect);
@@ -184,14 +191,15 @@ impl Client {
     fn refuse_other(&self, what: &str) {
         const KIND: Kind = "a request was refused";
         self.shared.ports.counters().refused.other_requests.one();
-        if let Some(more) = self.shared.log_lines.may(KIND, self.peer) {
-            info!(peer = %self.peer, "refused {what}{more}");
+        let Some(session) = &self.live else { return };
+        if let Some(more) = session.may_log(KIND) {
+            info!(%session, "refused {what}{more}");
         }
     }
 
     async fn forward(&self, session: &Arc<LiveSession>, address: &str, port: u32) -> bool {
         const KIND: Kind = "a request to listen was refused";
-        let may_log = || self.shared.log_lines.may(KIND, self.peer);
+        let may_log = || session.may_log(KIND);
         if !is_forward_address(address) {
             self.shared.ports.counters().refused.addresses.one();
             if let Some(more) = may_log() {

@@ -137,6 +137,10 @@ pub(super) const QUOTED: usize = 160;
 /// Rejected attempts before a connection is closed. A bastion has one key.
 pub(super) const AUTHENTICATION_ATTEMPTS: usize = 6;
 
+/// How often one connection may ask about keys, or prove one, before all is refused unseen: an
+/// accepted question is no rejected attempt, whoever asks it, and each is looked up.
+pub(super) const QUESTIONS: usize = 2 * AUTHENTICATION_ATTEMPTS;
+
 /// How long a rejection takes, so that guessing is slow and says nothing.
 pub(super) const REJECTION_TIME: Duration = Duration::from_millis(300);
 

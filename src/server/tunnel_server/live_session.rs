@@ -13,7 +13,7 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use super::limits;
-use super::log_lines::LogLines;
+use super::log_lines::{Kind, LeftOut, LogLines, Who};
 use super::socket::Socket;
 use super::window::Budget;
 
@@ -54,6 +54,12 @@ impl LiveSession {
     /// When it logged in.
     pub(super) fn since(&self) -> jiff::Timestamp {
         self.since
+    }
+
+    /// Whether another line of this kind about its key may be written to the log.
+    pub(super) fn may_log(&self, kind: Kind) -> Option<LeftOut> {
+        self.log_lines
+            .may(kind, Who::Key(self.key.fingerprint.clone()))
     }
 
     /// Asks for a sign of life. Whatever arrives counts: on a busy line the answer itself may be

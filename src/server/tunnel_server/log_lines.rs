@@ -1,7 +1,8 @@
 //! Lines for the log that a peer can cause at will: a few of each kind, and then a number.
 //!
-//! A line is counted against its kind and the network of its peer, so that what one peer does hides
-//! nothing of another's.
+//! A line is counted against its kind and who causes it, so that what one does hides nothing of
+//! another's: a stranger is known by his network, a session by its key, since many bastions may stand
+//! behind one address.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -19,8 +20,33 @@ use super::peer_network::PeerNetwork;
 /// What kind of line it is, in the words in which the log tells of those that were left out.
 pub(super) type Kind = &'static str;
 
-/// The peer is `None` for those for whom there is no room in the table, together.
-type Subject = (Kind, Option<PeerNetwork>);
+/// Who causes a line.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) enum Who {
+    Network(PeerNetwork),
+    /// By its fingerprint.
+    Key(String),
+    /// This server itself, or those for whom there is no room in the table, together.
+    Others,
+}
+
+impl From<SocketAddr> for Who {
+    fn from(peer: SocketAddr) -> Self {
+        Who::Network(PeerNetwork::of(peer))
+    }
+}
+
+impl fmt::Display for Who {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Who::Network(network) => network.fmt(f),
+            Who::Key(fingerprint) => f.write_str(fingerprint),
+            Who::Others => f.write_str("others"),
+        }
+    }
+}
+
+type Subject = (Kind, Who);
 
 struct Entry {
     pace: Pace,
@@ -65,16 +91,16 @@ fn grouped(number: u64) -> String {
 }
 
 impl LogLines {
-    /// Whether a line of this kind about this peer may be written; with what it should end.
-    pub(super) fn may(&self, kind: Kind, peer: SocketAddr) -> Option<LeftOut> {
-        self.may_at(kind, peer, Instant::now())
+    /// Whether another line of this kind about these may be written; with what it should end.
+    pub(super) fn may(&self, kind: Kind, who: impl Into<Who>) -> Option<LeftOut> {
+        self.may_at(kind, who, Instant::now())
     }
 
-    fn may_at(&self, kind: Kind, peer: SocketAddr, now: Instant) -> Option<LeftOut> {
+    fn may_at(&self, kind: Kind, who: impl Into<Who>, now: Instant) -> Option<LeftOut> {
         let mut table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut subject = (kind, Some(PeerNetwork::of(peer)));
+        let mut subject = (kind, who.into());
         if table.len() >= LINES_APART && !table.contains_key(&subject) {
-            subject.1 = None;
+            subject.1 = Who::Others;
         }
         let entry = table.entry(subject).or_insert_with(|| Entry {
             pace: Pace::new(LINES_AT_ONCE, LINES_PER_SECOND, now),
@@ -97,7 +123,7 @@ impl LogLines {
         let mut untold = Vec::new();
         table.retain(|subject, entry| {
             if entry.left_out > 0 {
-                untold.push((*subject, entry.tell(now)));
+                untold.push((subject.clone(), entry.tell(now)));
                 return true;
             }
             !entry.pace.is_full(now)
@@ -112,11 +138,8 @@ impl LogLines {
                 () = shutdown.cancelled() => return,
                 () = tokio::time::sleep(LINES_TOLD) => {}
             }
-            for ((kind, peer), left_out) in self.untold(Instant::now()) {
-                match peer {
-                    Some(peer) => info!(%peer, "{kind}{left_out}"),
-                    None => info!("{kind}: others{left_out}"),
-                }
+            for ((kind, from), left_out) in self.untold(Instant::now()) {
+                info!(%from, "{kind}{left_out}");
             }
         }
     }
@@ -173,7 +196,7 @@ mod tests {
             lines.may_at(KIND, peer(1), start);
         }
         let told = lines.untold(start + Duration::from_secs(45));
-        let [((KIND, Some(_)), left_out)] = told.as_slice() else {
+        let [((KIND, Who::Network(_)), left_out)] = told.as_slice() else {
             panic!("{told:?}");
         };
         assert_eq!(left_out.to_string(), " (and 95 more like this in 45 s)");

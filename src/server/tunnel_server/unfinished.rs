@@ -42,8 +42,8 @@ impl Why {
 /// Of a connection that has ended by itself: why, and the same for the log. `None` if its refused
 /// logins have said it already.
 pub(super) fn why(ended: Result<(), Error>, opening: &Opening) -> Option<(Why, String)> {
-    if opening.refused_logins() >= AUTHENTICATION_ATTEMPTS {
-        return Some((Why::TooManyAttempts, "it tried too many keys".to_owned()));
+    if let Some(too_many) = too_many_attempts(opening) {
+        return Some(too_many);
     }
     let line = match opening.first_bytes() {
         FirstBytes::Ssh(line) => line,
@@ -83,11 +83,20 @@ pub(super) fn why(ended: Result<(), Error>, opening: &Opening) -> Option<(Why, S
 
 /// Of a connection that was ended here, since time had passed.
 pub(super) fn late(opening: &Opening) -> (Why, String) {
+    // It was told to go, and did not.
+    if let Some(too_many) = too_many_attempts(opening) {
+        return too_many;
+    }
     match opening.first_bytes() {
         FirstBytes::Nothing => (Why::NothingSent, "nothing was sent".to_owned()),
         FirstBytes::Ssh(line) => (Why::Late, format!("it took too long; it is {line}")),
         other => not_ssh(other),
     }
+}
+
+fn too_many_attempts(opening: &Opening) -> Option<(Why, String)> {
+    let is_so = opening.refused_logins() >= AUTHENTICATION_ATTEMPTS;
+    is_so.then(|| (Why::TooManyAttempts, "it tried too many keys".to_owned()))
 }
 
 fn not_ssh(first: FirstBytes) -> (Why, String) {
