@@ -63,6 +63,18 @@ pub const ALL: &[Change] = &[
         published: "parameters.confirm(&msg);",
         ours: "parameters.confirm_once(&msg)?;",
     },
+    Change {
+        file: "server/encrypted.rs",
+        why: "a channel of a kind that is never opened is refused once, by the answer that is dropped",
+        published: "            ChannelType::ForwardedStreamLocal(_) => {\n                if let Some(ref mut enc) = self.common.encrypted {\n                    msg.fail(\n                        &mut enc.write,\n                        msg::SSH_OPEN_ADMINISTRATIVELY_PROHIBITED,\n                        b\"Unsupported channel type\",\n                    )?;\n                }\n                Ok(())\n            }\n            ChannelType::AgentForward => {\n                if let Some(ref mut enc) = self.common.encrypted {\n                    msg.fail(\n                        &mut enc.write,\n                        msg::SSH_OPEN_ADMINISTRATIVELY_PROHIBITED,\n                        b\"Unsupported channel type\",\n                    )?;\n                }\n                Ok(())\n            }\n",
+        ours: "            ChannelType::ForwardedStreamLocal(_) | ChannelType::AgentForward => Ok(()),\n",
+    },
+    Change {
+        file: "server/encrypted.rs",
+        why: "and so is one of an unknown kind",
+        published: "                if let Some(ref mut enc) = self.common.encrypted {\n                    msg.unknown_type(&mut enc.write)?;\n                }\n",
+        ours: "",
+    },
     // Key exchanges that cost others nothing ----------------------------------------------------
     Change {
         file: "server/mod.rs",

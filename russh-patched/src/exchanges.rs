@@ -26,7 +26,9 @@ static KNOWN: Semaphore = Semaphore::const_new(1);
 /// up meanwhile, which nobody can see before their turn.
 const STRANGERS_PATIENCE: Duration = Duration::from_secs(5);
 
-/// Those that take more than a millisecond.
+/// Those that take about a millisecond or more. A whole answer, with its signature and its way over
+/// loopback, took at the least, in a release build: curve25519 0.23 ms, mlkem768x25519 0.29, nistp256
+/// 0.49, nistp521 0.98, nistp384 1.2, group14 9.7; group16, which is not offered, 150.
 const SLOW: [kex::Name; 3] = [
     kex::DH_G14_SHA256,
     kex::ECDH_SHA2_NISTP384,

@@ -201,10 +201,6 @@ pub struct Serve {
     )]
     pub session_lifetime: Duration,
 
-    /// How many of what there may be.
-    #[command(flatten)]
-    pub bounds: Bounds,
-
     /// Let direct connections lead to this machine itself. Whoever may create data sources can then
     /// reach what listens on its loopback
     #[arg(long, env = "HOLISTICS_TUNNEL_SERVER_ALLOW_DIRECT_LOOPBACK")]
@@ -214,6 +210,10 @@ pub struct Serve {
     /// [default: the holistics-tunnel beside this program]
     #[arg(long, env = "HOLISTICS_TUNNEL_SERVER_DIST_DIR", value_name = "DIR")]
     pub dist_dir: Option<PathBuf>,
+
+    /// How many of what there may be; at the end, since what follows would stand under its heading.
+    #[command(flatten)]
+    pub bounds: Bounds,
 }
 
 /// The tunnel server's bounds that depend on the machine and on what stands in front of it.

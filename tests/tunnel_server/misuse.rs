@@ -114,8 +114,8 @@ impl Misuse {
                 }
             }
         }
-        let goes_on = self.client.forward(self.tunnel.port).await.is_ok();
-        assert_eq!(goes_on, then == Then::GoesOn, "{what}");
+        let goes_on = self.client.forward(self.tunnel.port).await;
+        assert_eq!(goes_on.is_ok(), then == Then::GoesOn, "{what}: {goes_on:?}");
         if then == Then::Ends {
             let counters = self.vendor.server.counters();
             until("it is counted", SOON, || {
@@ -296,6 +296,25 @@ async fn a_message_for_a_channel_that_is_not_confirmed_is_passed_over() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_only_a_server_may_ask_is_refused_however_often_it_is_asked() {
     requests_and_channels_that_only_servers_have(FLOOD).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_channel_of_whatever_kind_is_refused_once() {
+    let mut misuse = Misuse::start().await;
+    for kind in ["session", "auth-agent@openssh.com", "unknown@raw"] {
+        let open = |number| {
+            Message::new(CHANNEL_OPEN)
+                .string(kind)
+                .number(number)
+                .number(2 << 20)
+                .number(32 << 10)
+        };
+        for number in 1..=50 {
+            misuse.client.send(open(number)).await.unwrap();
+            let refusal = misuse.client.expect(CHANNEL_OPEN_FAILURE).await.unwrap();
+            assert_eq!(Reader(&refusal[1..]).number(), number, "{kind}");
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

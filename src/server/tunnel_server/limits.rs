@@ -84,14 +84,15 @@ impl Limits {
         );
         anyhow::ensure!(
             self.unauthenticated <= self.connections,
-            "{} SSH connections that have not logged in are more than the {} in all",
+            "{} SSH connections that have not logged in (--ssh-logins) are more than the {} in all \
+             (--ssh-connections)",
             self.unauthenticated,
             self.connections
         );
         anyhow::ensure!(
             self.unauthenticated_per_address <= self.unauthenticated,
-            "{} SSH connections of one address that have not logged in are more than the {} of all \
-             addresses",
+            "{} SSH connections of one address that have not logged in (--ssh-logins-per-address) are \
+             more than the {} of all addresses (--ssh-logins)",
             self.unauthenticated_per_address,
             self.unauthenticated
         );

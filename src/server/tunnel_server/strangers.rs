@@ -174,3 +174,20 @@ fn greediest(table: &Table) -> Option<PeerNetwork> {
     let most = waiting.into_iter().max_by_key(|&(_, count)| count);
     most.map(|(network, _)| network)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_chance_to_be_refused_grows_from_a_third_to_certainty() {
+        let limits = Limits {
+            unauthenticated: 100,
+            ..Limits::default()
+        };
+        let strangers = Strangers::new(limits);
+        assert_eq!(strangers.chance_of_early_drop(50), EARLY_DROP);
+        assert_eq!(strangers.chance_of_early_drop(100), 1.0);
+        assert!(strangers.chance_of_early_drop(75) < 0.7);
+    }
+}
