@@ -22,9 +22,9 @@ static STRANGERS: Semaphore = Semaphore::const_new(1);
 /// The same for those who have logged in: strangers never make them wait.
 static KNOWN: Semaphore = Semaphore::const_new(1);
 
-/// How long a stranger's exchange may wait for its turn. It bounds what waits of those who have hung
-/// up meanwhile, which nobody can see before their turn.
-const STRANGERS_PATIENCE: Duration = Duration::from_secs(5);
+/// How long a stranger's exchange may wait for its turn: that of a thousand others. It bounds what waits
+/// of those who have hung up meanwhile, which nobody can see before their turn.
+const STRANGERS_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Those that take about a millisecond or more. A whole answer, with its signature and its way over
 /// loopback, took at the least, in a release build: curve25519 0.23 ms, mlkem768x25519 0.29, nistp256

@@ -49,15 +49,13 @@ async fn a_second_exchange_after_the_login_is_not() {
 
 /// Begins an exchange whose answer costs the server a great deal and the client nothing, and waits for
 /// the answer.
-async fn exchange(vendor: &Vendor, kex: &str, public: &[u8]) -> std::io::Result<Duration> {
+async fn exchange(vendor: &Vendor, kex: &str, public: &[u8]) -> std::io::Result<()> {
     let stream = TcpStream::connect(vendor.server.ssh_address()).await?;
     let mut client = RawClient::connect(stream).await?;
     client.expect(KEXINIT).await?;
     client.send(RawClient::kexinit(kex)).await?;
-    let started = Instant::now();
     client.send(Message::new(30).string(public)).await?;
-    client.expect(31).await?;
-    Ok(started.elapsed())
+    client.expect(31).await.map(drop)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -75,8 +73,10 @@ async fn a_bastion_logs_in_while_strangers_exchange_keys_as_expensively_as_is_of
                 while !is_over.load(Ordering::Relaxed) {
                     let public = [&[2][..], &[7; 255]].concat();
                     let kex = "diffie-hellman-group14-sha256";
-                    exchange(&vendor, kex, &public).await.unwrap();
-                    exchanges.fetch_add(1, Ordering::Relaxed);
+                    // One that waited too long for its turn is ended, and begins again.
+                    if exchange(&vendor, kex, &public).await.is_ok() {
+                        exchanges.fetch_add(1, Ordering::Relaxed);
+                    }
                 }
             })
         })
@@ -97,5 +97,6 @@ async fn a_bastion_logs_in_while_strangers_exchange_keys_as_expensively_as_is_of
     for stranger in strangers {
         stranger.await.unwrap();
     }
+    println!("{exchanges:?} exchanges; the slowest login took {slowest:?}");
     assert!(slowest < Duration::from_secs(2), "{slowest:?}");
 }
