@@ -105,6 +105,31 @@ pub const ALL: &[Change] = &[
         published: "            msg::CHANNEL_CLOSE => {\n                let channel_num = map_err!(ChannelId::decode(r))?;\n                map_err!(ensure_end(r))?;\n                if !self.common.is_established_channel(channel_num) {\n",
         ours: "            msg::CHANNEL_CLOSE => {\n                let channel_num = map_err!(ChannelId::decode(r))?;\n                map_err!(ensure_end(r))?;\n                if !self.common.is_established_channel(channel_num) {\n                    self.forget_closed(channel_num);\n",
     },
+    // Messages out of place end a session ----------------------------------------------------------
+    Change {
+        file: "server/mod.rs",
+        why: "a message for a channel that never was ends the session",
+        published: "    session.server_read_encrypted(handler, pkt).await\n",
+        ours: "    session.check_channel(&pkt.buffer)?;\n    session.server_read_encrypted(handler, pkt).await\n",
+    },
+    Change {
+        file: "server/encrypted.rs",
+        why: "a channel is confirmed once, and with packets that hold something",
+        published: "parameters.confirm(&msg);",
+        ours: "parameters.confirm_once(&msg)?;",
+    },
+    Change {
+        file: "server/encrypted.rs",
+        why: "a channel of a kind that is never opened is refused once, by the answer that is dropped",
+        published: "            ChannelType::ForwardedStreamLocal(_) => {\n                if let Some(ref mut enc) = self.common.encrypted {\n                    msg.fail(\n                        &mut enc.write,\n                        msg::SSH_OPEN_ADMINISTRATIVELY_PROHIBITED,\n                        b\"Unsupported channel type\",\n                    )?;\n                }\n                Ok(())\n            }\n            ChannelType::AgentForward => {\n                if let Some(ref mut enc) = self.common.encrypted {\n                    msg.fail(\n                        &mut enc.write,\n                        msg::SSH_OPEN_ADMINISTRATIVELY_PROHIBITED,\n                        b\"Unsupported channel type\",\n                    )?;\n                }\n                Ok(())\n            }\n",
+        ours: "            ChannelType::ForwardedStreamLocal(_) | ChannelType::AgentForward => Ok(()),\n",
+    },
+    Change {
+        file: "server/encrypted.rs",
+        why: "and so is one of an unknown kind",
+        published: "                if let Some(ref mut enc) = self.common.encrypted {\n                    msg.unknown_type(&mut enc.write)?;\n                }\n",
+        ours: "",
+    },
     // Key exchanges that cost others nothing ----------------------------------------------------
     Change {
         file: "server/mod.rs",
@@ -116,7 +141,7 @@ pub const ALL: &[Change] = &[
         file: "server/kex.rs",
         why: "slow arithmetic leaves the runtime's threads",
         published: "kex.server_dh(exchange, &input.buffer)?;",
-        ours: "crate::exchanges::aside(names.kex, || kex.server_dh(exchange, &input.buffer)).await?;",
+        ours: "crate::exchanges::aside(names.kex, &self.cause, || kex.server_dh(exchange, &input.buffer)).await??;",
     },
     // Less for an idle session to keep ----------------------------------------------------------
     Change {

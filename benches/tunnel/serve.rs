@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use async_trait::async_trait;
 use holistics_tunnel::server::tunnel_server::{
-    Grant, KeyAuthority, TunnelServer, TunnelServerConfig,
+    Grant, KeyAuthority, Limits, TunnelServer, TunnelServerConfig,
 };
 
 /// The first argument of the process that serves.
@@ -45,6 +45,7 @@ pub fn run(arguments: &[String]) -> anyhow::Result<()> {
         ssh_listen: (ssh_address.parse::<Ipv4Addr>()?, ssh_port.parse()?).into(),
         forward_listen: Ipv4Addr::LOCALHOST.into(),
         host_key_dir: PathBuf::from(dir),
+        limits: Limits::default(),
     };
     let key = OneKey {
         public_key: public_key.clone(),

@@ -5,5 +5,6 @@ include!(concat!(env!("OUT_DIR"), "/russh/lib_inner.rs"));
 
 mod data;
 mod exchanges;
+mod misplaced;
 mod orders;
 mod windows;

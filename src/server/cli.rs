@@ -10,6 +10,7 @@ use url::Url;
 
 use super::inputs;
 use super::store::PortRange;
+use super::tunnel_server::Limits;
 
 /// The vendor's side of holistics-tunnel: the control plane and the SSH tunnel server.
 #[derive(Debug, Parser)]
@@ -209,6 +210,93 @@ pub struct Serve {
     /// [default: the holistics-tunnel beside this program]
     #[arg(long, env = "HOLISTICS_TUNNEL_SERVER_DIST_DIR", value_name = "DIR")]
     pub dist_dir: Option<PathBuf>,
+
+    /// How many of what there may be; at the end, since what follows would stand under its heading.
+    #[command(flatten)]
+    pub bounds: Bounds,
+}
+
+/// The tunnel server's bounds that depend on the machine and on what stands in front of it.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Bounds of the tunnel server")]
+pub struct Bounds {
+    /// How many SSH connections there may be in all, logged in or not
+    #[arg(
+        long,
+        env = "HOLISTICS_TUNNEL_SERVER_SSH_CONNECTIONS",
+        default_value_t = Limits::default().connections,
+        value_name = "NUMBER",
+        value_parser = at_least_one
+    )]
+    pub ssh_connections: usize,
+
+    /// How many of them may be in the middle of their login; from half of it on, newcomers are refused
+    /// at random, as with sshd's MaxStartups
+    #[arg(
+        long,
+        env = "HOLISTICS_TUNNEL_SERVER_SSH_LOGINS",
+        default_value_t = Limits::default().unauthenticated,
+        value_name = "NUMBER",
+        value_parser = at_least_one
+    )]
+    pub ssh_logins: usize,
+
+    /// How many of those may come from one IPv4 address, or one IPv6 network of 64 bits. Behind a load
+    /// balancer that hides the bastions' addresses, give it the number of --ssh-logins
+    #[arg(
+        long,
+        env = "HOLISTICS_TUNNEL_SERVER_SSH_LOGINS_PER_ADDRESS",
+        default_value_t = Limits::default().unauthenticated_per_address,
+        value_name = "NUMBER",
+        value_parser = at_least_one
+    )]
+    pub ssh_logins_per_address: usize,
+
+    /// How many SSH sessions one key may have beyond one for each of its tunnels
+    #[arg(
+        long,
+        env = "HOLISTICS_TUNNEL_SERVER_SPARE_SESSIONS_PER_KEY",
+        default_value_t = Limits::default().spare_sessions_per_key,
+        value_name = "NUMBER",
+        value_parser = at_least_one
+    )]
+    pub spare_sessions_per_key: usize,
+
+    /// How many connections may go through one SSH session at the same time
+    #[arg(
+        long,
+        env = "HOLISTICS_TUNNEL_SERVER_CONNECTIONS_PER_SESSION",
+        default_value_t = Limits::default().forwarded_per_session,
+        value_name = "NUMBER",
+        value_parser = at_least_one
+    )]
+    pub connections_per_session: usize,
+
+    /// How much memory, in MiB, all connections together may take for what was received and not yet
+    /// read, beyond the 256 KiB that each may
+    #[arg(
+        long,
+        env = "HOLISTICS_TUNNEL_SERVER_WINDOW_MEMORY",
+        default_value_t = Limits::default().window_memory >> 20,
+        value_name = "MIB",
+        value_parser = clap::value_parser!(u64).range(1..=1 << 30)
+    )]
+    pub window_memory: u64,
+}
+
+impl Bounds {
+    /// As the tunnel server takes them.
+    pub fn limits(&self) -> Limits {
+        Limits {
+            connections: self.ssh_connections,
+            unauthenticated: self.ssh_logins,
+            unauthenticated_per_address: self.ssh_logins_per_address,
+            spare_sessions_per_key: self.spare_sessions_per_key,
+            forwarded_per_session: self.connections_per_session,
+            window_memory: self.window_memory << 20,
+            ..Limits::default()
+        }
+    }
 }
 
 /// `token`.
@@ -285,6 +373,14 @@ fn token_name(text: &str) -> Result<String, String> {
     inputs::identifier("the name", text).map(|()| text.to_owned())
 }
 
+/// At most what counts as a great many: more would be a slip of the finger.
+fn at_least_one(text: &str) -> Result<usize, String> {
+    text.parse()
+        .ok()
+        .filter(|number| (1..=1_000_000).contains(number))
+        .ok_or_else(|| format!("{text:?} is not a number from 1 to 1000000"))
+}
+
 fn duration(text: &str) -> Result<Duration, String> {
     let expected = || format!("{text:?} is not a duration, such as 24h, 90m or 30s");
     let duration: jiff::SignedDuration = text.parse().map_err(|_| expected())?;
@@ -302,6 +398,33 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn bounds_are_numbers_that_let_something_in() {
+        assert_eq!(at_least_one("10000"), Ok(10_000));
+        for wrong in ["", "0", "-1", "1e3", "1000001", "many"] {
+            assert!(at_least_one(wrong).is_err(), "{wrong:?} was accepted");
+        }
+    }
+
+    #[test]
+    fn the_bounds_are_the_tunnel_server_s_unless_a_flag_says_otherwise() {
+        let bounds = |arguments: &[&str]| {
+            let line = [&["x", "serve"], arguments].concat();
+            let Command::Serve(serve) = Cli::parse_from(line).command else {
+                panic!("not serve");
+            };
+            format!("{:?}", serve.bounds.limits())
+        };
+        assert_eq!(bounds(&[]), format!("{:?}", Limits::default()));
+        let more = Limits {
+            unauthenticated_per_address: 1_000,
+            window_memory: 64 << 20,
+            ..Limits::default()
+        };
+        let arguments = ["--ssh-logins-per-address", "1000", "--window-memory", "64"];
+        assert_eq!(bounds(&arguments), format!("{more:?}"));
     }
 
     #[test]

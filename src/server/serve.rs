@@ -171,6 +171,7 @@ async fn start_tunnel_server(
         ssh_listen: settings.ssh_listen,
         forward_listen: settings.forward_listen,
         host_key_dir: data_dir.host_keys(),
+        limits: settings.bounds.limits(),
     };
     TunnelServer::start(config, Arc::new(store.clone()))
         .await

@@ -4,7 +4,13 @@
 
 mod bastion;
 mod database;
+mod exchanges;
+mod log;
+mod long;
 mod memory;
+mod misuse;
+mod raw;
+mod strangers;
 mod vendor;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

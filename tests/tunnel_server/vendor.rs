@@ -3,14 +3,14 @@
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use holistics_tunnel::protocol::TunnelId;
 use holistics_tunnel::server::tunnel_server::{
-    Grant, KeyAuthority, SessionEvent, TunnelServer, TunnelServerConfig,
+    Grant, KeyAuthority, Limits, SessionEvent, TunnelServer, TunnelServerConfig,
 };
 use tempfile::TempDir;
 use tokio::net::TcpStream;
@@ -26,11 +26,14 @@ type Whim = Arc<dyn Fn(Vec<Grant>) -> anyhow::Result<Vec<Grant>> + Send + Sync>;
 struct Enrolled {
     keys: Mutex<HashMap<String, Vec<Grant>>>,
     whim: Mutex<Option<Whim>>,
+    /// How often it was asked.
+    lookups: AtomicU64,
 }
 
 #[async_trait]
 impl KeyAuthority for Enrolled {
     async fn grants(&self, public_key: &str) -> anyhow::Result<Vec<Grant>> {
+        self.lookups.fetch_add(1, Ordering::Relaxed);
         let keys = self.keys.lock().unwrap();
         let grants = keys.get(public_key).cloned().unwrap_or_default();
         drop(keys);
@@ -57,17 +60,26 @@ pub struct Tunnel {
 
 impl Vendor {
     pub async fn start() -> Self {
-        Self::start_on(Ipv4Addr::LOCALHOST.into()).await
+        Self::start_with(Limits::default()).await
+    }
+
+    pub async fn start_with(limits: Limits) -> Self {
+        Self::start_as(Ipv4Addr::LOCALHOST.into(), limits).await
     }
 
     /// One whose forwarded ports listen on this address.
     pub async fn start_on(forward_listen: IpAddr) -> Self {
+        Self::start_as(forward_listen, Limits::default()).await
+    }
+
+    async fn start_as(forward_listen: IpAddr, limits: Limits) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let enrolled = Arc::new(Enrolled::default());
         let config = TunnelServerConfig {
             ssh_listen: (Ipv4Addr::LOCALHOST, 0).into(),
             forward_listen,
             host_key_dir: dir.path().join("host-keys"),
+            limits,
         };
         let server = TunnelServer::start(config, Arc::clone(&enrolled) as _)
             .await
@@ -84,6 +96,11 @@ impl Vendor {
             dir,
             enrolled,
         }
+    }
+
+    /// How often it was asked about a key.
+    pub fn lookups(&self) -> u64 {
+        self.enrolled.lookups.load(Ordering::Relaxed)
     }
 
     /// A tunnel with a new ed25519 key.

@@ -107,7 +107,7 @@ impl Facts {
     }
 }
 
-fn sessions(counters: &Counters) -> [Fact; 5] {
+fn sessions(counters: &Counters) -> [Fact; 8] {
     let refused = &counters.refused;
     let logins = vec![
         ("key", refused.keys.get()),
@@ -115,6 +115,13 @@ fn sessions(counters: &Counters) -> [Fact; 5] {
         ("signature", refused.signatures.get()),
         ("late", refused.late_logins.get()),
         ("too_many", refused.ssh_connections.get()),
+        ("too_many_of_key", refused.sessions.get()),
+    ];
+    let ended = vec![
+        ("unused", counters.ended.unused.get()),
+        ("too_many_of_key", counters.ended.replaced.get()),
+        ("silent", counters.ended.silent.get()),
+        ("misused", counters.ended.misused.get()),
     ];
     let forwards = vec![
         ("address", refused.addresses.get()),
@@ -127,6 +134,21 @@ fn sessions(counters: &Counters) -> [Fact; 5] {
             "ssh_sessions",
             "SSH sessions whose key is proved.",
             Numbers::One(whole(counters.sessions.get())),
+        ),
+        Fact::so_far(
+            "ssh_sessions_ended",
+            "SSH sessions that the server ended, by why.",
+            Numbers::By("reason", ended),
+        ),
+        Fact::so_far(
+            "ssh_connections_unfinished",
+            "SSH connections that ended before a login, by why; refused logins are counted by themselves.",
+            Numbers::By("reason", counters.unfinished.by_reason()),
+        ),
+        Fact::so_far(
+            "forwards_paced",
+            "Requests to listen, or to stop it, that had to wait since their session asked too often.",
+            Numbers::One(counters.paced.get()),
         ),
         Fact::so_far(
             "takeovers",

@@ -4,31 +4,44 @@
 use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use russh::keys::{Algorithm, EcdsaCurve, HashAlg, PrivateKey};
 use russh::server::{Config, run_stream};
-use russh::{Limits, MethodKind, MethodSet, Preferred, SshId, cipher, compression, kex};
+use russh::{MethodKind, MethodSet, Preferred, SshId, cipher, compression, kex};
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::{Semaphore, oneshot};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use super::KeyAuthority;
-use super::client::Client;
+use super::client::{Client, Shared};
 use super::delivery::Deliveries;
-use super::limits;
-use super::live_session::SessionId;
+use super::limits::{self, Limits};
+use super::live_session::{LiveSession, SessionId};
+use super::log_lines::{Kind, Who};
+use super::opening::{Noted, Opening, quote};
 use super::ports::Ports;
 use super::socket::{Socket, SocketStream};
+use super::strangers::{Strangers, Visit};
+use super::unfinished::{self, Why};
 
 /// What every connection needs.
 pub(super) struct Acceptor {
     config: Arc<Config>,
-    keys: Arc<dyn KeyAuthority>,
-    ports: Arc<Ports>,
+    shared: Arc<Shared>,
+    limits: Limits,
+    strangers: Arc<Strangers>,
     shutdown: CancellationToken,
+}
+
+/// How a connection ended, if it did not end by itself.
+enum Early {
+    Late,
+    MadeRoom,
 }
 
 impl Acceptor {
@@ -36,20 +49,30 @@ impl Acceptor {
         host_keys: Vec<PrivateKey>,
         keys: Arc<dyn KeyAuthority>,
         ports: Arc<Ports>,
+        limits: Limits,
         shutdown: CancellationToken,
     ) -> Arc<Self> {
         Arc::new(Acceptor {
             config: Arc::new(ssh_config(host_keys)),
-            keys,
-            ports,
+            shared: Arc::new(Shared {
+                keys,
+                ports,
+                sessions: Arc::default(),
+                log_lines: Arc::default(),
+                limits: limits.clone(),
+            }),
+            strangers: Strangers::new(limits.clone()),
+            limits,
             shutdown,
         })
     }
 
     /// Serves until the shutdown.
     pub(super) async fn serve(self: Arc<Self>, listener: TcpListener) {
-        let unauthenticated = Arc::new(Semaphore::new(limits::UNAUTHENTICATED_CONNECTIONS));
-        let connections = Arc::new(Semaphore::new(limits::CONNECTIONS));
+        let log_lines = Arc::clone(&self.shared.log_lines);
+        let shutdown = self.shutdown.clone();
+        tokio::spawn(async move { log_lines.tell(shutdown).await });
+        let connections = Arc::new(Semaphore::new(self.limits.connections));
         for id in 0.. {
             let accepted = tokio::select! {
                 biased;
@@ -59,23 +82,33 @@ impl Acceptor {
             let (stream, peer) = match accepted {
                 Ok(accepted) => accepted,
                 Err(e) => {
-                    warn!("cannot accept an SSH connection: {e}");
+                    const KIND: Kind = "an SSH connection could not be accepted";
+                    if let Some(more) = self.shared.log_lines.may(KIND, Who::Others) {
+                        warn!("cannot accept an SSH connection: {e}{more}");
+                    }
                     // Out of file descriptors, most likely: trying again at once would not help.
                     tokio::time::sleep(Duration::from_millis(100)).await;
                     continue;
                 }
             };
-            let (Ok(login), Ok(connection)) = (
-                Arc::clone(&unauthenticated).try_acquire_owned(),
-                Arc::clone(&connections).try_acquire_owned(),
-            ) else {
-                self.ports.counters().refused.ssh_connections.one();
-                warn!(%peer, "too many SSH connections at once: one is refused");
+            set_options(&stream);
+            let socket = Socket::new(stream);
+            let opening = Arc::default();
+            let admitted = Arc::clone(&connections)
+                .try_acquire_owned()
+                .ok()
+                .zip(self.strangers.admit(id, peer, &socket, &opening));
+            let Some((connection, visit)) = admitted else {
+                const KIND: Kind = "too many SSH connections at once";
+                self.shared.ports.counters().refused.ssh_connections.one();
+                if let Some(more) = self.shared.log_lines.may(KIND, peer) {
+                    warn!(%peer, "too many SSH connections at once: one is refused{more}");
+                }
                 continue;
             };
             let acceptor = Arc::clone(&self);
             tokio::spawn(async move {
-                acceptor.connection(id, stream, peer, login).await;
+                acceptor.connection(id, socket, peer, opening, visit).await;
                 drop(connection);
             });
         }
@@ -85,12 +118,11 @@ impl Acceptor {
     async fn connection(
         &self,
         id: SessionId,
-        stream: TcpStream,
+        socket: Arc<Socket>,
         peer: SocketAddr,
-        login: OwnedSemaphorePermit,
+        opening: Arc<Opening>,
+        visit: Visit,
     ) {
-        set_options(&stream);
-        let socket = Socket::new(stream);
         let deliveries = Arc::new(Deliveries::default());
         let (authenticated, is_authenticated) = oneshot::channel();
         let client = Client::new(
@@ -98,35 +130,123 @@ impl Acceptor {
             peer,
             Arc::clone(&socket),
             Arc::clone(&deliveries),
-            Arc::clone(&self.keys),
-            Arc::clone(&self.ports),
+            Arc::clone(&self.shared),
+            Arc::clone(&opening),
             authenticated,
         );
         let session = async {
             let stream = SocketStream::new(Arc::clone(&socket), deliveries);
+            let stream = Noted::new(stream, Arc::clone(&opening));
             run_stream(Arc::clone(&self.config), stream, client)
                 .await?
                 .await
         };
-        let watchdog = async {
-            let grace = tokio::time::timeout(limits::LOGIN_GRACE, is_authenticated).await;
-            drop(login);
-            if grace.is_err() {
-                self.ports.counters().refused.late_logins.one();
-                debug!(%peer, "did not authenticate in time");
-                return;
-            }
-            std::future::pending().await
+        tokio::pin!(session);
+        let session_or_early = tokio::select! {
+            // A session that has logged in and ended meanwhile has logged in.
+            biased;
+            login = self.login(&opening, &visit, is_authenticated) => login.map_err(Err),
+            ended = &mut session => Err(Ok(ended)),
+            () = self.shutdown.cancelled() => return socket.close(),
         };
-        tokio::select! {
-            ended = session => if let Err(e) = ended {
-                debug!(%peer, "an SSH connection ended: {e}");
-            },
-            () = watchdog => {}
-            () = self.shutdown.cancelled() => {}
+        drop(visit);
+        match session_or_early {
+            Ok(live) => {
+                let ended = tokio::select! {
+                    ended = session => ended,
+                    () = self.watch(live) => Ok(()),
+                    () = self.shutdown.cancelled() => Ok(()),
+                };
+                self.tell_end(peer, ended);
+            }
+            Err(ended) => self.tell_unfinished(peer, &opening, ended),
         }
         // The session's task ends with it, and gives up the session's ports.
         socket.close();
+    }
+
+    /// Waits for the login as long as it may take.
+    async fn login(
+        &self,
+        opening: &Opening,
+        visit: &Visit,
+        is_authenticated: oneshot::Receiver<Arc<LiveSession>>,
+    ) -> Result<Arc<LiveSession>, Early> {
+        let in_time = async {
+            let (first, rest) = (self.limits.identification_time, self.limits.login_time);
+            timeout(first, opening.line()).await.ok()?;
+            timeout(rest, is_authenticated).await.ok()
+        };
+        tokio::select! {
+            in_time = in_time => match in_time {
+                Some(Ok(live)) => Ok(live),
+                // The session has ended, and says so itself.
+                Some(Err(_)) => std::future::pending().await,
+                None => Err(Early::Late),
+            },
+            () = visit.over() => Err(Early::MadeRoom),
+        }
+    }
+
+    /// Ends a session that has been given no port in time; never returns.
+    async fn watch(&self, live: Arc<LiveSession>) {
+        tokio::time::sleep(self.limits.unused_session_time).await;
+        if !live.was_given_a_port.load(Ordering::Relaxed) {
+            const KIND: Kind = "an SSH session without a port was ended";
+            self.shared.ports.counters().ended.unused.one();
+            if let Some(more) = live.may_log(KIND) {
+                info!(session = %live, "ended an SSH session that was given no port{more}");
+            }
+            live.close("no port was given to this session");
+        }
+        drop(live);
+        std::future::pending().await
+    }
+
+    /// Says why a connection came to no login.
+    fn tell_unfinished(
+        &self,
+        peer: SocketAddr,
+        opening: &Opening,
+        ended: Result<Result<(), russh::Error>, Early>,
+    ) {
+        const KIND: Kind = "an SSH connection ended before its login";
+        let why = match ended {
+            Ok(ended) => unfinished::why(ended, opening),
+            Err(Early::Late) => {
+                self.shared.ports.counters().refused.late_logins.one();
+                Some(unfinished::late(opening))
+            }
+            Err(Early::MadeRoom) => {
+                let text = "it made room for another, since too many are waiting";
+                Some((Why::MadeRoom, text.to_owned()))
+            }
+        };
+        let Some((why, text)) = why else { return };
+        self.shared.ports.counters().unfinished.one(why);
+        if let Some(more) = self.shared.log_lines.may(KIND, peer) {
+            info!(%peer, "an SSH connection ended before its login: {text}{more}");
+        }
+    }
+
+    /// Says why a session ended, if not by its client's wish.
+    fn tell_end(&self, peer: SocketAddr, ended: Result<(), russh::Error>) {
+        const SILENT: Kind = "an SSH session ended, since its client was silent";
+        const MISUSED: Kind = "an SSH session was ended for what its client sent";
+        use russh::Error::{Disconnect, HUP, IO, Join, KeepaliveTimeout};
+        let counters = &self.shared.ports.counters().ended;
+        let (kind, count) = match &ended {
+            Ok(()) => return,
+            Err(e @ (IO(_) | HUP | Disconnect | Join(_))) => {
+                return debug!(%peer, "an SSH session ended: {e}");
+            }
+            Err(KeepaliveTimeout) => (SILENT, &counters.silent),
+            Err(_) => (MISUSED, &counters.misused),
+        };
+        count.one();
+        if let (Err(e), Some(more)) = (ended, self.shared.log_lines.may(kind, peer)) {
+            info!(%peer, "{kind}: {}{more}", quote(e.to_string().as_bytes()));
+        }
     }
 }
 
@@ -148,10 +268,10 @@ fn ssh_config(host_keys: Vec<PrivateKey>) -> Config {
         // The first request, for "none", only asks which methods there are.
         auth_rejection_time_initial: Some(Duration::ZERO),
         keys: host_keys,
-        limits: Limits {
+        limits: russh::Limits {
             rekey_write_limit: limits::REKEY_BYTES,
             rekey_read_limit: limits::REKEY_BYTES,
-            ..Limits::default()
+            ..russh::Limits::default()
         },
         window_size: limits::WINDOW_AT_FIRST,
         maximum_packet_size: limits::PACKET,

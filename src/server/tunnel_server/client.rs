@@ -6,7 +6,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use bytes::Bytes;
 use russh::keys::{Algorithm, HashAlg, PublicKey};
@@ -20,12 +21,26 @@ use tracing::{info, warn};
 
 use super::counters::{Count, Token};
 use super::delivery::Deliveries;
-use super::limits;
+use super::key_sessions::{Entry, KeySessions, Place};
+use super::limits::{self, Limits};
 use super::live_session::{LiveSession, ProvedKey, SessionId};
-use super::ports::{OwnPorts, Ports};
+use super::log_lines::{Kind, LogLines};
+use super::opening::{Opening, quote};
+use super::pace::Pace;
+use super::ports::OwnPorts;
+use super::ports::Ports;
 use super::socket::Socket;
 use super::window::Budget;
 use super::{Grant, KeyAuthority};
+
+/// What all clients share.
+pub(super) struct Shared {
+    pub(super) keys: Arc<dyn KeyAuthority>,
+    pub(super) ports: Arc<Ports>,
+    pub(super) sessions: Arc<KeySessions>,
+    pub(super) log_lines: Arc<LogLines>,
+    pub(super) limits: Limits,
+}
 
 /// The `russh` side of one connection.
 pub(super) struct Client {
@@ -33,15 +48,21 @@ pub(super) struct Client {
     peer: SocketAddr,
     socket: Arc<Socket>,
     deliveries: Arc<Deliveries>,
-    keys: Arc<dyn KeyAuthority>,
-    ports: Arc<Ports>,
     own_ports: OwnPorts,
-    proved: Option<ProvedKey>,
+    shared: Arc<Shared>,
+    opening: Arc<Opening>,
+    /// How often it has asked about a key, or proved one.
+    judged: usize,
+    proved: Option<(ProvedKey, usize)>,
     live: Option<Arc<LiveSession>>,
+    /// How often it may ask for forwards and cancels.
+    pace: Pace,
+    /// Its place among the sessions of its key, once that is proved.
+    place: Option<Place>,
     /// Counts it among the open sessions, once its key is proved.
     open: Option<Token>,
     /// Told once, when the key is proved.
-    authenticated: Option<oneshot::Sender<()>>,
+    authenticated: Option<oneshot::Sender<Arc<LiveSession>>>,
 }
 
 impl Client {
@@ -50,33 +71,44 @@ impl Client {
         peer: SocketAddr,
         socket: Arc<Socket>,
         deliveries: Arc<Deliveries>,
-        keys: Arc<dyn KeyAuthority>,
-        ports: Arc<Ports>,
-        authenticated: oneshot::Sender<()>,
+        shared: Arc<Shared>,
+        opening: Arc<Opening>,
+        authenticated: oneshot::Sender<Arc<LiveSession>>,
     ) -> Self {
         Client {
             id,
             peer,
             socket,
             deliveries,
-            keys,
-            own_ports: OwnPorts::new(&ports, id),
-            ports,
+            own_ports: OwnPorts::new(&shared.ports, id),
+            shared,
+            opening,
+            judged: 0,
             proved: None,
             live: None,
+            pace: pace(0),
+            place: None,
             open: None,
             authenticated: Some(authenticated),
         }
     }
 
-    async fn judge(&self, user: &str, key: &PublicKey, algorithm: &Algorithm) -> Verdict {
+    async fn judge(&mut self, user: &str, key: &PublicKey, algorithm: &Algorithm) -> Verdict {
+        const KIND: Kind = "a login was refused";
+        self.judged += 1;
         let fingerprint = key.fingerprint(HashAlg::Sha256).to_string();
-        let counters = &self.ports.counters().refused;
+        let counters = &self.shared.ports.counters().refused;
         let refused = |count: &Count, why: &str| {
             count.one();
-            info!(peer = %self.peer, key = %fingerprint, "refused a login: {why}");
+            self.opening.login_refused();
+            if let Some(more) = self.shared.log_lines.may(KIND, self.peer) {
+                info!(peer = %self.peer, key = %fingerprint, "refused a login: {why}{more}");
+            }
             Verdict::Refused
         };
+        if self.judged > limits::QUESTIONS {
+            return refused(&counters.keys, "it asks about keys again and again");
+        }
         if user != limits::USER {
             return refused(&counters.users, "the user is not \"tunnel\"");
         }
@@ -91,30 +123,86 @@ impl Client {
         };
         // The form with a comment would be another text for the same key.
         let line = line.split(' ').take(2).collect::<Vec<_>>().join(" ");
-        if self.grants(&line).await.is_empty() {
+        let tunnels = self.grants(&line).await.len();
+        if tunnels == 0 {
             return refused(&counters.keys, "the key is not enrolled");
         }
-        Verdict::Enrolled(ProvedKey { line, fingerprint })
+        Verdict::Enrolled(ProvedKey { line, fingerprint }, tunnels)
+    }
+
+    /// Takes its place among the sessions of its key.
+    ///
+    /// # Errors
+    /// They are as many as there may be, and each holds a port.
+    fn enter(&mut self, live: &Arc<LiveSession>, tunnels: usize) -> Result<(), russh::Error> {
+        const REPLACED: Kind = "a key's oldest SSH session without a port was ended";
+        const REFUSED: Kind = "a key has too many SSH sessions";
+        let Shared {
+            ports,
+            sessions,
+            limits,
+            ..
+        } = self.shared.as_ref();
+        let bound = tunnels.saturating_add(limits.spare_sessions_per_key);
+        match sessions.enter(live, bound, |session| ports.has_one(session.id)) {
+            Entry::Entered(place) => self.place = Some(place),
+            Entry::Replaced(place, oldest) => {
+                ports.counters().ended.replaced.one();
+                if let Some(more) = live.may_log(REPLACED) {
+                    info!(session = %oldest, bound, "too many sessions of one key: the oldest without a port is ended{more}");
+                }
+                oldest.close("too many sessions of this key; this one held no port");
+                self.place = Some(place);
+            }
+            Entry::Refused => {
+                ports.counters().refused.sessions.one();
+                self.opening.login_refused();
+                if let Some(more) = live.may_log(REFUSED) {
+                    warn!(session = %live, bound, "too many sessions of one key: one is refused{more}");
+                }
+                return Err(russh::Error::Disconnect);
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until the session may ask for a forward or a cancel again. Whoever asks for its sign of
+    /// life meanwhile must not take it for dead.
+    async fn wait_for_pace(&mut self) {
+        let wait = self.pace.take(Instant::now());
+        if !wait.is_zero() {
+            self.shared.ports.counters().paced.one();
+            tokio::time::sleep(wait).await;
+        }
     }
 
     /// The ports of a key; none if the authority cannot tell.
     async fn grants(&self, key: &str) -> Vec<Grant> {
-        match timeout(limits::AUTHORITY_TIME, self.keys.grants(key)).await {
+        const KIND: Kind = "a key could not be looked up";
+        match timeout(limits::AUTHORITY_TIME, self.shared.keys.grants(key)).await {
             Ok(Ok(grants)) => grants,
             Ok(Err(e)) => {
-                warn!(peer = %self.peer, "cannot look up a key, so it is refused: {e:#}");
+                if let Some(more) = self.shared.log_lines.may(KIND, self.peer) {
+                    warn!(peer = %self.peer, "cannot look up a key, so it is refused: {e:#}{more}");
+                }
                 Vec::new()
             }
             Err(_) => {
-                warn!(peer = %self.peer, "looking up a key took too long, so it is refused");
+                if let Some(more) = self.shared.log_lines.may(KIND, self.peer) {
+                    warn!(peer = %self.peer, "looking up a key took too long, so it is refused{more}");
+                }
                 Vec::new()
             }
         }
     }
 
     fn refuse_other(&self, what: &str) {
-        self.ports.counters().refused.other_requests.one();
-        info!(peer = %self.peer, "refused {what}");
+        const KIND: Kind = "a request was refused";
+        self.shared.ports.counters().refused.other_requests.one();
+        let Some(session) = &self.live else { return };
+        if let Some(more) = session.may_log(KIND) {
+            info!(%session, "refused {what}{more}");
+        }
     }
 
     /// What a key is granted of a port.
@@ -124,19 +212,28 @@ impl Client {
     }
 
     async fn forward(&self, session: &Arc<LiveSession>, address: &str, port: u32) -> bool {
-        let refused = &self.ports.counters().refused;
-        if !is_forward_address(address, self.ports.address()) {
+        const KIND: Kind = "a request to listen was refused";
+        let may_log = || session.may_log(KIND);
+        let refused = &self.shared.ports.counters().refused;
+        if !is_forward_address(address, self.shared.ports.address()) {
             refused.addresses.one();
-            info!(%session, address, port, "refused to listen: only the forward address is offered");
+            if let Some(more) = may_log() {
+                let address = quote(address.as_bytes());
+                info!(%session, address, port, "refused to listen: only the forward address is offered{more}");
+            }
             return false;
         }
         let Some(grant) = self.grant(&session.key, port).await else {
             refused.ports.one();
-            info!(%session, port, "refused to listen: the port is not this key's");
+            if let Some(more) = may_log() {
+                info!(%session, port, "refused to listen: the port is not this key's{more}");
+            }
             return false;
         };
         if let Err(refusal) = self.own_ports.claim(grant, session, address).await {
-            warn!(%session, port, tunnel = grant.tunnel_id, "refused to listen: {refusal}");
+            if let Some(more) = may_log() {
+                warn!(%session, port, tunnel = grant.tunnel_id, "refused to listen: {refusal}{more}");
+            }
             return false;
         }
         // The tunnel may have been removed, or its key replaced, before the port was held: whoever
@@ -161,7 +258,8 @@ impl Drop for Client {
 }
 
 enum Verdict {
-    Enrolled(ProvedKey),
+    /// With how many tunnels.
+    Enrolled(ProvedKey, usize),
     Refused,
 }
 
@@ -178,6 +276,12 @@ fn is_forward_address(asked: &str, forward: IpAddr) -> bool {
     })
 }
 
+fn pace(tunnels: usize) -> Pace {
+    let twice = u32::try_from(tunnels.saturating_mul(2)).unwrap_or(u32::MAX);
+    let at_once = twice.saturating_add(limits::FORWARDS_AT_ONCE);
+    Pace::new(at_once, limits::FORWARDS_PER_SECOND, Instant::now())
+}
+
 impl Handler for Client {
     type Error = russh::Error;
 
@@ -188,7 +292,7 @@ impl Handler for Client {
     ) -> Result<Auth, Self::Error> {
         let verdict = Box::pin(self.judge(user, offer.public_key, offer.algorithm)).await;
         match verdict {
-            Verdict::Enrolled(_) => Ok(Auth::Accept),
+            Verdict::Enrolled(..) => Ok(Auth::Accept),
             Verdict::Refused => Ok(Auth::reject()),
         }
     }
@@ -200,8 +304,8 @@ impl Handler for Client {
     ) -> Result<Auth, Self::Error> {
         let verdict = Box::pin(self.judge(user, key.public_key, key.algorithm)).await;
         match verdict {
-            Verdict::Enrolled(key) => {
-                self.proved = Some(key);
+            Verdict::Enrolled(key, tunnels) => {
+                self.proved = Some((key, tunnels));
                 Ok(Auth::Accept)
             }
             Verdict::Refused => Ok(Auth::reject()),
@@ -209,11 +313,11 @@ impl Handler for Client {
     }
 
     async fn auth_succeeded(&mut self, session: &mut Session) -> Result<(), Self::Error> {
-        let key = self.proved.take().ok_or(russh::Error::Inconsistent)?;
-        self.live = Some(Arc::new(LiveSession {
+        let (key, tunnels) = self.proved.take().ok_or(russh::Error::Inconsistent)?;
+        let live = Arc::new(LiveSession {
             id: self.id,
             handle: session.handle(),
-            slots: Arc::new(Semaphore::new(limits::FORWARDED_PER_SESSION)),
+            slots: Arc::new(Semaphore::new(self.shared.limits.forwarded_per_session)),
             window_budget: Budget::per_session(),
             round_trip: Arc::default(),
             deliveries: Arc::clone(&self.deliveries),
@@ -221,12 +325,18 @@ impl Handler for Client {
             peer: self.peer,
             key,
             since: jiff::Timestamp::now(),
+            was_given_a_port: AtomicBool::new(false),
+            log_lines: Arc::clone(&self.shared.log_lines),
             waits_for_us: AtomicBool::new(false),
-        }));
-        self.open = Some(self.ports.counters().sessions.enter());
+        });
+        self.enter(&live, tunnels)?;
+        self.opening.forget();
+        self.pace = pace(tunnels);
+        self.open = Some(self.shared.ports.counters().sessions.enter());
         if let Some(authenticated) = self.authenticated.take() {
-            let _ = authenticated.send(());
+            let _ = authenticated.send(Arc::clone(&live));
         }
+        self.live = Some(live);
         Ok(())
     }
 
@@ -238,7 +348,12 @@ impl Handler for Client {
     ) -> Result<bool, Self::Error> {
         let session = Arc::clone(self.live.as_ref().ok_or(russh::Error::Inconsistent)?);
         let _waits = session.wait_for_us();
-        Ok(Box::pin(self.forward(&session, address, *port)).await)
+        self.wait_for_pace().await;
+        let listening = Box::pin(self.forward(&session, address, *port)).await;
+        session
+            .was_given_a_port
+            .fetch_or(listening, Ordering::Relaxed);
+        Ok(listening)
     }
 
     async fn cancel_tcpip_forward(
@@ -247,6 +362,7 @@ impl Handler for Client {
         port: u32,
         _: &mut Session,
     ) -> Result<bool, Self::Error> {
+        self.wait_for_pace().await;
         match u16::try_from(port) {
             Ok(port) => Ok(Box::pin(self.own_ports.release(port)).await),
             Err(_) => Ok(false),
@@ -291,7 +407,7 @@ impl Handler for Client {
         _: &mut Session,
     ) -> Result<(), Self::Error> {
         // Counted, and no line for the log: a bastion's doctor asks for one to see its key accepted.
-        self.ports.counters().refused.other_requests.one();
+        self.shared.ports.counters().refused.other_requests.one();
         Ok(())
     }
 
@@ -318,6 +434,20 @@ impl Handler for Client {
         _: &mut Session,
     ) -> Result<(), Self::Error> {
         self.refuse_other("a connection from here to elsewhere");
+        Ok(())
+    }
+
+    async fn channel_open_forwarded_tcpip(
+        &mut self,
+        _: Channel<Msg>,
+        _: &str,
+        _: u32,
+        _: &str,
+        _: u32,
+        _: ChannelOpenHandle,
+        _: &mut Session,
+    ) -> Result<(), Self::Error> {
+        self.refuse_other("a connection that only a server opens");
         Ok(())
     }
 

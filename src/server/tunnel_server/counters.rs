@@ -6,6 +6,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::unfinished::Why;
+
 /// A number that only grows.
 #[derive(Debug, Default)]
 pub struct Count(AtomicU64);
@@ -50,8 +52,14 @@ pub struct Counters {
     pub sessions: Open,
     /// Ports that passed from a session to another one.
     pub takeovers: Count,
+    /// Sessions that ended since the server wanted it.
+    pub ended: Ended,
+    /// Requests for ports, or to give them up, that had to wait since there were too many.
+    pub paced: Count,
     /// What was refused.
     pub refused: Refused,
+    /// Connections that ended before a login.
+    pub unfinished: Unfinished,
     /// Connections that are carried now.
     pub connections: Open,
     /// Connections that were accepted on forwarded ports.
@@ -64,11 +72,42 @@ pub struct Counters {
     pub to_bastions: Count,
 }
 
+/// Sessions that the server has ended, by the reason.
+#[derive(Debug, Default)]
+pub struct Ended {
+    /// They were given no port.
+    pub unused: Count,
+    /// They made room for a newer session of their key.
+    pub replaced: Count,
+    /// They showed no sign of life.
+    pub silent: Count,
+    /// They sent what no client may send.
+    pub misused: Count,
+}
+
+/// Connections that ended before a login, by the reason.
+#[derive(Debug, Default)]
+pub struct Unfinished([Count; Why::ALL.len()]);
+
+impl Unfinished {
+    pub(super) fn one(&self, why: Why) {
+        self.0[why as usize].one();
+    }
+
+    /// How many so far, by the reason's name.
+    pub fn by_reason(&self) -> Vec<(&'static str, u64)> {
+        let names = Why::ALL.iter().map(|&(_, name)| name);
+        names.zip(self.0.iter().map(Count::get)).collect()
+    }
+}
+
 /// What was refused, by its reason.
 #[derive(Debug, Default)]
 pub struct Refused {
     /// SSH connections beyond the bounds.
     pub ssh_connections: Count,
+    /// Sessions of a key whose other sessions all hold ports.
+    pub sessions: Count,
     /// Logins that were not made in time.
     pub late_logins: Count,
     /// Logins as another user than the one there is.
@@ -105,5 +144,16 @@ mod tests {
         assert_eq!(open.get(), 1);
         drop(two);
         assert_eq!(open.get(), 0);
+    }
+
+    #[test]
+    fn what_came_to_no_login_is_counted_under_its_own_name() {
+        for (why, name) in Why::ALL {
+            let unfinished = Unfinished::default();
+            unfinished.one(why);
+            let counted = unfinished.by_reason();
+            let one: Vec<_> = counted.iter().filter(|(_, count)| *count == 1).collect();
+            assert_eq!(one, [&(name, 1)]);
+        }
     }
 }

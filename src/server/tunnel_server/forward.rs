@@ -19,7 +19,12 @@ use super::counters::Counters;
 use super::delivery::Sink;
 use super::limits;
 use super::live_session::LiveSession;
+use super::log_lines::Kind;
 use super::window::{Budget, ReceiveWindow};
+
+const NOT_ACCEPTED: Kind = "connections to a tunnel's port could not be accepted";
+const TOO_MANY: Kind = "too many connections through a session";
+const UNREACHABLE: Kind = "a database could not be reached through its bastion";
 
 /// Who holds a port, and under which address it knows it.
 #[derive(Clone)]
@@ -55,7 +60,10 @@ pub(super) async fn listen(
                 tokio::spawn(connection.carry(Arc::clone(&window_budget), stop.clone()));
             }
             Err(e) => {
-                warn!(port, "cannot accept a connection: {e}");
+                let session = Arc::clone(&holder.borrow().session);
+                if let Some(more) = session.may_log(NOT_ACCEPTED) {
+                    warn!(port, "cannot accept a connection: {e}{more}");
+                }
                 // Out of file descriptors, most likely: trying again at once would not help.
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
@@ -79,7 +87,9 @@ impl Connection {
         let session = Arc::clone(&self.holder.session);
         let Ok(slot) = Arc::clone(&session.slots).try_acquire_owned() else {
             self.counters.refused.connections.one();
-            warn!(port = self.port, %session, "too many connections at once: one is refused");
+            if let Some(more) = session.may_log(TOO_MANY) {
+                warn!(port = self.port, %session, "too many connections at once: one is refused{more}");
+            }
             return abort(&self.socket);
         };
         set_options(&self.socket);
@@ -155,7 +165,9 @@ impl Connection {
             }
         };
         self.counters.unreachable.one();
-        warn!(port = self.port, %session, "cannot reach the database through the bastion: {why}");
+        if let Some(more) = session.may_log(UNREACHABLE) {
+            warn!(port = self.port, %session, "cannot reach the database through the bastion: {why}{more}");
+        }
         None
     }
 }

@@ -14,6 +14,7 @@ use tokio::time::timeout;
 
 use super::delivery::Deliveries;
 use super::limits;
+use super::log_lines::{Kind, LeftOut, LogLines, Who};
 use super::round_trip::RoundTrip;
 use super::socket::Socket;
 use super::window::Budget;
@@ -34,6 +35,9 @@ pub(super) struct LiveSession {
     pub(super) peer: SocketAddr,
     pub(super) key: ProvedKey,
     pub(super) since: jiff::Timestamp,
+    /// Whether it has ever been given a port.
+    pub(super) was_given_a_port: AtomicBool,
+    pub(super) log_lines: Arc<LogLines>,
     /// Whether it waits for an answer of ours, and therefore cannot show that it is alive.
     pub(super) waits_for_us: AtomicBool,
 }
@@ -54,6 +58,12 @@ impl LiveSession {
     /// When it logged in.
     pub(super) fn since(&self) -> jiff::Timestamp {
         self.since
+    }
+
+    /// Whether another line of this kind about its key may be written to the log.
+    pub(super) fn may_log(&self, kind: Kind) -> Option<LeftOut> {
+        self.log_lines
+            .may(kind, Who::Key(self.key.fingerprint.clone()))
     }
 
     /// Until the answer is dropped, the session counts as alive.

@@ -4,10 +4,11 @@
 //! else. It knows which session holds which port, so a tunnel's status is a fact and not a guess.
 //! What it must know of enrollment it asks through [`KeyAuthority`]; it reads no database itself.
 //!
-//! The way of a byte: `acceptor` accepts the bastion's connection (`socket`), `client` lets it prove
-//! its key and ask for a port (then it is a `live_session`), `ports` gives the port to one session
-//! (`table`) and announces it (`events`), `forward` accepts a connection there, `copy` carries it
-//! within its `window`. All bounds stand in `limits`, all numbers in `counters`.
+//! The way of a byte: `acceptor` accepts the bastion's connection (`socket`) if `strangers` has room,
+//! `client` lets it prove its key and ask for a port (then it is a `live_session`), `ports` gives the
+//! port to one session (`table`) and announces it (`events`), `forward` accepts a connection there,
+//! `copy` carries it to the bastion and `delivery` back, within its `window`. All bounds stand in
+//! `limits`, all numbers in `counters`.
 
 mod acceptor;
 mod backlog;
@@ -19,12 +20,19 @@ mod descriptors;
 mod events;
 mod forward;
 mod host_key;
+mod key_sessions;
 mod limits;
 mod live_session;
+mod log_lines;
+mod opening;
+mod pace;
+mod peer_network;
 mod ports;
 mod round_trip;
 mod socket;
+mod strangers;
 mod table;
+mod unfinished;
 mod window;
 
 use std::net::{IpAddr, SocketAddr};
@@ -39,7 +47,9 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use self::acceptor::Acceptor;
 pub use self::counters::Counters;
 pub use self::events::{Batch, SessionEvent, SessionEvents, SessionNote};
+pub use self::limits::Limits;
 use self::ports::Ports;
+use self::window::Budget;
 use crate::protocol::TunnelId;
 
 /// How the tunnel server is set up.
@@ -51,6 +61,8 @@ pub struct TunnelServerConfig {
     pub forward_listen: IpAddr,
     /// The folder of the host keys; they are made there (0600) if they are absent.
     pub host_key_dir: PathBuf,
+    /// How many of what there may be.
+    pub limits: Limits,
 }
 
 /// One port a key may listen on.
@@ -102,11 +114,13 @@ impl TunnelServer {
     /// two, and every connection through it another.
     ///
     /// # Errors
-    /// The host keys cannot be read or made, or the address cannot be bound.
+    /// The host keys cannot be read or made, the address cannot be bound, or the limits exclude each
+    /// other.
     pub async fn start(
         config: TunnelServerConfig,
         keys: Arc<dyn KeyAuthority>,
     ) -> anyhow::Result<Self> {
+        config.limits.check()?;
         descriptors::raise_limit();
         let private_keys = host_key::load_or_create(&config.host_key_dir)?;
         let host_keys = private_keys
@@ -119,8 +133,18 @@ impl TunnelServer {
         let address = listener.local_addr()?;
 
         let shutdown = CancellationToken::new();
-        let ports = Arc::new(Ports::new(config.forward_listen, shutdown.clone()));
-        let acceptor = Acceptor::new(private_keys, keys, Arc::clone(&ports), shutdown.clone());
+        let ports = Arc::new(Ports::new(
+            config.forward_listen,
+            Budget::in_all(config.limits.window_memory),
+            shutdown.clone(),
+        ));
+        let acceptor = Acceptor::new(
+            private_keys,
+            keys,
+            Arc::clone(&ports),
+            config.limits,
+            shutdown.clone(),
+        );
         let accepts_no_more = CancellationToken::new();
         let accepting = accepts_no_more.clone().drop_guard();
         tokio::spawn(async move {

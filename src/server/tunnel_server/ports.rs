@@ -155,12 +155,16 @@ impl Drop for OwnPorts {
 }
 
 impl Ports {
-    pub(super) fn new(address: IpAddr, shutdown: CancellationToken) -> Self {
+    pub(super) fn new(
+        address: IpAddr,
+        window_budget: Arc<Budget>,
+        shutdown: CancellationToken,
+    ) -> Self {
         Ports {
             address,
             table: Mutex::default(),
             events: SessionEvents::default(),
-            window_budget: Budget::in_all(),
+            window_budget,
             counters: Arc::default(),
             shutdown,
         }
@@ -191,6 +195,11 @@ impl Ports {
 
     pub(super) fn is_up(&self, tunnel: TunnelId) -> bool {
         self.table().port_of(tunnel).is_some()
+    }
+
+    /// Whether this session holds a port.
+    pub(super) fn has_one(&self, session: SessionId) -> bool {
+        !self.table().ports_of(session).is_empty()
     }
 
     /// The session that holds a tunnel's port.
@@ -459,6 +468,8 @@ mod tests {
             slots: Arc::new(Semaphore::new(1)),
             deliveries: Arc::default(),
             round_trip: Arc::default(),
+            log_lines: Arc::default(),
+            was_given_a_port: AtomicBool::new(false),
             window_budget: Budget::per_session(),
             socket: Socket::new(accepted),
             peer,
@@ -474,7 +485,11 @@ mod tests {
 
     fn ports() -> Arc<Ports> {
         let address = IpAddr::from([127, 0, 0, 1]);
-        Arc::new(Ports::new(address, CancellationToken::new()))
+        Arc::new(Ports::new(
+            address,
+            Budget::in_all(1 << 30),
+            CancellationToken::new(),
+        ))
     }
 
     /// The kernel chooses where it really listens.

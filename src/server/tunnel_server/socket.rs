@@ -51,6 +51,12 @@ impl Socket {
         self.heard.notified()
     }
 
+    /// Whether something has arrived that nobody has read.
+    pub(super) fn has_unread(&self) -> bool {
+        let mut byte = [std::mem::MaybeUninit::uninit()];
+        matches!(SockRef::from(&self.stream).peek(&mut byte), Ok(1))
+    }
+
     /// Ends both directions at once: the session's next read or write fails.
     pub(super) fn close(&self) {
         // It fails only if the peer has closed it already.

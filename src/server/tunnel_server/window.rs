@@ -13,9 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use super::limits::{
-    WINDOW_AT_FIRST, WINDOW_BUDGET_IN_ALL, WINDOW_BUDGET_PER_SESSION, WINDOW_COMMON, WINDOW_LARGEST,
-};
+use super::limits::{WINDOW_AT_FIRST, WINDOW_BUDGET_PER_SESSION, WINDOW_COMMON, WINDOW_LARGEST};
 use super::round_trip::RoundTrip;
 
 /// A number of bytes that windows may grow by, shared by many channels.
@@ -24,8 +22,8 @@ pub(super) struct Budget(AtomicU64);
 
 impl Budget {
     /// The budget of the whole server.
-    pub(super) fn in_all() -> Arc<Self> {
-        Arc::new(Budget(AtomicU64::new(WINDOW_BUDGET_IN_ALL)))
+    pub(super) fn in_all(bytes: u64) -> Arc<Self> {
+        Arc::new(Budget(AtomicU64::new(bytes)))
     }
 
     /// The budget of one session.
@@ -272,13 +270,18 @@ fn within_bounds(under_way: u64) -> u32 {
 mod tests {
     use super::*;
 
+    const IN_ALL: u64 = 1 << 30;
     const MS: Duration = Duration::from_millis(1);
     const PACKET: usize = 32 << 10;
 
     fn over(round_trip: Duration) -> ReceiveWindow {
         let measured = RoundTrip::default();
         measured.answered(Instant::now(), round_trip);
-        ReceiveWindow::new(Budget::per_session(), Budget::in_all(), Arc::new(measured))
+        ReceiveWindow::new(
+            Budget::per_session(),
+            Budget::in_all(IN_ALL),
+            Arc::new(measured),
+        )
     }
 
     /// A bastion at the far end of a path: it sends what it may, but not more than `line` bytes in a
@@ -407,7 +410,7 @@ mod tests {
 
     #[test]
     fn the_windows_of_a_session_stay_within_its_budget() {
-        let (session, in_all) = (Budget::per_session(), Budget::in_all());
+        let (session, in_all) = (Budget::per_session(), Budget::in_all(IN_ALL));
         let round_trip = Arc::new(RoundTrip::default());
         round_trip.answered(Instant::now(), 100 * MS);
         let mut windows: Vec<_> = (0..20)
@@ -434,7 +437,7 @@ mod tests {
 
         drop(windows);
         assert_eq!(session.0.load(Ordering::Relaxed), WINDOW_BUDGET_PER_SESSION);
-        assert_eq!(in_all.0.load(Ordering::Relaxed), WINDOW_BUDGET_IN_ALL);
+        assert_eq!(in_all.0.load(Ordering::Relaxed), IN_ALL);
     }
 
     #[test]
