@@ -143,6 +143,13 @@ pub const ALL: &[Change] = &[
         published: "kex.server_dh(exchange, &input.buffer)?;",
         ours: "crate::exchanges::aside(names.kex, &self.cause, || kex.server_dh(exchange, &input.buffer)).await??;",
     },
+    // ssh's default cipher, faster ---------------------------------------------------------------
+    Change {
+        file: "cipher/mod.rs",
+        why: "chacha20-poly1305 is RustCrypto's",
+        published: "static _CHACHA20_POLY1305: SshChacha20Poly1305Cipher = SshChacha20Poly1305Cipher {};",
+        ours: "static _CHACHA20_POLY1305: crate::chacha20::OpenSshChaCha20Poly1305 =\n    crate::chacha20::OpenSshChaCha20Poly1305;",
+    },
     // Less for an idle session to keep ----------------------------------------------------------
     Change {
         file: "server/session.rs",

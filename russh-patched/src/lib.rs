@@ -3,6 +3,7 @@
 
 include!(concat!(env!("OUT_DIR"), "/russh/lib_inner.rs"));
 
+mod chacha20;
 mod data;
 mod exchanges;
 mod misplaced;
