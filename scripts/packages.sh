@@ -4,6 +4,7 @@
 #
 #   need PACKAGE PROBE   PROBE is a command, or a path (`*` allowed), that PACKAGE brings
 #   install_missing      installs what `need` did not find, as root or through sudo
+#   refuse_missing HINT  installs nothing: says what is missing and how to get it, and fails
 
 # An ordinary user's PATH on Debian lacks the folders of sshd and start-stop-daemon.
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
@@ -34,21 +35,39 @@ need_for_building() {
     need libc6-dev /usr/include/stdio.h
 }
 
-# The real parts of a tunnel: what a bastion has, and a database behind it.
-need_for_tunnels() {
-    need autossh autossh
-    need curl curl
+need_for_ssh() {
     need openssh-client ssh
     need openssh-client ssh-keygen
+}
+
+# The real parts of a tunnel: what a bastion has, and a database behind it.
+need_for_tunnels() {
+    need_for_ssh
+    need autossh autossh
+    need curl curl
     need_for_postgresql
-    need postgresql-client psql
+}
+
+# Authorities and servers that speak TLS, made and played by openssl.
+need_for_certificates() {
+    need openssl openssl
+}
+
+# What reads shell scripts, ours and those that the programs write.
+need_for_script_checks() {
+    need dash dash
+    need shellcheck shellcheck
+}
+
+# What autossh is compiled with, beside what every build needs.
+need_for_autossh_source() {
+    need make make
 }
 
 # What the command from the browser may meet on a bastion: other tools, another shell, a proxy.
 need_for_bootstrap() {
     need busybox busybox
     need libnss-wrapper '/usr/lib/*/libnss_wrapper.so'
-    need openssl openssl
     need tinyproxy-bin tinyproxy
     need wget wget
 }
@@ -70,11 +89,13 @@ need_for_browsers() {
 
 # The databases to which "Test connection" logs in, beside PostgreSQL. These MariaDB packages hold
 # programs alone; ClickHouse's has a service, which `install_missing` keeps from starting.
-need_for_databases() {
+need_for_mariadb() {
     need mariadb-server-core mariadbd
     need mariadb-client-core my_print_defaults
+}
+
+need_for_clickhouse() {
     need clickhouse-server clickhouse-server
-    need openssl openssl
 }
 
 # The language of Schemathesis, and what keeps its packages apart from the system's.
@@ -111,6 +132,18 @@ install_missing() {
     without_a_database_of_its_own \
         apt_get install --yes --no-install-recommends "${missing_packages[@]}"
     missing_packages=()
+}
+
+refuse_missing() {
+    if ((${#missing_packages[@]} == 0)); then
+        echo "Nothing is missing."
+        return
+    fi
+    {
+        echo "Missing, by the names of Debian's packages: ${missing_packages[*]}"
+        echo "$1 So does: sudo apt-get install --no-install-recommends ${missing_packages[*]}"
+    } >&2
+    return 1
 }
 
 apt_get() {

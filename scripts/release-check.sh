@@ -18,6 +18,7 @@ check_release() {
         check_size "$dist/$target/holistics-tunnel"
         [[ $target != *-linux-* ]] || check_glibc "$dist/$target/holistics-tunnel"
         check_start "$dist/$target/holistics-tunnel"
+        check_licenses "$target"
         check_archive "$target"
         if [[ $target == *-linux-* ]]; then
             check_deb "$target"
@@ -74,6 +75,18 @@ check_start() {
     ((sorted[starts / 2] <= most_milliseconds * 1000)) ||
         wrong "$1 --version takes ${sorted[starts / 2]} us, more than $most_milliseconds ms (median of $starts)"
     echo "$1: --version in ${sorted[starts / 2]} us of at most $most_milliseconds ms (median of $starts; fastest ${sorted[0]})"
+}
+
+# Every crate's license has its text, or none are written at all. The server's program is built where it
+# runs; who hands it on needs those of its crates, russh among them.
+check_licenses() {
+    local program crates
+    for program in bastion server; do
+        packaging/third-party-licenses.py "$1" "$program" >"$work/$program.licenses"
+        crates=$(grep -cE '^  [^ ]+ [0-9.]+[^ ]*: ' "$work/$program.licenses")
+        echo "$1: the licenses of the $((crates)) crates in the $program's program"
+    done
+    grep -qE '^  russh [0-9.]+: Apache-2.0$' "$work/server.licenses" || wrong "russh is not among the server's licenses"
 }
 
 check_archive() {

@@ -321,12 +321,12 @@ fn a_new_key_of_another_kind_stands_under_its_own_name() {
     let empty = lab.bastion.snapshot();
     let shop = lab.active_data_source("Shop");
     let old = kept_key(&lab);
-    rotate(&lab, &["--key-type", "ed25519"])
+    rotate(&lab, &["--key-type", "ecdsa"])
         .wait(LONG_LIMIT)
         .expect_code(0);
     let folder = lab.bastion.own_folder();
-    assert!(folder.join("id_ed25519").exists() && folder.join("id_ed25519.pub").exists());
-    assert!(!folder.join("id_rsa").exists() && !folder.join("id_rsa.pub").exists());
+    assert!(folder.join("id_ecdsa").exists() && folder.join("id_ecdsa.pub").exists());
+    assert!(!folder.join("id_ed25519").exists() && !folder.join("id_ed25519.pub").exists());
     assert_refused(&lab, &old, &[&shop]);
     assert_eq!(database_behind(&lab, &shop), lab.postgres.port());
     lab.remove(&shop).expect_code(0);
@@ -365,6 +365,7 @@ fn a_key_change_killed_anywhere_goes_on_and_the_tunnels_come_up_meanwhile() {
         println!("killed when {name}");
         // On a busy machine the end may come before the kill; then there is nothing to go on with.
         let is_unfinished = (0..ATTEMPTS).any(|_| {
+            // Of a kind that takes long enough in the making to be met there.
             let running = rotate(&lab, &["--key-type", "rsa"]);
             running.wait_until(name, SETUP_LIMIT, || is_reached(&running));
             drop(running);
@@ -395,7 +396,8 @@ fn a_key_change_interrupted_before_the_switch_leaves_no_trace() {
     let lab = Lab::new();
     let shop = lab.active_data_source("Shop");
     let before = lab.bastion.snapshot_of_what_lasts();
-    let running = rotate(&lab, &[]);
+    // Of a kind that takes long enough in the making to be met there.
+    let running = rotate(&lab, &["--key-type", "rsa"]);
     running.wait_until("the new pair", SETUP_LIMIT, || {
         let receipt = std::fs::read_to_string(lab.bastion.receipt());
         receipt.is_ok_and(|receipt| receipt.contains("\"announcing\""))
@@ -449,12 +451,12 @@ fn a_tunnel_that_does_not_come_up_with_the_new_key_goes_on_with_the_old_one() {
     );
     let shop = lab.active_data_source("Shop");
     let key = public_key(&lab);
-    rotate(&lab, &["--key-type", "ed25519"])
+    rotate(&lab, &["--key-type", "ecdsa"])
         .wait(LONG_LIMIT)
         .expect_code(3)
         .expect_words(&["old key"]);
     assert_eq!(public_key(&lab), key);
-    assert!(!lab.bastion.own_folder().join("id_ed25519").exists());
+    assert!(!lab.bastion.own_folder().join("id_ecdsa").exists());
     wait_for_database(&lab, &shop, lab.postgres.port());
     lab.bastion.service("status").expect_code(0);
 }
@@ -623,12 +625,12 @@ fn file_names(lab: &Lab) -> Vec<String> {
 /// A copy of the present private key, as a thief has it.
 fn kept_key(lab: &Lab) -> PathBuf {
     let copy = lab.bastion.prefix().with_file_name("stolen");
-    std::fs::copy(lab.bastion.own_folder().join("id_rsa"), &copy).expect("the key");
+    std::fs::copy(lab.bastion.private_key(), &copy).expect("the key");
     copy
 }
 
 fn public_key(lab: &Lab) -> String {
-    public_key_of(lab, &lab.bastion.own_folder().join("id_rsa"))
+    public_key_of(lab, &lab.bastion.private_key())
 }
 
 fn public_key_of(lab: &Lab, private_key: &std::path::Path) -> String {

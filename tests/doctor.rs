@@ -227,7 +227,7 @@ fn a_tunnel_removed_at_the_vendor_s_is_to_be_taken_off_this_host() {
 fn a_key_pair_that_was_replaced_is_not_accepted() {
     let lab = Lab::new();
     lab.active_data_source("Shop");
-    let key = lab.bastion.own_folder().join("id_rsa");
+    let key = lab.bastion.private_key();
     std::fs::remove_file(&key).expect("the old key");
     let mut keygen = lab.bastion.any_program("ssh-keygen");
     keygen
@@ -358,7 +358,7 @@ fn changed_files_and_open_permissions_are_named() {
     found.expect("files", "fail", &["AUTOSSH_PORT=20000", "was added"]);
     assert_eq!(found.failed(), ["files"], "{}", found.text);
 
-    let key = lab.bastion.own_folder().join("id_rsa");
+    let key = lab.bastion.private_key();
     let open = std::fs::Permissions::from_mode(0o644);
     std::fs::set_permissions(&key, open).expect("open permissions");
     let found = examine(&lab.bastion);
@@ -407,7 +407,7 @@ fn the_report_for_support_holds_no_secret() {
 
     let mut command = lab.bastion.program(["doctor", "--report", "-"]);
     let printed = lab.bastion.run(&mut command).expect_code(0);
-    let key = std::fs::read_to_string(lab.bastion.own_folder().join("id_rsa"));
+    let key = std::fs::read_to_string(lab.bastion.private_key());
     let key = key.expect("the private key");
     let key_line = key.lines().nth(3).expect("a line of the key");
     for text in [&report, &printed.stdout] {

@@ -14,6 +14,7 @@ use support::lossy_line::LossyLine;
 use support::ports;
 use support::process::{self, Finished};
 use support::server::Server;
+use support::snapshot::Snapshot;
 
 /// Failed; nothing was changed, or what was done is kept and the next run goes on from it.
 const FAILED: i32 = 1;
@@ -331,13 +332,17 @@ fn a_second_setup_at_the_same_time_is_refused_and_the_first_one_goes_on() {
     let shop = lab.data_source("Shop");
     let billing = lab.data_source("Billing");
     let setup = lab.setup_that_waits(&shop);
-    let before = lab.bastion.snapshot();
+    // The first one goes on writing its log: what matters is that no other log comes to lie beside it.
+    let logs = lab.bastion.own_folder().join("logs");
+    let log_names = || Snapshot::of(&[&logs]).paths();
+    let (before, logs_before) = (lab.bastion.snapshot_of_what_lasts(), log_names());
     let mut second = lab.bastion.setup(&lab.server, token_of(&billing));
     lab.bastion
         .run(&mut second)
         .expect_code(FAILED)
         .expect_words(&["another"]);
-    before.assert_same(&lab.bastion.snapshot());
+    before.assert_same(&lab.bastion.snapshot_of_what_lasts());
+    assert_eq!(logs_before, log_names());
     lab.save_and_finish(&shop, setup);
 }
 
@@ -390,7 +395,7 @@ fn interrupted_before_it_waits_setup_is_rolled_back_or_resumable() {
     let lab = Lab::new();
     let source = lab.data_source("Shop");
     let setup = lab.start_setup(&source);
-    // The key of 4096 bits takes a moment: this is somewhere in the middle.
+    // Wherever it has come to meanwhile.
     setup.wait_until("the folder", SETUP_LIMIT, || {
         lab.bastion.own_folder().exists()
     });

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use holistics_tunnel::protocol::{DataSource, DataSourceState, TunnelStatus};
 use rustix::process::Signal;
-use support::bastion::SETUP_LIMIT;
+use support::bastion::{KEY_TYPE, SETUP_LIMIT};
 use support::lab::{Lab, SERVICE_LIMIT, token_of, tunnel_of};
 use support::postgres::ROWS;
 use support::sql::{LockedQuery, Login};
@@ -17,7 +17,7 @@ const SUM: &str = "SELECT sum(amount)::bigint FROM orders";
 /// Longer than any removal takes, and answered with a number of its own.
 
 #[test]
-fn the_generated_command_sets_a_bastion_up_and_the_removal_command_leaves_nothing() {
+fn the_generated_command_sets_a_bastion_up_with_an_rsa_4096_key_and_the_removal_leaves_nothing() {
     let lab = Lab::new();
     let before = lab.bastion.snapshot();
     let source = lab.data_source("Shop");
@@ -29,6 +29,12 @@ fn the_generated_command_sets_a_bastion_up_and_the_removal_command_leaves_nothin
         !lab.bastion.processes("ssh").is_empty(),
         "the temporary tunnel"
     );
+    let key = lab.bastion.own_folder().join("id_rsa.pub");
+    let mut fingerprint = lab.bastion.any_program("ssh-keygen");
+    let fingerprint = lab.bastion.run(fingerprint.arg("-lf").arg(key));
+    let fingerprint = fingerprint.expect_code(0).stdout;
+    assert!(fingerprint.starts_with("4096 "), "{fingerprint}");
+    assert!(fingerprint.ends_with("(RSA)\n"), "{fingerprint}");
 
     let result = lab.operator.test(source.id, &lab.postgres.login());
     assert!(result.ok, "{result:?}");
@@ -325,6 +331,8 @@ fn without_a_service_manager_setup_shows_the_command_and_claims_no_tunnel() {
         "setup",
         "--init",
         "none",
+        "--key-type",
+        KEY_TYPE,
         "--yes",
         "--server",
         &lab.server.url,
@@ -544,14 +552,12 @@ fn the_server_restarted_the_service_comes_back_by_itself() {
     wait_until_rows_come(&lab, &source);
 }
 
-/// The command that the server generated, with the flags of a bastion that lives in a folder.
+/// The command that the server generated, with the options of a bastion that lives in a folder. It makes
+/// the kind of key that real bastions have.
 fn generated_command(lab: &Lab, source: &DataSource) -> std::process::Command {
     let generated = &source.enrollment.as_ref().expect("a command").command;
-    let prefix = lab.bastion.prefix();
-    let line = format!(
-        "{generated} -s -- --yes --init sysv --prefix {}",
-        prefix.display()
-    );
+    let options = lab.bastion.setup_options_with_default_key();
+    let line = format!("{generated} -s -- --yes {options}");
     let mut command = lab.bastion.any_program("sh");
     command.args(["-c", &line]);
     command

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use holistics_tunnel::protocol::{DataSource, DataSourceState, TunnelStatus};
 use rustix::process::Signal;
-use support::bastion::SETUP_LIMIT;
+use support::bastion::{KEY_TYPE, SETUP_LIMIT};
 use support::lab::{Lab, SERVICE_LIMIT, token_of, tunnel_of};
 use support::{figures, process, wait};
 
@@ -100,6 +100,8 @@ fn a_host_without_a_service_manager_is_told_the_command_and_run_carries_the_tunn
         "none",
         "--yes",
         "--quiet",
+        "--key-type",
+        KEY_TYPE,
         "--token",
         token_of(&source),
     ];

@@ -5,7 +5,7 @@ use crate::support::hosts::certificate::{self, Certified};
 use crate::support::server::Server;
 use crate::support::workspace::Workspace;
 use crate::vendor::{Vendor, arguments};
-use crate::{FAILED, run, setup_arguments, url_of};
+use crate::{FAILED, run, url_of};
 
 /// What fetches the script with the authority's certificate given, where the other is not installed.
 const FETCHERS: [(&str, &str); 2] = [
@@ -62,7 +62,7 @@ fn the_program_reaches_the_server_with_the_same_certificate() {
         "curl -fsSL --cacert {authority} {} | sh -s -- --ca-cert {authority} --dry-run \
          --no-database-check {}",
         url_of(&source),
-        setup_arguments(&bastion)
+        bastion.setup_options()
     );
     run(&bastion, &line)
         .expect_code(0)

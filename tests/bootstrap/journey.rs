@@ -11,14 +11,14 @@ use crate::support::process;
 use crate::support::pty::{Input, Pty};
 use crate::support::server::Server;
 use crate::vendor::Offered;
-use crate::{FAILED, INTERRUPTED, USAGE, fetched, program_of, run, setup_arguments, shell, url_of};
+use crate::{FAILED, INTERRUPTED, USAGE, fetched, program_of, run, shell, url_of};
 
 /// How long a screen may take to show what needs no other machine but a download.
 const SCREEN_LIMIT: Duration = Duration::from_secs(60);
 
 /// The command from the browser with a quick key, in a bastion's own folder.
 fn command_for(lab: &Lab, source: &DataSource) -> String {
-    let arguments = setup_arguments(&lab.bastion);
+    let arguments = lab.bastion.setup_options();
     format!("curl -fsSL {} | sh -s -- {arguments}", url_of(source))
 }
 
@@ -92,7 +92,7 @@ fn a_signal_to_the_script_reaches_the_program_and_the_same_command_goes_on() {
     let script = fetched(&lab.bastion, url_of(&source));
     let line = format!(
         "exec sh -s -- --yes {} <{}",
-        setup_arguments(&lab.bastion),
+        lab.bastion.setup_options(),
         script.display()
     );
     let setup = lab.bastion.start(&mut shell(&lab.bastion, &line));

@@ -68,15 +68,6 @@ fn fetched(bastion: &Bastion, url: &str) -> PathBuf {
     file
 }
 
-/// The arguments of a setup whose system files go into this bastion's folder.
-fn setup_arguments(bastion: &Bastion) -> String {
-    let prefix = bastion.prefix();
-    format!(
-        "--key-type ed25519 --init sysv --prefix {}",
-        prefix.display()
-    )
-}
-
 /// Where the script puts the program.
 fn program_of(bastion: &Bastion) -> PathBuf {
     bastion.own_folder().join("bin/holistics-tunnel")

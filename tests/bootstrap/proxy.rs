@@ -15,7 +15,7 @@ use crate::support::process::Running;
 use crate::support::server::Server;
 use crate::support::workspace::Workspace;
 use crate::vendor::Vendor;
-use crate::{FAILED, content, run, setup_arguments, shell, url_of};
+use crate::{FAILED, content, run, shell, url_of};
 
 const NAME: &str = "vendor.example";
 const START_LIMIT: Duration = Duration::from_secs(20);
@@ -92,7 +92,7 @@ fn a_whole_setup_and_removal_go_through_the_proxy() {
     let line = format!(
         "{fetch} {} | sh -s -- --yes --ca-cert {authority} {}",
         url_of(&source),
-        setup_arguments(&lab.bastion)
+        lab.bastion.setup_options()
     );
     let setup = lab.bastion.start(&mut shell(&lab.bastion, &line));
     lab.wait_until_connected(&source, &setup);

@@ -6,7 +6,7 @@ use holistics_tunnel::protocol::DataSourceState;
 
 use crate::support::lab::Lab;
 use crate::support::server::Server;
-use crate::{program_of, setup_arguments, shell, url_of};
+use crate::{program_of, shell, url_of};
 
 #[test]
 #[ignore = "needs scripts/release; scripts/test runs both"]
@@ -16,7 +16,7 @@ fn the_released_program_sets_a_bastion_up_and_removes_it_again() {
     let lab = Lab::with(Server::start_with(10, &["--dist-dir", folder]));
     let before = lab.bastion.snapshot();
     let source = lab.data_source("Shop");
-    let arguments = setup_arguments(&lab.bastion);
+    let arguments = lab.bastion.setup_options();
     let line = format!(
         "curl -fsSL {} | sh -s -- --yes {arguments}",
         url_of(&source)

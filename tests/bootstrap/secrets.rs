@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::support::lab::{Lab, token_of};
 use crate::support::process;
-use crate::{fetched, setup_arguments, shell, url_in, url_of};
+use crate::{fetched, shell, url_in, url_of};
 
 /// Between two looks at all processes.
 const PAUSE: Duration = Duration::from_millis(3);
@@ -51,7 +51,7 @@ fn the_token_is_in_no_process_s_arguments_or_environment_and_on_no_disk() {
     let watches = [Watch::of(token_of(&source)), Watch::of(&lab.server.url)];
     let line = format!(
         "exec sh -s -- --yes {} <{}",
-        setup_arguments(&lab.bastion),
+        lab.bastion.setup_options(),
         script.display()
     );
     let mut command = shell(&lab.bastion, &line);

@@ -72,7 +72,7 @@ fn ctrl_c_while_apt_works_leaves_the_host_as_before_and_the_next_run_works() {
     let slow = "DPkg::Pre-Invoke { \"sleep 4\"; };\n";
     lab.host.write("/etc/apt/apt.conf.d/slow", slow);
     let source = lab.data_source("Shop");
-    let mut setup = lab.setup_at_terminal("ada", &source, "--key-type ed25519");
+    let mut setup = lab.setup_at_terminal("ada", &source, "");
     setup.program().wait_for_output("Go on?", SETUP_LIMIT);
     setup.enter("y");
     setup

@@ -28,7 +28,7 @@ fn a_user_whose_sudo_asks_for_a_password_is_asked_once_at_the_terminal() {
         .expect_code(USAGE)
         .expect_words(&["sudo true"]);
 
-    let mut setup = lab.setup_at_terminal("carol", &source, "--yes --key-type ed25519");
+    let mut setup = lab.setup_at_terminal("carol", &source, "--yes");
     let screen = setup.program();
     screen.wait_for_output("Password of carol", SETUP_LIMIT);
     setup.enter("open sesame");

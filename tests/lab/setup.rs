@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use holistics_tunnel::protocol::{DataSource, DataSourceState};
 
 use crate::ROLLED_BACK;
+use crate::support::bastion::KEY_TYPE;
 use crate::support::figures;
 use crate::support::hosts::disk::Disk;
 use crate::support::hosts::host_lab::{AUTHORITY, HostLab};
@@ -18,7 +19,7 @@ pub const RETURN_LIMIT: Duration = Duration::from_secs(120);
 #[track_caller]
 pub fn setup_works(lab: &HostLab, arguments: &str) -> DataSource {
     let source = lab.data_source("Shop");
-    let setup = lab.start_setup("ada", &source, &format!("--key-type ed25519 {arguments}"));
+    let setup = lab.start_setup("ada", &source, arguments);
     lab.wait_until_connected(&source, &setup);
     lab.save_and_finish(&source, setup);
     lab.wait_until_rows_come(&source, SERVICE_LIMIT);
@@ -36,7 +37,7 @@ pub fn setup_fails(lab: &HostLab, arguments: &str, may_change: fn(&str) -> bool)
     let disk = Disk::of(&lab.host);
     let source = lab.data_source("Shop");
     let finished = lab
-        .run_setup("ada", &source, &format!("--key-type ed25519 {arguments}"))
+        .run_setup("ada", &source, arguments)
         .expect_code(ROLLED_BACK);
     disk.assert_same(&Disk::of(&lab.host), may_change);
     assert_eq!(lab.state(&source), DataSourceState::Draft);
@@ -46,8 +47,10 @@ pub fn setup_fails(lab: &HostLab, arguments: &str, may_change: fn(&str) -> bool)
 /// The command that the server generated, as ada types it, with the lab's own authority.
 pub fn run_generated_command(lab: &HostLab, source: &DataSource) -> Running {
     let generated = &source.enrollment.as_ref().expect("a command").command;
-    let line =
-        format!("export CURL_CA_BUNDLE={AUTHORITY}; {generated} -s -- --yes --ca-cert {AUTHORITY}");
+    let line = format!(
+        "export CURL_CA_BUNDLE={AUTHORITY}; \
+         {generated} -s -- --yes --ca-cert {AUTHORITY} --key-type {KEY_TYPE}"
+    );
     lab.host.start("ada", &line)
 }
 

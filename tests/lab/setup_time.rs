@@ -30,7 +30,7 @@ fn time_of_setup() -> f64 {
     let lab = HostLab::boot(Image::Debian);
     let source = lab.data_source("Shop");
     let begun = Instant::now();
-    let setup = lab.start_setup("ada", &source, "--key-type ed25519");
+    let setup = lab.start_setup("ada", &source, "");
     lab.wait_until_connected(&source, &setup);
     begun.elapsed().as_secs_f64()
 }

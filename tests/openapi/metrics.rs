@@ -180,7 +180,7 @@ fn what_the_tunnel_server_refuses_is_counted_by_its_reason() {
     let port = tunnel_of(&enrolled).remote_port;
     let port = port.expect("an enrolled tunnel has a port");
 
-    let own = lab.bastion.own_folder().join("id_rsa");
+    let own = lab.bastion.private_key();
     ssh(&lab, "nobody", &own, &["-N"]);
     assert!(now("logins_refused_total{reason=\"user\"}") >= 1.0);
     ssh(&lab, "tunnel", &own, &["-N", "-R", "1:127.0.0.1:1"]);

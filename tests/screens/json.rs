@@ -6,7 +6,7 @@ use super::*;
 fn json_is_one_object_for_each_event_and_nothing_else_on_standard_output() {
     let lab = Lab::with(Server::start_with(1, &[]));
     let source = lab.data_source("Shop");
-    let mut setup = quick_setup(&lab, &source);
+    let mut setup = setup_that_asks(&lab, &source);
     let setup = lab.bastion.start(setup.args(["--yes", "--json"]));
     setup.wait_for_output("\"waiting\"", SETUP_LIMIT);
     let finished = lab.save_and_finish(&source, setup);
@@ -25,14 +25,14 @@ fn json_is_one_object_for_each_event_and_nothing_else_on_standard_output() {
     let other = Bastion::new();
     let second = lab.data_source("Billing");
     let mut setup = other.setup(&lab.server, token_of(&second));
-    let failed = other.run(setup.args(["--json", "--key-type", "ed25519"]));
+    let failed = other.run(setup.arg("--json"));
     let last = events_of_failure(failed, 3);
     assert!(
         last["next"].is_string() && last["log"].is_string(),
         "{last}"
     );
 
-    let mut wrong = quick_setup(&lab, &lab.operator.create("Closed", ports::free_port()));
+    let mut wrong = setup_that_asks(&lab, &lab.operator.create("Closed", ports::free_port()));
     events_of_failure(lab.bastion.run(wrong.args(["--json", "--yes"])), 1);
     let unasked = lab.bastion.program(["uninstall-tunnel", "--json"]);
     events_of_failure(lab.bastion.run(&mut { unasked }), 2);

@@ -45,11 +45,7 @@ fn a_rolled_back_setup_leaves_its_log_where_it_says() {
     let source = lab.data_source("Billing");
     let other = Bastion::new();
     let before = other.snapshot();
-    let setup = || {
-        let mut setup = other.setup(&lab.server, token_of(&source));
-        setup.args(["--key-type", "ed25519"]);
-        setup
-    };
+    let setup = || other.setup(&lab.server, token_of(&source));
     let failed = other.run(&mut setup()).expect_code(3);
     before.assert_same(&other.snapshot());
     let log = only_log(&other.temporary(), "holistics-tunnel-setup-");

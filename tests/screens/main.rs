@@ -42,11 +42,9 @@ const STEPS: [&str; 8] = [
     "service-tunnel",
 ];
 
-/// Setup with a key that is made in a moment.
-fn quick_setup(lab: &Lab, source: &DataSource) -> Command {
-    let mut command = lab.bastion.setup_without_yes(&lab.server, token_of(source));
-    command.args(["--key-type", "ed25519"]);
-    command
+/// Setup that asks before it changes anything.
+fn setup_that_asks(lab: &Lab, source: &DataSource) -> Command {
+    lab.bastion.setup_without_yes(&lab.server, token_of(source))
 }
 
 fn at_terminal(command: &mut Command, columns: u16) -> Pty {

@@ -98,7 +98,7 @@ fn whatever_stops_a_question_leaves_the_terminal_and_the_host_as_they_were() {
         Some(Signal::TERM),
         Some(Signal::HUP),
     ] {
-        let mut screen = at_terminal(&mut quick_setup(&lab, &source), 100);
+        let mut screen = at_terminal(&mut setup_that_asks(&lab, &source), 100);
         screen.wait_for("Go on?", SCREEN_LIMIT);
         match signal {
             None => screen.press(CTRL_C),
@@ -108,7 +108,7 @@ fn whatever_stops_a_question_leaves_the_terminal_and_the_host_as_they_were() {
         assert_is_left_in_order(&screen);
         before.assert_same(&lab.bastion.snapshot());
     }
-    let mut screen = at_terminal(&mut quick_setup(&lab, &source), 100);
+    let mut screen = at_terminal(&mut setup_that_asks(&lab, &source), 100);
     screen.wait_for("Go on?", SCREEN_LIMIT);
     screen.close();
     assert_eq!(screen.wait(Duration::from_secs(5)), 130, "closed");

@@ -6,7 +6,7 @@ use super::*;
 fn setup_shows_its_plan_asks_once_sends_to_the_browser_and_sums_up() {
     let lab = Lab::new();
     let source = lab.data_source("Shop");
-    let mut screen = at_terminal(&mut quick_setup(&lab, &source), 100);
+    let mut screen = at_terminal(&mut setup_that_asks(&lab, &source), 100);
     screen.wait_for("Go on?", SCREEN_LIMIT);
     for text in ["This sets up a tunnel", "\"Shop\"", "1. Make", "Wait until"] {
         assert!(
@@ -37,7 +37,7 @@ fn setup_shows_its_plan_asks_once_sends_to_the_browser_and_sums_up() {
 fn a_narrow_terminal_without_colours_and_unicode_shows_everything_in_its_columns() {
     let lab = Lab::new();
     let source = lab.data_source("Shop");
-    let mut setup = quick_setup(&lab, &source);
+    let mut setup = setup_that_asks(&lab, &source);
     let mut screen = at_terminal(setup.env("LANG", "C").env("NO_COLOR", "1"), 40);
     screen.wait_for("Go on?", SCREEN_LIMIT);
     screen.press("y");
@@ -70,7 +70,7 @@ fn a_narrow_terminal_without_colours_and_unicode_shows_everything_in_its_columns
 fn a_terminal_that_is_made_narrow_meanwhile_goes_on_showing_the_wait() {
     let lab = Lab::new();
     let source = lab.data_source("Shop");
-    let mut setup = quick_setup(&lab, &source);
+    let mut setup = setup_that_asks(&lab, &source);
     let mut screen = at_terminal(setup.arg("--yes"), 120);
     screen.wait_for("Return to your browser.", SETUP_LIMIT);
     screen.wait_for("left to save", SCREEN_LIMIT);
@@ -87,7 +87,7 @@ fn a_terminal_that_is_made_narrow_meanwhile_goes_on_showing_the_wait() {
 fn a_terminal_that_cannot_move_its_cursor_gets_plain_lines() {
     let lab = Lab::new();
     let source = lab.data_source("Shop");
-    let mut setup = quick_setup(&lab, &source);
+    let mut setup = setup_that_asks(&lab, &source);
     let mut screen = at_terminal(setup.env("TERM", "dumb").arg("--yes"), 80);
     screen.wait_for("Return to your browser.", SETUP_LIMIT);
     lab.operator.save(source.id);

@@ -21,7 +21,7 @@ fn hung_up_at_any_step_setup_cleans_up_and_the_next_run_resumes() {
 fn a_terminal_that_is_closed_while_setup_waits_ends_the_temporary_tunnel() {
     let lab = Lab::new();
     let source = lab.data_source("Shop");
-    let mut setup = quick_setup(&lab, &source);
+    let mut setup = setup_that_asks(&lab, &source);
     let mut screen = at_terminal(setup.arg("--yes"), 100);
     screen.wait_for("Return to your browser.", SETUP_LIMIT);
     screen.close();
@@ -36,7 +36,7 @@ fn a_terminal_that_is_closed_while_setup_waits_ends_the_temporary_tunnel() {
 fn ctrl_c_again_and_again_does_not_stop_the_cleaning_up() {
     let lab = Lab::new();
     let source = lab.data_source("Shop");
-    let mut setup = quick_setup(&lab, &source);
+    let mut setup = setup_that_asks(&lab, &source);
     let mut screen = at_terminal(setup.arg("--yes"), 100);
     screen.wait_for("Return to your browser.", SETUP_LIMIT);
     for _ in 0..10 {
@@ -57,7 +57,7 @@ fn a_second_setup_is_told_who_is_at_work_and_one_that_was_killed_is_in_nobody_s_
     let pid = first.pid().to_string();
     // Before it is asked anything, which it could not answer without a terminal.
     lab.bastion
-        .run(&mut quick_setup(&lab, &source))
+        .run(&mut setup_that_asks(&lab, &source))
         .expect_code(1)
         .expect_words(&["at work", "setup", &pid, "since", &format!("kill {pid}")]);
     first.signal(Signal::KILL);
@@ -74,7 +74,7 @@ fn stopped_at_every_step(signal: Signal) {
     let source = lab.data_source("Shop");
     let empty = lab.bastion.snapshot();
     for step in STEPS {
-        let mut setup = quick_setup(&lab, &source);
+        let mut setup = setup_that_asks(&lab, &source);
         let setup = lab.bastion.start(setup.args(["--yes", "--json"]));
         let began = |name: &str| {
             let output = setup.output();
@@ -111,7 +111,7 @@ fn stopped_at_every_step(signal: Signal) {
             empty.assert_same(&lab.bastion.snapshot());
         }
     }
-    let mut setup = quick_setup(&lab, &source);
+    let mut setup = setup_that_asks(&lab, &source);
     lab.bastion.run(setup.arg("--yes")).expect_code(0);
     lab.operator
         .wait_for_state(source.id, DataSourceState::Active, SERVICE_LIMIT);

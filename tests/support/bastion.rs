@@ -16,7 +16,11 @@ use super::workspace::Workspace;
 /// The `PATH` of a login shell on Debian.
 pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// How long setup may take up to a point that depends on nobody else: a key of 4096 bits is made.
+/// The kind of key that bastions have in tests: it is made in a moment, where the default, RSA of
+/// 4096 bits, may take seconds. A journey and the README's transcripts keep the default.
+pub const KEY_TYPE: &str = "ed25519";
+
+/// How long setup may take up to a point that depends on nobody else; an RSA key may be made.
 pub const SETUP_LIMIT: Duration = Duration::from_secs(120);
 
 /// A bastion. Dropped, whatever it still runs is killed.
@@ -112,6 +116,11 @@ impl Bastion {
         self.workspace.folder("tmp")
     }
 
+    /// The private key of its tunnels.
+    pub fn private_key(&self) -> PathBuf {
+        self.own_folder().join(format!("id_{KEY_TYPE}"))
+    }
+
     /// The receipt.
     pub fn receipt(&self) -> PathBuf {
         self.own_folder().join("receipt.json")
@@ -164,12 +173,33 @@ impl Bastion {
 
     /// The same for a server at this URL.
     pub fn setup_at(&self, url: &str, token: &str) -> Command {
+        let mut command = self.setup_with_default_key(url, token);
+        command.args(["--key-type", KEY_TYPE]);
+        command
+    }
+
+    /// The same with the kind of key that setup makes if nobody chooses one.
+    pub fn setup_with_default_key(&self, url: &str, token: &str) -> Command {
         let token_file = self.logs().join(self.next_name()).with_extension("token");
         std::fs::write(&token_file, token).expect("a token file");
         let mut command = self.program(["setup", "--init", "sysv", "--server", url]);
         command.arg("--token-file").arg(token_file);
         command.arg("--prefix").arg(self.prefix());
         command
+    }
+
+    /// The options of a setup by the command from the browser, as a bastion needs them that lives in a
+    /// folder.
+    pub fn setup_options(&self) -> String {
+        format!(
+            "--key-type {KEY_TYPE} {}",
+            self.setup_options_with_default_key()
+        )
+    }
+
+    /// The same with the kind of key that setup makes if nobody chooses one.
+    pub fn setup_options_with_default_key(&self) -> String {
+        format!("--init sysv --prefix {}", self.prefix().display())
     }
 
     /// A program in this bastion's environment.

@@ -7,6 +7,7 @@ use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use nix::sys::signal::{SigHandler, SigSet};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::wait;
@@ -105,7 +106,7 @@ impl Running {
             .stdin(stdin)
             .stdout(File::create(&stdout).expect("a log file"))
             .stderr(File::create(&stderr).expect("a log file"));
-        without_terminal(command);
+        begin_as_after_a_login(command);
         let child = command
             .spawn()
             .unwrap_or_else(|error| panic!("{command:?} does not start: {error}"));
@@ -199,14 +200,31 @@ pub fn run(command: &mut Command, logs: &Path, name: &str) -> Finished {
     Running::start(command, logs, name).wait(FOREGROUND_LIMIT)
 }
 
-/// Takes the terminal away from which the tests may have been started: nobody sits there to answer.
-fn without_terminal(command: &mut Command) {
-    // SAFETY: setsid is a single system call, which is allowed between fork and exec.
+/// Signals that whoever starts the tests may ignore or hold back: a shell its background's SIGINT,
+/// `nohup` SIGHUP. A shell script cannot even catch a signal that was ignored when it began.
+const SIGNALS_OF_A_SESSION: [nix::sys::signal::Signal; 5] = [
+    nix::sys::signal::SIGHUP,
+    nix::sys::signal::SIGINT,
+    nix::sys::signal::SIGQUIT,
+    nix::sys::signal::SIGTERM,
+    nix::sys::signal::SIGPIPE,
+];
+
+/// Lets a program begin as after a login, however the tests were started: in a session of its own, away
+/// from a terminal at which nobody answers, with signals that end it.
+pub fn begin_as_after_a_login(command: &mut Command) {
+    let begin = || {
+        rustix::process::setsid()?;
+        for signal in SIGNALS_OF_A_SESSION {
+            // SAFETY: no handler is put in place.
+            unsafe { nix::sys::signal::signal(signal, SigHandler::SigDfl) }?;
+        }
+        SigSet::all().thread_unblock()?;
+        Ok(())
+    };
+    // SAFETY: these are system calls and nothing else, which is allowed between fork and exec.
     unsafe {
-        command.pre_exec(|| {
-            rustix::process::setsid()?;
-            Ok(())
-        });
+        command.pre_exec(begin);
     }
 }
 

@@ -18,7 +18,7 @@ use rustix::process::{Pid, Signal, ioctl_tiocsctty, kill_process};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize};
 
-use super::wait;
+use super::{process, wait};
 
 /// Between two looks for what the program has written.
 const PAUSE: Duration = Duration::from_millis(10);
@@ -69,13 +69,10 @@ impl Pty {
             Input::Terminal => side(),
             Input::Pipe => Stdio::null(),
         });
-        // SAFETY: both are single system calls, which are allowed between fork and exec.
+        process::begin_as_after_a_login(command);
+        // SAFETY: this is a single system call, which is allowed between fork and exec.
         unsafe {
-            command.pre_exec(|| {
-                rustix::process::setsid()?;
-                ioctl_tiocsctty(BorrowedFd::borrow_raw(2))?;
-                Ok(())
-            });
+            command.pre_exec(|| Ok(ioctl_tiocsctty(BorrowedFd::borrow_raw(2))?));
         }
         let child = command.spawn().expect("the program starts");
         // The command holds the device open; a terminal is closed only once nobody does.

@@ -42,6 +42,11 @@ impl Snapshot {
         self
     }
 
+    /// The paths of all that was there.
+    pub fn paths(&self) -> Vec<PathBuf> {
+        self.entries.keys().cloned().collect()
+    }
+
     /// How the later state differs from this one, a line for each path; empty if it does not.
     pub fn differences(&self, later: &Snapshot) -> String {
         let paths: std::collections::BTreeSet<_> =

@@ -109,11 +109,7 @@ fn creates_a_data_source(visitor: &Visitor, lab: &Lab) -> String {
 
 /// The command from the page, with the flags of a bastion that lives in a folder.
 pub fn runs_the_command(lab: &Lab, command: &str) -> Running {
-    let prefix = lab.bastion.prefix();
-    let line = format!(
-        "{command} -s -- --yes --init sysv --prefix {}",
-        prefix.display()
-    );
+    let line = format!("{command} -s -- --yes {}", lab.bastion.setup_options());
     let mut shell = lab.bastion.any_program("sh");
     lab.bastion.start(shell.args(["-c", &line]))
 }

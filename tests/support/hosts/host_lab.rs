@@ -13,6 +13,7 @@ use super::namespace::Inside;
 use super::network::{DATABASE, MIRROR, MIRROR_NAME, Network, VENDOR, VENDOR_NAME};
 use super::program;
 use super::terminal::Terminal;
+use crate::support::bastion::KEY_TYPE;
 use crate::support::lab::{SERVICE_LIMIT, token_of, tunnel_of};
 use crate::support::postgres::Postgres;
 use crate::support::process::{Finished, Running};
@@ -21,7 +22,7 @@ use crate::support::sql::Client;
 use crate::support::wait;
 use crate::support::workspace::Workspace;
 
-/// How long setup may take with packages to install and a key of 4096 bits to make.
+/// How long setup may take with packages to install.
 pub const SETUP_LIMIT: Duration = Duration::from_secs(180);
 
 /// Where the host has the certificate of the authority behind the vendor's https.
@@ -113,7 +114,7 @@ impl HostLab {
         let (token, url) = (token_of(source), &self.server.url);
         format!(
             "HOLISTICS_TUNNEL_TOKEN={token} exec holistics-tunnel setup \
-             --server {url} --ca-cert {AUTHORITY} {arguments}"
+             --server {url} --ca-cert {AUTHORITY} --key-type {KEY_TYPE} {arguments}"
         )
     }
 

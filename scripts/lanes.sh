@@ -1,0 +1,106 @@
+# shellcheck shell=bash
+# shellcheck disable=SC2034 # scripts/test, which sources this, reads it all.
+# The lanes of scripts/test: what each is for, what it needs, and which programs of tests/ it runs.
+
+lanes=(quick lints unit journey screens bootstrap api openapi tunnel-server databases web lab release)
+
+declare -A purpose=(
+    [quick]="format, lints, unit tests and one whole journey; installs nothing"
+    [lints]="format, shell scripts, lints, documentation, each program built alone"
+    [unit]="what needs no other program: parsers, plans, templates, every distro's fixture"
+    [journey]="setup, removal and all between, with real ssh, autossh and PostgreSQL"
+    [screens]="what a person at a terminal sees; the README's transcripts"
+    [bootstrap]="the command from the browser, in every shell and through every obstacle"
+    [api]="the API, by HTTP"
+    [openapi]="the API against its description; strangers; metrics"
+    [tunnel-server]="the real ssh against the tunnel server"
+    [databases]="connection tests against real databases, through a tunnel and directly"
+    [web]="the pages, in headless Chromium and without JavaScript"
+    [lab]="booted hosts: packages, init systems, reboots, power cuts"
+    [release]="a release, looked at and installed by the command from the browser"
+)
+
+# Each word is a `need_for_…` of scripts/packages.sh. What is compiled with is needed by all.
+declare -A needs=(
+    [quick]="tunnels script_checks"
+    [lints]="script_checks"
+    [unit]="script_checks"
+    [journey]="tunnels certificates script_checks autossh_source"
+    [screens]="tunnels"
+    [bootstrap]="tunnels certificates bootstrap"
+    [api]="ssh"
+    [openapi]="tunnels schemathesis"
+    [tunnel-server]="ssh"
+    [databases]="tunnels certificates mariadb clickhouse"
+    [web]="tunnels certificates mariadb browsers"
+    [lab]="tunnels certificates"
+    [release]="tunnels bootstrap release"
+)
+
+# Needs that no package meets.
+declare -A further_needs=(
+    [lints]="rustfmt and clippy"
+    [quick]="rustfmt and clippy"
+    [openapi]="Schemathesis (scripts/schemathesis)"
+    [lab]="Linux, root, images of hosts (scripts/lab-images)"
+)
+
+declare -A programs=(
+    [unit]="distros"
+    [journey]="journey failures service changes doctor source_build"
+    [screens]="screens"
+    [bootstrap]="bootstrap"
+    [api]="api"
+    [openapi]="openapi"
+    [tunnel-server]="tunnel_server"
+    [databases]="databases connections"
+    [web]="web"
+    [lab]="lab"
+)
+
+is_lane() {
+    [[ -n ${purpose[$1]-} ]]
+}
+
+# The lane that runs this program of tests/; nothing if none does.
+lane_of_program() {
+    local lane
+    for lane in "${!programs[@]}"; do
+        if [[ " ${programs[$lane]} " == *" $1 "* ]]; then
+            echo "$lane"
+        fi
+    done
+}
+
+# The programs in tests/, as cargo finds them.
+test_programs() {
+    local file
+    for file in tests/*.rs tests/*/main.rs; do
+        file=${file%/main.rs}
+        basename "$file" .rs
+    done
+}
+
+list_lanes() {
+    local lane packages
+    echo "The lanes. All of them need the Rust toolchain, gcc, libc6-dev and ca-certificates, and:"
+    echo
+    for lane in "${lanes[@]}"; do
+        packages=$(packages_for "$lane")
+        printf '%-14s %s\n' "$lane" "${purpose[$lane]}"
+        printf '%-14s   needs %s\n' "" "${packages// /, }${further_needs[$lane]+, ${further_needs[$lane]}}"
+    done
+}
+
+# The packages that a lane needs beside those that every build does, whether or not they are there.
+packages_for() (
+    local need
+    # shellcheck disable=SC2317 # The functions below call it.
+    need() {
+        [[ " ${missing_packages[*]} " == *" $1 "* ]] || missing_packages+=("$1")
+    }
+    for need in ${needs[$1]}; do
+        "need_for_$need"
+    done
+    echo "${missing_packages[*]}"
+)
