@@ -88,12 +88,6 @@ pub const ALL: &[Change] = &[
     },
     // Channels are opened once, and forgotten when they have closed -----------------------------
     Change {
-        file: "server/encrypted.rs",
-        why: "a channel is confirmed once",
-        published: "if let Some(parameters) = enc.channels.get_mut(&local_id) {",
-        ours: "if let Some(parameters) = enc.channels.get_mut(&local_id).filter(|c| !c.confirmed) {",
-    },
-    Change {
         file: "server/session.rs",
         why: "a channel that we close leaves both tables",
         published: "            enc.close(channel)\n",
