@@ -32,6 +32,8 @@ struct Channels {
     open: HashMap<ChannelId, Channel>,
     /// Those for which the present read has brought something.
     touched: Vec<Arc<Delivery>>,
+    /// Whether the session is over: a connection may be given its channel only after that.
+    is_over: bool,
 }
 
 /// A channel is known from two sides, which may come in either order: the client confirms it, and the
@@ -81,7 +83,9 @@ impl Deliveries {
 
     /// The session is over.
     pub(super) fn session_ended(&self) {
-        for (_, channel) in self.channels().open.drain() {
+        let mut channels = self.channels();
+        channels.is_over = true;
+        for (_, channel) in channels.open.drain() {
             channel.delivery.state().end = Some(End::SessionOver);
             channel.delivery.changed.notify_one();
         }
@@ -106,15 +110,22 @@ impl Deliveries {
 
     /// The delivery of a channel that was opened for this connection.
     pub(super) fn begin(&self, id: ChannelId, sink: Sink) -> Arc<Delivery> {
-        let mut channels = self.channels();
-        let channel = channels.open.entry(id).or_insert_with(Channel::new);
-        let delivery = Arc::clone(&channel.delivery);
-        drop(channels);
+        let delivery = self.delivery(id);
         let mut state = delivery.state();
         state.begin(sink);
         state.write_out(&delivery.changed);
         drop(state);
         delivery
+    }
+
+    fn delivery(&self, id: ChannelId) -> Arc<Delivery> {
+        let mut channels = self.channels();
+        let is_over = channels.is_over;
+        let channel = channels.open.entry(id).or_insert_with(Channel::new);
+        if is_over {
+            channel.delivery.state().end = Some(End::SessionOver);
+        }
+        Arc::clone(&channel.delivery)
     }
 
     /// The connection has ended; what still arrives on its channel is dropped.
@@ -357,5 +368,59 @@ fn shut_down_write(socket: &TcpStream) -> io::Result<()> {
     match SockRef::from(socket).shutdown(Shutdown::Write) {
         Err(e) if e.kind() != ErrorKind::NotConnected => Err(e),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+    use russh::keys::ssh_key::encoding::Decode;
+
+    use super::*;
+
+    /// Any channel: russh makes no numbers for others but by reading them.
+    fn channel() -> ChannelId {
+        ChannelId::decode(&mut &[0, 0, 0, 2][..]).unwrap()
+    }
+
+    fn known(deliveries: &Deliveries) -> usize {
+        deliveries.channels().open.len()
+    }
+
+    #[test]
+    fn a_channel_is_forgotten_whichever_side_comes_first() {
+        let deliveries = Deliveries::default();
+        deliveries.confirmed(channel());
+        deliveries.arrived(channel(), Bytes::from_static(b"early"));
+        deliveries.delivery(channel());
+        deliveries.over(channel());
+        assert_eq!(known(&deliveries), 0);
+
+        deliveries.delivery(channel());
+        deliveries.over(channel());
+        deliveries.confirmed(channel());
+        assert_eq!(known(&deliveries), 0);
+
+        deliveries.arrived(channel(), Bytes::from_static(b"late"));
+        deliveries.write_out();
+        assert_eq!(known(&deliveries), 0);
+    }
+
+    #[test]
+    fn a_connection_that_is_given_its_channel_after_the_session_has_ended_ends_too() {
+        let deliveries = Deliveries::default();
+        deliveries.confirmed(channel());
+        deliveries.session_ended();
+        let ended = deliveries.delivery(channel()).closed().now_or_never();
+        assert!(ended.expect("it would wait for ever").is_err());
+    }
+
+    #[test]
+    fn a_connection_whose_session_ends_is_told() {
+        let deliveries = Deliveries::default();
+        let delivery = deliveries.delivery(channel());
+        assert!(delivery.closed().now_or_never().is_none());
+        deliveries.session_ended();
+        assert!(delivery.closed().now_or_never().is_some_and(|r| r.is_err()));
     }
 }
