@@ -13,12 +13,13 @@ mod raw;
 mod strangers;
 mod vendor;
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use holistics_tunnel::server::tunnel_server::SessionEvent;
 use rustix::process::Signal;
+use socket2::{Domain, Socket, Type};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -641,8 +642,12 @@ async fn a_database_that_has_said_everything_still_gets_the_rest() {
 async fn a_database_that_cannot_be_reached_is_seen_at_once() {
     let vendor = Vendor::start().await;
     let tunnel = vendor.enroll(1);
-    let nobody = (Ipv4Addr::LOCALHOST, free_port()).into();
-    let _ssh = vendor.up(&tunnel, nobody).await;
+    // Bound and not listening: nobody else can take the port, and nobody answers there.
+    let nobody = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    nobody.bind(&address.into()).unwrap();
+    let address = nobody.local_addr().unwrap().as_socket().unwrap();
+    let _ssh = vendor.up(&tunnel, address).await;
     assert_ends(&mut connect(&tunnel).await).await;
 }
 

@@ -13,7 +13,7 @@ use tokio::time::timeout;
 
 use crate::bastion::Ssh;
 use crate::database::Database;
-use crate::vendor::Vendor;
+use crate::vendor::{PORTS_FROM, Vendor, ports_for_another_process};
 
 const SERVES: &str = "memory::serves_until_it_is_killed";
 /// Connections in each order of closing, and how many of them at the same time.
@@ -136,6 +136,7 @@ impl Process {
     fn start() -> Self {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args([SERVES, "--exact", "--ignored", "--nocapture"])
+            .env(PORTS_FROM, ports_for_another_process().to_string())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

@@ -252,14 +252,31 @@ pub async fn until(what: &str, within: Duration, mut condition: impl FnMut() -> 
     }
 }
 
+/// Where another process of the same tests begins with its ports; see [`ports_for_another_process`].
+pub const PORTS_FROM: &str = "TUNNEL_SERVER_TESTS_PORTS_FROM";
+
+static NEXT_PORT: AtomicU16 = AtomicU16::new(0);
+
+fn next_ports(count: u16) -> u16 {
+    let from = std::env::var(PORTS_FROM).ok();
+    let start = from.map_or_else(
+        || 21_000 + (std::process::id() % 20) as u16 * 400,
+        |from| from.parse().expect("a port"),
+    );
+    start + NEXT_PORT.fetch_add(count, Ordering::Relaxed)
+}
+
 /// A port that nobody uses, outside the range from which the kernel gives ports to others.
 pub fn free_port() -> u16 {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    let start = 21_000 + (std::process::id() % 80) as u16 * 100;
     loop {
-        let port = start + NEXT.fetch_add(1, Ordering::Relaxed);
+        let port = next_ports(1);
         if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
             return port;
         }
     }
+}
+
+/// The first of some ports that are given to no test of this process.
+pub fn ports_for_another_process() -> u16 {
+    next_ports(20)
 }
