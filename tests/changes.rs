@@ -580,8 +580,7 @@ fn wait_for_database(lab: &Lab, source: &DataSource, port: u16) {
         "the right database behind the tunnel",
         Duration::from_secs(90),
         || {
-            let log = lab.bastion.own_folder().join("logs");
-            let log = log.join(format!("tunnel-{}.log", tunnel_of(source).id));
+            let log = lab.bastion.tunnel_log(tunnel_of(source).id);
             let processes: Vec<_> = ["ssh", "autossh"]
                 .iter()
                 .flat_map(|name| lab.bastion.processes(name))

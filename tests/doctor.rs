@@ -387,8 +387,7 @@ fn the_report_for_support_holds_no_secret() {
     let source = lab.data_source("Shop");
     set_up(&lab, &source, &[]);
     let token = tunnel_token(&lab.bastion);
-    let log = lab.bastion.own_folder().join("logs");
-    let log = log.join(format!("tunnel-{}.log", tunnel_of(&source).id));
+    let log = lab.bastion.tunnel_log(tunnel_of(&source).id);
     let mut said = std::fs::read_to_string(&log).unwrap_or_default();
     said.push_str(&format!(
         "somebody pasted {token} here\nthe line after it\n"

@@ -270,10 +270,7 @@ fn a_refused_key_slows_down() {
     let lab = Lab::new();
     let shop = lab.active_data_source("Shop");
     lab.operator.delete_now(shop.id);
-    let log = lab
-        .bastion
-        .own_folder()
-        .join(format!("logs/tunnel-{}.log", tunnel_of(&shop).id));
+    let log = lab.bastion.tunnel_log(tunnel_of(&shop).id);
     let attempts = || {
         let said = std::fs::read_to_string(&log).expect("the log");
         said.matches("Permission denied").count()

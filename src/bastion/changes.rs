@@ -49,6 +49,9 @@ pub enum Change {
         /// The packages asked for.
         packages: Vec<String>,
     },
+    /// The definition of the service, which tunnels of all users share: it goes with the last tunnel
+    /// of anybody.
+    ServiceInstalled,
     /// Definitions that the service manager keeps in memory.
     UnitsLoaded,
     /// A service registered to start at boot.

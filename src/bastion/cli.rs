@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 
 use super::facts::Init;
 use super::guide::GuideFor;
@@ -33,23 +33,50 @@ pub struct Cli {
     pub command: Command,
 }
 
+/// What every flag's variable begins with: `--key-type` is `HOLISTICS_TUNNEL_KEY_TYPE`.
+const ENVIRONMENT: &str = "HOLISTICS_TUNNEL_";
+
+impl Cli {
+    /// Reads the command line; ends the process where it is wrong, or where help is asked for.
+    pub fn read() -> Self {
+        let matches = Self::described().get_matches();
+        // clap has checked against the very description that the types give.
+        Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+    }
+
+    /// The command line with the environment variable of every flag.
+    pub fn described() -> clap::Command {
+        with_variables(Self::command())
+    }
+}
+
+fn with_variables(command: clap::Command) -> clap::Command {
+    command
+        .mut_args(|arg| {
+            let Some(flag) = arg
+                .get_long()
+                .filter(|flag| !["help", "version"].contains(flag))
+            else {
+                return arg;
+            };
+            let variable = ENVIRONMENT.to_owned() + &flag.to_uppercase().replace('-', "_");
+            let is_secret = flag == "token";
+            arg.env(variable).hide_env_values(is_secret)
+        })
+        .mut_subcommands(with_variables)
+}
+
 /// Options of every command.
 #[derive(Debug, Args)]
 pub struct Global {
     /// Show every command that is run, with its exit status
-    #[arg(short, long, global = true, env = "HOLISTICS_TUNNEL_VERBOSE")]
+    #[arg(short, long, global = true)]
     pub verbose: bool,
     /// Show errors only
-    #[arg(
-        short,
-        long,
-        global = true,
-        env = "HOLISTICS_TUNNEL_QUIET",
-        conflicts_with = "verbose"
-    )]
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
     pub quiet: bool,
     /// No colours (NO_COLOR does the same)
-    #[arg(long, global = true, env = "HOLISTICS_TUNNEL_NO_COLOR")]
+    #[arg(long, global = true)]
     pub no_color: bool,
 }
 
@@ -96,44 +123,39 @@ pub enum Command {
 #[derive(Debug, Args)]
 pub struct Setup {
     /// The control plane, https://NAME, as in the command from the browser
-    #[arg(long, env = "HOLISTICS_TUNNEL_SERVER", value_name = "URL")]
+    #[arg(long, value_name = "URL")]
     pub server: Option<String>,
     /// The one-time token; better given by --token-file, since other users can see arguments
-    #[arg(
-        long,
-        env = "HOLISTICS_TUNNEL_TOKEN",
-        hide_env_values = true,
-        conflicts_with = "token_file"
-    )]
+    #[arg(long, conflicts_with = "token_file")]
     pub token: Option<String>,
     /// A file with the one-time token, for this user alone (0600), removed once it is read (- for
     /// standard input)
-    #[arg(long, env = "HOLISTICS_TUNNEL_TOKEN_FILE", value_name = "FILE")]
+    #[arg(long, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
     /// Do not ask whether to go on
-    #[arg(short, long, env = "HOLISTICS_TUNNEL_YES", overrides_with = "yes")]
+    #[arg(short, long, overrides_with = "yes")]
     pub yes: bool,
     /// Show the plan and change nothing
-    #[arg(long, env = "HOLISTICS_TUNNEL_DRY_RUN")]
+    #[arg(long)]
     pub dry_run: bool,
     /// One JSON object for each event on standard output
-    #[arg(long, env = "HOLISTICS_TUNNEL_JSON")]
+    #[arg(long)]
     pub json: bool,
     /// Write the log of this run here [default: ~/.holistics/logs/setup-TIME.log]
-    #[arg(long, env = "HOLISTICS_TUNNEL_LOG_FILE", value_name = "FILE")]
+    #[arg(long, value_name = "FILE")]
     pub log_file: Option<PathBuf>,
     /// How long to wait until the data source is saved in the browser: 90s, 30m, 2h
-    #[arg(long, env = "HOLISTICS_TUNNEL_WAIT", value_name = "TIME", default_value = "30m", value_parser = parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "30m", value_parser = parse_duration)]
     pub wait: Duration,
     /// A private certificate authority that the control plane's certificate comes from (PEM)
-    #[arg(long, env = "HOLISTICS_TUNNEL_CA_CERT", value_name = "FILE")]
+    #[arg(long, value_name = "FILE")]
     pub ca_cert: Option<PathBuf>,
     /// Where a service h_autossh of somebody else's is there: stop its tunnels and move it aside
     /// without the question; --yes does not
-    #[arg(long, env = "HOLISTICS_TUNNEL_REPLACE_SERVICE")]
+    #[arg(long)]
     pub replace_service: bool,
     /// Go on even if the database cannot be reached from this host now
-    #[arg(long, env = "HOLISTICS_TUNNEL_NO_DATABASE_CHECK")]
+    #[arg(long)]
     pub no_database_check: bool,
     /// What the plan depends on.
     #[command(flatten)]
@@ -144,25 +166,20 @@ pub struct Setup {
 #[derive(Debug, Args)]
 pub struct PlanOptions {
     /// The kind of key to make where there is none
-    #[arg(long, env = "HOLISTICS_TUNNEL_KEY_TYPE", value_enum, default_value_t = KeyType::Rsa)]
+    #[arg(long, value_enum, default_value_t = KeyType::Rsa)]
     pub key_type: KeyType,
     /// What runs the service
-    #[arg(long, env = "HOLISTICS_TUNNEL_INIT", value_enum, default_value_t = InitChoice::Auto)]
+    #[arg(long, value_enum, default_value_t = InitChoice::Auto)]
     pub init: InitChoice,
     /// Where the system's files go; a folder that this user can write needs no root
-    #[arg(
-        long,
-        env = "HOLISTICS_TUNNEL_PREFIX",
-        value_name = "DIR",
-        default_value = "/"
-    )]
+    #[arg(long, value_name = "DIR", default_value = "/")]
     pub prefix: PathBuf,
     /// Where to take the source of autossh from, should it have to be compiled: a mirror's address, or
     /// a file [default: the author's site, or else Debian's archive]
-    #[arg(long, env = "HOLISTICS_TUNNEL_AUTOSSH_SOURCE", value_name = "URL|FILE", value_parser = Source::parse)]
+    #[arg(long, value_name = "URL|FILE", value_parser = Source::parse)]
     pub autossh_source: Option<Source>,
     /// On RHEL and its relatives: enable EPEL where no enabled repository has autossh
-    #[arg(long, env = "HOLISTICS_TUNNEL_ENABLE_EPEL")]
+    #[arg(long)]
     pub enable_epel: bool,
 }
 
@@ -170,15 +187,10 @@ pub struct PlanOptions {
 #[derive(Debug, Args)]
 pub struct Plan {
     /// Plan for the host whose files are under this folder
-    #[arg(
-        long,
-        env = "HOLISTICS_TUNNEL_ROOT",
-        value_name = "DIR",
-        default_value = "/"
-    )]
+    #[arg(long, value_name = "DIR", default_value = "/")]
     pub root: PathBuf,
     /// As JSON
-    #[arg(long, env = "HOLISTICS_TUNNEL_JSON")]
+    #[arg(long)]
     pub json: bool,
     /// What the plan depends on.
     #[command(flatten)]
@@ -192,60 +204,72 @@ pub struct UninstallTunnel {
     #[arg(conflicts_with = "all", value_parser = clap::value_parser!(i64).range(1..))]
     pub id: Option<TunnelId>,
     /// Remove every tunnel of this host
-    #[arg(long, env = "HOLISTICS_TUNNEL_ALL")]
+    #[arg(long)]
     pub all: bool,
     /// Do not ask whether to go on
-    #[arg(short, long, env = "HOLISTICS_TUNNEL_YES", overrides_with = "yes")]
+    #[arg(short, long, overrides_with = "yes")]
     pub yes: bool,
     /// Remove it from this host even if the control plane cannot be told
-    #[arg(long, env = "HOLISTICS_TUNNEL_FORCE")]
+    #[arg(long)]
     pub force: bool,
     /// Keep the key pair when the last tunnel goes
-    #[arg(long, env = "HOLISTICS_TUNNEL_KEEP_KEYS")]
+    #[arg(long)]
     pub keep_keys: bool,
-    /// The control plane to tell, where this host knows nothing of the tunnel any more
-    #[arg(long, env = "HOLISTICS_TUNNEL_SERVER", value_name = "URL")]
+    /// The control plane, where two of them have a tunnel of that number; the one to tell, where this
+    /// host knows nothing of the tunnel any more
+    #[arg(long, value_name = "URL")]
     pub server: Option<String>,
     /// A file with the removal token (0600), removed once it is read (- for standard input)
-    #[arg(long, env = "HOLISTICS_TUNNEL_TOKEN_FILE", value_name = "FILE")]
+    #[arg(long, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
     /// One JSON object for each event on standard output
-    #[arg(long, env = "HOLISTICS_TUNNEL_JSON")]
+    #[arg(long)]
     pub json: bool,
     /// Write the log of this run here [default: ~/.holistics/logs/uninstall-tunnel-TIME.log]
-    #[arg(long, env = "HOLISTICS_TUNNEL_LOG_FILE", value_name = "FILE")]
+    #[arg(long, value_name = "FILE")]
     pub log_file: Option<PathBuf>,
     /// A private certificate authority that the control plane's certificate comes from (PEM)
-    #[arg(long, env = "HOLISTICS_TUNNEL_CA_CERT", value_name = "FILE")]
+    #[arg(long, value_name = "FILE")]
     pub ca_cert: Option<PathBuf>,
+}
+
+/// Which tunnel of this host is meant.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Which {
+    /// The tunnel's number, as `list` shows it [default: all tunnels, or the only one]
+    #[arg(value_parser = clap::value_parser!(i64).range(1..))]
+    pub id: Option<TunnelId>,
+    /// The control plane, where two of them have a tunnel of that number
+    #[arg(long, value_name = "URL")]
+    pub server: Option<String>,
 }
 
 /// `update-tunnel`
 #[derive(Debug, Args)]
 pub struct UpdateTunnel {
-    /// The tunnel's number, as `list` shows it; the only tunnel where it is left out
-    #[arg(value_parser = clap::value_parser!(i64).range(1..))]
-    pub id: Option<TunnelId>,
+    /// Which tunnel.
+    #[command(flatten)]
+    pub which: Which,
     /// The database's new host as seen from here; the control plane is told [default: as in the browser]
-    #[arg(long, env = "HOLISTICS_TUNNEL_HOST", value_name = "HOST")]
+    #[arg(long, value_name = "HOST")]
     pub host: Option<String>,
     /// The database's new port; the control plane is told [default: as in the browser]
-    #[arg(long, env = "HOLISTICS_TUNNEL_PORT", value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     pub port: Option<u16>,
     /// Go on even if the database cannot be reached from this host now
-    #[arg(long, env = "HOLISTICS_TUNNEL_NO_DATABASE_CHECK")]
+    #[arg(long)]
     pub no_database_check: bool,
     /// Do not ask whether to go on
-    #[arg(short, long, env = "HOLISTICS_TUNNEL_YES", overrides_with = "yes")]
+    #[arg(short, long, overrides_with = "yes")]
     pub yes: bool,
     /// Show what would be done and change nothing
-    #[arg(long, env = "HOLISTICS_TUNNEL_DRY_RUN")]
+    #[arg(long)]
     pub dry_run: bool,
     /// One JSON object for each event on standard output
-    #[arg(long, env = "HOLISTICS_TUNNEL_JSON")]
+    #[arg(long)]
     pub json: bool,
     /// A private certificate authority that the control plane's certificate comes from (PEM)
-    #[arg(long, env = "HOLISTICS_TUNNEL_CA_CERT", value_name = "FILE")]
+    #[arg(long, value_name = "FILE")]
     pub ca_cert: Option<PathBuf>,
 }
 
@@ -253,19 +277,19 @@ pub struct UpdateTunnel {
 #[derive(Debug, Args)]
 pub struct RotateKey {
     /// The kind of the new key [default: the kind of the present one]
-    #[arg(long, env = "HOLISTICS_TUNNEL_KEY_TYPE", value_enum)]
+    #[arg(long, value_enum)]
     pub key_type: Option<KeyType>,
     /// Do not ask whether to go on
-    #[arg(short, long, env = "HOLISTICS_TUNNEL_YES", overrides_with = "yes")]
+    #[arg(short, long, overrides_with = "yes")]
     pub yes: bool,
     /// Show what would be done and change nothing
-    #[arg(long, env = "HOLISTICS_TUNNEL_DRY_RUN")]
+    #[arg(long)]
     pub dry_run: bool,
     /// One JSON object for each event on standard output
-    #[arg(long, env = "HOLISTICS_TUNNEL_JSON")]
+    #[arg(long)]
     pub json: bool,
     /// A private certificate authority that the control planes' certificates come from (PEM)
-    #[arg(long, env = "HOLISTICS_TUNNEL_CA_CERT", value_name = "FILE")]
+    #[arg(long, value_name = "FILE")]
     pub ca_cert: Option<PathBuf>,
 }
 
@@ -273,42 +297,42 @@ pub struct RotateKey {
 #[derive(Debug, Args)]
 pub struct List {
     /// As JSON
-    #[arg(long, env = "HOLISTICS_TUNNEL_JSON")]
+    #[arg(long)]
     pub json: bool,
 }
 
 /// `status`
 #[derive(Debug, Args)]
 pub struct Status {
-    /// The tunnel's number; all tunnels where it is left out
-    #[arg(value_parser = clap::value_parser!(i64).range(1..))]
-    pub id: Option<TunnelId>,
+    /// Which tunnel.
+    #[command(flatten)]
+    pub which: Which,
     /// As JSON; with --watch, one object for each change
-    #[arg(long, env = "HOLISTICS_TUNNEL_JSON")]
+    #[arg(long)]
     pub json: bool,
     /// Look again every two seconds, and show what changes, until Ctrl-C
-    #[arg(short, long, env = "HOLISTICS_TUNNEL_WATCH")]
+    #[arg(short, long)]
     pub watch: bool,
     /// A private certificate authority that the control plane's certificate comes from (PEM)
-    #[arg(long, env = "HOLISTICS_TUNNEL_CA_CERT", value_name = "FILE")]
+    #[arg(long, value_name = "FILE")]
     pub ca_cert: Option<PathBuf>,
 }
 
 /// `doctor`
 #[derive(Debug, Args)]
 pub struct Doctor {
-    /// The tunnel's number; this host and all tunnels where it is left out
-    #[arg(value_parser = clap::value_parser!(i64).range(1..))]
-    pub id: Option<TunnelId>,
+    /// Which tunnel.
+    #[command(flatten)]
+    pub which: Which,
     /// As JSON, once everything was looked at
-    #[arg(long, env = "HOLISTICS_TUNNEL_JSON")]
+    #[arg(long)]
     pub json: bool,
     /// Also write a report for support to this file (- for standard output): no tokens, keys or
     /// passwords, but names of hosts and users
-    #[arg(long, env = "HOLISTICS_TUNNEL_REPORT", value_name = "FILE")]
+    #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
     /// A private certificate authority that the control plane's certificate comes from (PEM)
-    #[arg(long, env = "HOLISTICS_TUNNEL_CA_CERT", value_name = "FILE")]
+    #[arg(long, value_name = "FILE")]
     pub ca_cert: Option<PathBuf>,
 }
 
@@ -319,7 +343,7 @@ pub struct Service {
     #[arg(value_enum)]
     pub action: ServiceAction,
     /// A private certificate authority that the control plane's certificate comes from (PEM)
-    #[arg(long, env = "HOLISTICS_TUNNEL_CA_CERT", value_name = "FILE")]
+    #[arg(long, value_name = "FILE")]
     pub ca_cert: Option<PathBuf>,
 }
 
@@ -339,32 +363,26 @@ pub enum ServiceAction {
 /// `logs`
 #[derive(Debug, Args)]
 pub struct Logs {
-    /// The tunnel's number; all tunnels where it is left out
-    #[arg(value_parser = clap::value_parser!(i64).range(1..))]
-    pub id: Option<TunnelId>,
+    /// Which tunnel.
+    #[command(flatten)]
+    pub which: Which,
     /// Go on showing what comes, until Ctrl-C
-    #[arg(short, long, env = "HOLISTICS_TUNNEL_FOLLOW")]
+    #[arg(short, long)]
     pub follow: bool,
     /// How many lines of each log
-    #[arg(
-        short = 'n',
-        long,
-        env = "HOLISTICS_TUNNEL_LINES",
-        value_name = "N",
-        default_value_t = 50
-    )]
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 50)]
     pub lines: usize,
     /// One JSON object for each line
-    #[arg(long, env = "HOLISTICS_TUNNEL_JSON")]
+    #[arg(long)]
     pub json: bool,
 }
 
 /// `run`
 #[derive(Debug, Args)]
 pub struct Run {
-    /// The tunnel's number, as `list` shows it
-    #[arg(value_parser = clap::value_parser!(i64).range(1..))]
-    pub id: TunnelId,
+    /// Which tunnel.
+    #[command(flatten)]
+    pub which: Which,
 }
 
 /// `manual`
@@ -374,8 +392,11 @@ pub struct Manual {
     #[arg(value_enum)]
     pub system: GuideFor,
     /// The tunnel's number; the only tunnel of this host where it is left out
-    #[arg(long, env = "HOLISTICS_TUNNEL_TUNNEL", value_name = "ID", value_parser = clap::value_parser!(i64).range(1..))]
+    #[arg(long, value_name = "ID", value_parser = clap::value_parser!(i64).range(1..))]
     pub tunnel: Option<TunnelId>,
+    /// The control plane, where two of them have a tunnel of that number
+    #[arg(long, value_name = "URL")]
+    pub server: Option<String>,
 }
 
 /// `completions`
@@ -401,7 +422,7 @@ pub enum CompletedShell {
 #[derive(Debug, Args)]
 pub struct Man {
     /// The folder to write the page of every command into; it is made if it is missing
-    #[arg(long, env = "HOLISTICS_TUNNEL_DIR", value_name = "DIR")]
+    #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
 }
 
@@ -457,11 +478,10 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_command_line_holds_together() {
-        Cli::command().debug_assert();
+        Cli::described().debug_assert();
     }
 
     #[test]

@@ -6,7 +6,7 @@ use super::host::HostExt as _;
 use super::receipt::{Scope, StepName, StepState};
 use super::session::Session;
 use super::steps::{self, Outcome, RevertReason, Step};
-use crate::protocol::TunnelId;
+use crate::bastion::tunnel_name::TunnelName;
 
 /// Runs the steps. On failure the host is left as it was before, or, once the control plane knows
 /// this host's key, in a state from which the same command goes on.
@@ -16,7 +16,7 @@ use crate::protocol::TunnelId;
 pub fn apply(
     session: &mut Session,
     steps: &[Box<dyn Step>],
-    tunnel: TunnelId,
+    tunnel: TunnelName,
 ) -> anyhow::Result<Progress> {
     let mut progress = Progress::NothingToDo;
     for step in steps {
@@ -74,7 +74,7 @@ fn apply_step(session: &mut Session, step: &dyn Step) -> anyhow::Result<Outcome>
 fn recover(
     session: &mut Session,
     step: &dyn Step,
-    tunnel: TunnelId,
+    tunnel: TunnelName,
     error: anyhow::Error,
 ) -> anyhow::Error {
     // Once the control plane may know this host's key, going back further would lose it, and another
@@ -134,7 +134,7 @@ fn recover(
     }
 }
 
-fn end_temporary_tunnel(session: &mut Session, tunnel: TunnelId) -> anyhow::Result<()> {
+fn end_temporary_tunnel(session: &mut Session, tunnel: TunnelName) -> anyhow::Result<()> {
     let scope = Scope::Tunnel(tunnel);
     let changes: Vec<_> = session
         .receipt

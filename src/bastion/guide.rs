@@ -11,7 +11,8 @@ use super::receipt::{Receipt, TunnelRecord};
 use super::ssh::command_line::{Forward, autossh_command, ssh_command};
 use super::ssh::{KeyType, keys, known_hosts};
 use super::steps::temporary_tunnel::enrolled_forward;
-use crate::protocol::{Enrollment, TunnelId};
+use crate::bastion::tunnel_name::TunnelName;
+use crate::protocol::Enrollment;
 
 /// The systems there is a guide for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -28,7 +29,7 @@ pub enum GuideFor {
 pub struct Values {
     display_name: String,
     control_plane: String,
-    tunnel: TunnelId,
+    tunnel: TunnelName,
     is_enrolled: bool,
     private_key: String,
     known_hosts: String,
@@ -70,7 +71,7 @@ impl Values {
     pub fn of_tunnel(
         receipt: &Receipt,
         layout: &Layout,
-        id: TunnelId,
+        id: TunnelName,
         tunnel: &TunnelRecord,
     ) -> anyhow::Result<Self> {
         let key = receipt.key_type.unwrap_or(KeyType::Rsa);
@@ -128,7 +129,7 @@ impl Values {
         Values {
             display_name: String::new(),
             control_plane: String::new(),
-            tunnel: 0,
+            tunnel: TunnelName::unknown(),
             is_enrolled: false,
             private_key: forward.private_key.to_string_lossy().into_owned(),
             known_hosts: forward.known_hosts.to_string_lossy().into_owned(),

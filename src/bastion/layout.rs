@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::host::{Authority, Host};
-use crate::protocol::TunnelId;
+use crate::bastion::tunnel_name::TunnelName;
 
 /// The paths of one installation.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,24 +97,26 @@ impl Layout {
     }
 
     /// The log of a tunnel's service.
-    pub fn tunnel_log(&self, tunnel: TunnelId) -> PathBuf {
-        self.logs_dir().join(format!("tunnel-{tunnel}.log"))
+    pub fn tunnel_log(&self, tunnel: TunnelName) -> PathBuf {
+        self.logs_dir()
+            .join(format!("tunnel-{}.log", tunnel.slug()))
     }
 
     /// What was in that log before it was begun anew; `templates/h_autossh.init` and
     /// `h_autossh@.service` say when.
-    pub fn former_tunnel_log(&self, tunnel: TunnelId) -> PathBuf {
-        self.logs_dir().join(format!("tunnel-{tunnel}.log.1"))
+    pub fn former_tunnel_log(&self, tunnel: TunnelName) -> PathBuf {
+        self.logs_dir()
+            .join(format!("tunnel-{}.log.1", tunnel.slug()))
     }
 
     /// The control socket of a temporary tunnel.
-    pub fn control_socket(&self, tunnel: TunnelId) -> PathBuf {
-        self.run_dir().join(format!("{tunnel}.sock"))
+    pub fn control_socket(&self, tunnel: TunnelName) -> PathBuf {
+        self.run_dir().join(format!("{}.sock", tunnel.slug()))
     }
 
     /// The log of a temporary tunnel.
-    pub fn temporary_log(&self, tunnel: TunnelId) -> PathBuf {
-        self.run_dir().join(format!("{tunnel}.log"))
+    pub fn temporary_log(&self, tunnel: TunnelName) -> PathBuf {
+        self.run_dir().join(format!("{}.log", tunnel.slug()))
     }
 
     /// Where the system's files stand: `/`, or the folder given with `--prefix`.
@@ -138,8 +140,8 @@ impl Layout {
     }
 
     /// The file of one tunnel.
-    pub fn tunnel_file(&self, tunnel: TunnelId) -> PathBuf {
-        self.tunnels_dir().join(format!("{tunnel}.env"))
+    pub fn tunnel_file(&self, tunnel: TunnelName) -> PathBuf {
+        self.tunnels_dir().join(format!("{}.env", tunnel.slug()))
     }
 
     /// With whose rights the system's files are written.

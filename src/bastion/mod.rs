@@ -28,11 +28,10 @@ pub mod session;
 pub mod settings;
 pub mod ssh;
 pub mod steps;
+pub mod tunnel_name;
 pub mod ui;
-
-use clap::Parser as _;
 
 /// Runs the program with the process's arguments and returns its exit code.
 pub fn main() -> i32 {
-    commands::run(cli::Cli::parse()) as i32
+    commands::run(cli::Cli::read()) as i32
 }

@@ -23,15 +23,16 @@ use super::steps::service_tunnel::ServiceTunnelStep;
 use super::steps::temporary_tunnel::TemporaryTunnel;
 use super::steps::wait_for_save::WaitForSave;
 use super::steps::{Step, StepName};
-use crate::protocol::{DataSourceState, TunnelId};
+use crate::bastion::tunnel_name::TunnelName;
+use crate::protocol::DataSourceState;
 
 /// What the plan is for. Without an enrollment, placeholders stand in for what is not known yet.
 #[derive(Debug, Clone)]
 pub struct Target {
     /// The control plane's address.
     pub control_plane: String,
-    /// The tunnel; 0 in a plan without enrollment.
-    pub tunnel: TunnelId,
+    /// The tunnel.
+    pub tunnel: TunnelName,
     /// What the operator calls the data source.
     pub display_name: String,
     /// Where the data source stands.
@@ -50,7 +51,7 @@ impl Target {
     ) -> Self {
         Target {
             control_plane: control_plane.to_string(),
-            tunnel: enrollment.tunnel_id,
+            tunnel: TunnelName::new(control_plane, enrollment.tunnel_id),
             display_name: enrollment.display_name.clone(),
             state: enrollment.state,
             forward: Forward {
@@ -65,7 +66,7 @@ impl Target {
     pub fn unknown(layout: &Layout, key: KeyType) -> Self {
         Target {
             control_plane: "<server>".to_owned(),
-            tunnel: 0,
+            tunnel: TunnelName::unknown(),
             display_name: "<data source>".to_owned(),
             state: DataSourceState::Draft,
             forward: placeholders(layout, key),

@@ -15,7 +15,8 @@ use super::facts::Init;
 use super::failure::Failure;
 use super::host::{Authority, Host, HostExt};
 use super::ssh::KeyType;
-use crate::protocol::{DataSourceId, DatabaseType, TunnelId, TunnelServerAddress};
+use crate::bastion::tunnel_name::TunnelName;
+use crate::protocol::{DataSourceId, DatabaseType, TunnelServerAddress};
 
 /// The version this program writes. A higher one was written by a newer program.
 const VERSION: u32 = 1;
@@ -37,7 +38,7 @@ pub struct Receipt {
     /// What was done for all tunnels together.
     pub steps: Vec<StepRecord>,
     /// The tunnels.
-    pub tunnels: BTreeMap<TunnelId, TunnelRecord>,
+    pub tunnels: BTreeMap<TunnelName, TunnelRecord>,
 }
 
 /// A change of the key pair that is under way.
@@ -176,7 +177,7 @@ pub enum Scope {
     /// For all tunnels together.
     Host,
     /// For one tunnel.
-    Tunnel(TunnelId),
+    Tunnel(TunnelName),
 }
 
 impl Receipt {

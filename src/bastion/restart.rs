@@ -8,7 +8,8 @@ use super::host::{Host, HostExt as _};
 use super::layout::Layout;
 use super::service::{ServiceManager, ServiceTunnel};
 use super::session::Work;
-use crate::protocol::{Tunnel, TunnelId, TunnelStatus};
+use crate::bastion::tunnel_name::TunnelName;
+use crate::protocol::{Tunnel, TunnelStatus};
 
 /// How long a tunnel may take until the control plane sees its new session.
 pub const UP_TIMEOUT: Duration = Duration::from_secs(60);
@@ -51,13 +52,13 @@ pub enum Seen {
 pub fn wait_until_up(
     host: &dyn Host,
     client: &ControlPlane,
-    tunnel: TunnelId,
+    tunnel: TunnelName,
     limit: Duration,
     is_it: impl Fn(&Tunnel) -> bool,
 ) -> anyhow::Result<Seen> {
     let deadline = host.uptime() + limit;
     loop {
-        let (seen, pause) = match client.tunnel(host, tunnel) {
+        let (seen, pause) = match client.tunnel(host, tunnel.number()) {
             Ok(answer) if answer.status == TunnelStatus::Up && is_it(&answer) => {
                 return Ok(Seen::Up);
             }
@@ -93,7 +94,7 @@ pub fn insist<T>(
 }
 
 /// The failure of a tunnel that was started and is not seen.
-pub fn not_seen(host: &dyn Host, layout: &Layout, tunnel: TunnelId, seen: Seen) -> Failure {
+pub fn not_seen(host: &dyn Host, layout: &Layout, tunnel: TunnelName, seen: Seen) -> Failure {
     let seconds = UP_TIMEOUT.as_secs();
     if let Seen::Unanswered(error) = seen {
         return Failure::new(

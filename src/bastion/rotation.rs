@@ -21,7 +21,8 @@ use super::service::ServiceManager;
 use super::session::Session;
 use super::ssh::keys;
 use super::steps::service_tunnel;
-use crate::protocol::{Tunnel, TunnelId};
+use crate::bastion::tunnel_name::TunnelName;
+use crate::protocol::Tunnel;
 
 /// How long a control plane that is away may hold up a single call.
 const CALL_LIMIT: std::time::Duration = std::time::Duration::from_secs(10);
@@ -29,7 +30,7 @@ const CALL_LIMIT: std::time::Duration = std::time::Duration::from_secs(10);
 /// A tunnel whose key is changed, with the control plane that knows it.
 pub struct Member {
     /// The tunnel.
-    pub id: TunnelId,
+    pub id: TunnelName,
     /// Its control plane.
     pub client: ControlPlane,
 }
@@ -85,12 +86,16 @@ pub fn make_pair(session: &mut Session, rotation: Rotation, comment: &str) -> an
 ///
 /// # Errors
 /// A control plane refuses or does not answer; the present key is good for all tunnels.
-pub fn announce(session: &Session, members: &[Member]) -> anyhow::Result<Vec<TunnelId>> {
+pub fn announce(session: &Session, members: &[Member]) -> anyhow::Result<Vec<TunnelName>> {
     let host = session.host;
     let public_key = keys::public_key(host, &session.layout.next_key())?;
     let mut there = Vec::new();
     for member in members {
-        let call = || member.client.announce_key(host, member.id, &public_key);
+        let call = || {
+            member
+                .client
+                .announce_key(host, member.id.number(), &public_key)
+        };
         match insist(host, CALL_LIMIT, call) {
             Ok(_) => there.push(member.id),
             Err(error) if is_gone(&error) => session.ui.note(&format!(
@@ -188,7 +193,7 @@ fn restart_one(
         let session = known.session.as_ref();
         session.is_some_and(|session| session.public_key == key)
     };
-    match insist(host, CALL_LIMIT, || member.client.tunnel(host, id)) {
+    match insist(host, CALL_LIMIT, || member.client.tunnel(host, id.number())) {
         Ok(known) if has_key(&known) => return Ok(Seen::Up),
         // Nothing is restarted that cannot be seen to come up.
         Err(error) if error.is_passing() => return Ok(Seen::Unanswered(error)),
@@ -210,7 +215,11 @@ pub fn retire(session: &mut Session, rotation: Rotation, members: &[Member]) -> 
     let (host, layout) = (session.host, session.layout.clone());
     let public_key = keys::public_key(host, &layout.private_key(rotation.to))?;
     for member in members {
-        let call = || member.client.confirm_key(host, member.id, &public_key);
+        let call = || {
+            member
+                .client
+                .confirm_key(host, member.id.number(), &public_key)
+        };
         match insist(host, CALL_LIMIT, call) {
             Ok(_) => {}
             Err(error) if is_gone(&error) => {}
@@ -258,7 +267,11 @@ pub fn go_back(
                 seen => return Err(not_seen(host, &layout, member.id, seen).into()),
             }
         }
-        let call = || member.client.announce_key(host, member.id, &public_key);
+        let call = || {
+            member
+                .client
+                .announce_key(host, member.id.number(), &public_key)
+        };
         match insist(host, CALL_LIMIT, call) {
             // A key that was never used does no harm: it is removed here, and the next announcement
             // takes its place.

@@ -11,7 +11,7 @@ use super::host::{Authority, Host, HostExt};
 use super::layout::Layout;
 use super::receipt::{Receipt, Scope, StepName, StepRecord, StepState};
 use super::ui::Ui;
-use crate::protocol::TunnelId;
+use crate::bastion::tunnel_name::TunnelName;
 
 /// A run that changes this host.
 pub struct Session<'a> {
@@ -154,7 +154,7 @@ impl<'a> Session<'a> {
     ///
     /// # Errors
     /// The receipt cannot be written.
-    pub fn drop_tunnel(&mut self, tunnel: TunnelId) -> anyhow::Result<()> {
+    pub fn drop_tunnel(&mut self, tunnel: TunnelName) -> anyhow::Result<()> {
         self.receipt.tunnels.remove(&tunnel);
         self.save_if_kept()
     }

@@ -198,7 +198,7 @@ fn service_governs(lab: &HostLab, source: &DataSource) {
 fn a_long_log(lab: &HostLab, source: &DataSource) -> String {
     let log = format!(
         "/home/ada/.holistics/logs/tunnel-{}.log",
-        tunnel_of(source).id
+        slug(&lab.host, source)
     );
     let fill = format!("head -c 1100000 /dev/zero | tr '\\0' x >>{log}");
     lab.host.run("ada", &fill).expect_code(0);
@@ -228,7 +228,7 @@ fn service_governs_all(lab: &HostLab, sources: &[&DataSource]) {
 
 /// The umbrella runs whatever becomes of its tunnels; our own command tells, and `start` heals.
 fn health_is_not_the_umbrella_s(lab: &HostLab, source: &DataSource) {
-    let stop = format!("sudo systemctl stop h_autossh@{}", tunnel_of(source).id);
+    let stop = format!("sudo systemctl stop h_autossh@{}", slug(&lab.host, source));
     lab.host.run("ada", &stop).expect_code(0);
     no_rows_come(lab, source);
     service(lab, "status").expect_code(RUNS);
@@ -264,7 +264,7 @@ fn no_rows_come(lab: &HostLab, source: &DataSource) {
 
 /// systemd finds nothing to say about the units, and little that they expose.
 fn units_are_sound(host: &Host, source: &DataSource) {
-    let unit = format!("h_autossh@{}.service", tunnel_of(source).id);
+    let unit = format!("h_autossh@{}.service", slug(host, source));
     let verified = host
         .run(
             "root",
@@ -285,6 +285,19 @@ fn units_are_sound(host: &Host, source: &DataSource) {
         .find_map(|word| word.parse().ok())
         .unwrap_or_else(|| panic!("no figure in\n{security}"));
     assert!(exposure < 2.0, "{security}");
+}
+
+/// The tunnel's name on the host.
+fn slug(host: &Host, source: &DataSource) -> String {
+    let file = format!(
+        "basename /etc/h_autossh/*-{}.env .env",
+        tunnel_of(source).id
+    );
+    host.run("root", &file)
+        .expect_code(0)
+        .stdout
+        .trim()
+        .to_owned()
 }
 
 /// The shell that runs the script at boot takes it.

@@ -133,13 +133,17 @@ impl Bastion {
 
     /// The file of a tunnel's service.
     pub fn tunnel_file(&self, tunnel: TunnelId) -> PathBuf {
-        self.prefix().join(format!("etc/h_autossh/{tunnel}.env"))
+        named(&self.prefix().join("etc/h_autossh"), "", tunnel, "env")
     }
 
     /// The file with the number of the process that keeps a tunnel.
     pub fn pid_file(&self, tunnel: TunnelId) -> PathBuf {
-        self.prefix()
-            .join(format!("var/run/h_autossh/{tunnel}.pid"))
+        named(&self.prefix().join("var/run/h_autossh"), "", tunnel, "pid")
+    }
+
+    /// The log of a tunnel's service.
+    pub fn tunnel_log(&self, tunnel: TunnelId) -> PathBuf {
+        named(&self.own_folder().join("logs"), "tunnel-", tunnel, "log")
     }
 
     /// What is on this bastion's disk.
@@ -265,4 +269,14 @@ fn is_package_manager(name: &OsStr) -> bool {
     ["apt", "apt-get", "dnf", "yum", "microdnf", "brew", "sudo"]
         .iter()
         .any(|manager| name == *manager)
+}
+
+/// A tunnel's file in a folder, whose name holds its control plane, too; one that does not exist where
+/// there is none.
+fn named(folder: &Path, begins: &str, tunnel: TunnelId, extension: &str) -> PathBuf {
+    let ending = format!("-{tunnel}.{extension}");
+    let names = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut names = names.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let found = names.find(|name| name.starts_with(begins) && name.ends_with(&ending));
+    folder.join(found.unwrap_or(format!("{begins}absent{ending}")))
 }

@@ -2,7 +2,6 @@
 
 use std::io::Write as _;
 
-use clap::CommandFactory as _;
 use clap_complete::Shell;
 
 use crate::bastion::cli::{Cli, CompletedShell, Completions};
@@ -14,7 +13,7 @@ pub(super) fn run(command: &Completions) -> anyhow::Result<Exit> {
         CompletedShell::Zsh => Shell::Zsh,
         CompletedShell::Fish => Shell::Fish,
     };
-    let mut description = Cli::command();
+    let mut description = Cli::described();
     let name = description.get_name().to_owned();
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut description, name, &mut script);

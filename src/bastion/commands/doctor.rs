@@ -33,17 +33,18 @@ pub(super) fn run(host: &RealHost, command: &Doctor, quiet: bool) -> anyhow::Res
     );
     refuse_sudo(host.user())?;
     let installed = tunnels::installed(host);
-    if let (Ok(installed), Some(id)) = (&installed, command.id) {
-        match installed {
-            Some((receipt, _)) => drop(tunnels::find(receipt, id)?),
-            None => return Err(tunnels::unknown(None, id).into()),
+    let asked = match &installed {
+        Ok(known) => {
+            let receipt = known.as_ref().map(|(receipt, _)| receipt);
+            tunnels::meant(host, receipt, &command.which)?
         }
-    }
+        Err(_) => Vec::new(),
+    };
     let patient = Patient::new(
         host,
         host.privilege(),
         installed,
-        command.id,
+        asked,
         command.ca_cert.as_deref(),
     );
     let screen = Screen::new(host, command.json || to_output, quiet);

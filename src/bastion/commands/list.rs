@@ -9,8 +9,8 @@ use crate::bastion::host::Host;
 use crate::bastion::receipt::{Scope, TunnelRecord};
 use crate::bastion::ssh::command_line::bracketed;
 use crate::bastion::steps::StepName;
+use crate::bastion::tunnel_name::TunnelName;
 use crate::bastion::ui;
-use crate::protocol::TunnelId;
 
 pub(super) fn run(host: &dyn Host, command: &List) -> anyhow::Result<Exit> {
     let installed = tunnels::installed(host)?;
@@ -44,10 +44,10 @@ pub(super) fn run(host: &dyn Host, command: &List) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
-fn row(id: TunnelId, tunnel: &TunnelRecord, complete: bool) -> serde_json::Value {
+fn row(id: TunnelName, tunnel: &TunnelRecord, complete: bool) -> serde_json::Value {
     let enrolled = tunnel.enrolled.as_ref();
     json!({
-        "id": id,
+        "id": id.number(),
         "data_source_id": tunnel.data_source_id,
         "display_name": tunnel.display_name,
         "host": tunnel.target_host,
@@ -59,7 +59,7 @@ fn row(id: TunnelId, tunnel: &TunnelRecord, complete: bool) -> serde_json::Value
     })
 }
 
-fn cells(id: TunnelId, tunnel: &TunnelRecord, complete: bool) -> [String; 5] {
+fn cells(id: TunnelName, tunnel: &TunnelRecord, complete: bool) -> [String; 5] {
     let through = tunnel.enrolled.as_ref().map_or_else(
         || "-".to_owned(),
         |enrolled| format!("{} port {}", enrolled.server.host, enrolled.remote_port),

@@ -16,8 +16,8 @@ use crate::bastion::host::{Host, HostExt as _};
 use crate::bastion::layout::Layout;
 use crate::bastion::receipt::Receipt;
 use crate::bastion::service;
+use crate::bastion::tunnel_name::TunnelName;
 use crate::bastion::ui;
-use crate::protocol::TunnelId;
 
 /// How often `--follow` looks for new lines.
 const FOLLOW_PAUSE: Duration = Duration::from_millis(500);
@@ -26,13 +26,7 @@ pub(super) fn run(host: &dyn Host, command: &Logs) -> anyhow::Result<Exit> {
     let Some((receipt, layout)) = tunnels::installed(host)? else {
         return Err(tunnels::none().into());
     };
-    let ids: Vec<TunnelId> = match command.id {
-        Some(id) => {
-            tunnels::find(&receipt, id)?;
-            vec![id]
-        }
-        None => receipt.tunnels.keys().copied().collect(),
-    };
+    let ids = tunnels::meant(host, Some(&receipt), &command.which)?;
     let printer = Printer {
         json: command.json,
         names: ids.len() > 1,
@@ -59,7 +53,7 @@ pub(super) fn run(host: &dyn Host, command: &Logs) -> anyhow::Result<Exit> {
 fn print_journal(
     host: &dyn Host,
     receipt: &Receipt,
-    id: TunnelId,
+    id: TunnelName,
     lines: usize,
     printer: Printer,
 ) -> anyhow::Result<bool> {
@@ -91,7 +85,7 @@ fn follow(host: &dyn Host, mut files: LogFiles, printer: Printer) -> anyhow::Res
     }
 }
 
-fn nothing_said(layout: &Layout, ids: &[TunnelId]) -> Failure {
+fn nothing_said(layout: &Layout, ids: &[TunnelName]) -> Failure {
     let files: Vec<String> = ids
         .iter()
         .map(|id| layout.tunnel_log(*id).display().to_string())
@@ -114,9 +108,9 @@ struct Printer {
 }
 
 impl Printer {
-    fn line(self, id: TunnelId, source: &str, line: &str) {
+    fn line(self, id: TunnelName, source: &str, line: &str) {
         if self.json {
-            ui::print(&json!({"tunnel": id, "source": source, "line": line}).to_string());
+            ui::print(&json!({"tunnel": id.number(), "source": source, "line": line}).to_string());
         } else if self.names {
             ui::print(&format!("tunnel {id}: {line}"));
         } else {
@@ -127,7 +121,7 @@ impl Printer {
 
 /// The tunnels' logs, and how far each was read.
 struct LogFiles {
-    files: BTreeMap<TunnelId, LogFile>,
+    files: BTreeMap<TunnelName, LogFile>,
 }
 
 struct LogFile {
@@ -136,8 +130,8 @@ struct LogFile {
 }
 
 impl LogFiles {
-    fn of(layout: &Layout, ids: &[TunnelId]) -> Self {
-        let file = |id: &TunnelId| LogFile {
+    fn of(layout: &Layout, ids: &[TunnelName]) -> Self {
+        let file = |id: &TunnelName| LogFile {
             path: layout.tunnel_log(*id),
             read: 0,
         };
@@ -151,7 +145,7 @@ impl LogFiles {
         &mut self,
         host: &dyn Host,
         count: usize,
-    ) -> anyhow::Result<Vec<(TunnelId, String)>> {
+    ) -> anyhow::Result<Vec<(TunnelName, String)>> {
         let mut last = Vec::new();
         for (id, file) in &mut self.files {
             let lines = file.lines(host)?;
@@ -162,7 +156,7 @@ impl LogFiles {
     }
 
     /// What was written since.
-    fn new_lines(&mut self, host: &dyn Host) -> anyhow::Result<Vec<(TunnelId, String)>> {
+    fn new_lines(&mut self, host: &dyn Host) -> anyhow::Result<Vec<(TunnelName, String)>> {
         self.last_lines(host, usize::MAX)
     }
 }

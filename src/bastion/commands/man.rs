@@ -4,7 +4,6 @@ use std::io::Write as _;
 use std::path::Path;
 
 use anyhow::Context as _;
-use clap::CommandFactory as _;
 use clap_mangen::Man as Page;
 
 use crate::bastion::cli::{Cli, Man};
@@ -15,7 +14,7 @@ pub(super) fn run(host: &dyn Host, command: &Man) -> anyhow::Result<Exit> {
     match &command.dir {
         Some(dir) => write_all(host, dir)?,
         None => {
-            let page = render(&Page::new(Cli::command()))?;
+            let page = render(&Page::new(Cli::described()))?;
             // A reader that has seen enough, such as `head`, is no failure.
             let _ = std::io::stdout().write_all(&page);
         }
@@ -28,7 +27,7 @@ fn write_all(host: &dyn Host, dir: &Path) -> anyhow::Result<()> {
     if !host.exists(dir) {
         host.create_dir(dir, 0o755, Authority::User)?;
     }
-    let mut program = Cli::command().disable_help_subcommand(true);
+    let mut program = Cli::described().disable_help_subcommand(true);
     // Gives every command its full name.
     program.build();
     let commands = program.get_subcommands().cloned();

@@ -1,7 +1,7 @@
 //! `manual`: the guide for a setup by hand, with a tunnel's values filled in.
 
 use super::tunnels;
-use crate::bastion::cli::Manual;
+use crate::bastion::cli::{Manual, Which};
 use crate::bastion::failure::Exit;
 use crate::bastion::guide::{self, Values};
 use crate::bastion::host::Host;
@@ -10,20 +10,19 @@ use crate::bastion::ui;
 
 pub(super) fn run(host: &dyn Host, command: &Manual) -> anyhow::Result<Exit> {
     let installed = tunnels::installed(host)?;
-    let values = match (&installed, command.tunnel) {
-        (None, Some(id)) => return Err(tunnels::unknown(None, id).into()),
-        (None, None) => Values::unknown(&Layout::new(host, std::path::Path::new("/"))),
-        (Some((receipt, layout)), Some(id)) => {
-            Values::of_tunnel(receipt, layout, id, tunnels::find(receipt, id)?)?
+    let receipt = installed.as_ref().map(|(receipt, _)| receipt);
+    let which = Which {
+        id: command.tunnel,
+        server: command.server.clone(),
+    };
+    let meant = tunnels::meant(host, receipt, &which)?;
+    let values = match (&installed, meant.as_slice()) {
+        (None, _) => Values::unknown(&Layout::new(host, std::path::Path::new("/"))),
+        (Some((receipt, layout)), [id]) => {
+            Values::of_tunnel(receipt, layout, *id, tunnels::find(receipt, *id)?)?
         }
-        (Some((receipt, layout)), None) => {
-            // The only tunnel is the one that is meant; of several, none is.
-            let mut tunnels = receipt.tunnels.iter();
-            match (tunnels.next(), tunnels.next()) {
-                (Some((id, tunnel)), None) => Values::of_tunnel(receipt, layout, *id, tunnel)?,
-                _ => Values::unknown(layout),
-            }
-        }
+        // Of several tunnels, none is the one that is meant.
+        (Some((_, layout)), _) => Values::unknown(layout),
     };
     ui::print(&guide::render(command.system, &values)?);
     Ok(Exit::Done)

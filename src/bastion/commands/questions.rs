@@ -1,11 +1,9 @@
 //! What is asked for where an argument is missing.
 
-use anyhow::{Context as _, ensure};
+use anyhow::ensure;
 
 use crate::bastion::failure::Failure;
 use crate::bastion::host::Host;
-use crate::bastion::receipt::Receipt;
-use crate::protocol::TunnelId;
 
 /// Holds a run to its question: only a yes goes on. No answer means that there is no terminal, which is
 /// `unasked`.
@@ -65,34 +63,6 @@ pub fn token(host: &dyn Host) -> anyhow::Result<String> {
         "the one-time token is missing",
         "give --token-file FILE, or set HOLISTICS_TUNNEL_TOKEN_FILE; the command from the browser does so",
     )
-}
-
-/// Which tunnel to remove, chosen among those there are; nothing if none.
-///
-/// # Errors
-/// There is no terminal to ask on, or the person wants none of them.
-pub fn which_tunnel(host: &dyn Host, receipt: &Receipt) -> anyhow::Result<TunnelId> {
-    let names: Vec<String> = receipt
-        .tunnels
-        .iter()
-        .map(|(id, tunnel)| {
-            format!(
-                "{id}  {}  ({}:{})",
-                tunnel.display_name, tunnel.target_host, tunnel.target_port
-            )
-        })
-        .collect();
-    let chosen = host
-        .choose("Remove which tunnel", &names)?
-        .with_context(|| {
-            Failure::usage(
-                "it is not said which tunnel is to be removed, and there is no terminal to ask on",
-                "give its number (`holistics-tunnel list` shows them), or --all",
-            )
-        })?;
-    chosen
-        .and_then(|place| receipt.tunnels.keys().nth(place).copied())
-        .context(Failure::new("nothing was chosen", "nothing was changed"))
 }
 
 fn ask(

@@ -16,8 +16,8 @@ use crate::bastion::service::{self, ServiceManager};
 use crate::bastion::session::Session;
 use crate::bastion::ssh::keys;
 use crate::bastion::steps::StepName;
+use crate::bastion::tunnel_name::TunnelName;
 use crate::bastion::ui::Ui;
-use crate::protocol::TunnelId;
 
 pub(super) fn run(host: &dyn Host, ui: &Ui, command: &RotateKey) -> anyhow::Result<Exit> {
     refuse_sudo(host.user())?;
@@ -41,7 +41,7 @@ pub(super) fn run(host: &dyn Host, ui: &Ui, command: &RotateKey) -> anyhow::Resu
         let commands: Vec<String> = receipt
             .tunnels
             .keys()
-            .flat_map(|id| manager.add_commands(&layout, &id.to_string()))
+            .flat_map(|id| manager.add_commands(&layout, *id))
             .collect();
         host.acquire_root("Restarting the tunnels", &commands)?;
     }
@@ -182,7 +182,7 @@ fn carry_out(
     }
     rotation::retire(session, rotation, &members).map_err(later)?;
     let place = session.layout.private_key(rotation.to);
-    let ids: Vec<_> = members.iter().map(|member| member.id).collect();
+    let ids: Vec<_> = members.iter().map(|member| member.id.number()).collect();
     session.ui.finished(
         &[format!(
             "Done: every tunnel runs with the new key {}; the old one is refused and deleted.",
@@ -198,7 +198,7 @@ fn prepare(
     session: &mut Session,
     rotation: Rotation,
     members: &[Member],
-) -> anyhow::Result<Vec<TunnelId>> {
+) -> anyhow::Result<Vec<TunnelName>> {
     session.ui.progress("Making the new key pair");
     let comment = key_comment(session.host);
     rotation::make_pair(session, rotation, &comment)?;

@@ -16,14 +16,14 @@ use crate::bastion::ssh::command_line::foreground_command;
 use crate::bastion::ssh::control_socket;
 use crate::bastion::steps::autossh::installed;
 use crate::bastion::steps::temporary_tunnel::enrolled_forward;
-use crate::protocol::TunnelId;
+use crate::bastion::tunnel_name::TunnelName;
 
 pub(super) fn run(host: &dyn Host, command: &Run) -> anyhow::Result<Exit> {
     refuse_sudo(host.user())?;
     let (receipt, layout) = tunnels::installed(host)?.with_context(tunnels::none)?;
-    tunnels::find(&receipt, command.id)?;
-    refuse_a_second_one(host, &receipt, &layout, command.id)?;
-    let command = autossh_command(host, &receipt, &layout, command.id)?;
+    let id = tunnels::only(host, Some(&receipt), &command.which)?;
+    refuse_a_second_one(host, &receipt, &layout, id)?;
+    let command = autossh_command(host, &receipt, &layout, id)?;
     Err(host.exec(&command).into())
 }
 
@@ -31,7 +31,7 @@ fn autossh_command(
     host: &dyn Host,
     receipt: &Receipt,
     layout: &Layout,
-    id: TunnelId,
+    id: TunnelName,
 ) -> anyhow::Result<Command> {
     let forward = enrolled_forward(receipt, layout, id).with_context(|| {
         Failure::new(
@@ -53,7 +53,7 @@ fn refuse_a_second_one(
     host: &dyn Host,
     receipt: &Receipt,
     layout: &Layout,
-    id: TunnelId,
+    id: TunnelName,
 ) -> anyhow::Result<()> {
     let by_service = match receipt.init {
         Some(init) => service::manager(init)?.status(host, layout, id)? == ServiceState::Running,

@@ -3,7 +3,7 @@
 use anyhow::Context as _;
 
 use super::{refuse_sudo, status, tunnels};
-use crate::bastion::cli::{Service, ServiceAction, Status};
+use crate::bastion::cli::{Service, ServiceAction, Status, Which};
 use crate::bastion::control_plane::ControlPlane;
 use crate::bastion::failure::{Exit, Failure};
 use crate::bastion::host::{Authority, Host};
@@ -11,8 +11,8 @@ use crate::bastion::layout::Layout;
 use crate::bastion::receipt::Receipt;
 use crate::bastion::restart::{self, Seen};
 use crate::bastion::service::{self, Action};
+use crate::bastion::tunnel_name::TunnelName;
 use crate::bastion::ui::Ui;
-use crate::protocol::TunnelId;
 
 pub(super) fn run(host: &dyn Host, ui: &Ui, command: &Service) -> anyhow::Result<Exit> {
     let action = match command.action {
@@ -21,7 +21,7 @@ pub(super) fn run(host: &dyn Host, ui: &Ui, command: &Service) -> anyhow::Result
         ServiceAction::Restart => Action::Restart,
         ServiceAction::Status => {
             let all = Status {
-                id: None,
+                which: Which::default(),
                 json: false,
                 watch: false,
                 ca_cert: command.ca_cert.clone(),
@@ -35,7 +35,7 @@ pub(super) fn run(host: &dyn Host, ui: &Ui, command: &Service) -> anyhow::Result
     if layout.system_authority() == Authority::Root {
         host.acquire_root("Governing the service", &[])?;
     }
-    let ids: Vec<TunnelId> = receipt.tunnels.keys().copied().collect();
+    let ids: Vec<TunnelName> = receipt.tunnels.keys().copied().collect();
     manager.govern(host, &layout, &ids, action)?;
     if action != Action::Stop {
         wait_until_up(host, ui, command, &receipt, &layout)?;

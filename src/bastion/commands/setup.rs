@@ -27,8 +27,9 @@ use crate::bastion::settings::Settings;
 use crate::bastion::ssh::command_line::bracketed;
 use crate::bastion::ssh::vetting;
 use crate::bastion::steps::{Step, planned};
+use crate::bastion::tunnel_name::TunnelName;
 use crate::bastion::ui::Ui;
-use crate::protocol::{Enrollment, TunnelId};
+use crate::protocol::Enrollment;
 
 /// How long the database may take to accept a connection.
 const DATABASE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -120,14 +121,14 @@ pub(super) fn run(host: &RealHost, ui: &Ui, command: &Setup) -> anyhow::Result<E
     let steps = request.plan(host, Some(&receipt))?;
     let mut session = Session::new(host, ui, layout.clone(), receipt, control_plane);
     remember_tunnel(&mut session, &enrollment, &server, &token);
-    let progress = execution::apply(&mut session, &steps, enrollment.tunnel_id)?;
+    let progress = execution::apply(&mut session, &steps, request.tunnel())?;
     finish(&session, &enrollment, progress);
     Ok(Exit::Done)
 }
 
 /// The tunnel an earlier run of the same command has enrolled, with its own credential: the token in
 /// the command may be used up or expired by now.
-fn tunnel_of_token(receipt: &Receipt, server: &Url, token: &str) -> Option<(TunnelId, String)> {
+fn tunnel_of_token(receipt: &Receipt, server: &Url, token: &str) -> Option<(TunnelName, String)> {
     let digest = token::digest(token);
     let (id, tunnel) = receipt
         .tunnels
@@ -190,6 +191,10 @@ struct Request<'r> {
 }
 
 impl Request<'_> {
+    fn tunnel(&self) -> TunnelName {
+        TunnelName::new(self.server, self.enrollment.tunnel_id)
+    }
+
     fn plan(
         &self,
         host: &dyn Host,
@@ -255,7 +260,7 @@ fn remember_tunnel(session: &mut Session, enrollment: &Enrollment, server: &Url,
     let record = session
         .receipt
         .tunnels
-        .entry(enrollment.tunnel_id)
+        .entry(TunnelName::new(server, enrollment.tunnel_id))
         .or_insert_with(|| TunnelRecord {
             control_plane: server.clone(),
             data_source_id: enrollment.data_source_id,

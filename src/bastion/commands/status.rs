@@ -14,8 +14,9 @@ use crate::bastion::control_plane::{ApiError, ControlPlane, is_gone};
 use crate::bastion::failure::{Exit, OneLine, is_interruption};
 use crate::bastion::host::Host;
 use crate::bastion::layout::Layout;
-use crate::bastion::receipt::{Receipt, TunnelRecord};
+use crate::bastion::receipt::Receipt;
 use crate::bastion::service::{self, ServiceState};
+use crate::bastion::tunnel_name::TunnelName;
 use crate::bastion::ui::{self, Live};
 use crate::protocol::{TunnelId, TunnelStatus};
 
@@ -97,22 +98,12 @@ fn changes(as_json: bool, at: &str, former: Option<&[Row]>, rows: &[Row]) -> Vec
 fn look(host: &dyn Host, command: &Status) -> anyhow::Result<Vec<Row>> {
     let installed = tunnels::installed(host)?;
     let Some((receipt, layout)) = &installed else {
-        return match command.id {
-            Some(id) => Err(tunnels::unknown(None, id).into()),
-            None => Ok(Vec::new()),
-        };
+        tunnels::meant(host, None, &command.which)?;
+        return Ok(Vec::new());
     };
-    let asked: Vec<(TunnelId, &TunnelRecord)> = match command.id {
-        Some(id) => vec![(id, tunnels::find(receipt, id)?)],
-        None => receipt
-            .tunnels
-            .iter()
-            .map(|(id, tunnel)| (*id, tunnel))
-            .collect(),
-    };
-    asked
+    tunnels::meant(host, Some(receipt), &command.which)?
         .into_iter()
-        .map(|(id, tunnel)| row(host, command, receipt, layout, id, tunnel))
+        .map(|id| row(host, command, receipt, layout, id))
         .collect()
 }
 
@@ -121,9 +112,9 @@ fn row(
     command: &Status,
     receipt: &Receipt,
     layout: &Layout,
-    id: TunnelId,
-    tunnel: &TunnelRecord,
+    id: TunnelName,
 ) -> anyhow::Result<Row> {
+    let tunnel = tunnels::find(receipt, id)?;
     let service = match receipt.init {
         Some(init) => service::manager(init)?.status(host, layout, id)?,
         None => ServiceState::Unknown,
@@ -136,7 +127,7 @@ fn row(
                 &enrolled.tunnel_token,
                 command.ca_cert.as_deref(),
             )?;
-            match client.tunnel(host, id) {
+            match client.tunnel(host, id.number()) {
                 Ok(answer) if answer.status == TunnelStatus::Up => (true, "up".to_owned()),
                 Ok(_) => (false, "down".to_owned()),
                 Err(error) if is_gone(&error) => (false, "removed".to_owned()),
@@ -146,7 +137,7 @@ fn row(
         }
     };
     Ok(Row {
-        id,
+        id: id.number(),
         up,
         service,
         control_plane,

@@ -1,12 +1,14 @@
-//! The tunnels of this host as `list`, `status` and `uninstall-tunnel` find them.
+//! The tunnels of this host, and which of them a person means.
 
 use anyhow::Context as _;
 
+use crate::bastion::cli::Which;
+use crate::bastion::control_plane::parse_address;
 use crate::bastion::failure::Failure;
 use crate::bastion::host::Host;
 use crate::bastion::layout::Layout;
 use crate::bastion::receipt::{Receipt, TunnelRecord};
-use crate::protocol::TunnelId;
+use crate::bastion::tunnel_name::TunnelName;
 
 /// The receipt of this user, with the paths it was written for.
 ///
@@ -24,43 +26,100 @@ pub fn installed(host: &dyn Host) -> anyhow::Result<Option<(Receipt, Layout)>> {
 /// One tunnel of the receipt.
 ///
 /// # Errors
-/// There is none of that number; the error names those there are.
-pub fn find(receipt: &Receipt, id: TunnelId) -> anyhow::Result<&TunnelRecord> {
-    receipt
-        .tunnels
-        .get(&id)
-        .with_context(|| unknown(Some(receipt), id))
+/// It is not there any more.
+pub fn find(receipt: &Receipt, tunnel: TunnelName) -> anyhow::Result<&TunnelRecord> {
+    let record = receipt.tunnels.get(&tunnel);
+    record.with_context(|| unknown(Some(receipt), &tunnel.to_string()))
 }
 
-/// The number that was given if it is a tunnel of this host, or that of the only tunnel.
+/// The tunnels that are meant: all of them where no number was given.
 ///
 /// # Errors
-/// There is none of that number, or none was given and there is not exactly one; the error names
-/// those there are.
-pub fn only_or(receipt: Option<&Receipt>, id: Option<TunnelId>) -> anyhow::Result<TunnelId> {
-    let tunnels = receipt.map(|receipt| &receipt.tunnels);
-    let known: Vec<(TunnelId, &TunnelRecord)> = tunnels
-        .into_iter()
-        .flatten()
-        .map(|(id, tunnel)| (*id, tunnel))
-        .collect();
-    match (id, known.as_slice()) {
-        (Some(id), known) if known.iter().any(|(known, _)| *known == id) => Ok(id),
-        (Some(id), _) => Err(unknown(receipt, id).into()),
-        (None, [(id, _)]) => Ok(*id),
-        (None, []) => Err(none().into()),
-        (None, several) => {
-            let names: Vec<String> = several
-                .iter()
-                .map(|(id, tunnel)| format!("{id} ({})", tunnel.display_name))
-                .collect();
-            Err(Failure::usage(
-                format!("which tunnel? This user has {}", names.join(", ")),
-                "give its number",
-            )
-            .into())
-        }
+/// There is none of that number; or there are two, and which of them is not said.
+pub fn meant(
+    host: &dyn Host,
+    receipt: Option<&Receipt>,
+    which: &Which,
+) -> anyhow::Result<Vec<TunnelName>> {
+    let candidates = candidates(receipt, which)?;
+    match (which.id, candidates.as_slice()) {
+        (Some(id), []) => Err(unknown(receipt, &id.to_string()).into()),
+        (Some(_), [_, _, ..]) => Ok(vec![choose(host, receipt, "Which one", &candidates)?]),
+        _ => Ok(candidates),
     }
+}
+
+/// The one tunnel that is meant, which need not be named where it is the only one.
+///
+/// # Errors
+/// There is none, or it is not said which of several.
+pub fn only(
+    host: &dyn Host,
+    receipt: Option<&Receipt>,
+    which: &Which,
+) -> anyhow::Result<TunnelName> {
+    match meant(host, receipt, which)?.as_slice() {
+        [] => Err(none().into()),
+        [tunnel] => Ok(*tunnel),
+        several => Err(not_said(receipt, several).into()),
+    }
+}
+
+fn candidates(receipt: Option<&Receipt>, which: &Which) -> anyhow::Result<Vec<TunnelName>> {
+    let server = which.server.as_deref().map(parse_address).transpose()?;
+    let tunnels = receipt.into_iter().flat_map(|receipt| &receipt.tunnels);
+    let is_meant = |name: &TunnelName, tunnel: &TunnelRecord| {
+        which.id.is_none_or(|id| id == name.number())
+            && server
+                .as_ref()
+                .is_none_or(|server| *server == tunnel.control_plane)
+    };
+    Ok(tunnels
+        .filter(|(name, tunnel)| is_meant(name, tunnel))
+        .map(|(name, _)| *name)
+        .collect())
+}
+
+/// Has the person choose one of these.
+///
+/// # Errors
+/// There is no terminal to ask on, or the person wants none of them.
+pub fn choose(
+    host: &dyn Host,
+    receipt: Option<&Receipt>,
+    question: &str,
+    among: &[TunnelName],
+) -> anyhow::Result<TunnelName> {
+    let names: Vec<String> = among.iter().map(|name| described(receipt, *name)).collect();
+    let chosen = host
+        .choose(question, &names)?
+        .with_context(|| not_said(receipt, among))?;
+    chosen
+        .and_then(|place| among.get(place).copied())
+        .context(Failure::new("nothing was chosen", "nothing was changed"))
+}
+
+fn described(receipt: Option<&Receipt>, name: TunnelName) -> String {
+    match receipt.and_then(|receipt| receipt.tunnels.get(&name)) {
+        Some(tunnel) => format!(
+            "{name}  {}  ({}:{}, of {})",
+            tunnel.display_name, tunnel.target_host, tunnel.target_port, tunnel.control_plane
+        ),
+        None => name.to_string(),
+    }
+}
+
+fn not_said(receipt: Option<&Receipt>, among: &[TunnelName]) -> Failure {
+    let several: Vec<String> = among.iter().map(|name| described(receipt, *name)).collect();
+    let is_one_number = among.iter().all(|name| name.number() == among[0].number());
+    Failure::usage(
+        format!("several tunnels could be meant: {}", several.join("; ")),
+        if is_one_number {
+            "add --server with the control plane's address"
+        } else {
+            "give its number"
+        },
+    )
 }
 
 /// The failure where this user has no tunnels at all.
@@ -72,10 +131,10 @@ pub fn none() -> Failure {
 }
 
 /// The failure for a number that is not a tunnel of this host.
-pub fn unknown(receipt: Option<&Receipt>, id: TunnelId) -> Failure {
+pub fn unknown(receipt: Option<&Receipt>, id: &str) -> Failure {
     let known: Vec<String> = receipt
-        .iter()
-        .flat_map(|receipt| receipt.tunnels.keys().map(TunnelId::to_string))
+        .into_iter()
+        .flat_map(|receipt| receipt.tunnels.keys().map(TunnelName::to_string))
         .collect();
     let next = if known.is_empty() {
         "this user has no tunnels on this host; `holistics-tunnel list` shows them, run it as the user who set them up".to_owned()

@@ -23,8 +23,9 @@ use crate::bastion::ssh::vetting;
 use crate::bastion::steps::autossh::installed;
 use crate::bastion::steps::temporary_tunnel::enrolled_forward;
 use crate::bastion::steps::{StepName, service_tunnel};
+use crate::bastion::tunnel_name::TunnelName;
 use crate::bastion::ui::Ui;
-use crate::protocol::{DatabaseAddress, Tunnel, TunnelChange, TunnelId, TunnelSession};
+use crate::protocol::{DatabaseAddress, Tunnel, TunnelChange, TunnelSession};
 
 /// How long the database may take to accept a connection.
 const DATABASE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -33,7 +34,7 @@ const REPORT_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// What is to be done.
 struct Update {
-    id: TunnelId,
+    id: TunnelName,
     from: DatabaseAddress,
     to: DatabaseAddress,
     /// Whether the target was given here, so that the control plane has to be told.
@@ -43,7 +44,11 @@ struct Update {
 pub(super) fn run(host: &dyn Host, ui: &Ui, command: &UpdateTunnel) -> anyhow::Result<Exit> {
     refuse_sudo(host.user())?;
     let installed = tunnels::installed(host)?;
-    let id = tunnels::only_or(installed.as_ref().map(|(receipt, _)| receipt), command.id)?;
+    let id = tunnels::only(
+        host,
+        installed.as_ref().map(|(receipt, _)| receipt),
+        &command.which,
+    )?;
     let (receipt, layout) = installed.context("the receipt names this tunnel")?;
     rotation::refuse_unfinished(&receipt)?;
     let client = client(&receipt, id, command)?;
@@ -88,7 +93,11 @@ pub(super) fn run(host: &dyn Host, ui: &Ui, command: &UpdateTunnel) -> anyhow::R
     }
 }
 
-fn client(receipt: &Receipt, id: TunnelId, command: &UpdateTunnel) -> anyhow::Result<ControlPlane> {
+fn client(
+    receipt: &Receipt,
+    id: TunnelName,
+    command: &UpdateTunnel,
+) -> anyhow::Result<ControlPlane> {
     let tunnel = tunnels::find(receipt, id)?;
     let is_set_up = [StepName::ServiceTunnel, StepName::Foreground]
         .iter()
@@ -107,8 +116,8 @@ fn client(receipt: &Receipt, id: TunnelId, command: &UpdateTunnel) -> anyhow::Re
     )
 }
 
-fn ask(host: &dyn Host, client: &ControlPlane, id: TunnelId) -> anyhow::Result<Tunnel> {
-    client.tunnel(host, id).map_err(|error| {
+fn ask(host: &dyn Host, client: &ControlPlane, id: TunnelName) -> anyhow::Result<Tunnel> {
+    client.tunnel(host, id.number()).map_err(|error| {
         if !is_gone(&error) {
             return error.advised();
         }
@@ -123,7 +132,7 @@ fn ask(host: &dyn Host, client: &ControlPlane, id: TunnelId) -> anyhow::Result<T
 
 fn target(
     receipt: &Receipt,
-    id: TunnelId,
+    id: TunnelName,
     command: &UpdateTunnel,
     known: &Tunnel,
 ) -> anyhow::Result<Update> {
@@ -205,7 +214,7 @@ fn already(
 
 fn result(update: &Update, changed: bool) -> serde_json::Value {
     json!({
-        "tunnel_id": update.id,
+        "tunnel_id": update.id.number(),
         "changed": changed,
         "from": update.from,
         "to": update.to,
@@ -226,9 +235,9 @@ fn check_database(host: &dyn Host, target: &DatabaseAddress) -> anyhow::Result<(
     Ok(())
 }
 
-fn commands(receipt: &Receipt, layout: &Layout, id: TunnelId) -> anyhow::Result<Vec<String>> {
+fn commands(receipt: &Receipt, layout: &Layout, id: TunnelName) -> anyhow::Result<Vec<String>> {
     match receipt.init {
-        Some(init) => Ok(service::manager(init)?.add_commands(layout, &id.to_string())),
+        Some(init) => Ok(service::manager(init)?.add_commands(layout, id)),
         None => Ok(Vec::new()),
     }
 }
@@ -253,7 +262,7 @@ fn in_the_foreground(session: &mut Session, update: &Update) -> anyhow::Result<E
         };
         session
             .control_plane
-            .change_tunnel(session.host, update.id, change)
+            .change_tunnel(session.host, update.id.number(), change)
             .map_err(ApiError::advised)?;
     }
     settle(session, update)?;
@@ -347,7 +356,7 @@ fn report(host: &dyn Host, client: &ControlPlane, update: &Update) -> Result<(),
         ..TunnelChange::default()
     };
     insist(host, REPORT_TIMEOUT, || {
-        client.change_tunnel(host, update.id, change.clone())
+        client.change_tunnel(host, update.id.number(), change.clone())
     })?;
     Ok(())
 }
@@ -361,7 +370,7 @@ fn settle(session: &mut Session, update: &Update) -> anyhow::Result<()> {
     forget_record(session, update.id)
 }
 
-fn forget_record(session: &mut Session, id: TunnelId) -> anyhow::Result<()> {
+fn forget_record(session: &mut Session, id: TunnelName) -> anyhow::Result<()> {
     let scope = Scope::Tunnel(id);
     let changes: Vec<_> = session
         .receipt
@@ -429,7 +438,7 @@ fn restore(
     forget_record(session, update.id)?;
     let (host, client) = (session.host, &session.control_plane);
     // A control plane that is away does not hold up the way back.
-    let limit = match client.tunnel(host, update.id) {
+    let limit = match client.tunnel(host, update.id.number()) {
         Ok(_) => UP_TIMEOUT,
         Err(_) => Duration::ZERO,
     };

@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use crate::bastion::failure::Interrupted;
 use crate::bastion::host::{Host, as_callable, own_name};
+use crate::bastion::tunnel_name::TunnelName;
 use crate::protocol::TunnelId;
 
 /// The longest detail in characters; what others wrote may be longer.
@@ -72,7 +73,7 @@ pub struct Subject {
     /// Its name: `This host`, `Tunnel server tunnel.example:50022`.
     pub title: String,
     /// The tunnel, where it is one's own.
-    pub tunnel: Option<TunnelId>,
+    pub tunnel: Option<TunnelName>,
 }
 
 impl Subject {
@@ -85,7 +86,7 @@ impl Subject {
     }
 
     /// The same for one tunnel.
-    pub fn of(&self, tunnel: TunnelId) -> Self {
+    pub fn of(&self, tunnel: TunnelName) -> Self {
         Subject {
             title: self.title.clone(),
             tunnel: Some(tunnel),
@@ -159,7 +160,7 @@ impl<'a> Examination<'a> {
         let check = Check {
             name,
             subject: subject.title.clone(),
-            tunnel: subject.tunnel,
+            tunnel: subject.tunnel.map(TunnelName::number),
             outcome: finding.outcome,
             detail: printable(&finding.detail),
             remedy: finding

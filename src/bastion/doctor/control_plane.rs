@@ -15,7 +15,8 @@ use crate::bastion::control_plane::{ApiError, ControlPlane, Knock, is_gone};
 use crate::bastion::failure::{Interrupted, OneLine};
 use crate::bastion::host::Host;
 use crate::bastion::receipt::TunnelRecord;
-use crate::protocol::{Tunnel, TunnelId};
+use crate::bastion::tunnel_name::TunnelName;
+use crate::protocol::Tunnel;
 
 /// How long one request may take.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(8);
@@ -286,7 +287,7 @@ impl Seen {
     pub fn examine_tunnel(
         &self,
         examination: &mut Examination,
-        id: TunnelId,
+        id: TunnelName,
         tunnel: &TunnelRecord,
         ca_cert: Option<&Path>,
     ) -> Result<Known, Interrupted> {
@@ -308,7 +309,7 @@ impl Seen {
     fn ask(
         &self,
         host: &dyn Host,
-        id: TunnelId,
+        id: TunnelName,
         tunnel: &TunnelRecord,
         ca_cert: Option<&Path>,
     ) -> (Finding, Known) {
@@ -320,7 +321,7 @@ impl Seen {
             return (Finding::skip(reason), Known::Unknown(reason.to_owned()));
         };
         let answer = ControlPlane::new(&tunnel.control_plane, &enrolled.tunnel_token, ca_cert)
-            .map(|client| client.tunnel_within(host, id, REQUEST_TIMEOUT));
+            .map(|client| client.tunnel_within(host, id.number(), REQUEST_TIMEOUT));
         match answer {
             Ok(Ok(answer)) => (
                 Finding::pass(format!(

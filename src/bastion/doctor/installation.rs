@@ -13,7 +13,7 @@ use crate::bastion::receipt::{Receipt, Scope, StepName, TunnelRecord};
 use crate::bastion::service::{self, ServiceManager, ServiceState, ServiceTunnel};
 use crate::bastion::ssh::known_hosts;
 use crate::bastion::steps::temporary_tunnel::enrolled_forward;
-use crate::protocol::TunnelId;
+use crate::bastion::tunnel_name::TunnelName;
 
 /// One tunnel of this host.
 pub struct Installation<'a> {
@@ -24,7 +24,7 @@ pub struct Installation<'a> {
     /// Where it was done.
     pub layout: &'a Layout,
     /// The tunnel's number.
-    pub id: TunnelId,
+    pub id: TunnelName,
     /// The tunnel.
     pub tunnel: &'a TunnelRecord,
 }

@@ -40,7 +40,8 @@ use super::layout::Layout;
 use super::receipt::{Receipt, TunnelRecord};
 use super::ssh::command_line::bracketed;
 use super::steps::temporary_tunnel::enrolled_forward;
-use crate::protocol::{TunnelId, TunnelStatus};
+use crate::bastion::tunnel_name::TunnelName;
+use crate::protocol::TunnelStatus;
 
 /// What is examined.
 pub struct Patient<'a> {
@@ -48,8 +49,8 @@ pub struct Patient<'a> {
     pub facts: Facts,
     /// What was done to it and where; the error where the receipt cannot be read.
     pub installed: anyhow::Result<Option<(Receipt, Layout)>>,
-    /// One tunnel, or all of them.
-    pub id: Option<TunnelId>,
+    /// The tunnels that were asked about.
+    pub asked: Vec<TunnelName>,
     /// A private certificate authority of the control plane.
     pub ca_cert: Option<&'a Path>,
 }
@@ -60,25 +61,25 @@ impl<'a> Patient<'a> {
         host: &dyn Host,
         privilege: Privilege,
         installed: anyhow::Result<Option<(Receipt, Layout)>>,
-        id: Option<TunnelId>,
+        asked: Vec<TunnelName>,
         ca_cert: Option<&'a Path>,
     ) -> Self {
         Patient {
             facts: system::facts(host, privilege),
             installed,
-            id,
+            asked,
             ca_cert,
         }
     }
 
-    fn tunnels(&self) -> Vec<(TunnelId, &TunnelRecord)> {
+    fn tunnels(&self) -> Vec<(TunnelName, &TunnelRecord)> {
         let Ok(Some((receipt, _))) = &self.installed else {
             return Vec::new();
         };
         receipt
             .tunnels
             .iter()
-            .filter(|(id, _)| self.id.is_none_or(|asked| asked == **id))
+            .filter(|(id, _)| self.asked.contains(id))
             .map(|(id, tunnel)| (*id, tunnel))
             .collect()
     }
@@ -156,8 +157,8 @@ fn folders(host: &dyn Host, layout: Option<&Layout>) -> Vec<PathBuf> {
 fn examine_control_planes(
     examination: &mut Examination,
     patient: &Patient,
-) -> Result<BTreeMap<TunnelId, Known>, Interrupted> {
-    let mut by_address: BTreeMap<&str, Vec<(TunnelId, &TunnelRecord)>> = BTreeMap::new();
+) -> Result<BTreeMap<TunnelName, Known>, Interrupted> {
+    let mut by_address: BTreeMap<&str, Vec<(TunnelName, &TunnelRecord)>> = BTreeMap::new();
     for (id, tunnel) in patient.tunnels() {
         let address = tunnel.control_plane.as_str();
         by_address.entry(address).or_default().push((id, tunnel));
@@ -182,9 +183,9 @@ fn examine_tunnel_servers(
     patient: &Patient,
     receipt: &Receipt,
     layout: &Layout,
-    known: &BTreeMap<TunnelId, Known>,
+    known: &BTreeMap<TunnelName, Known>,
 ) -> Result<(), Interrupted> {
-    let mut by_address: BTreeMap<(&str, u16), Vec<TunnelId>> = BTreeMap::new();
+    let mut by_address: BTreeMap<(&str, u16), Vec<TunnelName>> = BTreeMap::new();
     for (id, tunnel) in patient.tunnels() {
         if let Some(enrolled) = &tunnel.enrolled {
             let address = (enrolled.server.host.as_str(), enrolled.server.port);
@@ -232,7 +233,7 @@ fn examine_tunnel(
 }
 
 /// Whether the tunnel leads to where the browser says.
-fn target(id: TunnelId, tunnel: &TunnelRecord, known: Option<&Known>) -> Finding {
+fn target(id: TunnelName, tunnel: &TunnelRecord, known: Option<&Known>) -> Finding {
     let here = format!("{}:{}", bracketed(&tunnel.target_host), tunnel.target_port);
     let Some(Known::Tunnel(answer)) = known else {
         return Finding::skip(format!(

@@ -61,16 +61,23 @@ fn receipt() -> Receipt {
         }),
         steps: Vec::new(),
     };
-    receipt.tunnels.insert(7, tunnel);
+    receipt.tunnels.insert(tunnel_name(), tunnel);
     receipt
+}
+
+fn tunnel_name() -> TunnelName {
+    "bi.example.com-7".parse().unwrap()
 }
 
 fn patient(host: &ScriptedHost, receipt: Option<Receipt>) -> Patient<'static> {
     let layout = Layout::new(host, Path::new("/"));
+    let asked = receipt
+        .iter()
+        .flat_map(|receipt| receipt.tunnels.keys().copied());
     Patient {
         facts: facts(),
+        asked: asked.collect(),
         installed: Ok(receipt.map(|receipt| (receipt, layout))),
-        id: None,
         ca_cert: None,
     }
 }

@@ -16,7 +16,7 @@ use crate::bastion::changes::Change;
 use crate::bastion::host::{Authority, Command, CommandError, Host, HostExt};
 use crate::bastion::layout::Layout;
 use crate::bastion::session::Work;
-use crate::protocol::TunnelId;
+use crate::bastion::tunnel_name::TunnelName;
 
 /// How often a bootstrap is tried while launchd is still taking the former daemon down, and the
 /// pause between.
@@ -37,15 +37,15 @@ struct Daemon<'a> {
     log: String,
 }
 
-fn label(tunnel: impl std::fmt::Display) -> String {
-    format!("io.holistics.{SERVICE_NAME}.{tunnel}")
+fn label(tunnel: TunnelName) -> String {
+    format!("io.holistics.{SERVICE_NAME}.{}", tunnel.slug())
 }
 
-fn target(tunnel: impl std::fmt::Display) -> String {
+fn target(tunnel: TunnelName) -> String {
     format!("system/{}", label(tunnel))
 }
 
-fn plist_path(layout: &Layout, tunnel: impl std::fmt::Display) -> PathBuf {
+fn plist_path(layout: &Layout, tunnel: TunnelName) -> PathBuf {
     layout
         .system("Library/LaunchDaemons")
         .join(format!("{}.plist", label(tunnel)))
@@ -57,7 +57,7 @@ fn launchctl(action: &str) -> Command {
         .with_authority(Authority::Root)
 }
 
-fn bootstrap(layout: &Layout, tunnel: impl std::fmt::Display) -> Command {
+fn bootstrap(layout: &Layout, tunnel: TunnelName) -> Command {
     launchctl("bootstrap")
         .arg("system")
         .path(&plist_path(layout, tunnel))
@@ -84,7 +84,7 @@ fn render(tunnel: &ServiceTunnel) -> anyhow::Result<String> {
 }
 
 /// Starts a daemon whose former instance launchd may still be taking down.
-fn start(host: &dyn Host, layout: &Layout, tunnel: TunnelId) -> anyhow::Result<()> {
+fn start(host: &dyn Host, layout: &Layout, tunnel: TunnelName) -> anyhow::Result<()> {
     host.expect(&launchctl("enable").arg(target(tunnel)))?;
     // It fails where nothing is loaded, which is as well.
     host.run(&launchctl("bootout").arg(target(tunnel)))?;
@@ -118,7 +118,7 @@ impl ServiceManager for Launchd {
         Vec::new()
     }
 
-    fn add_commands(&self, layout: &Layout, tunnel: &str) -> Vec<String> {
+    fn add_commands(&self, layout: &Layout, tunnel: TunnelName) -> Vec<String> {
         vec![
             format!("write {}", plist_path(layout, tunnel).display()),
             launchctl("enable").arg(target(tunnel)).to_string(),
@@ -142,7 +142,7 @@ impl ServiceManager for Launchd {
         start(work.host(), &layout, tunnel.id)
     }
 
-    fn stop(&self, host: &dyn Host, layout: &Layout, tunnel: TunnelId) -> anyhow::Result<()> {
+    fn stop(&self, host: &dyn Host, layout: &Layout, tunnel: TunnelName) -> anyhow::Result<()> {
         if self.status(host, layout, tunnel)? != ServiceState::Unknown {
             host.expect(&launchctl("bootout").arg(target(tunnel)))?;
         }
@@ -153,7 +153,7 @@ impl ServiceManager for Launchd {
         &self,
         host: &dyn Host,
         layout: &Layout,
-        tunnels: &[TunnelId],
+        tunnels: &[TunnelName],
         action: Action,
     ) -> anyhow::Result<()> {
         for tunnel in tunnels {
@@ -170,7 +170,7 @@ impl ServiceManager for Launchd {
         &self,
         host: &dyn Host,
         layout: &Layout,
-        tunnel: TunnelId,
+        tunnel: TunnelName,
     ) -> anyhow::Result<()> {
         let kickstart = launchctl("kickstart").args(["-k", &target(tunnel)]);
         // One that is not loaded cannot be kicked.
@@ -186,7 +186,7 @@ impl ServiceManager for Launchd {
         &self,
         host: &dyn Host,
         _layout: &Layout,
-        tunnel: TunnelId,
+        tunnel: TunnelName,
     ) -> anyhow::Result<ServiceState> {
         let mut print = launchctl("print").arg(target(tunnel));
         // Asking needs no rights.
@@ -201,7 +201,7 @@ impl ServiceManager for Launchd {
         })
     }
 
-    fn paths(&self, layout: &Layout, tunnel: TunnelId) -> Vec<PathBuf> {
+    fn paths(&self, layout: &Layout, tunnel: TunnelName) -> Vec<PathBuf> {
         vec![plist_path(layout, tunnel)]
     }
 
@@ -218,7 +218,7 @@ impl ServiceManager for Launchd {
         &self,
         host: &dyn Host,
         layout: &Layout,
-        tunnel: TunnelId,
+        tunnel: TunnelName,
     ) -> anyhow::Result<Option<bool>> {
         if !host.exists(&plist_path(layout, tunnel)) {
             return Ok(Some(false));
@@ -248,6 +248,10 @@ mod tests {
     use crate::bastion::host::scripted::ScriptedHost;
     use crate::bastion::service::tunnel_file::example;
 
+    fn tunnel() -> TunnelName {
+        "bi.example.com-7".parse().unwrap()
+    }
+
     #[test]
     fn the_definition_is_a_plist_whatever_a_path_holds() {
         let mut tunnel = example("/Users/ada & <co>");
@@ -264,7 +268,7 @@ mod tests {
         assert!(arguments.contains(&"/Users/ada & <co>/.holistics/id_rsa"));
         assert_eq!(
             daemon["Label"].as_string(),
-            Some("io.holistics.h_autossh.7")
+            Some("io.holistics.h_autossh.bi.example.com-7")
         );
         assert_eq!(daemon["KeepAlive"].as_boolean(), Some(true));
     }
@@ -273,13 +277,13 @@ mod tests {
     fn a_daemon_still_going_down_is_waited_for() {
         let host = ScriptedHost::new();
         host.expect(
-            "sudo launchctl enable system/io.holistics.h_autossh.7",
+            "sudo launchctl enable system/io.holistics.h_autossh.bi.example.com-7",
             0,
             "",
             "",
         );
         host.expect(
-            "sudo launchctl bootout system/io.holistics.h_autossh.7",
+            "sudo launchctl bootout system/io.holistics.h_autossh.bi.example.com-7",
             36,
             "",
             "Operation now in progress",
@@ -292,7 +296,7 @@ mod tests {
         );
         host.expect("sudo launchctl bootstrap system", 0, "", "");
         let layout = Layout::new(&host, Path::new("/"));
-        start(&host, &layout, 7).unwrap();
+        start(&host, &layout, tunnel()).unwrap();
         assert!(host.is_finished());
     }
 
@@ -310,13 +314,14 @@ mod tests {
             );
         }
         let layout = Layout::new(&host, Path::new("/"));
-        let error = start(&host, &layout, 7).unwrap_err();
+        let error = start(&host, &layout, tunnel()).unwrap_err();
         assert!(error.to_string().contains("Input/output error"), "{error}");
         assert!(host.is_finished());
     }
 
-    const PRINT: &str = "launchctl print system/io.holistics.h_autossh.7";
-    const KICKSTART: &str = "sudo launchctl kickstart -k system/io.holistics.h_autossh.7";
+    const PRINT: &str = "launchctl print system/io.holistics.h_autossh.bi.example.com-7";
+    const KICKSTART: &str =
+        "sudo launchctl kickstart -k system/io.holistics.h_autossh.bi.example.com-7";
 
     #[test]
     fn one_tunnel_is_restarted_and_its_siblings_are_not() {
@@ -324,7 +329,7 @@ mod tests {
         host.expect(PRINT, 0, "state = running", "");
         host.expect(KICKSTART, 0, "", "");
         let layout = Layout::new(&host, Path::new("/"));
-        Launchd.restart_one(&host, &layout, 7).unwrap();
+        Launchd.restart_one(&host, &layout, tunnel()).unwrap();
         assert!(host.is_finished());
     }
 
@@ -336,7 +341,7 @@ mod tests {
         host.expect("sudo launchctl bootout", 3, "", "No such process");
         host.expect("sudo launchctl bootstrap system", 0, "", "");
         let layout = Layout::new(&host, Path::new("/"));
-        Launchd.restart_one(&host, &layout, 7).unwrap();
+        Launchd.restart_one(&host, &layout, tunnel()).unwrap();
         assert!(host.is_finished());
     }
 }

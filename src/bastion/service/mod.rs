@@ -25,7 +25,7 @@ use super::failure::Failure;
 use super::host::{Command, Host};
 use super::layout::Layout;
 use super::session::Work;
-use crate::protocol::TunnelId;
+use crate::bastion::tunnel_name::TunnelName;
 
 /// The service's name on every host.
 pub const SERVICE_NAME: &str = "h_autossh";
@@ -84,7 +84,7 @@ pub trait ServiceManager {
     fn install_commands(&self, layout: &Layout) -> Vec<String>;
 
     /// What the plan says about [`ServiceManager::add`].
-    fn add_commands(&self, layout: &Layout, tunnel: &str) -> Vec<String>;
+    fn add_commands(&self, layout: &Layout, tunnel: TunnelName) -> Vec<String>;
 
     /// Looks for what stands in the way, and changes nothing.
     ///
@@ -109,12 +109,12 @@ pub trait ServiceManager {
     ///
     /// # Errors
     /// The service manager refuses.
-    fn stop(&self, host: &dyn Host, layout: &Layout, tunnel: TunnelId) -> anyhow::Result<()>;
+    fn stop(&self, host: &dyn Host, layout: &Layout, tunnel: TunnelName) -> anyhow::Result<()>;
 
     /// The command that shows what the service manager itself has noted about a tunnel, at most so
     /// many lines; nothing where it keeps no notes. What ssh and autossh say is in the tunnel's own
     /// log under every service manager.
-    fn journal(&self, _host: &dyn Host, _tunnel: TunnelId, _lines: usize) -> Option<Command> {
+    fn journal(&self, _host: &dyn Host, _tunnel: TunnelName, _lines: usize) -> Option<Command> {
         None
     }
 
@@ -126,7 +126,7 @@ pub trait ServiceManager {
         &self,
         host: &dyn Host,
         layout: &Layout,
-        tunnels: &[TunnelId],
+        tunnels: &[TunnelName],
         action: Action,
     ) -> anyhow::Result<()>;
 
@@ -135,8 +135,12 @@ pub trait ServiceManager {
     ///
     /// # Errors
     /// The service manager refuses.
-    fn restart_one(&self, host: &dyn Host, layout: &Layout, tunnel: TunnelId)
-    -> anyhow::Result<()>;
+    fn restart_one(
+        &self,
+        host: &dyn Host,
+        layout: &Layout,
+        tunnel: TunnelName,
+    ) -> anyhow::Result<()>;
 
     /// Whether the service runs a tunnel.
     ///
@@ -146,11 +150,11 @@ pub trait ServiceManager {
         &self,
         host: &dyn Host,
         layout: &Layout,
-        tunnel: TunnelId,
+        tunnel: TunnelName,
     ) -> anyhow::Result<ServiceState>;
 
     /// Where the files stand that this tunnel needs, the static definition among them.
-    fn paths(&self, layout: &Layout, tunnel: TunnelId) -> Vec<PathBuf>;
+    fn paths(&self, layout: &Layout, tunnel: TunnelName) -> Vec<PathBuf>;
 
     /// The files as they have to be for this tunnel, the static definition among them.
     ///
@@ -171,7 +175,7 @@ pub trait ServiceManager {
         &self,
         host: &dyn Host,
         layout: &Layout,
-        tunnel: TunnelId,
+        tunnel: TunnelName,
     ) -> anyhow::Result<Option<bool>>;
 
     /// Takes back the registration at boot. The files are removed by undoing the changes that made

@@ -18,7 +18,7 @@ use crate::bastion::failure::Failure;
 use crate::bastion::host::{Authority, Command, Host, HostExt};
 use crate::bastion::layout::Layout;
 use crate::bastion::session::Work;
-use crate::protocol::TunnelId;
+use crate::bastion::tunnel_name::TunnelName;
 
 /// systemd waits up to 90 s for a unit that does not end; autossh ends at once.
 const TIMEOUT: Duration = Duration::from_secs(120);
@@ -45,8 +45,13 @@ fn umbrella() -> String {
     format!("{SERVICE_NAME}.service")
 }
 
-fn instance(tunnel: impl std::fmt::Display) -> String {
-    format!("{SERVICE_NAME}@{tunnel}.service")
+/// The definition that all instances share.
+fn instances() -> String {
+    format!("{SERVICE_NAME}@.service")
+}
+
+fn instance(tunnel: TunnelName) -> String {
+    format!("{SERVICE_NAME}@{}.service", tunnel.slug())
 }
 
 fn unit_path(layout: &Layout, unit: &str) -> PathBuf {
@@ -69,7 +74,7 @@ fn daemon_reload() -> Command {
 
 /// The two units, which are the same for all tunnels.
 fn units(host: &dyn Host, layout: &Layout) -> anyhow::Result<[(String, String); 2]> {
-    let instances = Instance {
+    let instance = Instance {
         marker: MARKER,
         tunnels_dir: layout.tunnels_dir().to_string_lossy().into_owned(),
         user: &host.user().name,
@@ -78,7 +83,7 @@ fn units(host: &dyn Host, layout: &Layout) -> anyhow::Result<[(String, String); 
     let umbrella_unit = Umbrella { marker: MARKER };
     let render = "cannot render the unit";
     Ok([
-        (instance(""), instances.render().context(render)?),
+        (instances(), instance.render().context(render)?),
         (umbrella(), umbrella_unit.render().context(render)?),
     ])
 }
@@ -87,7 +92,7 @@ impl ServiceManager for Systemd {
     fn install_commands(&self, layout: &Layout) -> Vec<String> {
         vec![
             format!("write {}", unit_path(layout, &umbrella()).display()),
-            format!("write {}", unit_path(layout, &instance("")).display()),
+            format!("write {}", unit_path(layout, &instances()).display()),
             format!("mkdir {}", layout.tunnels_dir().display()),
             daemon_reload().to_string(),
             systemctl("enable", &umbrella()).to_string(),
@@ -95,12 +100,9 @@ impl ServiceManager for Systemd {
         ]
     }
 
-    fn add_commands(&self, layout: &Layout, tunnel: &str) -> Vec<String> {
+    fn add_commands(&self, layout: &Layout, tunnel: TunnelName) -> Vec<String> {
         vec![
-            format!(
-                "write {}",
-                layout.tunnels_dir().join(format!("{tunnel}.env")).display()
-            ),
+            format!("write {}", layout.tunnel_file(tunnel).display()),
             systemctl("enable", &instance(tunnel)).to_string(),
             systemctl("restart", &instance(tunnel)).to_string(),
         ]
@@ -155,8 +157,8 @@ impl ServiceManager for Systemd {
         Ok(())
     }
 
-    fn stop(&self, host: &dyn Host, layout: &Layout, tunnel: TunnelId) -> anyhow::Result<()> {
-        if !host.exists(&unit_path(layout, &instance(""))) {
+    fn stop(&self, host: &dyn Host, layout: &Layout, tunnel: TunnelName) -> anyhow::Result<()> {
+        if !host.exists(&unit_path(layout, &instances())) {
             return Ok(());
         }
         let unit = instance(tunnel);
@@ -167,7 +169,7 @@ impl ServiceManager for Systemd {
         Ok(())
     }
 
-    fn journal(&self, host: &dyn Host, tunnel: TunnelId, lines: usize) -> Option<Command> {
+    fn journal(&self, host: &dyn Host, tunnel: TunnelName, lines: usize) -> Option<Command> {
         host.which("journalctl")?;
         let journalctl = Command::new("journalctl")
             .args(["--unit", &instance(tunnel)])
@@ -180,7 +182,7 @@ impl ServiceManager for Systemd {
         &self,
         host: &dyn Host,
         _layout: &Layout,
-        _tunnels: &[TunnelId],
+        _tunnels: &[TunnelName],
         action: Action,
     ) -> anyhow::Result<()> {
         host.expect(&systemctl(action.as_str(), &umbrella()))?;
@@ -191,7 +193,7 @@ impl ServiceManager for Systemd {
         &self,
         host: &dyn Host,
         _layout: &Layout,
-        tunnel: TunnelId,
+        tunnel: TunnelName,
     ) -> anyhow::Result<()> {
         host.expect(&systemctl("restart", &instance(tunnel)))?;
         Ok(())
@@ -201,9 +203,9 @@ impl ServiceManager for Systemd {
         &self,
         host: &dyn Host,
         layout: &Layout,
-        tunnel: TunnelId,
+        tunnel: TunnelName,
     ) -> anyhow::Result<ServiceState> {
-        if !host.exists(&unit_path(layout, &instance(""))) {
+        if !host.exists(&unit_path(layout, &instances())) {
             return Ok(ServiceState::Unknown);
         }
         // Asking needs no rights.
@@ -217,10 +219,10 @@ impl ServiceManager for Systemd {
         })
     }
 
-    fn paths(&self, layout: &Layout, tunnel: TunnelId) -> Vec<PathBuf> {
+    fn paths(&self, layout: &Layout, tunnel: TunnelName) -> Vec<PathBuf> {
         vec![
             unit_path(layout, &umbrella()),
-            unit_path(layout, &instance("")),
+            unit_path(layout, &instances()),
             layout.tunnel_file(tunnel),
         ]
     }
@@ -243,7 +245,7 @@ impl ServiceManager for Systemd {
         &self,
         host: &dyn Host,
         _layout: &Layout,
-        tunnel: TunnelId,
+        tunnel: TunnelName,
     ) -> anyhow::Result<Option<bool>> {
         // The umbrella is wanted at boot, and wants the instance.
         for unit in [umbrella(), instance(tunnel)] {
@@ -275,12 +277,21 @@ mod tests {
     use super::*;
     use crate::bastion::host::scripted::ScriptedHost;
 
+    fn tunnel() -> TunnelName {
+        "bi.example.com-7".parse().unwrap()
+    }
+
     #[test]
     fn one_tunnel_is_restarted_and_its_siblings_are_not() {
         let host = ScriptedHost::new();
-        host.expect("sudo systemctl restart h_autossh@7.service", 0, "", "");
+        host.expect(
+            "sudo systemctl restart h_autossh@bi.example.com-7.service",
+            0,
+            "",
+            "",
+        );
         let layout = Layout::new(&host, Path::new("/"));
-        Systemd.restart_one(&host, &layout, 7).unwrap();
+        Systemd.restart_one(&host, &layout, tunnel()).unwrap();
         assert!(host.is_finished());
     }
 }

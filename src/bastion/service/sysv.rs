@@ -15,7 +15,7 @@ use crate::bastion::failure::Failure;
 use crate::bastion::host::{Command, Host, HostExt};
 use crate::bastion::layout::Layout;
 use crate::bastion::session::Work;
-use crate::protocol::TunnelId;
+use crate::bastion::tunnel_name::TunnelName;
 
 /// The script waits up to 5 s for a tunnel to end before it kills it.
 const SCRIPT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -51,10 +51,10 @@ impl Sysv {
     }
 
     /// For one tunnel, or for all of them.
-    fn call(layout: &Layout, action: &str, tunnel: Option<&str>) -> Command {
+    fn call(layout: &Layout, action: &str, tunnel: Option<TunnelName>) -> Command {
         Command::new(Self::script_path(layout).to_string_lossy())
             .arg(action)
-            .args(tunnel)
+            .args(tunnel.map(TunnelName::slug))
             .with_authority(layout.system_authority())
             .timeout(SCRIPT_TIMEOUT)
             // Cut short, it would leave a process that begins only after everything was undone.
@@ -74,12 +74,9 @@ impl ServiceManager for Sysv {
         commands
     }
 
-    fn add_commands(&self, layout: &Layout, tunnel: &str) -> Vec<String> {
+    fn add_commands(&self, layout: &Layout, tunnel: TunnelName) -> Vec<String> {
         vec![
-            format!(
-                "write {}",
-                layout.tunnels_dir().join(format!("{tunnel}.env")).display()
-            ),
+            format!("write {}", layout.tunnel_file(tunnel).display()),
             Self::call(layout, "start", Some(tunnel)).to_string(),
         ]
     }
@@ -128,7 +125,6 @@ impl ServiceManager for Sysv {
 
     fn add(&self, work: &mut Work, tunnel: &ServiceTunnel) -> anyhow::Result<()> {
         let layout = work.layout().clone();
-        let id = tunnel.id.to_string();
         let file = layout.tunnel_file(tunnel.id);
         let changed = work.write_file(
             &file,
@@ -139,13 +135,13 @@ impl ServiceManager for Sysv {
         work.record(Change::ServiceTunnelStarted)?;
         let action = if changed { "restart" } else { "start" };
         work.host()
-            .expect(&Self::call(&layout, action, Some(&id)))?;
+            .expect(&Self::call(&layout, action, Some(tunnel.id)))?;
         Ok(())
     }
 
-    fn stop(&self, host: &dyn Host, layout: &Layout, tunnel: TunnelId) -> anyhow::Result<()> {
+    fn stop(&self, host: &dyn Host, layout: &Layout, tunnel: TunnelName) -> anyhow::Result<()> {
         if host.exists(&Self::script_path(layout)) {
-            host.expect(&Self::call(layout, "stop", Some(&tunnel.to_string())))?;
+            host.expect(&Self::call(layout, "stop", Some(tunnel)))?;
         }
         Ok(())
     }
@@ -154,7 +150,7 @@ impl ServiceManager for Sysv {
         &self,
         host: &dyn Host,
         layout: &Layout,
-        _tunnels: &[TunnelId],
+        _tunnels: &[TunnelName],
         action: Action,
     ) -> anyhow::Result<()> {
         host.expect(&Self::call(layout, action.as_str(), None))?;
@@ -165,9 +161,9 @@ impl ServiceManager for Sysv {
         &self,
         host: &dyn Host,
         layout: &Layout,
-        tunnel: TunnelId,
+        tunnel: TunnelName,
     ) -> anyhow::Result<()> {
-        host.expect(&Self::call(layout, "restart", Some(&tunnel.to_string())))?;
+        host.expect(&Self::call(layout, "restart", Some(tunnel)))?;
         Ok(())
     }
 
@@ -175,13 +171,13 @@ impl ServiceManager for Sysv {
         &self,
         host: &dyn Host,
         layout: &Layout,
-        tunnel: TunnelId,
+        tunnel: TunnelName,
     ) -> anyhow::Result<ServiceState> {
         if !host.exists(&Self::script_path(layout)) {
             return Ok(ServiceState::Unknown);
         }
         // Reading the pid file and /proc needs no rights, so status never asks for any.
-        let mut command = Self::call(layout, "status", Some(&tunnel.to_string()));
+        let mut command = Self::call(layout, "status", Some(tunnel));
         command.authority = crate::bastion::host::Authority::User;
         Ok(match host.run(&command)?.status {
             0 => ServiceState::Running,
@@ -191,7 +187,7 @@ impl ServiceManager for Sysv {
         })
     }
 
-    fn paths(&self, layout: &Layout, tunnel: TunnelId) -> Vec<PathBuf> {
+    fn paths(&self, layout: &Layout, tunnel: TunnelName) -> Vec<PathBuf> {
         vec![Self::script_path(layout), layout.tunnel_file(tunnel)]
     }
 
@@ -211,7 +207,7 @@ impl ServiceManager for Sysv {
         &self,
         host: &dyn Host,
         layout: &Layout,
-        _tunnel: TunnelId,
+        _tunnel: TunnelName,
     ) -> anyhow::Result<Option<bool>> {
         if !layout.is_system_wide() {
             return Ok(None);
@@ -229,12 +225,21 @@ mod tests {
     use super::*;
     use crate::bastion::host::scripted::ScriptedHost;
 
+    fn tunnel() -> TunnelName {
+        "bi.example.com-7".parse().unwrap()
+    }
+
     #[test]
     fn one_tunnel_is_restarted_and_its_siblings_are_not() {
         let host = ScriptedHost::new();
-        host.expect("sudo /etc/init.d/h_autossh restart 7", 0, "", "");
+        host.expect(
+            "sudo /etc/init.d/h_autossh restart bi.example.com-7",
+            0,
+            "",
+            "",
+        );
         let layout = Layout::new(&host, Path::new("/"));
-        Sysv.restart_one(&host, &layout, 7).unwrap();
+        Sysv.restart_one(&host, &layout, tunnel()).unwrap();
         assert!(host.is_finished());
     }
 }

@@ -13,13 +13,13 @@ use crate::bastion::failure::Failure;
 use crate::bastion::layout::Layout;
 use crate::bastion::ssh::Forward;
 use crate::bastion::ssh::command_line::AUTOSSH_ENVIRONMENT;
-use crate::protocol::TunnelId;
+use crate::bastion::tunnel_name::TunnelName;
 
 /// A tunnel as the service runs it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServiceTunnel {
     /// The tunnel's number.
-    pub id: TunnelId,
+    pub id: TunnelName,
     /// The user who runs it.
     pub user: String,
     /// autossh's path.
@@ -36,7 +36,7 @@ pub struct ServiceTunnel {
 #[template(path = "tunnel.env", escape = "none")]
 struct TunnelFile<'a> {
     marker: &'a str,
-    id: TunnelId,
+    id: TunnelName,
     target: String,
     server: &'a str,
     remote_port: &'a str,
@@ -112,7 +112,7 @@ fn check_literal(value: &str) -> anyhow::Result<()> {
 #[cfg(test)]
 pub(super) fn example(home: &str) -> ServiceTunnel {
     ServiceTunnel {
-        id: 7,
+        id: "bi.example.com-7".parse().unwrap(),
         user: "ada".into(),
         autossh: "/usr/bin/autossh".into(),
         ssh: "/usr/bin/ssh".into(),

@@ -14,14 +14,15 @@ use crate::bastion::layout::Layout;
 use crate::bastion::receipt::{EnrolledRecord, Receipt, Scope};
 use crate::bastion::session::{Session, Work};
 use crate::bastion::ssh::{KeyType, keys, known_hosts, vetting};
-use crate::protocol::{KeyRegistration, TunnelId};
+use crate::bastion::tunnel_name::TunnelName;
+use crate::protocol::KeyRegistration;
 
 /// The step.
 pub struct Enrollment {
     /// The paths.
     pub layout: Layout,
     /// The tunnel.
-    pub tunnel: TunnelId,
+    pub tunnel: TunnelName,
     /// The control plane's address, for people.
     pub control_plane: String,
     /// The kind of the key.

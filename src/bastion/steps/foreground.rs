@@ -13,14 +13,14 @@ use crate::bastion::receipt::Scope;
 use crate::bastion::session::Work;
 use crate::bastion::ssh::Forward;
 use crate::bastion::ssh::command_line::foreground_command;
-use crate::protocol::TunnelId;
+use crate::bastion::tunnel_name::TunnelName;
 
 /// The step.
 pub struct Foreground {
     /// The paths.
     pub layout: Layout,
     /// The tunnel.
-    pub tunnel: TunnelId,
+    pub tunnel: TunnelName,
     /// The command line as far as it is known before enrollment.
     pub preview: Forward,
 }

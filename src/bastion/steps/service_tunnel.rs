@@ -17,7 +17,8 @@ use crate::bastion::layout::Layout;
 use crate::bastion::receipt::Scope;
 use crate::bastion::service::{self, ServiceManager, ServiceState, ServiceTunnel};
 use crate::bastion::session::{Session, Work};
-use crate::protocol::{DatabaseAddress, TunnelChange, TunnelId, TunnelStatus};
+use crate::bastion::tunnel_name::TunnelName;
+use crate::protocol::{DatabaseAddress, TunnelChange, TunnelStatus};
 
 /// How long the service may take until the control plane sees its tunnel.
 const UP_TIMEOUT: Duration = Duration::from_secs(60);
@@ -28,7 +29,7 @@ pub struct ServiceTunnelStep {
     /// The paths.
     pub layout: Layout,
     /// The tunnel.
-    pub tunnel: TunnelId,
+    pub tunnel: TunnelName,
     /// The service manager's name.
     pub init: Init,
     /// The service manager.
@@ -51,8 +52,7 @@ impl Step for ServiceTunnelStep {
     }
 
     fn commands(&self) -> Vec<String> {
-        self.manager
-            .add_commands(&self.layout, &tunnel_name(self.tunnel))
+        self.manager.add_commands(&self.layout, self.tunnel)
     }
 
     fn needs_root(&self) -> bool {
@@ -129,7 +129,7 @@ impl ServiceTunnelStep {
         };
         session
             .control_plane
-            .change_tunnel(session.host, self.tunnel, change)
+            .change_tunnel(session.host, self.tunnel.number(), change)
             .map_err(ApiError::advised)?;
         Ok(())
     }
@@ -142,7 +142,7 @@ impl ServiceTunnelStep {
 /// The tunnel is not enrolled, or a program is not installed any more.
 pub fn describe(
     session: &Session,
-    tunnel: TunnelId,
+    tunnel: TunnelName,
     autossh: Option<PathBuf>,
 ) -> anyhow::Result<ServiceTunnel> {
     let (host, layout) = (session.host, &session.layout);
@@ -157,19 +157,10 @@ pub fn describe(
     })
 }
 
-/// A tunnel's number, or a placeholder in a plan that was made without enrollment.
-pub fn tunnel_name(tunnel: TunnelId) -> String {
-    if tunnel > 0 {
-        tunnel.to_string()
-    } else {
-        "<tunnel-id>".to_owned()
-    }
-}
-
 /// Whether the control plane sees the tunnel's own session. A control plane that is away for a
 /// moment is no answer, and asked again.
-fn is_up(session: &Session, tunnel: TunnelId) -> anyhow::Result<bool> {
-    match session.control_plane.tunnel(session.host, tunnel) {
+fn is_up(session: &Session, tunnel: TunnelName) -> anyhow::Result<bool> {
+    match session.control_plane.tunnel(session.host, tunnel.number()) {
         Ok(answer) => Ok(answer.status == TunnelStatus::Up),
         Err(error) if error.is_passing() => Ok(false),
         Err(error) => Err(error.advised()),

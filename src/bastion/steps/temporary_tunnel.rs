@@ -14,7 +14,8 @@ use crate::bastion::layout::Layout;
 use crate::bastion::receipt::{Receipt, Scope};
 use crate::bastion::session::{Session, Work};
 use crate::bastion::ssh::{Forward, KeyType, control_socket};
-use crate::protocol::{ProblemKind, TunnelId};
+use crate::bastion::tunnel_name::TunnelName;
+use crate::protocol::ProblemKind;
 
 /// How long ssh may take to connect, prove itself and have the port.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(60);
@@ -27,7 +28,7 @@ pub struct TemporaryTunnel {
     /// The paths.
     pub layout: Layout,
     /// The tunnel.
-    pub tunnel: TunnelId,
+    pub tunnel: TunnelName,
     /// The kind of the key.
     pub key_type: KeyType,
     /// The command line as far as it is known before enrollment.
@@ -122,7 +123,7 @@ impl TemporaryTunnel {
 pub fn enrolled_forward(
     receipt: &Receipt,
     layout: &Layout,
-    tunnel: TunnelId,
+    tunnel: TunnelName,
 ) -> anyhow::Result<Forward> {
     let record = receipt
         .tunnels
@@ -220,7 +221,7 @@ fn explain(said: &str, forward: &Forward) -> Failure {
 ///
 /// # Errors
 /// ssh cannot be run.
-pub fn end(host: &dyn Host, layout: &Layout, tunnel: TunnelId) -> anyhow::Result<PathBuf> {
+pub fn end(host: &dyn Host, layout: &Layout, tunnel: TunnelName) -> anyhow::Result<PathBuf> {
     let socket = layout.control_socket(tunnel);
     end_master(host, &socket)?;
     host.remove_file(&layout.temporary_log(tunnel), Authority::User)?;

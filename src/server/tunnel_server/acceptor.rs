@@ -25,6 +25,7 @@ use super::live_session::{LiveSession, SessionId};
 use super::log_lines::{Kind, Who};
 use super::opening::{Noted, Opening, quote};
 use super::ports::Ports;
+use super::session_threads::SessionThreads;
 use super::socket::{Socket, SocketStream};
 use super::strangers::{Strangers, Visit};
 use super::unfinished::{self, Why};
@@ -68,7 +69,7 @@ impl Acceptor {
     }
 
     /// Serves until the shutdown.
-    pub(super) async fn serve(self: Arc<Self>, listener: TcpListener) {
+    pub(super) async fn serve(self: Arc<Self>, listener: TcpListener, threads: SessionThreads) {
         let log_lines = Arc::clone(&self.shared.log_lines);
         let shutdown = self.shutdown.clone();
         tokio::spawn(async move { log_lines.tell(shutdown).await });
@@ -79,6 +80,8 @@ impl Acceptor {
                 () = self.shutdown.cancelled() => return,
                 accepted = listener.accept() => accepted,
             };
+            let place = threads.place();
+            let accepted = accepted.and_then(|(stream, peer)| Ok((place.adopt(stream)?, peer)));
             let (stream, peer) = match accepted {
                 Ok(accepted) => accepted,
                 Err(e) => {
@@ -107,7 +110,7 @@ impl Acceptor {
                 continue;
             };
             let acceptor = Arc::clone(&self);
-            tokio::spawn(async move {
+            place.run(async move {
                 acceptor.connection(id, socket, peer, opening, visit).await;
                 drop(connection);
             });

@@ -29,6 +29,7 @@ mod pace;
 mod peer_network;
 mod ports;
 mod round_trip;
+mod session_threads;
 mod socket;
 mod strangers;
 mod table;
@@ -49,6 +50,7 @@ pub use self::counters::Counters;
 pub use self::events::{Batch, SessionEvent, SessionEvents, SessionNote};
 pub use self::limits::Limits;
 use self::ports::Ports;
+use self::session_threads::SessionThreads;
 use self::window::Budget;
 use crate::protocol::TunnelId;
 
@@ -145,10 +147,11 @@ impl TunnelServer {
             config.limits,
             shutdown.clone(),
         );
+        let threads = SessionThreads::start(&shutdown)?;
         let accepts_no_more = CancellationToken::new();
         let accepting = accepts_no_more.clone().drop_guard();
         tokio::spawn(async move {
-            acceptor.serve(listener).await;
+            acceptor.serve(listener, threads).await;
             drop(accepting);
         });
         Ok(TunnelServer {

@@ -12,7 +12,7 @@ use removal::{Removal, Removed};
 
 use super::{questions, refuse_sudo, token, tunnels};
 use crate::bastion::changes::Change;
-use crate::bastion::cli::UninstallTunnel;
+use crate::bastion::cli::{UninstallTunnel, Which};
 use crate::bastion::control_plane::{ApiError, ControlPlane, is_gone, parse_address};
 use crate::bastion::failure::{Exit, Failure};
 use crate::bastion::host::{Authority, Host, HostExt as _};
@@ -21,6 +21,7 @@ use crate::bastion::lock;
 use crate::bastion::receipt::{Receipt, TunnelRecord};
 use crate::bastion::session::Session;
 use crate::bastion::steps::{RevertReason, directory};
+use crate::bastion::tunnel_name::TunnelName;
 use crate::bastion::ui::Ui;
 use crate::protocol::TunnelId;
 
@@ -29,23 +30,13 @@ pub(super) fn run(host: &dyn Host, ui: &Ui, command: &UninstallTunnel) -> anyhow
     // Read first, since the file has to go whatever follows.
     let removal = removal_call(host, command)?;
     let installed = tunnels::installed(host)?;
-    let known = installed.as_ref().map(|(receipt, _)| receipt);
-    let is_known = |id| known.is_some_and(|receipt| receipt.tunnels.contains_key(&id));
-    let chosen = match (command.id, known) {
-        (None, Some(receipt)) if !command.all && !receipt.tunnels.is_empty() => {
-            Some(questions::which_tunnel(host, receipt)?)
-        }
-        (id, _) => id,
-    };
-    let ids: Vec<TunnelId> = match (chosen, &removal) {
-        (Some(id), Some(client)) if !is_known(id) => return tell_only(host, ui, client, id),
-        (Some(id), _) if !is_known(id) => return Err(tunnels::unknown(known, id).into()),
-        (Some(id), _) => vec![id],
-        (None, _) => known
-            .iter()
-            .flat_map(|receipt| receipt.tunnels.keys().copied())
-            .collect(),
-    };
+    let receipt = installed.as_ref().map(|(receipt, _)| receipt);
+    if let (Some(client), Some(id)) = (&removal, command.id)
+        && !knows(receipt, id, client)
+    {
+        return tell_only(host, ui, client, id);
+    }
+    let ids = chosen(host, receipt, command)?;
     let Some((receipt, layout)) = installed.filter(|_| !ids.is_empty()) else {
         ui.finished(
             &["This user has no tunnels on this host.".to_owned()],
@@ -76,6 +67,34 @@ pub(super) fn run(host: &dyn Host, ui: &Ui, command: &UninstallTunnel) -> anyhow
     };
     let outcome = Removal::new(session, reason).carry_out(targets)?;
     Ok(report(ui, &outcome, &packages))
+}
+
+/// Whether the receipt holds this control plane's tunnel of this number.
+fn knows(receipt: Option<&Receipt>, id: TunnelId, client: &ControlPlane) -> bool {
+    let name = TunnelName::new(client.address(), id);
+    receipt.is_some_and(|receipt| receipt.tunnels.contains_key(&name))
+}
+
+/// The tunnels to remove; asked for where it is not said.
+fn chosen(
+    host: &dyn Host,
+    receipt: Option<&Receipt>,
+    command: &UninstallTunnel,
+) -> anyhow::Result<Vec<TunnelName>> {
+    let which = Which {
+        id: command.id,
+        server: command.server.clone(),
+    };
+    let meant = tunnels::meant(host, receipt, &which)?;
+    if command.all || command.id.is_some() || meant.is_empty() {
+        return Ok(meant);
+    }
+    Ok(vec![tunnels::choose(
+        host,
+        receipt,
+        "Remove which tunnel",
+        &meant,
+    )?])
 }
 
 /// What setup installed and the removal of the last tunnel leaves: somebody may use it by now.
@@ -135,13 +154,13 @@ fn check_control_plane(
     ui: &Ui,
     command: &UninstallTunnel,
     receipt: &Receipt,
-    id: TunnelId,
+    id: TunnelName,
 ) -> anyhow::Result<Option<ControlPlane>> {
     let tunnel = tunnels::find(receipt, id)?;
     let Some(client) = client(command, tunnel)? else {
         return Ok(None);
     };
-    match client.tunnel(host, id) {
+    match client.tunnel(host, id.number()) {
         Ok(_) => Ok(Some(client)),
         Err(error) if is_gone(&error) => Ok(None),
         Err(error) if command.force && error.is_passing() => {
@@ -178,7 +197,7 @@ fn confirm(
     host: &dyn Host,
     command: &UninstallTunnel,
     receipt: &Receipt,
-    ids: &[TunnelId],
+    ids: &[TunnelName],
 ) -> anyhow::Result<()> {
     if command.yes {
         return Ok(());
@@ -205,7 +224,7 @@ fn confirm_own_tunnel(
     host: &dyn Host,
     command: &UninstallTunnel,
     receipt: &Receipt,
-    ids: &[TunnelId],
+    ids: &[TunnelName],
 ) -> anyhow::Result<()> {
     let Some(id) = ids.iter().find(|id| {
         let tunnel = receipt.tunnels.get(id);
@@ -230,6 +249,10 @@ fn confirm_own_tunnel(
     questions::hold_to(host.confirm(&question)?, unasked)
 }
 
+fn numbers(tunnels: &[TunnelName]) -> Vec<TunnelId> {
+    tunnels.iter().map(|tunnel| tunnel.number()).collect()
+}
+
 fn report(ui: &Ui, outcome: &Removed, packages: &[String]) -> Exit {
     let mut summary: Vec<String> = outcome
         .tunnels
@@ -246,7 +269,7 @@ fn report(ui: &Ui, outcome: &Removed, packages: &[String]) -> Exit {
     }
     ui.finished(
         &summary,
-        json!({ "removed": outcome.tunnels, "problems": outcome.problems, "packages_kept": packages }),
+        json!({ "removed": numbers(&outcome.tunnels), "problems": outcome.problems, "packages_kept": packages }),
     );
     if outcome.problems.is_empty() {
         Exit::Done

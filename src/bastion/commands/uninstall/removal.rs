@@ -8,13 +8,13 @@ use crate::bastion::failure::{OneLine, advice_of, is_interruption};
 use crate::bastion::receipt::{Scope, StepName, StepRecord};
 use crate::bastion::session::Session;
 use crate::bastion::steps::{self, RevertReason, enrollment};
-use crate::protocol::TunnelId;
+use crate::bastion::tunnel_name::TunnelName;
 
 /// What came of a removal.
 #[derive(Default)]
 pub(super) struct Removed {
     /// The tunnels of which nothing is left.
-    pub tunnels: Vec<TunnelId>,
+    pub tunnels: Vec<TunnelName>,
     /// What is left, in the order in which it was met.
     pub problems: Vec<Problem>,
 }
@@ -53,7 +53,7 @@ impl<'a> Removal<'a> {
     /// The run was interrupted, or the receipt cannot be written.
     pub(super) fn carry_out(
         mut self,
-        targets: Vec<(TunnelId, Option<ControlPlane>)>,
+        targets: Vec<(TunnelName, Option<ControlPlane>)>,
     ) -> anyhow::Result<Removed> {
         for (id, client) in targets {
             let before = self.outcome.problems.len();
@@ -74,14 +74,14 @@ impl<'a> Removal<'a> {
 
     /// The service lets go of the tunnel before the control plane forgets it: should this run end in
     /// between, the next one still knows both.
-    fn remove(&mut self, id: TunnelId, client: Option<ControlPlane>) -> anyhow::Result<()> {
+    fn remove(&mut self, id: TunnelName, client: Option<ControlPlane>) -> anyhow::Result<()> {
         let whose = format!("tunnel {id}");
         self.undo_steps(Scope::Tunnel(id), &whose)?;
         let Some(client) = client else {
             return Ok(());
         };
         let told = client
-            .delete_tunnel(self.session.host, id)
+            .delete_tunnel(self.session.host, id.number())
             .map(drop)
             .map_err(ApiError::advised);
         self.note(told, &whose, "telling the control plane")
