@@ -133,9 +133,9 @@ pub const ALL: &[Change] = &[
     },
     Change {
         file: "server/kex.rs",
-        why: "slow arithmetic leaves the runtime's threads",
+        why: "slow arithmetic leaves the sessions' threads",
         published: "kex.server_dh(exchange, &input.buffer)?;",
-        ours: "crate::exchanges::aside(names.kex, &self.cause, || kex.server_dh(exchange, &input.buffer)).await??;",
+        ours: "let kex = crate::exchanges::server_dh(names.kex, &self.cause, kex, exchange, &input.buffer).await?;",
     },
     // ssh's default cipher, faster ---------------------------------------------------------------
     Change {

@@ -6,9 +6,9 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use crate::kex::KexCause;
+use crate::kex::{KexAlgorithm, KexAlgorithmImplementor as _, KexCause};
 use crate::server::Session;
-use crate::session::EncryptedState;
+use crate::session::{EncryptedState, Exchange};
 use crate::{Error, kex};
 
 /// The shortest time between two exchanges of one session. A client that wants new keys every 10 MB
@@ -54,18 +54,21 @@ impl Session {
     }
 }
 
-/// Computes a server's part of an exchange; a slow one apart from the runtime's threads, which carry
+/// Computes a server's part of an exchange; a slow one apart from the sessions' threads, which carry
 /// everybody's bytes.
 ///
 /// # Errors
-/// A stranger's turn has not come in time.
-pub(crate) async fn aside<T>(
+/// The client's part is wrong, or a stranger's turn has not come in time.
+pub(crate) async fn server_dh(
     name: kex::Name,
     cause: &KexCause,
-    compute: impl FnOnce() -> T,
-) -> Result<T, Error> {
+    mut kex: KexAlgorithm,
+    exchange: &mut Exchange,
+    client_part: &[u8],
+) -> Result<KexAlgorithm, Error> {
     if !SLOW.contains(&name) {
-        return Ok(compute());
+        kex.server_dh(exchange, client_part)?;
+        return Ok(kex);
     }
     // They are never closed, so that the inner errors cannot happen.
     let _permit = if cause.is_rekey() {
@@ -73,5 +76,16 @@ pub(crate) async fn aside<T>(
     } else {
         timeout(STRANGERS_PATIENCE, STRANGERS.acquire()).await?
     };
-    Ok(tokio::task::block_in_place(compute))
+    let mut there = std::mem::take(exchange);
+    let client_part = client_part.to_vec();
+    // It ends early only by a panic of the arithmetic.
+    let (computed, kex, back) = tokio::task::spawn_blocking(move || {
+        let computed = kex.server_dh(&mut there, &client_part);
+        (computed, kex, there)
+    })
+    .await
+    .map_err(|_| Error::KexInit)?;
+    *exchange = back;
+    computed?;
+    Ok(kex)
 }
