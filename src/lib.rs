@@ -10,8 +10,6 @@
 //! - `server` (feature `server`): the program `holistics-tunnel-server`. Data sources, enrollment,
 //!   ports, the SSH tunnel server, "Test connection".
 
-#![warn(missing_docs)]
-
 #[cfg(feature = "bastion")]
 pub mod bastion;
 pub mod first_words;

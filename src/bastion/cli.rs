@@ -59,7 +59,7 @@ fn with_variables(command: clap::Command) -> clap::Command {
             else {
                 return arg;
             };
-            let variable = ENVIRONMENT.to_owned() + &flag.to_uppercase().replace('-', "_");
+            let variable = format!("{ENVIRONMENT}{}", flag.to_uppercase().replace('-', "_"));
             let is_secret = flag == "token";
             arg.env(variable).hide_env_values(is_secret)
         })

@@ -75,6 +75,11 @@ pub fn is_interruption(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| cause.is::<Interrupted>())
 }
 
+/// Whether the same command goes on from where this error stopped it, so that nothing is to be undone.
+pub fn is_resumable(error: &anyhow::Error) -> bool {
+    find(error).is_some_and(|failure| failure.exit == Exit::Partly)
+}
+
 /// The exit code an error asks for.
 pub fn exit_of(error: &anyhow::Error) -> Exit {
     if is_interruption(error) {

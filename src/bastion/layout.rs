@@ -1,6 +1,6 @@
 //! Where everything stands: the user's folder and the system's files.
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use super::host::{Authority, Host};
 use crate::bastion::tunnel_name::TunnelName;
@@ -34,6 +34,18 @@ impl Layout {
     /// `~/.holistics`.
     pub fn user_dir(&self) -> PathBuf {
         self.home.join(".holistics")
+    }
+
+    /// Whether it is `~/.holistics` or one of its folders, which we made and empty ourselves.
+    pub fn is_own_folder(&self, path: &Path) -> bool {
+        [self.user_dir(), self.logs_dir(), self.run_dir()].contains(&path.to_owned())
+    }
+
+    /// Whether it is a key that tunnels use, or its public half.
+    pub fn is_key(&self, path: &Path) -> bool {
+        super::ssh::KeyType::ALL
+            .iter()
+            .any(|key| path.with_extension("") == self.private_key(*key))
     }
 
     /// The private key.
@@ -142,6 +154,54 @@ impl Layout {
     /// The file of one tunnel.
     pub fn tunnel_file(&self, tunnel: TunnelName) -> PathBuf {
         self.tunnels_dir().join(format!("{}.env", tunnel.slug()))
+    }
+
+    /// Whether it is one of the system's files or folders that this program makes, and that root therefore
+    /// may take away again.
+    pub fn is_system_path(&self, path: &Path) -> bool {
+        let Ok(relative) = path.strip_prefix(&self.prefix) else {
+            return false;
+        };
+        let parts: Vec<&str> = relative
+            .components()
+            .map(|part| match part {
+                Component::Normal(name) => name.to_str().unwrap_or("/"),
+                _ => "/",
+            })
+            .collect();
+        let is_tunnel = |name: &str, before: &str, after: &str| {
+            let name = name
+                .strip_prefix(before)
+                .and_then(|rest| rest.strip_suffix(after));
+            name.is_some_and(|name| name.parse::<TunnelName>().is_ok())
+        };
+        match parts[..] {
+            // Folders that were missing, which go again while they are empty.
+            ["etc" | "usr" | "var"]
+            | ["etc", "init.d"]
+            | ["var", "run"]
+            | ["usr", "local"]
+            | ["usr", "local", "bin"] => true,
+            ["etc", "h_autossh" | "h_autossh.replaced"]
+            | ["etc", "init.d", "h_autossh"]
+            | ["var", "run", "h_autossh"]
+            | ["usr", "local", "bin", "autossh"]
+            | [
+                "etc",
+                "systemd",
+                "system",
+                "h_autossh.service" | "h_autossh@.service",
+            ] => true,
+            ["etc", "h_autossh", name] => is_tunnel(name, "", ".env"),
+            ["etc", "systemd", "system", name]
+            | ["etc", "systemd", "system", name, "tunnel.conf"] => {
+                is_tunnel(name, "h_autossh@", ".service.d")
+            }
+            ["Library", "LaunchDaemons", name] => {
+                is_tunnel(name, "io.holistics.h_autossh.", ".plist")
+            }
+            _ => false,
+        }
     }
 
     /// With whose rights the system's files are written.

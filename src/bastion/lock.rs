@@ -35,7 +35,7 @@ pub fn refuse_a_second_run(host: &dyn Host, layout: &Layout) -> anyhow::Result<(
 pub fn acquire(host: &dyn Host, layout: &Layout) -> anyhow::Result<Lock> {
     directory::ensure_private(host, layout)?;
     let path = layout.lock();
-    let command = std::env::args().nth(1).unwrap_or_default();
+    let command = host.log().run();
     let since = host.now().strftime("%Y-%m-%d %H:%M:%S UTC");
     let holder = format!(
         "holistics-tunnel {command}, {PROCESS}{}, since {since}",

@@ -5,12 +5,11 @@
 //! together and writes the [`receipt`] before each change. [`packages`] and [`service`] hold one type
 //! for each package manager and service manager; [`ssh`] holds every command line of ssh and autossh.
 
-pub mod changes;
+pub mod change;
 pub mod cli;
 pub mod commands;
 pub mod control_plane;
 pub mod doctor;
-pub mod execution;
 pub mod facts;
 pub mod failure;
 pub mod guide;
@@ -22,9 +21,8 @@ pub mod packages;
 pub mod plan;
 pub mod receipt;
 pub mod restart;
-pub mod rotation;
+pub mod run;
 pub mod service;
-pub mod session;
 pub mod settings;
 pub mod ssh;
 pub mod steps;

@@ -4,6 +4,7 @@
 
 use url::Url;
 
+use super::control_plane::ControlPlane;
 use super::facts::{AutosshOrigin, Facts, Family, Init};
 use super::failure::Failure;
 use super::layout::Layout;
@@ -108,6 +109,8 @@ pub struct Basis<'a> {
     pub target: Target,
     /// Whether the private key is there.
     pub has_key: bool,
+    /// The control plane with the credential that enrolls, where there is an enrollment.
+    pub client: Option<ControlPlane>,
     /// `user@host`, for the public key.
     pub key_comment: String,
     /// A script of somebody else's under the service's name.
@@ -150,6 +153,7 @@ pub fn plan(basis: &Basis) -> anyhow::Result<Vec<Box<dyn Step>>> {
     steps.push(Box::new(EnrollmentStep {
         layout: (*layout).clone(),
         tunnel: target.tunnel,
+        client: basis.client.clone(),
         control_plane: target.control_plane.clone(),
         key_type,
         os_name: facts.name.clone(),

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail, ensure};
 use serde::{Deserialize, Serialize};
 
-use super::changes::Change;
+use super::change::Change;
 use super::facts::Init;
 use super::failure::Failure;
 use super::host::{Authority, Host, HostExt};
@@ -32,38 +32,10 @@ pub struct Receipt {
     pub init: Option<Init>,
     /// The kind of the key pair, once chosen.
     pub key_type: Option<KeyType>,
-    /// A change of the key pair that is under way.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rotation: Option<Rotation>,
     /// What was done for all tunnels together.
     pub steps: Vec<StepRecord>,
     /// The tunnels.
     pub tunnels: BTreeMap<TunnelName, TunnelRecord>,
-}
-
-/// A change of the key pair that is under way.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Rotation {
-    /// The kind of the present key.
-    pub from: KeyType,
-    /// The kind of the new key.
-    pub to: KeyType,
-    /// How far it came.
-    pub phase: Phase,
-}
-
-/// How far a change of the key pair came.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Phase {
-    /// The new pair is made and announced; the present key is in its place.
-    Announcing,
-    /// The new key is put in the present one's place, and the tunnels are restarted.
-    Switched,
-    /// Every tunnel has come up with the new key; the old one is ended.
-    Proved,
-    /// A tunnel did not come up; the old key is put back.
-    GoingBack,
 }
 
 /// One tunnel of this host.
@@ -127,6 +99,16 @@ pub enum StepName {
     Foreground,
     /// Another target for a tunnel; recorded while it is under way.
     TargetUpdate,
+    /// The control plane hears of a tunnel's target.
+    TargetReport,
+    /// A new key pair beside the present one, known to the control planes.
+    NewKey,
+    /// The new key in the present one's place, and tunnels that run with it.
+    SwitchKey,
+    /// The end of the old key.
+    RetireKey,
+    /// The end of a tunnel.
+    Removal,
 }
 
 impl StepName {
@@ -144,6 +126,11 @@ impl StepName {
             StepName::ServiceTunnel => "service-tunnel",
             StepName::Foreground => "foreground",
             StepName::TargetUpdate => "target-update",
+            StepName::TargetReport => "target-report",
+            StepName::NewKey => "new-key",
+            StepName::SwitchKey => "switch-key",
+            StepName::RetireKey => "retire-key",
+            StepName::Removal => "removal",
         }
     }
 }
@@ -180,6 +167,16 @@ pub enum Scope {
     Tunnel(TunnelName),
 }
 
+impl Scope {
+    /// The tunnel, where it is for one.
+    pub fn tunnel(self) -> Option<TunnelName> {
+        match self {
+            Scope::Host => None,
+            Scope::Tunnel(tunnel) => Some(tunnel),
+        }
+    }
+}
+
 impl Receipt {
     /// A receipt of nothing.
     pub fn new(prefix: &Path) -> Self {
@@ -188,7 +185,6 @@ impl Receipt {
             prefix: prefix.to_owned(),
             init: None,
             key_type: None,
-            rotation: None,
             steps: Vec::new(),
             tunnels: BTreeMap::new(),
         }
@@ -258,6 +254,16 @@ impl Receipt {
             .filter(|record| record.step == step)
             .flat_map(|record| &record.changes)
             .any(|change| matches!(change, Change::FileCreated { path: made, .. } if made == path))
+    }
+
+    /// What setup installed.
+    pub fn installed_packages(&self) -> Vec<String> {
+        let changes = self.steps.iter().flat_map(|step| &step.changes);
+        let packages = changes.filter_map(|change| match change {
+            Change::PackagesInstalled { packages, .. } => Some(packages.clone()),
+            _ => None,
+        });
+        packages.flatten().collect()
     }
 
     /// Whether this step came to its end.

@@ -6,8 +6,8 @@ use super::control_plane::{ApiError, ControlPlane};
 use super::failure::Failure;
 use super::host::{Host, HostExt as _};
 use super::layout::Layout;
+use super::run::{Run, StepContext};
 use super::service::{ServiceManager, ServiceTunnel};
-use super::session::Work;
 use crate::bastion::tunnel_name::TunnelName;
 use crate::protocol::{Tunnel, TunnelStatus};
 
@@ -22,21 +22,49 @@ const RETRY_PAUSE: Duration = Duration::from_secs(1);
 /// # Errors
 /// The host refuses, or the receipt cannot be written.
 pub fn restart(
-    work: &mut Work,
+    work: &mut StepContext,
     manager: &dyn ServiceManager,
     tunnel: &ServiceTunnel,
 ) -> anyhow::Result<()> {
     let (host, layout) = (work.host(), work.layout().clone());
-    let file = layout.tunnel_file(tunnel.id);
+    let (file, content) = manager.definition(&layout, tunnel)?;
+    let authority = layout.system_authority();
     // A file that is as it has to be does not say that the process has read it.
-    if host.read_if_present(&file)? == Some(tunnel.render()?.into_bytes()) {
-        return manager.restart_one(host, &layout, tunnel.id);
+    if work.write_file(&file, content.as_bytes(), 0o644, authority)? {
+        manager.restart_from_file(host, &layout, tunnel.id)
+    } else {
+        manager.restart_one(host, &layout, tunnel.id)
     }
-    manager.add(work, tunnel)
+}
+
+/// Restarts a tunnel with what was put back, and says so where it is not seen to come up: the way back
+/// comes to its end all the same.
+///
+/// # Errors
+/// The host refuses.
+pub fn restart_as_before(run: &Run, tunnel: TunnelName) -> anyhow::Result<()> {
+    let (host, layout) = (run.host, &run.layout);
+    run.manager()?.restart_from_file(host, layout, tunnel)?;
+    let client = run.client(tunnel)?;
+    // A control plane that is away does not hold up the way back.
+    let limit = match client.tunnel(host, tunnel.number()) {
+        Ok(_) => UP_TIMEOUT,
+        Err(_) => Duration::ZERO,
+    };
+    let is_up = matches!(
+        wait_until_up(host, &client, tunnel, limit, |_| true),
+        Ok(WaitResult::Up)
+    );
+    run.ui.note(&if is_up {
+        format!("Tunnel {tunnel} is up again as before.")
+    } else {
+        format!("Tunnel {tunnel} was started again as before; whether it is up could not be seen.")
+    });
+    Ok(())
 }
 
 /// What a wait for a tunnel came to.
-pub enum Seen {
+pub enum WaitResult {
     /// The control plane sees the session that was waited for.
     Up,
     /// It answers, and does not see it.
@@ -55,15 +83,15 @@ pub fn wait_until_up(
     tunnel: TunnelName,
     limit: Duration,
     is_it: impl Fn(&Tunnel) -> bool,
-) -> anyhow::Result<Seen> {
+) -> anyhow::Result<WaitResult> {
     let deadline = host.uptime() + limit;
     loop {
         let (seen, pause) = match client.tunnel(host, tunnel.number()) {
             Ok(answer) if answer.status == TunnelStatus::Up && is_it(&answer) => {
-                return Ok(Seen::Up);
+                return Ok(WaitResult::Up);
             }
-            Ok(_) => (Seen::Down, UP_PAUSE),
-            Err(error) if error.is_passing() => (Seen::Unanswered(error), RETRY_PAUSE),
+            Ok(_) => (WaitResult::Down, UP_PAUSE),
+            Err(error) if error.is_transient() => (WaitResult::Unanswered(error), RETRY_PAUSE),
             Err(error) => return Err(error.advised()),
         };
         if host.uptime() >= deadline {
@@ -77,7 +105,7 @@ pub fn wait_until_up(
 ///
 /// # Errors
 /// The call's own, when the time is over or it is certain.
-pub fn insist<T>(
+pub fn retry<T>(
     host: &dyn Host,
     limit: Duration,
     call: impl Fn() -> Result<T, ApiError>,
@@ -85,7 +113,7 @@ pub fn insist<T>(
     let deadline = host.uptime() + limit;
     loop {
         match call() {
-            Err(error) if error.is_passing() && host.uptime() < deadline => {
+            Err(error) if error.is_transient() && host.uptime() < deadline => {
                 host.sleep(RETRY_PAUSE)?;
             }
             other => return other,
@@ -94,9 +122,9 @@ pub fn insist<T>(
 }
 
 /// The failure of a tunnel that was started and is not seen.
-pub fn not_seen(host: &dyn Host, layout: &Layout, tunnel: TunnelName, seen: Seen) -> Failure {
+pub fn not_seen(host: &dyn Host, layout: &Layout, tunnel: TunnelName, seen: WaitResult) -> Failure {
     let seconds = UP_TIMEOUT.as_secs();
-    if let Seen::Unanswered(error) = seen {
+    if let WaitResult::Unanswered(error) = seen {
         return Failure::new(
             format!("tunnel {tunnel} was started, and the control plane cannot be asked whether it is up"),
             "run the same command again once the control plane can be reached",

@@ -106,6 +106,8 @@ fn begin_log(host: &dyn Host, command: &Command) -> anyhow::Result<()> {
     let (run, file) = match command {
         Command::Setup(command) if !command.dry_run => ("setup", &command.log_file),
         Command::UninstallTunnel(command) => ("uninstall-tunnel", &command.log_file),
+        Command::UpdateTunnel(command) if !command.dry_run => ("update-tunnel", &None),
+        Command::RotateKey(command) if !command.dry_run => ("rotate-key", &None),
         _ => return Ok(()),
     };
     host.log()

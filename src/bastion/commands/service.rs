@@ -9,7 +9,7 @@ use crate::bastion::failure::{Exit, Failure};
 use crate::bastion::host::{Authority, Host};
 use crate::bastion::layout::Layout;
 use crate::bastion::receipt::Receipt;
-use crate::bastion::restart::{self, Seen};
+use crate::bastion::restart::{self, WaitResult};
 use crate::bastion::service::{self, Action};
 use crate::bastion::tunnel_name::TunnelName;
 use crate::bastion::ui::Ui;
@@ -65,7 +65,7 @@ fn wait_until_up(
             command.ca_cert.as_deref(),
         )?;
         match restart::wait_until_up(host, &client, *id, restart::UP_TIMEOUT, |_| true)? {
-            Seen::Up => {}
+            WaitResult::Up => {}
             seen => return Err(restart::not_seen(host, layout, *id, seen).into()),
         }
     }

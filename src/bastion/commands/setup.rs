@@ -10,7 +10,6 @@ use url::Url;
 use super::{foreign_service, key_comment, questions, refuse_sudo, settings, token};
 use crate::bastion::cli::Setup;
 use crate::bastion::control_plane::{ApiError, ControlPlane, parse_address};
-use crate::bastion::execution::{self, Progress};
 use crate::bastion::facts::{self, Facts, Family};
 use crate::bastion::failure::{Exit, Failure};
 use crate::bastion::guide::{self, GuideFor, Values};
@@ -20,13 +19,12 @@ use crate::bastion::layout::Layout;
 use crate::bastion::lock;
 use crate::bastion::plan::{Basis, Target, key_type, plan};
 use crate::bastion::receipt::{Receipt, TunnelRecord};
-use crate::bastion::rotation;
+use crate::bastion::run::{Progress, Run};
 use crate::bastion::service::{ForeignScript, SERVICE_NAME};
-use crate::bastion::session::Session;
 use crate::bastion::settings::Settings;
 use crate::bastion::ssh::command_line::bracketed;
 use crate::bastion::ssh::vetting;
-use crate::bastion::steps::{Step, planned};
+use crate::bastion::steps::{Step, planned, rotation};
 use crate::bastion::tunnel_name::TunnelName;
 use crate::bastion::ui::Ui;
 use crate::protocol::Enrollment;
@@ -84,6 +82,7 @@ pub(super) fn run(host: &RealHost, ui: &Ui, command: &Setup) -> anyhow::Result<E
         layout: &layout,
         server: &server,
         enrollment: &enrollment,
+        control_plane: &control_plane,
     };
     let steps = request.plan(host, receipt.as_ref())?;
     ui.plan(
@@ -114,15 +113,13 @@ pub(super) fn run(host: &RealHost, ui: &Ui, command: &Setup) -> anyhow::Result<E
         host.acquire_root("Installing packages and the service", &commands)?;
     }
 
-    let _lock = lock::acquire(host, &layout)?;
-    // Another run may have ended between the plan and the lock.
-    let receipt =
-        Receipt::load(host, &layout.receipt())?.unwrap_or_else(|| Receipt::new(&settings.prefix));
-    let steps = request.plan(host, Some(&receipt))?;
-    let mut session = Session::new(host, ui, layout.clone(), receipt, control_plane);
-    remember_tunnel(&mut session, &enrollment, &server, &token);
-    let progress = execution::apply(&mut session, &steps, request.tunnel())?;
-    finish(&session, &enrollment, progress);
+    let mut run = Run::begin(host, ui, layout.clone(), command.ca_cert.as_deref())?;
+    // Another run may have ended while this one asked.
+    rotation::refuse_unfinished(&run.receipt)?;
+    let steps = request.plan(host, Some(&run.receipt))?;
+    remember_tunnel(&mut run, &enrollment, &server, &token);
+    let progress = run.carry_out(&steps, Some(request.tunnel()))?;
+    finish(&run, &enrollment, progress);
     Ok(Exit::Done)
 }
 
@@ -187,6 +184,7 @@ struct Request<'r> {
     layout: &'r Layout,
     server: &'r Url,
     enrollment: &'r Enrollment,
+    control_plane: &'r ControlPlane,
     foreign: Option<ForeignScript>,
 }
 
@@ -208,6 +206,7 @@ impl Request<'_> {
             receipt,
             target: Target::new(self.server, self.enrollment, self.layout, key_type),
             has_key: host.exists(&self.layout.private_key(key_type)),
+            client: Some(self.control_plane.clone()),
             key_comment: key_comment(host),
             foreign: self.foreign.clone(),
         })
@@ -256,8 +255,8 @@ fn confirm_replacement(host: &dyn Host, command: &Setup) -> anyhow::Result<()> {
     questions::hold_to(host.confirm(&question)?, unasked)
 }
 
-fn remember_tunnel(session: &mut Session, enrollment: &Enrollment, server: &Url, token: &str) {
-    let record = session
+fn remember_tunnel(run: &mut Run, enrollment: &Enrollment, server: &Url, token: &str) {
+    let record = run
         .receipt
         .tunnels
         .entry(TunnelName::new(server, enrollment.tunnel_id))
@@ -279,11 +278,11 @@ fn remember_tunnel(session: &mut Session, enrollment: &Enrollment, server: &Url,
     record.token_sha256 = token::digest(token);
 }
 
-fn finish(session: &Session, enrollment: &Enrollment, progress: Progress) {
+fn finish(run: &Run, enrollment: &Enrollment, progress: Progress) {
     let id = enrollment.tunnel_id;
-    let program = own_name(session.host);
+    let program = own_name(run.host);
     let name = &enrollment.display_name;
-    let reached = match (session.receipt.init, progress) {
+    let reached = match (run.receipt.init, progress) {
         (None, _) => format!(
             "{name:?} is enrolled as tunnel {id}, and reached while the command above runs."
         ),
@@ -294,7 +293,7 @@ fn finish(session: &Session, enrollment: &Enrollment, progress: Progress) {
             )
         }
     };
-    session.ui.finished(
+    run.ui.finished(
         &[String::new(), reached],
         json!({ "tunnel_id": id, "changed": progress == Progress::Made }),
     );
@@ -306,9 +305,9 @@ fn finish(session: &Session, enrollment: &Enrollment, progress: Progress) {
             format!("{program} uninstall-tunnel {id}"),
         ),
     ];
-    if session.receipt.init.is_some() {
+    if run.receipt.init.is_some() {
         let actions = "service start|stop|restart|status";
         commands.push(("All tunnels", format!("{program} {actions}")));
     }
-    session.ui.commands_to_know(&commands);
+    run.ui.commands_to_know(&commands);
 }

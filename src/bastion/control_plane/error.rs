@@ -45,7 +45,7 @@ impl ApiError {
     }
 
     /// Whether the same call may succeed a little later.
-    pub fn is_passing(&self) -> bool {
+    pub fn is_transient(&self) -> bool {
         match self {
             ApiError::Unreachable { .. } => true,
             ApiError::NotOurs { status, .. } => *status >= 500,

@@ -63,6 +63,11 @@ impl RunLog {
         Ok(())
     }
 
+    /// What the run is, as it stands in the file's name.
+    pub fn run(&self) -> String {
+        self.state.borrow().run.clone().unwrap_or_default()
+    }
+
     /// From here on this text is a secret.
     pub fn hide(&self, secret: &str) {
         if !secret.is_empty() {

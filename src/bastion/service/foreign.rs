@@ -9,11 +9,11 @@ use std::time::Duration;
 use anyhow::ensure;
 
 use super::{MARKER, SERVICE_NAME, boot};
-use crate::bastion::changes::Change;
+use crate::bastion::change::Change;
 use crate::bastion::failure::Failure;
 use crate::bastion::host::{Authority, Command, CommandError, Host, HostExt as _};
 use crate::bastion::layout::Layout;
-use crate::bastion::session::Work;
+use crate::bastion::run::StepContext;
 
 /// The script may wait for each of its tunnels to end.
 const STOP_TIMEOUT: Duration = Duration::from_secs(60);
@@ -114,7 +114,11 @@ impl ForeignScript {
     ///
     /// # Errors
     /// It cannot be moved.
-    pub(super) fn move_aside(&self, work: &mut Work, stops: &[Command]) -> anyhow::Result<()> {
+    pub(super) fn move_aside(
+        &self,
+        work: &mut StepContext,
+        stops: &[Command],
+    ) -> anyhow::Result<()> {
         let layout = work.layout().clone();
         let host = work.host();
         self.check(host, &layout)?;
@@ -126,7 +130,7 @@ impl ForeignScript {
             authority,
         })?;
         if !is_stopped_by(host, stops, authority)? {
-            work.session.ui.note(&format!(
+            work.run.ui.note(&format!(
                 "{} could not stop its tunnels, and may still run some: `pgrep -a autossh` shows them.",
                 self.path.display()
             ));

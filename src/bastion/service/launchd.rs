@@ -12,10 +12,10 @@ use askama::Template;
 use super::{
     Action, ForeignScript, MARKER, SERVICE_NAME, ServiceManager, ServiceState, ServiceTunnel,
 };
-use crate::bastion::changes::Change;
+use crate::bastion::change::Change;
 use crate::bastion::host::{Authority, Command, CommandError, Host, HostExt};
 use crate::bastion::layout::Layout;
-use crate::bastion::session::Work;
+use crate::bastion::run::StepContext;
 use crate::bastion::tunnel_name::TunnelName;
 
 /// How often a bootstrap is tried while launchd is still taking the former daemon down, and the
@@ -130,11 +130,15 @@ impl ServiceManager for Launchd {
         Ok(())
     }
 
-    fn install(&self, _work: &mut Work, _foreign: Option<&ForeignScript>) -> anyhow::Result<()> {
+    fn install(
+        &self,
+        _work: &mut StepContext,
+        _foreign: Option<&ForeignScript>,
+    ) -> anyhow::Result<()> {
         Ok(())
     }
 
-    fn add(&self, work: &mut Work, tunnel: &ServiceTunnel) -> anyhow::Result<()> {
+    fn add(&self, work: &mut StepContext, tunnel: &ServiceTunnel) -> anyhow::Result<()> {
         let layout = work.layout().clone();
         let path = plist_path(&layout, tunnel.id);
         work.write_file(&path, render(tunnel)?.as_bytes(), 0o644, Authority::Root)?;
@@ -180,6 +184,23 @@ impl ServiceManager for Launchd {
             start(host, layout, tunnel)?;
         }
         Ok(())
+    }
+
+    fn definition(
+        &self,
+        layout: &Layout,
+        tunnel: &ServiceTunnel,
+    ) -> anyhow::Result<(PathBuf, String)> {
+        Ok((plist_path(layout, tunnel.id), render(tunnel)?))
+    }
+
+    fn restart_from_file(
+        &self,
+        host: &dyn Host,
+        layout: &Layout,
+        tunnel: TunnelName,
+    ) -> anyhow::Result<()> {
+        start(host, layout, tunnel)
     }
 
     fn status(

@@ -24,7 +24,7 @@ use super::facts::Init;
 use super::failure::Failure;
 use super::host::{Command, Host};
 use super::layout::Layout;
-use super::session::Work;
+use super::run::StepContext;
 use crate::bastion::tunnel_name::TunnelName;
 
 /// The service's name on every host.
@@ -97,13 +97,17 @@ pub trait ServiceManager {
     ///
     /// # Errors
     /// A file that is not ours is in the way, or the host refuses.
-    fn install(&self, work: &mut Work, foreign: Option<&ForeignScript>) -> anyhow::Result<()>;
+    fn install(
+        &self,
+        work: &mut StepContext,
+        foreign: Option<&ForeignScript>,
+    ) -> anyhow::Result<()>;
 
     /// Writes a tunnel's file and starts it. Its siblings are not touched.
     ///
     /// # Errors
     /// The host refuses.
-    fn add(&self, work: &mut Work, tunnel: &ServiceTunnel) -> anyhow::Result<()>;
+    fn add(&self, work: &mut StepContext, tunnel: &ServiceTunnel) -> anyhow::Result<()>;
 
     /// Stops a tunnel. Its file is removed by undoing the change that made it.
     ///
@@ -141,6 +145,31 @@ pub trait ServiceManager {
         layout: &Layout,
         tunnel: TunnelName,
     ) -> anyhow::Result<()>;
+
+    /// The file that says what a tunnel's process is to do, and its content.
+    ///
+    /// # Errors
+    /// A value cannot stand in such a file.
+    fn definition(
+        &self,
+        layout: &Layout,
+        tunnel: &ServiceTunnel,
+    ) -> anyhow::Result<(PathBuf, String)> {
+        Ok((layout.tunnel_file(tunnel.id), tunnel.render()?))
+    }
+
+    /// Restarts one tunnel with what stands in its file by now.
+    ///
+    /// # Errors
+    /// The service manager refuses.
+    fn restart_from_file(
+        &self,
+        host: &dyn Host,
+        layout: &Layout,
+        tunnel: TunnelName,
+    ) -> anyhow::Result<()> {
+        self.restart_one(host, layout, tunnel)
+    }
 
     /// Whether the service runs a tunnel.
     ///
@@ -184,6 +213,14 @@ pub trait ServiceManager {
     /// # Errors
     /// The service manager refuses.
     fn disable(&self, host: &dyn Host, layout: &Layout) -> anyhow::Result<()>;
+
+    /// Takes the definition of the service away once no tunnel of anybody is left on this host.
+    ///
+    /// # Errors
+    /// The host refuses.
+    fn remove_unless_used(&self, _host: &dyn Host, _layout: &Layout) -> anyhow::Result<()> {
+        Ok(())
+    }
 
     /// Has the service manager read its definitions again, where it keeps them in memory.
     ///

@@ -13,11 +13,11 @@ use askama::Template;
 use super::{
     Action, ForeignScript, MARKER, SERVICE_NAME, ServiceManager, ServiceState, ServiceTunnel,
 };
-use crate::bastion::changes::Change;
+use crate::bastion::change::Change;
 use crate::bastion::failure::Failure;
 use crate::bastion::host::{Authority, Command, Host, HostExt};
 use crate::bastion::layout::Layout;
-use crate::bastion::session::Work;
+use crate::bastion::run::StepContext;
 use crate::bastion::tunnel_name::TunnelName;
 
 /// systemd waits up to 90 s for a unit that does not end; autossh ends at once.
@@ -119,7 +119,11 @@ impl ServiceManager for Systemd {
         Ok(())
     }
 
-    fn install(&self, work: &mut Work, foreign: Option<&ForeignScript>) -> anyhow::Result<()> {
+    fn install(
+        &self,
+        work: &mut StepContext,
+        foreign: Option<&ForeignScript>,
+    ) -> anyhow::Result<()> {
         let layout = work.layout().clone();
         let tunnels_dir = layout.tunnels_dir();
         let files = units(work.host(), &layout)?;
@@ -147,7 +151,7 @@ impl ServiceManager for Systemd {
         Ok(())
     }
 
-    fn add(&self, work: &mut Work, tunnel: &ServiceTunnel) -> anyhow::Result<()> {
+    fn add(&self, work: &mut StepContext, tunnel: &ServiceTunnel) -> anyhow::Result<()> {
         let file = work.layout().tunnel_file(tunnel.id);
         work.write_file(&file, tunnel.render()?.as_bytes(), 0o644, Authority::Root)?;
         work.record(Change::ServiceTunnelStarted)?;

@@ -10,11 +10,11 @@ use super::{
     Action, ForeignScript, MARKER, SERVICE_NAME, ServiceManager, ServiceState, ServiceTunnel, boot,
     foreign,
 };
-use crate::bastion::changes::Change;
+use crate::bastion::change::Change;
 use crate::bastion::failure::Failure;
 use crate::bastion::host::{Command, Host, HostExt};
 use crate::bastion::layout::Layout;
-use crate::bastion::session::Work;
+use crate::bastion::run::StepContext;
 use crate::bastion::tunnel_name::TunnelName;
 
 /// The script waits up to 5 s for a tunnel to end before it kills it.
@@ -92,7 +92,11 @@ impl ServiceManager for Sysv {
         Ok(())
     }
 
-    fn install(&self, work: &mut Work, foreign: Option<&ForeignScript>) -> anyhow::Result<()> {
+    fn install(
+        &self,
+        work: &mut StepContext,
+        foreign: Option<&ForeignScript>,
+    ) -> anyhow::Result<()> {
         let layout = work.layout().clone();
         let authority = layout.system_authority();
         let script = Self::script_path(&layout);
@@ -123,7 +127,7 @@ impl ServiceManager for Sysv {
         Ok(())
     }
 
-    fn add(&self, work: &mut Work, tunnel: &ServiceTunnel) -> anyhow::Result<()> {
+    fn add(&self, work: &mut StepContext, tunnel: &ServiceTunnel) -> anyhow::Result<()> {
         let layout = work.layout().clone();
         let file = layout.tunnel_file(tunnel.id);
         let changed = work.write_file(

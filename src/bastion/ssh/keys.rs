@@ -21,6 +21,9 @@ pub enum KeyType {
 }
 
 impl KeyType {
+    /// All of them.
+    pub const ALL: [KeyType; 3] = [KeyType::Rsa, KeyType::Ed25519, KeyType::Ecdsa];
+
     /// The file name of the private key.
     pub fn file_name(self) -> &'static str {
         match self {

@@ -4,13 +4,13 @@ use std::path::Path;
 
 use anyhow::ensure;
 
-use super::{Outcome, RevertReason, Step, StepName};
-use crate::bastion::changes::Change;
+use super::{Outcome, Step, StepName};
+use crate::bastion::change::{Change, UndoReason};
 use crate::bastion::failure::Failure;
 use crate::bastion::host::{Authority, Host, HostExt, Kind};
 use crate::bastion::layout::Layout;
 use crate::bastion::receipt::Scope;
-use crate::bastion::session::{Session, Work};
+use crate::bastion::run::StepContext;
 
 /// What the bootstrap script, this very run and one that was killed put there before this step.
 const BEFORE_THIS_STEP: [&str; 4] = ["bin", "lock", "receipt.json", ".receipt.json.new"];
@@ -44,7 +44,7 @@ impl Step for Directory {
         )]
     }
 
-    fn apply(&self, work: &mut Work) -> anyhow::Result<Outcome> {
+    fn apply(&self, work: &mut StepContext) -> anyhow::Result<Outcome> {
         let dir = self.layout.user_dir();
         let is_new = is_unclaimed(work.host(), &self.layout);
         ensure_private(work.host(), &self.layout)?;
@@ -127,28 +127,31 @@ fn is_left_by_a_failure(host: &dyn Host, layout: &Layout) -> bool {
     })
 }
 
-/// Removes the folder with everything we put there. What somebody else put there stays, and so
-/// does the folder then.
-pub(super) fn revert(
-    session: &Session,
-    change: &Change,
-    reason: RevertReason,
+/// Removes one of our own folders with everything we put there. What somebody else put there stays, and
+/// so does the folder then.
+///
+/// # Errors
+/// What is there cannot be read or removed.
+pub fn remove(
+    host: &dyn Host,
+    layout: &Layout,
+    path: &Path,
+    reason: UndoReason,
 ) -> anyhow::Result<()> {
-    let Change::DirectoryCreated { path, .. } = change else {
-        return Ok(());
-    };
-    let (host, layout) = (session.host, &session.layout);
-    let kept = (reason == RevertReason::Rollback).then(|| layout.build_log());
+    let kept = (reason == UndoReason::Rollback).then(|| layout.build_log());
     if *path != layout.user_dir() {
         return remove_with_files(host, path, kept.as_deref());
     }
-    if matches!(reason, RevertReason::Removal { .. }) {
+    if matches!(reason, UndoReason::Removal { .. }) {
         remove_with_files(host, &layout.bin_dir(), None)?;
     }
     for file in [layout.known_hosts(), layout.lock(), layout.receipt()] {
         host.remove_file(&file, Authority::User)?;
     }
-    change.undo_file(host)
+    if host.list(path).is_ok_and(|names| names.is_empty()) {
+        host.remove_dir(path, Authority::User)?;
+    }
+    Ok(())
 }
 
 /// Removes the program that a script from the browser brought, and with it the folder if nothing else

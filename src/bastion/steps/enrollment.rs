@@ -7,12 +7,12 @@
 use anyhow::Context as _;
 
 use super::{Outcome, Step, StepName};
-use crate::bastion::changes::Change;
-use crate::bastion::control_plane::ApiError;
+use crate::bastion::change::Change;
+use crate::bastion::control_plane::{ApiError, ControlPlane};
 use crate::bastion::host::Authority;
 use crate::bastion::layout::Layout;
 use crate::bastion::receipt::{EnrolledRecord, Receipt, Scope};
-use crate::bastion::session::{Session, Work};
+use crate::bastion::run::{Run, StepContext};
 use crate::bastion::ssh::{KeyType, keys, known_hosts, vetting};
 use crate::bastion::tunnel_name::TunnelName;
 use crate::protocol::KeyRegistration;
@@ -23,6 +23,8 @@ pub struct Enrollment {
     pub layout: Layout,
     /// The tunnel.
     pub tunnel: TunnelName,
+    /// The control plane with the credential that enrolls; none in a plan without enrollment.
+    pub client: Option<ControlPlane>,
     /// The control plane's address, for people.
     pub control_plane: String,
     /// The kind of the key.
@@ -54,7 +56,7 @@ impl Step for Enrollment {
         ]
     }
 
-    fn apply(&self, work: &mut Work) -> anyhow::Result<Outcome> {
+    fn apply(&self, work: &mut StepContext) -> anyhow::Result<Outcome> {
         let host = work.host();
         let public_key = keys::public_key(host, &self.layout.private_key(self.key_type))?;
         let registration = KeyRegistration {
@@ -63,13 +65,14 @@ impl Step for Enrollment {
             os: self.os_name.clone(),
             user: host.user().name.clone(),
         };
+        let client = self.client.as_ref().context("a plan without enrollment")?;
         work.record(Change::KeyRegistered)?;
-        let enrolled = match work.session.control_plane.register_key(host, &registration) {
+        let enrolled = match client.register_key(host, &registration) {
             Ok(enrolled) => enrolled,
             Err(error) => {
                 // A refusal is certain. A lost answer is not: the key may be known by now, and has
                 // to be kept for the next run.
-                if matches!(error, ApiError::Refused { .. }) && !error.is_passing() {
+                if matches!(error, ApiError::Refused { .. }) && !error.is_transient() {
                     work.forget(StepName::Enrollment, &Change::KeyRegistered)?;
                 }
                 return Err(error.advised());
@@ -82,17 +85,12 @@ impl Step for Enrollment {
             server: enrolled.server,
             tunnel_token: enrolled.tunnel_token,
         };
-        // From now on the tunnel's own token speaks: the one in the command expires.
-        work.session.control_plane = work
-            .session
-            .control_plane
-            .with_credential(&enrolled.tunnel_token);
-        let tunnel = work.session.receipt.tunnels.get_mut(&self.tunnel);
+        let tunnel = work.run.receipt.tunnels.get_mut(&self.tunnel);
         let tunnel = tunnel.context("the tunnel is not in the receipt")?;
         let was_enrolled = tunnel.enrolled.as_ref() == Some(&enrolled);
         tunnel.enrolled = Some(enrolled);
-        work.session.save()?;
-        write_known_hosts(work.session)?;
+        work.run.save()?;
+        write_known_hosts(work.run)?;
         let said = format!("tunnel {}, remote port {remote_port}", self.tunnel);
         Ok(if was_enrolled {
             Outcome::AlreadyPresent(said)
@@ -106,11 +104,10 @@ impl Step for Enrollment {
 ///
 /// # Errors
 /// The file cannot be written.
-pub fn write_known_hosts(session: &Session) -> anyhow::Result<()> {
-    let content = known_hosts::render(servers(&session.receipt));
-    let path = session.layout.known_hosts();
-    session
-        .host
+pub fn write_known_hosts(run: &Run) -> anyhow::Result<()> {
+    let content = known_hosts::render(servers(&run.receipt));
+    let path = run.layout.known_hosts();
+    run.host
         .write(&path, content.as_bytes(), 0o600, Authority::User)
 }
 
@@ -119,10 +116,4 @@ fn servers(receipt: &Receipt) -> impl Iterator<Item = &crate::protocol::TunnelSe
         .tunnels
         .values()
         .filter_map(|tunnel| Some(&tunnel.enrolled.as_ref()?.server))
-}
-
-/// The registration is taken back by removing the tunnel at the control plane, which `uninstall-tunnel`
-/// does itself: whether that may fail depends on `--force`.
-pub(super) fn revert(_session: &Session, _change: &Change) -> anyhow::Result<()> {
-    Ok(())
 }

@@ -6,11 +6,11 @@ use anyhow::Context as _;
 use super::autossh::installed;
 use super::temporary_tunnel::{self, enrolled_forward};
 use super::{Outcome, Step, StepName};
-use crate::bastion::changes::Change;
+use crate::bastion::change::Change;
 use crate::bastion::host::own_name;
 use crate::bastion::layout::Layout;
 use crate::bastion::receipt::Scope;
-use crate::bastion::session::Work;
+use crate::bastion::run::StepContext;
 use crate::bastion::ssh::Forward;
 use crate::bastion::ssh::command_line::foreground_command;
 use crate::bastion::tunnel_name::TunnelName;
@@ -42,14 +42,14 @@ impl Step for Foreground {
         vec![foreground_command("autossh", &self.preview).to_string()]
     }
 
-    fn apply(&self, work: &mut Work) -> anyhow::Result<Outcome> {
-        let forward = enrolled_forward(&work.session.receipt, &self.layout, self.tunnel)?;
+    fn apply(&self, work: &mut StepContext) -> anyhow::Result<Outcome> {
+        let forward = enrolled_forward(&work.run.receipt, &self.layout, self.tunnel)?;
         let socket = temporary_tunnel::end(work.host(), &self.layout, self.tunnel)?;
         work.forget(StepName::TemporaryTunnel, &Change::MasterStarted { socket })?;
         let autossh = installed::find(work.host(), &self.layout)
             .context("autossh is not installed any more")?;
         let command = foreground_command(&autossh.to_string_lossy(), &forward);
-        work.session.ui.command_to_run(
+        work.run.ui.command_to_run(
             "Have your supervisor run one of these, and restart it if it ends:",
             &[
                 format!("{} run {}", own_name(work.host()), self.tunnel),

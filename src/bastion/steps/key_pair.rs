@@ -1,11 +1,11 @@
 //! The key pair by which this host is known to the tunnel server.
 
-use super::{Outcome, RevertReason, Step, StepName};
-use crate::bastion::changes::Change;
+use super::{Outcome, Step, StepName};
+use crate::bastion::change::Change;
 use crate::bastion::host::{Authority, HostExt as _};
 use crate::bastion::layout::Layout;
 use crate::bastion::receipt::Scope;
-use crate::bastion::session::{Session, Work};
+use crate::bastion::run::StepContext;
 use crate::bastion::ssh::{KeyType, keys};
 
 /// The step.
@@ -56,10 +56,10 @@ impl Step for KeyPair {
         }
     }
 
-    fn apply(&self, work: &mut Work) -> anyhow::Result<Outcome> {
+    fn apply(&self, work: &mut StepContext) -> anyhow::Result<Outcome> {
         let private_key = self.layout.private_key(self.key_type);
         let public_key = private_key.with_extension("pub");
-        work.session.receipt.key_type = Some(self.key_type);
+        work.run.receipt.key_type = Some(self.key_type);
         if work.host().exists(&private_key) {
             // Proves that it can be used, before anything relies on it.
             keys::public_key(work.host(), &private_key)?;
@@ -76,15 +76,4 @@ impl Step for KeyPair {
         work.host().expect(&self.command())?;
         Ok(Outcome::Changed(private_key.display().to_string()))
     }
-}
-
-pub(super) fn revert(
-    session: &Session,
-    change: &Change,
-    reason: RevertReason,
-) -> anyhow::Result<()> {
-    if reason == (RevertReason::Removal { keep_keys: true }) {
-        return Ok(());
-    }
-    change.undo_file(session.host)
 }

@@ -1,11 +1,11 @@
-//! The steps of a setup, one file each. A step is the unit of reversion.
+//! The steps, one file each: those of a setup, and of what is done to tunnels later. A step is the unit of reversion.
 //!
 //! `apply` makes sure of a state: it looks first and changes only what is missing, so running it
-//! again after a run that died is safe. Each step's file also holds its `revert`, which works from
-//! the recorded changes alone, since a removal has no plan.
+//! again after a run that died is safe. What undoes it stands in [`Change::undo`], which works from the
+//! recorded changes alone, since a removal has no plan.
 //!
-//! To add one: a file beside this one with a type that implements [`Step`] and a function `revert`,
-//! a variant of [`StepName`] (in `receipt`) with its line in [`revert`], and its place in `plan`.
+//! To add one: a file beside this one with a type that implements [`Step`], a variant of [`StepName`]
+//! (in `receipt`), its changes in `change`, and its place in the list that a command carries out.
 
 pub mod autossh;
 pub mod directory;
@@ -13,16 +13,20 @@ pub mod enrollment;
 pub mod foreground;
 pub mod key_pair;
 pub mod packages;
+pub mod removal;
+pub mod rotation;
 pub mod service;
 pub mod service_tunnel;
+pub mod target;
 pub mod temporary_tunnel;
 pub mod wait_for_save;
 
-use super::changes::Change;
+#[cfg(doc)]
+use super::change::Change;
 use super::host::Host;
 use super::receipt::Scope;
 pub use super::receipt::StepName;
-use super::session::{Session, Work};
+use super::run::StepContext;
 pub use super::ui::{Outcome, PlannedStep};
 
 /// One step of a plan.
@@ -61,55 +65,20 @@ pub trait Step {
         Ok(())
     }
 
+    /// Whether what it changes stands or falls with the whole list: once that has come to its end, nothing of
+    /// it is to be undone any more, and until then all of it is.
+    fn is_transactional(&self) -> bool {
+        false
+    }
+
     /// Makes sure of the state this step stands for.
     ///
     /// # Errors
     /// What went wrong, with the next thing to do where that is known.
-    fn apply(&self, work: &mut Work) -> anyhow::Result<Outcome>;
+    fn apply(&self, work: &mut StepContext) -> anyhow::Result<Outcome>;
 }
 
 /// How these steps are shown in a plan.
 pub fn planned(steps: &[Box<dyn Step>]) -> Vec<PlannedStep> {
     steps.iter().map(|step| step.planned()).collect()
-}
-
-/// Why a step is reverted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RevertReason {
-    /// The run that made the changes failed.
-    Rollback,
-    /// The tunnel, or everything, is removed.
-    Removal {
-        /// Whether the key pair stays.
-        keep_keys: bool,
-    },
-}
-
-/// Undoes recorded changes of a step, the last one first.
-///
-/// # Errors
-/// The host refuses; what was undone until then is undone.
-pub fn revert(
-    step: StepName,
-    session: &Session,
-    scope: Scope,
-    changes: &[Change],
-    reason: RevertReason,
-) -> anyhow::Result<()> {
-    for change in changes.iter().rev() {
-        match step {
-            StepName::Directory => directory::revert(session, change, reason)?,
-            StepName::Packages => packages::revert(session, change, reason)?,
-            StepName::Autossh => autossh::revert(session, change, reason)?,
-            StepName::KeyPair => key_pair::revert(session, change, reason)?,
-            StepName::Enrollment => enrollment::revert(session, change)?,
-            StepName::TemporaryTunnel => temporary_tunnel::revert(session, change)?,
-            StepName::WaitForSave | StepName::Foreground => {}
-            StepName::Service => service::revert(session, change)?,
-            StepName::ServiceTunnel | StepName::TargetUpdate => {
-                service_tunnel::revert(session, scope, change)?
-            }
-        }
-    }
-    Ok(())
 }

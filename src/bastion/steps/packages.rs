@@ -5,14 +5,14 @@ use std::path::PathBuf;
 use anyhow::ensure;
 
 use super::autossh::installed;
-use super::{Outcome, RevertReason, Step, StepName};
-use crate::bastion::changes::Change;
+use super::{Outcome, Step, StepName};
+use crate::bastion::change::Change;
 use crate::bastion::failure::Failure;
 use crate::bastion::host::{Authority, CommandError, Host};
 use crate::bastion::layout::Layout;
 use crate::bastion::packages::{self, Need, PackageManager, Watcher};
 use crate::bastion::receipt::Scope;
-use crate::bastion::session::{Session, Work};
+use crate::bastion::run::StepContext;
 
 /// The step.
 pub struct Packages {
@@ -45,7 +45,7 @@ impl Packages {
     /// Installs what is missing, except an autossh that no repository has. Returns what was asked for.
     fn install_needs(
         &self,
-        work: &mut Work,
+        work: &mut StepContext,
         manager: &dyn PackageManager,
     ) -> anyhow::Result<Vec<String>> {
         let all = names(manager, &self.needs);
@@ -74,7 +74,7 @@ impl Packages {
     /// another way.
     fn install_all(
         &self,
-        work: &mut Work,
+        work: &mut StepContext,
         manager: &dyn PackageManager,
         packages: &[String],
     ) -> anyhow::Result<bool> {
@@ -159,7 +159,7 @@ impl Step for Packages {
         self.manager().map_or(Ok(()), |manager| manager.check(host))
     }
 
-    fn apply(&self, work: &mut Work) -> anyhow::Result<Outcome> {
+    fn apply(&self, work: &mut StepContext) -> anyhow::Result<Outcome> {
         let Some(manager) = self.manager() else {
             return Ok(Outcome::AlreadyPresent("nothing to install".to_owned()));
         };
@@ -200,7 +200,7 @@ fn without_autossh(needs: &[Need]) -> Vec<Need> {
 
 /// Installs packages, and records what that adds before it happens and as it turned out.
 pub(super) fn install(
-    work: &mut Work,
+    work: &mut StepContext,
     manager: &dyn PackageManager,
     packages: &[String],
 ) -> anyhow::Result<()> {
@@ -216,7 +216,7 @@ pub(super) fn install(
 /// Takes down in the receipt what is installed.
 struct Installation<'i, 'w, 'a> {
     manager: &'static str,
-    work: &'i mut Work<'w, 'a>,
+    work: &'i mut StepContext<'w, 'a>,
     recorded: Option<Change>,
 }
 
@@ -232,52 +232,33 @@ impl Watcher for Installation<'_, '_, '_> {
     }
 
     fn waits_for(&mut self, what: &str) {
-        self.work
-            .session
-            .ui
-            .progress(&format!("waiting for {what}"));
+        self.work.run.ui.progress(&format!("waiting for {what}"));
     }
 }
 
 /// Brings curl's TLS up to date on hosts that are too old for today's servers. Most of these hosts'
 /// repositories are gone, and curl may be good enough as it is, so a failure is only told.
-fn renew_trust(work: &mut Work, manager: &dyn PackageManager) -> anyhow::Result<()> {
+fn renew_trust(work: &mut StepContext, manager: &dyn PackageManager) -> anyhow::Result<()> {
     let Some(update) = manager.renew_trust() else {
         return Ok(());
     };
     match work.host().run(&update) {
         Ok(output) if output.success() => {}
         Err(CommandError::Interrupted(interrupted)) => return Err(interrupted.into()),
-        _ => work.session.ui.note(
+        _ => work.run.ui.note(
             "nss, curl and ca-certificates could not be updated; going on with what is there",
         ),
     }
     Ok(())
 }
 
-/// A failed run leaves the host as it was. A removal leaves the packages, since other software may
-/// have come to rely on them.
-pub(super) fn revert(
-    session: &Session,
-    change: &Change,
-    reason: RevertReason,
-) -> anyhow::Result<()> {
-    match (change, reason) {
-        (Change::PackagesInstalled { manager, packages }, RevertReason::Rollback) => {
-            packages::by_name(manager)?.remove(session.host, packages)
-        }
-        _ => Ok(()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bastion::control_plane::ControlPlane;
     use crate::bastion::facts::{Facts, Family, Init, PackageManagerKind, Tools};
     use crate::bastion::host::privilege::Privilege;
     use crate::bastion::host::scripted::ScriptedHost;
-    use crate::bastion::receipt::Receipt;
+    use crate::bastion::run::Run;
     use crate::bastion::ui::Ui;
 
     const RPM: &str = "sudo rpm -qa";
@@ -320,19 +301,13 @@ mod tests {
     fn apply(
         host: &ScriptedHost,
         step: &Packages,
-        then: impl FnOnce(anyhow::Result<Outcome>, &mut Session),
+        then: impl FnOnce(anyhow::Result<Outcome>, &mut Run),
     ) {
         let ui = Ui::new(false, true, true);
-        let server = url::Url::parse("http://127.0.0.1:9/").unwrap();
-        let mut session = Session::new(
-            host,
-            &ui,
-            step.layout.clone(),
-            Receipt::new(std::path::Path::new("/")),
-            ControlPlane::new(&server, "", None).unwrap(),
-        );
-        let result = step.apply(&mut session.work(Scope::Host, StepName::Packages));
-        then(result, &mut session);
+        let layout = Layout::new(host, std::path::Path::new("/"));
+        let mut run = Run::begin(host, &ui, layout, None).unwrap();
+        let result = step.apply(&mut run.context(Scope::Host, StepName::Packages));
+        then(result, &mut run);
         assert!(host.is_finished());
     }
 
@@ -350,14 +325,14 @@ mod tests {
         apply(
             &host,
             &step(&host, &[Need::Curl, Need::Autossh]),
-            |result, session| {
+            |result, run| {
                 let said = Outcome::Changed("curl; no repository has autossh".into());
                 assert_eq!(result.unwrap(), said);
                 // Exactly that goes again in a rollback.
                 host.expect(RPM, 0, &after, "");
                 host.expect("sudo env LC_ALL=C rpm -e curl.x86_64", 0, "", "");
-                crate::bastion::execution::roll_back(session, None).unwrap();
-                assert!(session.receipt.steps.is_empty());
+                run.undo_made(None).unwrap();
+                assert!(run.receipt.steps.is_empty());
             },
         );
     }
@@ -381,14 +356,14 @@ mod tests {
             enable_extra_repository: true,
             ..step(&host, &[Need::Autossh])
         };
-        apply(&host, &step, |result, session| {
+        apply(&host, &step, |result, run| {
             let said = Outcome::Changed("epel-release, autossh".into());
             assert_eq!(result.unwrap(), said);
             host.expect(RPM, 0, &all, "");
             host.expect("sudo env LC_ALL=C rpm -e autossh.x86_64", 0, "", "");
             host.expect(RPM, 0, &epel, "");
             host.expect("sudo env LC_ALL=C rpm -e epel-release.noarch", 0, "", "");
-            crate::bastion::execution::roll_back(session, None).unwrap();
+            run.undo_made(None).unwrap();
         });
     }
 
@@ -403,9 +378,9 @@ mod tests {
         apply(
             &host,
             &step(&host, &[Need::OpensshClient, Need::Autossh]),
-            |result, session| {
+            |result, run| {
                 assert!(result.unwrap_err().to_string().contains("openssh-clients"));
-                crate::bastion::execution::roll_back(session, None).unwrap();
+                run.undo_made(None).unwrap();
             },
         );
     }

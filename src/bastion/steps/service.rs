@@ -3,14 +3,13 @@
 use anyhow::ensure;
 
 use super::{Outcome, Step, StepName};
-use crate::bastion::changes::Change;
 use crate::bastion::facts::Init;
 use crate::bastion::failure::Failure;
 use crate::bastion::host::{Authority, Host};
 use crate::bastion::layout::Layout;
 use crate::bastion::receipt::Scope;
+use crate::bastion::run::StepContext;
 use crate::bastion::service::{self, ForeignScript, SERVICE_NAME, ServiceManager, foreign};
-use crate::bastion::session::{Session, Work};
 
 /// The step.
 pub struct Service {
@@ -64,13 +63,13 @@ impl Step for Service {
         }
     }
 
-    fn apply(&self, work: &mut Work) -> anyhow::Result<Outcome> {
-        work.session.receipt.init = Some(self.init);
-        let before = work.session.changes_made();
+    fn apply(&self, work: &mut StepContext) -> anyhow::Result<Outcome> {
+        work.run.receipt.init = Some(self.init);
+        let before = work.run.changes_made();
         self.refuse_unseen_script(work.host())?;
         self.manager.install(work, self.foreign.as_ref())?;
         let said = format!("service {SERVICE_NAME}");
-        Ok(if work.session.changes_made() == before {
+        Ok(if work.run.changes_made() == before {
             Outcome::AlreadyPresent(said)
         } else {
             Outcome::Changed(said)
@@ -93,24 +92,5 @@ impl Service {
             )
         );
         Ok(())
-    }
-}
-
-pub(super) fn revert(session: &Session, change: &Change) -> anyhow::Result<()> {
-    let manager = session.receipt.init.map(service::manager).transpose()?;
-    match (change, manager) {
-        (Change::ServiceEnabled { .. }, Some(manager)) => {
-            manager.disable(session.host, &session.layout)
-        }
-        (Change::UnitsLoaded, Some(manager)) => manager.reload(session.host),
-        (Change::ServiceReplaced { script, .. }, _) => {
-            foreign::put_back(session.host, &session.layout, change)?;
-            session.ui.note(&format!(
-                "{} is back where it was; its tunnels were not started.",
-                script.display()
-            ));
-            Ok(())
-        }
-        _ => change.undo_file(session.host),
     }
 }

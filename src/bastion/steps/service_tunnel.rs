@@ -8,15 +8,15 @@ use anyhow::Context as _;
 use super::autossh::installed;
 use super::temporary_tunnel::{self, enrolled_forward};
 use super::{Outcome, Step, StepName};
-use crate::bastion::changes::Change;
+use crate::bastion::change::Change;
 use crate::bastion::control_plane::ApiError;
 use crate::bastion::facts::Init;
 use crate::bastion::failure::Failure;
 use crate::bastion::host::{Authority, Host, HostExt as _};
 use crate::bastion::layout::Layout;
 use crate::bastion::receipt::Scope;
-use crate::bastion::service::{self, ServiceManager, ServiceState, ServiceTunnel};
-use crate::bastion::session::{Session, Work};
+use crate::bastion::run::{Run, StepContext};
+use crate::bastion::service::{ServiceManager, ServiceState, ServiceTunnel};
 use crate::bastion::tunnel_name::TunnelName;
 use crate::protocol::{DatabaseAddress, TunnelChange, TunnelStatus};
 
@@ -59,33 +59,33 @@ impl Step for ServiceTunnelStep {
         self.layout.system_authority() == Authority::Root
     }
 
-    fn apply(&self, work: &mut Work) -> anyhow::Result<Outcome> {
+    fn apply(&self, work: &mut StepContext) -> anyhow::Result<Outcome> {
         let host = work.host();
-        let tunnel = describe(work.session, self.tunnel, self.autossh.clone())?;
+        let tunnel = describe(work.run, self.tunnel, self.autossh.clone())?;
         let file = self.layout.tunnel_file(self.tunnel);
         let is_same = host.read_if_present(&file)? == Some(tunnel.render()?.into_bytes());
         if is_same
             && self.manager.status(host, &self.layout, self.tunnel)? == ServiceState::Running
-            && is_up(work.session, self.tunnel)?
+            && is_up(work.run, self.tunnel)?
         {
-            self.report_installed(work.session)?;
+            self.report_installed(work.run)?;
             return Ok(Outcome::AlreadyPresent("the tunnel is up".to_owned()));
         }
         // The port passes from one session to the other, so the first one has to let go of it.
         let socket = temporary_tunnel::end(host, &self.layout, self.tunnel)?;
         work.forget(StepName::TemporaryTunnel, &Change::MasterStarted { socket })?;
         self.manager.add(work, &tunnel)?;
-        self.wait_until_up(work.session)?;
-        self.report_installed(work.session)?;
+        self.wait_until_up(work.run)?;
+        self.report_installed(work.run)?;
         Ok(Outcome::Changed(format!("tunnel {} is up", self.tunnel)))
     }
 }
 
 impl ServiceTunnelStep {
-    fn wait_until_up(&self, session: &Session) -> anyhow::Result<()> {
-        let host = session.host;
+    fn wait_until_up(&self, run: &Run) -> anyhow::Result<()> {
+        let host = run.host;
         let deadline = host.uptime() + UP_TIMEOUT;
-        while !is_up(session, self.tunnel)? {
+        while !is_up(run, self.tunnel)? {
             if host.uptime() >= deadline {
                 return Err(self.not_up(host).into());
             }
@@ -117,8 +117,8 @@ impl ServiceTunnelStep {
         .because(format!("last line of its log: {last}"))
     }
 
-    fn report_installed(&self, session: &Session) -> anyhow::Result<()> {
-        let tunnel = session.receipt.tunnels.get(&self.tunnel);
+    fn report_installed(&self, run: &Run) -> anyhow::Result<()> {
+        let tunnel = run.receipt.tunnels.get(&self.tunnel);
         let change = TunnelChange {
             service_installed: Some(true),
             applied: tunnel.map(|tunnel| DatabaseAddress {
@@ -127,9 +127,8 @@ impl ServiceTunnelStep {
             }),
             ..TunnelChange::default()
         };
-        session
-            .control_plane
-            .change_tunnel(session.host, self.tunnel.number(), change)
+        run.client(self.tunnel)?
+            .change_tunnel(run.host, self.tunnel.number(), change)
             .map_err(ApiError::advised)?;
         Ok(())
     }
@@ -141,43 +140,28 @@ impl ServiceTunnelStep {
 /// # Errors
 /// The tunnel is not enrolled, or a program is not installed any more.
 pub fn describe(
-    session: &Session,
+    run: &Run,
     tunnel: TunnelName,
     autossh: Option<PathBuf>,
 ) -> anyhow::Result<ServiceTunnel> {
-    let (host, layout) = (session.host, &session.layout);
+    let (host, layout) = (run.host, &run.layout);
     let autossh = autossh.or_else(|| installed::find(host, layout));
     Ok(ServiceTunnel {
         id: tunnel,
         user: host.user().name.clone(),
         autossh: autossh.context("autossh is not installed any more")?,
         ssh: host.which("ssh").context("ssh is not installed any more")?,
-        forward: enrolled_forward(&session.receipt, layout, tunnel)?,
+        forward: enrolled_forward(&run.receipt, layout, tunnel)?,
         log: layout.tunnel_log(tunnel),
     })
 }
 
-/// Whether the control plane sees the tunnel's own session. A control plane that is away for a
+/// Whether the control plane sees the tunnel's own run. A control plane that is away for a
 /// moment is no answer, and asked again.
-fn is_up(session: &Session, tunnel: TunnelName) -> anyhow::Result<bool> {
-    match session.control_plane.tunnel(session.host, tunnel.number()) {
+fn is_up(run: &Run, tunnel: TunnelName) -> anyhow::Result<bool> {
+    match run.client(tunnel)?.tunnel(run.host, tunnel.number()) {
         Ok(answer) => Ok(answer.status == TunnelStatus::Up),
-        Err(error) if error.is_passing() => Ok(false),
+        Err(error) if error.is_transient() => Ok(false),
         Err(error) => Err(error.advised()),
-    }
-}
-
-pub(super) fn revert(session: &Session, scope: Scope, change: &Change) -> anyhow::Result<()> {
-    let Scope::Tunnel(tunnel) = scope else {
-        return Ok(());
-    };
-    let (host, layout) = (session.host, &session.layout);
-    match (change, session.receipt.init) {
-        (Change::ServiceTunnelStarted, Some(init)) => {
-            service::manager(init)?.stop(host, layout, tunnel)?;
-            host.remove_file(&layout.former_tunnel_log(tunnel), Authority::User)?;
-            host.remove_file(&layout.tunnel_log(tunnel), Authority::User)
-        }
-        _ => change.undo_file(host),
     }
 }

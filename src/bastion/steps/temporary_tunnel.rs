@@ -4,15 +4,15 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 
 use super::{Outcome, Step, StepName};
-use crate::bastion::changes::Change;
+use crate::bastion::change::Change;
 use crate::bastion::failure::Failure;
 use crate::bastion::host::{Authority, Command, Host, HostExt as _};
 use crate::bastion::layout::Layout;
 use crate::bastion::receipt::{Receipt, Scope};
-use crate::bastion::session::{Session, Work};
+use crate::bastion::run::{Run, StepContext};
 use crate::bastion::ssh::{Forward, KeyType, control_socket};
 use crate::bastion::tunnel_name::TunnelName;
 use crate::protocol::ProblemKind;
@@ -56,9 +56,9 @@ impl Step for TemporaryTunnel {
         control_socket::check_length(&self.layout.control_socket(self.tunnel))
     }
 
-    fn apply(&self, work: &mut Work) -> anyhow::Result<Outcome> {
+    fn apply(&self, work: &mut StepContext) -> anyhow::Result<Outcome> {
         let socket = self.layout.control_socket(self.tunnel);
-        let forward = enrolled_forward(&work.session.receipt, &self.layout, self.tunnel)?;
+        let forward = enrolled_forward(&work.run.receipt, &self.layout, self.tunnel)?;
         work.record(Change::MasterStarted {
             socket: socket.clone(),
         })?;
@@ -68,7 +68,7 @@ impl Step for TemporaryTunnel {
             ));
         }
         self.open(work.host(), &forward)?;
-        confirm(work.session)?;
+        confirm(work.run, self.tunnel)?;
         Ok(Outcome::Changed(format!(
             "port {} of {}",
             forward.remote_port, forward.server_host
@@ -82,13 +82,13 @@ impl TemporaryTunnel {
     ///
     /// # Errors
     /// As for the first time.
-    pub fn revive(&self, session: &Session) -> anyhow::Result<()> {
+    pub fn revive(&self, run: &Run) -> anyhow::Result<()> {
         let socket = self.layout.control_socket(self.tunnel);
-        if control_socket::is_alive(session.host, &socket)? {
+        if control_socket::is_alive(run.host, &socket)? {
             return Ok(());
         }
-        let forward = enrolled_forward(&session.receipt, &self.layout, self.tunnel)?;
-        self.open(session.host, &forward)
+        let forward = enrolled_forward(&run.receipt, &self.layout, self.tunnel)?;
+        self.open(run.host, &forward)
     }
 
     fn ssh(&self, forward: &Forward) -> Command {
@@ -147,18 +147,19 @@ pub fn enrolled_forward(
 }
 
 /// Has the control plane confirm that this tunnel's own session listens.
-fn confirm(session: &Session) -> anyhow::Result<()> {
-    let deadline = session.host.uptime() + SEEN_TIMEOUT;
+fn confirm(run: &Run, tunnel: TunnelName) -> anyhow::Result<()> {
+    let client = run.client(tunnel)?;
+    let deadline = run.host.uptime() + SEEN_TIMEOUT;
     loop {
-        let error = match session.control_plane.tunnel_up(session.host) {
+        let error = match client.tunnel_up(run.host) {
             Ok(_) => return Ok(()),
             Err(error) => error,
         };
-        let may_come = error.is_passing() || error.kind() == Some(ProblemKind::TunnelDown);
-        if !may_come || session.host.uptime() >= deadline {
+        let may_come = error.is_transient() || error.kind() == Some(ProblemKind::TunnelDown);
+        if !may_come || run.host.uptime() >= deadline {
             return Err(error.advised());
         }
-        session.host.sleep(SEEN_PAUSE)?;
+        run.host.sleep(SEEN_PAUSE)?;
     }
 }
 
@@ -224,25 +225,14 @@ fn explain(said: &str, forward: &Forward) -> Failure {
 pub fn end(host: &dyn Host, layout: &Layout, tunnel: TunnelName) -> anyhow::Result<PathBuf> {
     let socket = layout.control_socket(tunnel);
     end_master(host, &socket)?;
-    host.remove_file(&layout.temporary_log(tunnel), Authority::User)?;
     Ok(socket)
 }
 
-fn end_master(host: &dyn Host, socket: &Path) -> anyhow::Result<()> {
-    match control_socket::end(host, socket) {
-        Ok(()) => Ok(()),
-        Err(error) => bail!(error.context("the temporary tunnel cannot be ended")),
-    }
-}
-
-pub(super) fn revert(session: &Session, change: &Change) -> anyhow::Result<()> {
-    match change {
-        Change::MasterStarted { socket } => {
-            end_master(session.host, socket)?;
-            session
-                .host
-                .remove_file(&socket.with_extension("log"), Authority::User)
-        }
-        other => other.undo_file(session.host),
-    }
+/// Ends a temporary tunnel by its control socket, and takes its log away.
+///
+/// # Errors
+/// ssh cannot be run.
+pub fn end_master(host: &dyn Host, socket: &Path) -> anyhow::Result<()> {
+    control_socket::end(host, socket).context("the temporary tunnel cannot be ended")?;
+    host.remove_file(&socket.with_extension("log"), Authority::User)
 }

@@ -8,7 +8,7 @@ use super::temporary_tunnel::TemporaryTunnel;
 use super::{Outcome, Step, StepName};
 use crate::bastion::failure::{Failure, Interrupted, OneLine};
 use crate::bastion::receipt::Scope;
-use crate::bastion::session::{Session, Work};
+use crate::bastion::run::{Run, StepContext};
 use crate::protocol::{LONGEST_POLL_SECONDS, SaveStatus};
 
 /// The pause after a poll that failed.
@@ -45,24 +45,24 @@ impl Step for WaitForSave {
         Vec::new()
     }
 
-    fn apply(&self, work: &mut Work) -> anyhow::Result<Outcome> {
-        let session = &*work.session;
-        let deadline = session.host.uptime() + self.wait;
-        session.ui.return_to_browser(&self.display_name, self.wait);
+    fn apply(&self, work: &mut StepContext) -> anyhow::Result<Outcome> {
+        let run = &*work.run;
+        let deadline = run.host.uptime() + self.wait;
+        run.ui.return_to_browser(&self.display_name, self.wait);
         let mut trouble = false;
         loop {
-            let left = deadline.saturating_sub(session.host.uptime());
+            let left = deadline.saturating_sub(run.host.uptime());
             if left.is_zero() {
                 return Err(self.timed_out().into());
             }
-            match self.poll(session, left) {
+            match self.poll(run, left) {
                 Ok(SaveStatus::Saved) => {
                     return Ok(Outcome::Changed("saved in the browser".to_owned()));
                 }
                 Ok(SaveStatus::Cancelled) => return Err(cancelled().into()),
                 Ok(SaveStatus::Waiting) => {
                     if std::mem::take(&mut trouble) {
-                        session.ui.note("connected again; still waiting");
+                        run.ui.note("connected again; still waiting");
                     }
                 }
                 Err(error) => {
@@ -70,11 +70,9 @@ impl Step for WaitForSave {
                         return Err(error);
                     }
                     if !std::mem::replace(&mut trouble, true) {
-                        session
-                            .ui
-                            .note(&format!("{}; trying again", OneLine(&error)));
+                        run.ui.note(&format!("{}; trying again", OneLine(&error)));
                     }
-                    session.host.sleep(RETRY_PAUSE.min(left))?;
+                    run.host.sleep(RETRY_PAUSE.min(left))?;
                 }
             }
         }
@@ -83,12 +81,13 @@ impl Step for WaitForSave {
 
 impl WaitForSave {
     /// One look at the control plane, with the temporary tunnel brought back first if it has died.
-    fn poll(&self, session: &Session, left: Duration) -> anyhow::Result<SaveStatus> {
-        self.temporary.revive(session)?;
+    fn poll(&self, run: &Run, left: Duration) -> anyhow::Result<SaveStatus> {
+        self.temporary.revive(run)?;
         let wait = left.min(Duration::from_secs(LONGEST_POLL_SECONDS));
-        match session.control_plane.wait_for_save(session.host, wait) {
+        let client = run.client(self.temporary.tunnel)?;
+        match client.wait_for_save(run.host, wait) {
             Ok(progress) => Ok(progress.status),
-            Err(error) if error.is_passing() => bail!(error),
+            Err(error) if error.is_transient() => bail!(error),
             // The control plane is there and does not know this tunnel any more.
             Err(error) if crate::bastion::control_plane::is_gone(&error) => {
                 Ok(SaveStatus::Cancelled)

@@ -6,21 +6,18 @@ use std::path::Path;
 use serde_json::json;
 
 mod own_tunnel;
-mod removal;
-
-use removal::{Removal, Removed};
 
 use super::{questions, refuse_sudo, token, tunnels};
-use crate::bastion::changes::Change;
+use crate::bastion::change::UndoReason;
 use crate::bastion::cli::{UninstallTunnel, Which};
 use crate::bastion::control_plane::{ApiError, ControlPlane, is_gone, parse_address};
 use crate::bastion::failure::{Exit, Failure};
 use crate::bastion::host::{Authority, Host, HostExt as _};
 use crate::bastion::layout::Layout;
-use crate::bastion::lock;
 use crate::bastion::receipt::{Receipt, TunnelRecord};
-use crate::bastion::session::Session;
-use crate::bastion::steps::{RevertReason, directory};
+use crate::bastion::run::{Problem, Run};
+use crate::bastion::steps::removal::{RemoveShared, RemoveTunnel};
+use crate::bastion::steps::{Step, directory};
 use crate::bastion::tunnel_name::TunnelName;
 use crate::bastion::ui::Ui;
 use crate::protocol::TunnelId;
@@ -53,20 +50,36 @@ pub(super) fn run(host: &dyn Host, ui: &Ui, command: &UninstallTunnel) -> anyhow
     if layout.system_authority() == Authority::Root {
         host.acquire_root("Removing the tunnel from the service", &[])?;
     }
-    let _lock = lock::acquire(host, &layout)?;
-    host.log().changes_begin();
-    host.log().keep_in(&layout.logs_dir());
-    // The session's own client tells nobody anything: each tunnel has its own.
-    let first = tunnels::find(&receipt, ids[0])?;
-    let client = ControlPlane::new(&first.control_plane, "", command.ca_cert.as_deref())?;
+    let mut run = Run::begin(host, ui, layout, command.ca_cert.as_deref())?;
+    // Another run may have ended while this one asked: what is the last tunnel is seen only now.
     let targets: Vec<_> = ids.into_iter().zip(clients).collect();
-    let packages = installed_packages(&receipt, targets.len());
-    let session = Session::new(host, ui, layout, receipt, client);
-    let reason = RevertReason::Removal {
+    let targets = targets
+        .into_iter()
+        .filter(|(tunnel, _)| run.receipt.tunnels.contains_key(tunnel));
+    let packages = run.receipt.installed_packages();
+    let reason = UndoReason::Removal {
         keep_keys: command.keep_keys,
     };
-    let outcome = Removal::new(session, reason).carry_out(targets)?;
-    Ok(report(ui, &outcome, &packages))
+    let mut asked = Vec::new();
+    let mut steps: Vec<Box<dyn Step>> = Vec::new();
+    for (tunnel, client) in targets {
+        asked.push(tunnel);
+        steps.push(Box::new(RemoveTunnel {
+            tunnel,
+            client,
+            reason,
+        }));
+    }
+    steps.push(Box::new(RemoveShared { reason }));
+    let problems = run.carry_out_what_can_be(&steps)?;
+    let left = &run.receipt.tunnels;
+    asked.retain(|tunnel| !left.contains_key(tunnel));
+    let packages = if left.is_empty() {
+        packages
+    } else {
+        Vec::new()
+    };
+    Ok(report(ui, &asked, &problems, &packages))
 }
 
 /// Whether the receipt holds this control plane's tunnel of this number.
@@ -95,21 +108,6 @@ fn chosen(
         "Remove which tunnel",
         &meant,
     )?])
-}
-
-/// What setup installed and the removal of the last tunnel leaves: somebody may use it by now.
-fn installed_packages(receipt: &Receipt, removed: usize) -> Vec<String> {
-    if removed < receipt.tunnels.len() {
-        return Vec::new();
-    }
-    let changes = receipt.steps.iter().flat_map(|step| &step.changes);
-    changes
-        .filter_map(|change| match change {
-            Change::PackagesInstalled { packages, .. } => Some(packages.clone()),
-            _ => None,
-        })
-        .flatten()
-        .collect()
 }
 
 /// The control plane as the removal command from the browser reaches it.
@@ -163,11 +161,11 @@ fn check_control_plane(
     match client.tunnel(host, id.number()) {
         Ok(_) => Ok(Some(client)),
         Err(error) if is_gone(&error) => Ok(None),
-        Err(error) if command.force && error.is_passing() => {
+        Err(error) if command.force && error.is_transient() => {
             ui.note(&format!("{error}; removing tunnel {id} from this host alone (--force)"));
             Ok(None)
         }
-        Err(error) if error.is_passing() => Err(Failure::new(
+        Err(error) if error.is_transient() => Err(Failure::new(
             format!("the control plane cannot be reached to be told that tunnel {id} goes; nothing was changed"),
             "try again once it can be reached; or add --force to remove the tunnel from this host alone, and \
              delete the data source in the browser",
@@ -253,25 +251,24 @@ fn numbers(tunnels: &[TunnelName]) -> Vec<TunnelId> {
     tunnels.iter().map(|tunnel| tunnel.number()).collect()
 }
 
-fn report(ui: &Ui, outcome: &Removed, packages: &[String]) -> Exit {
-    let mut summary: Vec<String> = outcome
-        .tunnels
+fn report(ui: &Ui, removed: &[TunnelName], problems: &[Problem], packages: &[String]) -> Exit {
+    let mut summary: Vec<String> = removed
         .iter()
-        .map(|id| format!("Tunnel {id} is removed."))
+        .map(|tunnel| format!("Tunnel {tunnel} is removed."))
         .collect();
-    if !packages.is_empty() && outcome.problems.is_empty() {
+    if !packages.is_empty() && problems.is_empty() {
         let packages = packages.join(", ");
         summary.push(format!("What setup installed stays: {packages}."));
     }
-    for problem in &outcome.problems {
+    for problem in problems {
         summary.push(format!("Not done: {}: {}", problem.what, problem.error));
         summary.push(format!("    next: {}", problem.next));
     }
     ui.finished(
         &summary,
-        json!({ "removed": numbers(&outcome.tunnels), "problems": outcome.problems, "packages_kept": packages }),
+        json!({ "removed": numbers(removed), "problems": problems, "packages_kept": packages }),
     );
-    if outcome.problems.is_empty() {
+    if problems.is_empty() {
         Exit::Done
     } else {
         Exit::Partly

@@ -2,12 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::bastion::changes::Change;
+use crate::bastion::change::Change;
 use crate::bastion::failure::{Failure, is_interruption};
 use crate::bastion::host::{Authority, HostExt as _};
 use crate::bastion::layout::Layout;
 use crate::bastion::packages::build;
-use crate::bastion::session::Work;
+use crate::bastion::run::StepContext;
 use crate::bastion::steps::StepName;
 
 /// The system's other folder for large and lasting temporary files, which need not be mounted as the
@@ -16,7 +16,7 @@ const OTHER_PLACE: &str = "/var/tmp";
 const FOLDER_NAME: &str = "holistics-build-";
 
 /// Makes a folder that is this user's alone, and from which programs can be run.
-pub(super) fn make(work: &mut Work, layout: &Layout) -> anyhow::Result<PathBuf> {
+pub(super) fn make(work: &mut StepContext, layout: &Layout) -> anyhow::Result<PathBuf> {
     let unique = work.host().now().as_nanosecond();
     let candidates = [
         layout.build_dir(),
@@ -42,7 +42,7 @@ pub(super) fn make(work: &mut Work, layout: &Layout) -> anyhow::Result<PathBuf> 
     .into())
 }
 
-fn make_at(work: &mut Work, layout: &Layout, dir: &Path) -> anyhow::Result<()> {
+fn make_at(work: &mut StepContext, layout: &Layout, dir: &Path) -> anyhow::Result<()> {
     let host = work.host();
     // In our own folder, it can only be what a run left that died.
     if *dir == layout.build_dir() && host.exists(dir) {
@@ -67,7 +67,7 @@ pub(super) fn change(dir: &Path) -> Change {
 }
 
 /// Whether a folder can only be one of a build, and so may be removed with all it holds.
-pub(super) fn is_ours(layout: &Layout, path: &Path) -> bool {
+pub fn is_ours(layout: &Layout, path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     *path == layout.build_dir()
         || (path.parent() == Some(Path::new(OTHER_PLACE)) && name.starts_with(FOLDER_NAME))

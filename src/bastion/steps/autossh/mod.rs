@@ -3,15 +3,15 @@
 //! The user compiles; root only puts the one program in place. What was installed to compile with
 //! goes again once it has done its work: a bastion has no use for a compiler.
 
-mod folder;
+pub mod folder;
 pub mod installed;
 
 use std::path::Path;
 
 use anyhow::{Context as _, ensure};
 
-use super::{Outcome, RevertReason, Step, StepName, packages as packages_step};
-use crate::bastion::changes::Change;
+use super::{Outcome, Step, StepName, packages as packages_step};
+use crate::bastion::change::Change;
 
 use crate::bastion::failure::{Failure, is_interruption};
 use crate::bastion::host::{Authority, Command, Host, HostExt};
@@ -20,7 +20,7 @@ use crate::bastion::packages::build::{self, Build};
 use crate::bastion::packages::source::{self, Source, VERSION};
 use crate::bastion::packages::{self, BUILD_NEEDS, Need, PackageManager};
 use crate::bastion::receipt::Scope;
-use crate::bastion::session::{Session, Work};
+use crate::bastion::run::StepContext;
 
 /// The step.
 pub struct Autossh {
@@ -92,7 +92,7 @@ impl Step for Autossh {
         Ok(())
     }
 
-    fn apply(&self, work: &mut Work) -> anyhow::Result<Outcome> {
+    fn apply(&self, work: &mut StepContext) -> anyhow::Result<Outcome> {
         let host = work.host();
         if let Some(path) = installed::find(host, &self.layout) {
             let version = version(host, &path)?;
@@ -102,16 +102,16 @@ impl Step for Autossh {
             )));
         }
         let dir = folder::make(work, &self.layout)?;
-        work.session
+        work.run
             .ui
             .progress(&format!("fetching the source of autossh {VERSION}"));
         let archive = self.source.fetch(host, &|done, total| {
-            work.session
+            work.run
                 .ui
                 .download(&format!("autossh {VERSION}"), done, total);
         })?;
         self.install_tools(work)?;
-        work.session
+        work.run
             .ui
             .progress(&format!("compiling autossh {VERSION}"));
         let program = self.compile(work, &dir, &archive)?;
@@ -130,7 +130,7 @@ impl Step for Autossh {
 }
 
 impl Autossh {
-    fn install_tools(&self, work: &mut Work) -> anyhow::Result<()> {
+    fn install_tools(&self, work: &mut StepContext) -> anyhow::Result<()> {
         let host = work.host();
         let missing = missing_tools(host);
         if missing.is_empty() {
@@ -143,7 +143,7 @@ impl Autossh {
         if tools.len() < missing.len() {
             return check_tools(&missing);
         }
-        work.session.ui.progress(&format!(
+        work.run.ui.progress(&format!(
             "installing {} to compile autossh",
             tools.join(", ")
         ));
@@ -153,7 +153,12 @@ impl Autossh {
         check_tools(&missing_tools(host))
     }
 
-    fn compile(&self, work: &mut Work, dir: &Path, archive: &[u8]) -> anyhow::Result<Vec<u8>> {
+    fn compile(
+        &self,
+        work: &mut StepContext,
+        dir: &Path,
+        archive: &[u8],
+    ) -> anyhow::Result<Vec<u8>> {
         let host = work.host();
         let ssh = host.which("ssh").context("ssh is not installed any more")?;
         let log = Change::FileCreated {
@@ -172,7 +177,7 @@ impl Autossh {
         result
     }
 
-    fn install(&self, work: &mut Work, program: &[u8]) -> anyhow::Result<()> {
+    fn install(&self, work: &mut StepContext, program: &[u8]) -> anyhow::Result<()> {
         let authority = self.layout.system_authority();
         for dir in ["usr", "usr/local", "usr/local/bin"] {
             work.create_dir(&self.layout.system(dir), 0o755, authority)?;
@@ -218,9 +223,9 @@ fn check_tools(missing: &[Need]) -> anyhow::Result<()> {
 }
 
 /// Removes what was installed to compile with, also by an earlier run that died.
-fn remove_tools(work: &mut Work) -> anyhow::Result<()> {
+fn remove_tools(work: &mut StepContext) -> anyhow::Result<()> {
     let recorded: Vec<Change> = work
-        .session
+        .run
         .receipt
         .steps(Scope::Host)
         .iter()
@@ -231,14 +236,14 @@ fn remove_tools(work: &mut Work) -> anyhow::Result<()> {
         let Change::PackagesInstalled { manager, packages } = &change else {
             continue;
         };
-        work.session
+        work.run
             .ui
             .progress("removing what was installed to compile with");
         match packages::by_name(manager)?.remove(work.host(), packages) {
             Ok(()) => work.forget(StepName::Autossh, &change)?,
             Err(error) if is_interruption(&error) => return Err(error),
             // autossh is there all the same.
-            Err(error) => work.session.ui.note(&format!(
+            Err(error) => work.run.ui.note(&format!(
                 "What was installed to compile with stays: {error:#}"
             )),
         }
@@ -246,27 +251,12 @@ fn remove_tools(work: &mut Work) -> anyhow::Result<()> {
     Ok(())
 }
 
-pub(super) fn revert(
-    session: &Session,
-    change: &Change,
-    reason: RevertReason,
-) -> anyhow::Result<()> {
-    match change {
-        Change::PackagesInstalled { .. } => packages_step::revert(session, change, reason),
-        Change::DirectoryCreated { path, .. } if folder::is_ours(&session.layout, path) => {
-            build::remove_folder(session.host, path)
-        }
-        _ => change.undo_file(session.host),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bastion::control_plane::ControlPlane;
     use crate::bastion::failure::{OneLine, advice_of};
     use crate::bastion::host::scripted::ScriptedHost;
-    use crate::bastion::receipt::Receipt;
+    use crate::bastion::run::Run;
     use crate::bastion::ui::Ui;
 
     const ARCHIVE: &[u8] = include_bytes!("../../../../tests/data/autossh-1.4g.tgz");
@@ -306,19 +296,13 @@ mod tests {
         }
     }
 
-    fn apply(host: &ScriptedHost, then: impl FnOnce(anyhow::Result<Outcome>, &mut Session)) {
+    fn apply(host: &ScriptedHost, then: impl FnOnce(anyhow::Result<Outcome>, &mut Run)) {
         let ui = Ui::new(false, true, true);
-        let server = url::Url::parse("http://127.0.0.1:9/").unwrap();
         let step = step(host);
-        let mut session = Session::new(
-            host,
-            &ui,
-            step.layout.clone(),
-            Receipt::new(Path::new("/")),
-            ControlPlane::new(&server, "", None).unwrap(),
-        );
-        let result = step.apply(&mut session.work(Scope::Host, StepName::Autossh));
-        then(result, &mut session);
+        let layout = Layout::new(host, std::path::Path::new("/"));
+        let mut run = Run::begin(host, &ui, layout, None).unwrap();
+        let result = step.apply(&mut run.context(Scope::Host, StepName::Autossh));
+        then(result, &mut run);
         assert!(host.is_finished());
     }
 
@@ -380,22 +364,22 @@ mod tests {
         erase_compiler(&host, &after);
         rm_build(&host);
         host.expect("/usr/local/bin/autossh -V", 0, "autossh 1.4g\n", "");
-        apply(&host, |result, session| {
+        apply(&host, |result, run| {
             let said = "autossh 1.4g, compiled: /usr/local/bin/autossh";
             assert_eq!(result.unwrap(), Outcome::Changed(said.into()));
             let program = Path::new("/usr/local/bin/autossh");
             assert_eq!(host.read(program).unwrap(), b"program");
-            let left: Vec<&Change> = session.receipt.steps[0].changes.iter().collect();
+            let left: Vec<&Change> = run.receipt.steps[0].changes.iter().collect();
             assert!(
                 !left
                     .iter()
                     .any(|change| matches!(change, Change::PackagesInstalled { .. })),
                 "{left:?}"
             );
-            crate::bastion::execution::roll_back(session, None).unwrap();
+            run.undo_made(None).unwrap();
             assert!(!host.exists(program));
             assert!(!host.exists(Path::new("/usr/local")));
-            assert!(!host.exists(&session.layout.build_log()));
+            assert!(!host.exists(&run.layout.build_log()));
         });
     }
 
@@ -410,7 +394,7 @@ mod tests {
             "checking",
             "configure: error: no acceptable C compiler",
         );
-        apply(&host, |result, session| {
+        apply(&host, |result, run| {
             let error = result.unwrap_err();
             assert!(
                 error.to_string().contains("could not be compiled"),
@@ -419,8 +403,8 @@ mod tests {
             assert!(advice_of(&error).unwrap().contains("autossh-build.log"));
             erase_compiler(&host, &after);
             rm_build(&host);
-            crate::bastion::execution::roll_back(session, None).unwrap();
-            let log = session.layout.build_log();
+            run.undo_made(None).unwrap();
+            let log = run.layout.build_log();
             let said = String::from_utf8(host.read(&log).unwrap()).unwrap();
             assert!(said.contains("no acceptable C compiler"), "{said}");
             host.remove_file(&log, Authority::User).unwrap();
@@ -442,13 +426,13 @@ mod tests {
             "Error: Unable to find a match: gcc glibc-devel",
         );
         host.expect(RPM, 0, THERE, "");
-        apply(&host, |result, session| {
+        apply(&host, |result, run| {
             let error = result.unwrap_err();
             let said = OneLine(&error).to_string();
             assert!(said.contains("no repository has autossh"), "{said}");
             assert!(said.contains("Unable to find a match: gcc"), "{said}");
             rm_build(&host);
-            crate::bastion::execution::roll_back(session, None).unwrap();
+            run.undo_made(None).unwrap();
         });
     }
 

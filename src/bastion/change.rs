@@ -1,0 +1,268 @@
+//! What a step changes on the host, recorded so that exactly that can be undone: [`Change::undo`] is
+//! the only place that undoes.
+//!
+//! A change is written into the receipt before it is made. A run that dies in between leaves a
+//! record of something that never happened, which undoing tolerates; the other order would leave
+//! something on the host that nobody remembers.
+
+mod trust;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use serde::{Deserialize, Serialize};
+
+use super::host::{Authority, Host, HostExt};
+use super::layout::Layout;
+use super::packages::{self, build};
+use super::receipt::Scope;
+use super::restart;
+use super::run::Run;
+use super::service::foreign;
+use super::ssh::KeyType;
+use super::steps::{autossh, directory, rotation, temporary_tunnel};
+use super::tunnel_name::TunnelName;
+use crate::protocol::DatabaseAddress;
+
+/// One change to the host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "change")]
+pub enum Change {
+    /// A file that was not there.
+    FileCreated {
+        /// Where.
+        path: PathBuf,
+        /// With whose rights it was made and is removed.
+        authority: Authority,
+    },
+    /// A file that had another content.
+    FileModified {
+        /// Where.
+        path: PathBuf,
+        /// With whose rights.
+        authority: Authority,
+        /// What it held before, base64.
+        former: String,
+        /// Its permissions before.
+        mode: u32,
+    },
+    /// A folder that was not there.
+    DirectoryCreated {
+        /// Where.
+        path: PathBuf,
+        /// With whose rights.
+        authority: Authority,
+    },
+    /// Packages that were not there.
+    PackagesInstalled {
+        /// The package manager's name.
+        manager: String,
+        /// The packages asked for.
+        packages: Vec<String>,
+    },
+    /// The definition of the service, which tunnels of all users share: it goes with the last tunnel
+    /// of anybody.
+    ServiceInstalled,
+    /// Definitions that the service manager keeps in memory.
+    UnitsLoaded,
+    /// A service registered to start at boot.
+    ServiceEnabled {
+        /// The service's name.
+        name: String,
+    },
+    /// A service of somebody else's that was stopped and moved aside.
+    ServiceReplaced {
+        /// Where its script stood.
+        script: PathBuf,
+        /// Where it is kept.
+        kept: PathBuf,
+        /// Whether it started at boot.
+        at_boot: bool,
+        /// With whose rights it was moved.
+        authority: Authority,
+    },
+    /// A tunnel that the service runs.
+    ServiceTunnelStarted,
+    /// Where a tunnel points, in the receipt.
+    TargetChanged {
+        /// The target before.
+        from: DatabaseAddress,
+    },
+    /// A tunnel that is started anew with what was changed of it. Recorded before that, it is undone after
+    /// it: with what was put back.
+    TunnelRestarted {
+        /// Which.
+        tunnel: TunnelName,
+    },
+    /// A change of the key pair, which is under way as long as this is recorded.
+    KeyRotation {
+        /// The kind of the present key.
+        from: KeyType,
+        /// The kind of the new key.
+        to: KeyType,
+    },
+    /// A new public key that opens the tunnels beside the present one.
+    KeyAnnounced,
+    /// The new key in the place of the present one, which is kept beside it.
+    KeySwitched {
+        /// The kind of the present key.
+        from: KeyType,
+    },
+    /// A temporary tunnel, ended through its control socket.
+    MasterStarted {
+        /// The control socket.
+        socket: PathBuf,
+    },
+    /// This host's public key, registered at the control plane for a tunnel.
+    KeyRegistered,
+}
+
+/// Why a change is undone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UndoReason {
+    /// The run that made it failed.
+    Rollback,
+    /// The tunnel, or everything, is removed.
+    Removal {
+        /// Whether the key pair stays.
+        keep_keys: bool,
+    },
+}
+
+impl Change {
+    /// Whether it lives no longer than the run, however that ends.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Change::MasterStarted { .. })
+    }
+
+    /// Undoes it. What was undone already, or was recorded and never made, is no error.
+    ///
+    /// # Errors
+    /// The host refuses; or the receipt asks for something that this program cannot have done.
+    pub fn undo(&self, run: &mut Run, scope: Scope, reason: UndoReason) -> anyhow::Result<()> {
+        let (host, layout) = (run.host, &run.layout.clone());
+        trust::check(self, layout)?;
+        match self {
+            Change::FileCreated { path, .. } if is_kept_key(path, layout, reason) => Ok(()),
+            Change::FileCreated { path, authority } => host.remove_file(path, *authority),
+            Change::FileModified {
+                path,
+                authority,
+                former,
+                mode,
+            } => {
+                let former = BASE64.decode(former).with_context(|| {
+                    format!("the kept content of {} is damaged", path.display())
+                })?;
+                host.write(path, &former, *mode, *authority)
+            }
+            Change::DirectoryCreated { path, authority } => {
+                if layout.is_own_folder(path) {
+                    directory::remove(host, layout, path, reason)
+                } else if autossh::folder::is_ours(layout, path) {
+                    build::remove_folder(host, path)
+                } else {
+                    remove_if_empty(host, path, *authority)
+                }
+            }
+            Change::PackagesInstalled { manager, packages } => match reason {
+                UndoReason::Rollback => packages::by_name(manager)?.remove(host, packages),
+                // Other software may have come to rely on them.
+                UndoReason::Removal { .. } => Ok(()),
+            },
+            Change::ServiceInstalled => run.manager()?.remove_unless_used(host, layout),
+            Change::UnitsLoaded => run.manager()?.reload(host),
+            Change::ServiceEnabled { .. } => run.manager()?.disable(host, layout),
+            Change::ServiceReplaced { script, .. } => {
+                foreign::put_back(host, layout, self)?;
+                run.ui.note(&format!(
+                    "{} is back where it was; its tunnels were not started.",
+                    script.display()
+                ));
+                Ok(())
+            }
+            Change::ServiceTunnelStarted => {
+                let tunnel = scope
+                    .tunnel()
+                    .context("a tunnel's change without a tunnel")?;
+                run.manager()?.stop(host, layout, tunnel)?;
+                host.remove_file(&layout.former_tunnel_log(tunnel), Authority::User)?;
+                host.remove_file(&layout.tunnel_log(tunnel), Authority::User)
+            }
+            // Of what is removed as a whole, no part is put back before.
+            Change::TargetChanged { .. }
+            | Change::TunnelRestarted { .. }
+            | Change::KeySwitched { .. }
+            | Change::KeyAnnounced
+                if reason != UndoReason::Rollback =>
+            {
+                Ok(())
+            }
+            Change::TargetChanged { from } => {
+                if let Some(tunnel) = scope
+                    .tunnel()
+                    .and_then(|id| run.receipt.tunnels.get_mut(&id))
+                {
+                    tunnel.target_host.clone_from(&from.host);
+                    tunnel.target_port = from.port;
+                }
+                Ok(())
+            }
+            Change::TunnelRestarted { tunnel } => restart::restart_as_before(run, *tunnel),
+            Change::KeyRotation { .. } => Ok(()),
+            Change::KeySwitched { from } => rotation::put_back(run, *from),
+            Change::KeyAnnounced => rotation::announce_present(run),
+            Change::MasterStarted { socket } => temporary_tunnel::end_master(host, socket),
+            // The control plane forgets the key with its tunnel, and is told of that itself.
+            Change::KeyRegistered => Ok(()),
+        }
+    }
+}
+
+fn is_kept_key(path: &Path, layout: &Layout, reason: UndoReason) -> bool {
+    reason == (UndoReason::Removal { keep_keys: true }) && layout.is_key(path)
+}
+
+fn remove_if_empty(host: &dyn Host, dir: &Path, authority: Authority) -> anyhow::Result<()> {
+    match host.list(dir) {
+        Ok(names) if names.is_empty() => host.remove_dir(dir, authority),
+        _ => Ok(()),
+    }
+}
+
+/// What writing a file would change: nothing, a creation, or a modification.
+///
+/// # Errors
+/// What stands at the path is no regular file, or it cannot be read.
+pub fn change_of_write(
+    host: &dyn Host,
+    path: &Path,
+    content: &[u8],
+    mode: u32,
+    authority: Authority,
+) -> anyhow::Result<Option<Change>> {
+    let path = path.to_owned();
+    let Some(stat) = host.stat(&path)? else {
+        return Ok(Some(Change::FileCreated { path, authority }));
+    };
+    anyhow::ensure!(
+        stat.kind == super::host::Kind::File,
+        "{} is there and is no regular file",
+        path.display()
+    );
+    let former = host
+        .read_if_present(&path)
+        .with_context(|| format!("cannot read {}", path.display()))?
+        .unwrap_or_default();
+    if former == content && stat.mode == mode {
+        return Ok(None);
+    }
+    Ok(Some(Change::FileModified {
+        path,
+        authority,
+        former: BASE64.encode(former),
+        mode: stat.mode,
+    }))
+}

@@ -1,0 +1,602 @@
+//! The engine: how everything that changes this host is begun, carried out, and gone back on.
+//!
+//! A [`Run`] is begun in one place: the lock, then a fresh receipt, then the log. There is no other way
+//! to a receipt that can be written, so that nobody writes one that has become stale meanwhile. What
+//! the run does is a list of [`Step`]s. They work through [`StepContext`], which records each change
+//! under its step before it is made; going back undoes what was recorded, the last change first.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use serde::Serialize;
+
+use super::change::{Change, UndoReason, change_of_write};
+use super::control_plane::ControlPlane;
+use super::failure::{Exit, Failure, OneLine, advice_of, is_interruption, is_resumable};
+use super::host::{Authority, Host, HostExt as _};
+use super::layout::Layout;
+use super::lock::{self, Lock};
+use super::receipt::{Receipt, Scope, StepName, StepRecord, StepState};
+use super::service::{self, ServiceManager};
+use super::steps::{Outcome, Step};
+use super::tunnel_name::TunnelName;
+use super::ui::Ui;
+
+/// A run that changes this host.
+pub struct Run<'a> {
+    pub host: &'a dyn Host,
+    pub ui: &'a Ui,
+    pub layout: Layout,
+    /// What was done to this host, this run included.
+    pub receipt: Receipt,
+    /// A private certificate authority of the control planes.
+    pub ca_cert: Option<PathBuf>,
+    /// This run's changes, in the order in which they were made.
+    made: Vec<(Scope, StepName, Change)>,
+    _lock: Lock,
+}
+
+/// Whether a run found anything to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    Made,
+    NothingToDo,
+}
+
+/// Something that a removal had to leave.
+#[derive(Debug, Serialize)]
+pub struct Problem {
+    /// Whose, and in which step.
+    pub what: String,
+    /// Why.
+    pub error: String,
+    /// The next thing to do.
+    pub next: String,
+}
+
+impl<'a> Run<'a> {
+    /// Begins to change this host.
+    ///
+    /// # Errors
+    /// Another run is at work, or the receipt cannot be read.
+    pub fn begin(
+        host: &'a dyn Host,
+        ui: &'a Ui,
+        layout: Layout,
+        ca_cert: Option<&Path>,
+    ) -> anyhow::Result<Self> {
+        let lock = lock::acquire(host, &layout)?;
+        let receipt = Receipt::load(host, &layout.receipt())?;
+        let receipt = receipt.unwrap_or_else(|| Receipt::new(layout.prefix()));
+        host.log().changes_begin();
+        host.log().keep_in(&layout.logs_dir());
+        Ok(Run {
+            host,
+            ui,
+            layout,
+            receipt,
+            ca_cert: ca_cert.map(Path::to_owned),
+            made: Vec::new(),
+            _lock: lock,
+        })
+    }
+
+    /// Carries the steps out. Where one fails, the host is left as it was before; or, once the control plane
+    /// knows this host's key for the tunnel that is being enrolled, in a state from which the same
+    /// command goes on.
+    ///
+    /// # Errors
+    /// The step that failed, its cause, and the next thing to do. A failure that ends with
+    /// [`Exit::Partly`] is one that the next run goes on from: nothing is undone.
+    pub fn carry_out(
+        &mut self,
+        steps: &[Box<dyn Step>],
+        enrolling: Option<TunnelName>,
+    ) -> anyhow::Result<Progress> {
+        self.adopt(steps);
+        let mut progress = Progress::NothingToDo;
+        for step in steps {
+            match self.take(step.as_ref()) {
+                Ok(Outcome::Changed(_)) => progress = Progress::Made,
+                Ok(Outcome::AlreadyPresent(_)) => {}
+                Err(error) => return Err(self.recover(step.as_ref(), enrolling, error)),
+            }
+        }
+        self.settle(steps)?;
+        Ok(progress)
+    }
+
+    /// Carries out what can be of these steps, and tells what was left. That stays in the receipt.
+    ///
+    /// # Errors
+    /// The run was interrupted, or the receipt cannot be written.
+    pub fn carry_out_what_can_be(
+        &mut self,
+        steps: &[Box<dyn Step>],
+    ) -> anyhow::Result<Vec<Problem>> {
+        let mut problems = Vec::new();
+        for step in steps {
+            match self.take(step.as_ref()) {
+                Ok(_) => {}
+                Err(error) if is_interruption(&error) => return Err(error),
+                Err(error) => match error.downcast::<Unfinished>() {
+                    Ok(Unfinished(left)) => problems.extend(left),
+                    Err(error) => problems.push(Problem::new(step.name().as_str(), &error)),
+                },
+            }
+        }
+        self.settle(steps)?;
+        Ok(problems)
+    }
+
+    fn take(&mut self, step: &dyn Step) -> anyhow::Result<Outcome> {
+        self.host.check_interrupt()?;
+        let (scope, name) = (step.scope(), step.name());
+        let former = self.record(scope, name).cloned();
+        self.note(scope, name, StepState::Started)?;
+        self.host
+            .log_line(&format!("step {} begins", name.as_str()));
+        let running = self.ui.step_begins(name, &step.summary());
+        let outcome = match step.apply(&mut self.context(scope, name)) {
+            Ok(outcome) => outcome,
+            Err(error) => {
+                self.ui.step_fails(running);
+                let failed = format!("step {} failed: {error:#}", name.as_str());
+                self.host.log_line(&failed);
+                return Err(error);
+            }
+        };
+        self.ui.step_ends(running, &outcome);
+        self.host
+            .log_line(&format!("step {} ended: {outcome}", name.as_str()));
+        match (former, &outcome) {
+            // It found everything as an earlier run had left it: so is its record.
+            (Some(former), Outcome::AlreadyPresent(_)) if former.state == StepState::Done => {
+                self.restore(scope, former)?;
+            }
+            // Its record goes with the whole list, or went with the receipt.
+            _ if step.is_transactional() => {}
+            _ => self.note(scope, name, StepState::Done)?,
+        }
+        Ok(outcome)
+    }
+
+    /// What a step does its work with.
+    pub fn context(&mut self, scope: Scope, step: StepName) -> StepContext<'_, 'a> {
+        StepContext {
+            run: self,
+            scope,
+            step,
+        }
+    }
+
+    /// What an earlier run has begun of steps that stand or fall together is this run's to undo.
+    fn adopt(&mut self, steps: &[Box<dyn Step>]) {
+        for step in steps.iter().filter(|step| step.is_transactional()) {
+            let (scope, name) = (step.scope(), step.name());
+            let begun = self.changes_of(scope, name).into_iter();
+            self.made.extend(begun.map(|change| (scope, name, change)));
+        }
+    }
+
+    /// What they have changed is not to be undone any more.
+    fn settle(&mut self, steps: &[Box<dyn Step>]) -> anyhow::Result<()> {
+        for step in steps.iter().filter(|step| step.is_transactional()) {
+            let (scope, name) = (step.scope(), step.name());
+            self.forget(scope, name, &self.changes_of(scope, name))?;
+        }
+        Ok(())
+    }
+
+    // Going back -------------------------------------------------------------------------------
+
+    fn recover(
+        &mut self,
+        step: &dyn Step,
+        enrolling: Option<TunnelName>,
+        error: anyhow::Error,
+    ) -> anyhow::Error {
+        if is_resumable(&error) {
+            return error;
+        }
+        let name = step.name().as_str();
+        // Going back further would lose the key, and another one would be refused.
+        let known = enrolling.filter(|tunnel| self.knows_key_of(*tunnel));
+        self.host.log_line(match known {
+            Some(_) => "ending the temporary tunnel and undoing the step",
+            None => "undoing everything",
+        });
+        // A second Ctrl-C, or the hangup that follows the end of a terminal, must not leave it half undone.
+        // All that happens now is bounded.
+        self.host.hold_interrupts(true);
+        let undone = match known {
+            Some(tunnel) => self
+                .undo_made(Some((step.scope(), step.name())))
+                .and_then(|()| self.end_what_is_transient(Scope::Tunnel(tunnel))),
+            None => self
+                .undo_made(None)
+                .and_then(|()| enrolling.map_or(Ok(()), |tunnel| self.drop_tunnel(tunnel))),
+        };
+        self.host.hold_interrupts(false);
+        if let Err(left) = undone {
+            return error.context(Failure {
+                exit: Exit::Partly,
+                ..Failure::new(
+                    format!("{name}: not everything could be undone: {}", OneLine(&left)),
+                    "run the same command again; the receipt knows what is left",
+                )
+            });
+        }
+        match (is_interruption(&error), known) {
+            (true, Some(_)) => error
+                .context("the temporary tunnel is ended, and the same command goes on from here"),
+            (true, None) => error.context("everything this run had changed was undone"),
+            (false, Some(_)) => error.context(format!("step {name}")),
+            (false, None) => {
+                let next = advice_of(&error).unwrap_or(
+                    "see above for the reason; run the same command again once it is gone",
+                );
+                let next = next.to_owned();
+                error.context(Failure {
+                    exit: Exit::RolledBack,
+                    ..Failure::new(
+                        format!(
+                            "step {name} failed, and everything this run had changed was undone"
+                        ),
+                        next,
+                    )
+                })
+            }
+        }
+    }
+
+    fn knows_key_of(&self, tunnel: TunnelName) -> bool {
+        let records = self.receipt.steps(Scope::Tunnel(tunnel)).iter();
+        records
+            .flat_map(|record| &record.changes)
+            .any(|change| *change == Change::KeyRegistered)
+    }
+
+    /// Undoes what this run has changed, the last change first; or only the last ones, if they are those
+    /// of one step.
+    ///
+    /// # Errors
+    /// Something could not be undone; it stays in the receipt, for the next run to see.
+    pub fn undo_made(&mut self, only: Option<(Scope, StepName)>) -> anyhow::Result<()> {
+        while let Some((scope, step, change)) = self.made.last().cloned() {
+            if only.is_some_and(|wanted| wanted != (scope, step)) {
+                break;
+            }
+            change.undo(self, scope, UndoReason::Rollback)?;
+            self.made.pop();
+            self.forget(scope, step, &[change])?;
+        }
+        Ok(())
+    }
+
+    fn end_what_is_transient(&mut self, scope: Scope) -> anyhow::Result<()> {
+        let records = self.receipt.steps(scope).to_vec();
+        for record in records {
+            for change in record.changes.iter().filter(|change| change.is_transient()) {
+                change.undo(self, scope, UndoReason::Rollback)?;
+                self.forget(scope, record.step, std::slice::from_ref(change))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Undoes what was ever recorded in a scope, the last step first. Within a step it stops at what cannot
+    /// be undone, since the earlier changes are what that one stands on.
+    ///
+    /// # Errors
+    /// The run was interrupted, or the receipt cannot be written.
+    pub fn undo_recorded(
+        &mut self,
+        scope: Scope,
+        reason: UndoReason,
+        whose: &str,
+    ) -> anyhow::Result<Vec<Problem>> {
+        let mut problems = Vec::new();
+        for record in self.receipt.steps(scope).to_vec().iter().rev() {
+            // The receipt is in that folder, and the next run needs it.
+            if record.step == StepName::Directory && !problems.is_empty() {
+                continue;
+            }
+            for change in record.changes.iter().rev() {
+                if let Err(error) = change.undo(self, scope, reason) {
+                    if is_interruption(&error) {
+                        return Err(error);
+                    }
+                    let what = format!("{whose}, step {}", record.step.as_str());
+                    problems.push(Problem::new(&what, &error));
+                    break;
+                }
+                self.forget(scope, record.step, std::slice::from_ref(change))?;
+            }
+        }
+        Ok(problems)
+    }
+
+    // The receipt --------------------------------------------------------------------------------
+
+    /// Writes the receipt, unless `~/.holistics` is not there yet.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn save(&self) -> anyhow::Result<()> {
+        if !self.host.exists(&self.layout.user_dir()) {
+            return Ok(());
+        }
+        self.receipt.save(self.host, &self.layout.receipt())
+    }
+
+    /// With the receipt itself gone, there is nothing left to be remembered.
+    fn save_if_kept(&self) -> anyhow::Result<()> {
+        if !self.host.exists(&self.layout.receipt()) {
+            return Ok(());
+        }
+        self.save()
+    }
+
+    fn note(&mut self, scope: Scope, step: StepName, state: StepState) -> anyhow::Result<()> {
+        let at = self.host.now();
+        if let Some(record) = self.record_mut(scope, step) {
+            record.state = state;
+            record.at = at;
+        }
+        self.save()
+    }
+
+    /// Notes that a step's state holds.
+    ///
+    /// # Errors
+    /// The receipt cannot be written.
+    pub fn mark_done(&mut self, scope: Scope, step: StepName) -> anyhow::Result<()> {
+        self.note(scope, step, StepState::Done)
+    }
+
+    fn restore(&mut self, scope: Scope, former: StepRecord) -> anyhow::Result<()> {
+        if let Some(record) = self.record_mut(scope, former.step) {
+            *record = former;
+        }
+        self.save()
+    }
+
+    /// Takes changes that are undone, or not to be undone any more, out of the receipt, and the step with its
+    /// last one.
+    ///
+    /// # Errors
+    /// The receipt cannot be written.
+    pub fn forget(
+        &mut self,
+        scope: Scope,
+        step: StepName,
+        changes: &[Change],
+    ) -> anyhow::Result<()> {
+        if let Some(records) = self.receipt.steps_mut(scope) {
+            for record in records.iter_mut().filter(|record| record.step == step) {
+                record.changes.retain(|change| !changes.contains(change));
+                record.state = StepState::Started;
+            }
+            records.retain(|record| record.step != step || !record.changes.is_empty());
+        }
+        self.save_if_kept()
+    }
+
+    /// Takes a tunnel of which nothing is left out of the receipt.
+    ///
+    /// # Errors
+    /// The receipt cannot be written.
+    pub fn drop_tunnel(&mut self, tunnel: TunnelName) -> anyhow::Result<()> {
+        self.receipt.tunnels.remove(&tunnel);
+        self.save_if_kept()
+    }
+
+    /// What is recorded of a step.
+    pub fn changes_of(&self, scope: Scope, step: StepName) -> Vec<Change> {
+        self.record(scope, step)
+            .map(|record| record.changes.clone())
+            .unwrap_or_default()
+    }
+
+    /// How many changes this run has made until now.
+    pub fn changes_made(&self) -> usize {
+        self.made.len()
+    }
+
+    fn record(&self, scope: Scope, step: StepName) -> Option<&StepRecord> {
+        let records = self.receipt.steps(scope);
+        records.iter().find(|record| record.step == step)
+    }
+
+    fn record_mut(&mut self, scope: Scope, step: StepName) -> Option<&mut StepRecord> {
+        let at = self.host.now();
+        let records = self.receipt.steps_mut(scope)?;
+        let position = records.iter().position(|record| record.step == step);
+        let position = position.unwrap_or_else(|| {
+            records.push(StepRecord {
+                step,
+                state: StepState::Started,
+                changes: Vec::new(),
+                at,
+            });
+            records.len() - 1
+        });
+        records.get_mut(position)
+    }
+
+    // What a run and its steps need of others ----------------------------------------------------
+
+    /// The service manager in use.
+    ///
+    /// # Errors
+    /// None was chosen, or this version does not know it.
+    pub fn manager(&self) -> anyhow::Result<Box<dyn ServiceManager>> {
+        service::manager(
+            self.receipt
+                .init
+                .context("the receipt names no service manager")?,
+        )
+    }
+
+    /// The control plane with a tunnel's own credential.
+    ///
+    /// # Errors
+    /// The tunnel is not enrolled, or the certificate authority cannot be used.
+    pub fn client(&self, tunnel: TunnelName) -> anyhow::Result<ControlPlane> {
+        let record = self.receipt.tunnels.get(&tunnel);
+        let record = record.context("the tunnel is not in the receipt")?;
+        let enrolled = record.enrolled.as_ref();
+        let enrolled = enrolled.context("the tunnel is not enrolled")?;
+        ControlPlane::new(
+            &record.control_plane,
+            &enrolled.tunnel_token,
+            self.ca_cert.as_deref(),
+        )
+    }
+}
+
+/// What one step does its work with. It records what the step changes before that is changed.
+pub struct StepContext<'s, 'a> {
+    /// The run.
+    pub run: &'s mut Run<'a>,
+    scope: Scope,
+    step: StepName,
+}
+
+impl<'a> StepContext<'_, 'a> {
+    pub fn host(&self) -> &'a dyn Host {
+        self.run.host
+    }
+
+    pub fn layout(&self) -> &Layout {
+        &self.run.layout
+    }
+
+    /// Records a change that is about to be made. One that is recorded already is not recorded twice.
+    ///
+    /// # Errors
+    /// The receipt cannot be written; the change must not be made then.
+    pub fn record(&mut self, change: Change) -> anyhow::Result<()> {
+        let (scope, step) = (self.scope, self.step);
+        if let Some(record) = self.run.record_mut(scope, step) {
+            if record.changes.contains(&change) {
+                return Ok(());
+            }
+            record.changes.push(change.clone());
+        }
+        self.run.made.push((scope, step, change));
+        self.run.save()
+    }
+
+    /// Puts what is now known of a change in the place of what was recorded of it before; nothing
+    /// where it turned out to be none.
+    ///
+    /// # Errors
+    /// The receipt cannot be written; the change must not be made then.
+    pub fn replace(
+        &mut self,
+        former: Option<Change>,
+        change: Option<Change>,
+    ) -> anyhow::Result<()> {
+        let (scope, step) = (self.scope, self.step);
+        self.run
+            .made
+            .retain(|(s, name, made)| (*s, *name, Some(made)) != (scope, step, former.as_ref()));
+        if let Some(record) = self.run.record_mut(scope, step) {
+            let is_replaced = |recorded: &Change| {
+                Some(recorded) == former.as_ref() || Some(recorded) == change.as_ref()
+            };
+            record.changes.retain(|recorded| !is_replaced(recorded));
+            record.changes.extend(change.clone());
+        }
+        self.run
+            .made
+            .extend(change.map(|change| (scope, step, change)));
+        self.run.save()
+    }
+
+    /// Takes back the record of a change that is over, such as a temporary tunnel that has ended.
+    ///
+    /// # Errors
+    /// The receipt cannot be written.
+    pub fn forget(&mut self, step: StepName, change: &Change) -> anyhow::Result<()> {
+        let scope = self.scope;
+        self.run
+            .made
+            .retain(|(s, name, made)| (*s, *name, made) != (scope, step, change));
+        if let Some(record) = self.run.record_mut(scope, step) {
+            record.changes.retain(|recorded| recorded != change);
+        }
+        self.run.save()
+    }
+
+    /// Writes a file unless it holds this content already. Returns whether it was written.
+    ///
+    /// # Errors
+    /// The host refuses, or the receipt cannot be written.
+    pub fn write_file(
+        &mut self,
+        path: &Path,
+        content: &[u8],
+        mode: u32,
+        authority: Authority,
+    ) -> anyhow::Result<bool> {
+        let Some(change) = change_of_write(self.host(), path, content, mode, authority)? else {
+            return Ok(false);
+        };
+        if !self.is_ours(path) {
+            self.record(change)?;
+        }
+        self.host().write(path, content, mode, authority)?;
+        Ok(true)
+    }
+
+    /// Makes a folder unless it is there.
+    ///
+    /// # Errors
+    /// The host refuses, or the receipt cannot be written.
+    pub fn create_dir(
+        &mut self,
+        path: &Path,
+        mode: u32,
+        authority: Authority,
+    ) -> anyhow::Result<()> {
+        if self.host().exists(path) {
+            return Ok(());
+        }
+        self.record(Change::DirectoryCreated {
+            path: path.to_owned(),
+            authority,
+        })?;
+        self.host().create_dir(path, mode, authority)
+    }
+
+    /// Whether this step made the file in an earlier run: its content before then is what counts.
+    fn is_ours(&self, path: &Path) -> bool {
+        let changes = self.run.changes_of(self.scope, self.step);
+        changes.iter().any(|change| match change {
+            Change::FileCreated { path: ours, .. } | Change::FileModified { path: ours, .. } => {
+                ours == path
+            }
+            _ => false,
+        })
+    }
+}
+
+impl Problem {
+    pub fn new(what: &str, error: &anyhow::Error) -> Self {
+        let next = advice_of(error)
+            .unwrap_or("fix that and run the same command again; what is left is recorded");
+        Problem {
+            what: what.to_owned(),
+            error: OneLine(error).to_string(),
+            next: next.to_owned(),
+        }
+    }
+}
+
+/// A step that came to its end with something left.
+#[derive(Debug, thiserror::Error)]
+#[error("something is left")]
+pub struct Unfinished(pub Vec<Problem>);

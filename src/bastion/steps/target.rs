@@ -1,0 +1,225 @@
+//! Another database behind a tunnel: its remote port and its key stay, and its siblings run on.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+
+use super::{Outcome, Step, StepName, service_tunnel};
+use crate::bastion::change::Change;
+use crate::bastion::control_plane::{ApiError, ControlPlane};
+use crate::bastion::failure::{Exit, Failure};
+use crate::bastion::host::{Authority, Host};
+use crate::bastion::layout::Layout;
+use crate::bastion::receipt::Scope;
+use crate::bastion::restart::{self, UP_TIMEOUT, WaitResult, not_seen, retry, wait_until_up};
+use crate::bastion::run::StepContext;
+use crate::bastion::service;
+use crate::bastion::ssh::command_line::{bracketed, foreground_command};
+use crate::bastion::steps::autossh::installed;
+use crate::bastion::steps::temporary_tunnel::enrolled_forward;
+use crate::bastion::tunnel_name::TunnelName;
+use crate::protocol::{DatabaseAddress, Tunnel, TunnelChange, TunnelSession};
+
+/// How long the control plane may take to take note.
+const REPORT_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// A change of target.
+#[derive(Debug, Clone)]
+pub struct Target {
+    pub tunnel: TunnelName,
+    pub from: DatabaseAddress,
+    pub to: DatabaseAddress,
+    /// Whether it was given here, so that the control plane has to take it over.
+    pub is_given: bool,
+}
+
+/// `host:port`, as a person writes it.
+pub fn shown(address: &DatabaseAddress) -> String {
+    format!("{}:{}", bracketed(&address.host), address.port)
+}
+
+/// Restarts the tunnel with its new target.
+pub struct TargetUpdate {
+    pub layout: Layout,
+    pub target: Target,
+    /// The session that the tunnel had before; another one proves the restart.
+    pub former: Option<TunnelSession>,
+    /// Whether a service runs the tunnel.
+    pub has_service: bool,
+    /// What that takes, for the person who decides.
+    pub commands: Vec<String>,
+}
+
+impl Step for TargetUpdate {
+    fn name(&self) -> StepName {
+        StepName::TargetUpdate
+    }
+
+    fn scope(&self) -> Scope {
+        Scope::Tunnel(self.target.tunnel)
+    }
+
+    fn summary(&self) -> String {
+        let (tunnel, to) = (self.target.tunnel, shown(&self.target.to));
+        format!("Restart tunnel {tunnel} with {to} behind it")
+    }
+
+    fn commands(&self) -> Vec<String> {
+        self.commands.clone()
+    }
+
+    fn needs_root(&self) -> bool {
+        self.has_service && self.layout.system_authority() == Authority::Root
+    }
+
+    fn is_transactional(&self) -> bool {
+        true
+    }
+
+    fn apply(&self, work: &mut StepContext) -> anyhow::Result<Outcome> {
+        work.record(Change::TargetChanged {
+            from: self.target.from.clone(),
+        })?;
+        if self.has_service {
+            self.restart(work)?;
+        }
+        let tunnel = work.run.receipt.tunnels.get_mut(&self.target.tunnel);
+        let tunnel = tunnel.context("the tunnel is not in the receipt")?;
+        tunnel.target_host.clone_from(&self.target.to.host);
+        tunnel.target_port = self.target.to.port;
+        work.run.save()?;
+        if !self.has_service {
+            self.show_command(work)?;
+        }
+        Ok(Outcome::Changed(format!(
+            "tunnel {} points to {}",
+            self.target.tunnel,
+            shown(&self.target.to)
+        )))
+    }
+}
+
+impl TargetUpdate {
+    fn restart(&self, work: &mut StepContext) -> anyhow::Result<()> {
+        let tunnel = self.target.tunnel;
+        let manager = work.run.manager()?;
+        let mut definition = service_tunnel::describe(work.run, tunnel, None)?;
+        definition
+            .forward
+            .target_host
+            .clone_from(&self.target.to.host);
+        definition.forward.target_port = self.target.to.port.to_string();
+        // Undone after what comes now: with the former target back in its place.
+        work.record(Change::TunnelRestarted { tunnel })?;
+        restart::restart(work, manager.as_ref(), &definition)?;
+        let is_new = |known: &Tunnel| known.session.is_none() || known.session != self.former;
+        let client = work.run.client(tunnel)?;
+        match wait_until_up(work.host(), &client, tunnel, UP_TIMEOUT, is_new)? {
+            WaitResult::Up => Ok(()),
+            seen => Err(not_seen(work.host(), work.layout(), tunnel, seen).into()),
+        }
+    }
+
+    /// A tunnel that a supervisor of the user's own runs: it gets the new command.
+    fn show_command(&self, work: &StepContext) -> anyhow::Result<()> {
+        let forward = enrolled_forward(&work.run.receipt, work.layout(), self.target.tunnel)?;
+        let program = installed::find(work.host(), work.layout())
+            .context("autossh is no longer installed")?;
+        let command = foreground_command(&program.to_string_lossy(), &forward);
+        work.run.ui.note(&format!(
+            "This host has no service manager. End the former command, and have your supervisor run this in \
+             its place:\n\n{command}\n"
+        ));
+        Ok(())
+    }
+}
+
+/// Tells the control plane where the tunnel points.
+pub struct TargetReport {
+    pub target: Target,
+    /// Whether the tunnel points there by now.
+    pub is_applied: bool,
+}
+
+impl Step for TargetReport {
+    fn name(&self) -> StepName {
+        StepName::TargetReport
+    }
+
+    fn scope(&self) -> Scope {
+        Scope::Tunnel(self.target.tunnel)
+    }
+
+    fn summary(&self) -> String {
+        "Tell the control plane".to_owned()
+    }
+
+    fn commands(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    fn is_transactional(&self) -> bool {
+        true
+    }
+
+    fn apply(&self, work: &mut StepContext) -> anyhow::Result<Outcome> {
+        let client = work.run.client(self.target.tunnel)?;
+        match report(work.host(), &client, &self.target, self.is_applied) {
+            Ok(()) => Ok(Outcome::Changed("the browser shows it".to_owned())),
+            // A target that was given here has to be known on both sides; that one from there is applied
+            // may be told later.
+            Err(error) if self.target.is_given || matches!(error, ApiError::Interrupted(_)) => {
+                Err(error.advised())
+            }
+            Err(error) => Err(Failure {
+                exit: Exit::Partly,
+                ..Failure::new(
+                    format!(
+                        "tunnel {} is up and points to {}, but the control plane could not be told",
+                        self.target.tunnel,
+                        shown(&self.target.to)
+                    ),
+                    "run the same command again once it can be reached",
+                )
+            }
+            .because(error)
+            .into()),
+        }
+    }
+}
+
+/// Tells the control plane where the tunnel points, and where it shall point if that was decided here.
+///
+/// # Errors
+/// It refuses, or cannot be reached in time.
+pub fn report(
+    host: &dyn Host,
+    client: &ControlPlane,
+    target: &Target,
+    is_applied: bool,
+) -> Result<(), ApiError> {
+    let change = TunnelChange {
+        target: target.is_given.then(|| target.to.clone()),
+        applied: is_applied.then(|| target.to.clone()),
+        ..TunnelChange::default()
+    };
+    retry(host, REPORT_TIMEOUT, || {
+        client.change_tunnel(host, target.tunnel.number(), change.clone())
+    })?;
+    Ok(())
+}
+
+/// What restarting a tunnel takes, for the person who decides.
+///
+/// # Errors
+/// This version does not know the service manager.
+pub fn commands(
+    init: Option<crate::bastion::facts::Init>,
+    layout: &Layout,
+    tunnel: TunnelName,
+) -> anyhow::Result<Vec<String>> {
+    match init {
+        Some(init) => Ok(service::manager(init)?.add_commands(layout, tunnel)),
+        None => Ok(Vec::new()),
+    }
+}
