@@ -212,6 +212,9 @@ pub struct UninstallTunnel {
     /// Remove it from this host even if the control plane cannot be told
     #[arg(long)]
     pub force: bool,
+    /// Take it off this host alone, and leave it to the machine that this one is a copy of
+    #[arg(long, conflicts_with = "force")]
+    pub local_only: bool,
     /// Keep the key pair when the last tunnel goes
     #[arg(long)]
     pub keep_keys: bool,

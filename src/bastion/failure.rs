@@ -18,6 +18,8 @@ pub enum Exit {
     RolledBack = 3,
     /// Part of it is done; the rest was listed.
     Partly = 4,
+    /// It cannot be told.
+    CannotTell = 5,
     /// Interrupted, and brought back to a state that the next run resumes.
     Interrupted = 130,
 }

@@ -89,7 +89,7 @@ impl Values {
         values.control_plane = without_slash(tunnel.control_plane.as_str());
         values.tunnel = id;
         values.is_enrolled = true;
-        values.known_hosts_lines = known_hosts::render(std::iter::once(&enrolled.server))
+        values.known_hosts_lines = known_hosts::render(std::iter::once((id, &enrolled.server)))
             .lines()
             .map(str::to_owned)
             .collect();
@@ -133,7 +133,7 @@ impl Values {
             is_enrolled: false,
             private_key: forward.private_key.to_string_lossy().into_owned(),
             known_hosts: forward.known_hosts.to_string_lossy().into_owned(),
-            known_hosts_lines: vec!["[<tunnel-server>]:<ssh-port> <host-key>".to_owned()],
+            known_hosts_lines: vec![format!("{} <host-key>", TunnelName::unknown().slug())],
             keygen_command: keys::keygen(key, &forward.private_key, "holistics-tunnel").to_string(),
             ssh_command: ssh_command(forward).to_string(),
             autossh_command: autossh_command("autossh", forward, &log).to_string(),

@@ -9,6 +9,7 @@ pub mod change;
 pub mod cli;
 pub mod commands;
 pub mod control_plane;
+pub mod copies;
 pub mod doctor;
 pub mod facts;
 pub mod failure;

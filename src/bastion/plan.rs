@@ -56,6 +56,8 @@ impl Target {
             display_name: enrollment.display_name.clone(),
             state: enrollment.state,
             forward: Forward {
+                host_key_alias: TunnelName::new(control_plane, enrollment.tunnel_id)
+                    .host_key_alias(),
                 target_host: enrollment.host.clone(),
                 target_port: enrollment.port.to_string(),
                 ..placeholders(layout, key)
@@ -79,6 +81,7 @@ fn placeholders(layout: &Layout, key: KeyType) -> Forward {
     Forward {
         private_key: layout.private_key(key),
         known_hosts: layout.known_hosts(),
+        host_key_alias: Some(TunnelName::unknown().slug()),
         server_user: "<tunnel-user>".to_owned(),
         server_host: "<tunnel-server>".to_owned(),
         server_port: "<ssh-port>".to_owned(),

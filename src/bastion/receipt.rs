@@ -4,6 +4,8 @@
 //! up by the next one, and a removal takes away what we made and nothing else. It holds the tunnel
 //! tokens and is therefore readable by its user alone.
 
+mod former;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -19,7 +21,7 @@ use crate::bastion::tunnel_name::TunnelName;
 use crate::protocol::{DataSourceId, DatabaseType, TunnelServerAddress};
 
 /// The version this program writes. A higher one was written by a newer program.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// The receipt of one user on one host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,10 +34,47 @@ pub struct Receipt {
     pub init: Option<Init>,
     /// The kind of the key pair, once chosen.
     pub key_type: Option<KeyType>,
+    /// The host on which it was written; a copy of a machine has the same receipt. Absent where nothing was
+    /// changed since a version that did not note it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<HostIdentity>,
     /// What was done for all tunnels together.
     pub steps: Vec<StepRecord>,
     /// The tunnels.
     pub tunnels: BTreeMap<TunnelName, TunnelRecord>,
+}
+
+/// By what a host is known again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostIdentity {
+    /// Its name.
+    pub name: String,
+    /// The content of `/etc/machine-id`, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub machine_id: Option<String>,
+}
+
+impl HostIdentity {
+    /// This host's.
+    pub fn of(host: &dyn Host) -> Self {
+        let id = host.read_at_most(Path::new("/etc/machine-id"), 64);
+        let id = String::from_utf8_lossy(&id.unwrap_or_default())
+            .trim()
+            .to_owned();
+        HostIdentity {
+            name: host.hostname(),
+            machine_id: (!id.is_empty()).then_some(id),
+        }
+    }
+
+    /// Whether it is another machine, as far as that can be told: one may be renamed, so its number counts
+    /// where there is one.
+    pub fn differs_from(&self, other: &HostIdentity) -> bool {
+        match (&self.machine_id, &other.machine_id) {
+            (Some(one), Some(other)) => one != other,
+            _ => self.name != other.name,
+        }
+    }
 }
 
 /// One tunnel of this host.
@@ -185,6 +224,7 @@ impl Receipt {
             prefix: prefix.to_owned(),
             init: None,
             key_type: None,
+            host: None,
             steps: Vec::new(),
             tunnels: BTreeMap::new(),
         }
@@ -214,7 +254,12 @@ impl Receipt {
                 "use the newer holistics-tunnel that wrote it; nothing was changed",
             )
         );
-        match serde_json::from_slice(&content) {
+        let mut receipt: serde_json::Value =
+            serde_json::from_slice(&content).map_err(|error| damaged(path, error))?;
+        if version.version < VERSION {
+            receipt = former::from_version_1(receipt);
+        }
+        match serde_json::from_value(receipt) {
             Ok(receipt) => Ok(Some(receipt)),
             Err(error) => bail!(damaged(path, error)),
         }
@@ -254,6 +299,13 @@ impl Receipt {
             .filter(|record| record.step == step)
             .flat_map(|record| &record.changes)
             .any(|change| matches!(change, Change::FileCreated { path: made, .. } if made == path))
+    }
+
+    /// The tunnel servers of the enrolled tunnels.
+    pub fn servers(&self) -> impl Iterator<Item = (TunnelName, &TunnelServerAddress)> {
+        self.tunnels
+            .iter()
+            .filter_map(|(name, tunnel)| Some((*name, &tunnel.enrolled.as_ref()?.server)))
     }
 
     /// What setup installed.

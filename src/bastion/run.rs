@@ -16,7 +16,7 @@ use super::failure::{Exit, Failure, OneLine, advice_of, is_interruption, is_resu
 use super::host::{Authority, Host, HostExt as _};
 use super::layout::Layout;
 use super::lock::{self, Lock};
-use super::receipt::{Receipt, Scope, StepName, StepRecord, StepState};
+use super::receipt::{HostIdentity, Receipt, Scope, StepName, StepRecord, StepState};
 use super::service::{self, ServiceManager};
 use super::steps::{Outcome, Step};
 use super::tunnel_name::TunnelName;
@@ -67,7 +67,8 @@ impl<'a> Run<'a> {
     ) -> anyhow::Result<Self> {
         let lock = lock::acquire(host, &layout)?;
         let receipt = Receipt::load(host, &layout.receipt())?;
-        let receipt = receipt.unwrap_or_else(|| Receipt::new(layout.prefix()));
+        let mut receipt = receipt.unwrap_or_else(|| Receipt::new(layout.prefix()));
+        receipt.host.get_or_insert_with(|| HostIdentity::of(host));
         host.log().changes_begin();
         host.log().keep_in(&layout.logs_dir());
         Ok(Run {

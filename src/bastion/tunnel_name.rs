@@ -58,6 +58,12 @@ impl TunnelName {
         }
     }
 
+    /// The name under which its server's host keys are pinned; those of a former name are pinned under the
+    /// server's own.
+    pub fn host_key_alias(self) -> Option<String> {
+        (!self.is_former()).then(|| self.slug())
+    }
+
     /// Whether it is a number alone, as programs up to version 0.1 named a tunnel's files.
     pub fn is_former(self) -> bool {
         self.plane.is_empty()

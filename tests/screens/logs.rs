@@ -22,10 +22,7 @@ fn a_setup_s_log_holds_every_command_and_no_secret_for_its_user_alone() {
     ] {
         assert!(text.contains(part), "{part}:\n{text}");
     }
-    let receipt: serde_json::Value =
-        serde_json::from_slice(&std::fs::read(lab.bastion.receipt()).expect("the receipt"))
-            .expect("JSON");
-    let tunnel = &receipt["tunnels"][tunnel_of(&source).id.to_string()];
+    let tunnel = lab.bastion.tunnel_record(tunnel_of(&source).id);
     let tunnel_token = tunnel["enrolled"]["tunnel_token"]
         .as_str()
         .expect("a token");

@@ -126,6 +126,16 @@ impl Bastion {
         self.own_folder().join("receipt.json")
     }
 
+    /// What the receipt holds of a tunnel.
+    pub fn tunnel_record(&self, tunnel: TunnelId) -> serde_json::Value {
+        let receipt = std::fs::read(self.receipt()).expect("the receipt");
+        let receipt: serde_json::Value = serde_json::from_slice(&receipt).expect("JSON");
+        let tunnels = receipt["tunnels"].as_object().expect("tunnels");
+        let ending = format!("-{tunnel}");
+        let mut records = tunnels.iter().filter(|(name, _)| name.ends_with(&ending));
+        records.next().expect("the tunnel's record").1.clone()
+    }
+
     /// The installed service script.
     pub fn service_script(&self) -> PathBuf {
         self.prefix().join("etc/init.d/h_autossh")

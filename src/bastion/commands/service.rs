@@ -5,10 +5,11 @@ use anyhow::Context as _;
 use super::{refuse_sudo, status, tunnels};
 use crate::bastion::cli::{Service, ServiceAction, Status, Which};
 use crate::bastion::control_plane::ControlPlane;
+use crate::bastion::copies;
 use crate::bastion::failure::{Exit, Failure};
 use crate::bastion::host::{Authority, Host};
 use crate::bastion::layout::Layout;
-use crate::bastion::receipt::Receipt;
+use crate::bastion::receipt::{HostIdentity, Receipt};
 use crate::bastion::restart::{self, WaitResult};
 use crate::bastion::service::{self, Action};
 use crate::bastion::tunnel_name::TunnelName;
@@ -34,6 +35,9 @@ pub(super) fn run(host: &dyn Host, ui: &Ui, command: &Service) -> anyhow::Result
     let manager = service::manager(receipt.init.with_context(no_service)?)?;
     if layout.system_authority() == Authority::Root {
         host.acquire_root("Governing the service", &[])?;
+    }
+    if let Some(original) = copies::original(host, &receipt).filter(|_| action != Action::Stop) {
+        return Err(on_a_copy(original).into());
     }
     let ids: Vec<TunnelName> = receipt.tunnels.keys().copied().collect();
     manager.govern(host, &layout, &ids, action)?;
@@ -70,6 +74,17 @@ fn wait_until_up(
         }
     }
     Ok(())
+}
+
+fn on_a_copy(original: &HostIdentity) -> Failure {
+    Failure::new(
+        format!("{}; nothing was started", copies::described(Some(original))),
+        format!(
+            "start them on {0}. If that machine is gone for good, set each tunnel up on this one: \
+             `holistics-tunnel uninstall-tunnel --all --local-only`, then a new command from the browser",
+            original.name
+        ),
+    )
 }
 
 fn no_service() -> Failure {

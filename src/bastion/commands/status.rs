@@ -11,6 +11,7 @@ use serde_json::json;
 use super::tunnels;
 use crate::bastion::cli::Status;
 use crate::bastion::control_plane::{ApiError, ControlPlane, is_gone};
+use crate::bastion::copies;
 use crate::bastion::failure::{Exit, OneLine, is_interruption};
 use crate::bastion::host::Host;
 use crate::bastion::layout::Layout;
@@ -26,9 +27,37 @@ const WATCH_PAUSE: Duration = Duration::from_secs(2);
 #[derive(Serialize, PartialEq, Eq)]
 struct Row {
     id: TunnelId,
-    up: bool,
+    /// Whether it is up, as far as that could be told.
+    up: Option<bool>,
+    state: State,
     service: ServiceState,
     control_plane: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    note: Option<String>,
+}
+
+/// How a tunnel stands.
+#[derive(Debug, Clone, Copy, Serialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+enum State {
+    Up,
+    Down,
+    /// Up, and another machine holds it.
+    Elsewhere,
+    /// The control plane could not be asked.
+    Unknown,
+}
+
+impl State {
+    /// As a person reads it: what is wrong stands out.
+    fn shown(self) -> &'static str {
+        match self {
+            State::Up => "up",
+            State::Down => "DOWN",
+            State::Elsewhere => "ELSEWHERE",
+            State::Unknown => "unknown",
+        }
+    }
 }
 
 pub(super) fn run(host: &dyn Host, command: &Status) -> anyhow::Result<Exit> {
@@ -119,8 +148,8 @@ fn row(
         Some(init) => service::manager(init)?.status(host, layout, id)?,
         None => ServiceState::Unknown,
     };
-    let (up, control_plane) = match &tunnel.enrolled {
-        None => (false, "not enrolled".to_owned()),
+    let (state, control_plane) = match &tunnel.enrolled {
+        None => (State::Down, "not enrolled".to_owned()),
         Some(enrolled) => {
             let client = ControlPlane::new(
                 &tunnel.control_plane,
@@ -128,19 +157,35 @@ fn row(
                 command.ca_cert.as_deref(),
             )?;
             match client.tunnel(host, id.number()) {
-                Ok(answer) if answer.status == TunnelStatus::Up => (true, "up".to_owned()),
-                Ok(_) => (false, "down".to_owned()),
-                Err(error) if is_gone(&error) => (false, "removed".to_owned()),
+                Ok(answer) if answer.status == TunnelStatus::Up => {
+                    let elsewhere = copies::is_held_elsewhere(host, layout, id, service);
+                    let state = if elsewhere {
+                        State::Elsewhere
+                    } else {
+                        State::Up
+                    };
+                    (state, "up".to_owned())
+                }
+                Ok(_) => (State::Down, "down".to_owned()),
+                Err(error) if is_gone(&error) => (State::Down, "removed".to_owned()),
                 Err(ApiError::Interrupted(interrupted)) => return Err(interrupted.into()),
-                Err(error) => (false, OneLine(&error.into()).to_string()),
+                Err(error) => (State::Unknown, OneLine(&error.into()).to_string()),
             }
         }
     };
+    let original = copies::original(host, receipt);
+    let is_copy = state == State::Elsewhere || original.is_some();
     Ok(Row {
         id: id.number(),
-        up,
+        up: match state {
+            State::Up => Some(true),
+            State::Down | State::Elsewhere => Some(false),
+            State::Unknown => None,
+        },
+        state,
         service,
         control_plane,
+        note: is_copy.then(|| copies::described(original)),
     })
 }
 
@@ -151,10 +196,12 @@ fn lines(rows: &[Row]) -> Vec<String> {
     rows.iter()
         .map(|row| {
             let service = format!("{:?}", row.service).to_lowercase();
+            let note = row.note.as_ref();
+            let note = note.map_or_else(String::new, |note| format!("; {note}"));
             format!(
-                "tunnel {}: {} (service: {service}; tunnel server: {})",
+                "tunnel {}: {} (service: {service}; tunnel server: {}){note}",
                 row.id,
-                if row.up { "up" } else { "DOWN" },
+                row.state.shown(),
                 row.control_plane
             )
         })
@@ -162,13 +209,17 @@ fn lines(rows: &[Row]) -> Vec<String> {
 }
 
 fn are_up(rows: &[Row]) -> bool {
-    rows.iter().all(|row| row.up)
+    rows.iter().all(|row| row.state == State::Up)
 }
 
+/// Not knowing is no failure of the tunnels.
 fn exit(rows: &[Row]) -> Exit {
+    let is_down = |row: &Row| matches!(row.state, State::Down | State::Elsewhere);
     if are_up(rows) {
         Exit::Done
-    } else {
+    } else if rows.iter().any(is_down) {
         Exit::Failed
+    } else {
+        Exit::CannotTell
     }
 }

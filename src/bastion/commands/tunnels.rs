@@ -113,7 +113,7 @@ fn not_said(receipt: Option<&Receipt>, among: &[TunnelName]) -> Failure {
     let several: Vec<String> = among.iter().map(|name| described(receipt, *name)).collect();
     let is_one_number = among.iter().all(|name| name.number() == among[0].number());
     Failure::usage(
-        format!("several tunnels could be meant: {}", several.join("; ")),
+        format!("which tunnel? There are several: {}", several.join("; ")),
         if is_one_number {
             "add --server with the control plane's address"
         } else {

@@ -119,9 +119,8 @@ impl Installation<'_> {
                 "install the distribution's autossh, and run the setup command from the browser again",
             ));
         }
-        let servers = self.receipt.tunnels.values();
-        let servers = servers.filter_map(|tunnel| Some(&tunnel.enrolled.as_ref()?.server));
-        let mut expected = vec![(self.layout.known_hosts(), known_hosts::render(servers))];
+        let pinned = known_hosts::render(self.receipt.servers());
+        let mut expected = vec![(self.layout.known_hosts(), pinned)];
         expected.extend(manager.files(host, self.layout, &tunnel)?);
         for (path, content) in &expected {
             let found = host.read_if_present(path);

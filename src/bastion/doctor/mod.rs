@@ -32,6 +32,7 @@ use installation::Installation;
 use log::Up;
 use system::System;
 
+use super::copies;
 use super::facts::Facts;
 use super::failure::{Interrupted, OneLine, advice_of};
 use super::host::Host;
@@ -123,6 +124,9 @@ fn examine_host(examination: &mut Examination, patient: &Patient) -> Result<(), 
     };
     system::examine(examination, &system)?;
     let subject = Subject::shared("This host");
+    if let Some((receipt, _)) = installed {
+        examination.check("original", &subject, "", |host| original(host, receipt))?;
+    }
     examination.check("receipt", &subject, "", |_| match &patient.installed {
         Ok(None) => Finding::skip("this user has no tunnels on this host"),
         Ok(Some((receipt, _))) => Finding::pass(match receipt.tunnels.len() {
@@ -211,6 +215,17 @@ fn examine_tunnel_servers(
         tunnel_server::examine(examination, &enrolled.server, &forward, revoked)?;
     }
     Ok(())
+}
+
+/// Whether these tunnels are this machine's own.
+fn original(host: &dyn Host, receipt: &Receipt) -> Finding {
+    match copies::original(host, receipt) {
+        None => Finding::pass("it is the one that set the tunnels up"),
+        Some(original) => Finding::fail(
+            copies::described(Some(original)),
+            "on a copy, take the tunnels off it: `holistics-tunnel uninstall-tunnel --all --local-only`",
+        ),
+    }
 }
 
 fn examine_tunnel(

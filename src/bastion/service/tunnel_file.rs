@@ -120,6 +120,7 @@ pub(super) fn example(home: &str) -> ServiceTunnel {
         forward: Forward {
             private_key: format!("{home}/.holistics/id_rsa").into(),
             known_hosts: format!("{home}/.holistics/known_hosts").into(),
+            host_key_alias: Some("bi.example.com-7".into()),
             server_user: "tunnel".into(),
             server_host: "tunnel.example.com".into(),
             server_port: "50022".into(),

@@ -25,6 +25,8 @@ pub struct Forward {
     pub private_key: PathBuf,
     /// The pinned host keys.
     pub known_hosts: PathBuf,
+    /// The name under which the server's host keys are pinned, where that is not the server's own.
+    pub host_key_alias: Option<String>,
     /// The tunnel server's user.
     pub server_user: String,
     /// The tunnel server's name or address.
@@ -130,9 +132,9 @@ impl Forward {
         )
     }
 
-    fn options(&self) -> [(&'static str, String); 13] {
+    fn options(&self) -> Vec<(&'static str, String)> {
         let known_hosts = self.known_hosts.to_string_lossy().into_owned();
-        [
+        let mut options = vec![
             // Never a question, never another key, never a host that is not pinned.
             ("BatchMode", "yes".to_owned()),
             ("IdentitiesOnly", "yes".to_owned()),
@@ -148,7 +150,12 @@ impl Forward {
             ("ForwardAgent", "no".to_owned()),
             ("Compression", "no".to_owned()),
             ("LogLevel", "INFO".to_owned()),
-        ]
+        ];
+        // Two vendors may call two servers by one name, such as a private address.
+        if let Some(alias) = &self.host_key_alias {
+            options.push(("HostKeyAlias", alias.clone()));
+        }
+        options
     }
 }
 
@@ -198,6 +205,7 @@ mod tests {
         Forward {
             private_key: "/home/ada/.holistics/id_rsa".into(),
             known_hosts: "/home/ada/.holistics/known_hosts".into(),
+            host_key_alias: Some("bi.example.com-7".into()),
             server_user: "tunnel".into(),
             server_host: "tunnel.example.com".into(),
             server_port: "50022".into(),

@@ -11,7 +11,7 @@ use crate::bastion::change::Change;
 use crate::bastion::control_plane::{ApiError, ControlPlane};
 use crate::bastion::host::Authority;
 use crate::bastion::layout::Layout;
-use crate::bastion::receipt::{EnrolledRecord, Receipt, Scope};
+use crate::bastion::receipt::{EnrolledRecord, Scope};
 use crate::bastion::run::{Run, StepContext};
 use crate::bastion::ssh::{KeyType, keys, known_hosts, vetting};
 use crate::bastion::tunnel_name::TunnelName;
@@ -105,15 +105,8 @@ impl Step for Enrollment {
 /// # Errors
 /// The file cannot be written.
 pub fn write_known_hosts(run: &Run) -> anyhow::Result<()> {
-    let content = known_hosts::render(servers(&run.receipt));
+    let content = known_hosts::render(run.receipt.servers());
     let path = run.layout.known_hosts();
     run.host
         .write(&path, content.as_bytes(), 0o600, Authority::User)
-}
-
-fn servers(receipt: &Receipt) -> impl Iterator<Item = &crate::protocol::TunnelServerAddress> {
-    receipt
-        .tunnels
-        .values()
-        .filter_map(|tunnel| Some(&tunnel.enrolled.as_ref()?.server))
 }

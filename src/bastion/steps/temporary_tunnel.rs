@@ -137,6 +137,7 @@ pub fn enrolled_forward(
     Ok(Forward {
         private_key: layout.private_key(key_type),
         known_hosts: layout.known_hosts(),
+        host_key_alias: tunnel.host_key_alias(),
         server_user: enrolled.server.user.clone(),
         server_host: enrolled.server.host.clone(),
         server_port: enrolled.server.port.to_string(),

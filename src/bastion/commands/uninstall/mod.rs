@@ -11,6 +11,7 @@ use super::{questions, refuse_sudo, token, tunnels};
 use crate::bastion::change::UndoReason;
 use crate::bastion::cli::{UninstallTunnel, Which};
 use crate::bastion::control_plane::{ApiError, ControlPlane, is_gone, parse_address};
+use crate::bastion::copies;
 use crate::bastion::failure::{Exit, Failure};
 use crate::bastion::host::{Authority, Host, HostExt as _};
 use crate::bastion::layout::Layout;
@@ -46,6 +47,7 @@ pub(super) fn run(host: &dyn Host, ui: &Ui, command: &UninstallTunnel) -> anyhow
         .map(|id| check_control_plane(host, ui, command, &receipt, *id))
         .collect::<anyhow::Result<Vec<_>>>()?;
     confirm(host, command, &receipt, &ids)?;
+    confirm_copy(host, command, &receipt, &ids)?;
     confirm_own_tunnel(host, command, &receipt, &ids)?;
     if layout.system_authority() == Authority::Root {
         host.acquire_root("Removing the tunnel from the service", &[])?;
@@ -155,7 +157,7 @@ fn check_control_plane(
     id: TunnelName,
 ) -> anyhow::Result<Option<ControlPlane>> {
     let tunnel = tunnels::find(receipt, id)?;
-    let Some(client) = client(command, tunnel)? else {
+    let Some(client) = client(command, tunnel)?.filter(|_| !command.local_only) else {
         return Ok(None);
     };
     match client.tunnel(host, id.number()) {
@@ -213,6 +215,34 @@ fn confirm(
     let unasked = Failure::usage(
         "a removal is confirmed first, and there is no terminal to ask on",
         "add --yes to remove without the question; nothing was changed",
+    );
+    questions::hold_to(host.yes_or_no(&question, false)?, unasked)
+}
+
+/// On a copy of a machine, a removal would end the tunnel of the original.
+fn confirm_copy(
+    host: &dyn Host,
+    command: &UninstallTunnel,
+    receipt: &Receipt,
+    ids: &[TunnelName],
+) -> anyhow::Result<()> {
+    if command.local_only || command.force {
+        return Ok(());
+    }
+    let Some(original) = copies::original(host, receipt) else {
+        return Ok(());
+    };
+    let names: Vec<String> = ids.iter().map(ToString::to_string).collect();
+    let names = names.join(", ");
+    let warning = format!(
+        "{}: removing tunnel {names} would end it there",
+        copies::described(Some(original))
+    );
+    let question = format!("Note that {warning}. Remove it there, too?");
+    let unasked = Failure::usage(
+        warning,
+        "add --local-only to take its files off this host alone, or --force to end it there, too; nothing was \
+         changed",
     );
     questions::hold_to(host.yes_or_no(&question, false)?, unasked)
 }
