@@ -667,11 +667,13 @@ fn is_refused(lab: &Lab, private_key: &std::path::Path, source: &DataSource) -> 
     ]);
     let known_hosts = lab.bastion.own_folder().join("known_hosts");
     let known_hosts = format!("UserKnownHostsFile={}", known_hosts.display());
+    let alias = format!("HostKeyAlias={}", lab.bastion.slug(tunnel_of(source).id));
     for option in [
         "BatchMode=yes",
         "IdentitiesOnly=yes",
         "ExitOnForwardFailure=yes",
         &known_hosts,
+        &alias,
     ] {
         command.args(["-o", option]);
     }

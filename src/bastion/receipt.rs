@@ -148,6 +148,8 @@ pub enum StepName {
     RetireKey,
     /// The end of a tunnel.
     Removal,
+    /// The present name for a tunnel of a former version.
+    Rename,
 }
 
 impl StepName {
@@ -170,6 +172,7 @@ impl StepName {
             StepName::SwitchKey => "switch-key",
             StepName::RetireKey => "retire-key",
             StepName::Removal => "removal",
+            StepName::Rename => "rename",
         }
     }
 }
@@ -299,6 +302,14 @@ impl Receipt {
             .filter(|record| record.step == step)
             .flat_map(|record| &record.changes)
             .any(|change| matches!(change, Change::FileCreated { path: made, .. } if made == path))
+    }
+
+    /// The name that a tunnel has or, where it is called by a former one, gets.
+    pub fn lasting_name(&self, tunnel: TunnelName) -> TunnelName {
+        match self.tunnels.get(&tunnel).filter(|_| tunnel.is_former()) {
+            Some(record) => TunnelName::new(&record.control_plane, tunnel.number()),
+            None => tunnel,
+        }
     }
 
     /// The tunnel servers of the enrolled tunnels.

@@ -6,6 +6,7 @@
 //! under its step before it is made; going back undoes what was recorded, the last change first.
 
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use anyhow::Context as _;
 use serde::Serialize;
@@ -21,6 +22,7 @@ use super::service::{self, ServiceManager};
 use super::steps::{Outcome, Step};
 use super::tunnel_name::TunnelName;
 use super::ui::Ui;
+use super::ui::event::{Ending, Event, Started};
 
 /// A run that changes this host.
 pub struct Run<'a> {
@@ -137,17 +139,26 @@ impl<'a> Run<'a> {
         self.note(scope, name, StepState::Started)?;
         self.host
             .log_line(&format!("step {} begins", name.as_str()));
-        let running = self.ui.step_begins(name, &step.summary());
+        self.ui.show(&Event::StepBegins {
+            name,
+            state: Started::Started,
+            summary: &step.summary(),
+        });
+        let begun = Instant::now();
+        let ends = |ending| {
+            let took = begun.elapsed();
+            self.ui.show(&Event::StepEnds { name, ending, took });
+        };
         let outcome = match step.apply(&mut self.context(scope, name)) {
             Ok(outcome) => outcome,
             Err(error) => {
-                self.ui.step_fails(running);
+                ends(Ending::Failed);
                 let failed = format!("step {} failed: {error:#}", name.as_str());
                 self.host.log_line(&failed);
                 return Err(error);
             }
         };
-        self.ui.step_ends(running, &outcome);
+        ends(Ending::from(&outcome));
         self.host
             .log_line(&format!("step {} ended: {outcome}", name.as_str()));
         match (former, &outcome) {

@@ -205,6 +205,8 @@ fn what_the_tunnel_server_refuses_is_counted_by_its_reason() {
 /// Runs the bastion's ssh as this user with this key, and waits until it has been refused.
 fn ssh(lab: &Lab, user: &str, key: &Path, arguments: &[&str]) {
     let known_hosts = lab.bastion.own_folder().join("known_hosts");
+    let pinned = std::fs::read_to_string(&known_hosts).expect("the pinned host keys");
+    let alias = pinned.split(' ').next().expect("a name");
     let mut command = lab.bastion.any_program("ssh");
     command
         .args([
@@ -217,6 +219,7 @@ fn ssh(lab: &Lab, user: &str, key: &Path, arguments: &[&str]) {
         ])
         .args(["-o", "ExitOnForwardFailure=yes", "-o"])
         .arg(format!("UserKnownHostsFile={}", known_hosts.display()))
+        .args(["-o", &format!("HostKeyAlias={alias}")])
         .arg("-i")
         .arg(key)
         .args(["-p", lab.server.ssh_port(), "-l", user, "127.0.0.1"])

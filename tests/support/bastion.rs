@@ -128,12 +128,22 @@ impl Bastion {
 
     /// What the receipt holds of a tunnel.
     pub fn tunnel_record(&self, tunnel: TunnelId) -> serde_json::Value {
+        self.tunnel_entry(tunnel).1
+    }
+
+    /// A tunnel's name on this bastion.
+    pub fn slug(&self, tunnel: TunnelId) -> String {
+        self.tunnel_entry(tunnel).0
+    }
+
+    fn tunnel_entry(&self, tunnel: TunnelId) -> (String, serde_json::Value) {
         let receipt = std::fs::read(self.receipt()).expect("the receipt");
         let receipt: serde_json::Value = serde_json::from_slice(&receipt).expect("JSON");
         let tunnels = receipt["tunnels"].as_object().expect("tunnels");
         let ending = format!("-{tunnel}");
-        let mut records = tunnels.iter().filter(|(name, _)| name.ends_with(&ending));
-        records.next().expect("the tunnel's record").1.clone()
+        let mut entries = tunnels.iter().filter(|(name, _)| name.ends_with(&ending));
+        let (name, record) = entries.next().expect("the tunnel's record");
+        (name.clone(), record.clone())
     }
 
     /// The installed service script.

@@ -31,7 +31,7 @@ use super::layout::Layout;
 use super::receipt::Receipt;
 use super::service::ForeignScript;
 use super::settings::Settings;
-use super::ui::{Look, Ui};
+use super::ui::{Event, Look, Ui};
 
 /// Runs a command; everything it has to say is said when this returns.
 pub fn run(cli: Cli) -> Exit {
@@ -65,7 +65,10 @@ pub fn run(cli: Cli) -> Exit {
     let ui = Rc::new(ui);
     if cli.global.verbose {
         let ui = Rc::clone(&ui);
-        host.trace_commands(move |command, outcome| ui.trace(&command.to_string(), outcome));
+        host.trace_commands(move |command, outcome| {
+            let command = &command.to_string();
+            ui.show(&Event::Trace { command, outcome });
+        });
     }
     let result = begin_log(&host, &cli.command).and_then(|()| match &cli.command {
         Command::Setup(command) => setup::run(&host, &ui, command),

@@ -12,9 +12,9 @@ use crate::bastion::receipt::{Receipt, Scope};
 use crate::bastion::run::Run;
 use crate::bastion::service;
 use crate::bastion::steps::rotation::{self, Rotation};
-use crate::bastion::steps::{Step, StepName, planned};
+use crate::bastion::steps::{Step, StepName, planned, rename};
 use crate::bastion::tunnel_name::TunnelName;
-use crate::bastion::ui::Ui;
+use crate::bastion::ui::{Event, Ui};
 
 pub(super) fn run(host: &dyn Host, ui: &Ui, command: &RotateKey) -> anyhow::Result<Exit> {
     refuse_sudo(host.user())?;
@@ -23,12 +23,13 @@ pub(super) fn run(host: &dyn Host, ui: &Ui, command: &RotateKey) -> anyhow::Resu
         .with_context(tunnels::none)?;
     check(&receipt)?;
     let rotation = rotation_for(&receipt, &layout, host, command)?;
+    let renames = rename::steps(&receipt, &layout)?;
     let steps = steps(host, &receipt, &layout, rotation)?;
-    ui.plan(
-        &introduction(&receipt, &layout, rotation),
-        &planned(&steps),
-        command.dry_run,
-    );
+    ui.show(&Event::Plan {
+        introduction: &introduction(&receipt, &layout, rotation),
+        steps: &planned(renames.iter().chain(&steps)),
+        with_commands: command.dry_run,
+    });
     if command.dry_run {
         ui.finished(
             &["Nothing was changed.".to_owned()],
@@ -38,8 +39,9 @@ pub(super) fn run(host: &dyn Host, ui: &Ui, command: &RotateKey) -> anyhow::Resu
     }
     questions::confirm_change(host, command.yes)?;
     if layout.system_authority() == Authority::Root {
-        let commands: Vec<String> = steps
+        let commands: Vec<String> = renames
             .iter()
+            .chain(&steps)
             .filter(|step| step.needs_root())
             .flat_map(|step| step.commands())
             .collect();
@@ -48,6 +50,7 @@ pub(super) fn run(host: &dyn Host, ui: &Ui, command: &RotateKey) -> anyhow::Resu
     let mut run = Run::begin(host, ui, layout, command.ca_cert.as_deref())?;
     // Another run may have ended while this one asked.
     check(&run.receipt)?;
+    rename::carry_out(&mut run)?;
     let rotation = rotation_for(&run.receipt, &run.layout, host, command)?;
     let steps = self::steps(host, &run.receipt, &run.layout, rotation)?;
     let tunnels: Vec<_> = enrolled(&run.receipt).map(TunnelName::number).collect();
@@ -90,7 +93,7 @@ fn enrolled(receipt: &Receipt) -> impl Iterator<Item = TunnelName> {
     let tunnels = receipt.tunnels.iter();
     tunnels
         .filter(|(_, tunnel)| tunnel.enrolled.is_some())
-        .map(|(name, _)| *name)
+        .map(|(name, _)| receipt.lasting_name(*name))
 }
 
 /// Every tunnel with a key has to be one that the service runs.

@@ -24,9 +24,9 @@ use crate::bastion::service::{ForeignScript, SERVICE_NAME};
 use crate::bastion::settings::Settings;
 use crate::bastion::ssh::command_line::bracketed;
 use crate::bastion::ssh::vetting;
-use crate::bastion::steps::{Step, planned, rotation};
+use crate::bastion::steps::{Step, planned, rename, rotation};
 use crate::bastion::tunnel_name::TunnelName;
-use crate::bastion::ui::Ui;
+use crate::bastion::ui::{Event, Ui};
 use crate::protocol::Enrollment;
 
 /// How long the database may take to accept a connection.
@@ -84,12 +84,15 @@ pub(super) fn run(host: &RealHost, ui: &Ui, command: &Setup) -> anyhow::Result<E
         enrollment: &enrollment,
         control_plane: &control_plane,
     };
-    let steps = request.plan(host, receipt.as_ref())?;
-    ui.plan(
-        &introduction(host, &enrollment, &server),
-        &planned(&steps),
-        command.dry_run,
-    );
+    let mut steps = request.plan(host, receipt.as_ref())?;
+    if let Some(receipt) = &receipt {
+        steps.splice(0..0, rename::steps(receipt, &layout)?);
+    }
+    ui.show(&Event::Plan {
+        introduction: &introduction(host, &enrollment, &server),
+        steps: &planned(&steps),
+        with_commands: command.dry_run,
+    });
     for step in &steps {
         step.check(host)?;
     }
@@ -116,6 +119,7 @@ pub(super) fn run(host: &RealHost, ui: &Ui, command: &Setup) -> anyhow::Result<E
     let mut run = Run::begin(host, ui, layout.clone(), command.ca_cert.as_deref())?;
     // Another run may have ended while this one asked.
     rotation::refuse_unfinished(&run.receipt)?;
+    rename::carry_out(&mut run)?;
     let steps = request.plan(host, Some(&run.receipt))?;
     remember_tunnel(&mut run, &enrollment, &server, &token);
     let progress = run.carry_out(&steps, Some(request.tunnel()))?;
@@ -309,5 +313,5 @@ fn finish(run: &Run, enrollment: &Enrollment, progress: Progress) {
         let actions = "service start|stop|restart|status";
         commands.push(("All tunnels", format!("{program} {actions}")));
     }
-    run.ui.commands_to_know(&commands);
+    run.ui.show(&Event::CommandsToKnow(&commands));
 }

@@ -16,10 +16,10 @@ use crate::bastion::receipt::{Receipt, Scope, TunnelRecord};
 use crate::bastion::run::Run;
 use crate::bastion::ssh::vetting;
 use crate::bastion::steps::target::{self, Target, TargetReport, TargetUpdate, shown};
-use crate::bastion::steps::{Step, StepName, planned, rotation};
+use crate::bastion::steps::{Step, StepName, planned, rename, rotation};
 use crate::bastion::tunnel_name::TunnelName;
-use crate::bastion::ui::Ui;
-use crate::protocol::{DatabaseAddress, Tunnel, TunnelSession};
+use crate::bastion::ui::{Event, Ui};
+use crate::protocol::{DatabaseAddress, Tunnel};
 
 /// How long the database may take to accept a connection.
 const DATABASE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -44,27 +44,37 @@ pub(super) fn run(host: &dyn Host, ui: &Ui, command: &UpdateTunnel) -> anyhow::R
         check_database(host, &update.to)?;
     }
     let has_service = receipt.init.is_some();
-    let steps = steps(&receipt, &layout, &update, known.session)?;
+    let renames = rename::steps(&receipt, &layout)?;
+    let steps = steps(&receipt, &layout, &update)?;
     let introduction = format!(
         "Tunnel {id} ({:?}) points to {}. Its remote port and its key stay; no other tunnel is touched. These \
          are the steps:",
         known.display_name,
         shown(&update.from),
     );
-    ui.plan(&introduction, &planned(&steps), command.dry_run);
+    ui.show(&Event::Plan {
+        introduction: &introduction,
+        steps: &planned(renames.iter().chain(&steps)),
+        with_commands: command.dry_run,
+    });
     if command.dry_run {
         ui.finished(&[], result(&update, false));
         return Ok(Exit::Done);
     }
     questions::confirm_change(host, command.yes)?;
     if has_service && layout.system_authority() == Authority::Root {
-        let commands: Vec<String> = steps.iter().flat_map(|step| step.commands()).collect();
+        let commands: Vec<String> = renames
+            .iter()
+            .chain(&steps)
+            .flat_map(|step| step.commands())
+            .collect();
         host.acquire_root("Restarting the tunnel", &commands)?;
     }
     let mut run = Run::begin(host, ui, layout, command.ca_cert.as_deref())?;
     rotation::refuse_unfinished(&run.receipt)?;
     // Another run may have ended while this one asked.
-    let now = address(tunnels::find(&run.receipt, id)?);
+    rename::carry_out(&mut run)?;
+    let now = address(tunnels::find(&run.receipt, update.tunnel)?);
     ensure!(
         now == update.from,
         Failure::new(
@@ -97,13 +107,11 @@ fn steps(
     receipt: &Receipt,
     layout: &Layout,
     target: &Target,
-    former: Option<TunnelSession>,
 ) -> anyhow::Result<Vec<Box<dyn Step>>> {
     let has_service = receipt.init.is_some();
     let update: Box<dyn Step> = Box::new(TargetUpdate {
         layout: layout.clone(),
         target: target.clone(),
-        former,
         has_service,
         commands: target::commands(receipt.init, layout, target.tunnel)?,
     });
@@ -173,7 +181,7 @@ fn wanted_target(
         wanted(known)
     };
     Ok(Target {
-        tunnel: id,
+        tunnel: receipt.lasting_name(id),
         from,
         to,
         is_given,

@@ -112,10 +112,13 @@ fn advice(kind: ProblemKind) -> &'static str {
     }
 }
 
-/// Whether an answer means that the tunnel does not exist any more.
+/// Whether an answer means that the tunnel does not exist any more. A token that is not accepted says
+/// nothing of that: it may be another vendor's server that answers.
 pub fn is_gone(error: &ApiError) -> bool {
-    matches!(
-        error.kind(),
-        Some(ProblemKind::NotFound | ProblemKind::Unauthorized)
-    )
+    error.kind() == Some(ProblemKind::NotFound)
+}
+
+/// Whether the control plane does not accept the token.
+pub fn is_unauthorized(error: &ApiError) -> bool {
+    error.kind() == Some(ProblemKind::Unauthorized)
 }

@@ -17,7 +17,7 @@ use url::Url;
 use address::{check_scheme, is_loopback};
 
 pub use address::parse_address;
-pub use error::{ApiError, is_gone};
+pub use error::{ApiError, is_gone, is_unauthorized};
 
 use crate::bastion::host::Host;
 use crate::protocol::{

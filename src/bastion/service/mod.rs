@@ -214,6 +214,14 @@ pub trait ServiceManager {
     /// The service manager refuses.
     fn disable(&self, host: &dyn Host, layout: &Layout) -> anyhow::Result<()>;
 
+    /// Renames.
+    ///
+    /// # Errors
+    /// None yet.
+    fn rename(&self, _: &mut StepContext, _: TunnelName, _: &ServiceTunnel) -> anyhow::Result<()> {
+        Ok(())
+    }
+
     /// Takes the definition of the service away once no tunnel of anybody is left on this host.
     ///
     /// # Errors

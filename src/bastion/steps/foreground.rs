@@ -14,6 +14,7 @@ use crate::bastion::run::StepContext;
 use crate::bastion::ssh::Forward;
 use crate::bastion::ssh::command_line::foreground_command;
 use crate::bastion::tunnel_name::TunnelName;
+use crate::bastion::ui::Event;
 
 /// The step.
 pub struct Foreground {
@@ -49,13 +50,13 @@ impl Step for Foreground {
         let autossh = installed::find(work.host(), &self.layout)
             .context("autossh is not installed any more")?;
         let command = foreground_command(&autossh.to_string_lossy(), &forward);
-        work.run.ui.command_to_run(
-            "Have your supervisor run one of these, and restart it if it ends:",
-            &[
+        work.run.ui.show(&Event::Command {
+            introduction: "Have your supervisor run one of these, and restart it if it ends:",
+            commands: &[
                 format!("{} run {}", own_name(work.host()), self.tunnel),
                 command.to_string(),
             ],
-        );
+        });
         Ok(Outcome::Changed("the commands are above".to_owned()))
     }
 }

@@ -14,6 +14,7 @@ pub mod foreground;
 pub mod key_pair;
 pub mod packages;
 pub mod removal;
+pub mod rename;
 pub mod rotation;
 pub mod service;
 pub mod service_tunnel;
@@ -79,6 +80,6 @@ pub trait Step {
 }
 
 /// How these steps are shown in a plan.
-pub fn planned(steps: &[Box<dyn Step>]) -> Vec<PlannedStep> {
-    steps.iter().map(|step| step.planned()).collect()
+pub fn planned<'s>(steps: impl IntoIterator<Item = &'s Box<dyn Step>>) -> Vec<PlannedStep> {
+    steps.into_iter().map(|step| step.planned()).collect()
 }

@@ -18,7 +18,7 @@ use crate::bastion::ssh::command_line::{bracketed, foreground_command};
 use crate::bastion::steps::autossh::installed;
 use crate::bastion::steps::temporary_tunnel::enrolled_forward;
 use crate::bastion::tunnel_name::TunnelName;
-use crate::protocol::{DatabaseAddress, Tunnel, TunnelChange, TunnelSession};
+use crate::protocol::{DatabaseAddress, Tunnel, TunnelChange};
 
 /// How long the control plane may take to take note.
 const REPORT_TIMEOUT: Duration = Duration::from_secs(15);
@@ -42,8 +42,6 @@ pub fn shown(address: &DatabaseAddress) -> String {
 pub struct TargetUpdate {
     pub layout: Layout,
     pub target: Target,
-    /// The session that the tunnel had before; another one proves the restart.
-    pub former: Option<TunnelSession>,
     /// Whether a service runs the tunnel.
     pub has_service: bool,
     /// What that takes, for the person who decides.
@@ -111,9 +109,12 @@ impl TargetUpdate {
         definition.forward.target_port = self.target.to.port.to_string();
         // Undone after what comes now: with the former target back in its place.
         work.record(Change::TunnelRestarted { tunnel })?;
-        restart::restart(work, manager.as_ref(), &definition)?;
-        let is_new = |known: &Tunnel| known.session.is_none() || known.session != self.former;
         let client = work.run.client(tunnel)?;
+        // Another session than this one proves the restart.
+        let former = client.tunnel(work.host(), tunnel.number());
+        let former = former.ok().and_then(|known| known.session);
+        restart::restart(work, manager.as_ref(), &definition)?;
+        let is_new = |known: &Tunnel| known.session.is_none() || known.session != former;
         match wait_until_up(work.host(), &client, tunnel, UP_TIMEOUT, is_new)? {
             WaitResult::Up => Ok(()),
             seen => Err(not_seen(work.host(), work.layout(), tunnel, seen).into()),

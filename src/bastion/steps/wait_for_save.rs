@@ -9,6 +9,7 @@ use super::{Outcome, Step, StepName};
 use crate::bastion::failure::{Failure, Interrupted, OneLine};
 use crate::bastion::receipt::Scope;
 use crate::bastion::run::{Run, StepContext};
+use crate::bastion::ui::event::{Event, Save};
 use crate::protocol::{LONGEST_POLL_SECONDS, SaveStatus};
 
 /// The pause after a poll that failed.
@@ -48,7 +49,11 @@ impl Step for WaitForSave {
     fn apply(&self, work: &mut StepContext) -> anyhow::Result<Outcome> {
         let run = &*work.run;
         let deadline = run.host.uptime() + self.wait;
-        run.ui.return_to_browser(&self.display_name, self.wait);
+        run.ui.show(&Event::Waiting {
+            r#for: Save::Save,
+            at_most: self.wait,
+            display_name: &self.display_name,
+        });
         let mut trouble = false;
         loop {
             let left = deadline.saturating_sub(run.host.uptime());

@@ -2,13 +2,16 @@
 
 use std::cell::RefCell;
 use std::fmt::Write as _;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use console::{Term, measure_text_width, style};
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 
+use super::event::{Ending, Event, PlannedStep};
 use super::text::{Signs, wrap};
-use super::{BadEnd, Outcome, PlannedStep, Screen, print, write_line};
+use super::{Screen, print, title, write_line};
+use crate::bastion::failure::Exit;
 use crate::bastion::receipt::StepName;
 
 const TICK: Duration = Duration::from_millis(100);
@@ -48,7 +51,7 @@ impl Terminal {
         }
     }
 
-    fn show(&self, style: ProgressStyle, message: String) {
+    fn turn(&self, style: ProgressStyle, message: String) {
         self.clear();
         let bar = ProgressBar::new_spinner();
         bar.set_style(style.tick_strings(self.signs.spinner));
@@ -69,18 +72,64 @@ impl Terminal {
 }
 
 impl Screen for Terminal {
-    fn note(&self, text: &str) {
-        self.say(text, 0);
+    fn show(&self, event: &Event) {
+        match event {
+            Event::Note { text } => self.say(text, 0),
+            Event::Command {
+                introduction,
+                commands,
+            } => self.command_to_run(introduction, commands),
+            Event::Plan {
+                introduction,
+                steps,
+                with_commands,
+            } => self.plan(introduction, steps, *with_commands),
+            Event::StepBegins { name, summary, .. } => self.turn(
+                template("{spinner} {wide_msg} {elapsed}"),
+                format!("{:<17} {summary}", name.as_str()),
+            ),
+            Event::StepEnds { name, ending, took } => self.step_ends(*name, ending, *took),
+            Event::Progress { text } => self.progress(text),
+            Event::Download { what, bytes, total } => self.download(what, *bytes, *total),
+            Event::Waiting {
+                at_most,
+                display_name,
+                ..
+            } => self.return_to_browser(display_name, *at_most),
+            Event::CommandsToKnow(commands) => commands_to_know(commands),
+            Event::Finished { summary, .. } => {
+                for line in *summary {
+                    let indent = line.len() - line.trim_start().len();
+                    self.say(line, indent + 2);
+                }
+            }
+            Event::Failed {
+                error,
+                next,
+                exit,
+                log,
+            } => self.failed(error, *next, *exit, *log),
+            Event::Trace { command, outcome } => {
+                let line = format!("+ {command} {} {outcome}", self.signs.arrow);
+                let write = || write_line(&line);
+                match self.bar.borrow().as_ref() {
+                    Some(bar) => bar.suspend(write),
+                    None => write(),
+                }
+            }
+        }
     }
+}
 
+impl Terminal {
     fn command_to_run(&self, introduction: &str, commands: &[String]) {
         // What turns would be drawn into it, since it goes to standard output.
         self.clear();
-        self.note(introduction);
+        self.say(introduction, 0);
         for command in commands {
             print(&format!("\n  {command}"));
         }
-        self.note("");
+        self.say("", 0);
     }
 
     fn plan(&self, introduction: &str, steps: &[PlannedStep], with_commands: bool) {
@@ -97,13 +146,6 @@ impl Screen for Terminal {
             }
         }
         self.say("", 0);
-    }
-
-    fn step_begins(&self, name: StepName, summary: &str) {
-        self.show(
-            template("{spinner} {wide_msg} {elapsed}"),
-            format!("{:<17} {summary}", name.as_str()),
-        );
     }
 
     fn progress(&self, text: &str) {
@@ -130,14 +172,12 @@ impl Screen for Terminal {
         }
     }
 
-    fn step_ends(&self, name: StepName, outcome: Option<&Outcome>, took: Duration) {
+    fn step_ends(&self, name: StepName, ending: &Ending, took: Duration) {
         self.clear();
-        let (sign, detail) = match outcome {
-            Some(Outcome::Changed(detail)) => (style(self.signs.done).green(), detail.as_str()),
-            Some(Outcome::AlreadyPresent(detail)) => {
-                (style(self.signs.unchanged).dim(), detail.as_str())
-            }
-            None => (style(self.signs.failed).red(), "failed"),
+        let (sign, detail) = match ending {
+            Ending::Done(detail) => (style(self.signs.done).green(), *detail),
+            Ending::Unchanged(detail) => (style(self.signs.unchanged).dim(), *detail),
+            Ending::Failed => (style(self.signs.failed).red(), "failed"),
         };
         let (sign, name, took) = (sign.for_stderr(), name.as_str(), took.as_secs_f64());
         if width() >= WIDE_ENOUGH_FOR_COLUMNS {
@@ -177,51 +217,35 @@ impl Screen for Terminal {
             let _ = out.write_str(&clock(left));
         };
         let style = template("{spinner} {left} left {wide_msg}").with_key("left", left);
-        self.show(style, format!("to save {display_name:?}"));
+        self.turn(style, format!("to save {display_name:?}"));
     }
 
-    fn commands_to_know(&self, commands: &[(&str, String)]) {
-        let columns = |(purpose, command): &(&str, String)| format!("  {purpose:<18} {command}");
-        let fit = |command| measure_text_width(&columns(command)) <= width();
-        let are_columns = commands.iter().all(fit);
-        for command in commands {
-            // Never broken, so that it can be copied.
-            if are_columns {
-                write_line(&columns(command));
-            } else {
-                write_line(&format!("  {}", command.0));
-                write_line(&format!("    {}", command.1));
-            }
-        }
-    }
-
-    fn finished(&self, summary: &[String], _: serde_json::Value) {
-        for line in summary {
-            let indent = line.len() - line.trim_start().len();
-            self.say(line, indent + 2);
-        }
-    }
-
-    fn failed(&self, end: &BadEnd) {
+    fn failed(&self, error: &str, next: Option<&str>, exit: Exit, log: Option<&Path>) {
         self.clear();
-        let title = style(end.title()).for_stderr().red().bold();
-        self.say(&format!("{title}: {}", end.message), 2);
-        if let Some(advice) = &end.advice {
-            let next = style("next").for_stderr().bold();
-            self.say(&format!("{next}: {advice}"), 2);
+        let title = style(title(exit)).for_stderr().red().bold();
+        self.say(&format!("{title}: {error}"), 2);
+        if let Some(next) = next {
+            let title = style("next").for_stderr().bold();
+            self.say(&format!("{title}: {next}"), 2);
         }
-        if let Some(log) = end.log {
+        if let Some(log) = log {
             let title = style("log").for_stderr().bold();
             self.say(&format!("{title}: {}", log.display()), 2);
         }
     }
+}
 
-    fn trace(&self, command: &str, outcome: &str) {
-        let line = format!("+ {command} {} {outcome}", self.signs.arrow);
-        let write = || write_line(&line);
-        match self.bar.borrow().as_ref() {
-            Some(bar) => bar.suspend(write),
-            None => write(),
+fn commands_to_know(commands: &[(&str, String)]) {
+    let columns = |(purpose, command): &(&str, String)| format!("  {purpose:<18} {command}");
+    let fit = |command| measure_text_width(&columns(command)) <= width();
+    let are_columns = commands.iter().all(fit);
+    for command in commands {
+        // Never broken, so that it can be copied.
+        if are_columns {
+            write_line(&columns(command));
+        } else {
+            write_line(&format!("  {}", command.0));
+            write_line(&format!("    {}", command.1));
         }
     }
 }

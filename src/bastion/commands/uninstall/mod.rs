@@ -10,7 +10,9 @@ mod own_tunnel;
 use super::{questions, refuse_sudo, token, tunnels};
 use crate::bastion::change::UndoReason;
 use crate::bastion::cli::{UninstallTunnel, Which};
-use crate::bastion::control_plane::{ApiError, ControlPlane, is_gone, parse_address};
+use crate::bastion::control_plane::{
+    ApiError, ControlPlane, is_gone, is_unauthorized, parse_address,
+};
 use crate::bastion::copies;
 use crate::bastion::failure::{Exit, Failure};
 use crate::bastion::host::{Authority, Host, HostExt as _};
@@ -163,10 +165,17 @@ fn check_control_plane(
     match client.tunnel(host, id.number()) {
         Ok(_) => Ok(Some(client)),
         Err(error) if is_gone(&error) => Ok(None),
-        Err(error) if command.force && error.is_transient() => {
+        Err(error) if command.force && (error.is_transient() || is_unauthorized(&error)) => {
             ui.note(&format!("{error}; removing tunnel {id} from this host alone (--force)"));
             Ok(None)
         }
+        Err(error) if is_unauthorized(&error) => Err(Failure::new(
+            format!("the control plane does not accept the token of tunnel {id}; nothing was changed"),
+            "look whether the data source is still there in the browser; add --force to remove the tunnel from this \
+             host alone",
+        )
+        .because(error)
+        .into()),
         Err(error) if error.is_transient() => Err(Failure::new(
             format!("the control plane cannot be reached to be told that tunnel {id} goes; nothing was changed"),
             "try again once it can be reached; or add --force to remove the tunnel from this host alone, and \

@@ -21,6 +21,7 @@ use crate::bastion::packages::source::{self, Source, VERSION};
 use crate::bastion::packages::{self, BUILD_NEEDS, Need, PackageManager};
 use crate::bastion::receipt::Scope;
 use crate::bastion::run::StepContext;
+use crate::bastion::ui::Event;
 
 /// The step.
 pub struct Autossh {
@@ -106,9 +107,11 @@ impl Step for Autossh {
             .ui
             .progress(&format!("fetching the source of autossh {VERSION}"));
         let archive = self.source.fetch(host, &|done, total| {
-            work.run
-                .ui
-                .download(&format!("autossh {VERSION}"), done, total);
+            work.run.ui.show(&Event::Download {
+                what: &format!("autossh {VERSION}"),
+                bytes: done,
+                total,
+            });
         })?;
         self.install_tools(work)?;
         work.run
