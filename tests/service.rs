@@ -7,6 +7,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use holistics_tunnel::bastion::tunnel_name::TunnelName;
 use holistics_tunnel::protocol::{DataSource, DataSourceState, TunnelStatus};
 use rustix::process::Signal;
 use support::bastion::{KEY_TYPE, SETUP_LIMIT};
@@ -218,7 +219,12 @@ fn a_setup_that_fails_after_it_moved_a_service_aside_puts_it_back() {
     let source = lab.data_source("Shop");
     let script = put_foreign_script(&lab);
     // It has a folder where the tunnel's file goes, so the service's last step fails.
-    let blocked = lab.bastion.tunnel_file(tunnel_of(&source).id);
+    let control_plane = lab.server.url.parse().expect("an address");
+    let name = TunnelName::new(&control_plane, tunnel_of(&source).id).slug();
+    let blocked = lab
+        .bastion
+        .prefix()
+        .join(format!("etc/h_autossh/{name}.env"));
     std::fs::create_dir_all(&blocked).expect("a folder");
     let mut setup = lab.bastion.setup(&lab.server, token_of(&source));
     let setup = lab.bastion.start(setup.arg("--replace-service"));

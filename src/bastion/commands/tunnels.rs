@@ -10,6 +10,8 @@ use crate::bastion::layout::Layout;
 use crate::bastion::receipt::{Receipt, TunnelRecord};
 use crate::bastion::tunnel_name::TunnelName;
 
+const GIVE_A_NUMBER: &str = "give its number (`holistics-tunnel list` shows them)";
+
 /// The receipt of this user, with the paths it was written for.
 ///
 /// # Errors
@@ -44,7 +46,13 @@ pub fn meant(
     let candidates = candidates(receipt, which)?;
     match (which.id, candidates.as_slice()) {
         (Some(id), []) => Err(unknown(receipt, &id.to_string()).into()),
-        (Some(_), [_, _, ..]) => Ok(vec![choose(host, receipt, "Which one", &candidates)?]),
+        (Some(_), [_, _, ..]) => Ok(vec![choose(
+            host,
+            receipt,
+            "Which one",
+            "add --server with the control plane's address",
+            &candidates,
+        )?]),
         _ => Ok(candidates),
     }
 }
@@ -61,7 +69,7 @@ pub fn only(
     match meant(host, receipt, which)?.as_slice() {
         [] => Err(none().into()),
         [tunnel] => Ok(*tunnel),
-        several => Err(not_said(receipt, several).into()),
+        several => Err(not_said(receipt, several, GIVE_A_NUMBER).into()),
     }
 }
 
@@ -88,12 +96,13 @@ pub fn choose(
     host: &dyn Host,
     receipt: Option<&Receipt>,
     question: &str,
+    unasked: &str,
     among: &[TunnelName],
 ) -> anyhow::Result<TunnelName> {
     let names: Vec<String> = among.iter().map(|name| described(receipt, *name)).collect();
     let chosen = host
         .choose(question, &names)?
-        .with_context(|| not_said(receipt, among))?;
+        .with_context(|| not_said(receipt, among, unasked))?;
     chosen
         .and_then(|place| among.get(place).copied())
         .context(Failure::new("nothing was chosen", "nothing was changed"))
@@ -109,16 +118,11 @@ fn described(receipt: Option<&Receipt>, name: TunnelName) -> String {
     }
 }
 
-fn not_said(receipt: Option<&Receipt>, among: &[TunnelName]) -> Failure {
+fn not_said(receipt: Option<&Receipt>, among: &[TunnelName], next: &str) -> Failure {
     let several: Vec<String> = among.iter().map(|name| described(receipt, *name)).collect();
-    let is_one_number = among.iter().all(|name| name.number() == among[0].number());
     Failure::usage(
         format!("which tunnel? There are several: {}", several.join("; ")),
-        if is_one_number {
-            "add --server with the control plane's address"
-        } else {
-            "give its number"
-        },
+        next,
     )
 }
 

@@ -1,9 +1,10 @@
 //! Which addresses a control plane may have.
 
 use anyhow::{bail, ensure};
-use url::{Host, Url};
+use url::Url;
 
 use crate::bastion::failure::Failure;
+use crate::bastion::host::http::is_loopback;
 
 /// Reads an address given by a person.
 ///
@@ -43,16 +44,6 @@ pub(super) fn check_scheme(url: &Url) -> anyhow::Result<()> {
             format!("{url} is refused: plain http is allowed to this machine only"),
             "use the https address of the control plane",
         )),
-    }
-}
-
-/// Whether it is this machine's own.
-pub(super) fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
-        Some(Host::Domain(name)) => name == "localhost",
-        None => false,
     }
 }
 

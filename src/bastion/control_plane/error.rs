@@ -30,6 +30,9 @@ pub enum ApiError {
         /// The HTTP status.
         status: u16,
     },
+    /// This host cannot even ask.
+    #[error(transparent)]
+    Setup(anyhow::Error),
     /// The run was interrupted.
     #[error(transparent)]
     Interrupted(#[from] Interrupted),
@@ -52,7 +55,7 @@ impl ApiError {
             ApiError::Refused { problem, .. } => {
                 problem.status >= 500 && problem.kind != ProblemKind::PortsExhausted
             }
-            ApiError::Interrupted(_) => false,
+            ApiError::Setup(_) | ApiError::Interrupted(_) => false,
         }
     }
 
@@ -60,6 +63,9 @@ impl ApiError {
     pub fn advised(self) -> anyhow::Error {
         if let ApiError::Interrupted(interrupted) = self {
             return interrupted.into();
+        }
+        if let ApiError::Setup(error) = self {
+            return error;
         }
         let next = match &self {
             ApiError::Unreachable { .. } => {

@@ -3,38 +3,33 @@
 mod address;
 mod error;
 
-use std::path::Path;
-use std::sync::mpsc;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::Context as _;
 use reqwest::Method;
-use reqwest::blocking::{Client, Response};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use url::Url;
 
-use address::{check_scheme, is_loopback};
+use address::check_scheme;
 
 pub use address::parse_address;
 pub use error::{ApiError, is_gone, is_unauthorized};
 
 use crate::bastion::host::Host;
+use crate::bastion::host::http::{HttpError, Request, Response};
 use crate::protocol::{
     API_BASE, Enrolled, Enrollment, KeyRegistration, LONGEST_POLL_SECONDS, NewPublicKey,
     SaveProgress, Tunnel, TunnelChange, TunnelId, TunnelKey, TunnelUp,
 };
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
 /// What a long poll may take beyond the time it asked the server to hold it.
 const POLL_GRACE: Duration = Duration::from_secs(10);
-/// How often a wait for an answer looks whether the run was interrupted.
-const INTERRUPT_CHECK: Duration = Duration::from_millis(50);
 
-/// What came back from a knock.
+/// Whether a control plane answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Knock {
+pub struct Health {
     /// The HTTP status.
     pub status: u16,
     /// The other side's time, to the second.
@@ -46,47 +41,21 @@ pub struct Knock {
 pub struct ControlPlane {
     base: Url,
     credential: String,
-    client: Client,
+    ca_cert: Option<PathBuf>,
 }
 
 impl ControlPlane {
-    /// A client for the control plane at `base`, with a private CA where one is given.
+    /// The control plane at `base`, with a private certificate authority where one is given.
     ///
     /// # Errors
-    /// Plain http to another machine, or a CA file that cannot be used.
+    /// Plain http to another machine.
     pub fn new(base: &Url, credential: &str, ca_cert: Option<&Path>) -> anyhow::Result<Self> {
         check_scheme(base)?;
-        // Only the first call installs it; the library has no default built in.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let mut builder = Client::builder()
-            .connect_timeout(CONNECT_TIMEOUT)
-            .timeout(REQUEST_TIMEOUT)
-            .redirect(reqwest::redirect::Policy::none())
-            .user_agent(concat!("holistics-tunnel/", env!("CARGO_PKG_VERSION")));
-        if is_loopback(base) {
-            builder = builder.no_proxy();
-        }
-        if let Some(file) = ca_cert {
-            let pem =
-                std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
-            let certificates = reqwest::Certificate::from_pem_bundle(&pem)
-                .with_context(|| format!("{} holds no PEM certificate", file.display()))?;
-            builder = builder.tls_certs_merge(certificates);
-        }
         Ok(ControlPlane {
             base: base.clone(),
             credential: credential.to_owned(),
-            client: builder.build().context("cannot set up the HTTP client")?,
+            ca_cert: ca_cert.map(Path::to_owned),
         })
-    }
-
-    /// The same control plane with another credential.
-    #[must_use]
-    pub fn with_credential(&self, credential: &str) -> Self {
-        ControlPlane {
-            credential: credential.to_owned(),
-            ..self.clone()
-        }
     }
 
     /// Its address.
@@ -183,35 +152,14 @@ impl ControlPlane {
     ///
     /// # Errors
     /// [`ApiError::Unreachable`], with the reason, if nothing does.
-    pub fn knock(&self, host: &dyn Host, timeout: Duration) -> Result<Knock, ApiError> {
-        let this = self.clone();
-        await_on_thread(
-            host,
-            || self.no_answer(),
-            move || this.ask_for_health(timeout),
-        )
-    }
-
-    fn ask_for_health(&self, timeout: Duration) -> Result<Knock, ApiError> {
-        let response = self
-            .client
-            .get(format!("{}/healthz", self.name()))
-            .timeout(timeout)
-            .send()
-            .map_err(|error| self.unreachable(error.without_url().into()))?;
-        let date = response
-            .headers()
-            .get("date")
-            .and_then(|date| date.to_str().ok())
-            .and_then(|date| jiff::fmt::rfc2822::parse(date).ok());
-        Ok(Knock {
-            status: response.status().as_u16(),
-            date: date.map(|date| date.timestamp()),
+    pub fn health(&self, host: &dyn Host, timeout: Duration) -> Result<Health, ApiError> {
+        let mut request = self.request(Method::GET, "/healthz", timeout)?;
+        request.bearer = None;
+        let response = host.http(request).map_err(|error| self.no_answer(error))?;
+        Ok(Health {
+            status: response.status,
+            date: response.date,
         })
-    }
-
-    fn no_answer(&self) -> ApiError {
-        self.unreachable(anyhow::anyhow!("the request ended without an answer"))
     }
 
     /// `PATCH /tunnels/{id}`.
@@ -285,103 +233,67 @@ impl ControlPlane {
         }
     }
 
-    /// Sends a request on a thread of its own, so that an interrupt need not wait for the answer.
-    fn call<B, A>(
+    fn call<B: Serialize, A: DeserializeOwned>(
         &self,
         host: &dyn Host,
         method: Method,
         path: &str,
         body: Option<B>,
         timeout: Duration,
-    ) -> Result<A, ApiError>
-    where
-        B: Serialize + Send + 'static,
-        A: DeserializeOwned + Send + 'static,
-    {
-        let this = self.clone();
-        let path = path.to_owned();
-        await_on_thread(
-            host,
-            || self.no_answer(),
-            move || this.exchange(method, &path, body, timeout),
-        )
-    }
-
-    fn exchange<B: Serialize, A: DeserializeOwned>(
-        &self,
-        method: Method,
-        path: &str,
-        body: Option<B>,
-        timeout: Duration,
     ) -> Result<A, ApiError> {
-        let url = format!(
-            "{}{API_BASE}{path}",
-            self.base.as_str().trim_end_matches('/')
-        );
-        let mut request = self
-            .client
-            .request(method, url)
-            .bearer_auth(&self.credential)
-            .timeout(timeout);
-        if let Some(body) = body {
-            request = request.json(&body);
-        }
-        let response = request
-            .send()
-            // The address goes, since it may hold a token; the server is named anyway.
-            .map_err(|error| self.unreachable(error.without_url().into()))?;
-        self.answer(response)
+        let mut request = self.request(method, &format!("{API_BASE}{path}"), timeout)?;
+        request.json = body
+            .map(|body| serde_json::to_vec(&body))
+            .transpose()
+            .map_err(|error| ApiError::Setup(error.into()))?;
+        let response = host.http(request).map_err(|error| self.no_answer(error))?;
+        self.answer(&response)
     }
 
-    fn answer<A: DeserializeOwned>(&self, response: Response) -> Result<A, ApiError> {
-        let status = response.status();
-        let body = response
-            .bytes()
-            .map_err(|error| self.unreachable(error.without_url().into()))?;
+    fn request(&self, method: Method, path: &str, timeout: Duration) -> Result<Request, ApiError> {
+        let url = Url::parse(&format!("{}{path}", self.name()));
+        Ok(Request {
+            method,
+            url: url.map_err(|error| ApiError::Setup(error.into()))?,
+            bearer: Some(self.credential.clone()),
+            json: None,
+            timeout,
+            ca_cert: self.ca_cert.clone(),
+        })
+    }
+
+    fn answer<A: DeserializeOwned>(&self, response: &Response) -> Result<A, ApiError> {
         let not_ours = || ApiError::NotOurs {
             server: self.name(),
-            status: status.as_u16(),
+            status: response.status,
         };
-        if !status.is_success() {
-            let problem = serde_json::from_slice(&body).map_err(|_| not_ours())?;
+        if !(200..300).contains(&response.status) {
+            let problem = serde_json::from_slice(&response.body).map_err(|_| not_ours())?;
             return Err(ApiError::Refused {
                 server: self.name(),
                 problem,
             });
         }
-        let body: &[u8] = if body.is_empty() { b"null" } else { &body };
+        let body: &[u8] = if response.body.is_empty() {
+            b"null"
+        } else {
+            &response.body
+        };
         serde_json::from_slice(body).map_err(|_| not_ours())
     }
 
-    fn unreachable(&self, cause: anyhow::Error) -> ApiError {
-        ApiError::Unreachable {
-            server: self.name(),
-            cause,
+    fn no_answer(&self, error: HttpError) -> ApiError {
+        match error {
+            HttpError::Interrupted(interrupted) => ApiError::Interrupted(interrupted),
+            HttpError::Setup(error) => ApiError::Setup(error),
+            HttpError::NoAnswer(cause) => ApiError::Unreachable {
+                server: self.name(),
+                cause,
+            },
         }
     }
 
     fn name(&self) -> String {
         self.base.as_str().trim_end_matches('/').to_owned()
-    }
-}
-
-/// Runs a request on a thread of its own and watches for interrupts meanwhile.
-fn await_on_thread<A: Send + 'static>(
-    host: &dyn Host,
-    no_answer: impl Fn() -> ApiError,
-    request: impl FnOnce() -> Result<A, ApiError> + Send + 'static,
-) -> Result<A, ApiError> {
-    let (sender, receiver) = mpsc::channel();
-    std::thread::spawn(move || {
-        // Nobody listens any more after an interrupt, and that is all right.
-        let _ = sender.send(request());
-    });
-    loop {
-        host.check_interrupt()?;
-        match receiver.recv_timeout(INTERRUPT_CHECK) {
-            Ok(result) => return result,
-            Err(mpsc::RecvTimeoutError::Timeout) => {}
-            Err(mpsc::RecvTimeoutError::Disconnected) => return Err(no_answer()),
-        }
     }
 }

@@ -11,7 +11,7 @@ use super::certificate::{self, Trouble};
 use super::check::{Examination, Finding, Outcome, Subject};
 use super::network::{self, Unreached};
 use super::proxy::{self, Proxy};
-use crate::bastion::control_plane::{ApiError, ControlPlane, Knock, is_gone};
+use crate::bastion::control_plane::{ApiError, ControlPlane, Health, is_gone};
 use crate::bastion::failure::{Interrupted, OneLine};
 use crate::bastion::host::Host;
 use crate::bastion::receipt::TunnelRecord;
@@ -69,18 +69,18 @@ pub fn examine(
         }
         return Ok(seen);
     }
-    let mut knock = None;
+    let mut health = None;
     let tls = examination.check(
         "control-plane-tls",
         &subject,
         "the control plane's certificate",
         |host| {
             let result = ControlPlane::new(address, "", ca_cert)
-                .map(|client| client.knock(host, REQUEST_TIMEOUT));
+                .map(|client| client.health(host, REQUEST_TIMEOUT));
             match result {
                 Ok(result) => {
                     let finding = tls(address, &result);
-                    knock = Some(result);
+                    health = Some(result);
                     finding
                 }
                 Err(error) => Finding::fail(
@@ -91,7 +91,7 @@ pub fn examine(
             }
         },
     )?;
-    let knock = match (tls, knock) {
+    let health = match (tls, health) {
         (Outcome::Fail, _) | (_, None) => {
             seen.silent_because = Some("the control plane cannot be trusted".to_owned());
             for name in ["control-plane-http", "clock"] {
@@ -104,16 +104,16 @@ pub fn examine(
             }
             return Ok(seen);
         }
-        (_, Some(knock)) => knock,
+        (_, Some(health)) => health,
     };
     let answers = examination.check("control-plane-http", &subject, "", |_| {
-        http(&knock, proxy.as_ref())
+        http(&health, proxy.as_ref())
     })?;
     if answers != Outcome::Pass {
         seen.silent_because = Some("the control plane gives no usable answer".to_owned());
     }
     examination.check("clock", &subject, "", |host| {
-        match knock.as_ref().ok().and_then(|knock| knock.date) {
+        match health.as_ref().ok().and_then(|health| health.date) {
             Some(date) => clock(host.now(), date),
             None => Finding::skip("the control plane does not say what time it has"),
         }
@@ -196,11 +196,11 @@ fn tcp_remedy(error: &Unreached, proxy: Option<&Proxy>, host_name: &str, port: u
     }
 }
 
-fn tls(address: &Url, knock: &Result<Knock, ApiError>) -> Finding {
+fn tls(address: &Url, health: &Result<Health, ApiError>) -> Finding {
     if address.scheme() != "https" {
         return Finding::skip("plain http, which is used to this machine itself only");
     }
-    let cause = match knock {
+    let cause = match health {
         Err(ApiError::Unreachable { cause, .. }) => cause,
         _ => return Finding::pass("its certificate is accepted"),
     };
@@ -232,12 +232,12 @@ fn tls(address: &Url, knock: &Result<Knock, ApiError>) -> Finding {
     }
 }
 
-fn http(knock: &Result<Knock, ApiError>, proxy: Option<&Proxy>) -> Finding {
-    match knock {
-        Ok(knock) if (200..300).contains(&knock.status) => Finding::pass("it answers"),
-        Ok(knock) => Finding::fail(
-            format!("it answers with status {}", knock.status),
-            match knock.status {
+fn http(health: &Result<Health, ApiError>, proxy: Option<&Proxy>) -> Finding {
+    match health {
+        Ok(health) if (200..300).contains(&health.status) => Finding::pass("it answers"),
+        Ok(health) => Finding::fail(
+            format!("it answers with status {}", health.status),
+            match health.status {
                 407 => "give the proxy's login in https_proxy: http://NAME:PASSWORD@PROXY:PORT",
                 _ => "tell the vendor; running tunnels go on without the control plane",
             },

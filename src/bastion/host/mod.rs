@@ -6,6 +6,7 @@
 
 pub mod command;
 pub mod files;
+pub mod http;
 pub mod lock_file;
 mod network;
 pub mod privilege;
@@ -186,6 +187,12 @@ pub trait Host {
     /// # Errors
     /// As the system gives them; silence is `TimedOut`.
     fn connect(&self, address: SocketAddr, timeout: Duration) -> io::Result<Box<dyn Connection>>;
+
+    /// Sends an HTTP request.
+    ///
+    /// # Errors
+    /// See [`http::HttpError`].
+    fn http(&self, request: http::Request) -> Result<http::Response, http::HttpError>;
 
     /// The current time.
     fn now(&self) -> jiff::Timestamp;

@@ -20,7 +20,7 @@ use super::run_log::RunLog;
 use super::terminal::Terminal;
 use super::{
     Authority, Command, CommandError, Connection, Host, HostExt, LockAttempt, Output, Stat, User,
-    files, lock_file, network,
+    files, http, lock_file, network,
 };
 use crate::bastion::failure::{Failure, Interrupted};
 
@@ -37,6 +37,7 @@ pub struct RealHost {
     outlives_terminal: Cell<bool>,
     /// What asks to stop is not heard meanwhile.
     is_undisturbed: Cell<bool>,
+    http: http::Http,
     log: RunLog,
     trace: RefCell<Option<Trace>>,
 }
@@ -70,6 +71,7 @@ impl RealHost {
             hung_up,
             outlives_terminal: Cell::new(false),
             is_undisturbed: Cell::new(false),
+            http: http::Http::default(),
             log: RunLog::default(),
             trace: RefCell::default(),
         })
@@ -381,6 +383,10 @@ impl Host for RealHost {
 
     fn connect(&self, address: SocketAddr, timeout: Duration) -> io::Result<Box<dyn Connection>> {
         network::connect(address, timeout, &self.interrupted)
+    }
+
+    fn http(&self, request: http::Request) -> Result<http::Response, http::HttpError> {
+        self.http.send(request, &|| self.check_interrupt())
     }
 
     fn now(&self) -> jiff::Timestamp {

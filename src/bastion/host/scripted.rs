@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::http;
 use super::run_log::RunLog;
 use super::{
     Authority, Command, CommandError, Connection, Host, Kind, LockAttempt, Output, Stat, User,
@@ -55,7 +56,11 @@ pub struct ScriptedHost {
     names: RefCell<BTreeMap<String, Vec<std::net::IpAddr>>>,
     listeners: RefCell<BTreeMap<SocketAddr, Listener>>,
     variables: RefCell<BTreeMap<String, String>>,
+    web: RefCell<Option<Web>>,
 }
+
+/// What the web answers.
+type Web = Box<dyn Fn(&ScriptedHost, &http::Request) -> Result<http::Response, http::HttpError>>;
 
 impl ScriptedHost {
     /// A host with a home folder and nothing else.
@@ -77,6 +82,7 @@ impl ScriptedHost {
             names: RefCell::default(),
             listeners: RefCell::default(),
             variables: RefCell::default(),
+            web: RefCell::default(),
         };
         for dir in ["/", "/home", "/home/ada"] {
             host.entries
@@ -136,6 +142,15 @@ impl ScriptedHost {
     pub fn listen(&self, address: &str, listener: Listener) {
         let address = address.parse().expect("an address with a port");
         self.listeners.borrow_mut().insert(address, listener);
+    }
+
+    /// Has the web answer so.
+    pub fn serve(
+        &self,
+        answer: impl Fn(&ScriptedHost, &http::Request) -> Result<http::Response, http::HttpError>
+        + 'static,
+    ) {
+        self.web.replace(Some(Box::new(answer)));
     }
 
     /// The commands that ran, as a person would type them.
@@ -321,6 +336,15 @@ impl Host for ScriptedHost {
             Listener::Silent => Err(io::ErrorKind::TimedOut.into()),
             Listener::Says(bytes) => Ok(Box::new(Line::new(bytes, false))),
             Listener::HangsUp(bytes) => Ok(Box::new(Line::new(bytes, true))),
+        }
+    }
+
+    fn http(&self, request: http::Request) -> Result<http::Response, http::HttpError> {
+        match self.web.borrow().as_ref() {
+            Some(answer) => answer(self, &request),
+            None => Err(http::HttpError::NoAnswer(anyhow::anyhow!(
+                "nothing listens there"
+            ))),
         }
     }
 

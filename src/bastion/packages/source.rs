@@ -12,10 +12,11 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use sha2::{Digest as _, Sha256};
-use url::{Host as UrlHost, Url};
+use url::Url;
 
 use crate::bastion::failure::{Failure, OneLine, is_interruption};
 use crate::bastion::host::Host;
+use crate::bastion::host::http::is_loopback;
 
 /// The version that is compiled.
 pub const VERSION: &str = "1.4g";
@@ -187,15 +188,6 @@ fn get(url: &Url, received: &AtomicU64) -> anyhow::Result<Vec<u8>> {
         received.store(content.len() as u64, Ordering::Relaxed);
     }
     Ok(content)
-}
-
-fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(UrlHost::Domain(name)) => name == "localhost",
-        Some(UrlHost::Ipv4(address)) => address.is_loopback(),
-        Some(UrlHost::Ipv6(address)) => address.is_loopback(),
-        None => false,
-    }
 }
 
 /// Whether this is the archive; if not, what it is instead.

@@ -110,6 +110,7 @@ fn chosen(
         host,
         receipt,
         "Remove which tunnel",
+        "give its number (`holistics-tunnel list` shows them), or --all",
         &meant,
     )?])
 }

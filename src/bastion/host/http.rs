@@ -1,0 +1,161 @@
+//! HTTP as this program needs it: one request, one answer of bounded size, cut short by an interrupt.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io::Read as _;
+use std::path::PathBuf;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use reqwest::blocking::Client;
+use reqwest::{Method, redirect};
+use url::Url;
+
+use crate::bastion::failure::Interrupted;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often a wait for an answer looks whether the run was interrupted.
+const INTERRUPT_CHECK: Duration = Duration::from_millis(50);
+/// What a control plane answers is a few kilobytes; something else may never come to an end.
+const LONGEST_BODY: u64 = 1 << 20;
+
+/// What is asked.
+#[derive(Debug, Clone)]
+pub struct Request {
+    pub method: Method,
+    pub url: Url,
+    /// The credential, which stands in no message.
+    pub bearer: Option<String>,
+    pub json: Option<Vec<u8>>,
+    /// For all of it.
+    pub timeout: Duration,
+    /// A private certificate authority.
+    pub ca_cert: Option<PathBuf>,
+}
+
+/// What is answered.
+#[derive(Debug, Clone, Default)]
+pub struct Response {
+    pub status: u16,
+    /// The other side's time, to the second.
+    pub date: Option<jiff::Timestamp>,
+    pub body: Vec<u8>,
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum HttpError {
+    #[error(transparent)]
+    Interrupted(#[from] Interrupted),
+    /// This side cannot even ask, such as for a certificate authority that cannot be read.
+    #[error(transparent)]
+    Setup(anyhow::Error),
+    /// The network, the name, the certificate, or the other side.
+    #[error(transparent)]
+    NoAnswer(anyhow::Error),
+}
+
+/// Sends requests; what can be used again of a connection is.
+#[derive(Default)]
+pub struct Http {
+    clients: Mutex<HashMap<(Option<PathBuf>, bool), Client>>,
+}
+
+impl Http {
+    /// Sends a request on a thread of its own, so that an interrupt need not wait for the answer.
+    ///
+    /// # Errors
+    /// See [`HttpError`].
+    pub fn send(
+        &self,
+        request: Request,
+        check_interrupt: &dyn Fn() -> Result<(), Interrupted>,
+    ) -> Result<Response, HttpError> {
+        let client = self.client(&request).map_err(HttpError::Setup)?;
+        let (sender, receiver) = mpsc::channel();
+        std::thread::spawn(move || {
+            // Nobody listens any more after an interrupt, and that is all right.
+            let _ = sender.send(exchange(&client, request));
+        });
+        loop {
+            check_interrupt()?;
+            match receiver.recv_timeout(INTERRUPT_CHECK) {
+                Ok(answer) => return answer.map_err(HttpError::NoAnswer),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => {
+                    let error = anyhow::anyhow!("the request ended without an answer");
+                    return Err(HttpError::NoAnswer(error));
+                }
+            }
+        }
+    }
+
+    fn client(&self, request: &Request) -> anyhow::Result<Client> {
+        let key = (request.ca_cert.clone(), is_loopback(&request.url));
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(client) = clients.get(&key) {
+            return Ok(client.clone());
+        }
+        let client = build(&key)?;
+        clients.insert(key, client.clone());
+        Ok(client)
+    }
+}
+
+fn build((ca_cert, is_loopback): &(Option<PathBuf>, bool)) -> anyhow::Result<Client> {
+    // Only the first call installs it; the library has no default built in.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let mut builder = Client::builder()
+        .connect_timeout(CONNECT_TIMEOUT)
+        .redirect(redirect::Policy::none())
+        .user_agent(concat!("holistics-tunnel/", env!("CARGO_PKG_VERSION")));
+    if *is_loopback {
+        builder = builder.no_proxy();
+    }
+    if let Some(file) = ca_cert {
+        let pem = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+        let certificates = reqwest::Certificate::from_pem_bundle(&pem)
+            .with_context(|| format!("{} holds no PEM certificate", file.display()))?;
+        builder = builder.tls_certs_merge(certificates);
+    }
+    builder.build().context("cannot set up the HTTP client")
+}
+
+fn exchange(client: &Client, request: Request) -> anyhow::Result<Response> {
+    let mut sent = client
+        .request(request.method, request.url)
+        .timeout(request.timeout);
+    if let Some(credential) = &request.bearer {
+        sent = sent.bearer_auth(credential);
+    }
+    if let Some(json) = request.json {
+        sent = sent.header("content-type", "application/json").body(json);
+    }
+    // The address goes, since it may hold a token; the server is named anyway.
+    let response = sent.send().map_err(reqwest::Error::without_url)?;
+    let date = response.headers().get("date");
+    let date = date
+        .and_then(|date| date.to_str().ok())
+        .and_then(|date| jiff::fmt::rfc2822::parse(date).ok())
+        .map(|date| date.timestamp());
+    let status = response.status().as_u16();
+    let mut body = Vec::new();
+    response.take(LONGEST_BODY + 1).read_to_end(&mut body)?;
+    ensure!(
+        body.len() as u64 <= LONGEST_BODY,
+        "the answer has no end within {LONGEST_BODY} bytes"
+    );
+    Ok(Response { status, date, body })
+}
+
+/// Whether it is this machine's own, which no proxy leads to.
+pub fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(url::Host::Ipv4(address)) => address.is_loopback(),
+        Some(url::Host::Ipv6(address)) => address.is_loopback(),
+        Some(url::Host::Domain(name)) => name == "localhost",
+        None => false,
+    }
+}
