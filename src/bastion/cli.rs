@@ -14,8 +14,8 @@ use crate::protocol::TunnelId;
 
 /// A vendor reaches a database in your closed network through a tunnel that this host opens.
 ///
-/// Run it as the user who shall own the tunnel, without sudo in front: it asks for the rights of
-/// root for single commands, and shows each of them before.
+/// Run it as the user who will own the tunnel, without sudo: it asks for root for single commands, and
+/// shows each of them first.
 #[derive(Debug, Parser)]
 #[command(
     name = "holistics-tunnel",
@@ -92,9 +92,9 @@ pub enum Command {
     /// Remove a tunnel from this host and from the control plane; with the last one, the service too
     #[command(after_help = help::UNINSTALL)]
     UninstallTunnel(UninstallTunnel),
-    /// Lead a tunnel to another database host or port; its remote port and its key stay
+    /// Point a tunnel at a different database; its remote port and its key stay
     UpdateTunnel(UpdateTunnel),
-    /// Change the key pair of this host's tunnels; each is away for a reconnect, one after another
+    /// Replace the key pair of this host's tunnels, which reconnect one at a time
     RotateKey(RotateKey),
     /// Show the tunnels of this host
     List(List),

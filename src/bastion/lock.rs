@@ -64,7 +64,7 @@ fn is_held_by(holder: &str) -> Failure {
         )
     };
     Failure::new(
-        format!("another run of this user is at work: {holder}"),
+        format!("another holistics-tunnel command is running: {holder}"),
         next,
     )
 }

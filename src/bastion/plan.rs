@@ -99,7 +99,7 @@ pub fn key_type(settings: &Settings, receipt: Option<&Receipt>) -> KeyType {
 }
 
 /// Everything a plan is made from.
-pub struct Basis<'a> {
+pub struct PlanInput<'a> {
     /// What the host is.
     pub facts: &'a Facts,
     /// What the person asked for.
@@ -124,21 +124,21 @@ pub struct Basis<'a> {
 ///
 /// # Errors
 /// The host is not supported, or lacks something that cannot be installed on it.
-pub fn plan(basis: &Basis) -> anyhow::Result<Vec<Box<dyn Step>>> {
-    let Basis {
+pub fn plan(input: &PlanInput) -> anyhow::Result<Vec<Box<dyn Step>>> {
+    let PlanInput {
         facts,
         settings,
         layout,
         target,
         ..
-    } = basis;
-    let key_type = key_type(settings, basis.receipt);
+    } = input;
+    let key_type = key_type(settings, input.receipt);
     check_openssh(facts, key_type)?;
     let mut steps: Vec<Box<dyn Step>> = vec![
         Box::new(Directory {
             layout: (*layout).clone(),
         }),
-        Box::new(packages_step(basis)?),
+        Box::new(packages_step(input)?),
     ];
     if usable_autossh(facts).is_none() {
         steps.push(Box::new(Autossh {
@@ -150,13 +150,13 @@ pub fn plan(basis: &Basis) -> anyhow::Result<Vec<Box<dyn Step>>> {
     steps.push(Box::new(KeyPair {
         layout: (*layout).clone(),
         key_type,
-        exists: basis.has_key,
-        comment: basis.key_comment.clone(),
+        exists: input.has_key,
+        comment: input.key_comment.clone(),
     }));
     steps.push(Box::new(EnrollmentStep {
         layout: (*layout).clone(),
         tunnel: target.tunnel,
-        client: basis.client.clone(),
+        client: input.client.clone(),
         control_plane: target.control_plane.clone(),
         key_type,
         os_name: facts.name.clone(),
@@ -175,7 +175,7 @@ pub fn plan(basis: &Basis) -> anyhow::Result<Vec<Box<dyn Step>>> {
             display_name: target.display_name.clone(),
         }));
     }
-    let init = init(facts, settings, basis.receipt)?;
+    let init = init(facts, settings, input.receipt)?;
     if init == Init::None {
         steps.push(Box::new(Foreground {
             layout: (*layout).clone(),
@@ -188,7 +188,7 @@ pub fn plan(basis: &Basis) -> anyhow::Result<Vec<Box<dyn Step>>> {
         layout: (*layout).clone(),
         init,
         manager: service::manager(init)?,
-        foreign: basis.foreign.clone(),
+        foreign: input.foreign.clone(),
     }));
     steps.push(Box::new(ServiceTunnelStep {
         layout: (*layout).clone(),
@@ -260,8 +260,8 @@ fn usable_autossh(facts: &Facts) -> Option<std::path::PathBuf> {
     (autossh.origin != AutosshOrigin::Snap).then(|| autossh.path.clone())
 }
 
-fn packages_step(basis: &Basis) -> anyhow::Result<Packages> {
-    let facts = basis.facts;
+fn packages_step(input: &PlanInput) -> anyhow::Result<Packages> {
+    let facts = input.facts;
     let mut needs = Vec::new();
     if facts.tools.ssh.is_none() || facts.tools.ssh_keygen.is_none() {
         needs.push(Need::OpensshClient);
@@ -269,7 +269,7 @@ fn packages_step(basis: &Basis) -> anyhow::Result<Packages> {
     if facts.tools.curl.is_none() {
         needs.push(Need::Curl);
     }
-    if usable_autossh(facts).is_none() && !is_compiled(basis) {
+    if usable_autossh(facts).is_none() && !is_compiled(input) {
         needs.push(Need::Autossh);
     }
     let manager = packages::for_host(facts);
@@ -278,19 +278,19 @@ fn packages_step(basis: &Basis) -> anyhow::Result<Packages> {
     }
     let is_done = |receipt: &Receipt| receipt.is_done(Scope::Host, StepName::Packages);
     Ok(Packages {
-        layout: basis.layout.clone(),
+        layout: input.layout.clone(),
         manager,
         snap: snap_autossh(facts),
-        enable_extra_repository: basis.settings.enable_epel,
-        renew_trust: !basis.receipt.is_some_and(is_done),
+        enable_extra_repository: input.settings.enable_epel,
+        renew_trust: !input.receipt.is_some_and(is_done),
         needs,
     })
 }
 
 /// An autossh that an earlier run compiled, and that may stand where PATH does not lead.
-fn is_compiled(basis: &Basis) -> bool {
-    let compiled = basis.layout.compiled_autossh();
-    basis.receipt.is_some_and(|receipt| {
+fn is_compiled(input: &PlanInput) -> bool {
+    let compiled = input.layout.compiled_autossh();
+    input.receipt.is_some_and(|receipt| {
         receipt.is_done(Scope::Host, StepName::Autossh)
             && receipt.has_made(Scope::Host, StepName::Autossh, &compiled)
     })

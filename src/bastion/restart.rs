@@ -92,7 +92,7 @@ pub fn wait_until_up(
             }
             Ok(_) => (WaitResult::Down, UP_PAUSE),
             Err(error) if error.is_transient() => (WaitResult::Unanswered(error), RETRY_PAUSE),
-            Err(error) => return Err(error.advised()),
+            Err(error) => return Err(error.with_advice()),
         };
         if host.uptime() >= deadline {
             return Ok(seen);

@@ -31,7 +31,7 @@ use super::layout::Layout;
 use super::receipt::Receipt;
 use super::service::ForeignScript;
 use super::settings::Settings;
-use super::ui::{Event, Look, Ui};
+use super::ui::{Event, Style, Ui};
 
 /// Runs a command; everything it has to say is said when this returns.
 pub fn run(cli: Cli) -> Exit {
@@ -60,8 +60,8 @@ pub fn run(cli: Cli) -> Exit {
             return exit;
         }
     };
-    let look = Look::detect(&host, cli.global.no_color);
-    let ui = Ui::with_look(look, json, cli.global.quiet).called(own_name(&host));
+    let style = Style::detect(&host, cli.global.no_color);
+    let ui = Ui::with_style(style, json, cli.global.quiet).called(own_name(&host));
     let ui = Rc::new(ui);
     if cli.global.verbose {
         let ui = Rc::clone(&ui);
@@ -140,7 +140,7 @@ fn refuse_sudo(user: &User) -> anyhow::Result<()> {
     ensure!(
         caller == "root",
         Failure::usage(
-            "sudo in front of holistics-tunnel is refused: the tunnels run as an ordinary user",
+            "holistics-tunnel does not run under sudo: the tunnels belong to an ordinary user",
             format!(
                 "run the same command as {caller}, without sudo; single commands ask for root themselves"
             ),

@@ -13,7 +13,7 @@ use crate::bastion::guide::{self, GuideFor, Values};
 use crate::bastion::host::real::RealHost;
 use crate::bastion::host::{Host, HostExt};
 use crate::bastion::layout::Layout;
-use crate::bastion::plan::{Basis, Target, key_type, plan};
+use crate::bastion::plan::{PlanInput, Target, key_type, plan};
 use crate::bastion::receipt::Receipt;
 use crate::bastion::steps::planned;
 use crate::bastion::ui;
@@ -39,7 +39,7 @@ pub(super) fn run(host: &RealHost, command: &Plan) -> anyhow::Result<Exit> {
     };
     let facts = facts::probe(host, &command.root, host.privilege());
     let key_type = key_type(&settings, receipt.as_ref());
-    let basis = Basis {
+    let input = PlanInput {
         facts: &facts,
         settings: &settings,
         layout: &layout,
@@ -58,7 +58,7 @@ pub(super) fn run(host: &RealHost, command: &Plan) -> anyhow::Result<Exit> {
             None
         },
     };
-    let steps = plan(&basis);
+    let steps = plan(&input);
     let guide = match facts.family {
         Family::Unsupported => Some(guide::render(GuideFor::Linux, &Values::unknown(&layout))?),
         _ => None,

@@ -10,7 +10,7 @@ use crate::bastion::host::Host;
 ///
 /// # Errors
 /// The answer was no, or there was none.
-pub fn hold_to(answer: Option<bool>, unasked: Failure) -> anyhow::Result<()> {
+pub fn require_yes(answer: Option<bool>, unasked: Failure) -> anyhow::Result<()> {
     let refusal = match answer {
         Some(true) => return Ok(()),
         Some(false) => Failure::new("not confirmed", "nothing was changed"),
@@ -31,7 +31,7 @@ pub fn confirm_change(host: &dyn Host, yes: bool) -> anyhow::Result<()> {
         "a change is confirmed first, and there is no terminal to ask on",
         "add --yes to go on without the question; nothing was changed",
     );
-    hold_to(host.confirm("Go on?")?, unasked)
+    require_yes(host.confirm("Go on?")?, unasked)
 }
 
 /// The control plane's address, as given or as answered.

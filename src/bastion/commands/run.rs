@@ -35,7 +35,7 @@ fn autossh_command(
 ) -> anyhow::Result<Command> {
     let forward = enrolled_forward(receipt, layout, id).with_context(|| {
         Failure::new(
-            format!("tunnel {id} is not set up to its end"),
+            format!("the setup of tunnel {id} is not finished"),
             "run the command from the browser again, which goes on where it stopped",
         )
     })?;

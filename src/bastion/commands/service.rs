@@ -34,7 +34,7 @@ pub(super) fn run(host: &dyn Host, ui: &Ui, command: &Service) -> anyhow::Result
     let (receipt, layout) = tunnels::installed(host)?.with_context(no_service)?;
     let manager = service::manager(receipt.init.with_context(no_service)?)?;
     if layout.system_authority() == Authority::Root {
-        host.acquire_root("Governing the service", &[])?;
+        host.acquire_root("Managing the service", &[])?;
     }
     if let Some(original) = copies::original(host, &receipt).filter(|_| action != Action::Stop) {
         return Err(on_a_copy(original).into());

@@ -17,7 +17,7 @@ use crate::bastion::host::real::RealHost;
 use crate::bastion::host::{Host, HostExt, own_name};
 use crate::bastion::layout::Layout;
 use crate::bastion::lock;
-use crate::bastion::plan::{Basis, Target, key_type, plan};
+use crate::bastion::plan::{PlanInput, Target, key_type, plan};
 use crate::bastion::receipt::{Receipt, TunnelRecord};
 use crate::bastion::run::{Progress, Run};
 use crate::bastion::service::{ForeignScript, SERVICE_NAME};
@@ -63,7 +63,9 @@ pub(super) fn run(host: &RealHost, ui: &Ui, command: &Setup) -> anyhow::Result<E
         .as_ref()
         .map_or(token.as_str(), |(_, credential)| credential.as_str());
     let control_plane = ControlPlane::new(&server, credential, command.ca_cert.as_deref())?;
-    let enrollment = control_plane.enrollment(host).map_err(ApiError::advised)?;
+    let enrollment = control_plane
+        .enrollment(host)
+        .map_err(ApiError::with_advice)?;
     vetting::check_target(&enrollment)?;
     if !command.no_database_check {
         check_database(host, &enrollment)?;
@@ -203,7 +205,7 @@ impl Request<'_> {
         receipt: Option<&Receipt>,
     ) -> anyhow::Result<Vec<Box<dyn Step>>> {
         let key_type = key_type(self.settings, receipt);
-        plan(&Basis {
+        plan(&PlanInput {
             facts: self.facts,
             settings: self.settings,
             layout: self.layout,
@@ -236,10 +238,10 @@ fn confirm(host: &dyn Host, command: &Setup) -> anyhow::Result<()> {
         return Ok(());
     }
     let unasked = Failure::usage(
-        "setup asks before it changes anything, and there is no terminal to ask on",
-        "add --yes to go on without the question, or --dry-run to see the plan; nothing was changed",
+        "cannot confirm without a terminal",
+        "pass --yes to go on without asking, or --dry-run to see the plan; nothing was changed",
     );
-    questions::hold_to(host.confirm("Go on?")?, unasked)
+    questions::require_yes(host.confirm("Go on?")?, unasked)
 }
 
 /// `--yes` is a yes to what setup does everywhere, not to the end of somebody's tunnels.
@@ -251,12 +253,11 @@ fn confirm_replacement(host: &dyn Host, command: &Setup) -> anyhow::Result<()> {
         format!("Stop the tunnels of the other service {SERVICE_NAME} and move it aside?");
     let unasked = Failure::usage(
         format!(
-            "another service {SERVICE_NAME} is there, and there is no terminal to ask on whether it may be \
-             moved aside"
+            "another service {SERVICE_NAME} is there, and there is no terminal to ask whether it may be moved aside"
         ),
         "look at it; add --replace-service to have its tunnels stopped and it moved aside. Nothing was changed",
     );
-    questions::hold_to(host.confirm(&question)?, unasked)
+    questions::require_yes(host.confirm(&question)?, unasked)
 }
 
 fn remember_tunnel(run: &mut Run, enrollment: &Enrollment, server: &Url, token: &str) {

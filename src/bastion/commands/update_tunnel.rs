@@ -152,7 +152,7 @@ fn client(
 fn ask(host: &dyn Host, client: &ControlPlane, id: TunnelName) -> anyhow::Result<Tunnel> {
     client.tunnel(host, id.number()).map_err(|error| {
         if !is_gone(&error) {
-            return error.advised();
+            return error.with_advice();
         }
         Failure::new(
             format!("tunnel {id} was deleted in the browser"),
@@ -223,7 +223,7 @@ fn already(
     let is_known = wanted(known) == update.to;
     let told = target::report(host, client, update, true);
     if let Err(error) = told {
-        return Err(error.advised());
+        return Err(error.with_advice());
     }
     let said = if is_known {
         "already as in the browser"

@@ -60,7 +60,7 @@ impl ApiError {
     }
 
     /// The same with the next thing to do.
-    pub fn advised(self) -> anyhow::Error {
+    pub fn with_advice(self) -> anyhow::Error {
         if let ApiError::Interrupted(interrupted) = self {
             return interrupted.into();
         }
@@ -84,7 +84,7 @@ impl ApiError {
                 format!("the control plane {server} cannot be reached")
             }
             ApiError::Refused { problem, .. } => problem.title.to_lowercase(),
-            _ => "the control plane gave no usable answer".to_owned(),
+            _ => "unexpected response from the control plane".to_owned(),
         }
     }
 }

@@ -251,16 +251,14 @@ fn examine_tunnel(
 fn target(id: TunnelName, tunnel: &TunnelRecord, known: Option<&Known>) -> Finding {
     let here = format!("{}:{}", bracketed(&tunnel.target_host), tunnel.target_port);
     let Some(Known::Tunnel(answer)) = known else {
-        return Finding::skip(format!(
-            "it leads to {here}; what the browser has was not asked"
-        ));
+        return Finding::skip(format!("it points to {here}; the browser was not asked"));
     };
     let there = format!("{}:{}", bracketed(&answer.host), answer.port);
     if here == there {
-        return Finding::pass(format!("it leads to {here}, as the browser has it"));
+        return Finding::pass(format!("it points to {here}, as in the browser"));
     }
     Finding::fail(
-        format!("it leads to {here}, and the browser has {there}"),
+        format!("the tunnel points to {here}, but the data source says {there}"),
         format!("run `holistics-tunnel update-tunnel {id}`"),
     )
 }

@@ -107,7 +107,7 @@ fn autossh(host: &dyn Host, system: &System) -> Finding {
     let Some(autossh) = &system.facts.tools.autossh else {
         return match (system.has_tunnels, system.init) {
             (true, Some(_)) => Finding::fail(
-                "autossh is not installed any more, and the service needs it",
+                "autossh is no longer installed, and the service needs it",
                 "install autossh with the package manager, then run `holistics-tunnel service restart`",
             ),
             _ => Finding::skip("not installed yet; setup does that"),

@@ -228,7 +228,7 @@ fn cannot_be_had(mut errors: Vec<anyhow::Error>) -> anyhow::Error {
         .map(|error| OneLine(error).to_string())
         .collect();
     Failure::new(
-        "the source of autossh cannot be had",
+        "could not download the autossh source",
         format!(
             "check that this host reaches it (proxies are taken from https_proxy); or fetch {ARCHIVE} on another \
              machine, copy it here, and run the same command with --autossh-source FILE"

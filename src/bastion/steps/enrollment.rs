@@ -75,7 +75,7 @@ impl Step for Enrollment {
                 if matches!(error, ApiError::Refused { .. }) && !error.is_transient() {
                     work.forget(StepName::Enrollment, &Change::KeyRegistered)?;
                 }
-                return Err(error.advised());
+                return Err(error.with_advice());
             }
         };
         vetting::check_server(&enrolled.server)?;

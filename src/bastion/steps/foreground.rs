@@ -47,8 +47,8 @@ impl Step for Foreground {
         let forward = enrolled_forward(&work.run.receipt, &self.layout, self.tunnel)?;
         let socket = temporary_tunnel::end(work.host(), &self.layout, self.tunnel)?;
         work.forget(StepName::TemporaryTunnel, &Change::MasterStarted { socket })?;
-        let autossh = installed::find(work.host(), &self.layout)
-            .context("autossh is not installed any more")?;
+        let autossh =
+            installed::find(work.host(), &self.layout).context("autossh is no longer installed")?;
         let command = foreground_command(&autossh.to_string_lossy(), &forward);
         work.run.ui.show(&Event::Command {
             introduction: "Have your supervisor run one of these, and restart it if it ends:",

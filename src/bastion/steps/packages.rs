@@ -94,7 +94,7 @@ impl Packages {
                 need.is_met(host),
                 Failure::new(
                     format!(
-                        "packages were installed, and {} is still not to be found",
+                        "packages installed, but {} is still not on PATH",
                         need.name()
                     ),
                     "check that /usr/bin and /usr/local/bin are in PATH",

@@ -56,7 +56,7 @@ impl Step for RemoveTunnel {
         if let Some(client) = &self.client
             && let Err(error) = client.delete_tunnel(run.host, self.tunnel.number())
         {
-            let error = error.advised();
+            let error = error.with_advice();
             if is_interruption(&error) {
                 return Err(error);
             }

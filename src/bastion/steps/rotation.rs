@@ -193,7 +193,7 @@ impl NewKey {
                 Err(error) if is_gone(&error) => work.run.ui.note(&format!(
                     "Tunnel {tunnel} was deleted in the browser, and is left out."
                 )),
-                Err(error) => return Err(error.advised()),
+                Err(error) => return Err(error.with_advice()),
             }
         }
         Ok(())
@@ -364,7 +364,7 @@ impl RetireKey {
             match retry(host, CALL_LIMIT, call) {
                 Ok(_) => {}
                 Err(error) if is_gone(&error) => {}
-                Err(error) => return Err(error.advised()),
+                Err(error) => return Err(error.with_advice()),
             }
         }
         let mut old = vec![layout.former_key()];

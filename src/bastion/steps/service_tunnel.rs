@@ -129,7 +129,7 @@ impl ServiceTunnelStep {
         };
         run.client(self.tunnel)?
             .change_tunnel(run.host, self.tunnel.number(), change)
-            .map_err(ApiError::advised)?;
+            .map_err(ApiError::with_advice)?;
         Ok(())
     }
 }
@@ -149,8 +149,8 @@ pub fn describe(
     Ok(ServiceTunnel {
         id: tunnel,
         user: host.user().name.clone(),
-        autossh: autossh.context("autossh is not installed any more")?,
-        ssh: host.which("ssh").context("ssh is not installed any more")?,
+        autossh: autossh.context("autossh is no longer installed")?,
+        ssh: host.which("ssh").context("ssh is no longer installed")?,
         forward: enrolled_forward(&run.receipt, layout, tunnel)?,
         log: layout.tunnel_log(tunnel),
     })
@@ -162,6 +162,6 @@ fn is_up(run: &Run, tunnel: TunnelName) -> anyhow::Result<bool> {
     match run.client(tunnel)?.tunnel(run.host, tunnel.number()) {
         Ok(answer) => Ok(answer.status == TunnelStatus::Up),
         Err(error) if error.is_transient() => Ok(false),
-        Err(error) => Err(error.advised()),
+        Err(error) => Err(error.with_advice()),
     }
 }

@@ -170,7 +170,7 @@ impl Step for TargetReport {
             // A target that was given here has to be known on both sides; that one from there is applied
             // may be told later.
             Err(error) if self.target.is_given || matches!(error, ApiError::Interrupted(_)) => {
-                Err(error.advised())
+                Err(error.with_advice())
             }
             Err(error) => Err(Failure {
                 exit: Exit::Partly,

@@ -158,7 +158,7 @@ fn confirm(run: &Run, tunnel: TunnelName) -> anyhow::Result<()> {
         };
         let may_come = error.is_transient() || error.kind() == Some(ProblemKind::TunnelDown);
         if !may_come || run.host.uptime() >= deadline {
-            return Err(error.advised());
+            return Err(error.with_advice());
         }
         run.host.sleep(SEEN_PAUSE)?;
     }
@@ -178,7 +178,9 @@ fn explain(said: &str, forward: &Forward) -> Failure {
         || has("REMOTE HOST IDENTIFICATION HAS CHANGED")
     {
         Failure::new(
-            format!("{server} does not show the host key that the control plane announced"),
+            format!(
+                "host key mismatch: {server} does not show the key that the control plane announced"
+            ),
             "do not go on: either something stands between this host and the tunnel server, or the vendor \
              has changed its key. Ask the vendor; if it did, the same command pins the new key",
         )

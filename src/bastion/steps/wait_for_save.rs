@@ -97,7 +97,7 @@ impl WaitForSave {
             Err(error) if crate::bastion::control_plane::is_gone(&error) => {
                 Ok(SaveStatus::Cancelled)
             }
-            Err(error) => bail!(error.advised()),
+            Err(error) => bail!(error.with_advice()),
         }
     }
 

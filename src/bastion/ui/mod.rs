@@ -7,8 +7,8 @@
 pub mod event;
 mod json;
 mod live;
-mod look;
 mod plain;
+mod style;
 mod terminal;
 pub mod text;
 
@@ -17,7 +17,7 @@ use std::path::Path;
 
 pub use event::{Event, Outcome, PlannedStep};
 pub use live::Live;
-pub use look::Look;
+pub use style::Style;
 
 use super::failure::{Exit, OneLine, advice_of};
 use super::host::as_callable;
@@ -36,26 +36,26 @@ pub struct Ui {
 impl Ui {
     /// Lines, or JSON: for whoever is no person at a terminal.
     pub fn new(json: bool, quiet: bool, no_color: bool) -> Self {
-        let look = Look {
+        let style = Style {
             is_terminal: false,
             has_colors: !no_color,
             signs: text::UNICODE,
         };
-        Self::with_look(look, json, quiet)
+        Self::with_style(style, json, quiet)
     }
 
     /// Chooses by what was asked for and by what the screen can do.
-    pub fn with_look(look: Look, json: bool, quiet: bool) -> Self {
-        console::set_colors_enabled(look.has_colors);
-        console::set_colors_enabled_stderr(look.has_colors);
+    pub fn with_style(style: Style, json: bool, quiet: bool) -> Self {
+        console::set_colors_enabled(style.has_colors);
+        console::set_colors_enabled_stderr(style.has_colors);
         let screen: Box<dyn Screen> = if json {
             Box::new(json::Json)
-        } else if look.is_terminal && !quiet {
-            Box::new(terminal::Terminal::new(look.signs))
+        } else if style.is_terminal && !quiet {
+            Box::new(terminal::Terminal::new(style.signs))
         } else {
             Box::new(plain::Plain {
                 quiet,
-                signs: look.signs,
+                signs: style.signs,
             })
         };
         Ui {

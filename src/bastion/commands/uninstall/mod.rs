@@ -134,7 +134,9 @@ fn tell_only(
     client: &ControlPlane,
     id: TunnelId,
 ) -> anyhow::Result<Exit> {
-    client.delete_tunnel(host, id).map_err(ApiError::advised)?;
+    client
+        .delete_tunnel(host, id)
+        .map_err(ApiError::with_advice)?;
     if tunnels::installed(host)?.is_none() {
         let layout = Layout::new(host, Path::new("/"));
         if let Err(error) = directory::remove_program(host, &layout) {
@@ -184,7 +186,7 @@ fn check_control_plane(
         )
         .because(error)
         .into()),
-        Err(error) => Err(error.advised()),
+        Err(error) => Err(error.with_advice()),
     }
 }
 
@@ -223,10 +225,10 @@ fn confirm(
     };
     let question = format!("Remove tunnel {}{what}?", names.join(", "));
     let unasked = Failure::usage(
-        "a removal is confirmed first, and there is no terminal to ask on",
-        "add --yes to remove without the question; nothing was changed",
+        "cannot confirm the removal without a terminal",
+        "pass --yes to remove without asking; nothing was changed",
     );
-    questions::hold_to(host.yes_or_no(&question, false)?, unasked)
+    questions::require_yes(host.yes_or_no(&question, false)?, unasked)
 }
 
 /// On a copy of a machine, a removal would end the tunnel of the original.
@@ -254,7 +256,7 @@ fn confirm_copy(
         "add --local-only to take its files off this host alone, or --force to end it there, too; nothing was \
          changed",
     );
-    questions::hold_to(host.yes_or_no(&question, false)?, unasked)
+    questions::require_yes(host.yes_or_no(&question, false)?, unasked)
 }
 
 /// Somebody who came to this host through a tunnel cannot come back once it is gone.
@@ -284,7 +286,7 @@ fn confirm_own_tunnel(
         warning,
         "run it from a session that came another way, or add --force; nothing was changed",
     );
-    questions::hold_to(host.confirm(&question)?, unasked)
+    questions::require_yes(host.confirm(&question)?, unasked)
 }
 
 fn numbers(tunnels: &[TunnelName]) -> Vec<TunnelId> {

@@ -163,7 +163,7 @@ impl Autossh {
         archive: &[u8],
     ) -> anyhow::Result<Vec<u8>> {
         let host = work.host();
-        let ssh = host.which("ssh").context("ssh is not installed any more")?;
+        let ssh = host.which("ssh").context("ssh is no longer installed")?;
         let log = Change::FileCreated {
             path: self.layout.build_log(),
             authority: Authority::User,

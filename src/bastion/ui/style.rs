@@ -5,7 +5,7 @@ use crate::bastion::host::Host;
 
 /// What the screen can do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Look {
+pub struct Style {
     /// Whether there is a terminal whose cursor can be moved.
     pub is_terminal: bool,
     /// Whether colours are wanted and shown.
@@ -14,7 +14,7 @@ pub struct Look {
     pub signs: Signs,
 }
 
-impl Look {
+impl Style {
     /// As the environment says. `no_color` is what the user asked for.
     pub fn detect(host: &dyn Host, no_color: bool) -> Self {
         let set = |name: &str| host.env(name).filter(|value| !value.is_empty());
@@ -22,7 +22,7 @@ impl Look {
         // The first of them that is set is the one that counts.
         let locale = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().find_map(set);
         let is_terminal = host.has_terminal() && !is_dumb;
-        Look {
+        Style {
             is_terminal,
             has_colors: is_terminal && !no_color && set("NO_COLOR").is_none(),
             signs: if is_utf8(&locale.unwrap_or_default()) && !is_dumb {
