@@ -72,7 +72,10 @@ impl<'a> Run<'a> {
         let mut receipt = receipt.unwrap_or_else(|| Receipt::new(layout.prefix()));
         receipt.host.get_or_insert_with(|| HostIdentity::of(host));
         host.log().changes_begin();
-        host.log().keep_in(&layout.logs_dir());
+        // What a failed setup has left there is not this user's installation yet.
+        if receipt.is_done(Scope::Host, StepName::Directory) {
+            host.log().keep_in(&layout.logs_dir());
+        }
         Ok(Run {
             host,
             ui,
