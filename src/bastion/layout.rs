@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::host::{Authority, Host};
+use super::host::{Authority, Host, HostExt as _};
 use crate::bastion::tunnel_name::TunnelName;
 
 /// The paths of one installation.
@@ -132,6 +132,21 @@ impl Layout {
     /// A path below the prefix, given without its leading slash.
     pub fn system(&self, relative: &str) -> PathBuf {
         self.prefix.join(relative)
+    }
+
+    /// Held while what all users of the host share is changed. Only root can make files there.
+    pub fn host_lock(&self, host: &dyn Host) -> PathBuf {
+        const NAME: &str = "h_autossh.lock";
+        if !self.is_system_wide() {
+            return self.system(NAME);
+        }
+        let run = self.system("run");
+        let dir = if host.exists(&run) {
+            run
+        } else {
+            self.system("var/run")
+        };
+        dir.join(NAME)
     }
 
     /// One small file for each tunnel.

@@ -6,7 +6,7 @@ use super::control_plane::{ApiError, ControlPlane};
 use super::failure::Failure;
 use super::host::{Host, HostExt as _};
 use super::layout::Layout;
-use super::service::{ServiceManager, ServiceTunnel};
+use super::service::{self, ServiceManager, ServiceTunnel};
 use super::session::Work;
 use crate::bastion::tunnel_name::TunnelName;
 use crate::protocol::{Tunnel, TunnelStatus};
@@ -27,9 +27,8 @@ pub fn restart(
     tunnel: &ServiceTunnel,
 ) -> anyhow::Result<()> {
     let (host, layout) = (work.host(), work.layout().clone());
-    let file = layout.tunnel_file(tunnel.id);
     // A file that is as it has to be does not say that the process has read it.
-    if host.read_if_present(&file)? == Some(tunnel.render()?.into_bytes()) {
+    if service::is_in_place(manager, host, &layout, tunnel)? {
         return manager.restart_one(host, &layout, tunnel.id);
     }
     manager.add(work, tunnel)

@@ -66,14 +66,13 @@ impl Step for Service {
 
     fn apply(&self, work: &mut Work) -> anyhow::Result<Outcome> {
         work.session.receipt.init = Some(self.init);
-        let before = work.session.changes_made();
         self.refuse_unseen_script(work.host())?;
-        self.manager.install(work, self.foreign.as_ref())?;
+        let is_changed = self.manager.install(work, self.foreign.as_ref())?;
         let said = format!("service {SERVICE_NAME}");
-        Ok(if work.session.changes_made() == before {
-            Outcome::AlreadyPresent(said)
-        } else {
+        Ok(if is_changed {
             Outcome::Changed(said)
+        } else {
+            Outcome::AlreadyPresent(said)
         })
     }
 }
@@ -97,20 +96,27 @@ impl Service {
 }
 
 pub(super) fn revert(session: &Session, change: &Change) -> anyhow::Result<()> {
-    let manager = session.receipt.init.map(service::manager).transpose()?;
-    match (change, manager) {
-        (Change::ServiceEnabled { .. }, Some(manager)) => {
-            manager.disable(session.host, &session.layout)
-        }
-        (Change::UnitsLoaded, Some(manager)) => manager.reload(session.host),
-        (Change::ServiceReplaced { script, .. }, _) => {
-            foreign::put_back(session.host, &session.layout, change)?;
-            session.ui.note(&format!(
-                "{} is back where it was; its tunnels were not started.",
-                script.display()
-            ));
+    let (host, ui, layout) = (session.host, session.ui, &session.layout);
+    let Some(init) = session.receipt.init else {
+        return Ok(());
+    };
+    let manager = service::manager(init)?;
+    match change {
+        Change::ServiceReplaced { script, .. } => {
+            let is_back = service::undo_replaced(manager.as_ref(), host, ui, layout, change)?;
+            let script = script.display();
+            ui.note(&if is_back {
+                format!("{script} is back where it was; its tunnels were not started.")
+            } else {
+                format!("{script} comes back with the last tunnel of the other users of this host.")
+            });
             Ok(())
         }
-        _ => change.undo_file(session.host),
+        change
+            if *change == Change::ServiceInstalled || service::is_former_record(layout, change) =>
+        {
+            service::undo_installed(manager.as_ref(), host, ui, layout)
+        }
+        _ => change.undo_file(host),
     }
 }

@@ -62,9 +62,8 @@ impl Step for ServiceTunnelStep {
     fn apply(&self, work: &mut Work) -> anyhow::Result<Outcome> {
         let host = work.host();
         let tunnel = describe(work.session, self.tunnel, self.autossh.clone())?;
-        let file = self.layout.tunnel_file(self.tunnel);
-        let is_same = host.read_if_present(&file)? == Some(tunnel.render()?.into_bytes());
-        if is_same
+        let manager = self.manager.as_ref();
+        if service::is_in_place(manager, host, &self.layout, &tunnel)?
             && self.manager.status(host, &self.layout, self.tunnel)? == ServiceState::Running
             && is_up(work.session, self.tunnel)?
         {
@@ -171,13 +170,15 @@ pub(super) fn revert(session: &Session, scope: Scope, change: &Change) -> anyhow
     let Scope::Tunnel(tunnel) = scope else {
         return Ok(());
     };
-    let (host, layout) = (session.host, &session.layout);
-    match (change, session.receipt.init) {
-        (Change::ServiceTunnelStarted, Some(init)) => {
-            service::manager(init)?.stop(host, layout, tunnel)?;
-            host.remove_file(&layout.former_tunnel_log(tunnel), Authority::User)?;
-            host.remove_file(&layout.tunnel_log(tunnel), Authority::User)
+    let (host, ui, layout) = (session.host, session.ui, &session.layout);
+    let Some(init) = session.receipt.init else {
+        return change.undo_file(host);
+    };
+    let manager = service::manager(init)?;
+    match change {
+        Change::ServiceTunnelStarted => {
+            service::undo_tunnel_started(manager.as_ref(), host, layout, tunnel)
         }
-        _ => change.undo_file(host),
+        _ => service::undo_tunnel_file(manager.as_ref(), host, ui, layout, tunnel, change),
     }
 }
