@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::host::{Authority, Host, HostExt as _};
+use super::host::{Authority, Host};
 use crate::bastion::tunnel_name::TunnelName;
 
 /// The paths of one installation.
@@ -135,18 +135,10 @@ impl Layout {
     }
 
     /// Held while what all users of the host share is changed. Only root can make files there.
-    pub fn host_lock(&self, host: &dyn Host) -> PathBuf {
-        const NAME: &str = "h_autossh.lock";
-        if !self.is_system_wide() {
-            return self.system(NAME);
-        }
-        let run = self.system("run");
-        let dir = if host.exists(&run) {
-            run
-        } else {
-            self.system("var/run")
-        };
-        dir.join(NAME)
+    pub fn host_lock(&self) -> PathBuf {
+        // `/var/run` is a link to `/run` where there is one. A prefix has neither at first.
+        let dir = if self.is_system_wide() { "var/run" } else { "" };
+        self.system(dir).join("h_autossh.lock")
     }
 
     /// One small file for each tunnel.

@@ -37,8 +37,13 @@ pub(super) fn lock(host: &dyn Host, ui: &Ui, layout: &Layout) -> anyhow::Result<
             "Waiting until another user is done with the service {SERVICE_NAME}: {other}"
         ));
     };
-    let path = layout.host_lock(host);
+    let path = layout.host_lock();
     host.lock_host(&path, layout.system_authority(), &holder, &waits)
+}
+
+/// What the plan says of that.
+pub(super) fn lock_command(layout: &Layout) -> String {
+    format!("lock {}", layout.host_lock().display())
 }
 
 /// Every path that is shared, under whichever service manager.

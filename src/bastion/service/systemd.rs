@@ -211,6 +211,7 @@ fn forget(host: &dyn Host, tunnel: TunnelName) -> anyhow::Result<()> {
 impl ServiceManager for Systemd {
     fn install_commands(&self, layout: &Layout) -> Vec<String> {
         vec![
+            shared::lock_command(layout),
             format!("write {}", unit_path(layout, &umbrella()).display()),
             format!("write {}", unit_path(layout, &instances()).display()),
             format!("mkdir {}", layout.tunnels_dir().display()),
@@ -222,6 +223,7 @@ impl ServiceManager for Systemd {
 
     fn add_commands(&self, layout: &Layout, tunnel: TunnelName) -> Vec<String> {
         vec![
+            shared::lock_command(layout),
             format!("write {}", drop_in_path(layout, tunnel).display()),
             format!("write {}", layout.tunnel_file(tunnel).display()),
             daemon_reload().to_string(),

@@ -83,6 +83,7 @@ impl Sysv {
 impl ServiceManager for Sysv {
     fn install_commands(&self, layout: &Layout) -> Vec<String> {
         let mut commands = vec![
+            shared::lock_command(layout),
             format!("write {}", Self::script_path(layout).display()),
             format!("mkdir {}", layout.tunnels_dir().display()),
         ];
@@ -94,6 +95,7 @@ impl ServiceManager for Sysv {
 
     fn add_commands(&self, layout: &Layout, tunnel: TunnelName) -> Vec<String> {
         vec![
+            shared::lock_command(layout),
             format!("write {}", layout.tunnel_file(tunnel).display()),
             Self::call(layout, "start", Some(tunnel)).to_string(),
         ]
