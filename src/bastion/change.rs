@@ -20,7 +20,7 @@ use super::packages::{self, build};
 use super::receipt::Scope;
 use super::restart;
 use super::run::Run;
-use super::service::foreign;
+use super::service;
 use super::ssh::KeyType;
 use super::steps::{autossh, directory, rotation, temporary_tunnel};
 use super::tunnel_name::TunnelName;
@@ -65,13 +65,6 @@ pub enum Change {
     /// The definition of the service, which tunnels of all users share: it goes with the last tunnel
     /// of anybody.
     ServiceInstalled,
-    /// Definitions that the service manager keeps in memory.
-    UnitsLoaded,
-    /// A service registered to start at boot.
-    ServiceEnabled {
-        /// The service's name.
-        name: String,
-    },
     /// A service of somebody else's that was stopped and moved aside.
     ServiceReplaced {
         /// Where its script stood.
@@ -146,6 +139,12 @@ impl Change {
         trust::check(self, layout)?;
         match self {
             Change::FileCreated { path, .. } if is_kept_key(path, layout, reason) => Ok(()),
+            Change::FileCreated { path, .. }
+                if service_s_file(run, scope) == Some(path.clone()) =>
+            {
+                let tunnel = scope.tunnel().context("a tunnel's file without a tunnel")?;
+                service::remove_tunnel(run.manager()?.as_ref(), host, run.ui, layout, tunnel)
+            }
             Change::FileCreated { path, authority } => host.remove_file(path, *authority),
             Change::FileModified {
                 path,
@@ -172,24 +171,27 @@ impl Change {
                 // Other software may have come to rely on them.
                 UndoReason::Removal { .. } => Ok(()),
             },
-            Change::ServiceInstalled => run.manager()?.remove_unless_used(host, layout),
-            Change::UnitsLoaded => run.manager()?.reload(host),
-            Change::ServiceEnabled { .. } => run.manager()?.disable(host, layout),
+            Change::ServiceInstalled => {
+                service::undo_installed(run.manager()?.as_ref(), host, run.ui, layout)
+            }
             Change::ServiceReplaced { script, .. } => {
-                foreign::put_back(host, layout, self)?;
-                run.ui.note(&format!(
-                    "{} is back where it was; its tunnels were not started.",
-                    script.display()
-                ));
+                let manager = run.manager()?;
+                let is_back = service::undo_replaced(manager.as_ref(), host, run.ui, layout, self)?;
+                let script = script.display();
+                run.ui.note(&if is_back {
+                    format!("{script} is back where it was; its tunnels were not started.")
+                } else {
+                    format!(
+                        "{script} comes back with the last tunnel of the other users of this host."
+                    )
+                });
                 Ok(())
             }
             Change::ServiceTunnelStarted => {
                 let tunnel = scope
                     .tunnel()
                     .context("a tunnel's change without a tunnel")?;
-                run.manager()?.stop(host, layout, tunnel)?;
-                host.remove_file(&layout.former_tunnel_log(tunnel), Authority::User)?;
-                host.remove_file(&layout.tunnel_log(tunnel), Authority::User)
+                service::undo_tunnel_started(run.manager()?.as_ref(), host, layout, tunnel)
             }
             // Of what is removed as a whole, no part is put back before.
             Change::TargetChanged { .. }
@@ -219,6 +221,12 @@ impl Change {
             Change::KeyRegistered => Ok(()),
         }
     }
+}
+
+/// The file by which the service runs the tunnel.
+fn service_s_file(run: &Run, scope: Scope) -> Option<PathBuf> {
+    let manager = run.manager().ok()?;
+    Some(manager.tunnel_file(&run.layout, scope.tunnel()?))
 }
 
 fn is_kept_key(path: &Path, layout: &Layout, reason: UndoReason) -> bool {

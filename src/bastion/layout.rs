@@ -146,6 +146,13 @@ impl Layout {
         self.prefix.join(relative)
     }
 
+    /// Held while what all users of the host share is changed. Only root can make files there.
+    pub fn host_lock(&self) -> PathBuf {
+        // `/var/run` is a link to `/run` where there is one. A prefix has neither at first.
+        let dir = if self.is_system_wide() { "var/run" } else { "" };
+        self.system(dir).join("h_autossh.lock")
+    }
+
     /// One small file for each tunnel.
     pub fn tunnels_dir(&self) -> PathBuf {
         self.system("etc/h_autossh")

@@ -6,8 +6,10 @@ use super::control_plane::{ApiError, ControlPlane};
 use super::failure::Failure;
 use super::host::{Host, HostExt as _};
 use super::layout::Layout;
-use super::run::{Run, StepContext};
-use super::service::{ServiceManager, ServiceTunnel};
+use super::receipt::{Scope, StepName};
+use super::run::Run;
+use super::service::{self, ServiceManager, ServiceTunnel};
+use super::steps::service_tunnel;
 use crate::bastion::tunnel_name::TunnelName;
 use crate::protocol::{Tunnel, TunnelStatus};
 
@@ -17,35 +19,33 @@ const UP_PAUSE: Duration = Duration::from_millis(100);
 /// The pause after a question that was not answered.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
-/// Puts the tunnel's file in place, and ends and starts the tunnel.
+/// Puts the tunnel's files in place, and ends and starts the tunnel.
 ///
 /// # Errors
 /// The host refuses, or the receipt cannot be written.
 pub fn restart(
-    work: &mut StepContext,
+    run: &mut Run,
     manager: &dyn ServiceManager,
     tunnel: &ServiceTunnel,
 ) -> anyhow::Result<()> {
-    let (host, layout) = (work.host(), work.layout().clone());
-    let (file, content) = manager.definition(&layout, tunnel)?;
-    let authority = layout.system_authority();
     // A file that is as it has to be does not say that the process has read it.
-    if work.write_file(&file, content.as_bytes(), 0o644, authority)? {
-        manager.restart_from_file(host, &layout, tunnel.id)
-    } else {
-        manager.restart_one(host, &layout, tunnel.id)
+    if service::is_in_place(manager, run.host, &run.layout, tunnel)? {
+        return manager.restart_one(run.host, &run.layout, tunnel.id);
     }
+    let scope = Scope::Tunnel(tunnel.id);
+    manager.add(&mut run.context(scope, StepName::ServiceTunnel), tunnel)
 }
 
-/// Restarts a tunnel with what was put back, and says so where it is not seen to come up: the way back
+/// Restarts a tunnel as the receipt has it again, and says so where it is not seen to come up: the way back
 /// comes to its end all the same.
 ///
 /// # Errors
 /// The host refuses.
-pub fn restart_as_before(run: &Run, tunnel: TunnelName) -> anyhow::Result<()> {
-    let (host, layout) = (run.host, &run.layout);
-    run.manager()?.restart_from_file(host, layout, tunnel)?;
-    let client = run.client(tunnel)?;
+pub fn restart_as_before(run: &mut Run, tunnel: TunnelName) -> anyhow::Result<()> {
+    let manager = run.manager()?;
+    let definition = service_tunnel::describe(run, tunnel, None)?;
+    run.without_going_back_on(|run| restart(run, manager.as_ref(), &definition))?;
+    let (host, client) = (run.host, run.client(tunnel)?);
     // A control plane that is away does not hold up the way back.
     let limit = match client.tunnel(host, tunnel.number()) {
         Ok(_) => UP_TIMEOUT,

@@ -289,6 +289,20 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
+    /// Does what puts something back: that is not to be undone in its turn.
+    ///
+    /// # Errors
+    /// Those of the work.
+    pub fn without_going_back_on(
+        &mut self,
+        work: impl FnOnce(&mut Self) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        let before = self.made.len();
+        let result = work(self);
+        self.made.truncate(before);
+        result
+    }
+
     fn end_what_is_transient(&mut self, scope: Scope) -> anyhow::Result<()> {
         let records = self.receipt.steps(scope).to_vec();
         for record in records {

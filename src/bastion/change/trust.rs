@@ -49,8 +49,6 @@ pub(super) fn check(change: &Change, layout: &Layout) -> anyhow::Result<()> {
             Ok(())
         }
         Change::ServiceInstalled
-        | Change::UnitsLoaded
-        | Change::ServiceEnabled { .. }
         | Change::ServiceTunnelStarted
         | Change::TargetChanged { .. }
         | Change::TunnelRestarted { .. }

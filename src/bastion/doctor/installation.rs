@@ -129,6 +129,8 @@ impl Installation<'_> {
                 Ok(None) => Some("it is not there".to_owned()),
                 Err(error) => Some(error.to_string()),
             };
+            let is_root_s = self.layout.is_system_wide() && *path != self.layout.known_hosts();
+            let changed = changed.or_else(|| writable_by_others(host, path).filter(|_| is_root_s));
             if let Some(changed) = changed {
                 return Ok(Finding::fail(
                     format!("{} is not as setup wrote it: {changed}", path.display()),
@@ -173,7 +175,7 @@ impl Installation<'_> {
     }
 
     fn enable(&self) -> String {
-        let id = self.id;
+        let id = self.id.slug();
         match self.receipt.init {
             Some(Init::Systemd) => {
                 format!("run `sudo systemctl enable h_autossh.service h_autossh@{id}.service`")
@@ -255,6 +257,16 @@ fn find_process(listing: &str, program: &str, forward: &str, own: &Path) -> Opti
             && arguments.contains(own.as_ref());
         is_it.then(|| pid.parse().ok())?
     })
+}
+
+/// What root obeys, root alone may change.
+fn writable_by_others(host: &dyn Host, path: &Path) -> Option<String> {
+    let stat = host.stat(path).ok().flatten()?;
+    if stat.uid != 0 {
+        return Some(format!("it belongs to user {}, not to root", stat.uid));
+    }
+    let is_writable = stat.mode & 0o022 != 0;
+    is_writable.then(|| format!("others than root can write it (mode {:o})", stat.mode))
 }
 
 /// The first line that differs, for people.

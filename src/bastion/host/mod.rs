@@ -6,6 +6,7 @@
 
 pub mod command;
 pub mod files;
+pub mod host_lock;
 pub mod http;
 pub mod lock_file;
 mod network;
@@ -23,6 +24,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use command::{Command, CommandError, Output};
+pub use host_lock::HostLock;
 pub use lock_file::LockAttempt;
 
 use super::failure::Interrupted;
@@ -229,6 +231,19 @@ pub trait Host {
     /// # Errors
     /// The file cannot be opened or locked.
     fn lock(&self, path: &Path, holder: &str) -> io::Result<LockAttempt>;
+
+    /// Takes the lock of what all users of the host share, with these rights; another holder is waited
+    /// for, within a bound, and `waits` is told who it is.
+    ///
+    /// # Errors
+    /// It is held for too long, cannot be taken, or the run was interrupted.
+    fn lock_host(
+        &self,
+        path: &Path,
+        authority: Authority,
+        holder: &str,
+        waits: &dyn Fn(&str),
+    ) -> anyhow::Result<HostLock>;
 
     /// Has the run undisturbed by whatever asks it to stop, or no longer. What is brought back in order
     /// must not be cut short by a second Ctrl-C.

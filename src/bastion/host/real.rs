@@ -19,8 +19,8 @@ use super::privilege::Privilege;
 use super::run_log::RunLog;
 use super::terminal::Terminal;
 use super::{
-    Authority, Command, CommandError, Connection, Host, HostExt, LockAttempt, Output, Stat, User,
-    files, http, lock_file, network,
+    Authority, Command, CommandError, Connection, Host, HostExt, HostLock, LockAttempt, Output,
+    Stat, User, files, host_lock, http, lock_file, network,
 };
 use crate::bastion::failure::{Failure, Interrupted};
 
@@ -441,6 +441,27 @@ impl Host for RealHost {
 
     fn lock(&self, path: &Path, holder: &str) -> io::Result<LockAttempt> {
         lock_file::acquire(path, holder)
+    }
+
+    fn lock_host(
+        &self,
+        path: &Path,
+        authority: Authority,
+        holder: &str,
+        waits: &dyn Fn(&str),
+    ) -> anyhow::Result<HostLock> {
+        self.log_line(&format!("locking {}", path.display()));
+        if !self.needs_help(authority) {
+            return host_lock::take(path, holder, host_lock::LIMIT, waits, &|time| {
+                self.sleep(time)
+            });
+        }
+        // As every command, it may be the first after sudo has forgotten the password.
+        self.expect(&Command::new("true").with_authority(Authority::Root))?;
+        let command = host_lock::command(path, holder);
+        let mut words = self.privilege.prefix(&command, |name| self.env(name));
+        words.extend(command.words().into_iter().map(str::to_owned));
+        host_lock::take_through(&words, path, waits, &|| self.check_interrupt())
     }
 
     fn hold_interrupts(&self, hold: bool) {

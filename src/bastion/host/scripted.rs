@@ -6,12 +6,14 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::time::Duration;
 
 use super::http;
 use super::run_log::RunLog;
 use super::{
-    Authority, Command, CommandError, Connection, Host, Kind, LockAttempt, Output, Stat, User,
+    Authority, Command, CommandError, Connection, Host, HostLock, Kind, LockAttempt, Output, Stat,
+    User,
 };
 use crate::bastion::failure::Interrupted;
 
@@ -57,6 +59,10 @@ pub struct ScriptedHost {
     listeners: RefCell<BTreeMap<SocketAddr, Listener>>,
     variables: RefCell<BTreeMap<String, String>>,
     web: RefCell<Option<Web>>,
+    /// Whether the host's lock is held, and how often it was taken.
+    lock: Rc<Cell<bool>>,
+    locked: Cell<u32>,
+    unlocked: RefCell<Vec<PathBuf>>,
 }
 
 /// What the web answers.
@@ -83,6 +89,9 @@ impl ScriptedHost {
             listeners: RefCell::default(),
             variables: RefCell::default(),
             web: RefCell::default(),
+            lock: Rc::default(),
+            locked: Cell::default(),
+            unlocked: RefCell::default(),
         };
         for dir in ["/", "/home", "/home/ada"] {
             host.entries
@@ -98,6 +107,37 @@ impl ScriptedHost {
         host.user.name = "root".to_owned();
         host.user.uid = 0;
         host
+    }
+
+    /// Has another user at the keyboard from here on.
+    pub fn log_in(&mut self, name: &str) {
+        self.user.name = name.to_owned();
+        self.user.home = Path::new("/home").join(name);
+        let home = Entry::Directory { mode: 0o755 };
+        self.entries
+            .borrow_mut()
+            .insert(self.user.home.clone(), home);
+    }
+
+    /// How often the lock of what users share was taken.
+    pub fn times_locked(&self) -> u32 {
+        self.locked.get()
+    }
+
+    /// What was changed as root while that lock was not held.
+    pub fn changed_unlocked(&self) -> Vec<PathBuf> {
+        self.unlocked.borrow().clone()
+    }
+
+    fn note_unlocked(&self, path: &Path, authority: Authority) {
+        if authority == Authority::Root && !self.lock.get() {
+            self.unlocked.borrow_mut().push(path.to_owned());
+        }
+    }
+
+    /// Whose a path is: a home's user's, or root's.
+    fn owner(&self, path: &Path) -> u32 {
+        if path.starts_with("/home") { UID } else { 0 }
     }
 
     /// Sets a variable of the environment.
@@ -232,12 +272,12 @@ impl Host for ScriptedHost {
             Entry::File { mode, .. } => Stat {
                 kind: Kind::File,
                 mode: *mode,
-                uid: UID,
+                uid: self.owner(path),
             },
             Entry::Directory { mode } => Stat {
                 kind: Kind::Directory,
                 mode: *mode,
-                uid: UID,
+                uid: self.owner(path),
             },
         }))
     }
@@ -263,7 +303,14 @@ impl Host for ScriptedHost {
         Err(io::ErrorKind::InvalidInput.into())
     }
 
-    fn write(&self, path: &Path, content: &[u8], mode: u32, _: Authority) -> anyhow::Result<()> {
+    fn write(
+        &self,
+        path: &Path,
+        content: &[u8],
+        mode: u32,
+        authority: Authority,
+    ) -> anyhow::Result<()> {
+        self.note_unlocked(path, authority);
         anyhow::ensure!(self.parent_exists(path), "no folder for {}", path.display());
         let content = content.to_vec();
         self.entries
@@ -272,7 +319,8 @@ impl Host for ScriptedHost {
         Ok(())
     }
 
-    fn create_dir(&self, path: &Path, mode: u32, _: Authority) -> anyhow::Result<()> {
+    fn create_dir(&self, path: &Path, mode: u32, authority: Authority) -> anyhow::Result<()> {
+        self.note_unlocked(path, authority);
         anyhow::ensure!(self.parent_exists(path), "no folder for {}", path.display());
         self.entries
             .borrow_mut()
@@ -280,12 +328,14 @@ impl Host for ScriptedHost {
         Ok(())
     }
 
-    fn remove_file(&self, path: &Path, _: Authority) -> anyhow::Result<()> {
+    fn remove_file(&self, path: &Path, authority: Authority) -> anyhow::Result<()> {
+        self.note_unlocked(path, authority);
         self.entries.borrow_mut().remove(path);
         Ok(())
     }
 
-    fn remove_dir(&self, path: &Path, _: Authority) -> anyhow::Result<()> {
+    fn remove_dir(&self, path: &Path, authority: Authority) -> anyhow::Result<()> {
+        self.note_unlocked(path, authority);
         let is_empty = self.list(path).map_or(true, |names| names.is_empty());
         anyhow::ensure!(is_empty, "{} is not empty", path.display());
         self.entries.borrow_mut().remove(path);
@@ -373,6 +423,25 @@ impl Host for ScriptedHost {
 
     fn lock(&self, _: &Path, _: &str) -> io::Result<LockAttempt> {
         Ok(LockAttempt::Taken(None))
+    }
+
+    fn lock_host(
+        &self,
+        _: &Path,
+        _: Authority,
+        _: &str,
+        _: &dyn Fn(&str),
+    ) -> anyhow::Result<HostLock> {
+        /// Lets go when it is dropped.
+        struct Held(Rc<Cell<bool>>);
+        impl Drop for Held {
+            fn drop(&mut self) {
+                self.0.set(false);
+            }
+        }
+        assert!(!self.lock.replace(true), "this run holds the lock already");
+        self.locked.set(self.locked.get() + 1);
+        Ok(HostLock::new(Held(Rc::clone(&self.lock))))
     }
 
     fn hold_interrupts(&self, _: bool) {}

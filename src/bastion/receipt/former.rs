@@ -9,13 +9,10 @@ use serde_json::{Value, json};
 #[cfg(doc)]
 use crate::bastion::tunnel_name::TunnelName;
 
-/// What version 1 recorded of the service, and what now goes with the last tunnel of anybody.
-const SHARED: [&str; 4] = [
-    "file_created",
-    "directory_created",
-    "units_loaded",
-    "service_enabled",
-];
+/// What version 1 recorded of the service besides files and folders.
+const SHARED: [&str; 2] = ["units_loaded", "service_enabled"];
+/// The names of the files and folders that now go with the last tunnel of anybody.
+const SHARED_NAMES: [&str; 3] = ["h_autossh", "h_autossh.service", "h_autossh@.service"];
 
 /// The content of a receipt of version 1 as version 2 would hold it.
 pub(super) fn from_version_1(mut receipt: Value) -> Value {
@@ -39,10 +36,16 @@ fn share(step: &mut Value) {
         return;
     };
     let before = changes.len();
-    changes.retain(|change| !SHARED.iter().any(|kind| change["change"] == *kind));
+    changes.retain(|change| !is_shared(change));
     if changes.len() < before {
         changes.push(json!({"change": "service_installed"}));
     }
+}
+
+fn is_shared(change: &Value) -> bool {
+    let path = change["path"].as_str().unwrap_or_default();
+    let name = path.rsplit('/').next().unwrap_or_default();
+    SHARED.iter().any(|kind| change["change"] == *kind) || SHARED_NAMES.contains(&name)
 }
 
 /// A change of the key pair as far as it had come.

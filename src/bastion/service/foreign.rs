@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use anyhow::ensure;
 
-use super::{MARKER, SERVICE_NAME, boot};
+use super::{MARKER, SERVICE_NAME, boot, shared};
 use crate::bastion::change::Change;
 use crate::bastion::failure::Failure;
-use crate::bastion::host::{Authority, Command, CommandError, Host, HostExt as _};
+use crate::bastion::host::{Authority, Command, CommandError, Host, HostExt as _, HostLock};
 use crate::bastion::layout::Layout;
 use crate::bastion::run::StepContext;
 
@@ -36,6 +36,23 @@ pub fn script_path(layout: &Layout) -> PathBuf {
     layout.system("etc/init.d").join(SERVICE_NAME)
 }
 
+/// Where a script is kept while ours is in its place.
+fn kept_path(layout: &Layout) -> PathBuf {
+    layout
+        .system("etc")
+        .join(format!("{SERVICE_NAME}.replaced"))
+}
+
+/// Says that the script there is left to the removal of the last tunnel of anybody, and whether it
+/// started at boot.
+fn left_path(layout: &Layout) -> PathBuf {
+    layout
+        .system("etc")
+        .join(format!("{SERVICE_NAME}.replaced.left"))
+}
+
+const AT_BOOT: &str = "It started at boot.\n";
+
 /// Looks for a script that is not ours.
 ///
 /// # Errors
@@ -49,9 +66,7 @@ pub fn find(host: &dyn Host, layout: &Layout) -> anyhow::Result<Option<ForeignSc
     Ok((!content.contains(MARKER)).then(|| ForeignScript {
         path,
         // Outside of every folder that an init system reads.
-        kept: layout
-            .system("etc")
-            .join(format!("{SERVICE_NAME}.replaced")),
+        kept: kept_path(layout),
         content,
     }))
 }
@@ -145,11 +160,17 @@ impl ForeignScript {
     }
 }
 
-/// Puts a script back that was moved aside. Its tunnels are not started.
+/// Puts a script back that was moved aside. Its tunnels are not started. While a tunnel of anybody is
+/// left, it stays aside, for the last one's removal to put back. Returns whether it is back.
 ///
 /// # Errors
 /// It cannot be moved.
-pub fn put_back(host: &dyn Host, layout: &Layout, change: &Change) -> anyhow::Result<()> {
+pub(super) fn put_back(
+    _: &HostLock,
+    host: &dyn Host,
+    layout: &Layout,
+    change: &Change,
+) -> anyhow::Result<bool> {
     let Change::ServiceReplaced {
         script,
         kept,
@@ -157,15 +178,47 @@ pub fn put_back(host: &dyn Host, layout: &Layout, change: &Change) -> anyhow::Re
         authority,
     } = change
     else {
-        return Ok(());
+        return Ok(false);
     };
+    if shared::is_used(host, layout)? {
+        if host.exists(kept) {
+            let at_boot = if *at_boot { AT_BOOT } else { "" };
+            let said = format!("{MARKER}.\n{at_boot}");
+            shared::put(host, &left_path(layout), &said, 0o644, *authority)?;
+        }
+        return Ok(false);
+    }
     if host.exists(kept) && !host.exists(script) {
         rename(host, kept, script, *authority)?;
     }
     if *at_boot {
         boot::register(host, layout)?;
     }
-    Ok(())
+    Ok(true)
+}
+
+/// Puts a script back that another user's removal has left aside.
+///
+/// # Errors
+/// It cannot be moved.
+pub(super) fn put_back_what_was_left(
+    _: &HostLock,
+    host: &dyn Host,
+    layout: &Layout,
+) -> anyhow::Result<()> {
+    let left = left_path(layout);
+    let Some(said) = host.read_if_present(&left)? else {
+        return Ok(());
+    };
+    let (kept, script) = (kept_path(layout), script_path(layout));
+    let authority = layout.system_authority();
+    if host.exists(&kept) && !host.exists(&script) {
+        rename(host, &kept, &script, authority)?;
+        if String::from_utf8_lossy(&said).contains(AT_BOOT) {
+            boot::register(host, layout)?;
+        }
+    }
+    host.remove_file(&left, authority)
 }
 
 fn is_stopped_by(

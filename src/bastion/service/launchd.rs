@@ -1,4 +1,5 @@
-//! macOS's launchd: one LaunchDaemon for each tunnel. There is no definition that they share.
+//! macOS's launchd: one LaunchDaemon for each tunnel. There is no definition that they share, so
+//! there is nothing to lock.
 //!
 //! The commands follow launchctl(1) of macOS 10.11 and newer; the tests run them on a host in
 //! memory, since no macOS can be had where they run.
@@ -9,14 +10,16 @@ use std::time::Duration;
 use anyhow::Context as _;
 use askama::Template;
 
+use super::installed::read_root_s;
 use super::{
-    Action, ForeignScript, MARKER, SERVICE_NAME, ServiceManager, ServiceState, ServiceTunnel,
+    Action, ForeignScript, InstalledTunnel, MARKER, ServiceManager, ServiceState, ServiceTunnel,
 };
 use crate::bastion::change::Change;
-use crate::bastion::host::{Authority, Command, CommandError, Host, HostExt};
+use crate::bastion::host::{Authority, Command, CommandError, Host, HostExt, HostLock};
 use crate::bastion::layout::Layout;
 use crate::bastion::run::StepContext;
 use crate::bastion::tunnel_name::TunnelName;
+use crate::bastion::ui::Ui;
 
 /// How often a bootstrap is tried while launchd is still taking the former daemon down, and the
 /// pause between.
@@ -37,8 +40,15 @@ struct Daemon<'a> {
     log: String,
 }
 
+/// How the labels begin, and the names of the definitions' files.
+const LABEL: &str = "io.holistics.h_autossh.";
+
 fn label(tunnel: TunnelName) -> String {
-    format!("io.holistics.{SERVICE_NAME}.{}", tunnel.slug())
+    format!("{LABEL}{}", tunnel.slug())
+}
+
+fn daemons_dir(layout: &Layout) -> PathBuf {
+    layout.system("Library/LaunchDaemons")
 }
 
 fn target(tunnel: TunnelName) -> String {
@@ -46,9 +56,7 @@ fn target(tunnel: TunnelName) -> String {
 }
 
 fn plist_path(layout: &Layout, tunnel: TunnelName) -> PathBuf {
-    layout
-        .system("Library/LaunchDaemons")
-        .join(format!("{}.plist", label(tunnel)))
+    daemons_dir(layout).join(format!("{}.plist", label(tunnel)))
 }
 
 fn launchctl(action: &str) -> Command {
@@ -81,6 +89,41 @@ fn render(tunnel: &ServiceTunnel) -> anyhow::Result<String> {
     daemon
         .render()
         .context("cannot render the daemon's definition")
+}
+
+/// Reads what `templates/h_autossh.plist` gives.
+fn parse(name: TunnelName, content: &str) -> Option<InstalledTunnel> {
+    let text = |line: &str| {
+        let text = line.trim().strip_prefix("<string>")?;
+        Some(unescaped(text.strip_suffix("</string>")?))
+    };
+    let after = |key: &str| {
+        let key = format!("<key>{key}</key>");
+        let mut lines = content.lines().skip_while(move |line| line.trim() != key);
+        lines.next().map(|_| lines)
+    };
+    let user = text(after("UserName")?.next()?)?;
+    let log = text(after("StandardErrorPath")?.next()?)?;
+    let arguments: Vec<String> = after("ProgramArguments")?
+        .skip(1)
+        .map_while(|line| text(line))
+        .collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    InstalledTunnel::from_arguments(name, &user, &log, &arguments)
+}
+
+/// What the template escaped.
+fn unescaped(text: &str) -> String {
+    let escapes = [
+        ("&#60;", "<"),
+        ("&#62;", ">"),
+        ("&#34;", "\""),
+        ("&#39;", "'"),
+        ("&#38;", "&"),
+    ];
+    escapes
+        .iter()
+        .fold(text.to_owned(), |text, (escape, c)| text.replace(escape, c))
 }
 
 /// Starts a daemon whose former instance launchd may still be taking down.
@@ -130,12 +173,16 @@ impl ServiceManager for Launchd {
         Ok(())
     }
 
+    fn lock(&self, _host: &dyn Host, _ui: &Ui, _layout: &Layout) -> anyhow::Result<HostLock> {
+        Ok(HostLock::of_nothing())
+    }
+
     fn install(
         &self,
         _work: &mut StepContext,
         _foreign: Option<&ForeignScript>,
-    ) -> anyhow::Result<()> {
-        Ok(())
+    ) -> anyhow::Result<bool> {
+        Ok(false)
     }
 
     fn add(&self, work: &mut StepContext, tunnel: &ServiceTunnel) -> anyhow::Result<()> {
@@ -146,11 +193,72 @@ impl ServiceManager for Launchd {
         start(work.host(), &layout, tunnel.id)
     }
 
+    fn rename(
+        &self,
+        work: &mut StepContext,
+        from: TunnelName,
+        tunnel: &ServiceTunnel,
+    ) -> anyhow::Result<()> {
+        let layout = work.layout().clone();
+        let host = work.host();
+        let lock = self.lock(host, work.run.ui, &layout)?;
+        let path = plist_path(&layout, tunnel.id);
+        work.write_file(&path, render(tunnel)?.as_bytes(), 0o644, Authority::Root)?;
+        work.record(Change::ServiceTunnelStarted)?;
+        self.stop(host, &layout, from)?;
+        super::rename_logs(host, &layout, from, tunnel.id)?;
+        start(host, &layout, tunnel.id)?;
+        self.remove_files(&lock, host, &layout, from)?;
+        super::forget_file(work, &plist_path(&layout, from), Authority::Root)
+    }
+
     fn stop(&self, host: &dyn Host, layout: &Layout, tunnel: TunnelName) -> anyhow::Result<()> {
         if self.status(host, layout, tunnel)? != ServiceState::Unknown {
             host.expect(&launchctl("bootout").arg(target(tunnel)))?;
         }
         Ok(())
+    }
+
+    fn remove_files(
+        &self,
+        _: &HostLock,
+        host: &dyn Host,
+        layout: &Layout,
+        tunnel: TunnelName,
+    ) -> anyhow::Result<()> {
+        host.remove_file(&plist_path(layout, tunnel), Authority::Root)
+    }
+
+    fn remove_unless_used(
+        &self,
+        _: &HostLock,
+        _host: &dyn Host,
+        _layout: &Layout,
+    ) -> anyhow::Result<bool> {
+        Ok(false)
+    }
+
+    fn installed(&self, host: &dyn Host, layout: &Layout) -> std::io::Result<Vec<InstalledTunnel>> {
+        let dir = daemons_dir(layout);
+        let mut tunnels = Vec::new();
+        for file in host.list(&dir)? {
+            let name = file
+                .strip_prefix(LABEL)
+                .and_then(|name| name.strip_suffix(".plist"));
+            let Some(name) = name.and_then(|name| name.parse().ok()) else {
+                continue;
+            };
+            if let Some(content) = read_root_s(host, layout, &dir.join(&file))?
+                && content.contains(MARKER)
+            {
+                tunnels.extend(parse(name, &content));
+            }
+        }
+        Ok(tunnels)
+    }
+
+    fn tunnel_file(&self, layout: &Layout, tunnel: TunnelName) -> PathBuf {
+        plist_path(layout, tunnel)
     }
 
     fn govern(
@@ -184,23 +292,6 @@ impl ServiceManager for Launchd {
             start(host, layout, tunnel)?;
         }
         Ok(())
-    }
-
-    fn definition(
-        &self,
-        layout: &Layout,
-        tunnel: &ServiceTunnel,
-    ) -> anyhow::Result<(PathBuf, String)> {
-        Ok((plist_path(layout, tunnel.id), render(tunnel)?))
-    }
-
-    fn restart_from_file(
-        &self,
-        host: &dyn Host,
-        layout: &Layout,
-        tunnel: TunnelName,
-    ) -> anyhow::Result<()> {
-        start(host, layout, tunnel)
     }
 
     fn status(
@@ -255,10 +346,6 @@ impl ServiceManager for Launchd {
             .any(|line| line.ends_with("disabled") || line.ends_with("true"));
         Ok(Some(!disabled))
     }
-
-    fn disable(&self, _host: &dyn Host, _layout: &Layout) -> anyhow::Result<()> {
-        Ok(())
-    }
 }
 
 #[cfg(test)]
@@ -292,6 +379,34 @@ mod tests {
             Some("io.holistics.h_autossh.bi.example.com-7")
         );
         assert_eq!(daemon["KeepAlive"].as_boolean(), Some(true));
+    }
+
+    #[test]
+    fn the_definition_is_read_again_whatever_a_path_holds() {
+        let host = ScriptedHost::new();
+        let layout = Layout::new(&host, Path::new("/"));
+        for dir in ["/Library", "/Library/LaunchDaemons"] {
+            host.create_dir(Path::new(dir), 0o755, Authority::Root)
+                .unwrap();
+        }
+        let given = example("/Users/ada & <co>'s");
+        let path = plist_path(&layout, given.id);
+        let content = render(&given).unwrap();
+        host.write(&path, content.as_bytes(), 0o644, Authority::Root)
+            .unwrap();
+        host.write(
+            &daemons_dir(&layout).join("com.example.plist"),
+            b"",
+            0o644,
+            Authority::Root,
+        )
+        .unwrap();
+        let installed = Launchd.installed(&host, &layout).unwrap();
+        assert_eq!(installed.len(), 1);
+        assert_eq!(installed[0].name, given.id);
+        assert_eq!(installed[0].user, "ada");
+        assert_eq!(installed[0].target, "db.internal:5432");
+        assert_eq!(installed[0].log, given.log);
     }
 
     #[test]

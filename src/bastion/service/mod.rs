@@ -1,30 +1,39 @@
 //! Service managers, one type each, behind [`ServiceManager`].
 //!
-//! The definition of the service is static; each tunnel is one small file of its own, so adding or
-//! removing a tunnel never rewrites, restarts or breaks its siblings.
+//! The definition of the service is static and the same for all users of a host ([`shared`]); each
+//! tunnel has small files of its own, so adding or removing a tunnel never rewrites, restarts or breaks
+//! its siblings, whoever they belong to.
 //!
 //! To add one: a file beside this one that implements the trait, its files as templates, and a line
 //! in [`manager`].
 
 mod boot;
 pub mod foreign;
+mod installed;
 mod launchd;
+mod shared;
 mod systemd;
 mod sysv;
+#[cfg(test)]
+mod tests;
 mod tunnel_file;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 
 pub use foreign::ForeignScript;
+pub use installed::{InstalledTunnel, installed_tunnels};
 pub use tunnel_file::{ServiceTunnel, check_home};
 
+use super::change::Change;
 use super::facts::Init;
 use super::failure::Failure;
-use super::host::{Command, Host};
+use super::host::{Authority, Command, Host, HostExt as _, HostLock};
 use super::layout::Layout;
+use super::receipt::StepName;
 use super::run::StepContext;
+use super::ui::Ui;
 use crate::bastion::tunnel_name::TunnelName;
 
 /// The service's name on every host.
@@ -92,8 +101,18 @@ pub trait ServiceManager {
     /// The service manager cannot be used as it was asked for.
     fn check(&self, host: &dyn Host, layout: &Layout) -> anyhow::Result<()>;
 
-    /// Puts the static definition in place and registers it to start at boot. A script of somebody
-    /// else's that stands in its place is moved aside before, if there is one and it may be.
+    /// Takes the lock of the host, under which what users share is changed and tunnels' files come and go.
+    ///
+    /// # Errors
+    /// Somebody else holds it for too long, or it cannot be taken.
+    fn lock(&self, host: &dyn Host, ui: &Ui, layout: &Layout) -> anyhow::Result<HostLock> {
+        shared::lock(host, ui, layout)
+    }
+
+    /// Puts the definition that all users share in place, registers it to start at boot, and records it
+    /// as [`Change::ServiceInstalled`]. Nobody's tunnel is restarted by it. A script of somebody else's
+    /// that stands in its place is moved aside before, if there is one and it may be. Returns whether
+    /// anything was missing.
     ///
     /// # Errors
     /// A file that is not ours is in the way, or the host refuses.
@@ -101,19 +120,63 @@ pub trait ServiceManager {
         &self,
         work: &mut StepContext,
         foreign: Option<&ForeignScript>,
-    ) -> anyhow::Result<()>;
+    ) -> anyhow::Result<bool>;
 
-    /// Writes a tunnel's file and starts it. Its siblings are not touched.
+    /// Writes a tunnel's files and starts it. Its siblings are not touched. What is shared is put back
+    /// first if the removal of another user's last tunnel took it meanwhile.
     ///
     /// # Errors
     /// The host refuses.
     fn add(&self, work: &mut StepContext, tunnel: &ServiceTunnel) -> anyhow::Result<()>;
 
-    /// Stops a tunnel. Its file is removed by undoing the change that made it.
+    /// Gives a tunnel of the service another name: its former instance ends, the new one starts right
+    /// after, and the former's files go. It may be repeated after a run that died in it.
+    ///
+    /// # Errors
+    /// The host refuses.
+    fn rename(
+        &self,
+        work: &mut StepContext,
+        from: TunnelName,
+        tunnel: &ServiceTunnel,
+    ) -> anyhow::Result<()>;
+
+    /// Stops a tunnel, for good. Its files stay; see [`ServiceManager::remove_files`].
     ///
     /// # Errors
     /// The service manager refuses.
     fn stop(&self, host: &dyn Host, layout: &Layout, tunnel: TunnelName) -> anyhow::Result<()>;
+
+    /// Removes the files of a tunnel that was stopped, whoever's run made them.
+    ///
+    /// # Errors
+    /// The host refuses.
+    fn remove_files(
+        &self,
+        lock: &HostLock,
+        host: &dyn Host,
+        layout: &Layout,
+        tunnel: TunnelName,
+    ) -> anyhow::Result<()>;
+
+    /// Takes back what all tunnels share, unless a tunnel of anybody is left. Returns whether it did.
+    ///
+    /// # Errors
+    /// The host refuses.
+    fn remove_unless_used(
+        &self,
+        lock: &HostLock,
+        host: &dyn Host,
+        layout: &Layout,
+    ) -> anyhow::Result<bool>;
+
+    /// The tunnels of all users of this host.
+    ///
+    /// # Errors
+    /// Their files cannot be read.
+    fn installed(&self, host: &dyn Host, layout: &Layout) -> std::io::Result<Vec<InstalledTunnel>> {
+        installed_tunnels(host, layout)
+    }
 
     /// The command that shows what the service manager itself has noted about a tunnel, at most so
     /// many lines; nothing where it keeps no notes. What ssh and autossh say is in the tunnel's own
@@ -122,7 +185,8 @@ pub trait ServiceManager {
         None
     }
 
-    /// Starts, stops or restarts all of these tunnels.
+    /// Starts, stops or restarts all of these tunnels, which are those of the user who runs this. Where
+    /// nobody else has tunnels, it is the service as a whole that is asked.
     ///
     /// # Errors
     /// The service manager refuses.
@@ -146,31 +210,6 @@ pub trait ServiceManager {
         tunnel: TunnelName,
     ) -> anyhow::Result<()>;
 
-    /// The file that says what a tunnel's process is to do, and its content.
-    ///
-    /// # Errors
-    /// A value cannot stand in such a file.
-    fn definition(
-        &self,
-        layout: &Layout,
-        tunnel: &ServiceTunnel,
-    ) -> anyhow::Result<(PathBuf, String)> {
-        Ok((layout.tunnel_file(tunnel.id), tunnel.render()?))
-    }
-
-    /// Restarts one tunnel with what stands in its file by now.
-    ///
-    /// # Errors
-    /// The service manager refuses.
-    fn restart_from_file(
-        &self,
-        host: &dyn Host,
-        layout: &Layout,
-        tunnel: TunnelName,
-    ) -> anyhow::Result<()> {
-        self.restart_one(host, layout, tunnel)
-    }
-
     /// Whether the service runs a tunnel.
     ///
     /// # Errors
@@ -181,6 +220,11 @@ pub trait ServiceManager {
         layout: &Layout,
         tunnel: TunnelName,
     ) -> anyhow::Result<ServiceState>;
+
+    /// The file by which the service runs a tunnel.
+    fn tunnel_file(&self, layout: &Layout, tunnel: TunnelName) -> PathBuf {
+        layout.tunnel_file(tunnel)
+    }
 
     /// Where the files stand that this tunnel needs, the static definition among them.
     fn paths(&self, layout: &Layout, tunnel: TunnelName) -> Vec<PathBuf>;
@@ -206,37 +250,131 @@ pub trait ServiceManager {
         layout: &Layout,
         tunnel: TunnelName,
     ) -> anyhow::Result<Option<bool>>;
+}
 
-    /// Takes back the registration at boot. The files are removed by undoing the changes that made
-    /// them.
-    ///
-    /// # Errors
-    /// The service manager refuses.
-    fn disable(&self, host: &dyn Host, layout: &Layout) -> anyhow::Result<()>;
+/// Whether the service is to be governed tunnel by tunnel, since others have tunnels here, too. root
+/// governs everybody's.
+fn is_shared_with_others(
+    manager: &dyn ServiceManager,
+    host: &dyn Host,
+    layout: &Layout,
+) -> anyhow::Result<bool> {
+    let user = host.user();
+    let tunnels = manager.installed(host, layout)?;
+    Ok(user.uid != 0 && tunnels.iter().any(|tunnel| tunnel.user != user.name))
+}
 
-    /// Renames.
-    ///
-    /// # Errors
-    /// None yet.
-    fn rename(&self, _: &mut StepContext, _: TunnelName, _: &ServiceTunnel) -> anyhow::Result<()> {
-        Ok(())
+/// Whether all files that this tunnel needs are as they have to be.
+///
+/// # Errors
+/// A value cannot stand in such a file, or the host refuses.
+pub fn is_in_place(
+    manager: &dyn ServiceManager,
+    host: &dyn Host,
+    layout: &Layout,
+    tunnel: &ServiceTunnel,
+) -> anyhow::Result<bool> {
+    for (path, content) in manager.files(host, layout, tunnel)? {
+        if host.read_if_present(&path)?.as_deref() != Some(content.as_bytes()) {
+            return Ok(false);
+        }
     }
+    Ok(true)
+}
 
-    /// Takes the definition of the service away once no tunnel of anybody is left on this host.
-    ///
-    /// # Errors
-    /// The host refuses.
-    fn remove_unless_used(&self, _host: &dyn Host, _layout: &Layout) -> anyhow::Result<()> {
-        Ok(())
-    }
+/// Undoes [`Change::ServiceInstalled`], and what former versions recorded in its place.
+///
+/// # Errors
+/// The host refuses.
+pub fn undo_installed(
+    manager: &dyn ServiceManager,
+    host: &dyn Host,
+    ui: &Ui,
+    layout: &Layout,
+) -> anyhow::Result<()> {
+    let lock = manager.lock(host, ui, layout)?;
+    manager.remove_unless_used(&lock, host, layout)?;
+    Ok(())
+}
 
-    /// Has the service manager read its definitions again, where it keeps them in memory.
-    ///
-    /// # Errors
-    /// The service manager refuses.
-    fn reload(&self, _host: &dyn Host) -> anyhow::Result<()> {
-        Ok(())
+/// Undoes [`Change::ServiceReplaced`]. Nothing of it is undone while a tunnel of anybody is left: then
+/// it is left to the last one's removal. Returns whether the script is back.
+///
+/// # Errors
+/// The host refuses.
+pub fn undo_replaced(
+    manager: &dyn ServiceManager,
+    host: &dyn Host,
+    ui: &Ui,
+    layout: &Layout,
+    change: &Change,
+) -> anyhow::Result<bool> {
+    let lock = manager.lock(host, ui, layout)?;
+    foreign::put_back(&lock, host, layout, change)
+}
+
+/// Undoes [`Change::ServiceTunnelStarted`]: the tunnel is stopped, and its logs go.
+///
+/// # Errors
+/// The host refuses.
+pub fn undo_tunnel_started(
+    manager: &dyn ServiceManager,
+    host: &dyn Host,
+    layout: &Layout,
+    tunnel: TunnelName,
+) -> anyhow::Result<()> {
+    manager.stop(host, layout, tunnel)?;
+    host.remove_file(&layout.former_tunnel_log(tunnel), Authority::User)?;
+    host.remove_file(&layout.tunnel_log(tunnel), Authority::User)
+}
+
+/// Removes the file that the service runs a tunnel by, and with it whatever else the tunnel has, also what
+/// another user's run gave it.
+///
+/// # Errors
+/// The host refuses.
+pub fn remove_tunnel(
+    manager: &dyn ServiceManager,
+    host: &dyn Host,
+    ui: &Ui,
+    layout: &Layout,
+    tunnel: TunnelName,
+) -> anyhow::Result<()> {
+    let lock = manager.lock(host, ui, layout)?;
+    manager.remove_files(&lock, host, layout, tunnel)
+}
+
+/// Moves the logs of a tunnel to its new name; what is there under that name is newer.
+fn rename_logs(
+    host: &dyn Host,
+    layout: &Layout,
+    from: TunnelName,
+    to: TunnelName,
+) -> anyhow::Result<()> {
+    let logs = [
+        (layout.tunnel_log(from), layout.tunnel_log(to)),
+        (layout.former_tunnel_log(from), layout.former_tunnel_log(to)),
+    ];
+    for (former, new) in logs {
+        if host.exists(&former) {
+            let mv = Command::new("mv")
+                .args(["-n", "--"])
+                .path(&former)
+                .path(&new);
+            host.expect(&mv)?;
+            host.remove_file(&former, Authority::User)?;
+        }
     }
+    Ok(())
+}
+
+/// Takes the record of a file that is gone out of the receipt.
+fn forget_file(work: &mut StepContext, path: &Path, authority: Authority) -> anyhow::Result<()> {
+    let path = path.to_owned();
+    work.forget(
+        StepName::ServiceTunnel,
+        &Change::FileCreated { path, authority },
+    )
 }
 
 /// The service manager for an init system.

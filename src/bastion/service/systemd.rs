@@ -2,20 +2,23 @@
 //! tunnel.
 //!
 //! An instance is wanted by the umbrella and part of it, so start, stop and restart of `h_autossh`
-//! reach all of them, and each of them lives and dies alone.
+//! reach all of them, and each of them lives and dies alone. The two units are the same for all users;
+//! an instance's user and what it may write stand in a drop-in of its own.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use askama::Template;
 
+use super::shared::{self, SharedFile};
 use super::{
     Action, ForeignScript, MARKER, SERVICE_NAME, ServiceManager, ServiceState, ServiceTunnel,
+    foreign, installed_tunnels,
 };
 use crate::bastion::change::Change;
 use crate::bastion::failure::Failure;
-use crate::bastion::host::{Authority, Command, Host, HostExt};
+use crate::bastion::host::{Authority, Command, Host, HostExt, HostLock};
 use crate::bastion::layout::Layout;
 use crate::bastion::run::StepContext;
 use crate::bastion::tunnel_name::TunnelName;
@@ -37,8 +40,15 @@ struct Umbrella<'a> {
 struct Instance<'a> {
     marker: &'a str,
     tunnels_dir: String,
-    user: &'a str,
-    user_dir: String,
+}
+
+#[derive(Template)]
+#[template(path = "tunnel.conf", escape = "none")]
+struct DropIn<'a> {
+    marker: &'a str,
+    id: TunnelName,
+    user: String,
+    logs: String,
 }
 
 fn umbrella() -> String {
@@ -72,43 +82,157 @@ fn daemon_reload() -> Command {
         .timeout(TIMEOUT)
 }
 
-/// The two units, which are the same for all tunnels.
-fn units(host: &dyn Host, layout: &Layout) -> anyhow::Result<[(String, String); 2]> {
+/// The two units, which are the same for all tunnels of all users.
+fn units(layout: &Layout) -> anyhow::Result<[SharedFile; 2]> {
     let instance = Instance {
         marker: MARKER,
         tunnels_dir: layout.tunnels_dir().to_string_lossy().into_owned(),
-        user: &host.user().name,
-        user_dir: layout.user_dir().to_string_lossy().into_owned(),
     };
     let umbrella_unit = Umbrella { marker: MARKER };
-    let render = "cannot render the unit";
+    let file = |unit: String, content: askama::Result<String>| {
+        anyhow::Ok(SharedFile {
+            path: unit_path(layout, &unit),
+            content: content.context("cannot render the unit")?,
+            mode: 0o644,
+        })
+    };
     Ok([
-        (instances(), instance.render().context(render)?),
-        (umbrella(), umbrella_unit.render().context(render)?),
+        file(instances(), instance.render())?,
+        file(umbrella(), umbrella_unit.render())?,
     ])
+}
+
+fn drop_in_dir(layout: &Layout, tunnel: TunnelName) -> PathBuf {
+    unit_path(layout, &format!("{}.d", instance(tunnel)))
+}
+
+fn drop_in_path(layout: &Layout, tunnel: TunnelName) -> PathBuf {
+    drop_in_dir(layout, tunnel).join("tunnel.conf")
+}
+
+/// What of the instance is the tunnel's own.
+fn drop_in(tunnel: TunnelName, user: &str, logs: &Path) -> anyhow::Result<String> {
+    // What stands in a unit, systemd looks through for its own specifiers.
+    let literally = |text: &str| text.replace('%', "%%");
+    let drop_in = DropIn {
+        marker: MARKER,
+        id: tunnel,
+        user: literally(user),
+        logs: literally(&logs.to_string_lossy()),
+    };
+    let content = drop_in
+        .render()
+        .context("cannot render the tunnel's drop-in")?;
+    Ok(format!("{content}\n"))
+}
+
+fn drop_in_of(tunnel: &ServiceTunnel) -> anyhow::Result<String> {
+    let logs = tunnel.log.parent().context("a log is in a folder")?;
+    drop_in(tunnel.id, &tunnel.user, logs)
+}
+
+/// Up to version 0.1 the shared unit named the user who set up the last tunnel, for the tunnels of
+/// everybody. Before such a unit goes, each tunnel is given its own user; whoever's it is, it runs on.
+fn give_drop_ins(_: &HostLock, host: &dyn Host, layout: &Layout) -> anyhow::Result<bool> {
+    let mut is_changed = false;
+    for tunnel in installed_tunnels(host, layout)? {
+        let path = drop_in_path(layout, tunnel.name);
+        if host.exists(&path) {
+            continue;
+        }
+        let content = drop_in(tunnel.name, &tunnel.user, tunnel.logs_dir())?;
+        shared::make_dir(host, layout, &drop_in_dir(layout, tunnel.name))?;
+        host.write(&path, content.as_bytes(), 0o644, Authority::Root)?;
+        is_changed = true;
+    }
+    Ok(is_changed)
+}
+
+/// Puts what is shared in place, and returns whether anything was missing.
+fn put_in_place(lock: &HostLock, host: &dyn Host, layout: &Layout) -> anyhow::Result<bool> {
+    let units = units(layout)?;
+    shared::refuse_foreign(host, layout, &units)?;
+    shared::make_dir(host, layout, &layout.tunnels_dir())?;
+    let mut is_changed = give_drop_ins(lock, host, layout)?;
+    is_changed |= shared::write(lock, host, layout, &units)?;
+    if is_changed {
+        host.expect(&daemon_reload())?;
+    }
+    Ok(is_changed)
+}
+
+/// Has the umbrella started at boot, and now. What it wants is left as it is: somebody may have stopped
+/// tunnels that are not this user's.
+fn enable(host: &dyn Host) -> anyhow::Result<()> {
+    host.expect(&systemctl("enable", &umbrella()))?;
+    host.expect(&start_alone())?;
+    Ok(())
+}
+
+fn start_alone() -> Command {
+    Command::new("systemctl")
+        .args(["start", "--job-mode", "ignore-dependencies", &umbrella()])
+        .with_authority(Authority::Root)
+        .timeout(TIMEOUT)
+}
+
+/// Puts a tunnel's files in place, which are recorded.
+fn write_files(work: &mut StepContext, tunnel: &ServiceTunnel) -> anyhow::Result<()> {
+    let layout = work.layout().clone();
+    let drop_in = drop_in_of(tunnel)?;
+    let content = tunnel.render()?;
+    // The drop-in comes first and goes last: no instance is without it for a moment.
+    work.create_dir(&drop_in_dir(&layout, tunnel.id), 0o755, Authority::Root)?;
+    let path = drop_in_path(&layout, tunnel.id);
+    let is_new = work.write_file(&path, drop_in.as_bytes(), 0o644, Authority::Root)?;
+    let file = layout.tunnel_file(tunnel.id);
+    work.write_file(&file, content.as_bytes(), 0o644, Authority::Root)?;
+    if is_new {
+        work.host().expect(&daemon_reload())?;
+    }
+    Ok(())
+}
+
+/// Ends an instance, and has it started by nobody.
+fn end(host: &dyn Host, tunnel: TunnelName) -> anyhow::Result<()> {
+    let unit = instance(tunnel);
+    host.expect(&systemctl("stop", &unit))?;
+    forget(host, tunnel)
+}
+
+fn forget(host: &dyn Host, tunnel: TunnelName) -> anyhow::Result<()> {
+    let unit = instance(tunnel);
+    host.expect(&systemctl("disable", &unit))?;
+    // Only a unit that has failed needs it, and for any other it fails.
+    host.run(&systemctl("reset-failed", &unit))?;
+    Ok(())
 }
 
 impl ServiceManager for Systemd {
     fn install_commands(&self, layout: &Layout) -> Vec<String> {
         vec![
+            shared::lock_command(layout),
             format!("write {}", unit_path(layout, &umbrella()).display()),
             format!("write {}", unit_path(layout, &instances()).display()),
             format!("mkdir {}", layout.tunnels_dir().display()),
             daemon_reload().to_string(),
             systemctl("enable", &umbrella()).to_string(),
-            systemctl("start", &umbrella()).to_string(),
+            start_alone().to_string(),
         ]
     }
 
     fn add_commands(&self, layout: &Layout, tunnel: TunnelName) -> Vec<String> {
         vec![
+            shared::lock_command(layout),
+            format!("write {}", drop_in_path(layout, tunnel).display()),
             format!("write {}", layout.tunnel_file(tunnel).display()),
+            daemon_reload().to_string(),
             systemctl("enable", &instance(tunnel)).to_string(),
             systemctl("restart", &instance(tunnel)).to_string(),
         ]
     }
 
-    fn check(&self, _host: &dyn Host, layout: &Layout) -> anyhow::Result<()> {
+    fn check(&self, host: &dyn Host, layout: &Layout) -> anyhow::Result<()> {
         ensure!(
             layout.is_system_wide(),
             Failure::usage(
@@ -116,61 +240,108 @@ impl ServiceManager for Systemd {
                 "leave --prefix out, or use --init sysv with it",
             )
         );
-        Ok(())
+        shared::refuse_foreign(host, layout, &units(layout)?)
     }
 
     fn install(
         &self,
         work: &mut StepContext,
         foreign: Option<&ForeignScript>,
-    ) -> anyhow::Result<()> {
+    ) -> anyhow::Result<bool> {
         let layout = work.layout().clone();
-        let tunnels_dir = layout.tunnels_dir();
-        let files = units(work.host(), &layout)?;
-        // Recorded first and so undone last: systemd has to forget the units once they are gone.
-        work.record(Change::UnitsLoaded)?;
+        let host = work.host();
+        let lock = self.lock(host, work.run.ui, &layout)?;
+        shared::refuse_foreign(host, &layout, &units(&layout)?)?;
         if let Some(foreign) = foreign {
             // Beside a unit of the same name, a script would start a second copy on some hosts.
             let by_itself = Command::new(foreign.path.to_string_lossy()).arg("stop");
             foreign.move_aside(work, &[systemctl("stop", &umbrella()), by_itself])?;
         }
-        work.create_dir(&tunnels_dir, 0o755, Authority::Root)?;
-        let mut is_new = false;
-        for (unit, content) in files {
-            let path = unit_path(&layout, &unit);
-            is_new |= work.write_file(&path, content.as_bytes(), 0o644, Authority::Root)?;
-        }
-        if is_new {
-            work.host().expect(&daemon_reload())?;
-        }
-        work.record(Change::ServiceEnabled {
-            name: SERVICE_NAME.to_owned(),
-        })?;
-        work.host().expect(&systemctl("enable", &umbrella()))?;
-        work.host().expect(&systemctl("start", &umbrella()))?;
-        Ok(())
+        work.record(Change::ServiceInstalled)?;
+        let is_changed = put_in_place(&lock, host, &layout)?;
+        enable(host)?;
+        Ok(is_changed || foreign.is_some())
     }
 
     fn add(&self, work: &mut StepContext, tunnel: &ServiceTunnel) -> anyhow::Result<()> {
-        let file = work.layout().tunnel_file(tunnel.id);
-        work.write_file(&file, tunnel.render()?.as_bytes(), 0o644, Authority::Root)?;
+        let layout = work.layout().clone();
+        let host = work.host();
+        let lock = self.lock(host, work.run.ui, &layout)?;
+        if put_in_place(&lock, host, &layout)? {
+            enable(host)?;
+        }
+        write_files(work, tunnel)?;
         work.record(Change::ServiceTunnelStarted)?;
         let unit = instance(tunnel.id);
-        work.host().expect(&systemctl("enable", &unit))?;
-        work.host().expect(&systemctl("restart", &unit))?;
+        host.expect(&systemctl("enable", &unit))?;
+        drop(lock);
+        host.expect(&systemctl("restart", &unit))?;
         Ok(())
+    }
+
+    fn rename(
+        &self,
+        work: &mut StepContext,
+        from: TunnelName,
+        tunnel: &ServiceTunnel,
+    ) -> anyhow::Result<()> {
+        let layout = work.layout().clone();
+        let host = work.host();
+        let lock = self.lock(host, work.run.ui, &layout)?;
+        if put_in_place(&lock, host, &layout)? {
+            enable(host)?;
+        }
+        write_files(work, tunnel)?;
+        work.record(Change::ServiceTunnelStarted)?;
+        host.expect(&systemctl("enable", &instance(tunnel.id)))?;
+        host.expect(&systemctl("stop", &instance(from)))?;
+        super::rename_logs(host, &layout, from, tunnel.id)?;
+        host.expect(&systemctl("start", &instance(tunnel.id)))?;
+        forget(host, from)?;
+        self.remove_files(&lock, host, &layout, from)?;
+        super::forget_file(work, &layout.tunnel_file(from), Authority::Root)
     }
 
     fn stop(&self, host: &dyn Host, layout: &Layout, tunnel: TunnelName) -> anyhow::Result<()> {
         if !host.exists(&unit_path(layout, &instances())) {
             return Ok(());
         }
-        let unit = instance(tunnel);
-        host.expect(&systemctl("stop", &unit))?;
-        host.expect(&systemctl("disable", &unit))?;
-        // Only a unit that has failed needs it, and for any other it fails.
-        host.run(&systemctl("reset-failed", &unit))?;
-        Ok(())
+        end(host, tunnel)
+    }
+
+    fn remove_files(
+        &self,
+        _: &HostLock,
+        host: &dyn Host,
+        layout: &Layout,
+        tunnel: TunnelName,
+    ) -> anyhow::Result<()> {
+        host.remove_file(&layout.tunnel_file(tunnel), Authority::Root)?;
+        shared::remove(host, layout, &drop_in_path(layout, tunnel))?;
+        shared::remove_if_empty(host, layout, &drop_in_dir(layout, tunnel))
+    }
+
+    fn remove_unless_used(
+        &self,
+        lock: &HostLock,
+        host: &dyn Host,
+        layout: &Layout,
+    ) -> anyhow::Result<bool> {
+        if shared::is_used(host, layout)? {
+            return Ok(false);
+        }
+        let path = unit_path(layout, &umbrella());
+        if host.exists(&path) && shared::is_ours(host, &path)? {
+            host.expect(&systemctl("stop", &umbrella()))?;
+            host.expect(&systemctl("disable", &umbrella()))?;
+        }
+        for unit in [instances(), umbrella()] {
+            shared::remove(host, layout, &unit_path(layout, &unit))?;
+        }
+        shared::remove_if_empty(host, layout, &layout.tunnels_dir())?;
+        host.expect(&daemon_reload())?;
+        foreign::put_back_what_was_left(lock, host, layout)?;
+        Ok(true)
     }
 
     fn journal(&self, host: &dyn Host, tunnel: TunnelName, lines: usize) -> Option<Command> {
@@ -185,11 +356,17 @@ impl ServiceManager for Systemd {
     fn govern(
         &self,
         host: &dyn Host,
-        _layout: &Layout,
-        _tunnels: &[TunnelName],
+        layout: &Layout,
+        tunnels: &[TunnelName],
         action: Action,
     ) -> anyhow::Result<()> {
-        host.expect(&systemctl(action.as_str(), &umbrella()))?;
+        if !super::is_shared_with_others(self, host, layout)? {
+            host.expect(&systemctl(action.as_str(), &umbrella()))?;
+            return Ok(());
+        }
+        for tunnel in tunnels {
+            host.expect(&systemctl(action.as_str(), &instance(*tunnel)))?;
+        }
         Ok(())
     }
 
@@ -227,22 +404,23 @@ impl ServiceManager for Systemd {
         vec![
             unit_path(layout, &umbrella()),
             unit_path(layout, &instances()),
+            drop_in_path(layout, tunnel),
             layout.tunnel_file(tunnel),
         ]
     }
 
     fn files(
         &self,
-        host: &dyn Host,
+        _host: &dyn Host,
         layout: &Layout,
         tunnel: &ServiceTunnel,
     ) -> anyhow::Result<Vec<(PathBuf, String)>> {
-        let mut files: Vec<(PathBuf, String)> = units(host, layout)?
-            .into_iter()
-            .map(|(unit, content)| (unit_path(layout, &unit), content))
-            .collect();
-        files.push((layout.tunnel_file(tunnel.id), tunnel.render()?));
-        Ok(files)
+        let units = units(layout)?.map(|unit| (unit.path, unit.content));
+        let own = [
+            (drop_in_path(layout, tunnel.id), drop_in_of(tunnel)?),
+            (layout.tunnel_file(tunnel.id), tunnel.render()?),
+        ];
+        Ok(units.into_iter().chain(own).collect())
     }
 
     fn starts_at_boot(
@@ -260,17 +438,6 @@ impl ServiceManager for Systemd {
             }
         }
         Ok(Some(true))
-    }
-
-    fn disable(&self, host: &dyn Host, _layout: &Layout) -> anyhow::Result<()> {
-        host.expect(&systemctl("stop", &umbrella()))?;
-        host.expect(&systemctl("disable", &umbrella()))?;
-        Ok(())
-    }
-
-    fn reload(&self, host: &dyn Host) -> anyhow::Result<()> {
-        host.expect(&daemon_reload())?;
-        Ok(())
     }
 }
 

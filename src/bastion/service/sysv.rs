@@ -6,13 +6,14 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use askama::Template;
 
+use super::shared::{self, SharedFile, pid_dir};
 use super::{
     Action, ForeignScript, MARKER, SERVICE_NAME, ServiceManager, ServiceState, ServiceTunnel, boot,
     foreign,
 };
 use crate::bastion::change::Change;
 use crate::bastion::failure::Failure;
-use crate::bastion::host::{Command, Host, HostExt};
+use crate::bastion::host::{Command, Host, HostExt, HostLock};
 use crate::bastion::layout::Layout;
 use crate::bastion::run::StepContext;
 use crate::bastion::tunnel_name::TunnelName;
@@ -36,18 +37,35 @@ impl Sysv {
         foreign::script_path(layout)
     }
 
-    fn pid_dir(layout: &Layout) -> PathBuf {
-        // `/var/run` is a link to `/run` where there is one, and the only one of the two on old hosts.
-        layout.system("var/run").join(SERVICE_NAME)
-    }
-
     fn script(layout: &Layout) -> anyhow::Result<String> {
         let script = InitScript {
             marker: MARKER,
             tunnels_dir: shell_words::quote(&layout.tunnels_dir().to_string_lossy()).into_owned(),
-            pid_dir: shell_words::quote(&Self::pid_dir(layout).to_string_lossy()).into_owned(),
+            pid_dir: shell_words::quote(&pid_dir(layout).to_string_lossy()).into_owned(),
         };
         script.render().context("cannot render the init script")
+    }
+
+    fn shared(layout: &Layout) -> anyhow::Result<[SharedFile; 1]> {
+        Ok([SharedFile {
+            path: Self::script_path(layout),
+            content: Self::script(layout)?,
+            mode: 0o755,
+        }])
+    }
+
+    /// Puts what is shared in place, and returns whether the script was missing or different.
+    fn put_in_place(lock: &HostLock, host: &dyn Host, layout: &Layout) -> anyhow::Result<bool> {
+        let files = Self::shared(layout)?;
+        shared::refuse_foreign(host, layout, &files)?;
+        for dir in [pid_dir(layout), layout.tunnels_dir()] {
+            shared::make_dir(host, layout, &dir)?;
+        }
+        shared::write(lock, host, layout, &files)
+    }
+
+    fn pid_file(layout: &Layout, tunnel: TunnelName) -> PathBuf {
+        pid_dir(layout).join(format!("{}.pid", tunnel.slug()))
     }
 
     /// For one tunnel, or for all of them.
@@ -65,6 +83,7 @@ impl Sysv {
 impl ServiceManager for Sysv {
     fn install_commands(&self, layout: &Layout) -> Vec<String> {
         let mut commands = vec![
+            shared::lock_command(layout),
             format!("write {}", Self::script_path(layout).display()),
             format!("mkdir {}", layout.tunnels_dir().display()),
         ];
@@ -76,6 +95,7 @@ impl ServiceManager for Sysv {
 
     fn add_commands(&self, layout: &Layout, tunnel: TunnelName) -> Vec<String> {
         vec![
+            shared::lock_command(layout),
             format!("write {}", layout.tunnel_file(tunnel).display()),
             Self::call(layout, "start", Some(tunnel)).to_string(),
         ]
@@ -96,51 +116,66 @@ impl ServiceManager for Sysv {
         &self,
         work: &mut StepContext,
         foreign: Option<&ForeignScript>,
-    ) -> anyhow::Result<()> {
+    ) -> anyhow::Result<bool> {
         let layout = work.layout().clone();
-        let authority = layout.system_authority();
-        let script = Self::script_path(&layout);
+        let host = work.host();
+        let lock = self.lock(host, work.run.ui, &layout)?;
         if let Some(foreign) = foreign {
             foreign.move_aside(work, &[Self::call(&layout, "stop", None)])?;
         }
+        // There on every host; under a prefix they are this run's own.
         for dir in ["etc", "etc/init.d", "var", "var/run"] {
-            work.create_dir(&layout.system(dir), 0o755, authority)?;
+            work.create_dir(&layout.system(dir), 0o755, layout.system_authority())?;
         }
-        work.create_dir(&Self::pid_dir(&layout), 0o755, authority)?;
-        work.create_dir(&layout.tunnels_dir(), 0o755, authority)?;
-        let enable = boot::register_command(work.host(), &layout);
-        let enabled = Change::ServiceEnabled {
-            name: SERVICE_NAME.to_owned(),
-        };
-        // What is recorded first is undone last.
-        let is_undone_last = !boot::reads_the_script(work.host());
-        if enable.is_some() && is_undone_last {
-            work.record(enabled.clone())?;
-        }
-        work.write_file(&script, Self::script(&layout)?.as_bytes(), 0o755, authority)?;
-        if let Some(enable) = enable {
-            if !is_undone_last {
-                work.record(enabled)?;
-            }
-            work.host().expect(&enable)?;
-        }
-        Ok(())
+        shared::refuse_foreign(host, &layout, &Self::shared(&layout)?)?;
+        work.record(Change::ServiceInstalled)?;
+        let is_changed = Self::put_in_place(&lock, host, &layout)?;
+        boot::register(host, &layout)?;
+        Ok(is_changed || foreign.is_some())
     }
 
     fn add(&self, work: &mut StepContext, tunnel: &ServiceTunnel) -> anyhow::Result<()> {
         let layout = work.layout().clone();
+        let host = work.host();
+        let lock = self.lock(host, work.run.ui, &layout)?;
+        if Self::put_in_place(&lock, host, &layout)? {
+            boot::register(host, &layout)?;
+        }
         let file = layout.tunnel_file(tunnel.id);
-        let changed = work.write_file(
-            &file,
-            tunnel.render()?.as_bytes(),
-            0o644,
-            layout.system_authority(),
-        )?;
+        let content = tunnel.render()?;
+        let authority = layout.system_authority();
+        let is_changed = work.write_file(&file, content.as_bytes(), 0o644, authority)?;
         work.record(Change::ServiceTunnelStarted)?;
-        let action = if changed { "restart" } else { "start" };
-        work.host()
-            .expect(&Self::call(&layout, action, Some(tunnel.id)))?;
+        drop(lock);
+        let action = if is_changed { "restart" } else { "start" };
+        host.expect(&Self::call(&layout, action, Some(tunnel.id)))?;
         Ok(())
+    }
+
+    fn rename(
+        &self,
+        work: &mut StepContext,
+        from: TunnelName,
+        tunnel: &ServiceTunnel,
+    ) -> anyhow::Result<()> {
+        let layout = work.layout().clone();
+        let host = work.host();
+        let lock = self.lock(host, work.run.ui, &layout)?;
+        if Self::put_in_place(&lock, host, &layout)? {
+            boot::register(host, &layout)?;
+        }
+        let file = layout.tunnel_file(tunnel.id);
+        let content = tunnel.render()?;
+        let authority = layout.system_authority();
+        work.write_file(&file, content.as_bytes(), 0o644, authority)?;
+        work.record(Change::ServiceTunnelStarted)?;
+        if host.exists(&layout.tunnel_file(from)) {
+            host.expect(&Self::call(&layout, "stop", Some(from)))?;
+        }
+        super::rename_logs(host, &layout, from, tunnel.id)?;
+        host.expect(&Self::call(&layout, "start", Some(tunnel.id)))?;
+        self.remove_files(&lock, host, &layout, from)?;
+        super::forget_file(work, &layout.tunnel_file(from), authority)
     }
 
     fn stop(&self, host: &dyn Host, layout: &Layout, tunnel: TunnelName) -> anyhow::Result<()> {
@@ -150,14 +185,64 @@ impl ServiceManager for Sysv {
         Ok(())
     }
 
+    fn remove_files(
+        &self,
+        _: &HostLock,
+        host: &dyn Host,
+        layout: &Layout,
+        tunnel: TunnelName,
+    ) -> anyhow::Result<()> {
+        let authority = layout.system_authority();
+        host.remove_file(&layout.tunnel_file(tunnel), authority)?;
+        // A stop removes it; what a killed one has left would keep the folder.
+        let pid_file = Self::pid_file(layout, tunnel);
+        if host.exists(&pid_file) {
+            host.remove_file(&pid_file, authority)?;
+        }
+        Ok(())
+    }
+
+    fn remove_unless_used(
+        &self,
+        lock: &HostLock,
+        host: &dyn Host,
+        layout: &Layout,
+    ) -> anyhow::Result<bool> {
+        if shared::is_used(host, layout)? {
+            return Ok(false);
+        }
+        let script = Self::script_path(layout);
+        let is_there = host.exists(&script);
+        if !is_there || shared::is_ours(host, &script)? {
+            if is_there && boot::reads_the_script(host) {
+                boot::unregister(host, layout)?;
+            }
+            shared::remove(host, layout, &script)?;
+            if !boot::reads_the_script(host) && (is_there || boot::is_registered(host, layout)) {
+                boot::unregister(host, layout)?;
+            }
+        }
+        for dir in [layout.tunnels_dir(), pid_dir(layout)] {
+            shared::remove_if_empty(host, layout, &dir)?;
+        }
+        foreign::put_back_what_was_left(lock, host, layout)?;
+        Ok(true)
+    }
+
     fn govern(
         &self,
         host: &dyn Host,
         layout: &Layout,
-        _tunnels: &[TunnelName],
+        tunnels: &[TunnelName],
         action: Action,
     ) -> anyhow::Result<()> {
-        host.expect(&Self::call(layout, action.as_str(), None))?;
+        if !super::is_shared_with_others(self, host, layout)? {
+            host.expect(&Self::call(layout, action.as_str(), None))?;
+            return Ok(());
+        }
+        for tunnel in tunnels {
+            host.expect(&Self::call(layout, action.as_str(), Some(*tunnel)))?;
+        }
         Ok(())
     }
 
@@ -217,10 +302,6 @@ impl ServiceManager for Sysv {
             return Ok(None);
         }
         Ok(Some(boot::is_registered(host, layout)))
-    }
-
-    fn disable(&self, host: &dyn Host, layout: &Layout) -> anyhow::Result<()> {
-        boot::unregister(host, layout)
     }
 }
 

@@ -18,7 +18,7 @@ use crate::bastion::tunnel_name::TunnelName;
 /// A tunnel as the service runs it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServiceTunnel {
-    /// The tunnel's number.
+    /// The tunnel's name.
     pub id: TunnelName,
     /// The user who runs it.
     pub user: String,
@@ -96,10 +96,15 @@ pub fn check_home(layout: &Layout) -> anyhow::Result<()> {
     check_literal(&layout.user_dir().to_string_lossy())
 }
 
-fn check_literal(value: &str) -> anyhow::Result<()> {
+/// Whether a shell and systemd take this for itself.
+pub(super) fn is_literal(value: &str) -> bool {
     let is_literal = |c: char| c.is_ascii_alphanumeric() || "/._-+@:=,[]%".contains(c);
+    !value.is_empty() && value.chars().all(is_literal)
+}
+
+fn check_literal(value: &str) -> anyhow::Result<()> {
     ensure!(
-        !value.is_empty() && value.chars().all(is_literal),
+        is_literal(value),
         Failure::new(
             format!("{value:?} holds a character that cannot stand in a service's file"),
             "use a user whose name and home folder hold only letters, digits and . _ - + @ /",

@@ -313,7 +313,7 @@ impl SwitchKey {
         }
         let manager = work.run.manager()?;
         let definition = service_tunnel::describe(work.run, tunnel, None)?;
-        restart::restart(work, manager.as_ref(), &definition)?;
+        restart::restart(work.run, manager.as_ref(), &definition)?;
         wait_until_up(host, &client, tunnel, UP_TIMEOUT, has_key)
     }
 }

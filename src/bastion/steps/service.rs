@@ -65,14 +65,13 @@ impl Step for Service {
 
     fn apply(&self, work: &mut StepContext) -> anyhow::Result<Outcome> {
         work.run.receipt.init = Some(self.init);
-        let before = work.run.changes_made();
         self.refuse_unseen_script(work.host())?;
-        self.manager.install(work, self.foreign.as_ref())?;
+        let is_changed = self.manager.install(work, self.foreign.as_ref())?;
         let said = format!("service {SERVICE_NAME}");
-        Ok(if work.run.changes_made() == before {
-            Outcome::AlreadyPresent(said)
-        } else {
+        Ok(if is_changed {
             Outcome::Changed(said)
+        } else {
+            Outcome::AlreadyPresent(said)
         })
     }
 }

@@ -16,7 +16,7 @@ use crate::bastion::host::{Authority, Host, HostExt as _};
 use crate::bastion::layout::Layout;
 use crate::bastion::receipt::Scope;
 use crate::bastion::run::{Run, StepContext};
-use crate::bastion::service::{ServiceManager, ServiceState, ServiceTunnel};
+use crate::bastion::service::{self, ServiceManager, ServiceState, ServiceTunnel};
 use crate::bastion::tunnel_name::TunnelName;
 use crate::protocol::{DatabaseAddress, TunnelChange, TunnelStatus};
 
@@ -62,9 +62,8 @@ impl Step for ServiceTunnelStep {
     fn apply(&self, work: &mut StepContext) -> anyhow::Result<Outcome> {
         let host = work.host();
         let tunnel = describe(work.run, self.tunnel, self.autossh.clone())?;
-        let file = self.layout.tunnel_file(self.tunnel);
-        let is_same = host.read_if_present(&file)? == Some(tunnel.render()?.into_bytes());
-        if is_same
+        let manager = self.manager.as_ref();
+        if service::is_in_place(manager, host, &self.layout, &tunnel)?
             && self.manager.status(host, &self.layout, self.tunnel)? == ServiceState::Running
             && is_up(work.run, self.tunnel)?
         {

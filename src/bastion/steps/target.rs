@@ -75,6 +75,11 @@ impl Step for TargetUpdate {
     }
 
     fn apply(&self, work: &mut StepContext) -> anyhow::Result<Outcome> {
+        let tunnel = self.target.tunnel;
+        if self.has_service {
+            // Undone after what comes now: with the former target back in its place.
+            work.record(Change::TunnelRestarted { tunnel })?;
+        }
         work.record(Change::TargetChanged {
             from: self.target.from.clone(),
         })?;
@@ -107,13 +112,11 @@ impl TargetUpdate {
             .target_host
             .clone_from(&self.target.to.host);
         definition.forward.target_port = self.target.to.port.to_string();
-        // Undone after what comes now: with the former target back in its place.
-        work.record(Change::TunnelRestarted { tunnel })?;
         let client = work.run.client(tunnel)?;
         // Another session than this one proves the restart.
         let former = client.tunnel(work.host(), tunnel.number());
         let former = former.ok().and_then(|known| known.session);
-        restart::restart(work, manager.as_ref(), &definition)?;
+        restart::restart(work.run, manager.as_ref(), &definition)?;
         let is_new = |known: &Tunnel| known.session.is_none() || known.session != former;
         match wait_until_up(work.host(), &client, tunnel, UP_TIMEOUT, is_new)? {
             WaitResult::Up => Ok(()),

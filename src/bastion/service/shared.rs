@@ -1,0 +1,179 @@
+//! What the tunnels of all users share on a host: the service's definition. It is the same for
+//! everybody, is changed under the lock of the host, and goes with the last tunnel of anybody.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, ensure};
+
+use super::installed::tunnel_files;
+use super::{MARKER, SERVICE_NAME};
+use crate::bastion::failure::Failure;
+use crate::bastion::host::{Authority, Host, HostExt as _, HostLock, Kind};
+use crate::bastion::layout::Layout;
+use crate::bastion::ui::Ui;
+
+/// A file that all tunnels share.
+pub(super) struct SharedFile {
+    pub path: PathBuf,
+    pub content: String,
+    pub mode: u32,
+}
+
+/// Takes the lock of the host under which what is shared is changed, and a tunnel's file is added.
+///
+/// # Errors
+/// Somebody else holds it for too long, or it cannot be taken.
+pub(super) fn lock(host: &dyn Host, ui: &Ui, layout: &Layout) -> anyhow::Result<HostLock> {
+    let command = std::env::args().nth(1).unwrap_or_default();
+    let holder = format!(
+        "holistics-tunnel {command} of {}, process {}, since {}",
+        host.user().name,
+        std::process::id(),
+        host.now().strftime("%Y-%m-%d %H:%M:%S UTC")
+    );
+    let waits = |other: &str| {
+        ui.note(&format!(
+            "Waiting until another user is done with the service {SERVICE_NAME}: {other}"
+        ));
+    };
+    let path = layout.host_lock();
+    host.lock_host(&path, layout.system_authority(), &holder, &waits)
+}
+
+/// What the plan says of that.
+pub(super) fn lock_command(layout: &Layout) -> String {
+    format!("lock {}", layout.host_lock().display())
+}
+
+/// Where an init script keeps the numbers of processes.
+pub(super) fn pid_dir(layout: &Layout) -> PathBuf {
+    // `/var/run` is a link to `/run` where there is one, and the only one of the two on old hosts.
+    layout.system("var/run").join(SERVICE_NAME)
+}
+
+/// Whether a tunnel of anybody is left.
+///
+/// # Errors
+/// The host will not say.
+pub(super) fn is_used(host: &dyn Host, layout: &Layout) -> anyhow::Result<bool> {
+    let files = tunnel_files(host, layout)
+        .with_context(|| format!("cannot look into {}", layout.tunnels_dir().display()))?;
+    Ok(!files.is_empty())
+}
+
+/// Looks for files of somebody else's under our names.
+///
+/// # Errors
+/// There is one.
+pub(super) fn refuse_foreign(
+    host: &dyn Host,
+    layout: &Layout,
+    files: &[SharedFile],
+) -> anyhow::Result<()> {
+    for SharedFile { path, .. } in files {
+        let Some(stat) = host.stat(path)? else {
+            continue;
+        };
+        ensure!(
+            stat.kind == Kind::File && is_ours(host, path)?,
+            Failure::new(
+                format!("{} was not written by holistics-tunnel", path.display()),
+                "find out whose it is and move it elsewhere, then run the same command again; it was not touched",
+            )
+        );
+    }
+    let dir = layout.tunnels_dir();
+    ensure!(
+        host.stat(&dir)?
+            .is_none_or(|stat| stat.kind == Kind::Directory),
+        Failure::new(
+            format!("{} is there and is no folder", dir.display()),
+            "find out whose it is and move it elsewhere, then run the same command again",
+        )
+    );
+    Ok(())
+}
+
+/// Puts the shared files in place where they are missing or different. Returns whether one was.
+///
+/// # Errors
+/// The host refuses.
+pub(super) fn write(
+    _: &HostLock,
+    host: &dyn Host,
+    layout: &Layout,
+    files: &[SharedFile],
+) -> anyhow::Result<bool> {
+    let mut is_changed = false;
+    for SharedFile {
+        path,
+        content,
+        mode,
+    } in files
+    {
+        is_changed |= put(host, path, content, *mode, layout.system_authority())?;
+    }
+    Ok(is_changed)
+}
+
+/// Writes a file where it is missing or different. Returns whether it was.
+///
+/// # Errors
+/// The host refuses.
+pub(super) fn put(
+    host: &dyn Host,
+    path: &Path,
+    content: &str,
+    mode: u32,
+    authority: Authority,
+) -> anyhow::Result<bool> {
+    let stat = host.stat(path)?;
+    let is_there = stat.is_some_and(|stat| stat.mode == mode)
+        && host.read_if_present(path)?.as_deref() == Some(content.as_bytes());
+    if !is_there {
+        host.write(path, content.as_bytes(), mode, authority)?;
+    }
+    Ok(!is_there)
+}
+
+/// Makes a folder where it is missing.
+///
+/// # Errors
+/// The host refuses.
+pub(super) fn make_dir(host: &dyn Host, layout: &Layout, dir: &Path) -> anyhow::Result<()> {
+    if host.exists(dir) {
+        return Ok(());
+    }
+    host.create_dir(dir, 0o755, layout.system_authority())
+}
+
+/// Removes a file that is ours. Somebody else's stays.
+///
+/// # Errors
+/// The host refuses.
+pub(super) fn remove(host: &dyn Host, layout: &Layout, path: &Path) -> anyhow::Result<()> {
+    if host.exists(path) && is_ours(host, path)? {
+        host.remove_file(path, layout.system_authority())?;
+    }
+    Ok(())
+}
+
+/// Removes a folder that holds nothing.
+///
+/// # Errors
+/// The host refuses.
+pub(super) fn remove_if_empty(host: &dyn Host, layout: &Layout, dir: &Path) -> anyhow::Result<()> {
+    if host.list(dir).is_ok_and(|names| names.is_empty()) {
+        host.remove_dir(dir, layout.system_authority())?;
+    }
+    Ok(())
+}
+
+/// Whether this program wrote the file.
+pub(super) fn is_ours(host: &dyn Host, path: &Path) -> anyhow::Result<bool> {
+    let content = host
+        .read_if_present(path)
+        .with_context(|| format!("cannot read {}", path.display()))?;
+    let content = content.unwrap_or_default();
+    Ok(String::from_utf8_lossy(&content).contains(MARKER))
+}
