@@ -368,7 +368,7 @@ fn survives(lab: &HostLab, init: Init, source: &DataSource, victim: Victim) {
     let killed = Instant::now();
     lab.host.run("root", victim.kill()).expect_code(0);
     if init == Init::Sysv && victim != Victim::Ssh {
-        let dead = format!("tunnel {}: dead", tunnel_of(source).id);
+        let dead = format!("tunnel {}: dead", slug(&lab.host, source));
         service(lab, "status")
             .expect_code(IS_DEAD)
             .expect_words(&[&dead]);

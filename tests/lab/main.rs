@@ -1,6 +1,7 @@
 //! The journey on booted hosts: real users, real sudo, the host's own package manager and init.
 //!
 //! - [`inits`]: the service `h_autossh` under every init system, through all that can happen to it;
+//! - [`users`]: several users of one host, of one vendor and of two;
 //! - [`debian`], [`apt`], [`red_hat`]: packages, with what may go wrong there;
 //! - [`refusals`]: users and hosts that setup sends away;
 //! - [`setup_time`]: how long a setup takes;
@@ -17,6 +18,7 @@ mod setup;
 mod setup_time;
 #[path = "../support/mod.rs"]
 mod support;
+mod users;
 
 const FAILED: i32 = 1;
 const USAGE: i32 = 2;

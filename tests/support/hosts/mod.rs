@@ -8,7 +8,8 @@
 //!   boots, reboots, loses power, and runs commands for its users; [`terminal`]: somebody in front
 //!   of it; [`disk`]: what is on its disk, to be compared;
 //! - [`mirror`]: the web server with the packages; [`certificate`]: the vendor's https;
-//! - [`host_lab`]: all of it together, brought to a given point of the journey.
+//! - [`host_lab`]: all of it together, brought to a given point of the journey; [`other_vendor`]: a
+//!   second vendor, of whom the bastion's users have tunnels, too.
 //!
 //! It needs Linux and root. Everything is in namespaces that end with the processes in them, and
 //! these carry the name of a workspace: its guard ends them even if the test is killed.
@@ -21,5 +22,6 @@ pub mod image;
 pub mod mirror;
 pub mod namespace;
 pub mod network;
+pub mod other_vendor;
 pub mod program;
 pub mod terminal;

@@ -9,6 +9,10 @@ use crate::support::workspace::Workspace;
 pub const VENDOR_NAME: &str = "vendor.example";
 /// Its address.
 pub const VENDOR: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 10);
+/// Another vendor's name, on the same machine.
+pub const OTHER_VENDOR_NAME: &str = "other.example";
+/// Its address.
+pub const OTHER_VENDOR: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 30);
 /// The package mirror's name.
 pub const MIRROR_NAME: &str = "mirror.example";
 /// Its address: a service of the internet that is not the vendor's, on the same machine.
