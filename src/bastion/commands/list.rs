@@ -2,11 +2,12 @@
 
 use serde_json::json;
 
-use super::tunnels;
+use super::{others, tunnels};
 use crate::bastion::cli::List;
 use crate::bastion::failure::Exit;
 use crate::bastion::host::Host;
 use crate::bastion::receipt::{Scope, TunnelRecord};
+use crate::bastion::service::InstalledTunnel;
 use crate::bastion::ssh::command_line::bracketed;
 use crate::bastion::steps::StepName;
 use crate::bastion::tunnel_name::TunnelName;
@@ -26,12 +27,25 @@ pub(super) fn run(host: &dyn Host, command: &List) -> anyhow::Result<Exit> {
             })
         })
         .collect();
+    let others = others::tunnels(host)?;
     if command.json {
+        let rows: Vec<_> = rows
+            .into_iter()
+            .chain(others.iter().map(of_another))
+            .collect();
         ui::print(&serde_json::to_string_pretty(&json!({ "tunnels": rows }))?);
         return Ok(Exit::Done);
     }
+    for other in &others {
+        ui::print(&format!(
+            "{} of {}: {}, reached through {} port {}",
+            other.name, other.user, other.target, other.server, other.remote_port
+        ));
+    }
     if rows.is_empty() {
-        ui::print("No tunnels.");
+        if others.is_empty() {
+            ui::print("No tunnels.");
+        }
         return Ok(Exit::Done);
     }
     let lines = installed
@@ -42,6 +56,18 @@ pub(super) fn run(host: &dyn Host, command: &List) -> anyhow::Result<Exit> {
     let header = ["ID", "NAME", "DATABASE", "REACHED THROUGH", "SETUP"].map(str::to_owned);
     print_table(&std::iter::once(header).chain(lines).collect::<Vec<_>>());
     Ok(Exit::Done)
+}
+
+/// A tunnel of another user, as far as root's files tell.
+fn of_another(tunnel: &InstalledTunnel) -> serde_json::Value {
+    json!({
+        "id": tunnel.name.number(),
+        "name": tunnel.name,
+        "user": tunnel.user,
+        "target": tunnel.target,
+        "server": tunnel.server,
+        "remote_port": tunnel.remote_port,
+    })
 }
 
 fn row(id: TunnelName, tunnel: &TunnelRecord, complete: bool) -> serde_json::Value {

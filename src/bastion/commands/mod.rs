@@ -6,6 +6,7 @@ mod list;
 mod logs;
 mod man;
 mod manual;
+mod others;
 mod plan;
 mod questions;
 mod rotate_key;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::json;
 
-use super::tunnels;
+use super::{others, tunnels};
 use crate::bastion::cli::Status;
 use crate::bastion::control_plane::{ApiError, ControlPlane, is_gone};
 use crate::bastion::copies;
@@ -16,7 +16,7 @@ use crate::bastion::failure::{Exit, OneLine, is_interruption};
 use crate::bastion::host::Host;
 use crate::bastion::layout::Layout;
 use crate::bastion::receipt::Receipt;
-use crate::bastion::service::{self, ServiceState};
+use crate::bastion::service::{self, InstalledTunnel, ServiceState};
 use crate::bastion::tunnel_name::TunnelName;
 use crate::bastion::ui::{self, Live};
 use crate::protocol::{TunnelId, TunnelStatus};
@@ -125,15 +125,26 @@ fn changes(as_json: bool, at: &str, former: Option<&[Row]>, rows: &[Row]) -> Vec
 
 /// The state of every tunnel that was asked about.
 fn look(host: &dyn Host, command: &Status) -> anyhow::Result<Vec<Row>> {
+    let others = others::tunnels(host)?;
+    let is_meant = |number| command.which.id.is_none_or(|id| id == number);
+    let mut rows = others
+        .iter()
+        .filter(|other| is_meant(other.name.number()))
+        .map(|other| of_another(host, other))
+        .collect::<anyhow::Result<Vec<_>>>()?;
     let installed = tunnels::installed(host)?;
-    let Some((receipt, layout)) = &installed else {
-        tunnels::meant(host, None, &command.which)?;
-        return Ok(Vec::new());
+    let receipt = installed.as_ref().map(|(receipt, _)| receipt);
+    let own = match tunnels::meant(host, receipt, &command.which) {
+        // It is another user's.
+        Err(_) if !rows.is_empty() => Vec::new(),
+        own => own?,
     };
-    tunnels::meant(host, Some(receipt), &command.which)?
-        .into_iter()
-        .map(|id| row(host, command, receipt, layout, id))
-        .collect()
+    if let Some((receipt, layout)) = &installed {
+        for id in own {
+            rows.push(row(host, command, receipt, layout, id)?);
+        }
+    }
+    Ok(rows)
 }
 
 fn row(
@@ -186,6 +197,24 @@ fn row(
         service,
         control_plane,
         note: is_copy.then(|| copies::described(original)),
+    })
+}
+
+/// A tunnel of another user: root sees whether it runs; whether it is up, its owner's token would tell.
+fn of_another(host: &dyn Host, tunnel: &InstalledTunnel) -> anyhow::Result<Row> {
+    let service = others::state(host, tunnel)?;
+    let is_running = service == ServiceState::Running;
+    Ok(Row {
+        id: tunnel.name.number(),
+        up: (!is_running).then_some(false),
+        state: if is_running {
+            State::Unknown
+        } else {
+            State::Down
+        },
+        service,
+        control_plane: "not asked".to_owned(),
+        note: Some(format!("of {}, who can ask", tunnel.user)),
     })
 }
 

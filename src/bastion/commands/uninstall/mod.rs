@@ -7,7 +7,7 @@ use serde_json::json;
 
 mod own_tunnel;
 
-use super::{questions, refuse_sudo, token, tunnels};
+use super::{others, questions, refuse_sudo, token, tunnels};
 use crate::bastion::change::UndoReason;
 use crate::bastion::cli::{UninstallTunnel, Which};
 use crate::bastion::control_plane::{
@@ -26,11 +26,19 @@ use crate::bastion::ui::Ui;
 use crate::protocol::TunnelId;
 
 pub(super) fn run(host: &dyn Host, ui: &Ui, command: &UninstallTunnel) -> anyhow::Result<Exit> {
-    refuse_sudo(host.user())?;
+    let others = others::meant(host, command)?;
+    if others.is_empty() {
+        refuse_sudo(host.user())?;
+    }
     // Read first, since the file has to go whatever follows.
     let removal = removal_call(host, command)?;
     let installed = tunnels::installed(host)?;
     let receipt = installed.as_ref().map(|(receipt, _)| receipt);
+    let is_own =
+        |id| receipt.is_some_and(|receipt| receipt.tunnels.keys().any(|own| own.number() == id));
+    if !others.is_empty() && !command.id.is_some_and(is_own) {
+        return others::remove(host, ui, command, &others);
+    }
     if let (Some(client), Some(id)) = (&removal, command.id)
         && !knows(receipt, id, client)
     {
