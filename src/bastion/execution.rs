@@ -3,6 +3,7 @@
 use super::changes::Change;
 use super::failure::{Exit, Failure, Interrupted, advice_of};
 use super::host::HostExt as _;
+use super::host::command::runs_on;
 use super::receipt::{Scope, StepName, StepState};
 use super::session::Session;
 use super::steps::{self, Outcome, RevertReason, Step};
@@ -77,6 +78,20 @@ fn recover(
     tunnel: TunnelId,
     error: anyhow::Error,
 ) -> anyhow::Error {
+    if runs_on(&error) {
+        // What is undone beneath it would be done again by it, or worse.
+        return error.context(Failure {
+            exit: Exit::Partly,
+            ..Failure::new(
+                format!(
+                    "{}: a command still runs, so nothing was undone",
+                    step.name().as_str()
+                ),
+                "wait until it has ended, or end it as root; then run the same command again, since the receipt \
+                 knows what is left",
+            )
+        });
+    }
     // Once the control plane may know this host's key, going back further would lose it, and another
     // key would be refused.
     let is_known = session

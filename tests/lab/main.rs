@@ -3,6 +3,7 @@
 //! - [`inits`]: the service `h_autossh` under every init system, through all that can happen to it;
 //! - [`debian`], [`apt`], [`red_hat`]: packages, with what may go wrong there;
 //! - [`refusals`]: users and hosts that setup sends away;
+//! - [`root_commands`]: commands of root that are cut short;
 //! - [`setup_time`]: how long a setup takes;
 //! - [`setup`]: setups and removals brought to their ends; [`packages`]: what is installed.
 
@@ -13,6 +14,7 @@ mod packages;
 mod red_hat;
 mod refusals;
 mod replacement;
+mod root_commands;
 mod setup;
 mod setup_time;
 #[path = "../support/mod.rs"]

@@ -4,7 +4,6 @@ mod address;
 mod error;
 
 use std::path::Path;
-use std::sync::mpsc;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -19,7 +18,7 @@ use address::{check_scheme, is_loopback};
 pub use address::parse_address;
 pub use error::{ApiError, is_gone};
 
-use crate::bastion::host::Host;
+use crate::bastion::host::{Host, aside};
 use crate::protocol::{
     API_BASE, Enrolled, Enrollment, KeyRegistration, LONGEST_POLL_SECONDS, NewPublicKey,
     SaveProgress, Tunnel, TunnelChange, TunnelId, TunnelKey, TunnelUp,
@@ -29,8 +28,6 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
 /// What a long poll may take beyond the time it asked the server to hold it.
 const POLL_GRACE: Duration = Duration::from_secs(10);
-/// How often a wait for an answer looks whether the run was interrupted.
-const INTERRUPT_CHECK: Duration = Duration::from_millis(50);
 
 /// What came back from a knock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -371,17 +368,6 @@ fn await_on_thread<A: Send + 'static>(
     no_answer: impl Fn() -> ApiError,
     request: impl FnOnce() -> Result<A, ApiError> + Send + 'static,
 ) -> Result<A, ApiError> {
-    let (sender, receiver) = mpsc::channel();
-    std::thread::spawn(move || {
-        // Nobody listens any more after an interrupt, and that is all right.
-        let _ = sender.send(request());
-    });
-    loop {
-        host.check_interrupt()?;
-        match receiver.recv_timeout(INTERRUPT_CHECK) {
-            Ok(result) => return result,
-            Err(mpsc::RecvTimeoutError::Timeout) => {}
-            Err(mpsc::RecvTimeoutError::Disconnected) => return Err(no_answer()),
-        }
-    }
+    let look = || host.check_interrupt().map_err(ApiError::from);
+    aside(request, look)?.unwrap_or_else(|| Err(no_answer()))
 }
