@@ -14,6 +14,7 @@ use serde::Serialize;
 use super::change::{Change, UndoReason, change_of_write};
 use super::control_plane::ControlPlane;
 use super::failure::{Exit, Failure, OneLine, advice_of, is_interruption, is_resumable};
+use super::host::command::runs_on;
 use super::host::{Authority, Host, HostExt as _};
 use super::layout::Layout;
 use super::lock::{self, Lock};
@@ -215,6 +216,17 @@ impl<'a> Run<'a> {
             return error;
         }
         let name = step.name().as_str();
+        if runs_on(&error) {
+            // What is undone beneath it would be done again by it, or worse.
+            return error.context(Failure {
+                exit: Exit::Partly,
+                ..Failure::new(
+                    format!("{name}: a command still runs, so nothing was undone"),
+                    "wait until it has ended, or end it as root; then run the same command again, since what is \
+                     left is recorded",
+                )
+            });
+        }
         // Going back further would lose the key, and another one would be refused.
         let known = enrolling.filter(|tunnel| self.knows_key_of(*tunnel));
         self.host.log_line(match known {

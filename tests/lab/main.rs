@@ -4,6 +4,7 @@
 //! - [`users`]: several users of one host, of one vendor and of two;
 //! - [`debian`], [`apt`], [`red_hat`]: packages, with what may go wrong there;
 //! - [`refusals`]: users and hosts that setup sends away;
+//! - [`root_commands`]: commands of root that are cut short;
 //! - [`setup_time`]: how long a setup takes;
 //! - [`setup`]: setups and removals brought to their ends; [`packages`]: what is installed.
 
@@ -14,6 +15,7 @@ mod packages;
 mod red_hat;
 mod refusals;
 mod replacement;
+mod root_commands;
 mod setup;
 mod setup_time;
 #[path = "../support/mod.rs"]

@@ -14,7 +14,6 @@ use super::{refuse_sudo, tunnels};
 use crate::bastion::cli::Doctor;
 use crate::bastion::doctor::{self, Check, Outcome, Patient, Watcher, report};
 use crate::bastion::failure::{Exit, Failure};
-use crate::bastion::host::real::RealHost;
 use crate::bastion::host::{Authority, Host, own_name};
 use crate::bastion::ui;
 
@@ -22,7 +21,7 @@ use crate::bastion::ui;
 const STANDARD_OUTPUT: &str = "-";
 const SPINNER_TICK: Duration = Duration::from_millis(100);
 
-pub(super) fn run(host: &RealHost, command: &Doctor, quiet: bool) -> anyhow::Result<Exit> {
+pub(super) fn run(host: &dyn Host, command: &Doctor, quiet: bool) -> anyhow::Result<Exit> {
     let to_output = command.report.as_deref() == Some(Path::new(STANDARD_OUTPUT));
     ensure!(
         !(to_output && command.json),

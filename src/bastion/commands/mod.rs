@@ -27,7 +27,7 @@ use super::cli::{Cli, Command, PlanOptions};
 use super::facts::{Facts, Init};
 use super::failure::{Exit, Failure, OneLine, exit_of};
 use super::host::real::RealHost;
-use super::host::{Host, HostExt as _, User, own_name};
+use super::host::{Host, HostExt as _, RunControl as _, User, own_name};
 use super::layout::Layout;
 use super::receipt::Receipt;
 use super::service::ForeignScript;

@@ -10,7 +10,6 @@ use crate::bastion::cli::Plan;
 use crate::bastion::facts::{self, Family};
 use crate::bastion::failure::{Exit, Failure, OneLine, advice_of};
 use crate::bastion::guide::{self, GuideFor, Values};
-use crate::bastion::host::real::RealHost;
 use crate::bastion::host::{Host, HostExt};
 use crate::bastion::layout::Layout;
 use crate::bastion::plan::{PlanInput, Target, key_type, plan};
@@ -20,7 +19,7 @@ use crate::bastion::ui;
 
 const DEFAULT_WAIT: Duration = Duration::from_secs(30 * 60);
 
-pub(super) fn run(host: &RealHost, command: &Plan) -> anyhow::Result<Exit> {
+pub(super) fn run(host: &dyn Host, command: &Plan) -> anyhow::Result<Exit> {
     let settings = settings(&command.plan, DEFAULT_WAIT)?;
     ensure!(
         command.root.is_dir(),

@@ -13,8 +13,7 @@ use crate::bastion::control_plane::{ApiError, ControlPlane, parse_address};
 use crate::bastion::facts::{self, Facts, Family};
 use crate::bastion::failure::{Exit, Failure};
 use crate::bastion::guide::{self, GuideFor, Values};
-use crate::bastion::host::real::RealHost;
-use crate::bastion::host::{Host, HostExt, own_name};
+use crate::bastion::host::{Host, HostExt, ProbeError, own_name};
 use crate::bastion::layout::Layout;
 use crate::bastion::lock;
 use crate::bastion::plan::{PlanInput, Target, key_type, plan};
@@ -32,7 +31,7 @@ use crate::protocol::Enrollment;
 /// How long the database may take to accept a connection.
 const DATABASE_TIMEOUT: Duration = Duration::from_secs(5);
 
-pub(super) fn run(host: &RealHost, ui: &Ui, command: &Setup) -> anyhow::Result<Exit> {
+pub(super) fn run(host: &dyn Host, ui: &Ui, command: &Setup) -> anyhow::Result<Exit> {
     refuse_sudo(host.user())?;
     let settings = settings(&command.plan, command.wait)?;
     let server = parse_address(&questions::server(host, command.server.as_deref())?)?;
@@ -157,7 +156,12 @@ fn check_prefix(receipt: Option<&Receipt>, settings: &Settings) -> anyhow::Resul
 fn check_database(host: &dyn Host, enrollment: &Enrollment) -> anyhow::Result<()> {
     let (name, port) = (enrollment.host.trim_matches(['[', ']']), enrollment.port);
     host.check_interrupt()?;
-    host.probe_tcp(name, port, DATABASE_TIMEOUT).map_err(|error| {
+    let error = match host.probe_tcp(name, port, DATABASE_TIMEOUT) {
+        Ok(()) => return Ok(()),
+        Err(ProbeError::Interrupted(interrupted)) => return Err(interrupted.into()),
+        Err(ProbeError::Io(error)) => error,
+    };
+    bail!(
         Failure::new(
             format!("the database {}:{port} cannot be reached from this host", bracketed(name)),
             format!(
@@ -168,8 +172,7 @@ fn check_database(host: &dyn Host, enrollment: &Enrollment) -> anyhow::Result<()
             ),
         )
         .because(error)
-    })?;
-    Ok(())
+    )
 }
 
 /// A name that means another machine where the browser is.

@@ -3,14 +3,14 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use serde_json::json;
 
 use super::{questions, refuse_sudo, tunnels};
 use crate::bastion::cli::UpdateTunnel;
 use crate::bastion::control_plane::{ControlPlane, is_gone};
 use crate::bastion::failure::{Exit, Failure};
-use crate::bastion::host::{Authority, Host};
+use crate::bastion::host::{Authority, Host, ProbeError};
 use crate::bastion::layout::Layout;
 use crate::bastion::receipt::{Receipt, Scope, TunnelRecord};
 use crate::bastion::run::Run;
@@ -252,14 +252,17 @@ fn result(update: &Target, changed: bool) -> serde_json::Value {
 
 fn check_database(host: &dyn Host, target: &DatabaseAddress) -> anyhow::Result<()> {
     host.check_interrupt()?;
-    host.probe_tcp(&target.host, target.port, DATABASE_TIMEOUT)
-        .map_err(|error| {
-            Failure::new(
-                format!("the database {} cannot be reached from this host; nothing was changed", shown(target)),
-                "correct host and port, start the database, or open the firewall between this host and it; then \
-                 run the same command again (--no-database-check goes on without it)",
-            )
-            .because(error)
-        })?;
-    Ok(())
+    let error = match host.probe_tcp(&target.host, target.port, DATABASE_TIMEOUT) {
+        Ok(()) => return Ok(()),
+        Err(ProbeError::Interrupted(interrupted)) => return Err(interrupted.into()),
+        Err(ProbeError::Io(error)) => error,
+    };
+    bail!(
+        Failure::new(
+            format!("the database {} cannot be reached from this host; nothing was changed", shown(target)),
+            "correct host and port, start the database, or open the firewall between this host and it; then \
+             run the same command again (--no-database-check goes on without it)",
+        )
+        .because(error)
+    )
 }

@@ -172,7 +172,6 @@ fn examine_login(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bastion::host::Host as _;
     use crate::bastion::host::scripted::{Listener, ScriptedHost};
     use std::time::Duration;
 

@@ -160,6 +160,14 @@ pub enum CommandError {
         /// The time it had.
         timeout: Duration,
     },
+    /// It was cut short, could not be ended, and did not end by itself. Nothing may be undone beneath it.
+    #[error("`{command}` could not be ended and still runs (process {processes})")]
+    RunsOn {
+        /// As a person would type it.
+        command: String,
+        /// The numbers of its processes.
+        processes: String,
+    },
     /// It exited with a status that means failure.
     #[error("`{command}` ended with status {status}{}", tail(stderr, stdout))]
     Status {
@@ -175,6 +183,24 @@ pub enum CommandError {
     /// The run was interrupted while it ran; it was ended.
     #[error("interrupted")]
     Interrupted(#[from] crate::bastion::failure::Interrupted),
+}
+
+impl CommandError {
+    /// Whether it goes for the run, and not only for this command: nothing else may be tried in its place.
+    pub fn stops_the_run(&self) -> bool {
+        matches!(
+            self,
+            CommandError::Interrupted(_) | CommandError::RunsOn { .. }
+        )
+    }
+}
+
+/// Whether an error comes from a command that still runs.
+pub fn runs_on(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        let cause = cause.downcast_ref::<CommandError>();
+        matches!(cause, Some(CommandError::RunsOn { .. }))
+    })
 }
 
 /// The last lines of what a failed command said, standard error first.

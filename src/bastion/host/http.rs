@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::fs;
 use std::io::Read as _;
 use std::path::PathBuf;
-use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -13,11 +12,10 @@ use reqwest::blocking::Client;
 use reqwest::{Method, redirect};
 use url::Url;
 
+use super::aside;
 use crate::bastion::failure::Interrupted;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// How often a wait for an answer looks whether the run was interrupted.
-const INTERRUPT_CHECK: Duration = Duration::from_millis(50);
 /// What a control plane answers is a few kilobytes; something else may never come to an end.
 const LONGEST_BODY: u64 = 1 << 20;
 
@@ -74,21 +72,12 @@ impl Http {
         check_interrupt: &dyn Fn() -> Result<(), Interrupted>,
     ) -> Result<Response, HttpError> {
         let client = self.client(&request).map_err(HttpError::Setup)?;
-        let (sender, receiver) = mpsc::channel();
-        std::thread::spawn(move || {
-            // Nobody listens any more after an interrupt, and that is all right.
-            let _ = sender.send(exchange(&client, request));
-        });
-        loop {
-            check_interrupt()?;
-            match receiver.recv_timeout(INTERRUPT_CHECK) {
-                Ok(answer) => return answer.map_err(HttpError::NoAnswer),
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => {
-                    let error = anyhow::anyhow!("the request ended without an answer");
-                    return Err(HttpError::NoAnswer(error));
-                }
-            }
+        let look = || check_interrupt().map_err(HttpError::from);
+        match aside(move || exchange(&client, request), look)? {
+            Some(answer) => answer.map_err(HttpError::NoAnswer),
+            None => Err(HttpError::NoAnswer(anyhow::anyhow!(
+                "the request ended without an answer"
+            ))),
         }
     }
 

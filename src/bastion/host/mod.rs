@@ -1,18 +1,22 @@
 //! The one seam through which the program touches the host: commands, files, rights, the network
 //! within reach, prompts and the clock.
 //!
-//! [`real::RealHost`] does it; in tests `scripted::ScriptedHost` pretends to, so that every branch
+//! It is several small traits, and [`Host`] is all of them. [`real::RealHost`] does it; in tests `scripted::ScriptedHost` pretends to, so that every branch
 //! can be tested without the machine it needs. Nothing else in `bastion` calls the operating system.
 
 pub mod command;
+mod ending;
 pub mod files;
 pub mod host_lock;
 pub mod http;
+mod interrupts;
 pub mod lock_file;
 mod network;
 pub mod privilege;
+mod process;
 pub mod real;
-mod redaction;
+pub mod redaction;
+mod root;
 pub mod run_log;
 #[cfg(test)]
 pub mod scripted;
@@ -25,7 +29,9 @@ use std::time::Duration;
 
 pub use command::{Command, CommandError, Output};
 pub use host_lock::HostLock;
+pub use interrupts::aside;
 pub use lock_file::LockAttempt;
+pub use privilege::Privilege;
 
 use super::failure::Interrupted;
 
@@ -76,13 +82,24 @@ pub struct User {
     pub sudo_user: Option<String>,
 }
 
+/// Why nothing was found to listen.
+#[derive(Debug, thiserror::Error)]
+pub enum ProbeError {
+    /// The system's reason.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    /// The run was interrupted before that was known.
+    #[error("interrupted")]
+    Interrupted(#[from] Interrupted),
+}
+
 /// A TCP connection within a bound of time.
 pub trait Connection: io::Read + io::Write {}
 
 impl<T: io::Read + io::Write> Connection for T {}
 
-/// The host.
-pub trait Host {
+/// Runs commands, with the user's rights or the superuser's.
+pub trait Commands {
     /// Runs a command and waits for its end, at most for its timeout.
     ///
     /// A status other than 0 is not an error here; see [`HostExt::expect`].
@@ -97,6 +114,33 @@ pub trait Host {
     /// The path of a program on PATH.
     fn which(&self, program: &str) -> Option<PathBuf>;
 
+    /// The way to the superuser's rights.
+    fn privilege(&self) -> Privilege;
+
+    /// Makes sure that commands can have the superuser's rights: without a word where that is
+    /// possible, else by one question on the terminal that says what they are for.
+    ///
+    /// # Errors
+    /// There is no way to these rights, or they were refused. The error names the commands, so that
+    /// somebody who has the rights can look at them.
+    fn acquire_root(&self, purpose: &str, commands: &[String]) -> anyhow::Result<()>;
+
+    /// Takes the lock of what all users of the host share, with these rights; another holder is waited
+    /// for, within a bound, and `waits` is told who it is.
+    ///
+    /// # Errors
+    /// It is held for too long, cannot be taken, or the run was interrupted.
+    fn lock_host(
+        &self,
+        path: &Path,
+        authority: Authority,
+        holder: &str,
+        waits: &dyn Fn(&str),
+    ) -> anyhow::Result<HostLock>;
+}
+
+/// Looks at files and changes them, with the user's rights or the superuser's.
+pub trait Files {
     /// A file's content, read as the user.
     ///
     /// # Errors
@@ -118,7 +162,7 @@ pub trait Host {
     /// The beginning of a file, at most so many bytes.
     ///
     /// # Errors
-    /// As [`Host::read`].
+    /// As [`Files::read`].
     fn read_at_most(&self, path: &Path, bytes: u64) -> io::Result<Vec<u8>>;
 
     /// What a link says, not followed any further.
@@ -160,9 +204,16 @@ pub trait Host {
     /// Whether the user may make files in this folder.
     fn is_writable(&self, dir: &Path) -> bool;
 
-    /// Where the running program stands, as far as the system tells.
-    fn own_program(&self) -> Option<PathBuf>;
+    /// Takes a lock that goes with the process, however that ends. `holder` says who has it then, in
+    /// one line, for whoever comes next.
+    ///
+    /// # Errors
+    /// The file cannot be opened or locked.
+    fn lock(&self, path: &Path, holder: &str) -> io::Result<LockAttempt>;
+}
 
+/// Who runs the program, and where.
+pub trait Environment {
     /// A variable of the environment.
     fn env(&self, name: &str) -> Option<String>;
 
@@ -172,11 +223,18 @@ pub trait Host {
     /// The host's name.
     fn hostname(&self) -> String;
 
-    /// Opens a TCP connection and closes it: is something listening there?
+    /// Where the running program stands, as far as the system tells.
+    fn own_program(&self) -> Option<PathBuf>;
+}
+
+/// The network within reach.
+pub trait Net {
+    /// Opens a TCP connection and closes it: is something listening there? All addresses of a name are
+    /// tried.
     ///
     /// # Errors
-    /// As the system gives them.
-    fn probe_tcp(&self, host: &str, port: u16, timeout: Duration) -> io::Result<()>;
+    /// As the system gives them, or the run was interrupted.
+    fn probe_tcp(&self, host: &str, port: u16, timeout: Duration) -> Result<(), ProbeError>;
 
     /// The addresses of a name; those of an address are itself.
     ///
@@ -195,7 +253,10 @@ pub trait Host {
     /// # Errors
     /// See [`http::HttpError`].
     fn http(&self, request: http::Request) -> Result<http::Response, http::HttpError>;
+}
 
+/// The run itself: its time, what may interrupt it, and its log.
+pub trait RunControl {
     /// The current time.
     fn now(&self) -> jiff::Timestamp;
 
@@ -214,41 +275,19 @@ pub trait Host {
     /// It was.
     fn check_interrupt(&self) -> Result<(), Interrupted>;
 
-    /// From now on, the end of the terminal does not interrupt the run.
-    fn outlive_terminal(&self);
-
-    /// Makes sure that commands can have the superuser's rights: without a word where that is
-    /// possible, else by one question on the terminal that says what they are for.
-    ///
-    /// # Errors
-    /// There is no way to these rights, or they were refused. The error names the commands, so that
-    /// somebody who has the rights can look at them.
-    fn acquire_root(&self, purpose: &str, commands: &[String]) -> anyhow::Result<()>;
-
-    /// Takes a lock that goes with the process, however that ends. `holder` says who has it then, in
-    /// one line, for whoever comes next.
-    ///
-    /// # Errors
-    /// The file cannot be opened or locked.
-    fn lock(&self, path: &Path, holder: &str) -> io::Result<LockAttempt>;
-
-    /// Takes the lock of what all users of the host share, with these rights; another holder is waited
-    /// for, within a bound, and `waits` is told who it is.
-    ///
-    /// # Errors
-    /// It is held for too long, cannot be taken, or the run was interrupted.
-    fn lock_host(
-        &self,
-        path: &Path,
-        authority: Authority,
-        holder: &str,
-        waits: &dyn Fn(&str),
-    ) -> anyhow::Result<HostLock>;
-
     /// Has the run undisturbed by whatever asks it to stop, or no longer. What is brought back in order
     /// must not be cut short by a second Ctrl-C.
     fn hold_interrupts(&self, hold: bool);
 
+    /// From now on, the end of the terminal does not interrupt the run.
+    fn outlive_terminal(&self);
+
+    /// The log of this run. Commands stand in it without being asked for.
+    fn log(&self) -> &run_log::RunLog;
+}
+
+/// Questions on the terminal.
+pub trait Prompts {
     /// Whether standard error is a terminal.
     fn has_terminal(&self) -> bool;
 
@@ -261,7 +300,7 @@ pub trait Host {
     /// The same where most people say yes.
     ///
     /// # Errors
-    /// As [`Host::yes_or_no`].
+    /// As [`Prompts::yes_or_no`].
     fn confirm(&self, question: &str) -> anyhow::Result<Option<bool>> {
         self.yes_or_no(question, true)
     }
@@ -269,25 +308,27 @@ pub trait Host {
     /// Asks for a line of text; a secret one is not shown while it is typed.
     ///
     /// # Errors
-    /// As [`Host::yes_or_no`].
+    /// As [`Prompts::yes_or_no`].
     fn ask(&self, question: &str, secret: bool) -> anyhow::Result<Option<String>>;
 
     /// Has one of several chosen, by its place; `Some(None)` if the person wants none of them.
     ///
     /// # Errors
-    /// As [`Host::yes_or_no`].
+    /// As [`Prompts::yes_or_no`].
     fn choose(&self, question: &str, choices: &[String]) -> anyhow::Result<Option<Option<usize>>>;
-
-    /// The log of this run. Commands stand in it without being asked for.
-    fn log(&self) -> &run_log::RunLog;
 }
+
+/// All of it.
+pub trait Host: Commands + Files + Environment + Net + RunControl + Prompts {}
+
+impl<H: Commands + Files + Environment + Net + RunControl + Prompts + ?Sized> Host for H {}
 
 /// What follows from [`Host`] alone.
 pub trait HostExt: Host {
     /// Runs a command that has to exit with 0.
     ///
     /// # Errors
-    /// As [`Host::run`], and [`CommandError::Status`] with what it said.
+    /// As [`Commands::run`], and [`CommandError::Status`] with what it said.
     fn expect(&self, command: &Command) -> Result<Output, CommandError> {
         let output = self.run(command)?;
         if output.success() {

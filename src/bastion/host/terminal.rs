@@ -7,7 +7,6 @@
 use std::fs::File;
 use std::io::{self, IsTerminal as _};
 use std::os::fd::AsFd as _;
-use std::sync::mpsc;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -15,10 +14,9 @@ use console::Term;
 use dialoguer::{Confirm, Input, Password, Select};
 use nix::sys::termios::{self, SetArg, Termios};
 
+use super::interrupts::aside;
 use crate::bastion::failure::Interrupted;
 
-/// How often the wait for an answer looks whether the run was interrupted.
-const INTERRUPT_CHECK: Duration = Duration::from_millis(50);
 /// How long the signal of a terminal that was closed may take after its last read has failed.
 const HANGUP_GRACE: Duration = Duration::from_millis(250);
 
@@ -119,26 +117,9 @@ impl Terminal {
         interrupted: &dyn Fn() -> Result<(), Interrupted>,
         question: impl FnOnce(&Term) -> dialoguer::Result<T> + Send + 'static,
     ) -> anyhow::Result<T> {
-        let (sender, receiver) = mpsc::channel();
-        std::thread::spawn(move || {
-            // Nobody listens any more after an interrupt, and that is all right.
-            let _ = sender.send(question(&Term::stderr()));
-        });
-        let answer = loop {
-            if let Err(error) = interrupted() {
-                self.restore();
-                return Err(error.into());
-            }
-            match receiver.recv_timeout(INTERRUPT_CHECK) {
-                Ok(answer) => break answer,
-                Err(mpsc::RecvTimeoutError::Timeout) => {}
-                Err(mpsc::RecvTimeoutError::Disconnected) => {
-                    self.restore();
-                    anyhow::bail!("the question ended without an answer");
-                }
-            }
-        };
+        let answer = aside(move || question(&Term::stderr()), interrupted);
         self.restore();
+        let answer = answer?.context("the question ended without an answer")?;
         if answer.is_err() {
             // Ctrl-C, or a terminal that was closed, is an error here and a signal at about the same time.
             std::thread::sleep(HANGUP_GRACE);

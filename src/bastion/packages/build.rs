@@ -84,7 +84,7 @@ impl<'h> Build<'h> {
         }
         let written = self.write_log();
         let output = match result {
-            Err(CommandError::Interrupted(interrupted)) => return Err(interrupted.into()),
+            Err(error) if error.stops_the_run() => return Err(error.into()),
             Err(error) => return Err(self.failed(stage, error).into()),
             Ok(output) if output.success() => return written,
             Ok(output) => output,
@@ -185,7 +185,7 @@ pub fn check_can_execute(host: &dyn Host, dir: &Path) -> anyhow::Result<()> {
     let probe = dir.join("probe");
     host.write(&probe, b"#!/bin/sh\nexit 0\n", 0o700, Authority::User)?;
     let ran = match host.run(&Command::new(probe.to_string_lossy())) {
-        Err(CommandError::Interrupted(interrupted)) => return Err(interrupted.into()),
+        Err(error) if error.stops_the_run() => return Err(error.into()),
         result => result.is_ok_and(|output| output.success()),
     };
     host.remove_file(&probe, Authority::User)?;

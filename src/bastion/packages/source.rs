@@ -6,8 +6,8 @@
 use std::fmt;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
@@ -15,8 +15,8 @@ use sha2::{Digest as _, Sha256};
 use url::Url;
 
 use crate::bastion::failure::{Failure, OneLine, is_interruption};
-use crate::bastion::host::Host;
 use crate::bastion::host::http::is_loopback;
+use crate::bastion::host::{Host, aside};
 
 /// The version that is compiled.
 pub const VERSION: &str = "1.4g";
@@ -37,8 +37,6 @@ const PIECE: usize = 8 * 1024;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const DOWNLOAD_TIMEOUT: Duration = Duration::from_secs(60);
-/// How often a download looks whether the run was interrupted.
-const INTERRUPT_CHECK: Duration = Duration::from_millis(50);
 
 /// Where the archive is taken from.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -134,28 +132,19 @@ fn read(host: &dyn Host, file: &Path) -> anyhow::Result<Vec<u8>> {
 
 /// Downloads on a thread of its own, so that an interrupt need not wait for the answer.
 fn download(host: &dyn Host, url: &Url, progress: &dyn Fn(u64, u64)) -> anyhow::Result<Vec<u8>> {
-    let (sender, receiver) = mpsc::channel();
     let address = url.clone();
     let received = Arc::new(AtomicU64::new(0));
     let counter = Arc::clone(&received);
-    std::thread::spawn(move || {
-        // Nobody listens any more after an interrupt, and that is all right.
-        let _ = sender.send(get(&address, &counter));
-    });
-    let content = loop {
-        host.check_interrupt()?;
+    let look = || {
         let so_far = received.load(Ordering::Relaxed);
         if so_far < SIZE {
             progress(so_far, SIZE);
         }
-        match receiver.recv_timeout(INTERRUPT_CHECK) {
-            Ok(result) => break result.with_context(|| url.to_string())?,
-            Err(mpsc::RecvTimeoutError::Timeout) => {}
-            Err(mpsc::RecvTimeoutError::Disconnected) => {
-                anyhow::bail!("{url}: the download ended without a result")
-            }
-        }
+        host.check_interrupt()
     };
+    let content = aside(move || get(&address, &counter), look)?
+        .unwrap_or_else(|| Err(anyhow::anyhow!("the download ended without a result")))
+        .with_context(|| url.to_string())?;
     verify(&content).map_err(|reason| not_the_source(url.as_str(), &reason))?;
     progress(SIZE, SIZE);
     Ok(content)

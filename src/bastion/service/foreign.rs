@@ -230,7 +230,7 @@ fn is_stopped_by(
         let stop = stop.clone().with_authority(authority).timeout(STOP_TIMEOUT);
         match host.run(&stop) {
             Ok(output) if output.success() => return Ok(true),
-            Err(error @ CommandError::Interrupted(_)) => return Err(error),
+            Err(error) if error.stops_the_run() => return Err(error),
             Ok(_) | Err(_) => {}
         }
     }

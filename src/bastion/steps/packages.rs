@@ -8,7 +8,7 @@ use super::autossh::installed;
 use super::{Outcome, Step, StepName};
 use crate::bastion::change::Change;
 use crate::bastion::failure::Failure;
-use crate::bastion::host::{Authority, CommandError, Host};
+use crate::bastion::host::{Authority, Host};
 use crate::bastion::layout::Layout;
 use crate::bastion::packages::{self, Need, PackageManager, Watcher};
 use crate::bastion::receipt::Scope;
@@ -244,7 +244,7 @@ fn renew_trust(work: &mut StepContext, manager: &dyn PackageManager) -> anyhow::
     };
     match work.host().run(&update) {
         Ok(output) if output.success() => {}
-        Err(CommandError::Interrupted(interrupted)) => return Err(interrupted.into()),
+        Err(error) if error.stops_the_run() => return Err(error.into()),
         _ => work.run.ui.note(
             "nss, curl and ca-certificates could not be updated; going on with what is there",
         ),

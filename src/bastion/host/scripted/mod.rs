@@ -1,10 +1,13 @@
 //! A host in memory for tests: files that are a map, and commands whose answers a test has written
 //! down. A command nobody expected fails the test.
 
+mod listener;
+mod tests;
+
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
@@ -12,10 +15,11 @@ use std::time::Duration;
 use super::http;
 use super::run_log::RunLog;
 use super::{
-    Authority, Command, CommandError, Connection, Host, HostLock, Kind, LockAttempt, Output, Stat,
-    User,
+    Authority, Command, CommandError, Commands, Connection, Environment, Files, Host, HostLock,
+    Kind, LockAttempt, Net, Output, Privilege, ProbeError, Prompts, RunControl, Stat, User,
 };
-use crate::bastion::failure::Interrupted;
+use crate::bastion::failure::{Failure, Interrupted};
+pub use listener::Listener;
 
 const UID: u32 = 1000;
 
@@ -28,22 +32,32 @@ struct Expected {
     effect: Option<Effect>,
 }
 
+/// A program that answers as often as it is run.
+type Handler = Rc<dyn Fn(&ScriptedHost, &Command) -> Output>;
+
+#[derive(Clone, PartialEq, Eq)]
 enum Entry {
     File { content: Vec<u8>, mode: u32 },
     Directory { mode: u32 },
 }
 
-/// What a test has standing at a network address.
-#[derive(Debug, Clone)]
-pub enum Listener {
-    /// Nothing listens there.
-    Refuses,
-    /// A firewall drops the packets.
-    Silent,
-    /// It accepts and says this to whatever it is told, then nothing more.
-    Says(Vec<u8>),
-    /// It accepts, says this and hangs up.
-    HangsUp(Vec<u8>),
+/// All files as they were at one moment, to be compared with another.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Snapshot(BTreeMap<PathBuf, Entry>);
+
+impl std::fmt::Debug for Snapshot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for (path, entry) in &self.0 {
+            match entry {
+                Entry::Directory { mode } => writeln!(f, "{mode:o} {}/", path.display())?,
+                Entry::File { content, mode } => {
+                    let content = String::from_utf8_lossy(content);
+                    writeln!(f, "{mode:o} {}: {content:?}", path.display())?;
+                }
+            }
+        }
+        Ok(())
+    }
 }
 
 /// A host in memory.
@@ -55,7 +69,7 @@ pub struct ScriptedHost {
     clock: Cell<Duration>,
     programs: RefCell<Vec<String>>,
     log: RunLog,
-    names: RefCell<BTreeMap<String, Vec<std::net::IpAddr>>>,
+    names: RefCell<BTreeMap<String, Vec<IpAddr>>>,
     listeners: RefCell<BTreeMap<SocketAddr, Listener>>,
     variables: RefCell<BTreeMap<String, String>>,
     web: RefCell<Option<Web>>,
@@ -63,6 +77,15 @@ pub struct ScriptedHost {
     lock: Rc<Cell<bool>>,
     locked: Cell<u32>,
     unlocked: RefCell<Vec<PathBuf>>,
+    handlers: RefCell<Vec<(String, Handler)>>,
+    answers: RefCell<VecDeque<bool>>,
+    refuses_root: Cell<bool>,
+    /// How many effects there were: commands, and changes of files.
+    effects: Cell<usize>,
+    interrupt_at: Cell<usize>,
+    fail_at: Cell<usize>,
+    is_interrupted: Cell<bool>,
+    holds_interrupts: Cell<bool>,
 }
 
 /// What the web answers.
@@ -92,6 +115,14 @@ impl ScriptedHost {
             lock: Rc::default(),
             locked: Cell::default(),
             unlocked: RefCell::default(),
+            handlers: RefCell::default(),
+            answers: RefCell::default(),
+            refuses_root: Cell::default(),
+            effects: Cell::default(),
+            interrupt_at: Cell::default(),
+            fail_at: Cell::default(),
+            is_interrupted: Cell::default(),
+            holds_interrupts: Cell::default(),
         };
         for dir in ["/", "/home", "/home/ada"] {
             host.entries
@@ -166,6 +197,90 @@ impl ScriptedHost {
         expected.last_mut().expect("a command to do it").effect = Some(Box::new(effect));
     }
 
+    /// Every command that begins like this, as a person would type it, is answered by this function;
+    /// the last one that was given comes first. What [`ScriptedHost::expect`] waits for comes before it.
+    pub fn on(&self, begins: &str, answer: impl Fn(&ScriptedHost, &Command) -> Output + 'static) {
+        let mut handlers = self.handlers.borrow_mut();
+        handlers.insert(0, (begins.to_owned(), Rc::new(answer)));
+    }
+
+    /// Nobody grants this user the superuser's rights.
+    pub fn refuse_root(&self) {
+        self.refuses_root.set(true);
+    }
+
+    /// There is somebody at the terminal, who answers the next question so.
+    pub fn answer(&self, yes: bool) {
+        self.answers.borrow_mut().push_back(yes);
+    }
+
+    /// Somebody presses Ctrl-C at the n-th effect from the beginning; the first one has the number 1.
+    /// A command is cut short by it before it has done anything, unless it is atomic; a change of a file
+    /// is made.
+    pub fn interrupt_at(&self, effect: usize) {
+        self.interrupt_at.set(effect);
+    }
+
+    /// The n-th effect from the beginning fails: a command with status 1, a change of a file with an
+    /// error.
+    pub fn fail_at(&self, effect: usize) {
+        self.fail_at.set(effect);
+    }
+
+    /// How many effects there were.
+    pub fn effects(&self) -> usize {
+        self.effects.get()
+    }
+
+    /// All files as they are now.
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot(self.entries.borrow().clone())
+    }
+
+    /// Counts an effect; returns whether it succeeds.
+    fn begin_effect(&self) -> bool {
+        let number = self.effects.get() + 1;
+        self.effects.set(number);
+        if number == self.interrupt_at.get() {
+            self.is_interrupted.set(true);
+        }
+        number != self.fail_at.get()
+    }
+
+    fn change(&self, path: &Path, entry: Option<Entry>) -> anyhow::Result<()> {
+        anyhow::ensure!(self.begin_effect(), "{}: no space left", path.display());
+        let mut entries = self.entries.borrow_mut();
+        match entry {
+            Some(entry) => entries.insert(path.to_owned(), entry),
+            None => entries.remove(path),
+        };
+        Ok(())
+    }
+
+    /// The output that was expected for this command, or a handler's.
+    fn answer_to(&self, command: &Command, typed: &str) -> Output {
+        let is_next = |next: &Expected| typed.starts_with(&next.begins);
+        let is_expected = self.expected.borrow().first().is_some_and(is_next);
+        if !is_expected {
+            let handlers = self.handlers.borrow().clone();
+            if let Some((_, answer)) = handlers
+                .iter()
+                .find(|(begins, _)| typed.starts_with(begins))
+            {
+                return answer(self, command);
+            }
+        }
+        let mut queue = self.expected.borrow_mut();
+        assert!(!queue.is_empty(), "nobody expected: {typed}");
+        let next = queue.remove(0);
+        drop(queue);
+        assert!(is_expected, "expected: {}\nran:      {typed}", next.begins);
+        if let Some(effect) = next.effect {
+            effect(self);
+        }
+        next.output
+    }
+
     /// Puts a program on PATH.
     pub fn install(&self, program: &str) {
         self.programs.borrow_mut().push(program.to_owned());
@@ -225,23 +340,31 @@ impl ScriptedHost {
     }
 }
 
-impl Host for ScriptedHost {
+/// So that a test calls what the host can do without naming the trait that has it.
+impl std::ops::Deref for ScriptedHost {
+    type Target = dyn Host;
+
+    fn deref(&self) -> &Self::Target {
+        self
+    }
+}
+
+impl Commands for ScriptedHost {
     fn run(&self, command: &Command) -> Result<Output, CommandError> {
         let typed = command.to_string();
-        let mut queue = self.expected.borrow_mut();
-        assert!(!queue.is_empty(), "nobody expected: {typed}");
-        let next = queue.remove(0);
-        drop(queue);
-        assert!(
-            typed.starts_with(&next.begins),
-            "expected: {}\nran:      {typed}",
-            next.begins
-        );
-        self.ran.borrow_mut().push(typed);
-        if let Some(effect) = next.effect {
-            effect(self);
+        let succeeds = self.begin_effect();
+        if !command.atomic {
+            self.check_interrupt()?;
         }
-        Ok(next.output)
+        self.ran.borrow_mut().push(typed.clone());
+        if succeeds {
+            return Ok(self.answer_to(command, &typed));
+        }
+        Ok(Output {
+            status: 1,
+            stderr: "it was made to fail".to_owned(),
+            ..Output::default()
+        })
     }
 
     fn exec(&self, command: &Command) -> CommandError {
@@ -259,6 +382,45 @@ impl Host for ScriptedHost {
             .then(|| Path::new("/usr/bin").join(program))
     }
 
+    fn privilege(&self) -> Privilege {
+        match self.user.uid {
+            0 => Privilege::Root,
+            _ => Privilege::Sudo,
+        }
+    }
+
+    fn acquire_root(&self, purpose: &str, _: &[String]) -> anyhow::Result<()> {
+        let refusal = || {
+            Failure::usage(
+                format!("{purpose} needs the rights of root"),
+                "ask for them",
+            )
+        };
+        anyhow::ensure!(!self.refuses_root.get(), refusal());
+        Ok(())
+    }
+
+    fn lock_host(
+        &self,
+        _: &Path,
+        _: Authority,
+        _: &str,
+        _: &dyn Fn(&str),
+    ) -> anyhow::Result<HostLock> {
+        /// Lets go when it is dropped.
+        struct Held(Rc<Cell<bool>>);
+        impl Drop for Held {
+            fn drop(&mut self) {
+                self.0.set(false);
+            }
+        }
+        assert!(!self.lock.replace(true), "this run holds the lock already");
+        self.locked.set(self.locked.get() + 1);
+        Ok(HostLock::new(Held(Rc::clone(&self.lock))))
+    }
+}
+
+impl Files for ScriptedHost {
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
         match self.entries.borrow().get(path) {
             Some(Entry::File { content, .. }) => Ok(content.clone()),
@@ -313,43 +475,37 @@ impl Host for ScriptedHost {
         self.note_unlocked(path, authority);
         anyhow::ensure!(self.parent_exists(path), "no folder for {}", path.display());
         let content = content.to_vec();
-        self.entries
-            .borrow_mut()
-            .insert(path.to_owned(), Entry::File { content, mode });
-        Ok(())
+        self.change(path, Some(Entry::File { content, mode }))
     }
 
     fn create_dir(&self, path: &Path, mode: u32, authority: Authority) -> anyhow::Result<()> {
         self.note_unlocked(path, authority);
         anyhow::ensure!(self.parent_exists(path), "no folder for {}", path.display());
-        self.entries
-            .borrow_mut()
-            .insert(path.to_owned(), Entry::Directory { mode });
-        Ok(())
+        self.change(path, Some(Entry::Directory { mode }))
     }
 
     fn remove_file(&self, path: &Path, authority: Authority) -> anyhow::Result<()> {
         self.note_unlocked(path, authority);
-        self.entries.borrow_mut().remove(path);
-        Ok(())
+        self.change(path, None)
     }
 
     fn remove_dir(&self, path: &Path, authority: Authority) -> anyhow::Result<()> {
         self.note_unlocked(path, authority);
         let is_empty = self.list(path).map_or(true, |names| names.is_empty());
         anyhow::ensure!(is_empty, "{} is not empty", path.display());
-        self.entries.borrow_mut().remove(path);
-        Ok(())
+        self.change(path, None)
     }
 
     fn is_writable(&self, dir: &Path) -> bool {
         dir.starts_with(&self.user.home)
     }
 
-    fn own_program(&self) -> Option<PathBuf> {
-        None
+    fn lock(&self, _: &Path, _: &str) -> io::Result<LockAttempt> {
+        Ok(LockAttempt::Taken(None))
     }
+}
 
+impl Environment for ScriptedHost {
     fn env(&self, name: &str) -> Option<String> {
         self.variables.borrow().get(name).cloned()
     }
@@ -362,7 +518,13 @@ impl Host for ScriptedHost {
         "bastion".to_owned()
     }
 
-    fn probe_tcp(&self, _: &str, _: u16, _: Duration) -> io::Result<()> {
+    fn own_program(&self) -> Option<PathBuf> {
+        None
+    }
+}
+
+impl Net for ScriptedHost {
+    fn probe_tcp(&self, _: &str, _: u16, _: Duration) -> Result<(), ProbeError> {
         Ok(())
     }
 
@@ -381,12 +543,10 @@ impl Host for ScriptedHost {
 
     fn connect(&self, address: SocketAddr, _: Duration) -> io::Result<Box<dyn Connection>> {
         let listeners = self.listeners.borrow();
-        match listeners.get(&address).unwrap_or(&Listener::Refuses) {
-            Listener::Refuses => Err(io::ErrorKind::ConnectionRefused.into()),
-            Listener::Silent => Err(io::ErrorKind::TimedOut.into()),
-            Listener::Says(bytes) => Ok(Box::new(Line::new(bytes, false))),
-            Listener::HangsUp(bytes) => Ok(Box::new(Line::new(bytes, true))),
-        }
+        listeners
+            .get(&address)
+            .unwrap_or(&Listener::Refuses)
+            .connect()
     }
 
     fn http(&self, request: http::Request) -> Result<http::Response, http::HttpError> {
@@ -397,7 +557,9 @@ impl Host for ScriptedHost {
             ))),
         }
     }
+}
 
+impl RunControl for ScriptedHost {
     fn now(&self) -> jiff::Timestamp {
         jiff::Timestamp::UNIX_EPOCH
     }
@@ -407,51 +569,38 @@ impl Host for ScriptedHost {
     }
 
     fn sleep(&self, time: Duration) -> Result<(), Interrupted> {
+        self.check_interrupt()?;
         self.clock.set(self.clock.get() + time);
         Ok(())
     }
 
     fn check_interrupt(&self) -> Result<(), Interrupted> {
+        let is_told = self.is_interrupted.get() && !self.holds_interrupts.get();
+        if is_told {
+            self.is_interrupted.set(false);
+            return Err(Interrupted);
+        }
         Ok(())
     }
 
     fn outlive_terminal(&self) {}
 
-    fn acquire_root(&self, _: &str, _: &[String]) -> anyhow::Result<()> {
-        Ok(())
+    fn hold_interrupts(&self, hold: bool) {
+        self.holds_interrupts.set(hold);
     }
 
-    fn lock(&self, _: &Path, _: &str) -> io::Result<LockAttempt> {
-        Ok(LockAttempt::Taken(None))
+    fn log(&self) -> &RunLog {
+        &self.log
     }
+}
 
-    fn lock_host(
-        &self,
-        _: &Path,
-        _: Authority,
-        _: &str,
-        _: &dyn Fn(&str),
-    ) -> anyhow::Result<HostLock> {
-        /// Lets go when it is dropped.
-        struct Held(Rc<Cell<bool>>);
-        impl Drop for Held {
-            fn drop(&mut self) {
-                self.0.set(false);
-            }
-        }
-        assert!(!self.lock.replace(true), "this run holds the lock already");
-        self.locked.set(self.locked.get() + 1);
-        Ok(HostLock::new(Held(Rc::clone(&self.lock))))
-    }
-
-    fn hold_interrupts(&self, _: bool) {}
-
+impl Prompts for ScriptedHost {
     fn has_terminal(&self) -> bool {
-        false
+        !self.answers.borrow().is_empty()
     }
 
     fn yes_or_no(&self, _: &str, _: bool) -> anyhow::Result<Option<bool>> {
-        Ok(None)
+        Ok(self.answers.borrow_mut().pop_front())
     }
 
     fn ask(&self, _: &str, _: bool) -> anyhow::Result<Option<String>> {
@@ -460,43 +609,5 @@ impl Host for ScriptedHost {
 
     fn choose(&self, _: &str, _: &[String]) -> anyhow::Result<Option<Option<usize>>> {
         Ok(None)
-    }
-
-    fn log(&self) -> &RunLog {
-        &self.log
-    }
-}
-
-/// A connection to a [`Listener`].
-struct Line {
-    said: io::Cursor<Vec<u8>>,
-    hangs_up: bool,
-}
-
-impl Line {
-    fn new(bytes: &[u8], hangs_up: bool) -> Self {
-        Line {
-            said: io::Cursor::new(bytes.to_vec()),
-            hangs_up,
-        }
-    }
-}
-
-impl io::Read for Line {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self.said.read(buffer)? {
-            0 if !self.hangs_up => Err(io::ErrorKind::TimedOut.into()),
-            count => Ok(count),
-        }
-    }
-}
-
-impl io::Write for Line {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }

@@ -1,0 +1,175 @@
+//! Runs commands, and ends those that are cut short before anything else goes on.
+
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+
+use super::ending::{self, Family};
+use super::interrupts::{CHECK_INTERVAL, Interrupts};
+use super::root::Root;
+use super::{Authority, Command, CommandError, Output};
+use crate::bastion::failure::Interrupted;
+
+/// How long a command that cannot be ended may take to its own end.
+const OWN_END_LIMIT: Duration = Duration::from_secs(120);
+/// How long root may take to send a signal.
+const SIGNAL_LIMIT: Duration = Duration::from_secs(10);
+
+/// Why a command is cut short.
+enum Reason {
+    Interrupted(Interrupted),
+    Timeout,
+}
+
+/// Runs commands.
+pub struct Runner {
+    root: Root,
+    interrupts: Arc<Interrupts>,
+}
+
+impl Runner {
+    /// With this way to the superuser's rights.
+    pub fn new(root: Root, interrupts: Arc<Interrupts>) -> Self {
+        Runner { root, interrupts }
+    }
+
+    /// The way to the superuser's rights.
+    pub fn root(&self) -> &Root {
+        &self.root
+    }
+
+    /// Runs a command to its end. One that is cut short is over when this returns, and so is all that it
+    /// started; where that cannot be brought about, the error says so.
+    ///
+    /// # Errors
+    /// As [`super::Commands::run`].
+    pub fn run(&self, command: &Command) -> Result<Output, CommandError> {
+        let handle = self.start(command)?;
+        let deadline = Instant::now() + command.timeout;
+        loop {
+            let next_look = deadline.min(Instant::now() + CHECK_INTERVAL);
+            if let Some(output) = finished(command, &handle, next_look)? {
+                if !command.atomic && !output.success() {
+                    // What stops all processes of a session stops the command as well, and then it is
+                    // not the command that failed.
+                    self.interrupts.check()?;
+                }
+                return Ok(output);
+            }
+            if !command.atomic
+                && let Err(interrupted) = self.interrupts.check()
+            {
+                return Err(self.cut_short(command, &handle, Reason::Interrupted(interrupted)));
+            }
+            if Instant::now() >= deadline {
+                return Err(self.cut_short(command, &handle, Reason::Timeout));
+            }
+        }
+    }
+
+    fn start(&self, command: &Command) -> Result<duct::Handle, CommandError> {
+        let mut words: Vec<String> = Vec::new();
+        if command.authority == Authority::Root {
+            words = self.root.prefix(command);
+        }
+        words.extend(command.words().into_iter().map(str::to_owned));
+        let mut expression = duct::cmd(&words[0], &words[1..]).stdin_null().unchecked();
+        expression = match &command.said_to {
+            None => expression.stdout_capture().stderr_capture(),
+            Some(file) => expression.stdout_null().stderr_path(file),
+        };
+        for (name, value) in &command.env {
+            expression = expression.env(name, value);
+        }
+        if words[0] != command.program {
+            // What sudo itself says is shown in this program's language; the command it runs gets this
+            // user's locale.
+            expression = expression.env("LC_ALL", "C");
+        }
+        expression
+            // A group of its own: Ctrl-C on the terminal does not reach it, and all that it starts can be
+            // ended with it.
+            .before_spawn(|child| {
+                child.process_group(0);
+                Ok(())
+            })
+            .start()
+            .map_err(|cause| start_error(command, cause))
+    }
+
+    fn cut_short(&self, command: &Command, handle: &duct::Handle, reason: Reason) -> CommandError {
+        let leader = handle.pids().first().copied().unwrap_or_default();
+        let mut family = Family::of(leader);
+        let send_as_root = |signal, to: &[i32]| self.send_as_root(signal, to);
+        if !family.end(&send_as_root) && !family.wait(OWN_END_LIMIT) {
+            let left: Vec<String> = family.left().iter().map(i32::to_string).collect();
+            return CommandError::RunsOn {
+                command: command.to_string(),
+                processes: left.join(", "),
+            };
+        }
+        // Nothing is left to wait for but its status; a failure to get it changes nothing.
+        let _ = handle.wait_deadline(Instant::now() + CHECK_INTERVAL);
+        match reason {
+            Reason::Interrupted(interrupted) => interrupted.into(),
+            Reason::Timeout => CommandError::Timeout {
+                command: command.to_string(),
+                timeout: command.timeout,
+            },
+        }
+    }
+
+    /// Whether it arrives is seen by who is left.
+    fn send_as_root(&self, signal: Signal, to: &[i32]) {
+        let kill = Command::new("kill")
+            .args(ending::arguments(signal, to))
+            .with_authority(Authority::Root);
+        let silent = Command::new("true").with_authority(Authority::Root);
+        if !self.root.is_by_help() || self.succeeds(&kill) || self.succeeds(&silent) {
+            return;
+        }
+        // The password was forgotten while the command ran.
+        if self.root.ask_for_password("Ending the command") {
+            self.succeeds(&kill);
+        }
+    }
+
+    /// For commands of a moment, within the ending of another one.
+    fn succeeds(&self, command: &Command) -> bool {
+        self.start(command).is_ok_and(|handle| {
+            let ended = finished(command, &handle, Instant::now() + SIGNAL_LIMIT);
+            matches!(ended, Ok(Some(output)) if output.success())
+        })
+    }
+}
+
+fn finished(
+    command: &Command,
+    handle: &duct::Handle,
+    deadline: Instant,
+) -> Result<Option<Output>, CommandError> {
+    let output = handle
+        .wait_deadline(deadline)
+        .map_err(|cause| start_error(command, cause))?;
+    Ok(output.map(|output| Output {
+        status: exit_status(output.status),
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }))
+}
+
+fn start_error(command: &Command, cause: std::io::Error) -> CommandError {
+    CommandError::Start {
+        command: command.to_string(),
+        cause,
+    }
+}
+
+fn exit_status(status: std::process::ExitStatus) -> i32 {
+    status
+        .code()
+        .or_else(|| status.signal().map(|signal| 128 + signal))
+        .unwrap_or(-1)
+}
