@@ -113,7 +113,7 @@ impl Family {
             .filter(|process| !process.is_over && self.known.contains(&process.identity))
             .map(|process| process.identity.pid)
             .collect();
-        let is_seen = all.iter().any(|process| self.is_in_group(process));
+        let is_seen = all.iter().any(|process| process.group == self.leader);
         // Where a host hides others' processes, the group is all there is to go by.
         if !is_seen && kill(Pid::from_raw(-self.leader), None) != Err(Errno::ESRCH) {
             left.insert(-self.leader);
