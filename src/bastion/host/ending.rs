@@ -60,7 +60,8 @@ impl Family {
     pub fn end(&mut self, send_as_root: SendAsRoot) -> bool {
         for (signal, grace) in [(Signal::SIGTERM, TERM_GRACE), (Signal::SIGKILL, KILL_GRACE)] {
             let mut sent = BTreeSet::new();
-            let deadline = Instant::now() + grace;
+            // From the moment at which they are told: a password may have been asked for before.
+            let mut deadline = None;
             loop {
                 let left = self.left();
                 if left.is_empty() {
@@ -71,7 +72,7 @@ impl Family {
                     send(signal, &new, send_as_root);
                     sent.extend(new);
                 }
-                if Instant::now() >= deadline {
+                if Instant::now() >= *deadline.get_or_insert_with(|| Instant::now() + grace) {
                     break;
                 }
                 std::thread::sleep(LOOK_INTERVAL);
