@@ -641,3 +641,6 @@ impl Problem {
 #[derive(Debug, thiserror::Error)]
 #[error("something is left")]
 pub struct Unfinished(pub Vec<Problem>);
+
+#[cfg(test)]
+mod tests;

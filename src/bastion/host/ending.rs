@@ -60,7 +60,8 @@ impl Family {
     pub fn end(&mut self, send_as_root: SendAsRoot) -> bool {
         for (signal, grace) in [(Signal::SIGTERM, TERM_GRACE), (Signal::SIGKILL, KILL_GRACE)] {
             let mut sent = BTreeSet::new();
-            let deadline = Instant::now() + grace;
+            // From the moment at which they are told: a password may have been asked for before.
+            let mut deadline = None;
             loop {
                 let left = self.left();
                 if left.is_empty() {
@@ -71,7 +72,7 @@ impl Family {
                     send(signal, &new, send_as_root);
                     sent.extend(new);
                 }
-                if Instant::now() >= deadline {
+                if Instant::now() >= *deadline.get_or_insert_with(|| Instant::now() + grace) {
                     break;
                 }
                 std::thread::sleep(LOOK_INTERVAL);
@@ -113,7 +114,7 @@ impl Family {
             .filter(|process| !process.is_over && self.known.contains(&process.identity))
             .map(|process| process.identity.pid)
             .collect();
-        let is_seen = all.iter().any(|process| self.is_in_group(process));
+        let is_seen = all.iter().any(|process| process.group == self.leader);
         // Where a host hides others' processes, the group is all there is to go by.
         if !is_seen && kill(Pid::from_raw(-self.leader), None) != Err(Errno::ESRCH) {
             left.insert(-self.leader);

@@ -100,15 +100,16 @@ impl Runner {
     }
 
     fn cut_short(&self, command: &Command, handle: &duct::Handle, reason: Reason) -> CommandError {
-        let leader = handle.pids().first().copied().unwrap_or_default();
-        let mut family = Family::of(leader);
         let send_as_root = |signal, to: &[i32]| self.send_as_root(signal, to);
-        if !family.end(&send_as_root) && !family.wait(OWN_END_LIMIT) {
-            let left: Vec<String> = family.left().iter().map(i32::to_string).collect();
-            return CommandError::RunsOn {
-                command: command.to_string(),
-                processes: left.join(", "),
-            };
+        for &leader in &handle.pids() {
+            let mut family = Family::of(leader);
+            if !family.end(&send_as_root) && !family.wait(OWN_END_LIMIT) {
+                let left: Vec<String> = family.left().iter().map(i32::to_string).collect();
+                return CommandError::RunsOn {
+                    command: command.to_string(),
+                    processes: left.join(", "),
+                };
+            }
         }
         // Nothing is left to wait for but its status; a failure to get it changes nothing.
         let _ = handle.wait_deadline(Instant::now() + CHECK_INTERVAL);

@@ -1,0 +1,79 @@
+//! The engine on a host in memory.
+
+use super::*;
+use crate::bastion::failure::exit_of;
+use crate::bastion::host::scripted::{ScriptedHost, Snapshot};
+use crate::bastion::host::{Command, CommandError, Output};
+use crate::bastion::ssh::keys::KeyType;
+
+/// Writes a file and runs a command, which may run on.
+struct Example {
+    runs_on: bool,
+}
+
+impl Step for Example {
+    fn name(&self) -> StepName {
+        StepName::KeyPair
+    }
+
+    fn scope(&self) -> Scope {
+        Scope::Host
+    }
+
+    fn summary(&self) -> String {
+        String::new()
+    }
+
+    fn commands(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    fn apply(&self, work: &mut StepContext) -> anyhow::Result<Outcome> {
+        let path = work.layout().private_key(KeyType::Rsa);
+        work.write_file(&path, b"key", 0o600, Authority::User)?;
+        let command = Command::new("slow");
+        work.host().expect(&command)?;
+        if self.runs_on {
+            let (command, processes) = (command.to_string(), "7".to_owned());
+            Err(CommandError::RunsOn { command, processes })?;
+        }
+        Ok(Outcome::Changed(String::new()))
+    }
+}
+
+/// A run of the step on this host; the files before it and after it.
+fn carry_out(host: &ScriptedHost, runs_on: bool) -> (anyhow::Result<Progress>, [Snapshot; 2]) {
+    host.on("slow", |_, _| Output::default());
+    let layout = Layout::new(host, std::path::Path::new("/"));
+    let ui = Ui::new(false, true, true);
+    let mut run = Run::begin(host, &ui, layout, None).unwrap();
+    run.save().unwrap();
+    let before = host.snapshot();
+    let steps: [Box<dyn Step>; 1] = [Box::new(Example { runs_on })];
+    let result = run.carry_out(&steps, None);
+    (result, [before, host.snapshot()])
+}
+
+#[test]
+fn nothing_is_undone_beneath_a_command_that_still_runs() {
+    let host = ScriptedHost::new();
+    let (result, [before, after]) = carry_out(&host, true);
+    let error = result.unwrap_err();
+    assert_eq!(exit_of(&error), Exit::Partly);
+    assert!(advice_of(&error).unwrap().contains("as root"));
+    assert_ne!(before, after, "the receipt and the file");
+}
+
+#[test]
+fn wherever_a_step_is_interrupted_its_files_are_as_before() {
+    let smooth = ScriptedHost::new();
+    carry_out(&smooth, false).0.unwrap();
+    for effect in 1..=smooth.effects() {
+        let host = ScriptedHost::new();
+        host.interrupt_at(effect);
+        if let (Err(error), [before, after]) = carry_out(&host, false) {
+            assert_eq!(exit_of(&error), Exit::Interrupted);
+            assert_eq!(before, after, "interrupted at effect {effect}");
+        }
+    }
+}
