@@ -87,6 +87,86 @@ fn logs_of_a_tunnel_that_is_not_there_names_those_that_are() {
 }
 
 // ---------------------------------------------------------------------------------------------
+// The init script
+// ---------------------------------------------------------------------------------------------
+
+#[test]
+fn the_brackets_of_a_database_s_address_are_nothing_to_look_for_files_with() {
+    let lab = Lab::new();
+    let shop = lab.active_data_source("Shop");
+    let file = lab.bastion.tunnel_file(tunnel_of(&shop).id);
+    let content = std::fs::read_to_string(&file).expect("the tunnel's file");
+    let port = tunnel_of(&shop).remote_port.expect("a port");
+    let target = format!("127.0.0.1:{port}:[fd00::1]:5432");
+    let given = format!("127.0.0.1:{port}:127.0.0.1:{}", lab.postgres.port());
+    assert!(content.contains(&given), "{content}");
+    std::fs::write(&file, content.replace(&given, &target)).expect("the tunnel's file");
+    // Where the script is called, a file lies that the brackets would match.
+    let baits = ["0", "1", "d", "f", ":"];
+    for c in baits {
+        let bait = lab
+            .bastion
+            .home()
+            .join(format!("127.0.0.1:{port}:{c}:5432"));
+        std::fs::write(bait, "").expect("a file");
+    }
+    lab.bastion.service("restart").expect_code(0);
+    wait::until_true(
+        "autossh with the database's address",
+        SERVICE_LIMIT,
+        || format!("{:?}", process::naming(&lab.bastion.home())),
+        || {
+            let autossh = lab.bastion.processes("autossh");
+            let autossh = autossh.iter().map(|process| process.pid);
+            autossh.into_iter().any(|pid| {
+                let path = format!("/proc/{pid}/cmdline");
+                std::fs::read_to_string(path).is_ok_and(|line| line.contains(&target))
+            })
+        },
+    );
+}
+
+#[test]
+fn the_init_script_takes_a_tunnel_s_name_or_a_number_that_one_tunnel_has() {
+    let lab = Lab::new();
+    let shop = lab.active_data_source("Shop");
+    let id = tunnel_of(&shop).id;
+    let file = lab.bastion.tunnel_file(id);
+    let name = file
+        .file_stem()
+        .expect("a name")
+        .to_str()
+        .expect("in UTF-8");
+    let script = |arguments: &[&str]| {
+        let mut command = lab.bastion.any_program(lab.bastion.service_script());
+        lab.bastion.run(command.args(arguments))
+    };
+    for called in [name, &id.to_string()] {
+        script(&["stop", called]).expect_code(0);
+        script(&["status", called])
+            .expect_code(3)
+            .expect_words(&[name]);
+        script(&["start", called]).expect_code(0);
+        script(&["status", called])
+            .expect_code(0)
+            .expect_words(&[name]);
+    }
+    script(&["status", "4711"]).expect_code(4);
+    script(&["stop", "../h_autossh/x"])
+        .expect_code(2)
+        .expect_words(&["not the name"]);
+
+    // Another vendor's of the same number.
+    let other = file.with_file_name(format!("other.example-{id}.env"));
+    std::fs::copy(&file, &other).expect("another tunnel's file");
+    script(&["stop", &id.to_string()])
+        .expect_code(2)
+        .expect_words(&[name, &format!("other.example-{id}")]);
+    script(&["status", name]).expect_code(0);
+    std::fs::remove_file(other).expect("another tunnel's file");
+}
+
+// ---------------------------------------------------------------------------------------------
 // A tunnel in the foreground
 // ---------------------------------------------------------------------------------------------
 

@@ -102,7 +102,7 @@ fn as_a_former_version_left_it(host: &Host, slug: &str) {
         "set -e; units=/etc/systemd/system
         systemctl disable --now h_autossh@{slug}
         mv /etc/h_autossh/{slug}.env /etc/h_autossh/1.env
-        rm -r $units/h_autossh@{slug}.service.d
+        rm -rf $units/h_autossh@{slug}.service.d
         sed -i 's/^User=.*/User=ada/; s/^PrivateTmp=.*/&\\nReadWritePaths=\\/home\\/ada\\/.holistics/' \
             $units/h_autossh@.service
         systemctl daemon-reload

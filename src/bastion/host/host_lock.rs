@@ -269,7 +269,7 @@ mod tests {
             move || {
                 let told = RefCell::default();
                 let lock = through_a_shell(&path, "setup of carol", &told);
-                (lock.map(|lock| drop(lock)).is_ok(), told.into_inner())
+                (lock.map(drop).is_ok(), told.into_inner())
             }
         });
         std::thread::sleep(Duration::from_millis(500));

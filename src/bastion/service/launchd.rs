@@ -104,10 +104,7 @@ fn parse(name: TunnelName, content: &str) -> Option<InstalledTunnel> {
     };
     let user = text(after("UserName")?.next()?)?;
     let log = text(after("StandardErrorPath")?.next()?)?;
-    let arguments: Vec<String> = after("ProgramArguments")?
-        .skip(1)
-        .map_while(|line| text(line))
-        .collect();
+    let arguments: Vec<String> = after("ProgramArguments")?.skip(1).map_while(text).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     InstalledTunnel::from_arguments(name, &user, &log, &arguments)
 }

@@ -1,6 +1,6 @@
 //! Service managers, one type each, behind [`ServiceManager`].
 //!
-//! The definition of the service is static and the same for all users of a host ([`shared`]); each
+//! The definition of the service is static and the same for all users of a host (`shared.rs`); each
 //! tunnel has small files of its own, so adding or removing a tunnel never rewrites, restarts or breaks
 //! its siblings, whoever they belong to.
 //!
