@@ -452,3 +452,55 @@ fn a_script_that_was_moved_aside_comes_back_with_the_last_tunnel_of_anybody() {
     assert_eq!(content(&host, SCRIPT).unwrap(), "#!/bin/sh\n# theirs\n");
     assert_eq!(paths_below(&host, &["/etc/h_autossh"]), [] as [String; 0]);
 }
+
+#[test]
+fn what_a_former_receipt_says_of_shared_files_takes_nothing_from_the_others() {
+    let mut host = host();
+    set_up_under_systemd(&host, "bi.example.com-7", true);
+    let before = [content(&host, UMBRELLA), content(&host, INSTANCES)];
+    host.log_in("bob");
+    let layout = Layout::new(&host, Path::new("/"));
+    let authority = Authority::Root;
+    let created = |path: &str| Change::FileCreated {
+        path: path.into(),
+        authority,
+    };
+    let former = [
+        Change::UnitsLoaded,
+        Change::DirectoryCreated {
+            path: layout.tunnels_dir(),
+            authority,
+        },
+        created(UMBRELLA),
+        Change::FileModified {
+            path: INSTANCES.into(),
+            authority,
+            former: String::new(),
+            mode: 0o644,
+        },
+        Change::ServiceEnabled {
+            name: SERVICE_NAME.to_owned(),
+        },
+    ];
+    let ui = Ui::new(false, true, true);
+    for change in &former {
+        assert!(is_former_record(&layout, change), "{change:?}");
+        undo_installed(&systemd::Systemd, &host, &ui, &layout).unwrap();
+    }
+    assert!(!is_former_record(&layout, &created("/etc/h_autossh/7.env")));
+    assert_eq!(
+        [content(&host, UMBRELLA), content(&host, INSTANCES)],
+        before
+    );
+
+    // The next run of that user takes them out of the receipt.
+    expect_all(&host, &ENABLED);
+    let (left, _) = run(&host, |work| {
+        for change in former {
+            work.record(change).unwrap();
+        }
+        systemd::Systemd.install(work, None).unwrap();
+        work.session.receipt.steps[0].changes.clone()
+    });
+    assert_eq!(left, [Change::ServiceInstalled]);
+}
