@@ -152,11 +152,21 @@ fn two_users_of_one_vendor(image: Image) {
     let disk = Disk::of(&lab.host);
     let shop = User::of(&lab, "ada").set_up();
     let shared = shared_files(&lab.host);
-    let before = processes_of(&lab.host, "ada");
+    let service = |action: &str| {
+        let line = format!("sudo service h_autossh {action}");
+        lab.host.run("ada", &line).expect_code(0);
+    };
+    service("stop");
 
     let billing = User::of(&lab, "bob").set_up();
     assert_eq!(shared_files(&lab.host), shared);
-    assert_eq!(processes_of(&lab.host, "ada"), before, "it was restarted");
+    assert_eq!(processes_of(&lab.host, "ada"), "", "she had stopped it");
+    // Whoever governs the service itself governs everybody's.
+    service("stop");
+    assert_eq!(processes_of(&lab.host, "bob"), "");
+    service("start");
+    lab.wait_until_rows_come(&shop, RETURN_LIMIT);
+    lab.wait_until_rows_come(&billing, RETURN_LIMIT);
     if image.init() == Init::Sysv {
         let status = format!(
             "sudo /etc/init.d/h_autossh status {}",

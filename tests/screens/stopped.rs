@@ -59,7 +59,13 @@ fn a_second_setup_is_told_who_is_at_work_and_one_that_was_killed_is_in_nobody_s_
     lab.bastion
         .run(&mut setup_that_asks(&lab, &source))
         .expect_code(1)
-        .expect_words(&["another holistics-tunnel command is running", "setup", &pid, "since", &format!("kill {pid}")]);
+        .expect_words(&[
+            "another holistics-tunnel command is running",
+            "setup",
+            &pid,
+            "since",
+            &format!("kill {pid}"),
+        ]);
     first.signal(Signal::KILL);
     first.wait(SERVICE_LIMIT);
 

@@ -310,6 +310,8 @@ fn down(has_processes: bool, log_knows: bool) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bastion::host::Authority;
+    use crate::bastion::host::scripted::ScriptedHost;
 
     #[test]
     fn a_changed_line_is_named() {
@@ -319,6 +321,28 @@ mod tests {
         assert_eq!(changed("a\nb\nc\n"), "line 3 was added: \"c\"");
         assert_eq!(changed("a\n"), "it ends before line 2");
         assert_eq!(changed("a\nb"), "its line ends differ");
+    }
+
+    #[test]
+    fn what_others_than_root_can_change_is_told() {
+        let host = ScriptedHost::new();
+        for (path, mode, told) in [
+            ("/unit", 0o644, None),
+            (
+                "/drop-in",
+                0o664,
+                Some("others than root can write it (mode 664)"),
+            ),
+            (
+                "/home/ada/unit",
+                0o644,
+                Some("it belongs to user 1000, not to root"),
+            ),
+        ] {
+            let path = Path::new(path);
+            host.write(path, b"", mode, Authority::User).unwrap();
+            assert_eq!(writable_by_others(&host, path).as_deref(), told);
+        }
     }
 
     #[test]

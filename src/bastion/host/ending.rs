@@ -242,10 +242,15 @@ mod tests {
     #[test]
     fn a_command_ends_with_its_children_and_those_whose_parent_is_gone() {
         // One has a session of its own, as sudo gives it; one has no parent any more.
-        let mut child =
-            begin("setsid sleep 600 & (sleep 600 &); sleep 0.2; echo begun; sleep 600; :");
+        let mut child = begin("setsid sleep 60 & (sleep 60 &); echo begun; sleep 60; :");
+        let deadline = Instant::now() + Duration::from_secs(30);
         let mut family = Family::of(child.id());
-        assert_eq!(family.left().len(), 4, "the shell and three sleeps");
+        // The shell and three sleeps, which begin one after another.
+        while family.left().len() < 4 && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(10));
+            family = Family::of(child.id());
+        }
+        assert_eq!(family.left().len(), 4);
         let begun = Instant::now();
         assert!(family.end(NOBODY));
         assert!(begun.elapsed() < TERM_GRACE, "they have ended when asked");

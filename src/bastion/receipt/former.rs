@@ -80,6 +80,9 @@ mod tests {
             {"change": "units_loaded"},
             {"change": "service_replaced", "script": "/etc/init.d/h_autossh"},
             {"change": "file_created", "path": "/etc/systemd/system/h_autossh.service"},
+            {"change": "file_modified", "path": "/etc/systemd/system/h_autossh@.service", "former": ""},
+            {"change": "directory_created", "path": "/etc/h_autossh"},
+            {"change": "service_enabled", "name": "h_autossh"},
         ]}]});
         assert_eq!(
             from_version_1(old)["steps"][0]["changes"],
