@@ -1,8 +1,8 @@
 //! The bastion's program, `holistics-tunnel`.
 //!
 //! Data flows one way: [`facts`] (what this host is) → [`plan`](mod@plan) (pure: which steps) →
-//! [`steps`] (apply and revert) → [`host`] (the one seam to the machine). [`session`] holds a run
-//! together and writes the [`receipt`] before each change. [`packages`] and [`service`] hold one type
+//! [`steps`] (what is done) → [`host`] (the one seam to the machine). [`run`] is the engine: it carries steps
+//! out and goes back, writes the [`receipt`] before each change, and [`change`] undoes. [`packages`] and [`service`] hold one type
 //! for each package manager and service manager; [`ssh`] holds every command line of ssh and autossh.
 
 pub mod change;

@@ -195,13 +195,15 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// What they have changed is not to be undone any more.
+    /// What they have changed is not to be undone any more: all of it at once, so that a run that dies here
+    /// leaves all of it or nothing.
     fn settle(&mut self, steps: &[Box<dyn Step>]) -> anyhow::Result<()> {
         for step in steps.iter().filter(|step| step.is_transactional()) {
-            let (scope, name) = (step.scope(), step.name());
-            self.forget(scope, name, &self.changes_of(scope, name))?;
+            if let Some(records) = self.receipt.steps_mut(step.scope()) {
+                records.retain(|record| record.step != step.name());
+            }
         }
-        Ok(())
+        self.save_if_kept()
     }
 
     // Going back -------------------------------------------------------------------------------
@@ -233,6 +235,10 @@ impl<'a> Run<'a> {
             Some(_) => "ending the temporary tunnel and undoing the step",
             None => "undoing everything",
         });
+        if step.is_transactional() {
+            // A step that changed nothing leaves no record.
+            self.drop_empty_record(step.scope(), step.name());
+        }
         // A second Ctrl-C, or the hangup that follows the end of a terminal, must not leave it half undone.
         // All that happens now is bounded.
         self.host.hold_interrupts(true);
@@ -350,6 +356,8 @@ impl<'a> Run<'a> {
                     }
                     let what = format!("{whose}, step {}", record.step.as_str());
                     problems.push(Problem::new(&what, &error));
+                    // The receipt may have gone with what could be undone of it; the next run needs it.
+                    self.save()?;
                     break;
                 }
                 self.forget(scope, record.step, std::slice::from_ref(change))?;
@@ -422,6 +430,12 @@ impl<'a> Run<'a> {
             records.retain(|record| record.step != step || !record.changes.is_empty());
         }
         self.save_if_kept()
+    }
+
+    fn drop_empty_record(&mut self, scope: Scope, step: StepName) {
+        if let Some(records) = self.receipt.steps_mut(scope) {
+            records.retain(|record| record.step != step || !record.changes.is_empty());
+        }
     }
 
     /// Takes a tunnel of which nothing is left out of the receipt.

@@ -18,6 +18,8 @@ mod token;
 mod tunnels;
 mod uninstall;
 mod update_tunnel;
+#[cfg(test)]
+mod walk;
 
 use std::rc::Rc;
 

@@ -11,6 +11,8 @@ use crate::bastion::host::{Authority, Command, Host, HostExt};
 /// The longest path a Unix socket may have, less the suffix ssh adds while it makes one.
 const LONGEST_SOCKET_PATH: usize = 104 - 18;
 
+/// How often a master is asked to end.
+const ATTEMPTS: u32 = 3;
 /// How long ssh may take to answer on its own socket.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -49,9 +51,20 @@ pub fn is_alive(host: &dyn Host, socket: &Path) -> anyhow::Result<bool> {
 /// # Errors
 /// ssh cannot be run, or the socket cannot be removed.
 pub fn end(host: &dyn Host, socket: &Path) -> anyhow::Result<()> {
-    if host.exists(socket) {
+    for _ in 0..ATTEMPTS {
+        // ssh removes the socket when it goes; one that is dead has left it.
+        if !is_alive(host, socket)? {
+            break;
+        }
         host.run(&control(socket, "exit"))?;
     }
+    ensure!(
+        !is_alive(host, socket)?,
+        Failure::new(
+            format!("the ssh behind {} does not end", socket.display()),
+            "end it by hand (`pgrep -af ssh` shows it), then run the same command again",
+        )
+    );
     host.remove_file(socket, Authority::User)
 }
 

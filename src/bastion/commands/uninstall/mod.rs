@@ -45,7 +45,7 @@ pub(super) fn run(host: &dyn Host, ui: &Ui, command: &UninstallTunnel) -> anyhow
         return tell_only(host, ui, client, id);
     }
     let ids = chosen(host, receipt, command)?;
-    let Some((receipt, layout)) = installed.filter(|_| !ids.is_empty()) else {
+    let Some((receipt, layout)) = installed else {
         ui.finished(
             &["This user has no tunnels on this host.".to_owned()],
             json!({"removed": []}),
@@ -106,6 +106,10 @@ fn chosen(
     receipt: Option<&Receipt>,
     command: &UninstallTunnel,
 ) -> anyhow::Result<Vec<TunnelName>> {
+    // An earlier removal took the last tunnel, and had to leave what the tunnels shared.
+    if receipt.is_some_and(|receipt| receipt.tunnels.is_empty()) {
+        return Ok(Vec::new());
+    }
     let which = Which {
         id: command.id,
         server: command.server.clone(),
@@ -231,7 +235,10 @@ fn confirm(
     } else {
         ""
     };
-    let question = format!("Remove tunnel {}{what}?", names.join(", "));
+    let question = match names.as_slice() {
+        [] => "Remove what an earlier removal had to leave?".to_owned(),
+        names => format!("Remove tunnel {}{what}?", names.join(", ")),
+    };
     let unasked = Failure::usage(
         "cannot confirm the removal without a terminal",
         "pass --yes to remove without asking; nothing was changed",
