@@ -378,6 +378,74 @@ fn the_manual_guides_hold_the_tunnel_s_own_values() {
 }
 
 #[test]
+fn two_vendors_that_both_count_from_one_share_a_bastion() {
+    let (lab, other) = (Lab::new(), Lab::new());
+    let shop = lab.active_data_source("Shop");
+    let theirs = other.data_source("Theirs");
+    assert_eq!(tunnel_of(&shop).id, tunnel_of(&theirs).id);
+    let setup = &mut lab.bastion.setup(&other.server, token_of(&theirs));
+    let setup = lab.bastion.start(setup);
+    other.wait_until_connected(&theirs, &setup);
+    other.save_and_finish(&theirs, setup);
+    let theirs = other.operator.data_source(theirs.id);
+
+    let id = tunnel_of(&shop).id.to_string();
+    let run = |arguments: &[&str]| lab.bastion.run(&mut lab.bastion.program(arguments));
+    run(&["status"]).expect_code(0);
+    run(&["status", &id]).expect_code(2).expect_words(&[
+        &lab.server.url,
+        &other.server.url,
+        "--server",
+    ]);
+    run(&["status", &id, "--server", &other.server.url]).expect_code(0);
+    run(&["uninstall-tunnel", &id, "--yes"])
+        .expect_code(2)
+        .expect_words(&["which tunnel", "--server"]);
+
+    let server = ["--server", &other.server.url];
+    run(&["uninstall-tunnel", &id, "--yes", server[0], server[1]]).expect_code(0);
+    assert_eq!(other.state(&theirs), DataSourceState::Removed);
+    assert!(!ports::is_open(remote_port(&other, &theirs)));
+    assert_eq!(lab.state(&shop), DataSourceState::Active);
+    lab.login_through(&shop)
+        .expect("rows of the other vendor's");
+    run(&["status", &id]).expect_code(0);
+    assert_eq!(lab.bastion.processes("autossh").len(), 1);
+}
+
+#[test]
+fn on_a_copy_of_the_machine_the_original_keeps_its_tunnel() {
+    let lab = Lab::new();
+    let source = lab.active_data_source("Shop");
+    let receipt = std::fs::read_to_string(lab.bastion.receipt()).expect("the receipt");
+    let mut receipt: serde_json::Value = serde_json::from_str(&receipt).expect("JSON");
+    // As a copy has it: written on another machine, and nothing runs here.
+    receipt["host"] = serde_json::json!({ "name": "the-original", "machine_id": "0123" });
+    std::fs::write(lab.bastion.receipt(), receipt.to_string()).expect("the receipt");
+    let run = |arguments: &[&str]| lab.bastion.run(&mut lab.bastion.program(arguments));
+    run(&["status"])
+        .expect_code(0)
+        .expect_words(&["copy of the-original"]);
+    run(&["doctor"])
+        .expect_code(1)
+        .expect_words(&["copy of the-original", "--local-only"]);
+    run(&["service", "restart"])
+        .expect_code(1)
+        .expect_words(&["copy of the-original", "nothing was started"]);
+    run(&["uninstall-tunnel", "--all", "--yes"])
+        .expect_code(2)
+        .expect_words(&["would end it there", "--local-only"]);
+    assert_eq!(lab.state(&source), DataSourceState::Active);
+
+    run(&["uninstall-tunnel", "--all", "--yes", "--local-only"]).expect_code(0);
+    assert!(lab.bastion.processes("autossh").is_empty());
+    assert!(!lab.bastion.receipt().exists());
+    // The vendor was not told: the original goes on.
+    wait_for_status(&lab, &source, TunnelStatus::Down);
+    assert_eq!(lab.state(&source), DataSourceState::Down);
+}
+
+#[test]
 fn list_and_status_tell_what_is_there() {
     let lab = Lab::new();
     let program = |arguments: &[&str]| lab.bastion.run(&mut lab.bastion.program(arguments));

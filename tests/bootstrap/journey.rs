@@ -55,7 +55,7 @@ fn without_a_terminal_it_asks_for_yes_and_only_the_program_is_there_then() {
     let before = lab.bastion.snapshot();
     run(&lab.bastion, &command_for(&lab, &source))
         .expect_code(USAGE)
-        .expect_words(&["no terminal", "--yes", "nothing was changed"]);
+        .expect_words(&["without a terminal", "--yes", "nothing was changed"]);
     let own = lab.bastion.own_folder();
     before.assert_same(&lab.bastion.snapshot().without(&own));
     let program = std::fs::read(program_of(&lab.bastion)).expect("the program");
@@ -79,7 +79,7 @@ fn the_program_is_replaced_while_the_former_one_runs() {
     offered.put(&newer);
     run(&lab.bastion, &line)
         .expect_code(FAILED)
-        .expect_words(&["at work"]);
+        .expect_words(&["another holistics-tunnel command is running"]);
     let installed = std::fs::read(program_of(&lab.bastion)).expect("the program");
     assert!(installed == newer, "the newer program was not installed");
     lab.save_and_finish(&source, first);

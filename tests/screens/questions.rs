@@ -88,6 +88,27 @@ fn the_tunnel_to_remove_is_chosen_by_name_and_nothing_goes_without_a_yes() {
 }
 
 #[test]
+fn a_tunnel_that_is_set_up_while_a_removal_asks_is_not_touched_by_the_answer() {
+    let lab = Lab::new();
+    let shop = lab.active_data_source("Shop");
+    let id = tunnel_of(&shop).id.to_string();
+    let mut removal = lab.bastion.program(["uninstall-tunnel", &id]);
+    let mut screen = at_terminal(&mut removal, 100);
+    screen.wait_for("and with it the service? [y/N]", SCREEN_LIMIT);
+    // What was the last tunnel when the question was put is not any more.
+    let billing = lab.active_data_source("Billing");
+    screen.press("y");
+    assert_eq!(screen.wait(SERVICE_LIMIT), 0, "{}", screen.screen());
+    assert_eq!(lab.state(&shop), DataSourceState::Removed);
+    lab.login_through(&billing).expect("rows of the other one");
+    lab.bastion.service("status").expect_code(0);
+    let id = tunnel_of(&billing).id.to_string();
+    lab.bastion
+        .run(&mut lab.bastion.program(["status", &id]))
+        .expect_code(0);
+}
+
+#[test]
 fn whatever_stops_a_question_leaves_the_terminal_and_the_host_as_they_were() {
     let lab = Lab::new();
     let source = lab.data_source("Shop");
