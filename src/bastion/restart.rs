@@ -20,9 +20,6 @@ const UP_PAUSE: Duration = Duration::from_millis(100);
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
 /// Puts the tunnel's files in place, and ends and starts the tunnel.
-///
-/// # Errors
-/// The host refuses, or the receipt cannot be written.
 pub fn restart(
     run: &mut Run,
     manager: &dyn ServiceManager,
@@ -38,9 +35,6 @@ pub fn restart(
 
 /// Restarts a tunnel as the receipt has it again, and says so where it is not seen to come up: the way back
 /// comes to its end all the same.
-///
-/// # Errors
-/// The host refuses.
 pub fn restart_as_before(run: &mut Run, tunnel: TunnelName) -> anyhow::Result<()> {
     let manager = run.manager()?;
     let definition = service_tunnel::describe(run, tunnel, None)?;

@@ -308,9 +308,6 @@ impl<'a> Run<'a> {
     }
 
     /// Does what puts something back: that is not to be undone in its turn.
-    ///
-    /// # Errors
-    /// Those of the work.
     pub fn without_going_back_on(
         &mut self,
         work: impl FnOnce(&mut Self) -> anyhow::Result<()>,
@@ -369,9 +366,6 @@ impl<'a> Run<'a> {
     // The receipt --------------------------------------------------------------------------------
 
     /// Writes the receipt, unless `~/.holistics` is not there yet.
-    ///
-    /// # Errors
-    /// It cannot be written.
     pub fn save(&self) -> anyhow::Result<()> {
         if !self.host.exists(&self.layout.user_dir()) {
             return Ok(());
@@ -397,9 +391,6 @@ impl<'a> Run<'a> {
     }
 
     /// Notes that a step's state holds.
-    ///
-    /// # Errors
-    /// The receipt cannot be written.
     pub fn mark_done(&mut self, scope: Scope, step: StepName) -> anyhow::Result<()> {
         self.note(scope, step, StepState::Done)
     }
@@ -413,9 +404,6 @@ impl<'a> Run<'a> {
 
     /// Takes changes that are undone, or not to be undone any more, out of the receipt, and the step with its
     /// last one.
-    ///
-    /// # Errors
-    /// The receipt cannot be written.
     pub fn forget(
         &mut self,
         scope: Scope,
@@ -439,9 +427,6 @@ impl<'a> Run<'a> {
     }
 
     /// Takes a tunnel of which nothing is left out of the receipt.
-    ///
-    /// # Errors
-    /// The receipt cannot be written.
     pub fn drop_tunnel(&mut self, tunnel: TunnelName) -> anyhow::Result<()> {
         self.receipt.tunnels.remove(&tunnel);
         self.save_if_kept()
@@ -572,9 +557,6 @@ impl<'a> StepContext<'_, 'a> {
     }
 
     /// Takes back the record of a change that is over, such as a temporary tunnel that has ended.
-    ///
-    /// # Errors
-    /// The receipt cannot be written.
     pub fn forget(&mut self, step: StepName, change: &Change) -> anyhow::Result<()> {
         let scope = self.scope;
         self.run
@@ -587,9 +569,6 @@ impl<'a> StepContext<'_, 'a> {
     }
 
     /// Writes a file unless it holds this content already. Returns whether it was written.
-    ///
-    /// # Errors
-    /// The host refuses, or the receipt cannot be written.
     pub fn write_file(
         &mut self,
         path: &Path,
@@ -608,9 +587,6 @@ impl<'a> StepContext<'_, 'a> {
     }
 
     /// Makes a folder unless it is there.
-    ///
-    /// # Errors
-    /// The host refuses, or the receipt cannot be written.
     pub fn create_dir(
         &mut self,
         path: &Path,

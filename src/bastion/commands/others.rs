@@ -19,9 +19,6 @@ use crate::bastion::service::{self, InstalledTunnel, ServiceManager, ServiceStat
 use crate::bastion::ui::Ui;
 
 /// The tunnels of this host that are not the caller's own; root alone is shown them.
-///
-/// # Errors
-/// The service's files cannot be read.
 pub fn tunnels(host: &dyn Host) -> anyhow::Result<Vec<InstalledTunnel>> {
     if host.user().uid != 0 {
         return Ok(Vec::new());
@@ -32,9 +29,6 @@ pub fn tunnels(host: &dyn Host) -> anyhow::Result<Vec<InstalledTunnel>> {
 }
 
 /// Those that a removal means.
-///
-/// # Errors
-/// As [`tunnels`].
 pub fn meant(host: &dyn Host, command: &UninstallTunnel) -> anyhow::Result<Vec<InstalledTunnel>> {
     let caller = host.user().sudo_user.clone();
     let mut tunnels = tunnels(host)?;
@@ -47,9 +41,6 @@ pub fn meant(host: &dyn Host, command: &UninstallTunnel) -> anyhow::Result<Vec<I
 }
 
 /// Whether the service runs it.
-///
-/// # Errors
-/// The service manager cannot be asked.
 pub fn state(host: &dyn Host, tunnel: &InstalledTunnel) -> anyhow::Result<ServiceState> {
     manager(host)?.status(host, &layout(host), tunnel.name)
 }

@@ -64,9 +64,6 @@ impl ControlPlane {
     }
 
     /// `GET /enrollment`: what to tunnel.
-    ///
-    /// # Errors
-    /// See [`ApiError`].
     pub fn enrollment(&self, host: &dyn Host) -> Result<Enrollment, ApiError> {
         self.call(
             host,
@@ -78,9 +75,6 @@ impl ControlPlane {
     }
 
     /// `PUT /enrollment/public-key`.
-    ///
-    /// # Errors
-    /// See [`ApiError`].
     pub fn register_key(
         &self,
         host: &dyn Host,
@@ -96,9 +90,6 @@ impl ControlPlane {
     }
 
     /// `POST /enrollment/tunnel-up`: succeeds only if this tunnel's own session listens.
-    ///
-    /// # Errors
-    /// See [`ApiError`].
     pub fn tunnel_up(&self, host: &dyn Host) -> Result<TunnelUp, ApiError> {
         self.call(
             host,
@@ -110,9 +101,6 @@ impl ControlPlane {
     }
 
     /// `GET /enrollment/data-source?wait=`: returns when it is saved, or when the time is over.
-    ///
-    /// # Errors
-    /// See [`ApiError`].
     pub fn wait_for_save(&self, host: &dyn Host, wait: Duration) -> Result<SaveProgress, ApiError> {
         let seconds = wait.as_secs().clamp(1, LONGEST_POLL_SECONDS);
         let path = format!("/enrollment/data-source?wait={seconds}");
@@ -121,9 +109,6 @@ impl ControlPlane {
     }
 
     /// `GET /tunnels/{id}`.
-    ///
-    /// # Errors
-    /// See [`ApiError`].
     pub fn tunnel(&self, host: &dyn Host, id: TunnelId) -> Result<Tunnel, ApiError> {
         self.call(
             host,
@@ -135,9 +120,6 @@ impl ControlPlane {
     }
 
     /// The same, within this time.
-    ///
-    /// # Errors
-    /// See [`ApiError`].
     pub fn tunnel_within(
         &self,
         host: &dyn Host,
@@ -163,9 +145,6 @@ impl ControlPlane {
     }
 
     /// `PATCH /tunnels/{id}`.
-    ///
-    /// # Errors
-    /// See [`ApiError`].
     pub fn change_tunnel(
         &self,
         host: &dyn Host,
@@ -182,9 +161,6 @@ impl ControlPlane {
     }
 
     /// `PUT /tunnels/{id}/public-key`: both keys open the tunnel from now on.
-    ///
-    /// # Errors
-    /// See [`ApiError`].
     pub fn announce_key(
         &self,
         host: &dyn Host,
@@ -199,9 +175,6 @@ impl ControlPlane {
     }
 
     /// `POST /tunnels/{id}/public-key/confirm`: the old key opens nothing any more.
-    ///
-    /// # Errors
-    /// See [`ApiError`].
     pub fn confirm_key(
         &self,
         host: &dyn Host,
@@ -216,9 +189,6 @@ impl ControlPlane {
     }
 
     /// `DELETE /tunnels/{id}`. A tunnel that is gone already is as good as deleted.
-    ///
-    /// # Errors
-    /// See [`ApiError`].
     pub fn delete_tunnel(&self, host: &dyn Host, id: TunnelId) -> Result<(), ApiError> {
         let result: Result<serde_json::Value, ApiError> = self.call(
             host,

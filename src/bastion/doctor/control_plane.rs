@@ -41,9 +41,6 @@ pub enum Known {
 }
 
 /// Looks at a control plane from the name to its clock.
-///
-/// # Errors
-/// The run was interrupted.
 pub fn examine(
     examination: &mut Examination,
     address: &Url,
@@ -281,9 +278,6 @@ fn clock(here: Timestamp, there: Timestamp) -> Finding {
 
 impl Seen {
     /// Whether this tunnel's token is accepted, and what it stands for now.
-    ///
-    /// # Errors
-    /// The run was interrupted.
     pub fn examine_tunnel(
         &self,
         examination: &mut Examination,

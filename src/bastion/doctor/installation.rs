@@ -31,9 +31,6 @@ pub struct Installation<'a> {
 
 impl Installation<'_> {
     /// Looks at the tunnel's files, its service, its processes and its log.
-    ///
-    /// # Errors
-    /// The run was interrupted.
     pub fn examine(
         &self,
         examination: &mut Examination,

@@ -86,9 +86,6 @@ pub enum Up {
 }
 
 /// The end of a log.
-///
-/// # Errors
-/// It cannot be read, in a sentence.
 pub fn tail(host: &dyn Host, log: &Path) -> Result<String, String> {
     if !host.exists(log) {
         return Err(format!("{} is not there", log.display()));

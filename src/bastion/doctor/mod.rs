@@ -87,9 +87,6 @@ impl<'a> Patient<'a> {
 }
 
 /// Makes all checks, in the order of causes.
-///
-/// # Errors
-/// The run was interrupted.
 pub fn examine(
     host: &dyn Host,
     watcher: &dyn Watcher,

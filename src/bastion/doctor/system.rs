@@ -28,9 +28,6 @@ pub struct System<'a> {
 }
 
 /// Looks at the host.
-///
-/// # Errors
-/// The run was interrupted.
 pub fn examine(examination: &mut Examination, system: &System) -> Result<(), Interrupted> {
     let subject = Subject::shared("This host");
     let facts = system.facts;

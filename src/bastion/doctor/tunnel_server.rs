@@ -15,9 +15,6 @@ use crate::protocol::TunnelServerAddress;
 const MOST_BANNER: usize = 2048;
 
 /// Looks at a tunnel server. `revoked` is why its login need not be tried.
-///
-/// # Errors
-/// The run was interrupted.
 pub fn examine(
     examination: &mut Examination,
     server: &TunnelServerAddress,

@@ -63,9 +63,6 @@ pub struct Http {
 
 impl Http {
     /// Sends a request on a thread of its own, so that an interrupt need not wait for the answer.
-    ///
-    /// # Errors
-    /// See [`HttpError`].
     pub fn send(
         &self,
         request: Request,

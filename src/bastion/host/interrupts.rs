@@ -99,9 +99,6 @@ impl Interrupts {
 
 /// Makes a call that may block on a thread of its own, and looks up meanwhile: an error of `look` ends
 /// the wait, and nobody listens to the call any more. `None` if it ended without a result.
-///
-/// # Errors
-/// Those of `look`.
 pub fn aside<T: Send + 'static, E>(
     call: impl FnOnce() -> T + Send + 'static,
     mut look: impl FnMut() -> Result<(), E>,

@@ -154,15 +154,9 @@ pub trait Files {
     fn stat(&self, path: &Path) -> io::Result<Option<Stat>>;
 
     /// The names in a folder, sorted.
-    ///
-    /// # Errors
-    /// It cannot be read.
     fn list(&self, dir: &Path) -> io::Result<Vec<String>>;
 
     /// The beginning of a file, at most so many bytes.
-    ///
-    /// # Errors
-    /// As [`Files::read`].
     fn read_at_most(&self, path: &Path, bytes: u64) -> io::Result<Vec<u8>>;
 
     /// What a link says, not followed any further.
@@ -172,9 +166,6 @@ pub trait Files {
     fn read_link(&self, path: &Path) -> io::Result<PathBuf>;
 
     /// Writes a file in one piece: it has its old content or its new one, never a part.
-    ///
-    /// # Errors
-    /// It cannot be written.
     fn write(
         &self,
         path: &Path,
@@ -184,21 +175,12 @@ pub trait Files {
     ) -> anyhow::Result<()>;
 
     /// Makes one folder, whose parent exists.
-    ///
-    /// # Errors
-    /// It cannot be made, or is there already.
     fn create_dir(&self, path: &Path, mode: u32, authority: Authority) -> anyhow::Result<()>;
 
     /// Removes a file or a link. One that is not there is no error.
-    ///
-    /// # Errors
-    /// It cannot be removed.
     fn remove_file(&self, path: &Path, authority: Authority) -> anyhow::Result<()>;
 
     /// Removes an empty folder. One that is not there is no error.
-    ///
-    /// # Errors
-    /// It cannot be removed; it is not empty.
     fn remove_dir(&self, path: &Path, authority: Authority) -> anyhow::Result<()>;
 
     /// Whether the user may make files in this folder.
@@ -249,9 +231,6 @@ pub trait Net {
     fn connect(&self, address: SocketAddr, timeout: Duration) -> io::Result<Box<dyn Connection>>;
 
     /// Sends an HTTP request.
-    ///
-    /// # Errors
-    /// See [`http::HttpError`].
     fn http(&self, request: http::Request) -> Result<http::Response, http::HttpError>;
 }
 
@@ -270,9 +249,6 @@ pub trait RunControl {
     fn sleep(&self, time: Duration) -> Result<(), Interrupted>;
 
     /// Whether the run was interrupted.
-    ///
-    /// # Errors
-    /// It was.
     fn check_interrupt(&self) -> Result<(), Interrupted>;
 
     /// Has the run undisturbed by whatever asks it to stop, or no longer. What is brought back in order
@@ -298,23 +274,14 @@ pub trait Prompts {
     fn yes_or_no(&self, question: &str, default: bool) -> anyhow::Result<Option<bool>>;
 
     /// The same where most people say yes.
-    ///
-    /// # Errors
-    /// As [`Prompts::yes_or_no`].
     fn confirm(&self, question: &str) -> anyhow::Result<Option<bool>> {
         self.yes_or_no(question, true)
     }
 
     /// Asks for a line of text; a secret one is not shown while it is typed.
-    ///
-    /// # Errors
-    /// As [`Prompts::yes_or_no`].
     fn ask(&self, question: &str, secret: bool) -> anyhow::Result<Option<String>>;
 
     /// Has one of several chosen, by its place; `Some(None)` if the person wants none of them.
-    ///
-    /// # Errors
-    /// As [`Prompts::yes_or_no`].
     fn choose(&self, question: &str, choices: &[String]) -> anyhow::Result<Option<Option<usize>>>;
 }
 

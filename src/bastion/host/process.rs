@@ -42,9 +42,6 @@ impl Runner {
 
     /// Runs a command to its end. One that is cut short is over when this returns, and so is all that it
     /// started; where that cannot be brought about, the error says so.
-    ///
-    /// # Errors
-    /// As [`super::Commands::run`].
     pub fn run(&self, command: &Command) -> Result<Output, CommandError> {
         let handle = self.start(command)?;
         let deadline = Instant::now() + command.timeout;

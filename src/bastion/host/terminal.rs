@@ -63,9 +63,6 @@ impl Terminal {
     }
 
     /// A line of text.
-    ///
-    /// # Errors
-    /// As [`Terminal::yes_or_no`].
     pub fn text(
         &self,
         question: &str,
@@ -78,9 +75,6 @@ impl Terminal {
     }
 
     /// A line of text that is not shown.
-    ///
-    /// # Errors
-    /// As [`Terminal::yes_or_no`].
     pub fn secret(
         &self,
         question: &str,
@@ -93,9 +87,6 @@ impl Terminal {
     }
 
     /// One of several, by its place; nothing if the person wants none.
-    ///
-    /// # Errors
-    /// As [`Terminal::yes_or_no`].
     pub fn choice(
         &self,
         question: &str,

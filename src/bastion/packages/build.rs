@@ -194,9 +194,6 @@ pub fn check_can_execute(host: &dyn Host, dir: &Path) -> anyhow::Result<()> {
 }
 
 /// Removes a build's folder with everything in it.
-///
-/// # Errors
-/// The host refuses.
 pub fn remove_folder(host: &dyn Host, dir: &Path) -> anyhow::Result<()> {
     let rm = Command::new("rm").arg("-rf").path(dir);
     for attempt in 1.. {

@@ -14,9 +14,6 @@ const PAUSE: Duration = Duration::from_secs(5);
 const MINUTES: u64 = 2;
 
 /// Runs a command of `manager` once nobody else holds its lock, within bounds.
-///
-/// # Errors
-/// It cannot be run, the lock is not given up, or the run was interrupted meanwhile.
 pub(super) fn run_unlocked(
     host: &dyn Host,
     watcher: &mut dyn Watcher,

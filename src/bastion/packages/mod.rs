@@ -155,9 +155,6 @@ pub fn for_host(facts: &Facts) -> Option<Box<dyn PackageManager>> {
 }
 
 /// The package manager that a receipt names.
-///
-/// # Errors
-/// This version does not know it.
 pub fn by_name(name: &str) -> anyhow::Result<Box<dyn PackageManager>> {
     if let Some(program) = yum::Program::by_name(name) {
         return Ok(Box::new(yum::Yum::for_removal(program)));

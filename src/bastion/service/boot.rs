@@ -24,9 +24,6 @@ pub(super) fn is_registered(host: &dyn Host, layout: &Layout) -> bool {
 }
 
 /// Has the script start at boot. Under a prefix, there is no boot.
-///
-/// # Errors
-/// The host's tool fails.
 pub(super) fn register(host: &dyn Host, layout: &Layout) -> anyhow::Result<()> {
     if let Some(command) = register_command(host, layout) {
         host.expect(&command)?;
@@ -41,9 +38,6 @@ pub(super) fn reads_the_script(host: &dyn Host) -> bool {
 }
 
 /// Takes that back.
-///
-/// # Errors
-/// The host's tool fails.
 pub(super) fn unregister(host: &dyn Host, layout: &Layout) -> anyhow::Result<()> {
     let command = tool(
         host,

@@ -54,9 +54,6 @@ fn left_path(layout: &Layout) -> PathBuf {
 const AT_BOOT: &str = "It started at boot.\n";
 
 /// Looks for a script that is not ours.
-///
-/// # Errors
-/// It cannot be read.
 pub fn find(host: &dyn Host, layout: &Layout) -> anyhow::Result<Option<ForeignScript>> {
     let path = script_path(layout);
     let Some(content) = host.read_if_present(&path)? else {

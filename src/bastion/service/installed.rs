@@ -66,9 +66,6 @@ impl InstalledTunnel {
 
 /// The names of the tunnels' files, of anybody. Where there is one, what tunnels share is in use, even
 /// if it was not this program that wrote it.
-///
-/// # Errors
-/// The folder cannot be read.
 pub(super) fn tunnel_files(host: &dyn Host, layout: &Layout) -> io::Result<Vec<String>> {
     let names = match host.list(&layout.tunnels_dir()) {
         Ok(names) => names,
@@ -98,9 +95,6 @@ pub fn installed_tunnels(host: &dyn Host, layout: &Layout) -> io::Result<Vec<Ins
 }
 
 /// A file that root alone can have written; nothing where it is gone by now, or another's.
-///
-/// # Errors
-/// It cannot be read.
 pub(super) fn read_root_s(
     host: &dyn Host,
     layout: &Layout,

@@ -82,9 +82,6 @@ impl Action {
 pub trait ServiceManager {
     /// A script of somebody else's where this service manager would find it, beside or in place of
     /// ours.
-    ///
-    /// # Errors
-    /// It cannot be read.
     fn foreign(&self, host: &dyn Host, layout: &Layout) -> anyhow::Result<Option<ForeignScript>> {
         foreign::find(host, layout)
     }
@@ -124,16 +121,10 @@ pub trait ServiceManager {
 
     /// Writes a tunnel's files and starts it. Its siblings are not touched. What is shared is put back
     /// first if the removal of another user's last tunnel took it meanwhile.
-    ///
-    /// # Errors
-    /// The host refuses.
     fn add(&self, work: &mut StepContext, tunnel: &ServiceTunnel) -> anyhow::Result<()>;
 
     /// Gives a tunnel of the service another name: its former instance ends, the new one starts right
     /// after, and the former's files go. It may be repeated after a run that died in it.
-    ///
-    /// # Errors
-    /// The host refuses.
     fn rename(
         &self,
         work: &mut StepContext,
@@ -142,15 +133,9 @@ pub trait ServiceManager {
     ) -> anyhow::Result<()>;
 
     /// Stops a tunnel, for good. Its files stay; see [`ServiceManager::remove_files`].
-    ///
-    /// # Errors
-    /// The service manager refuses.
     fn stop(&self, host: &dyn Host, layout: &Layout, tunnel: TunnelName) -> anyhow::Result<()>;
 
     /// Removes the files of a tunnel that was stopped, whoever's run made them.
-    ///
-    /// # Errors
-    /// The host refuses.
     fn remove_files(
         &self,
         lock: &HostLock,
@@ -160,9 +145,6 @@ pub trait ServiceManager {
     ) -> anyhow::Result<()>;
 
     /// Takes back what all tunnels share, unless a tunnel of anybody is left. Returns whether it did.
-    ///
-    /// # Errors
-    /// The host refuses.
     fn remove_unless_used(
         &self,
         lock: &HostLock,
@@ -171,9 +153,6 @@ pub trait ServiceManager {
     ) -> anyhow::Result<bool>;
 
     /// The tunnels of all users of this host.
-    ///
-    /// # Errors
-    /// Their files cannot be read.
     fn installed(&self, host: &dyn Host, layout: &Layout) -> std::io::Result<Vec<InstalledTunnel>> {
         installed_tunnels(host, layout)
     }
@@ -187,9 +166,6 @@ pub trait ServiceManager {
 
     /// Starts, stops or restarts all of these tunnels, which are those of the user who runs this. Where
     /// nobody else has tunnels, it is the service as a whole that is asked.
-    ///
-    /// # Errors
-    /// The service manager refuses.
     fn govern(
         &self,
         host: &dyn Host,
@@ -200,9 +176,6 @@ pub trait ServiceManager {
 
     /// Restarts one tunnel with the definition that the service manager has of it; its siblings are
     /// not touched. A tunnel whose file was changed is put in place with [`ServiceManager::add`].
-    ///
-    /// # Errors
-    /// The service manager refuses.
     fn restart_one(
         &self,
         host: &dyn Host,
@@ -211,9 +184,6 @@ pub trait ServiceManager {
     ) -> anyhow::Result<()>;
 
     /// Whether the service runs a tunnel.
-    ///
-    /// # Errors
-    /// The service manager cannot be asked.
     fn status(
         &self,
         host: &dyn Host,
@@ -241,9 +211,6 @@ pub trait ServiceManager {
     ) -> anyhow::Result<Vec<(PathBuf, String)>>;
 
     /// Whether the host starts the tunnel at boot; nothing where it is not registered on purpose.
-    ///
-    /// # Errors
-    /// The service manager cannot be asked.
     fn starts_at_boot(
         &self,
         host: &dyn Host,
@@ -283,9 +250,6 @@ pub fn is_in_place(
 }
 
 /// Undoes [`Change::ServiceInstalled`], and what former versions recorded in its place.
-///
-/// # Errors
-/// The host refuses.
 pub fn undo_installed(
     manager: &dyn ServiceManager,
     host: &dyn Host,
@@ -299,9 +263,6 @@ pub fn undo_installed(
 
 /// Undoes [`Change::ServiceReplaced`]. Nothing of it is undone while a tunnel of anybody is left: then
 /// it is left to the last one's removal. Returns whether the script is back.
-///
-/// # Errors
-/// The host refuses.
 pub fn undo_replaced(
     manager: &dyn ServiceManager,
     host: &dyn Host,
@@ -314,9 +275,6 @@ pub fn undo_replaced(
 }
 
 /// Undoes [`Change::ServiceTunnelStarted`]: the tunnel is stopped, and its logs go.
-///
-/// # Errors
-/// The host refuses.
 pub fn undo_tunnel_started(
     manager: &dyn ServiceManager,
     host: &dyn Host,
@@ -330,9 +288,6 @@ pub fn undo_tunnel_started(
 
 /// Removes the file that the service runs a tunnel by, and with it whatever else the tunnel has, also what
 /// another user's run gave it.
-///
-/// # Errors
-/// The host refuses.
 pub fn remove_tunnel(
     manager: &dyn ServiceManager,
     host: &dyn Host,

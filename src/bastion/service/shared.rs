@@ -8,7 +8,7 @@ use anyhow::{Context as _, ensure};
 use super::installed::tunnel_files;
 use super::{MARKER, SERVICE_NAME};
 use crate::bastion::failure::Failure;
-use crate::bastion::host::{Authority, Host, HostExt as _, HostLock, Kind};
+use crate::bastion::host::{Authority, Host, HostExt as _, HostLock, Kind, files};
 use crate::bastion::layout::Layout;
 use crate::bastion::ui::Ui;
 
@@ -52,9 +52,6 @@ pub(super) fn pid_dir(layout: &Layout) -> PathBuf {
 }
 
 /// Whether a tunnel of anybody is left.
-///
-/// # Errors
-/// The host will not say.
 pub(super) fn is_used(host: &dyn Host, layout: &Layout) -> anyhow::Result<bool> {
     let files = tunnel_files(host, layout)
         .with_context(|| format!("cannot look into {}", layout.tunnels_dir().display()))?;
@@ -95,9 +92,6 @@ pub(super) fn refuse_foreign(
 }
 
 /// Puts the shared files in place where they are missing or different. Returns whether one was.
-///
-/// # Errors
-/// The host refuses.
 pub(super) fn write(
     _: &HostLock,
     host: &dyn Host,
@@ -117,9 +111,6 @@ pub(super) fn write(
 }
 
 /// Writes a file where it is missing or different. Returns whether it was.
-///
-/// # Errors
-/// The host refuses.
 pub(super) fn put(
     host: &dyn Host,
     path: &Path,
@@ -137,9 +128,6 @@ pub(super) fn put(
 }
 
 /// Makes a folder where it is missing.
-///
-/// # Errors
-/// The host refuses.
 pub(super) fn make_dir(host: &dyn Host, layout: &Layout, dir: &Path) -> anyhow::Result<()> {
     if host.exists(dir) {
         return Ok(());
@@ -147,21 +135,18 @@ pub(super) fn make_dir(host: &dyn Host, layout: &Layout, dir: &Path) -> anyhow::
     host.create_dir(dir, 0o755, layout.system_authority())
 }
 
-/// Removes a file that is ours. Somebody else's stays.
-///
-/// # Errors
-/// The host refuses.
+/// Removes a file that is ours, with what a run that was cut short has left of new content for it. Somebody
+/// else's stays.
 pub(super) fn remove(host: &dyn Host, layout: &Layout, path: &Path) -> anyhow::Result<()> {
-    if host.exists(path) && is_ours(host, path)? {
+    let is_there = host.exists(path);
+    let is_left = !is_there && host.exists(&files::unfinished(path)?);
+    if is_left || (is_there && is_ours(host, path)?) {
         host.remove_file(path, layout.system_authority())?;
     }
     Ok(())
 }
 
 /// Removes a folder that holds nothing.
-///
-/// # Errors
-/// The host refuses.
 pub(super) fn remove_if_empty(host: &dyn Host, layout: &Layout, dir: &Path) -> anyhow::Result<()> {
     if host.list(dir).is_ok_and(|names| names.is_empty()) {
         host.remove_dir(dir, layout.system_authority())?;

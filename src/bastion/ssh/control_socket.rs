@@ -35,9 +35,6 @@ pub fn check_length(socket: &Path) -> anyhow::Result<()> {
 }
 
 /// Whether a master answers on the socket.
-///
-/// # Errors
-/// ssh cannot be run.
 pub fn is_alive(host: &dyn Host, socket: &Path) -> anyhow::Result<bool> {
     if !host.exists(socket) {
         return Ok(false);

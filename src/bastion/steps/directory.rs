@@ -76,9 +76,6 @@ impl Step for Directory {
 }
 
 /// Makes the folder if it is missing, and refuses one that others could write in.
-///
-/// # Errors
-/// It cannot be made, is no folder, or belongs to somebody else.
 pub fn ensure_private(host: &dyn Host, layout: &Layout) -> anyhow::Result<()> {
     let dir = layout.user_dir();
     let Some(stat) = host.stat(&dir)? else {

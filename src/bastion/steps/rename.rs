@@ -21,9 +21,6 @@ struct Rename {
 }
 
 /// The steps for all tunnels of a receipt.
-///
-/// # Errors
-/// This version does not know the service manager.
 pub fn steps(receipt: &Receipt, layout: &Layout) -> anyhow::Result<Vec<Box<dyn Step>>> {
     let mut steps: Vec<Box<dyn Step>> = Vec::new();
     for from in receipt.tunnels.keys().filter(|name| name.is_former()) {

@@ -394,9 +394,6 @@ impl RetireKey {
 }
 
 /// Puts the old key back in its place.
-///
-/// # Errors
-/// A file or the receipt cannot be written.
 pub fn put_back(run: &mut Run, from: KeyType) -> anyhow::Result<()> {
     let (host, place) = (run.host, run.layout.private_key(from));
     // Without it, an earlier run has put it back and was cleaning up.

@@ -214,9 +214,6 @@ pub fn report(
 }
 
 /// What restarting a tunnel takes, for the person who decides.
-///
-/// # Errors
-/// This version does not know the service manager.
 pub fn commands(
     init: Option<crate::bastion::facts::Init>,
     layout: &Layout,

@@ -222,9 +222,6 @@ fn explain(said: &str, forward: &Forward) -> Failure {
 }
 
 /// Ends the temporary tunnel of a tunnel, if there is one.
-///
-/// # Errors
-/// ssh cannot be run.
 pub fn end(host: &dyn Host, layout: &Layout, tunnel: TunnelName) -> anyhow::Result<PathBuf> {
     let socket = layout.control_socket(tunnel);
     end_master(host, &socket)?;
@@ -232,9 +229,6 @@ pub fn end(host: &dyn Host, layout: &Layout, tunnel: TunnelName) -> anyhow::Resu
 }
 
 /// Ends a temporary tunnel by its control socket, and takes its log away.
-///
-/// # Errors
-/// ssh cannot be run.
 pub fn end_master(host: &dyn Host, socket: &Path) -> anyhow::Result<()> {
     control_socket::end(host, socket).context("the temporary tunnel cannot be ended")?;
     host.remove_file(&socket.with_extension("log"), Authority::User)
