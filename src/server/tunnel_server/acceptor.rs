@@ -110,9 +110,10 @@ impl Acceptor {
                 continue;
             };
             let acceptor = Arc::clone(&self);
-            place.run(async move {
+            // Not handed on as a whole, since each wrapping would double what an idle session keeps.
+            place.scheduler().spawn(async move {
                 acceptor.connection(id, socket, peer, opening, visit).await;
-                drop(connection);
+                drop((connection, place));
             });
         }
     }

@@ -76,12 +76,8 @@ impl Place {
         TcpStream::from_std(stream)
     }
 
-    /// Runs a session there.
-    pub(super) fn run(self, session: impl Future<Output = ()> + Send + 'static) {
-        let scheduler = self.scheduler.clone();
-        scheduler.spawn(async move {
-            session.await;
-            drop(self);
-        });
+    /// Where the session is to run. It keeps its place while it does.
+    pub(super) fn scheduler(&self) -> Handle {
+        self.scheduler.clone()
     }
 }
