@@ -3,6 +3,7 @@
 
 mod support;
 
+use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -164,6 +165,46 @@ fn the_init_script_takes_a_tunnel_s_name_or_a_number_that_one_tunnel_has() {
         .expect_words(&[name, &format!("other.example-{id}")]);
     script(&["status", name]).expect_code(0);
     std::fs::remove_file(other).expect("another tunnel's file");
+}
+
+#[test]
+fn the_init_script_waits_for_a_tunnel_some_of_whose_processes_end_while_it_signals_them() {
+    let lab = Lab::new();
+    let shop = lab.active_data_source("Shop");
+    let file = lab.bastion.tunnel_file(tunnel_of(&shop).id);
+    let program = lab.bastion.home().join("autossh-of-many");
+    // Its processes come and go; after SIGTERM it takes a while.
+    let many = r#"#!/bin/bash
+trap 'sleep 1.5; exit' TERM
+while :; do
+    for hundredths in {1..9}; do (exec -a "$*" sleep "0.0$hundredths") & done
+    wait -n
+done
+"#;
+    std::fs::write(&program, many).expect("a program");
+    std::fs::set_permissions(&program, Permissions::from_mode(0o755)).expect("a program");
+    let content = std::fs::read_to_string(&file).expect("the tunnel's file");
+    let content: String = content
+        .lines()
+        .map(|line| match line.split_once('=') {
+            Some(("H_AUTOSSH_PROGRAM", _)) => format!("H_AUTOSSH_PROGRAM={}\n", program.display()),
+            _ => format!("{line}\n"),
+        })
+        .collect();
+    lab.bastion.service("stop").expect_code(0);
+    std::fs::write(&file, content).expect("the tunnel's file");
+
+    let log = lab.bastion.tunnel_log(tunnel_of(&shop).id);
+    lab.bastion.service("start").expect_code(0);
+    wait::until_true(
+        "the program's processes",
+        SERVICE_LIMIT,
+        || format!("{:?}", process::naming(&log)),
+        || process::naming(&log).len() > 5,
+    );
+    lab.bastion.service("stop").expect_code(0);
+    let left = process::naming(&log);
+    assert!(left.is_empty(), "{left:?}");
 }
 
 // ---------------------------------------------------------------------------------------------

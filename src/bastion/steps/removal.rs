@@ -1,6 +1,8 @@
 //! The end of a tunnel, and of what all tunnels share. What cannot be taken away is told and stays in the
 //! receipt; everything else goes all the same.
 
+use std::time::Duration;
+
 use super::{Outcome, Step, StepName, enrollment};
 use crate::bastion::change::UndoReason;
 use crate::bastion::control_plane::ControlPlane;
@@ -11,6 +13,10 @@ use crate::bastion::receipt::{Scope, TunnelRecord};
 use crate::bastion::run::{Problem, Run, StepContext, Unfinished};
 use crate::bastion::service::{self, ServiceState};
 use crate::bastion::tunnel_name::TunnelName;
+
+/// How long a tunnel's processes may take to end once its service has stopped it.
+const END_TIMEOUT: Duration = Duration::from_secs(10);
+const END_PAUSE: Duration = Duration::from_millis(100);
 
 /// One tunnel.
 pub struct RemoveTunnel {
@@ -95,7 +101,7 @@ fn remains(run: &Run, tunnel: TunnelName, record: &TunnelRecord) -> anyhow::Resu
             ));
         }
     }
-    for (number, words) in processes(run.host, layout, record)? {
+    for (number, words) in processes_that_stay(run, record)? {
         left.push(Failure::new(
             format!("process {number} still runs: {words}"),
             format!("end it with `kill {number}`, then run the same command again"),
@@ -104,6 +110,20 @@ fn remains(run: &Run, tunnel: TunnelName, record: &TunnelRecord) -> anyhow::Resu
     let whose = format!("tunnel {tunnel}, after its removal");
     let problem = |failure: Failure| Problem::new(&whose, &failure.into());
     Ok(left.into_iter().map(problem).collect())
+}
+
+/// The processes that are still there when those that were told to end have had their time.
+fn processes_that_stay(run: &Run, record: &TunnelRecord) -> anyhow::Result<Vec<(String, String)>> {
+    let host = run.host;
+    let deadline = host.uptime() + END_TIMEOUT;
+    loop {
+        let left = processes(host, &run.layout, record)?;
+        if left.is_empty() || host.uptime() >= deadline {
+            return Ok(left);
+        }
+        run.ui.progress("waiting for its processes to end");
+        host.sleep(END_PAUSE)?;
+    }
 }
 
 /// Processes of this user's that carry the tunnel's port with its key.
