@@ -5,8 +5,8 @@
 //! reads ahead of the line: OpenSSH keeps as much of the database's answer as the window allows, in
 //! a buffer that it moves as a whole again and again, and crawls when that buffer is large. So the
 //! window follows the path: it starts small, grows only where the sender was held up by it and not
-//! by the reader, out of budgets, to what is under way in one round trip and a common window more;
-//! and it shrinks again when less is under way.
+//! by the reader, out of budgets, to what is under way in one round trip and a little more; and it shrinks
+//! again when less is under way.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -15,6 +15,9 @@ use std::time::{Duration, Instant};
 
 use super::limits::{WINDOW_AT_FIRST, WINDOW_BUDGET_PER_SESSION, WINDOW_COMMON, WINDOW_LARGEST};
 use super::round_trip::RoundTrip;
+
+/// The least that a window lets come beyond what is under way.
+const MARGIN_LEAST: u64 = 1 << 20;
 
 /// A number of bytes that windows may grow by, shared by many channels.
 #[derive(Debug)]
@@ -162,6 +165,8 @@ pub(super) struct ReceiveWindow {
     size: u32,
     /// When it last grew.
     grown: Instant,
+    /// How much was under way when as much again was last let come.
+    doubled_at: u64,
     /// The offset up to which the peer may send.
     granted: u64,
     received: u64,
@@ -185,6 +190,7 @@ impl ReceiveWindow {
             round_trip,
             under_way: UnderWay::new(now),
             grown: now,
+            doubled_at: 0,
             size: WINDOW_AT_FIRST,
             granted: u64::from(WINDOW_AT_FIRST),
             received: 0,
@@ -225,18 +231,26 @@ impl ReceiveWindow {
     }
 
     fn follow_the_path(&mut self, now: Instant) {
-        let span = self.round_trip.shortest().max(UnderWay::SHORTEST);
-        let under_way = self
-            .under_way
-            .measure(now, self.received, self.round_trip.shortest());
-        if std::mem::take(&mut self.cut) && self.reader_keeps_up() {
-            // As much again is taken for granted: else a long path would be slow for many round
-            // trips. If it does not come, the window shrinks below.
-            self.grow(within_bounds(under_way * 2), now);
+        let round_trip = self.round_trip.shortest();
+        let span = round_trip.max(UnderWay::SHORTEST);
+        let under_way = self.under_way.measure(now, self.received, round_trip);
+        // What the last growth has let come arrives a round trip later.
+        let since_growth = now.saturating_duration_since(self.grown);
+        if std::mem::take(&mut self.cut) && since_growth >= round_trip && self.reader_keeps_up() {
+            // While each step brings more, as much again is taken for granted: else a long path would
+            // be slow for many round trips. Where it does not, the line is the bound, although the sender
+            // looks cut off all the same: what the line does not carry waits in its ssh.
+            let brings_more = under_way >= self.doubled_at + self.doubled_at / 2;
+            let mut size = enough(under_way);
+            if brings_more {
+                self.doubled_at = under_way;
+                size = size.max(within_bounds(under_way * 2));
+            }
+            self.grow(size, now);
         }
-        let enough = within_bounds(self.under_way.most.1);
-        let had_its_chance = now.saturating_duration_since(self.grown) >= span * 3;
-        if had_its_chance && self.size > enough + enough / 4 {
+        let enough = enough(self.under_way.most.1);
+        if since_growth >= span * 3 && self.size > enough + enough / 8 {
+            self.doubled_at = self.under_way.most.1;
             self.size = enough;
         }
         if self.lease.size > self.size && self.granted - self.consumed <= u64::from(self.size) {
@@ -256,13 +270,17 @@ impl ReceiveWindow {
     }
 }
 
-/// The window for so much under way in a round trip.
-fn within_bounds(under_way: u64) -> u32 {
-    let size = under_way.saturating_add(WINDOW_COMMON.into());
+/// The window for so much under way in a round trip: that and a little more, so that it can be seen
+/// whether the line carries more.
+fn enough(under_way: u64) -> u32 {
+    within_bounds(under_way + (under_way / 8).clamp(MARGIN_LEAST, WINDOW_COMMON.into()))
+}
+
+fn within_bounds(size: u64) -> u32 {
     // Odd, as the bounds are: `limits` says why.
     u32::try_from(size)
         .unwrap_or(WINDOW_LARGEST)
-        .min(WINDOW_LARGEST)
+        .clamp(WINDOW_COMMON, WINDOW_LARGEST)
         | 1
 }
 
@@ -345,6 +363,23 @@ mod tests {
         assert!(window.size as usize >= line, "{}", window.size);
         let largest = (line + WINDOW_COMMON as usize) * 5 / 4;
         assert!(window.size as usize <= largest, "{}", window.size);
+    }
+
+    #[test]
+    fn a_sender_that_always_looks_cut_off_is_not_given_what_the_line_does_not_carry() {
+        let (mut window, line) = (over(100 * MS), 3 << 20);
+        let mut bastion = Bastion::at(100 * MS, line);
+        let largest = line + WINDOW_COMMON as usize + line / 4;
+        for _ in 0..100 {
+            // Its ssh has stopped at the window's edge, although the line carries no more.
+            window.edges.push_front(window.received + PACKET as u64);
+            bastion.send(&mut window, 1);
+            assert!(window.size as usize <= largest, "{}", window.size);
+        }
+        // The line has become better, and is used.
+        bastion.line = 8 << 20;
+        bastion.send(&mut window, 30);
+        assert!(window.size as usize >= 8 << 20, "{}", window.size);
     }
 
     #[test]
