@@ -35,19 +35,24 @@ pub fn refuse_a_second_run(host: &dyn Host, layout: &Layout) -> anyhow::Result<(
 pub fn acquire(host: &dyn Host, layout: &Layout) -> anyhow::Result<Lock> {
     directory::ensure_private(host, layout)?;
     let path = layout.lock();
-    let command = host.log().run();
-    let since = host.now().strftime("%Y-%m-%d %H:%M:%S UTC");
-    let holder = format!(
-        "holistics-tunnel {command}, {PROCESS}{}, since {since}",
-        std::process::id()
-    );
     let attempt = host
-        .lock(&path, &holder)
+        .lock(&path, &holder(host))
         .with_context(|| format!("cannot take the lock {}", path.display()))?;
     match attempt {
         LockAttempt::Taken(file) => Ok(Lock { _file: file }),
         LockAttempt::HeldBy(holder) => bail!(is_held_by(&holder)),
     }
+}
+
+/// Says who holds a lock, for whoever comes next.
+pub fn holder(host: &dyn Host) -> String {
+    format!(
+        "holistics-tunnel {} of {}, {PROCESS}{}, since {}",
+        host.log().run(),
+        host.user().name,
+        std::process::id(),
+        host.now().strftime("%Y-%m-%d %H:%M:%S UTC")
+    )
 }
 
 fn is_held_by(holder: &str) -> Failure {

@@ -10,7 +10,7 @@ use serde_json::json;
 use super::questions;
 use crate::bastion::cli::UninstallTunnel;
 use crate::bastion::control_plane::ControlPlane;
-use crate::bastion::facts::Init;
+use crate::bastion::facts::{self, Init};
 use crate::bastion::failure::{Exit, Failure, OneLine};
 use crate::bastion::host::{Host, HostExt as _, Kind};
 use crate::bastion::layout::Layout;
@@ -20,7 +20,7 @@ use crate::bastion::ui::Ui;
 
 /// The tunnels of this host that are not the caller's own; root alone is shown them.
 pub fn tunnels(host: &dyn Host) -> anyhow::Result<Vec<InstalledTunnel>> {
-    if host.user().uid != 0 {
+    if host.user().uid != 0 || facts::init_of(host) == Init::None {
         return Ok(Vec::new());
     }
     let mut tunnels = manager(host)?.installed(host, &layout(host))?;
@@ -132,14 +132,6 @@ fn layout(host: &dyn Host) -> Layout {
     Layout::new(host, Path::new("/"))
 }
 
-/// The service manager whose files are there.
 fn manager(host: &dyn Host) -> anyhow::Result<Box<dyn ServiceManager>> {
-    let is_there = |path: &str| host.exists(Path::new(path));
-    service::manager(if is_there("/run/systemd/system") {
-        Init::Systemd
-    } else if is_there("/Library/LaunchDaemons") {
-        Init::Launchd
-    } else {
-        Init::Sysv
-    })
+    service::manager(facts::init_of(host))
 }

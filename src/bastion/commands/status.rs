@@ -214,7 +214,10 @@ fn of_another(host: &dyn Host, tunnel: &InstalledTunnel) -> anyhow::Result<Row> 
         },
         service,
         control_plane: "not asked".to_owned(),
-        note: Some(format!("of {}, who can ask", tunnel.user)),
+        note: Some(format!(
+            "owned by {0}: run status as {0} to know whether it is up",
+            tunnel.user
+        )),
     })
 }
 

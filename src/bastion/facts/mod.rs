@@ -160,6 +160,13 @@ pub fn probe(host: &dyn Host, root: &Path, privilege: Privilege) -> Facts {
     }
 }
 
+/// What starts services at boot on this host.
+pub fn init_of(host: &dyn Host) -> Init {
+    let view = View::new(host, Path::new("/"));
+    let release = distribution::find(&view);
+    init(&view, distribution::family(&view, &release))
+}
+
 fn package_manager(view: &View, family: Family) -> Option<PackageManagerKind> {
     let candidates: &[(&str, PackageManagerKind)] = match family {
         Family::Debian => &[("apt-get", PackageManagerKind::Apt)],

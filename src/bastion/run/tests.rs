@@ -3,7 +3,7 @@
 use super::*;
 use crate::bastion::failure::exit_of;
 use crate::bastion::host::scripted::{ScriptedHost, Snapshot};
-use crate::bastion::host::{Command, CommandError, Output};
+use crate::bastion::host::{Authority, Command, CommandError, Output};
 use crate::bastion::ssh::keys::KeyType;
 
 /// Writes a file and runs a command, which may run on.

@@ -14,7 +14,6 @@ use super::installed::read_root_s;
 use super::{
     Action, ForeignScript, InstalledTunnel, MARKER, ServiceManager, ServiceState, ServiceTunnel,
 };
-use crate::bastion::change::Change;
 use crate::bastion::host::{Authority, Command, CommandError, Host, HostExt, HostLock};
 use crate::bastion::layout::Layout;
 use crate::bastion::run::StepContext;
@@ -124,7 +123,7 @@ fn unescaped(text: &str) -> String {
 }
 
 /// Starts a daemon whose former instance launchd may still be taking down.
-fn start(host: &dyn Host, layout: &Layout, tunnel: TunnelName) -> anyhow::Result<()> {
+fn load(host: &dyn Host, layout: &Layout, tunnel: TunnelName) -> anyhow::Result<()> {
     host.expect(&launchctl("enable").arg(target(tunnel)))?;
     // It fails where nothing is loaded, which is as well.
     host.run(&launchctl("bootout").arg(target(tunnel)))?;
@@ -182,31 +181,24 @@ impl ServiceManager for Launchd {
         Ok(false)
     }
 
-    fn add(&self, work: &mut StepContext, tunnel: &ServiceTunnel) -> anyhow::Result<()> {
-        let layout = work.layout().clone();
-        let path = plist_path(&layout, tunnel.id);
-        work.write_file(&path, render(tunnel)?.as_bytes(), 0o644, Authority::Root)?;
-        work.record(Change::ServiceTunnelStarted)?;
-        start(work.host(), &layout, tunnel.id)
+    /// Daemons share nothing.
+    fn ensure_shared(&self, _: &HostLock, _: &dyn Host, _: &Layout) -> anyhow::Result<()> {
+        Ok(())
     }
 
-    fn rename(
+    fn write_files(&self, work: &mut StepContext, tunnel: &ServiceTunnel) -> anyhow::Result<bool> {
+        let path = plist_path(work.layout(), tunnel.id);
+        work.write_file(&path, render(tunnel)?.as_bytes(), 0o644, Authority::Root)
+    }
+
+    fn start(
         &self,
-        work: &mut StepContext,
-        from: TunnelName,
-        tunnel: &ServiceTunnel,
+        host: &dyn Host,
+        layout: &Layout,
+        tunnel: TunnelName,
+        _is_changed: bool,
     ) -> anyhow::Result<()> {
-        let layout = work.layout().clone();
-        let host = work.host();
-        let lock = self.lock(host, work.run.ui, &layout)?;
-        let path = plist_path(&layout, tunnel.id);
-        work.write_file(&path, render(tunnel)?.as_bytes(), 0o644, Authority::Root)?;
-        work.record(Change::ServiceTunnelStarted)?;
-        self.stop(host, &layout, from)?;
-        super::rename_logs(host, &layout, from, tunnel.id)?;
-        start(host, &layout, tunnel.id)?;
-        self.remove_files(&lock, host, &layout, from)?;
-        super::forget_file(work, &plist_path(&layout, from), Authority::Root)
+        load(host, layout, tunnel)
     }
 
     fn stop(&self, host: &dyn Host, layout: &Layout, tunnel: TunnelName) -> anyhow::Result<()> {
@@ -268,7 +260,7 @@ impl ServiceManager for Launchd {
         for tunnel in tunnels {
             match action {
                 Action::Start if self.status(host, layout, *tunnel)? == ServiceState::Running => {}
-                Action::Start | Action::Restart => start(host, layout, *tunnel)?,
+                Action::Start | Action::Restart => load(host, layout, *tunnel)?,
                 Action::Stop => self.stop(host, layout, *tunnel)?,
             }
         }
@@ -286,7 +278,7 @@ impl ServiceManager for Launchd {
         if self.status(host, layout, tunnel)? == ServiceState::Unknown
             || !host.run(&kickstart)?.success()
         {
-            start(host, layout, tunnel)?;
+            load(host, layout, tunnel)?;
         }
         Ok(())
     }
@@ -429,7 +421,7 @@ mod tests {
         );
         host.expect("sudo launchctl bootstrap system", 0, "", "");
         let layout = Layout::new(&host, Path::new("/"));
-        start(&host, &layout, tunnel()).unwrap();
+        load(&host, &layout, tunnel()).unwrap();
         assert!(host.is_finished());
     }
 
@@ -447,7 +439,7 @@ mod tests {
             );
         }
         let layout = Layout::new(&host, Path::new("/"));
-        let error = start(&host, &layout, tunnel()).unwrap_err();
+        let error = load(&host, &layout, tunnel()).unwrap_err();
         assert!(error.to_string().contains("Input/output error"), "{error}");
         assert!(host.is_finished());
     }

@@ -119,9 +119,40 @@ pub trait ServiceManager {
         foreign: Option<&ForeignScript>,
     ) -> anyhow::Result<bool>;
 
-    /// Writes a tunnel's files and starts it. Its siblings are not touched. What is shared is put back
-    /// first if the removal of another user's last tunnel took it meanwhile.
-    fn add(&self, work: &mut StepContext, tunnel: &ServiceTunnel) -> anyhow::Result<()>;
+    /// Puts what is shared back where it is missing, such as after the removal of another user's last
+    /// tunnel.
+    ///
+    /// # Errors
+    /// A file that is not ours is in the way, or the host refuses.
+    fn ensure_shared(
+        &self,
+        lock: &HostLock,
+        host: &dyn Host,
+        layout: &Layout,
+    ) -> anyhow::Result<()>;
+
+    /// Writes a tunnel's own files, and records them. Returns whether one was missing or different.
+    fn write_files(&self, work: &mut StepContext, tunnel: &ServiceTunnel) -> anyhow::Result<bool>;
+
+    /// Starts a tunnel, now and at boot; anew where its files have changed.
+    fn start(
+        &self,
+        host: &dyn Host,
+        layout: &Layout,
+        tunnel: TunnelName,
+        is_changed: bool,
+    ) -> anyhow::Result<()>;
+
+    /// Puts a tunnel's files in place and starts it. Its siblings are not touched.
+    fn add(&self, work: &mut StepContext, tunnel: &ServiceTunnel) -> anyhow::Result<()> {
+        let (host, layout) = (work.host(), work.layout().clone());
+        let lock = self.lock(host, work.run.ui, &layout)?;
+        self.ensure_shared(&lock, host, &layout)?;
+        let is_changed = self.write_files(work, tunnel)?;
+        work.record(Change::ServiceTunnelStarted)?;
+        drop(lock);
+        self.start(host, &layout, tunnel.id, is_changed)
+    }
 
     /// Gives a tunnel of the service another name: its former instance ends, the new one starts right
     /// after, and the former's files go. It may be repeated after a run that died in it.
@@ -130,7 +161,21 @@ pub trait ServiceManager {
         work: &mut StepContext,
         from: TunnelName,
         tunnel: &ServiceTunnel,
-    ) -> anyhow::Result<()>;
+    ) -> anyhow::Result<()> {
+        let (host, layout) = (work.host(), work.layout().clone());
+        let former = self.tunnel_file(&layout, from);
+        let lock = self.lock(host, work.run.ui, &layout)?;
+        self.ensure_shared(&lock, host, &layout)?;
+        self.write_files(work, tunnel)?;
+        work.record(Change::ServiceTunnelStarted)?;
+        if host.exists(&former) {
+            self.stop(host, &layout, from)?;
+        }
+        rename_logs(host, &layout, from, tunnel.id)?;
+        self.start(host, &layout, tunnel.id, true)?;
+        self.remove_files(&lock, host, &layout, from)?;
+        forget_file(work, &former, layout.system_authority())
+    }
 
     /// Stops a tunnel, for good. Its files stay; see [`ServiceManager::remove_files`].
     fn stop(&self, host: &dyn Host, layout: &Layout, tunnel: TunnelName) -> anyhow::Result<()>;

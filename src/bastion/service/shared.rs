@@ -10,6 +10,7 @@ use super::{MARKER, SERVICE_NAME};
 use crate::bastion::failure::Failure;
 use crate::bastion::host::{Authority, Host, HostExt as _, HostLock, Kind, files};
 use crate::bastion::layout::Layout;
+use crate::bastion::lock::holder;
 use crate::bastion::ui::Ui;
 
 /// A file that all tunnels share.
@@ -24,20 +25,13 @@ pub(super) struct SharedFile {
 /// # Errors
 /// Somebody else holds it for too long, or it cannot be taken.
 pub(super) fn lock(host: &dyn Host, ui: &Ui, layout: &Layout) -> anyhow::Result<HostLock> {
-    let command = std::env::args().nth(1).unwrap_or_default();
-    let holder = format!(
-        "holistics-tunnel {command} of {}, process {}, since {}",
-        host.user().name,
-        std::process::id(),
-        host.now().strftime("%Y-%m-%d %H:%M:%S UTC")
-    );
     let waits = |other: &str| {
         ui.note(&format!(
             "Waiting until another user is done with the service {SERVICE_NAME}: {other}"
         ));
     };
     let path = layout.host_lock();
-    host.lock_host(&path, layout.system_authority(), &holder, &waits)
+    host.lock_host(&path, layout.system_authority(), &holder(host), &waits)
 }
 
 /// What the plan says of that.

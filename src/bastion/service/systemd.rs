@@ -176,23 +176,6 @@ fn start_alone() -> Command {
         .timeout(TIMEOUT)
 }
 
-/// Puts a tunnel's files in place, which are recorded.
-fn write_files(work: &mut StepContext, tunnel: &ServiceTunnel) -> anyhow::Result<()> {
-    let layout = work.layout().clone();
-    let drop_in = drop_in_of(tunnel)?;
-    let content = tunnel.render()?;
-    // The drop-in comes first and goes last: no instance is without it for a moment.
-    work.create_dir(&drop_in_dir(&layout, tunnel.id), 0o755, Authority::Root)?;
-    let path = drop_in_path(&layout, tunnel.id);
-    let is_new = work.write_file(&path, drop_in.as_bytes(), 0o644, Authority::Root)?;
-    let file = layout.tunnel_file(tunnel.id);
-    work.write_file(&file, content.as_bytes(), 0o644, Authority::Root)?;
-    if is_new {
-        work.host().expect(&daemon_reload())?;
-    }
-    Ok(())
-}
-
 /// Ends an instance, and has it started by nobody.
 fn end(host: &dyn Host, tunnel: TunnelName) -> anyhow::Result<()> {
     let unit = instance(tunnel);
@@ -263,43 +246,44 @@ impl ServiceManager for Systemd {
         Ok(is_changed || foreign.is_some())
     }
 
-    fn add(&self, work: &mut StepContext, tunnel: &ServiceTunnel) -> anyhow::Result<()> {
-        let layout = work.layout().clone();
-        let host = work.host();
-        let lock = self.lock(host, work.run.ui, &layout)?;
-        if put_in_place(&lock, host, &layout)? {
+    fn ensure_shared(
+        &self,
+        lock: &HostLock,
+        host: &dyn Host,
+        layout: &Layout,
+    ) -> anyhow::Result<()> {
+        if put_in_place(lock, host, layout)? {
             enable(host)?;
         }
-        write_files(work, tunnel)?;
-        work.record(Change::ServiceTunnelStarted)?;
-        let unit = instance(tunnel.id);
-        host.expect(&systemctl("enable", &unit))?;
-        drop(lock);
-        host.expect(&systemctl("restart", &unit))?;
         Ok(())
     }
 
-    fn rename(
-        &self,
-        work: &mut StepContext,
-        from: TunnelName,
-        tunnel: &ServiceTunnel,
-    ) -> anyhow::Result<()> {
+    fn write_files(&self, work: &mut StepContext, tunnel: &ServiceTunnel) -> anyhow::Result<bool> {
         let layout = work.layout().clone();
-        let host = work.host();
-        let lock = self.lock(host, work.run.ui, &layout)?;
-        if put_in_place(&lock, host, &layout)? {
-            enable(host)?;
+        let drop_in = drop_in_of(tunnel)?;
+        let content = tunnel.render()?;
+        // The drop-in comes first and goes last: no instance is without it for a moment.
+        work.create_dir(&drop_in_dir(&layout, tunnel.id), 0o755, Authority::Root)?;
+        let path = drop_in_path(&layout, tunnel.id);
+        let is_new = work.write_file(&path, drop_in.as_bytes(), 0o644, Authority::Root)?;
+        let file = layout.tunnel_file(tunnel.id);
+        let is_changed = work.write_file(&file, content.as_bytes(), 0o644, Authority::Root)?;
+        if is_new {
+            work.host().expect(&daemon_reload())?;
         }
-        write_files(work, tunnel)?;
-        work.record(Change::ServiceTunnelStarted)?;
-        host.expect(&systemctl("enable", &instance(tunnel.id)))?;
-        host.expect(&systemctl("stop", &instance(from)))?;
-        super::rename_logs(host, &layout, from, tunnel.id)?;
-        host.expect(&systemctl("start", &instance(tunnel.id)))?;
-        forget(host, from)?;
-        self.remove_files(&lock, host, &layout, from)?;
-        super::forget_file(work, &layout.tunnel_file(from), Authority::Root)
+        Ok(is_new || is_changed)
+    }
+
+    fn start(
+        &self,
+        host: &dyn Host,
+        _layout: &Layout,
+        tunnel: TunnelName,
+        _is_changed: bool,
+    ) -> anyhow::Result<()> {
+        host.expect(&systemctl("enable", &instance(tunnel)))?;
+        host.expect(&systemctl("restart", &instance(tunnel)))?;
+        Ok(())
     }
 
     fn stop(&self, host: &dyn Host, layout: &Layout, tunnel: TunnelName) -> anyhow::Result<()> {

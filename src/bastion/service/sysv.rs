@@ -134,48 +134,34 @@ impl ServiceManager for Sysv {
         Ok(is_changed || foreign.is_some())
     }
 
-    fn add(&self, work: &mut StepContext, tunnel: &ServiceTunnel) -> anyhow::Result<()> {
-        let layout = work.layout().clone();
-        let host = work.host();
-        let lock = self.lock(host, work.run.ui, &layout)?;
-        if Self::put_in_place(&lock, host, &layout)? {
-            boot::register(host, &layout)?;
+    fn ensure_shared(
+        &self,
+        lock: &HostLock,
+        host: &dyn Host,
+        layout: &Layout,
+    ) -> anyhow::Result<()> {
+        if Self::put_in_place(lock, host, layout)? {
+            boot::register(host, layout)?;
         }
-        let file = layout.tunnel_file(tunnel.id);
-        let content = tunnel.render()?;
-        let authority = layout.system_authority();
-        let is_changed = work.write_file(&file, content.as_bytes(), 0o644, authority)?;
-        work.record(Change::ServiceTunnelStarted)?;
-        drop(lock);
-        let action = if is_changed { "restart" } else { "start" };
-        host.expect(&Self::call(&layout, action, Some(tunnel.id)))?;
         Ok(())
     }
 
-    fn rename(
-        &self,
-        work: &mut StepContext,
-        from: TunnelName,
-        tunnel: &ServiceTunnel,
-    ) -> anyhow::Result<()> {
+    fn write_files(&self, work: &mut StepContext, tunnel: &ServiceTunnel) -> anyhow::Result<bool> {
         let layout = work.layout().clone();
-        let host = work.host();
-        let lock = self.lock(host, work.run.ui, &layout)?;
-        if Self::put_in_place(&lock, host, &layout)? {
-            boot::register(host, &layout)?;
-        }
-        let file = layout.tunnel_file(tunnel.id);
-        let content = tunnel.render()?;
-        let authority = layout.system_authority();
-        work.write_file(&file, content.as_bytes(), 0o644, authority)?;
-        work.record(Change::ServiceTunnelStarted)?;
-        if host.exists(&layout.tunnel_file(from)) {
-            host.expect(&Self::call(&layout, "stop", Some(from)))?;
-        }
-        super::rename_logs(host, &layout, from, tunnel.id)?;
-        host.expect(&Self::call(&layout, "start", Some(tunnel.id)))?;
-        self.remove_files(&lock, host, &layout, from)?;
-        super::forget_file(work, &layout.tunnel_file(from), authority)
+        let (file, content) = (layout.tunnel_file(tunnel.id), tunnel.render()?);
+        work.write_file(&file, content.as_bytes(), 0o644, layout.system_authority())
+    }
+
+    fn start(
+        &self,
+        host: &dyn Host,
+        layout: &Layout,
+        tunnel: TunnelName,
+        is_changed: bool,
+    ) -> anyhow::Result<()> {
+        let action = if is_changed { "restart" } else { "start" };
+        host.expect(&Self::call(layout, action, Some(tunnel)))?;
+        Ok(())
     }
 
     fn stop(&self, host: &dyn Host, layout: &Layout, tunnel: TunnelName) -> anyhow::Result<()> {

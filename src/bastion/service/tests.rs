@@ -302,12 +302,12 @@ fn a_former_tunnel_passes_to_its_new_name_and_is_down_for_one_start() {
         &host,
         &[
             RELOAD,
-            "sudo systemctl enable h_autossh@bi.example.com-7.service",
             "sudo systemctl stop h_autossh@7.service",
-            "mv -n -- /home/ada/.holistics/logs/tunnel-7.log /home/ada/.holistics/logs/tunnel-bi.example.com-7.log",
-            "sudo systemctl start h_autossh@bi.example.com-7.service",
             "sudo systemctl disable h_autossh@7.service",
             "sudo systemctl reset-failed h_autossh@7.service",
+            "mv -n -- /home/ada/.holistics/logs/tunnel-7.log /home/ada/.holistics/logs/tunnel-bi.example.com-7.log",
+            "sudo systemctl enable h_autossh@bi.example.com-7.service",
+            "sudo systemctl restart h_autossh@bi.example.com-7.service",
         ],
     );
     let named = tunnel(&host, "bi.example.com-7");

@@ -1,7 +1,6 @@
 //! This tunnel under the service, in place of the temporary one.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use anyhow::Context as _;
 
@@ -11,18 +10,14 @@ use super::{Outcome, Step, StepName};
 use crate::bastion::change::Change;
 use crate::bastion::control_plane::ApiError;
 use crate::bastion::facts::Init;
-use crate::bastion::failure::Failure;
-use crate::bastion::host::{Authority, Host, HostExt as _};
+use crate::bastion::host::Authority;
 use crate::bastion::layout::Layout;
 use crate::bastion::receipt::Scope;
+use crate::bastion::restart::{UP_TIMEOUT, WaitResult, not_seen, wait_until_up};
 use crate::bastion::run::{Run, StepContext};
 use crate::bastion::service::{self, ServiceManager, ServiceState, ServiceTunnel};
 use crate::bastion::tunnel_name::TunnelName;
 use crate::protocol::{DatabaseAddress, TunnelChange, TunnelStatus};
-
-/// How long the service may take until the control plane sees its tunnel.
-const UP_TIMEOUT: Duration = Duration::from_secs(60);
-const UP_PAUSE: Duration = Duration::from_millis(250);
 
 /// The step.
 pub struct ServiceTunnelStep {
@@ -74,48 +69,17 @@ impl Step for ServiceTunnelStep {
         let socket = temporary_tunnel::end(host, &self.layout, self.tunnel)?;
         work.forget(StepName::TemporaryTunnel, &Change::MasterStarted { socket })?;
         self.manager.add(work, &tunnel)?;
-        self.wait_until_up(work.run)?;
+        let client = work.run.client(self.tunnel)?;
+        match wait_until_up(host, &client, self.tunnel, UP_TIMEOUT, |_| true)? {
+            WaitResult::Up => {}
+            seen => return Err(not_seen(host, &self.layout, self.tunnel, seen).into()),
+        }
         self.report_installed(work.run)?;
         Ok(Outcome::Changed(format!("tunnel {} is up", self.tunnel)))
     }
 }
 
 impl ServiceTunnelStep {
-    fn wait_until_up(&self, run: &Run) -> anyhow::Result<()> {
-        let host = run.host;
-        let deadline = host.uptime() + UP_TIMEOUT;
-        while !is_up(run, self.tunnel)? {
-            if host.uptime() >= deadline {
-                return Err(self.not_up(host).into());
-            }
-            host.sleep(UP_PAUSE)?;
-        }
-        Ok(())
-    }
-
-    fn not_up(&self, host: &dyn Host) -> Failure {
-        let log = self.layout.tunnel_log(self.tunnel);
-        let said = host
-            .read_if_present(&log)
-            .ok()
-            .flatten()
-            .unwrap_or_default();
-        let said = String::from_utf8_lossy(&said).into_owned();
-        let last = said
-            .lines()
-            .next_back()
-            .unwrap_or("nothing was logged")
-            .to_owned();
-        Failure::new(
-            format!(
-                "the service was started, and its tunnel is not up after {} s",
-                UP_TIMEOUT.as_secs()
-            ),
-            "run the same command again; everything done before this step is kept",
-        )
-        .because(format!("last line of its log: {last}"))
-    }
-
     fn report_installed(&self, run: &Run) -> anyhow::Result<()> {
         let tunnel = run.receipt.tunnels.get(&self.tunnel);
         let change = TunnelChange {

@@ -11,14 +11,14 @@ use std::path::Path;
 use anyhow::{Context as _, ensure};
 
 use super::{Outcome, Step, StepName, packages as packages_step};
-use crate::bastion::change::Change;
+use crate::bastion::change::{Change, UndoReason};
 
 use crate::bastion::failure::{Failure, is_interruption};
 use crate::bastion::host::{Authority, Command, Host, HostExt};
 use crate::bastion::layout::Layout;
 use crate::bastion::packages::build::{self, Build};
 use crate::bastion::packages::source::{self, Source, VERSION};
-use crate::bastion::packages::{self, BUILD_NEEDS, Need, PackageManager};
+use crate::bastion::packages::{BUILD_NEEDS, Need, PackageManager};
 use crate::bastion::receipt::Scope;
 use crate::bastion::run::StepContext;
 use crate::bastion::ui::Event;
@@ -227,22 +227,15 @@ fn check_tools(missing: &[Need]) -> anyhow::Result<()> {
 
 /// Removes what was installed to compile with, also by an earlier run that died.
 fn remove_tools(work: &mut StepContext) -> anyhow::Result<()> {
-    let recorded: Vec<Change> = work
-        .run
-        .receipt
-        .steps(Scope::Host)
-        .iter()
-        .filter(|record| record.step == StepName::Autossh)
-        .flat_map(|record| record.changes.clone())
-        .collect();
+    let recorded = work.run.changes_of(Scope::Host, StepName::Autossh);
     for change in recorded {
-        let Change::PackagesInstalled { manager, packages } = &change else {
+        if !matches!(change, Change::PackagesInstalled { .. }) {
             continue;
-        };
+        }
         work.run
             .ui
             .progress("removing what was installed to compile with");
-        match packages::by_name(manager)?.remove(work.host(), packages) {
+        match change.undo(work.run, Scope::Host, UndoReason::Rollback) {
             Ok(()) => work.forget(StepName::Autossh, &change)?,
             Err(error) if is_interruption(&error) => return Err(error),
             // autossh is there all the same.
@@ -294,7 +287,7 @@ mod tests {
     fn step(host: &ScriptedHost) -> Autossh {
         Autossh {
             layout: Layout::new(host, Path::new("/")),
-            manager: Some(packages::by_name("dnf").unwrap()),
+            manager: Some(crate::bastion::packages::by_name("dnf").unwrap()),
             source: Source::File(CARRIED_IN.into()),
         }
     }
