@@ -16,6 +16,7 @@ mod red_hat;
 mod refusals;
 mod replacement;
 mod root_commands;
+mod secrets;
 mod setup;
 mod setup_time;
 #[path = "../support/mod.rs"]

@@ -123,10 +123,9 @@ fn a_command_of_root_that_may_not_be_ended_is_waited_for() {
     let host = SlowHost::boot(&format!("trap '' TERM; {SLEEP}"));
     let setup = host.lab.start_setup("ada", &host.source, "");
     let before = host.reach(&setup, SLEEP);
-    host.lab.host.write(
-        RULES,
-        "ada ALL=(ALL) NOPASSWD: ALL, !/usr/bin/env *kill *\n",
-    );
+    host.lab
+        .host
+        .write(RULES, "ada ALL=(ALL) NOPASSWD: ALL, !/usr/bin/kill\n");
     host.send_term();
     let begun = Instant::now();
     let finished = setup.wait(END_LIMIT).expect_code(INTERRUPTED);

@@ -25,6 +25,8 @@ pub struct Command {
     /// Whether an interrupt waits for its end. True for what leaves a host half-changed when it is
     /// cut short, such as a package manager.
     pub atomic: bool,
+    /// Whether it fetches something, and needs the proxies of this program's environment.
+    pub downloads: bool,
     /// Where what it says goes, in place of [`Output`]. For what leaves a process in the background
     /// that may keep its outputs open: the end of a pipe would come with that process's end.
     pub said_to: Option<PathBuf>,
@@ -40,6 +42,7 @@ impl Command {
             authority: Authority::User,
             timeout: DEFAULT_TIMEOUT,
             atomic: false,
+            downloads: false,
             said_to: None,
         }
     }
@@ -89,6 +92,13 @@ impl Command {
     #[must_use]
     pub fn atomic(mut self) -> Self {
         self.atomic = true;
+        self
+    }
+
+    /// Gives it the proxies of this program's environment, whatever rights it has.
+    #[must_use]
+    pub fn downloads(mut self) -> Self {
+        self.downloads = true;
         self
     }
 

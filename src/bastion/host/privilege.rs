@@ -21,44 +21,101 @@ pub enum Privilege {
     None,
 }
 
-/// The variables that `sudo` would strip and that package managers and downloads need.
-const PASSED_ON: [&str; 8] = [
+/// Where package managers look for the way out. sudo strips them.
+const PROXIES: [&str; 6] = [
     "http_proxy",
     "https_proxy",
     "no_proxy",
     "HTTP_PROXY",
     "HTTPS_PROXY",
     "NO_PROXY",
-    "LANG",
-    "LC_ALL",
 ];
 
+/// Takes variables from its standard input, a line each, and gives them to the command that follows.
+const WITH_VARIABLES: &str = r#"while IFS= read -r line; do export "$line"; done; exec "$@""#;
+
+/// A command as it is started.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Started {
+    /// The program and its arguments.
+    pub words: Vec<String>,
+    /// What it is given on its standard input.
+    pub input: String,
+}
+
 impl Privilege {
-    /// The words before a command that give it the rights, asking nothing.
+    /// The command with these rights, asking nothing.
     ///
-    /// Variables go through `env`, since `sudo` strips the environment.
-    pub fn prefix(
-        self,
-        command: &Command,
-        variable: impl Fn(&str) -> Option<String>,
-    ) -> Vec<String> {
+    /// Variables go through `env`, since `sudo` strips the environment. Proxies go through standard
+    /// input: they may hold a password, and what stands on a command line is in `ps` and in sudo's log.
+    pub fn start(self, command: &Command, variable: impl Fn(&str) -> Option<String>) -> Started {
+        let own_words = command.words().into_iter().map(str::to_owned);
         let program = match self {
-            Privilege::Root | Privilege::None => return Vec::new(),
+            Privilege::Root | Privilege::None => {
+                return Started {
+                    words: own_words.collect(),
+                    input: String::new(),
+                };
+            }
             Privilege::Sudo => "sudo",
             Privilege::Doas => "doas",
         };
-        let mut words = vec![program.to_owned(), "-n".to_owned(), "env".to_owned()];
-        for name in PASSED_ON {
-            if let Some(value) = variable(name) {
-                words.push(format!("{name}={value}"));
-            }
+        let input: String = PROXIES
+            .into_iter()
+            .filter(|_| command.downloads)
+            .filter_map(|name| Some((name, variable(name)?)))
+            .filter(|(_, value)| !value.contains('\n'))
+            .map(|(name, value)| format!("{name}={value}\n"))
+            .collect();
+        let mut words = vec![program.to_owned(), "-n".to_owned()];
+        if !input.is_empty() {
+            words.extend(["sh", "-c", WITH_VARIABLES, "sh"].map(str::to_owned));
         }
-        words.extend(
-            command
-                .env
-                .iter()
-                .map(|(name, value)| format!("{name}={value}")),
+        if !command.env.is_empty() {
+            words.push("env".to_owned());
+        }
+        let variables = command.env.iter();
+        words.extend(variables.map(|(name, value)| format!("{name}={value}")));
+        words.extend(own_words);
+        Started { words, input }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn environment(name: &str) -> Option<String> {
+        (name == "https_proxy").then(|| "http://ada:hunter2@proxy.example:3128".to_owned())
+    }
+
+    #[test]
+    fn a_command_is_what_root_is_given_word_for_word() {
+        let restart = Command::new("systemctl").args(["restart", "h_autossh"]);
+        let started = Privilege::Sudo.start(&restart, environment);
+        assert_eq!(
+            started.words,
+            ["sudo", "-n", "systemctl", "restart", "h_autossh"]
         );
-        words
+        assert_eq!(started.input, "");
+    }
+
+    #[test]
+    fn a_proxy_reaches_what_downloads_and_stands_on_no_command_line() {
+        let install = Command::new("apt-get")
+            .args(["install", "autossh"])
+            .env("LC_ALL", "C")
+            .downloads();
+        let started = Privilege::Doas.start(&install, environment);
+        assert!(!started.words.concat().contains("hunter2"), "{started:?}");
+        assert_eq!(
+            started.input,
+            "https_proxy=http://ada:hunter2@proxy.example:3128\n"
+        );
+        let end = ["env", "LC_ALL=C", "apt-get", "install", "autossh"];
+        assert!(
+            started.words.ends_with(&end.map(str::to_owned)),
+            "{started:?}"
+        );
     }
 }

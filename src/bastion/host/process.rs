@@ -8,6 +8,7 @@ use nix::sys::signal::Signal;
 
 use super::ending::{self, Family};
 use super::interrupts::{CHECK_INTERVAL, Interrupts};
+use super::privilege::Privilege;
 use super::root::Root;
 use super::{Authority, Command, CommandError, Output};
 use crate::bastion::failure::Interrupted;
@@ -67,12 +68,16 @@ impl Runner {
     }
 
     fn start(&self, command: &Command) -> Result<duct::Handle, CommandError> {
-        let mut words: Vec<String> = Vec::new();
-        if command.authority == Authority::Root {
-            words = self.root.prefix(command);
-        }
-        words.extend(command.words().into_iter().map(str::to_owned));
-        let mut expression = duct::cmd(&words[0], &words[1..]).stdin_null().unchecked();
+        let started = match command.authority {
+            Authority::Root => self.root.start(command),
+            Authority::User => Privilege::None.start(command, |_| None),
+        };
+        let words = started.words;
+        let mut expression = duct::cmd(&words[0], &words[1..]).unchecked();
+        expression = match started.input {
+            nothing if nothing.is_empty() => expression.stdin_null(),
+            input => expression.stdin_bytes(input),
+        };
         expression = match &command.said_to {
             None => expression.stdout_capture().stderr_capture(),
             Some(file) => expression.stdout_null().stderr_path(file),
@@ -81,8 +86,7 @@ impl Runner {
             expression = expression.env(name, value);
         }
         if words[0] != command.program {
-            // What sudo itself says is shown in this program's language; the command it runs gets this
-            // user's locale.
+            // What sudo itself says is shown in this program's language.
             expression = expression.env("LC_ALL", "C");
         }
         expression

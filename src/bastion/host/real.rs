@@ -151,8 +151,7 @@ impl Commands for RealHost {
         // As every command, it may be the first after sudo has forgotten the password.
         self.expect(&Command::new("true").with_authority(Authority::Root))?;
         let command = host_lock::command(path, holder);
-        let mut words = self.runner.root().prefix(&command);
-        words.extend(command.words().into_iter().map(str::to_owned));
+        let words = self.runner.root().start(&command).words;
         host_lock::take_through(&words, path, waits, &|| self.check_interrupt())
     }
 }

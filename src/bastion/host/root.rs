@@ -3,7 +3,7 @@
 use anyhow::bail;
 
 use super::interrupts::Interrupts;
-use super::privilege::Privilege;
+use super::privilege::{Privilege, Started};
 use super::terminal::Terminal;
 use super::{Authority, Command, CommandError, Output, User};
 use crate::bastion::failure::Failure;
@@ -42,10 +42,10 @@ impl Root {
         matches!(self.privilege, Privilege::Sudo | Privilege::Doas)
     }
 
-    /// The words before a command that give it these rights, asking nothing.
-    pub fn prefix(&self, command: &Command) -> Vec<String> {
+    /// A command with these rights, asking nothing.
+    pub fn start(&self, command: &Command) -> Started {
         self.privilege
-            .prefix(command, |name| std::env::var(name).ok())
+            .start(command, |name| std::env::var(name).ok())
     }
 
     /// Makes sure that commands can have these rights, by a question at the terminal if need be; returns
@@ -114,10 +114,8 @@ impl Root {
             return false;
         }
         // sudo reads the password from the terminal itself; it never passes through this program.
-        let prompt = format!(
-            "{purpose} needs the rights of root. Password of {}: ",
-            self.user
-        );
+        // Whose it is, sudo knows: root's, where its rules say so (`rootpw`).
+        let prompt = format!("{purpose} needs the rights of root. Password of %p: ");
         let asked = duct::cmd("sudo", ["-v", "-p", &prompt]).unchecked().run();
         asked.is_ok_and(|output| output.status.success())
     }

@@ -175,6 +175,7 @@ fn apt_get(verb: &str) -> Command {
         .with_authority(Authority::Root)
         .timeout(INSTALL_TIMEOUT)
         .atomic()
+        .downloads()
 }
 
 /// Fetches the package lists. One repository that fails does not matter: whether the package can be

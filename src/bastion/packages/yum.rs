@@ -113,6 +113,7 @@ impl Program {
             .with_authority(Authority::Root)
             .timeout(INSTALL_TIMEOUT)
             .atomic()
+            .downloads()
     }
 }
 

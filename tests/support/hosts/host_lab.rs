@@ -45,7 +45,8 @@ pub struct HostLab {
     pub server: Server,
     /// The customer's database.
     pub postgres: Postgres,
-    _mirror: Mirror,
+    /// Where hosts get their packages.
+    pub mirror: Mirror,
     _on_the_vendor_s_machine: Inside,
     /// The lines between the machines.
     pub network: Network,
@@ -84,7 +85,7 @@ impl HostLab {
             operator: server.operator(),
             server,
             postgres,
-            _mirror: Mirror::start(),
+            mirror: Mirror::start(),
             _on_the_vendor_s_machine: on_the_vendor_s_machine,
             network,
             _workspace: workspace,

@@ -1,6 +1,12 @@
 //! The web server from which hosts get their packages.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use axum::Router;
+use axum::extract::Request;
+use axum::http::header::PROXY_AUTHORIZATION;
+use axum::middleware::Next;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tower_http::services::ServeDir;
@@ -8,8 +14,10 @@ use tower_http::services::ServeDir;
 use super::image::product;
 use super::network::{MIRROR, MIRROR_NAME};
 
-/// A package mirror on [`MIRROR`], port 80. Dropped, it ends.
+/// A package mirror on [`MIRROR`], port 80, and a proxy on the way to itself. Dropped, it ends.
 pub struct Mirror {
+    /// How many requests came with a login for the proxy.
+    logins: Arc<AtomicUsize>,
     runtime: Option<Runtime>,
 }
 
@@ -25,16 +33,33 @@ impl Mirror {
         let listener = runtime
             .block_on(TcpListener::bind((MIRROR, 80)))
             .expect("port 80 of the mirror's address");
+        let logins = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&logins);
+        let count = move |request: Request, next: Next| {
+            if request.headers().contains_key(PROXY_AUTHORIZATION) {
+                counted.fetch_add(1, Ordering::Relaxed);
+            }
+            next.run(request)
+        };
         let pages = Router::new()
             .nest_service(
                 "/debian",
                 ServeDir::new(product("mirror-debian").join("tree")),
             )
-            .nest_service("/rpm", ServeDir::new(product("mirror-rpm").join("tree")));
+            .nest_service("/rpm", ServeDir::new(product("mirror-rpm").join("tree")))
+            .layer(axum::middleware::from_fn(count));
         runtime.spawn(axum::serve(listener, pages).into_future());
         Mirror {
+            logins,
             runtime: Some(runtime),
         }
+    }
+}
+
+impl Mirror {
+    /// How many requests came with a login for the proxy.
+    pub fn logins(&self) -> usize {
+        self.logins.load(Ordering::Relaxed)
     }
 }
 
