@@ -2,8 +2,8 @@ server={{ program.server }}
 # A caller's variable of this name may be exported, and the token would go where it goes.
 unset token
 token={{ program.token }}
-folder=${HOME:-}/.holistics
-program=$folder/bin/holistics-tunnel
+folder=
+program=
 ca_cert=${HOLISTICS_TUNNEL_CA_CERT:-}
 partial=
 download=
@@ -63,11 +63,25 @@ find_ca_cert() {
 
 # Brings the program for this machine to where it is started from.
 get_program() {
+    find_folder
     choose_target
     check_c_library
     choose_tools
-    [ -n "${HOME:-}" ] || fail "HOME is not set; run this as the user who will keep the tunnel"
     is_current || download_program
+}
+
+# Whatever starts a machine's first commands sets no HOME; the program, too, asks the user database then.
+find_folder() {
+    home=${HOME:-}
+    if [ -z "$home" ] && have getent; then
+        home=$(getent passwd "$(id -u)" | cut -d: -f6)
+    elif [ -z "$home" ]; then
+        # As macOS has it.
+        home=$(id -P 2>/dev/null | cut -d: -f9)
+    fi
+    [ -n "$home" ] || fail "HOME is not set, and $(id -un) has no home folder; run this as the user who will keep the tunnel"
+    folder=$home/.holistics
+    program=$folder/bin/holistics-tunnel
 }
 
 # Sets target and expected for this machine.

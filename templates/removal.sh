@@ -9,6 +9,7 @@ main() {
     prepare_to_leave
     refuse_sudo
     find_ca_cert "$@"
+    find_folder
     [ -x "$program" ] || get_program
     # Whoever runs this has asked for the removal in the browser and pasted its command here.
     start uninstall-tunnel {{ tunnel }} --yes --server "$server" --token-file - "$@"

@@ -115,10 +115,16 @@ fn sudo_in_front_is_refused_before_anything_lies_in_root_s_home() {
 #[test]
 fn a_user_without_a_home_that_can_be_written_is_told_so() {
     let bastion = Bastion::new();
+    bastion.put_program("getent", "echo 'daemon:x:1:1:::'");
     let without_home = |command: &mut Command| {
         command.env_remove("HOME");
     };
-    is_refused(&bastion, without_home, FAILED, &["HOME is not set"]);
+    is_refused(
+        &bastion,
+        without_home,
+        FAILED,
+        &["HOME is not set", "no home folder"],
+    );
     let in_proc = |command: &mut Command| {
         command.env("HOME", "/proc/nowhere");
     };

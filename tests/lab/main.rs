@@ -21,6 +21,7 @@ mod setup;
 mod setup_time;
 #[path = "../support/mod.rs"]
 mod support;
+mod unattended;
 mod users;
 
 const FAILED: i32 = 1;

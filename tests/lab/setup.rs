@@ -46,21 +46,27 @@ pub fn setup_fails(lab: &HostLab, arguments: &str, may_change: fn(&str) -> bool)
 
 /// The command that the server generated, as ada types it, with the lab's own authority.
 pub fn run_generated_command(lab: &HostLab, source: &DataSource) -> Running {
+    lab.host.start("ada", &generated_command(source))
+}
+
+/// The command that the server generated, with the lab's own authority.
+pub fn generated_command(source: &DataSource) -> String {
     let generated = &source.enrollment.as_ref().expect("a command").command;
-    let line = format!(
+    format!(
         "export CURL_CA_BUNDLE={AUTHORITY}; \
          {generated} -s -- --yes --ca-cert {AUTHORITY} --key-type {KEY_TYPE}"
-    );
-    lab.host.start("ada", &line)
+    )
 }
 
 /// The removal, from the browser's "Delete" to the end of its command.
 pub fn remove(lab: &HostLab, source: &DataSource) -> Finished {
+    lab.host.run("ada", &removal_command(lab, source))
+}
+
+/// The command after the browser's "Delete", with the lab's own authority.
+pub fn removal_command(lab: &HostLab, source: &DataSource) -> String {
     let command = lab.operator.delete(source.id).command;
-    let line = format!(
-        "export CURL_CA_BUNDLE={AUTHORITY} HOLISTICS_TUNNEL_CA_CERT={AUTHORITY}; {command}"
-    );
-    lab.host.run("ada", &line)
+    format!("export CURL_CA_BUNDLE={AUTHORITY} HOLISTICS_TUNNEL_CA_CERT={AUTHORITY}; {command}")
 }
 
 /// Waits for the tunnel's return, and says how long it took.
