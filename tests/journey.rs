@@ -463,7 +463,7 @@ fn list_and_status_tell_what_is_there() {
         .collect();
     assert_eq!(
         ids,
-        [tunnel_of(&shop).id, tunnel_of(&billing).id],
+        [tunnel_of(&shop).id.0, tunnel_of(&billing).id.0],
         "{list:#}"
     );
     assert_eq!(

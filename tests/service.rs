@@ -57,7 +57,7 @@ fn logs_shows_what_ssh_said_without_any_rights_and_names_the_tunnel_where_there_
         .map(|line| serde_json::from_str(line).expect("JSON"))
         .collect();
     assert_eq!(lines.len(), 1, "{as_json}");
-    assert_eq!(lines[0]["tunnel"], tunnel_of(&shop).id);
+    assert_eq!(lines[0]["tunnel"], tunnel_of(&shop).id.0);
 }
 
 #[test]

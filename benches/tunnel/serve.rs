@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use async_trait::async_trait;
+use holistics_tunnel::protocol::TunnelId;
 use holistics_tunnel::server::tunnel_server::{
     Grant, KeyAuthority, Limits, TunnelServer, TunnelServerConfig,
 };
@@ -28,7 +29,7 @@ impl KeyAuthority for OneKey {
         }
         let grant = |i| Grant {
             replaces: false,
-            tunnel_id: i64::from(i),
+            tunnel_id: TunnelId(i64::from(i)),
             port: self.first_port + i,
         };
         Ok((0..self.count).map(grant).collect())

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::TypedValueParser;
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 
 use super::facts::Init;
@@ -201,7 +202,7 @@ pub struct Plan {
 #[derive(Debug, Args)]
 pub struct UninstallTunnel {
     /// The tunnel's number, as `list` shows it; asked for where it is left out
-    #[arg(conflicts_with = "all", value_parser = clap::value_parser!(i64).range(1..))]
+    #[arg(conflicts_with = "all", value_parser = tunnel_id())]
     pub id: Option<TunnelId>,
     /// Remove every tunnel of this host
     #[arg(long)]
@@ -240,7 +241,7 @@ pub struct UninstallTunnel {
 #[derive(Debug, Clone, Default, Args)]
 pub struct Which {
     /// The tunnel's number, as `list` shows it [default: all tunnels, or the only one]
-    #[arg(value_parser = clap::value_parser!(i64).range(1..))]
+    #[arg(value_parser = tunnel_id())]
     pub id: Option<TunnelId>,
     /// The control plane, where two of them have a tunnel of that number
     #[arg(long, value_name = "URL")]
@@ -395,7 +396,7 @@ pub struct Manual {
     #[arg(value_enum)]
     pub system: GuideFor,
     /// The tunnel's number; the only tunnel of this host where it is left out
-    #[arg(long, value_name = "ID", value_parser = clap::value_parser!(i64).range(1..))]
+    #[arg(long, value_name = "ID", value_parser = tunnel_id())]
     pub tunnel: Option<TunnelId>,
     /// The control plane, where two of them have a tunnel of that number
     #[arg(long, value_name = "URL")]
@@ -455,6 +456,10 @@ impl InitChoice {
             InitChoice::None => Some(Init::None),
         }
     }
+}
+
+fn tunnel_id() -> impl TypedValueParser<Value = TunnelId> {
+    clap::value_parser!(i64).range(1..).map(TunnelId)
 }
 
 /// Reads `90`, `90s`, `30m`, `2h`.

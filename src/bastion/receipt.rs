@@ -307,7 +307,7 @@ impl Receipt {
     /// The name that a tunnel has or, where it is called by a former one, gets.
     pub fn lasting_name(&self, tunnel: TunnelName) -> TunnelName {
         match self.tunnels.get(&tunnel).filter(|_| tunnel.is_former()) {
-            Some(record) => TunnelName::new(&record.control_plane, tunnel.number()),
+            Some(record) => tunnel.at(&record.control_plane),
             None => tunnel,
         }
     }

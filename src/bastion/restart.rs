@@ -41,7 +41,7 @@ pub fn restart_as_before(run: &mut Run, tunnel: TunnelName) -> anyhow::Result<()
     run.without_going_back_on(|run| restart(run, manager.as_ref(), &definition))?;
     let (host, client) = (run.host, run.client(tunnel)?);
     // A control plane that is away does not hold up the way back.
-    let limit = match client.tunnel(host, tunnel.number()) {
+    let limit = match client.tunnel(host, tunnel) {
         Ok(_) => UP_TIMEOUT,
         Err(_) => Duration::ZERO,
     };
@@ -80,7 +80,7 @@ pub fn wait_until_up(
 ) -> anyhow::Result<WaitResult> {
     let deadline = host.uptime() + limit;
     loop {
-        let (seen, pause) = match client.tunnel(host, tunnel.number()) {
+        let (seen, pause) = match client.tunnel(host, tunnel) {
             Ok(answer) if answer.status == TunnelStatus::Up && is_it(&answer) => {
                 return Ok(WaitResult::Up);
             }

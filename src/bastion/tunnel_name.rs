@@ -24,7 +24,8 @@ const HASH_DIGITS: usize = 8;
 #[serde(into = "String", try_from = "String")]
 pub struct TunnelName {
     plane: ArrayString<LONGEST_PLANE>,
-    number: TunnelId,
+    /// Absent in a plan that is made before the tunnel is known.
+    number: Option<TunnelId>,
 }
 
 impl TunnelName {
@@ -32,7 +33,15 @@ impl TunnelName {
     pub fn new(control_plane: &Url, number: TunnelId) -> Self {
         TunnelName {
             plane: plane(control_plane),
-            number,
+            number: Some(number),
+        }
+    }
+
+    /// The tunnel of the same number at this control plane.
+    pub fn at(self, control_plane: &Url) -> Self {
+        TunnelName {
+            plane: plane(control_plane),
+            ..self
         }
     }
 
@@ -40,22 +49,21 @@ impl TunnelName {
     pub fn unknown() -> Self {
         TunnelName {
             plane: fitting("<control-plane>"),
-            number: 0,
+            number: None,
         }
     }
 
-    /// Its number at its control plane.
-    pub fn number(self) -> TunnelId {
+    /// Its number at its control plane, where it is known.
+    pub fn number(self) -> Option<TunnelId> {
         self.number
     }
 
     /// `bi.example.com-7`, for names of files, units and whatever else the host tells apart.
     pub fn slug(self) -> String {
-        match (self.plane.as_str(), self.number) {
-            ("", number) => number.to_string(),
-            (plane, 0) => format!("{plane}-<tunnel-id>"),
-            (plane, number) => format!("{plane}-{number}"),
+        if self.is_former() {
+            return self.to_string();
         }
+        format!("{}-{self}", self.plane)
     }
 
     /// The name under which its server's host keys are pinned; those of a former name are pinned under the
@@ -116,8 +124,8 @@ fn fitting(text: &str) -> ArrayString<LONGEST_PLANE> {
 impl fmt::Display for TunnelName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.number {
-            0 => f.write_str("<tunnel-id>"),
-            number => number.fmt(f),
+            Some(number) => number.fmt(f),
+            None => f.write_str("<tunnel-id>"),
         }
     }
 }
@@ -155,12 +163,12 @@ impl FromStr for TunnelName {
         let wrong = || NoTunnelName(text.to_owned());
         let (plane, number) = text.rsplit_once('-').unwrap_or(("", text));
         let number: TunnelId = number.parse().map_err(|_| wrong())?;
-        if number < 1 || plane.starts_with(['.', '-']) || !plane.chars().all(is_safe) {
+        if number < TunnelId(1) || plane.starts_with(['.', '-']) || !plane.chars().all(is_safe) {
             return Err(wrong());
         }
         let name = TunnelName {
             plane: ArrayString::from(plane).map_err(|_| wrong())?,
-            number,
+            number: Some(number),
         };
         // "+7" and "07" are numbers too, and would be other files.
         if name.slug() == text {
@@ -176,7 +184,7 @@ mod tests {
     use super::*;
 
     fn name(url: &str) -> String {
-        TunnelName::new(&Url::parse(url).unwrap(), 7).slug()
+        TunnelName::new(&Url::parse(url).unwrap(), TunnelId(7)).slug()
     }
 
     #[test]

@@ -12,12 +12,14 @@
 //! Answers accept them, so that an old bastion can talk to a newer server.
 
 mod bastion;
+mod ids;
 mod operator;
 mod problem;
 #[cfg(feature = "server")]
 pub mod schema;
 
 pub use bastion::*;
+pub use ids::*;
 pub use operator::*;
 pub use problem::*;
 
@@ -33,12 +35,6 @@ pub const PROBLEM_MEDIA_TYPE: &str = "application/problem+json";
 
 /// How long, in seconds, `GET /enrollment/data-source?wait=` may hold a request open at most.
 pub const LONGEST_POLL_SECONDS: u64 = 25;
-
-/// The number of a data source: positive, never used again.
-pub type DataSourceId = i64;
-
-/// The number of a tunnel: positive, never used again. It is the `<ID>` of `uninstall-tunnel <ID>`.
-pub type TunnelId = i64;
 
 /// The database behind a data source. It decides how "Test connection" speaks to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -156,7 +156,7 @@ mod tests {
         [
             bootstrap(&public(), token.as_str(), &offers()).unwrap(),
             bootstrap(&public(), token.as_str(), &[]).unwrap(),
-            removal(&public(), token.as_str(), &offers(), 7).unwrap(),
+            removal(&public(), token.as_str(), &offers(), TunnelId(7)).unwrap(),
             refusal("it's over").unwrap(),
         ]
     }

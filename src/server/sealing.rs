@@ -118,7 +118,7 @@ mod tests {
         let (here, elsewhere, other_port) =
             (address("db", 1), address("evil", 1), address("db", 2));
         let purpose = Purpose {
-            data_source: 7,
+            data_source: DataSourceId(7),
             address: &here,
             username: "reader",
             tls: TlsMode::Require,
@@ -130,7 +130,7 @@ mod tests {
         );
         for other in [
             Purpose {
-                data_source: 8,
+                data_source: DataSourceId(8),
                 ..purpose
             },
             Purpose {
@@ -158,7 +158,7 @@ mod tests {
     fn another_key_or_changed_bytes_open_nothing() {
         let here = address("db", 1);
         let purpose = Purpose {
-            data_source: 7,
+            data_source: DataSourceId(7),
             address: &here,
             username: "reader",
             tls: TlsMode::Prefer,
@@ -182,7 +182,7 @@ mod tests {
     fn the_same_password_is_never_stored_alike() {
         let here = address("db", 1);
         let purpose = Purpose {
-            data_source: 7,
+            data_source: DataSourceId(7),
             address: &here,
             username: "reader",
             tls: TlsMode::Prefer,

@@ -49,7 +49,7 @@ impl SecretKey {
             .0
             .clone()
             .chain_update(b"tunnel-token")
-            .chain_update(tunnel.to_be_bytes())
+            .chain_update(tunnel.0.to_be_bytes())
             .chain_update(enrolled_with)
             .chain_update(public_key.as_bytes());
         Token::from_bytes(TokenKind::Tunnel, &mac.finalize().into_bytes().into())
@@ -130,8 +130,8 @@ mod tests {
         let first = SecretKey::load_or_create(&path).unwrap();
         let again = SecretKey::load_or_create(&path).unwrap();
         assert_eq!(
-            first.tunnel_token(1, &[7; 32], "ssh-rsa AAAA"),
-            again.tunnel_token(1, &[7; 32], "ssh-rsa AAAA"),
+            first.tunnel_token(TunnelId(1), &[7; 32], "ssh-rsa AAAA"),
+            again.tunnel_token(TunnelId(1), &[7; 32], "ssh-rsa AAAA"),
         );
         assert_eq!(
             fs::metadata(&path).unwrap().permissions().mode() & 0o777,
@@ -142,10 +142,19 @@ mod tests {
     #[test]
     fn each_part_of_an_enrollment_changes_the_token() {
         let key = SecretKey::from_bytes(&[1; KEY_BYTES]).unwrap();
-        let token = key.tunnel_token(1, &[7; 32], "ssh-rsa AAAA");
-        assert_ne!(token, key.tunnel_token(2, &[7; 32], "ssh-rsa AAAA"));
-        assert_ne!(token, key.tunnel_token(1, &[8; 32], "ssh-rsa AAAA"));
-        assert_ne!(token, key.tunnel_token(1, &[7; 32], "ssh-rsa AAAB"));
+        let token = key.tunnel_token(TunnelId(1), &[7; 32], "ssh-rsa AAAA");
+        assert_ne!(
+            token,
+            key.tunnel_token(TunnelId(2), &[7; 32], "ssh-rsa AAAA")
+        );
+        assert_ne!(
+            token,
+            key.tunnel_token(TunnelId(1), &[8; 32], "ssh-rsa AAAA")
+        );
+        assert_ne!(
+            token,
+            key.tunnel_token(TunnelId(1), &[7; 32], "ssh-rsa AAAB")
+        );
     }
 
     #[test]

@@ -99,7 +99,7 @@ async fn end_key_overlaps(app: &App) {
     };
     for (tunnel, data_source, key) in ended {
         app.close_other_keys(tunnel, &key).await;
-        tracing::info!(tunnel, "the old key's time is over");
+        tracing::info!(tunnel = tunnel.0, "the old key's time is over");
         app.changes.announce(data_source);
     }
 }
@@ -110,6 +110,7 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
+    use crate::protocol::{DataSourceId, TunnelId};
     use crate::server::tunnel_server::SessionEvent::{Down, TakenOver, Up};
 
     /// A store with data sources 1, 2, … whose tunnels have the same numbers.
@@ -154,7 +155,7 @@ mod tests {
         }
 
         /// What is written of a data source, oldest first.
-        async fn history(&self, data_source: i64) -> Vec<String> {
+        async fn history(&self, data_source: DataSourceId) -> Vec<String> {
             let events = self.store.events(data_source, 1_000).await.unwrap();
             events.into_iter().rev().map(|event| event.kind).collect()
         }
@@ -169,7 +170,7 @@ mod tests {
         let kept = Kept::with(5_000).await;
         let events = SessionEvents::default();
         for tunnel in 1..=5_000 {
-            events.announce(Up(tunnel), Some("ssh-ed25519 AAAA"));
+            events.announce(Up(TunnelId(tunnel)), Some("ssh-ed25519 AAAA"));
         }
         while !events.is_empty() {
             assert!(kept.write(&events).await);
@@ -189,19 +190,22 @@ mod tests {
              BEGIN SELECT RAISE(ABORT, 'database or disk is full'); END",
         )
         .await;
-        events.announce(Up(1), None);
-        events.announce(Up(2), None);
+        events.announce(Up(TunnelId(1)), None);
+        events.announce(Up(TunnelId(2)), None);
         let up = events.take(1).notes()[0].at;
         assert!(!kept.write(&events).await);
-        events.announce(TakenOver(1), None);
-        events.announce(Down(1), None);
+        events.announce(TakenOver(TunnelId(1)), None);
+        events.announce(Down(TunnelId(1)), None);
         assert!(!kept.write(&events).await);
 
         kept.execute("DROP TRIGGER full").await;
         assert!(kept.write(&events).await);
         assert!(events.is_empty());
-        assert_eq!(kept.history(1).await, ["up", "taken_over", "down"]);
-        assert_eq!(kept.history(2).await, ["up"]);
+        assert_eq!(
+            kept.history(DataSourceId(1)).await,
+            ["up", "taken_over", "down"]
+        );
+        assert_eq!(kept.history(DataSourceId(2)).await, ["up"]);
         let first = kept.number("SELECT min(at) FROM events").await;
         assert_eq!(first, up.as_millisecond());
     }
@@ -210,10 +214,10 @@ mod tests {
     async fn an_event_of_an_unknown_tunnel_holds_up_no_other() {
         let kept = Kept::with(1).await;
         let events = SessionEvents::default();
-        events.announce(Up(99), None);
-        events.announce(Up(1), None);
+        events.announce(Up(TunnelId(99)), None);
+        events.announce(Up(TunnelId(1)), None);
         assert!(kept.write(&events).await);
-        assert_eq!(kept.history(1).await, ["up"]);
+        assert_eq!(kept.history(DataSourceId(1)).await, ["up"]);
     }
 
     #[tokio::test]
@@ -226,13 +230,13 @@ mod tests {
         )
         .await;
         let events = SessionEvents::default();
-        events.announce(Up(1), None);
-        events.announce(Down(1), None);
+        events.announce(Up(TunnelId(1)), None);
+        events.announce(Down(TunnelId(1)), None);
         assert!(kept.write(&events).await);
-        let history = kept.history(1).await;
+        let history = kept.history(DataSourceId(1)).await;
         assert_eq!(history.len(), 500);
         assert_eq!(history[497..], ["changed", "up", "down"]);
-        assert_eq!(kept.history(2).await.len(), 500);
+        assert_eq!(kept.history(DataSourceId(2)).await.len(), 500);
     }
 
     #[tokio::test]
@@ -244,10 +248,10 @@ mod tests {
         )
         .await;
         let events = SessionEvents::default();
-        events.announce(TakenOver(1), Some("new"));
-        events.announce(Down(1), None);
-        events.announce(Up(2), Some("old"));
-        events.announce(Up(3), Some("new"));
+        events.announce(TakenOver(TunnelId(1)), Some("new"));
+        events.announce(Down(TunnelId(1)), None);
+        events.announce(Up(TunnelId(2)), Some("old"));
+        events.announce(Up(TunnelId(3)), Some("new"));
         let at = events.take(1).notes()[0].at;
         assert!(kept.write(&events).await);
         let seen = "SELECT next_key_seen_at FROM tunnels WHERE id = 1";
@@ -259,7 +263,7 @@ mod tests {
     #[tokio::test]
     async fn the_tunnels_that_are_up_are_marked_as_seen_and_no_others() {
         let kept = Kept::with(2_500).await;
-        let up: Vec<_> = (1..=2_400).collect();
+        let up: Vec<_> = (1..=2_400).map(TunnelId).collect();
         kept.store.note_seen(&up).await.unwrap();
         let seen = "SELECT count(*) FROM tunnels WHERE last_seen_at > 0 AND id <= 2400";
         assert_eq!(kept.number(seen).await, 2_400);

@@ -18,7 +18,7 @@ fn json_is_one_object_for_each_event_and_nothing_else_on_standard_output() {
     }
     let last = events.last().expect("events");
     assert_eq!(last["event"], "finished");
-    assert_eq!(last["result"]["tunnel_id"], tunnel_of(&source).id);
+    assert_eq!(last["result"]["tunnel_id"], tunnel_of(&source).id.0);
     assert_eq!(finished.stderr, "");
 
     // No port is left for a second one: it is rolled back.
@@ -45,7 +45,7 @@ fn json_is_one_object_for_each_event_and_nothing_else_on_standard_output() {
     let removal_events = self::events(&removed);
     assert_eq!(
         removal_events.last().expect("an event")["result"]["removed"][0],
-        tunnel_of(&source).id
+        tunnel_of(&source).id.0
     );
 }
 

@@ -91,7 +91,7 @@ async fn a_bastion_logs_in_while_strangers_exchange_keys_as_expensively_as_is_of
         let ssh = vendor.up(&tunnel, database.address).await;
         slowest = slowest.max(started.elapsed());
         drop(ssh);
-        until("the tunnel is down", SOON, || !vendor.server.is_up(1)).await;
+        until("the tunnel is down", SOON, || !vendor.is_up(1)).await;
     }
     is_over.store(true, Ordering::Relaxed);
     for stranger in strangers {

@@ -21,7 +21,7 @@ async fn a_tunnel_whose_bastion_is_silent_is_down_within_half_a_minute() {
     ssh.signal(Signal::STOP);
     let started = Instant::now();
     until("the tunnel is down", Duration::from_secs(31), || {
-        !vendor.server.is_up(1)
+        !vendor.is_up(1)
     })
     .await;
     assert!(started.elapsed() > Duration::from_secs(15), "too hasty");

@@ -17,6 +17,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use holistics_tunnel::protocol::TunnelId;
 use holistics_tunnel::server::tunnel_server::SessionEvent;
 use rustix::process::Signal;
 use socket2::{Domain, Socket, Type};
@@ -69,10 +70,10 @@ async fn every_name_of_the_forward_address_works_and_no_other_does() {
     for name in ["*:", "localhost:", "127.0.0.1:", ""] {
         let listen = format!("{name}{}", tunnel.port);
         let ssh = vendor.forward(&tunnel.key, &listen, database.address, &[]);
-        until("the tunnel is up", SOON, || vendor.server.is_up(1)).await;
+        until("the tunnel is up", SOON, || vendor.is_up(1)).await;
         assert_echo(&mut connect(&tunnel).await, "select 1").await;
         drop(ssh);
-        until("the tunnel is down", SOON, || !vendor.server.is_up(1)).await;
+        until("the tunnel is down", SOON, || !vendor.is_up(1)).await;
     }
     for name in ["0.0.0.0:", "10.1.2.3:", "db.example.com:", "[::1]:"] {
         let listen = format!("{name}{}", tunnel.port);
@@ -96,7 +97,7 @@ async fn a_server_that_listens_elsewhere_knows_that_address_too() {
         let tunnel = vendor.enroll(1);
         let listen = format!("{name}:{}", tunnel.port);
         let _ssh = vendor.forward(&tunnel.key, &listen, database.address, &[]);
-        until(name, SOON, || vendor.server.is_up(1)).await;
+        until(name, SOON, || vendor.is_up(1)).await;
         let mut connection = TcpStream::connect((connect_to, tunnel.port)).await.unwrap();
         assert_echo(&mut connection, "select 1").await;
     }
@@ -137,7 +138,7 @@ async fn clients_with_few_algorithms_can_connect() {
         let ssh = vendor.up_with(&tunnel, database.address, &options).await;
         assert_echo(&mut connect(&tunnel).await, "select 1").await;
         drop(ssh);
-        until("the tunnel is down", SOON, || !vendor.server.is_up(1)).await;
+        until("the tunnel is down", SOON, || !vendor.is_up(1)).await;
     }
 }
 
@@ -152,9 +153,9 @@ async fn two_tunnels_of_one_bastion_are_independent() {
     let mut held_open = connect(&second).await;
     assert_echo(&mut held_open, "before").await;
 
-    vendor.server.close_tunnel(1).await;
-    assert!(!vendor.server.is_up(1));
-    assert!(vendor.server.is_up(2));
+    vendor.server.close_tunnel(TunnelId(1)).await;
+    assert!(!vendor.is_up(1));
+    assert!(vendor.is_up(2));
     assert_echo(&mut held_open, "after").await;
 }
 
@@ -168,15 +169,15 @@ async fn two_tunnels_through_one_ssh_are_independent() {
     let mut ssh = vendor
         .up_with(&first, database.address, &["-R", &forward])
         .await;
-    until("both are up", SOON, || vendor.server.is_up(2)).await;
+    until("both are up", SOON, || vendor.is_up(2)).await;
     let mut held_open = connect(&second).await;
     assert_echo(&mut held_open, "before").await;
 
-    vendor.server.close_tunnel(1).await;
+    vendor.server.close_tunnel(TunnelId(1)).await;
     assert_echo(&mut held_open, "after").await;
     assert!(!ssh.has_ended());
 
-    vendor.server.close_tunnel(2).await;
+    vendor.server.close_tunnel(TunnelId(2)).await;
     assert_ends(&mut held_open).await;
     until("ssh ends with its last tunnel", SOON, || ssh.has_ended()).await;
 }
@@ -194,7 +195,7 @@ async fn another_port_than_the_keys_own_is_refused() {
         let (status, text) = ssh.output().await;
         assert_eq!(status, Some(255), "port {port}: {text}");
     }
-    assert!(!vendor.server.is_up(2));
+    assert!(!vendor.is_up(2));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -292,7 +293,7 @@ async fn a_port_used_by_another_program_is_refused() {
     let ssh = vendor.forward(&tunnel.key, &listen, database.address, &[]);
     let (status, text) = ssh.output().await;
     assert_eq!(status, Some(255), "{text}");
-    assert!(!vendor.server.is_up(1));
+    assert!(!vendor.is_up(1));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -319,7 +320,7 @@ async fn a_frozen_bastion_loses_its_port_to_the_next_one_within_seconds() {
     let database = Database::echo().await;
     let tunnel = vendor.enroll(1);
     let frozen = vendor.up(&tunnel, database.address).await;
-    assert_eq!(vendor.event().await, SessionEvent::Up(1));
+    assert_eq!(vendor.event().await, SessionEvent::Up(TunnelId(1)));
     let mut old_connection = connect(&tunnel).await;
     assert_echo(&mut old_connection, "before").await;
 
@@ -327,13 +328,13 @@ async fn a_frozen_bastion_loses_its_port_to_the_next_one_within_seconds() {
     let started = Instant::now();
     let listen = format!("127.0.0.1:{}", tunnel.port);
     let mut newcomer = vendor.forward(&tunnel.key, &listen, database.address, &[]);
-    assert_eq!(vendor.event().await, SessionEvent::TakenOver(1));
+    assert_eq!(vendor.event().await, SessionEvent::TakenOver(TunnelId(1)));
     assert!(
         started.elapsed() < Duration::from_secs(4),
         "{:?}",
         started.elapsed()
     );
-    assert!(vendor.server.is_up(1));
+    assert!(vendor.is_up(1));
     assert_echo(&mut connect(&tunnel).await, "after").await;
     assert_ends(&mut old_connection).await;
     assert!(!newcomer.has_ended());
@@ -345,7 +346,7 @@ async fn a_frozen_bastion_loses_its_port_to_the_next_one_within_seconds() {
         Some(255),
         "the frozen one finds itself disconnected"
     );
-    assert!(vendor.server.is_up(1));
+    assert!(vendor.is_up(1));
     assert!(!vendor.has_event(), "no event in between");
     assert_eq!(vendor.server.counters().takeovers.get(), 1);
 }
@@ -357,13 +358,13 @@ async fn a_new_key_s_session_gets_the_port_at_once_and_the_old_key_s_does_not_ge
     let tunnel = vendor.enroll(1);
     let next = vendor.enroll_next_key(&tunnel);
     let first = vendor.up(&tunnel, database.address).await;
-    assert_eq!(vendor.event().await, SessionEvent::Up(1));
+    assert_eq!(vendor.event().await, SessionEvent::Up(TunnelId(1)));
     assert_echo(&mut connect(&tunnel).await, "before").await;
 
     let listen = format!("127.0.0.1:{}", tunnel.port);
     let started = Instant::now();
     let mut second = vendor.forward(&next, &listen, database.address, &[]);
-    assert_eq!(vendor.event().await, SessionEvent::TakenOver(1));
+    assert_eq!(vendor.event().await, SessionEvent::TakenOver(TunnelId(1)));
     assert!(
         started.elapsed() < Duration::from_secs(2),
         "the holder was asked for a sign of life: {:?}",
@@ -371,11 +372,14 @@ async fn a_new_key_s_session_gets_the_port_at_once_and_the_old_key_s_does_not_ge
     );
     assert_eq!(first.output().await.0, Some(255));
     assert_echo(&mut connect(&tunnel).await, "after").await;
-    assert_eq!(vendor.server.holder(1).unwrap().public_key, next.public);
+    assert_eq!(
+        vendor.server.holder(TunnelId(1)).unwrap().public_key,
+        next.public
+    );
 
     let old = vendor.forward(&tunnel.key, &listen, database.address, &[]);
     assert_eq!(old.output().await.0, Some(255));
-    assert_eq!(vendor.event().await, SessionEvent::RefusedHeld(1));
+    assert_eq!(vendor.event().await, SessionEvent::RefusedHeld(TunnelId(1)));
     assert_echo(&mut connect(&tunnel).await, "still").await;
     assert!(!second.has_ended());
 }
@@ -386,7 +390,7 @@ async fn a_cloned_bastion_is_refused_while_the_first_one_lives() {
     let database = Database::echo().await;
     let tunnel = vendor.enroll(1);
     let mut first = vendor.up(&tunnel, database.address).await;
-    assert_eq!(vendor.event().await, SessionEvent::Up(1));
+    assert_eq!(vendor.event().await, SessionEvent::Up(TunnelId(1)));
     let mut held_open = connect(&tunnel).await;
     assert_echo(&mut held_open, "before").await;
 
@@ -395,7 +399,7 @@ async fn a_cloned_bastion_is_refused_while_the_first_one_lives() {
     let (status, text) = clone.output().await;
     assert_eq!(status, Some(255));
     assert!(text.contains("remote port forwarding failed"), "{text}");
-    assert_eq!(vendor.event().await, SessionEvent::RefusedHeld(1));
+    assert_eq!(vendor.event().await, SessionEvent::RefusedHeld(TunnelId(1)));
     assert_echo(&mut held_open, "after").await;
     assert!(!first.has_ended());
 }
@@ -406,13 +410,13 @@ async fn a_tunnel_is_down_as_soon_as_its_ssh_is_killed() {
     let database = Database::echo().await;
     let tunnel = vendor.enroll(1);
     let ssh = vendor.up(&tunnel, database.address).await;
-    assert_eq!(vendor.event().await, SessionEvent::Up(1));
+    assert_eq!(vendor.event().await, SessionEvent::Up(TunnelId(1)));
     let mut connection = connect(&tunnel).await;
     assert_echo(&mut connection, "select 1").await;
 
     ssh.signal(Signal::KILL);
-    assert_eq!(vendor.event().await, SessionEvent::Down(1));
-    assert!(!vendor.server.is_up(1));
+    assert_eq!(vendor.event().await, SessionEvent::Down(TunnelId(1)));
+    assert!(!vendor.is_up(1));
     assert_ends(&mut connection).await;
     until("the port is closed", SOON, || {
         std::net::TcpStream::connect((Ipv4Addr::LOCALHOST, tunnel.port)).is_err()
@@ -429,7 +433,7 @@ async fn a_tunnel_comes_back_at_once_again_and_again() {
         let ssh = vendor.up(&tunnel, database.address).await;
         assert_echo(&mut connect(&tunnel).await, "select 1").await;
         ssh.signal(Signal::KILL);
-        until("the tunnel is down", SOON, || !vendor.server.is_up(1)).await;
+        until("the tunnel is down", SOON, || !vendor.is_up(1)).await;
     }
 }
 
@@ -442,12 +446,12 @@ async fn autossh_brings_a_tunnel_back() {
     let mut command = vendor.ssh("autossh", &tunnel.key, &["-M", "0", "-N", "-R", &forward]);
     command.env("AUTOSSH_GATETIME", "0").arg("tunnel@127.0.0.1");
     let _autossh = Ssh::spawn(command);
-    assert_eq!(vendor.event().await, SessionEvent::Up(1));
+    assert_eq!(vendor.event().await, SessionEvent::Up(TunnelId(1)));
     assert_echo(&mut connect(&tunnel).await, "before").await;
 
-    vendor.server.close_tunnel(1).await;
-    assert_eq!(vendor.event().await, SessionEvent::Down(1));
-    assert_eq!(vendor.event().await, SessionEvent::Up(1));
+    vendor.server.close_tunnel(TunnelId(1)).await;
+    assert_eq!(vendor.event().await, SessionEvent::Down(TunnelId(1)));
+    assert_eq!(vendor.event().await, SessionEvent::Up(TunnelId(1)));
     assert_echo(&mut connect(&tunnel).await, "after").await;
 }
 
@@ -457,14 +461,14 @@ async fn a_deleted_tunnel_ends_at_once_and_does_not_come_back() {
     let database = Database::echo().await;
     let tunnel = vendor.enroll(1);
     let mut ssh = vendor.up(&tunnel, database.address).await;
-    assert_eq!(vendor.event().await, SessionEvent::Up(1));
+    assert_eq!(vendor.event().await, SessionEvent::Up(TunnelId(1)));
     let mut connection = connect(&tunnel).await;
     assert_echo(&mut connection, "select 1").await;
 
     vendor.forget(&tunnel);
-    vendor.server.close_tunnel(1).await;
-    assert!(!vendor.server.is_up(1));
-    assert_eq!(vendor.event().await, SessionEvent::Down(1));
+    vendor.server.close_tunnel(TunnelId(1)).await;
+    assert!(!vendor.is_up(1));
+    assert_eq!(vendor.event().await, SessionEvent::Down(TunnelId(1)));
     assert!(
         TcpStream::connect((Ipv4Addr::LOCALHOST, tunnel.port))
             .await
@@ -495,7 +499,7 @@ async fn a_forward_given_up_through_the_control_socket_is_down() {
     command.args(["-O", "cancel", "-R", &forward, "tunnel@127.0.0.1"]);
     let (status, text) = Ssh::spawn(command).output().await;
     assert_eq!(status, Some(0), "{text}");
-    until("the tunnel is down", SOON, || !vendor.server.is_up(1)).await;
+    until("the tunnel is down", SOON, || !vendor.is_up(1)).await;
     assert!(!ssh.has_ended());
 }
 
@@ -528,7 +532,7 @@ async fn a_forward_given_up_may_be_asked_for_again_in_the_same_session() {
         let (status, text) = Ssh::spawn(command).output().await;
         assert_eq!(status, Some(0), "{order}: {text}");
     }
-    assert!(vendor.server.is_up(1));
+    assert!(vendor.is_up(1));
     assert_echo(&mut connect(&tunnel).await, "select 1").await;
 }
 
@@ -551,7 +555,7 @@ async fn a_tunnel_that_is_removed_while_its_bastion_takes_the_port_does_not_stay
         let (status, text) = ssh.output().await;
         assert_eq!(status, Some(255), "{text}");
         assert!(text.contains("remote port forwarding failed"), "{text}");
-        assert!(!vendor.server.is_up(1));
+        assert!(!vendor.is_up(1));
     }
 }
 
@@ -571,7 +575,7 @@ async fn a_fault_in_one_session_frees_its_port_for_the_next() {
     command.args(["-O", "forward", "-R", &forward, "tunnel@127.0.0.1"]);
     let (status, text) = Ssh::spawn(command).output().await;
     assert_ne!(status, Some(0), "{text}");
-    until("the port is free", SOON, || !vendor.server.is_up(1)).await;
+    until("the port is free", SOON, || !vendor.is_up(1)).await;
 
     vendor.answer_by(Ok);
     let _next = vendor.up(&first, database.address).await;
@@ -706,7 +710,7 @@ async fn a_reader_that_stands_still_holds_up_nobody_else_and_little_memory() {
     let _ssh = vendor
         .up_with(&tunnel, flood.address, &["-R", &forward])
         .await;
-    until("both are up", SOON, || vendor.server.is_up(2)).await;
+    until("both are up", SOON, || vendor.is_up(2)).await;
 
     // One reader that never reads, and one that reads first, so that its window grows.
     let _never = connect(&tunnel).await;

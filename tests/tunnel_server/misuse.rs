@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use holistics_tunnel::protocol::TunnelId;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -70,7 +71,7 @@ impl Misuse {
         let to = self.vendor.server.ssh_address();
         self.client = RawClient::login(to, &self.key).await.unwrap();
         let server = &self.vendor.server;
-        until("the former is gone", SOON, || !server.is_up(1)).await;
+        until("the former is gone", SOON, || !server.is_up(TunnelId(1))).await;
         assert!(self.client.forward(self.tunnel.port).await.unwrap());
     }
 

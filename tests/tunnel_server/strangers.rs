@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
+use holistics_tunnel::protocol::TunnelId;
 use holistics_tunnel::server::tunnel_server::{Limits, SessionEvent, TunnelServer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -66,7 +67,7 @@ async fn a_bastion_gets_in_beside_three_hundred_silent_connections_of_its_own_ad
         let ssh = vendor.up(&tunnel, database.address).await;
         assert_echo(&mut connect(&tunnel).await, "select 1").await;
         drop(ssh);
-        until("the tunnel is down", SOON, || !vendor.server.is_up(1)).await;
+        until("the tunnel is down", SOON, || !vendor.is_up(1)).await;
     }
     assert!(reason(&vendor.server, "made_room") >= 300 - 128);
 }
@@ -269,7 +270,7 @@ async fn a_key_s_oldest_session_without_a_port_makes_room() {
         others.push(RawClient::login(to, &key).await.unwrap());
     }
     oldest.ended().await;
-    assert!(vendor.server.is_up(1));
+    assert!(vendor.is_up(1));
     holder.sync().await.expect("it still answers");
     let counters = vendor.server.counters();
     assert_eq!(counters.ended.replaced.get(), 399);
@@ -344,7 +345,7 @@ async fn a_session_that_flaps_its_port_is_slowed_and_nobody_else_is() {
     assert_echo(&mut connect(&other).await, "select 1").await;
     // Had it not been slowed, the other's event would have been pushed out of the queue.
     let mut flaps = 0;
-    while vendor.event().await != SessionEvent::Up(2) {
+    while vendor.event().await != SessionEvent::Up(TunnelId(2)) {
         flaps += 1;
     }
     assert!(flaps < 200, "{flaps} events of the one that flaps");

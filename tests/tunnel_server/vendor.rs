@@ -104,7 +104,7 @@ impl Vendor {
     }
 
     /// A tunnel with a new ed25519 key.
-    pub fn enroll(&self, id: TunnelId) -> Tunnel {
+    pub fn enroll(&self, id: i64) -> Tunnel {
         let name = format!("key-{id}");
         self.enroll_key(
             id,
@@ -112,8 +112,8 @@ impl Vendor {
         )
     }
 
-    pub fn enroll_key(&self, id: TunnelId, key: Key) -> Tunnel {
-        let port = free_port();
+    pub fn enroll_key(&self, id: i64, key: Key) -> Tunnel {
+        let (id, port) = (TunnelId(id), free_port());
         let grant = Grant {
             replaces: false,
             tunnel_id: id,
@@ -194,6 +194,11 @@ impl Vendor {
         let mut command = self.ssh("ssh", key, options);
         command.args(["-N", "-R", &format!("{listen}:{to}"), "tunnel@127.0.0.1"]);
         Ssh::spawn(command)
+    }
+
+    /// Whether the tunnel of this number is up.
+    pub fn is_up(&self, id: i64) -> bool {
+        self.server.is_up(TunnelId(id))
     }
 
     /// Brings a tunnel up.

@@ -35,7 +35,7 @@ pub fn meant(host: &dyn Host, command: &UninstallTunnel) -> anyhow::Result<Vec<I
     // Whoever came through sudo removes their own tunnels as themselves.
     tunnels.retain(|tunnel| Some(&tunnel.user) != caller.as_ref());
     if !command.all {
-        tunnels.retain(|tunnel| Some(tunnel.name.number()) == command.id);
+        tunnels.retain(|tunnel| tunnel.name.number() == command.id);
     }
     Ok(tunnels)
 }
@@ -111,7 +111,7 @@ fn tell(
         &enrolled.tunnel_token,
         command.ca_cert.as_deref(),
     )?;
-    client.delete_tunnel(host, tunnel.name.number())?;
+    client.delete_tunnel(host, tunnel.name)?;
     Ok(())
 }
 

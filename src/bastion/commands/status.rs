@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use serde_json::json;
 
 use super::{others, tunnels};
@@ -19,14 +19,15 @@ use crate::bastion::receipt::Receipt;
 use crate::bastion::service::{self, InstalledTunnel, ServiceState};
 use crate::bastion::tunnel_name::TunnelName;
 use crate::bastion::ui::{self, Live};
-use crate::protocol::{TunnelId, TunnelStatus};
+use crate::protocol::TunnelStatus;
 
 /// Between two looks of `--watch`.
 const WATCH_PAUSE: Duration = Duration::from_secs(2);
 
 #[derive(Serialize, PartialEq, Eq)]
 struct Row {
-    id: TunnelId,
+    #[serde(serialize_with = "number_alone")]
+    id: TunnelName,
     /// Whether it is up, as far as that could be told.
     up: Option<bool>,
     state: State,
@@ -34,6 +35,10 @@ struct Row {
     control_plane: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     note: Option<String>,
+}
+
+fn number_alone<S: Serializer>(tunnel: &TunnelName, serializer: S) -> Result<S::Ok, S::Error> {
+    tunnel.number().serialize(serializer)
 }
 
 /// How a tunnel stands.
@@ -126,7 +131,7 @@ fn changes(as_json: bool, at: &str, former: Option<&[Row]>, rows: &[Row]) -> Vec
 /// The state of every tunnel that was asked about.
 fn look(host: &dyn Host, command: &Status) -> anyhow::Result<Vec<Row>> {
     let others = others::tunnels(host)?;
-    let is_meant = |number| command.which.id.is_none_or(|id| id == number);
+    let is_meant = |number| command.which.id.is_none() || command.which.id == number;
     let mut rows = others
         .iter()
         .filter(|other| is_meant(other.name.number()))
@@ -167,7 +172,7 @@ fn row(
                 &enrolled.tunnel_token,
                 command.ca_cert.as_deref(),
             )?;
-            match client.tunnel(host, id.number()) {
+            match client.tunnel(host, id) {
                 Ok(answer) if answer.status == TunnelStatus::Up => {
                     let elsewhere = copies::is_held_elsewhere(host, layout, id, service);
                     let state = if elsewhere {
@@ -187,7 +192,7 @@ fn row(
     let original = copies::original(host, receipt);
     let is_copy = state == State::Elsewhere || original.is_some();
     Ok(Row {
-        id: id.number(),
+        id,
         up: match state {
             State::Up => Some(true),
             State::Down | State::Elsewhere => Some(false),
@@ -205,7 +210,7 @@ fn of_another(host: &dyn Host, tunnel: &InstalledTunnel) -> anyhow::Result<Row> 
     let service = others::state(host, tunnel)?;
     let is_running = service == ServiceState::Running;
     Ok(Row {
-        id: tunnel.name.number(),
+        id: tunnel.name,
         up: (!is_running).then_some(false),
         state: if is_running {
             State::Unknown

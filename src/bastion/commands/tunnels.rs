@@ -77,7 +77,7 @@ fn candidates(receipt: Option<&Receipt>, which: &Which) -> anyhow::Result<Vec<Tu
     let server = which.server.as_deref().map(parse_address).transpose()?;
     let tunnels = receipt.into_iter().flat_map(|receipt| &receipt.tunnels);
     let is_meant = |name: &TunnelName, tunnel: &TunnelRecord| {
-        which.id.is_none_or(|id| id == name.number())
+        (which.id.is_none() || which.id == name.number())
             && server
                 .as_ref()
                 .is_none_or(|server| *server == tunnel.control_plane)

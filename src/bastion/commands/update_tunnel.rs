@@ -150,7 +150,7 @@ fn client(
 }
 
 fn ask(host: &dyn Host, client: &ControlPlane, id: TunnelName) -> anyhow::Result<Tunnel> {
-    client.tunnel(host, id.number()).map_err(|error| {
+    client.tunnel(host, id).map_err(|error| {
         if !is_gone(&error) {
             return error.with_advice();
         }

@@ -18,9 +18,10 @@ pub use error::{ApiError, is_gone, is_unauthorized};
 
 use crate::bastion::host::Host;
 use crate::bastion::host::http::{HttpError, Request, Response};
+use crate::bastion::tunnel_name::TunnelName;
 use crate::protocol::{
     API_BASE, Enrolled, Enrollment, KeyRegistration, LONGEST_POLL_SECONDS, NewPublicKey,
-    SaveProgress, Tunnel, TunnelChange, TunnelId, TunnelKey, TunnelUp,
+    SaveProgress, Tunnel, TunnelChange, TunnelKey, TunnelUp,
 };
 
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
@@ -109,11 +110,11 @@ impl ControlPlane {
     }
 
     /// `GET /tunnels/{id}`.
-    pub fn tunnel(&self, host: &dyn Host, id: TunnelId) -> Result<Tunnel, ApiError> {
+    pub fn tunnel(&self, host: &dyn Host, tunnel: TunnelName) -> Result<Tunnel, ApiError> {
         self.call(
             host,
             Method::GET,
-            &format!("/tunnels/{id}"),
+            &format!("/tunnels/{tunnel}"),
             None::<()>,
             REQUEST_TIMEOUT,
         )
@@ -123,10 +124,10 @@ impl ControlPlane {
     pub fn tunnel_within(
         &self,
         host: &dyn Host,
-        id: TunnelId,
+        tunnel: TunnelName,
         timeout: Duration,
     ) -> Result<Tunnel, ApiError> {
-        let path = format!("/tunnels/{id}");
+        let path = format!("/tunnels/{tunnel}");
         self.call(host, Method::GET, &path, None::<()>, timeout)
     }
 
@@ -148,13 +149,13 @@ impl ControlPlane {
     pub fn change_tunnel(
         &self,
         host: &dyn Host,
-        id: TunnelId,
+        tunnel: TunnelName,
         change: TunnelChange,
     ) -> Result<Tunnel, ApiError> {
         self.call(
             host,
             Method::PATCH,
-            &format!("/tunnels/{id}"),
+            &format!("/tunnels/{tunnel}"),
             Some(change),
             REQUEST_TIMEOUT,
         )
@@ -164,10 +165,10 @@ impl ControlPlane {
     pub fn announce_key(
         &self,
         host: &dyn Host,
-        id: TunnelId,
+        tunnel: TunnelName,
         public_key: &str,
     ) -> Result<TunnelKey, ApiError> {
-        let path = format!("/tunnels/{id}/public-key");
+        let path = format!("/tunnels/{tunnel}/public-key");
         let new = NewPublicKey {
             public_key: public_key.to_owned(),
         };
@@ -178,10 +179,10 @@ impl ControlPlane {
     pub fn confirm_key(
         &self,
         host: &dyn Host,
-        id: TunnelId,
+        tunnel: TunnelName,
         public_key: &str,
     ) -> Result<TunnelKey, ApiError> {
-        let path = format!("/tunnels/{id}/public-key/confirm");
+        let path = format!("/tunnels/{tunnel}/public-key/confirm");
         let new = NewPublicKey {
             public_key: public_key.to_owned(),
         };
@@ -189,11 +190,11 @@ impl ControlPlane {
     }
 
     /// `DELETE /tunnels/{id}`. A tunnel that is gone already is as good as deleted.
-    pub fn delete_tunnel(&self, host: &dyn Host, id: TunnelId) -> Result<(), ApiError> {
+    pub fn delete_tunnel(&self, host: &dyn Host, tunnel: TunnelName) -> Result<(), ApiError> {
         let result: Result<serde_json::Value, ApiError> = self.call(
             host,
             Method::DELETE,
-            &format!("/tunnels/{id}"),
+            &format!("/tunnels/{tunnel}"),
             None::<()>,
             REQUEST_TIMEOUT,
         );

@@ -160,7 +160,7 @@ impl<'a> Examination<'a> {
         let check = Check {
             name,
             subject: subject.title.clone(),
-            tunnel: subject.tunnel.map(TunnelName::number),
+            tunnel: subject.tunnel.and_then(TunnelName::number),
             outcome: finding.outcome,
             detail: printable(&finding.detail),
             remedy: finding

@@ -315,7 +315,7 @@ impl Seen {
             return (Finding::skip(reason), Known::Unknown(reason.to_owned()));
         };
         let answer = ControlPlane::new(&tunnel.control_plane, &enrolled.tunnel_token, ca_cert)
-            .map(|client| client.tunnel_within(host, id.number(), REQUEST_TIMEOUT));
+            .map(|client| client.tunnel_within(host, id, REQUEST_TIMEOUT));
         match answer {
             Ok(Ok(answer)) => (
                 Finding::pass(format!(

@@ -8,7 +8,7 @@ use crate::bastion::host::Authority;
 use crate::bastion::host::scripted::{Listener, ScriptedHost};
 use crate::bastion::receipt::EnrolledRecord;
 use crate::bastion::ssh::KeyType;
-use crate::protocol::{DatabaseType, TunnelServerAddress};
+use crate::protocol::{DataSourceId, DatabaseType, TunnelServerAddress};
 
 struct Nobody;
 
@@ -43,7 +43,7 @@ fn receipt() -> Receipt {
     let tunnel = TunnelRecord {
         // Nothing listens there.
         control_plane: "https://vendor.example".parse().unwrap(),
-        data_source_id: 7,
+        data_source_id: DataSourceId(7),
         display_name: "Shop".into(),
         database_type: Some(DatabaseType::Mysql),
         target_host: "db.internal".into(),

@@ -60,7 +60,7 @@ impl Step for RemoveTunnel {
             problems.extend(remains(run, self.tunnel, record)?);
         }
         if let Some(client) = &self.client
-            && let Err(error) = client.delete_tunnel(run.host, self.tunnel.number())
+            && let Err(error) = client.delete_tunnel(run.host, self.tunnel)
         {
             let error = error.with_advice();
             if is_interruption(&error) {

@@ -187,7 +187,7 @@ impl NewKey {
         let public_key = keys::public_key(host, &self.layout.next_key())?;
         for tunnel in &self.tunnels {
             let client = work.run.client(*tunnel)?;
-            let call = || client.announce_key(host, tunnel.number(), &public_key);
+            let call = || client.announce_key(host, *tunnel, &public_key);
             match retry(host, CALL_LIMIT, call) {
                 Ok(_) => {}
                 Err(error) if is_gone(&error) => work.run.ui.note(&format!(
@@ -303,7 +303,7 @@ impl SwitchKey {
             let session = known.session.as_ref();
             session.is_some_and(|session| session.public_key == key)
         };
-        match retry(host, CALL_LIMIT, || client.tunnel(host, tunnel.number())) {
+        match retry(host, CALL_LIMIT, || client.tunnel(host, tunnel)) {
             Ok(known) if has_key(&known) => return Ok(WaitResult::Up),
             Err(error) if is_gone(&error) => return Ok(WaitResult::Up),
             // Nothing is restarted that cannot be seen to come up.
@@ -360,7 +360,7 @@ impl RetireKey {
         let public_key = keys::public_key(host, &layout.private_key(to))?;
         for tunnel in &self.tunnels {
             let client = work.run.client(*tunnel)?;
-            let call = || client.confirm_key(host, tunnel.number(), &public_key);
+            let call = || client.confirm_key(host, *tunnel, &public_key);
             match retry(host, CALL_LIMIT, call) {
                 Ok(_) => {}
                 Err(error) if is_gone(&error) => {}
@@ -422,7 +422,7 @@ pub fn announce_present(run: &Run) -> anyhow::Result<()> {
         let Ok(client) = run.client(*tunnel) else {
             continue;
         };
-        let call = || client.announce_key(run.host, tunnel.number(), &public_key);
+        let call = || client.announce_key(run.host, *tunnel, &public_key);
         match retry(run.host, CALL_LIMIT, call) {
             Err(error) if !is_gone(&error) => run.ui.note(&format!("tunnel {tunnel}: {error}")),
             _ => {}

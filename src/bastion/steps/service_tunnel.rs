@@ -91,7 +91,7 @@ impl ServiceTunnelStep {
             ..TunnelChange::default()
         };
         run.client(self.tunnel)?
-            .change_tunnel(run.host, self.tunnel.number(), change)
+            .change_tunnel(run.host, self.tunnel, change)
             .map_err(ApiError::with_advice)?;
         Ok(())
     }
@@ -122,7 +122,7 @@ pub fn describe(
 /// Whether the control plane sees the tunnel's own run. A control plane that is away for a
 /// moment is no answer, and asked again.
 fn is_up(run: &Run, tunnel: TunnelName) -> anyhow::Result<bool> {
-    match run.client(tunnel)?.tunnel(run.host, tunnel.number()) {
+    match run.client(tunnel)?.tunnel(run.host, tunnel) {
         Ok(answer) => Ok(answer.status == TunnelStatus::Up),
         Err(error) if error.is_transient() => Ok(false),
         Err(error) => Err(error.with_advice()),

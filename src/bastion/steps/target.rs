@@ -114,7 +114,7 @@ impl TargetUpdate {
         definition.forward.target_port = self.target.to.port.to_string();
         let client = work.run.client(tunnel)?;
         // Another session than this one proves the restart.
-        let former = client.tunnel(work.host(), tunnel.number());
+        let former = client.tunnel(work.host(), tunnel);
         let former = former.ok().and_then(|known| known.session);
         restart::restart(work.run, manager.as_ref(), &definition)?;
         let is_new = |known: &Tunnel| known.session.is_none() || known.session != former;
@@ -208,7 +208,7 @@ pub fn report(
         ..TunnelChange::default()
     };
     retry(host, REPORT_TIMEOUT, || {
-        client.change_tunnel(host, target.tunnel.number(), change.clone())
+        client.change_tunnel(host, target.tunnel, change.clone())
     })?;
     Ok(())
 }

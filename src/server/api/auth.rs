@@ -118,7 +118,7 @@ async fn own_tunnel(
     accepted: &[TokenKind],
 ) -> Result<TunnelId, ApiError> {
     let (token, _) = bearer(&parts.headers, &app.store).await?;
-    let Id(wanted) = Id::from_request_parts(parts, app).await?;
+    let Id(wanted): Id<TunnelId> = Id::from_request_parts(parts, app).await?;
     match token {
         StoredToken::Tunnel {
             kind, tunnel_id, ..

@@ -12,7 +12,7 @@ use super::data_sources::view;
 use super::extract::{Body, Id, OptionalBody};
 use super::problem::ApiError;
 use crate::protocol::{
-    ConnectionTest, ConnectionTestResult, DataSource, DataSourceState, ProblemKind,
+    ConnectionTest, ConnectionTestResult, DataSource, DataSourceId, DataSourceState, ProblemKind,
 };
 use crate::server::app::App;
 use crate::server::store::{Record, StoredLogin};
@@ -33,7 +33,7 @@ const HAND_OVER_PAUSE: Duration = Duration::from_millis(100);
         (status = 409, description = "Its tunnel is not up, it is being removed, or the saved password is for something else")))]
 pub async fn save(
     operator: Operator,
-    Id(id): Id,
+    Id(id): Id<DataSourceId>,
     State(app): State<Arc<App>>,
     OptionalBody(login): OptionalBody<ConnectionTest>,
 ) -> Result<Json<DataSource>, ApiError> {
@@ -47,7 +47,7 @@ pub async fn save(
     };
     let name = &operator.name;
     let record = app.store.save(id, login.as_ref(), name).await?;
-    tracing::info!(data_source = id, operator = name, "saved");
+    tracing::info!(data_source = id.0, operator = name, "saved");
     app.changes.announce(id);
     Ok(Json(view(&app, &record)))
 }
@@ -84,7 +84,7 @@ fn check_tunnel_is_up(app: &App, record: &Record) -> Result<(), ApiError> {
         (status = 409, description = "No bastion has registered, or the saved password is for something else")))]
 pub async fn test(
     operator: Operator,
-    Id(id): Id,
+    Id(id): Id<DataSourceId>,
     State(app): State<Arc<App>>,
     Body(login): Body<ConnectionTest>,
 ) -> Result<Json<ConnectionTestResult>, ApiError> {
@@ -97,7 +97,7 @@ pub async fn test(
     let login = completed(&app, &record, login)?;
     let result = probe::run(&target, &login).await;
     app.metrics.tested(result.ok);
-    tracing::info!(data_source = id, ok = result.ok, "connection tested");
+    tracing::info!(data_source = id.0, ok = result.ok, "connection tested");
     let action = match result.ok {
         true => "connection tested: it works",
         false => "connection tested: it does not work",
@@ -172,11 +172,11 @@ fn checked(login: ConnectionTest) -> Result<ConnectionTest, String> {
     responses((status = 204, description = "None is saved")))]
 pub async fn forget_login(
     operator: Operator,
-    Id(id): Id,
+    Id(id): Id<DataSourceId>,
     State(app): State<Arc<App>>,
 ) -> Result<StatusCode, ApiError> {
     app.store.forget_login(id, &operator.name).await?;
-    tracing::info!(data_source = id, operator = operator.name, "login erased");
+    tracing::info!(data_source = id.0, operator = operator.name, "login erased");
     app.changes.announce(id);
     Ok(StatusCode::NO_CONTENT)
 }

@@ -16,8 +16,8 @@ use super::auth::Operator;
 use super::extract::{Body, Id, Options};
 use super::problem::ApiError;
 use crate::protocol::{
-    API_BASE, ConnectionKind, DataSource, DataSourceChange, EnrollmentCommand, NewDataSource,
-    RemovalCommand, TunnelStatus, TunnelSummary,
+    API_BASE, ConnectionKind, DataSource, DataSourceChange, DataSourceId, EnrollmentCommand,
+    NewDataSource, RemovalCommand, TunnelStatus, TunnelSummary,
 };
 use crate::server::app::App;
 use crate::server::store::{
@@ -83,7 +83,11 @@ pub async fn create_for(
             expires_at,
         });
     }
-    tracing::info!(data_source = record.id, operator = operator.name, "created");
+    tracing::info!(
+        data_source = record.id.0,
+        operator = operator.name,
+        "created"
+    );
     app.changes.announce(record.id);
     Ok(answer)
 }
@@ -92,7 +96,7 @@ pub async fn create_for(
 ///
 /// # Errors
 /// Its service is installed, it has no tunnel, it is being removed or gone, or the database failed.
-pub async fn new_command(app: &App, operator: &Operator, id: i64) -> Result<(), ApiError> {
+pub async fn new_command(app: &App, operator: &Operator, id: DataSourceId) -> Result<(), ApiError> {
     let command = NewCommandToken::generate(&app.secret, TokenKind::Enrollment);
     let expires_at = expiry(app.enrollment_ttl)?;
     let hash = command.token.hash();
@@ -150,7 +154,7 @@ pub async fn list(
     responses((status = 200, description = "As it stands now", body = DataSource)))]
 pub async fn read(
     _: Operator,
-    Id(id): Id,
+    Id(id): Id<DataSourceId>,
     State(app): State<Arc<App>>,
 ) -> Result<Json<DataSource>, ApiError> {
     let record = app.store.data_source(id).await?;
@@ -166,13 +170,13 @@ pub async fn read(
         (status = 409, description = "It is being removed")))]
 pub async fn change(
     operator: Operator,
-    Id(id): Id,
+    Id(id): Id<DataSourceId>,
     State(app): State<Arc<App>>,
     Body(change): Body<DataSourceChange>,
 ) -> Result<Json<DataSource>, ApiError> {
     let change = checked_change(change).map_err(ApiError::invalid)?;
     let record = app.store.change(id, &change, &operator.name).await?;
-    tracing::info!(data_source = id, operator = operator.name, "changed");
+    tracing::info!(data_source = id.0, operator = operator.name, "changed");
     app.changes.announce(id);
     Ok(Json(view(&app, &record)))
 }
@@ -214,7 +218,7 @@ pub struct DeleteOptions {
         (status = 204, description = "Removed")))]
 pub async fn delete(
     operator: Operator,
-    Id(id): Id,
+    Id(id): Id<DataSourceId>,
     Options(options): Options<DeleteOptions>,
     State(app): State<Arc<App>>,
 ) -> Result<Response, ApiError> {
@@ -232,13 +236,13 @@ pub async fn delete(
 ///
 /// # Errors
 /// It is removed already, or the database failed.
-pub async fn remove_now(app: &App, id: i64, operator: &Operator) -> Result<(), ApiError> {
+pub async fn remove_now(app: &App, id: DataSourceId, operator: &Operator) -> Result<(), ApiError> {
     let record = app.store.remove(id, &operator.name).await?;
     if let Some(tunnel) = record.tunnel_id() {
         app.tunnels.close_tunnel(tunnel).await;
     }
     tracing::info!(
-        data_source = id,
+        data_source = id.0,
         operator = operator.name,
         "removed at once"
     );
@@ -252,7 +256,7 @@ pub async fn remove_now(app: &App, id: i64, operator: &Operator) -> Result<(), A
 /// It is removed already, it has no tunnel, or the database failed.
 pub async fn request_removal(
     app: &App,
-    id: i64,
+    id: DataSourceId,
     operator: &Operator,
 ) -> Result<RemovalCommand, ApiError> {
     let command = NewCommandToken::generate(&app.secret, TokenKind::Removal);
@@ -262,7 +266,7 @@ pub async fn request_removal(
         .await?;
     app.store.keep_seed(&command).await?;
     tracing::info!(
-        data_source = id,
+        data_source = id.0,
         operator = operator.name,
         "removal asked for"
     );

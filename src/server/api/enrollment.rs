@@ -71,9 +71,11 @@ pub async fn register_key(
             &app.secret,
         )
         .await
-        .inspect_err(|error| tracing::warn!(tunnel = bastion.tunnel_id, %error, "not enrolled"))?;
+        .inspect_err(
+            |error| tracing::warn!(tunnel = bastion.tunnel_id.0, %error, "not enrolled"),
+        )?;
     tracing::info!(
-        tunnel = bastion.tunnel_id,
+        tunnel = bastion.tunnel_id.0,
         port = enrollment.remote_port,
         "enrolled"
     );

@@ -95,13 +95,13 @@ fn list_for_object(name: &str, sent: &Value, read: &Value) -> Option<String> {
 }
 
 /// The number in the path. What is no number names nothing.
-pub struct Id(pub i64);
+pub struct Id<T>(pub T);
 
-impl<S: Send + Sync> FromRequestParts<S> for Id {
+impl<S: Send + Sync, T: DeserializeOwned + Send + 'static> FromRequestParts<S> for Id<T> {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
-        match parts.extract::<Path<i64>>().await {
+        match parts.extract::<Path<T>>().await {
             Ok(Path(id)) => Ok(Id(id)),
             Err(_) => Err(ApiError::gone()),
         }

@@ -59,7 +59,7 @@ struct HistoryEntry {
         (status = 503, description = "Too many streams are open")))]
 pub async fn one(
     _: Operator,
-    Id(id): Id,
+    Id(id): Id<DataSourceId>,
     State(app): State<Arc<App>>,
     headers: HeaderMap,
 ) -> Result<impl IntoResponse, ApiError> {

@@ -77,7 +77,7 @@ pub async fn announce_key(
     let public_key = public_key::normalize(&new.public_key).map_err(ApiError::invalid)?;
     let (former_accepted, changed) = app.store.announce_key(id, &public_key).await?;
     if let Some(data_source) = changed {
-        tracing::info!(tunnel = id, former_accepted, "new key announced");
+        tracing::info!(tunnel = id.0, former_accepted, "new key announced");
         app.changes.announce(data_source);
     }
     Ok(Json(TunnelKey {
@@ -108,7 +108,7 @@ pub async fn confirm_key(
     if let Some(data_source) = app.store.confirm_key(id, &public_key).await? {
         // The port may have passed back to the old key since it was looked at.
         app.close_other_keys(id, &public_key).await;
-        tracing::info!(tunnel = id, "new key confirmed");
+        tracing::info!(tunnel = id.0, "new key confirmed");
         app.changes.announce(data_source);
     }
     Ok(Json(TunnelKey {
@@ -129,7 +129,11 @@ pub async fn delete(
     let data_source = app.store.tunnel(id).await?.id;
     app.store.remove(data_source, "bastion").await?;
     app.tunnels.close_tunnel(id).await;
-    tracing::info!(data_source, tunnel = id, "removed by its bastion");
+    tracing::info!(
+        data_source = data_source.0,
+        tunnel = id.0,
+        "removed by its bastion"
+    );
     app.changes.announce(data_source);
     Ok(StatusCode::NO_CONTENT)
 }

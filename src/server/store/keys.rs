@@ -19,7 +19,7 @@ use crate::server::tunnel_server::{Grant, KeyAuthority};
 #[async_trait]
 impl KeyAuthority for Store {
     async fn grants(&self, public_key: &str) -> anyhow::Result<Vec<Grant>> {
-        let rows: Vec<(i64, u16, bool)> = sqlx::query_as(
+        let rows: Vec<(TunnelId, u16, bool)> = sqlx::query_as(
             "SELECT t.id, t.remote_port, coalesce(t.next_key_id = k.id, FALSE)
              FROM keys AS k JOIN tunnels AS t ON k.id IN (t.key_id, t.next_key_id)
              WHERE k.public_key = ? AND t.removed_at IS NULL",
@@ -35,6 +35,11 @@ impl KeyAuthority for Store {
         Ok(grants.collect())
     }
 }
+
+/// The row of a key.
+#[derive(Clone, Copy, sqlx::Type)]
+#[sqlx(transparent)]
+pub(super) struct KeyId(i64);
 
 /// A tunnel's keys.
 struct Keys {
@@ -206,9 +211,9 @@ async fn is_strangers(
 async fn replace_next(
     connection: &mut SqliteConnection,
     tunnel: TunnelId,
-    next: Option<i64>,
+    next: Option<KeyId>,
 ) -> Result<()> {
-    let dropped: Option<i64> = sqlx::query_scalar("SELECT next_key_id FROM tunnels WHERE id = ?")
+    let dropped: Option<KeyId> = sqlx::query_scalar("SELECT next_key_id FROM tunnels WHERE id = ?")
         .bind(tunnel)
         .fetch_one(&mut *connection)
         .await?;
@@ -225,7 +230,7 @@ async fn replace_next(
 
 /// The next key becomes the only one.
 async fn promote(connection: &mut SqliteConnection, tunnel: TunnelId) -> Result<()> {
-    let old: Option<i64> = sqlx::query_scalar("SELECT key_id FROM tunnels WHERE id = ?")
+    let old: Option<KeyId> = sqlx::query_scalar("SELECT key_id FROM tunnels WHERE id = ?")
         .bind(tunnel)
         .fetch_one(&mut *connection)
         .await?;
@@ -244,7 +249,7 @@ async fn promote(connection: &mut SqliteConnection, tunnel: TunnelId) -> Result<
 }
 
 /// The row of a key, made if it is new.
-pub(super) async fn id_of(connection: &mut SqliteConnection, public_key: &str) -> Result<i64> {
+pub(super) async fn id_of(connection: &mut SqliteConnection, public_key: &str) -> Result<KeyId> {
     sqlx::query("INSERT INTO keys (public_key, created_at) VALUES (?, ?) ON CONFLICT DO NOTHING")
         .bind(public_key)
         .bind(now())
@@ -259,7 +264,7 @@ pub(super) async fn id_of(connection: &mut SqliteConnection, public_key: &str) -
 
 /// Takes all keys from a tunnel that is removed.
 pub(super) async fn forget_all(connection: &mut SqliteConnection, tunnel: TunnelId) -> Result<()> {
-    let (key, next): (Option<i64>, Option<i64>) =
+    let (key, next): (Option<KeyId>, Option<KeyId>) =
         sqlx::query_as("SELECT key_id, next_key_id FROM tunnels WHERE id = ?")
             .bind(tunnel)
             .fetch_one(&mut *connection)
@@ -279,7 +284,7 @@ pub(super) async fn forget_all(connection: &mut SqliteConnection, tunnel: Tunnel
 }
 
 /// Forgets a key that no tunnel uses any more.
-async fn forget_if_unused(connection: &mut SqliteConnection, key: i64) -> Result<()> {
+async fn forget_if_unused(connection: &mut SqliteConnection, key: KeyId) -> Result<()> {
     sqlx::query(
         "DELETE FROM keys WHERE id = ?1 AND NOT EXISTS
              (SELECT 1 FROM tunnels WHERE ?1 IN (key_id, next_key_id))",

@@ -9,11 +9,16 @@ use crate::server::token::TokenHash;
 /// every page view a write.
 const SEEN_PRECISION: Duration = Duration::from_secs(60);
 
+/// The number of an account.
+#[derive(Clone, Copy, sqlx::Type)]
+#[sqlx(transparent)]
+pub struct OperatorId(i64);
+
 /// An account.
 #[derive(Clone)]
 pub struct OperatorAccount {
     /// Its number.
-    pub id: i64,
+    pub id: OperatorId,
     /// Its name.
     pub name: String,
     /// Argon2id in PHC form; absent for one who signs in by links alone.
@@ -29,7 +34,7 @@ pub struct SessionLimits {
     pub lifetime: Duration,
 }
 
-type Row = (i64, String, Option<String>);
+type Row = (OperatorId, String, Option<String>);
 
 fn account((id, name, password_hash): Row) -> OperatorAccount {
     OperatorAccount {
@@ -83,7 +88,7 @@ impl Store {
         .bind(now())
         .execute(&mut *tx)
         .await?;
-        let id: i64 = sqlx::query_scalar("SELECT id FROM operators WHERE name = ?")
+        let id: OperatorId = sqlx::query_scalar("SELECT id FROM operators WHERE name = ?")
             .bind(name)
             .fetch_one(&mut *tx)
             .await?;
@@ -123,7 +128,7 @@ impl Store {
     /// It does not work (any more), or the database failed.
     pub async fn use_login_link(&self, link: &TokenHash) -> Result<OperatorAccount> {
         let mut tx = self.write().await?;
-        let id: Option<i64> = sqlx::query_scalar(
+        let id: Option<OperatorId> = sqlx::query_scalar(
             "DELETE FROM login_links WHERE hash = ? AND expires_at > ? RETURNING operator_id",
         )
         .bind(link.as_bytes())
@@ -203,7 +208,7 @@ impl Store {
         session: &TokenHash,
         limits: SessionLimits,
     ) -> Result<Option<OperatorAccount>> {
-        let row: Option<(i64, String, Option<String>, i64)> = sqlx::query_as(
+        let row: Option<(OperatorId, String, Option<String>, i64)> = sqlx::query_as(
             "SELECT o.id, o.name, o.password_hash, s.seen_at
              FROM browser_sessions AS s JOIN operators AS o ON o.id = s.operator_id
              WHERE s.hash = ? AND s.created_at > ? AND s.seen_at > ?",

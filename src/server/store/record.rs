@@ -190,7 +190,7 @@ mod tests {
 
     fn record() -> Record {
         Record {
-            id: 1,
+            id: DataSourceId(1),
             display_name: "Sales".to_owned(),
             database_type: DatabaseType::Postgresql,
             host: "db".to_owned(),
@@ -206,7 +206,7 @@ mod tests {
 
     fn tunnel() -> TunnelRecord {
         TunnelRecord {
-            id: 1,
+            id: TunnelId(1),
             remote_port: None,
             last_seen: None,
             applied: None,

@@ -44,7 +44,7 @@ impl Store {
     /// # Errors
     /// The database failed.
     pub async fn token(&self, hash: &TokenHash) -> Result<Option<StoredToken>> {
-        type Row = (String, Option<String>, Option<i64>, Option<i64>, bool);
+        type Row = (String, Option<String>, Option<TunnelId>, Option<i64>, bool);
         let row: Option<Row> = sqlx::query_as(
             "SELECT kind, name, tunnel_id, expires_at, used_at IS NOT NULL FROM tokens
              WHERE hash = ? AND revoked_at IS NULL",

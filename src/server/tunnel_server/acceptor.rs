@@ -74,7 +74,7 @@ impl Acceptor {
         let shutdown = self.shutdown.clone();
         tokio::spawn(async move { log_lines.tell(shutdown).await });
         let connections = Arc::new(Semaphore::new(self.limits.connections));
-        for id in 0.. {
+        for id in (0..).map(SessionId) {
             let accepted = tokio::select! {
                 biased;
                 () = self.shutdown.cancelled() => return,

@@ -232,7 +232,7 @@ impl Client {
         };
         if let Err(refusal) = self.own_ports.claim(grant, session, address).await {
             if let Some(more) = may_log() {
-                warn!(%session, port, tunnel = grant.tunnel_id, "refused to listen: {refusal}{more}");
+                warn!(%session, port, tunnel = grant.tunnel_id.0, "refused to listen: {refusal}{more}");
             }
             return false;
         }
@@ -245,7 +245,7 @@ impl Client {
         }
         self.own_ports.release(grant.port).await;
         refused.ports.one();
-        warn!(%session, port, tunnel = grant.tunnel_id, "refused to listen: the port is no longer this key's");
+        warn!(%session, port, tunnel = grant.tunnel_id.0, "refused to listen: the port is no longer this key's");
         false
     }
 }

@@ -185,6 +185,10 @@ mod tests {
         events
     }
 
+    const ONE: TunnelId = TunnelId(1);
+    const TWO: TunnelId = TunnelId(2);
+    const THREE: TunnelId = TunnelId(3);
+
     fn announce(events: &SessionEvents, all: &[SessionEvent]) {
         for event in all {
             events.announce(*event, None);
@@ -201,39 +205,44 @@ mod tests {
 
     #[test]
     fn a_session_that_flaps_its_port_pushes_out_nothing_of_another_tunnel() {
-        let events = announced(&[Up(2)]);
+        let events = announced(&[Up(TWO)]);
         for _ in 0..33_000 {
-            announce(&events, &[Up(1), Down(1)]);
+            announce(&events, &[Up(ONE), Down(ONE)]);
         }
-        announce(&events, &[Down(2), Up(1)]);
-        assert_eq!(rest(&events), [Up(2), Down(2), Down(1), Up(1)]);
+        announce(&events, &[Down(TWO), Up(ONE)]);
+        assert_eq!(rest(&events), [Up(TWO), Down(TWO), Down(ONE), Up(ONE)]);
     }
 
     #[test]
     fn a_session_that_flaps_its_port_is_not_served_before_others() {
-        let events = announced(&[Up(1), Up(2), Up(3)]);
-        assert_eq!(of(&events.take(1)), [Up(1)]);
+        let events = announced(&[Up(ONE), Up(TWO), Up(THREE)]);
+        assert_eq!(of(&events.take(1)), [Up(ONE)]);
         events.take(1).noted();
-        announce(&events, &[Down(1), Up(1)]);
-        assert_eq!(rest(&events), [Up(2), Up(3), Down(1), Up(1)]);
+        announce(&events, &[Down(ONE), Up(ONE)]);
+        assert_eq!(rest(&events), [Up(TWO), Up(THREE), Down(ONE), Up(ONE)]);
     }
 
     #[test]
     fn what_is_merged_keeps_takeovers_refusals_and_the_last_state() {
         for (happened, seen) in [
-            (vec![Up(1), Down(1)], vec![Up(1), Down(1)]),
-            (vec![Up(1), Down(1), Up(1)], vec![Down(1), Up(1)]),
+            (vec![Up(ONE), Down(ONE)], vec![Up(ONE), Down(ONE)]),
+            (vec![Up(ONE), Down(ONE), Up(ONE)], vec![Down(ONE), Up(ONE)]),
             (
-                vec![Up(1), TakenOver(1), TakenOver(1), Down(1)],
-                vec![Up(1), TakenOver(1), Down(1)],
+                vec![Up(ONE), TakenOver(ONE), TakenOver(ONE), Down(ONE)],
+                vec![Up(ONE), TakenOver(ONE), Down(ONE)],
             ),
             (
-                vec![TakenOver(1), Down(1), Up(1), Down(1), Up(1)],
-                vec![TakenOver(1), Down(1), Up(1)],
+                vec![TakenOver(ONE), Down(ONE), Up(ONE), Down(ONE), Up(ONE)],
+                vec![TakenOver(ONE), Down(ONE), Up(ONE)],
             ),
             (
-                vec![Up(1), RefusedHeld(1), RefusedHeld(1), RefusedHeld(1)],
-                vec![Up(1), RefusedHeld(1)],
+                vec![
+                    Up(ONE),
+                    RefusedHeld(ONE),
+                    RefusedHeld(ONE),
+                    RefusedHeld(ONE),
+                ],
+                vec![Up(ONE), RefusedHeld(ONE)],
             ),
         ] {
             assert_eq!(rest(&announced(&happened)), seen, "{happened:?}");
@@ -242,23 +251,30 @@ mod tests {
 
     #[test]
     fn what_could_not_be_written_is_pending_again_before_what_came_since() {
-        let events = announced(&[Up(1), TakenOver(1), Up(2), Up(3)]);
+        let events = announced(&[Up(ONE), TakenOver(ONE), Up(TWO), Up(THREE)]);
         let failed = events.take(2);
-        announce(&events, &[Down(1), Up(1), Down(3)]);
+        announce(&events, &[Down(ONE), Up(ONE), Down(THREE)]);
         drop(failed);
         assert_eq!(
             rest(&events),
-            [Up(2), Up(3), Down(3), TakenOver(1), Down(1), Up(1)]
+            [
+                Up(TWO),
+                Up(THREE),
+                Down(THREE),
+                TakenOver(ONE),
+                Down(ONE),
+                Up(ONE)
+            ]
         );
     }
 
     #[tokio::test]
     async fn whoever_waits_is_told_and_what_is_noted_is_gone() {
-        let events = announced(&[Up(1)]);
+        let events = announced(&[Up(ONE)]);
         events.wait().await;
         assert_eq!(events.take(10).noted().len(), 1);
         assert!(events.is_empty());
-        tokio::join!(events.wait(), async { announce(&events, &[Down(1)]) });
-        assert_eq!(rest(&events), [Down(1)]);
+        tokio::join!(events.wait(), async { announce(&events, &[Down(ONE)]) });
+        assert_eq!(rest(&events), [Down(ONE)]);
     }
 }

@@ -19,8 +19,9 @@ use super::round_trip::RoundTrip;
 use super::socket::Socket;
 use super::window::Budget;
 
-/// A session's number, never used again.
-pub(super) type SessionId = u64;
+/// A session's number, in the order of arrival and never used again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct SessionId(pub(super) u64);
 
 /// A session whose key is proved.
 pub(super) struct LiveSession {

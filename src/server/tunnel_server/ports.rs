@@ -339,7 +339,7 @@ impl Ports {
         table.insert(grant.port, row);
         self.events
             .announce(SessionEvent::Up(grant.tunnel_id), Some(session.key()));
-        info!(tunnel = grant.tunnel_id, port = grant.port, %session, "tunnel up");
+        info!(tunnel = grant.tunnel_id.0, port = grant.port, %session, "tunnel up");
     }
 
     /// Called by a listener that has ended though nobody stopped it. Its tunnel is down then, and
@@ -357,7 +357,7 @@ impl Ports {
         };
         if let Some(row) = row {
             error!(
-                tunnel = row.tunnel,
+                tunnel = row.tunnel.0,
                 port, "the port's listener has ended by itself"
             );
             let session = row.holding.session();
@@ -387,7 +387,7 @@ impl Ports {
             "the port has passed to a new session: this one was silent, or its key is replaced",
         );
         info!(
-            tunnel = grant.tunnel_id,
+            tunnel = grant.tunnel_id.0,
             port = grant.port,
             former = %former,
             %session,
@@ -421,7 +421,7 @@ impl Ports {
 }
 
 fn log_down(row: &Row<Holding>) {
-    info!(tunnel = row.tunnel, session = %row.holding.session(), "tunnel down");
+    info!(tunnel = row.tunnel.0, session = %row.holding.session(), "tunnel down");
 }
 
 fn bind(address: SocketAddr) -> io::Result<TcpListener> {
@@ -494,7 +494,7 @@ mod tests {
 
     /// The kernel chooses where it really listens.
     const GRANT: Grant = Grant {
-        tunnel_id: 1,
+        tunnel_id: TunnelId(1),
         port: 0,
         replaces: false,
     };
@@ -512,7 +512,7 @@ mod tests {
     async fn a_tunnel_whose_listener_has_died_is_down_and_its_bastion_is_disconnected() {
         for panics in [true, false] {
             let ports = ports();
-            let (session, mut bastion) = session(7).await;
+            let (session, mut bastion) = session(SessionId(7)).await;
             let holder = watch::channel(Holder {
                 session,
                 address: String::new(),
@@ -520,9 +520,12 @@ mod tests {
             let listening = async move { assert!(!panics, "a bug") };
             let stop = ports.shutdown.child_token();
             ports.insert(&mut ports.table(), GRANT, holder.0, stop, listening);
-            assert_eq!(next_event(&ports).await, SessionEvent::Up(1));
-            assert_eq!(next_event(&ports).await, SessionEvent::Down(1));
-            assert!(!ports.is_up(1));
+            assert_eq!(next_event(&ports).await, SessionEvent::Up(GRANT.tunnel_id));
+            assert_eq!(
+                next_event(&ports).await,
+                SessionEvent::Down(GRANT.tunnel_id)
+            );
+            assert!(!ports.is_up(GRANT.tunnel_id));
             assert_eq!(bastion.read(&mut [0; 16]).await.unwrap(), 0);
         }
     }
@@ -530,36 +533,45 @@ mod tests {
     #[tokio::test]
     async fn the_ports_of_a_session_are_free_when_it_ends_in_whatever_way() {
         let ports = ports();
-        let (session, _bastion) = session(7).await;
-        let own = OwnPorts::new(&ports, 7);
+        let (session, _bastion) = session(SessionId(7)).await;
+        let own = OwnPorts::new(&ports, SessionId(7));
         own.claim(GRANT, &session, "").await.unwrap();
         assert!(matches!(
             own.claim(GRANT, &session, "").await,
             Err(Refusal::Own)
         ));
-        assert_eq!(ports.holder(1).unwrap().public_key, session.key());
-        assert_eq!(next_event(&ports).await, SessionEvent::Up(1));
+        assert_eq!(
+            ports.holder(GRANT.tunnel_id).unwrap().public_key,
+            session.key()
+        );
+        assert_eq!(next_event(&ports).await, SessionEvent::Up(GRANT.tunnel_id));
 
         let failing = tokio::spawn(async move {
             let _own = own;
             panic!("a bug");
         });
         assert!(failing.await.is_err());
-        assert!(!ports.is_up(1));
-        assert_eq!(next_event(&ports).await, SessionEvent::Down(1));
+        assert!(!ports.is_up(GRANT.tunnel_id));
+        assert_eq!(
+            next_event(&ports).await,
+            SessionEvent::Down(GRANT.tunnel_id)
+        );
     }
 
     #[tokio::test]
     async fn what_a_session_no_longer_holds_is_not_taken_from_its_new_holder() {
         let ports = ports();
-        let (silent, _one) = session(7).await;
-        let (newcomer, _two) = session(8).await;
-        let (first, second) = (OwnPorts::new(&ports, 7), OwnPorts::new(&ports, 8));
+        let (silent, _one) = session(SessionId(7)).await;
+        let (newcomer, _two) = session(SessionId(8)).await;
+        let (first, second) = (
+            OwnPorts::new(&ports, SessionId(7)),
+            OwnPorts::new(&ports, SessionId(8)),
+        );
         first.claim(GRANT, &silent, "").await.unwrap();
         second.claim(GRANT, &newcomer, "").await.unwrap();
         drop(first);
-        assert!(ports.is_up(1));
+        assert!(ports.is_up(GRANT.tunnel_id));
         drop(second);
-        assert!(!ports.is_up(1));
+        assert!(!ports.is_up(GRANT.tunnel_id));
     }
 }

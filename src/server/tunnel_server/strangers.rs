@@ -14,6 +14,7 @@ use std::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::limits::{EARLY_DROP, LOGIN_UNDISTURBED, LOOKED_AT, Limits};
+use super::live_session::SessionId;
 use super::opening::Opening;
 use super::peer_network::PeerNetwork;
 use super::socket::Socket;
@@ -34,7 +35,7 @@ impl Stranger {
 }
 
 /// By the order in which they came.
-type Table = BTreeMap<u64, Stranger>;
+type Table = BTreeMap<SessionId, Stranger>;
 
 /// All of them.
 pub(super) struct Strangers {
@@ -44,7 +45,7 @@ pub(super) struct Strangers {
 
 /// The right to be here without a login; given back when dropped.
 pub(super) struct Visit {
-    number: u64,
+    number: SessionId,
     all: Arc<Strangers>,
     leave: CancellationToken,
 }
@@ -73,7 +74,7 @@ impl Strangers {
     /// Lets a connection in, numbered in the order of arrival, or not.
     pub(super) fn admit(
         self: &Arc<Self>,
-        number: u64,
+        number: SessionId,
         peer: SocketAddr,
         socket: &Arc<Socket>,
         opening: &Arc<Opening>,
@@ -157,7 +158,7 @@ fn a_slow_one_leaves(table: &mut Table, of: impl Fn(&Stranger) -> bool) -> bool 
     leaves(table, oldest)
 }
 
-fn leaves(table: &mut Table, number: Option<u64>) -> bool {
+fn leaves(table: &mut Table, number: Option<SessionId>) -> bool {
     let Some(stranger) = number.and_then(|number| table.remove(&number)) else {
         return false;
     };

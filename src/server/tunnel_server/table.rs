@@ -93,9 +93,12 @@ impl<H> Table<H> {
 mod tests {
     use super::*;
 
-    fn row(tunnel: TunnelId, session: SessionId) -> Row<()> {
+    const FORMER: SessionId = SessionId(7);
+    const NEXT: SessionId = SessionId(8);
+
+    fn row(tunnel: i64, session: SessionId) -> Row<()> {
         Row {
-            tunnel,
+            tunnel: TunnelId(tunnel),
             session,
             holding: (),
         }
@@ -104,19 +107,22 @@ mod tests {
     #[test]
     fn the_three_ways_to_a_port_agree_after_every_change() {
         let mut table = Table::default();
-        table.insert(20_000, row(1, 7));
-        table.insert(20_001, row(2, 7));
-        assert_eq!(table.port_of(2), Some(20_001));
-        assert_eq!(table.ports_of(7), [20_000, 20_001]);
+        table.insert(20_000, row(1, FORMER));
+        table.insert(20_001, row(2, FORMER));
+        assert_eq!(table.port_of(TunnelId(2)), Some(20_001));
+        assert_eq!(table.ports_of(FORMER), [20_000, 20_001]);
 
-        table.pass(20_000, 8);
-        assert_eq!(table.ports_of(7), [20_001]);
-        assert_eq!(table.ports_of(8), [20_000]);
-        assert_eq!(table.get(20_000).map(|row| row.session), Some(8));
+        table.pass(20_000, NEXT);
+        assert_eq!(table.ports_of(FORMER), [20_001]);
+        assert_eq!(table.ports_of(NEXT), [20_000]);
+        assert_eq!(table.get(20_000).map(|row| row.session), Some(NEXT));
 
-        assert_eq!(table.remove(20_000).map(|row| row.tunnel), Some(1));
-        assert_eq!(table.port_of(1), None);
-        assert_eq!(table.tunnels().collect::<Vec<_>>(), [2]);
+        assert_eq!(
+            table.remove(20_000).map(|row| row.tunnel),
+            Some(TunnelId(1))
+        );
+        assert_eq!(table.port_of(TunnelId(1)), None);
+        assert_eq!(table.tunnels().collect::<Vec<_>>(), [TunnelId(2)]);
         assert!(table.remove(20_000).is_none());
         table.remove(20_001);
         assert_eq!(table.len(), 0);

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use super::create::to_data_source;
 use super::detail::{self, Extra, TypedLogin};
 use super::error::{PageError, sentence};
-use crate::protocol::{ConnectionTest, ProblemKind, TlsMode};
+use crate::protocol::{ConnectionTest, DataSourceId, ProblemKind, TlsMode};
 use crate::server::api::connection;
 use crate::server::api::extract::{Body, Id, OptionalBody};
 use crate::server::api::problem::ApiError;
@@ -60,7 +60,7 @@ impl Login {
 pub async fn test(
     State(app): State<Arc<App>>,
     signed_in: SignedIn,
-    Id(id): Id,
+    Id(id): Id<DataSourceId>,
     Form(login): Form<Login>,
 ) -> Result<Response, PageError> {
     let typed = login.typed();
@@ -83,7 +83,7 @@ pub async fn test(
 pub async fn save(
     State(app): State<Arc<App>>,
     signed_in: SignedIn,
-    Id(id): Id,
+    Id(id): Id<DataSourceId>,
     Form(login): Form<Login>,
 ) -> Result<Response, PageError> {
     let typed = login.typed();
@@ -103,7 +103,7 @@ pub async fn save(
 pub async fn forget(
     State(app): State<Arc<App>>,
     signed_in: SignedIn,
-    Id(id): Id,
+    Id(id): Id<DataSourceId>,
 ) -> Result<Response, PageError> {
     let state = State(Arc::clone(&app));
     connection::forget_login(signed_in.operator(), Id(id), state).await?;
@@ -114,7 +114,7 @@ pub async fn forget(
 async fn refused(
     app: &App,
     signed_in: &SignedIn,
-    id: i64,
+    id: DataSourceId,
     typed: TypedLogin,
     error: ApiError,
 ) -> Result<Response, PageError> {

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use super::error::{PageError, sentence};
 use super::frame::{Frame, page};
 use super::labels;
-use crate::protocol::{ConnectionKind, DatabaseType, NewDataSource, ProblemKind};
+use crate::protocol::{ConnectionKind, DataSourceId, DatabaseType, NewDataSource, ProblemKind};
 use crate::server::api::data_sources;
 use crate::server::api::extract::Id;
 use crate::server::app::App;
@@ -137,13 +137,13 @@ fn form(
 pub async fn new_command(
     State(app): State<Arc<App>>,
     signed_in: SignedIn,
-    Id(id): Id,
+    Id(id): Id<DataSourceId>,
 ) -> Result<Response, PageError> {
     data_sources::new_command(&app, &signed_in.operator(), id).await?;
     Ok(to_data_source(&app, id))
 }
 
 /// Back to a data source's page.
-pub fn to_data_source(app: &App, id: i64) -> Response {
+pub fn to_data_source(app: &App, id: DataSourceId) -> Response {
     Redirect::to(&app.web.path(&format!("/data-sources/{id}"))).into_response()
 }

@@ -167,7 +167,7 @@ impl DetailPage {
 pub async fn show(
     State(app): State<Arc<App>>,
     signed_in: SignedIn,
-    Id(id): Id,
+    Id(id): Id<DataSourceId>,
 ) -> Result<Response, PageError> {
     answer(&app, &signed_in, id, StatusCode::OK, Extra::default()).await
 }

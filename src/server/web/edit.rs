@@ -12,7 +12,7 @@ use serde::Deserialize;
 use super::create::to_data_source;
 use super::error::{PageError, sentence};
 use super::frame::{Frame, page};
-use crate::protocol::{DataSourceChange, ProblemKind};
+use crate::protocol::{DataSourceChange, DataSourceId, ProblemKind};
 use crate::server::api::data_sources;
 use crate::server::api::extract::{Body, Id};
 use crate::server::api::problem::ApiError;
@@ -31,7 +31,7 @@ pub struct Typed {
 #[template(path = "web/edit.html")]
 struct EditPage {
     frame: Frame,
-    id: i64,
+    id: DataSourceId,
     name: String,
     typed: Typed,
     is_direct: bool,
@@ -44,7 +44,7 @@ struct EditPage {
 pub async fn show(
     State(app): State<Arc<App>>,
     signed_in: SignedIn,
-    Id(id): Id,
+    Id(id): Id<DataSourceId>,
 ) -> Result<Response, PageError> {
     let record = app.store.data_source(id).await?;
     let typed = Typed {
@@ -59,7 +59,7 @@ pub async fn show(
 pub async fn change(
     State(app): State<Arc<App>>,
     signed_in: SignedIn,
-    Id(id): Id,
+    Id(id): Id<DataSourceId>,
     Form(typed): Form<Typed>,
 ) -> Result<Response, PageError> {
     let Some(port) = typed.port.trim().parse().ok().filter(|port| *port != 0) else {
@@ -85,7 +85,7 @@ pub async fn change(
 async fn form(
     app: &App,
     signed_in: &SignedIn,
-    id: i64,
+    id: DataSourceId,
     typed: Typed,
     error: Option<String>,
 ) -> Result<Response, PageError> {

@@ -10,7 +10,7 @@ use axum::response::Response;
 use super::error::PageError;
 use super::frame::{Frame, Moment, page};
 use super::labels::{self, StateLabel};
-use crate::protocol::{DataSource, TunnelStatus, TunnelSummary};
+use crate::protocol::{DataSource, DataSourceId, TunnelStatus, TunnelSummary};
 use crate::server::api::data_sources;
 use crate::server::app::App;
 use crate::server::browser::SignedIn;
@@ -23,7 +23,7 @@ struct ListPage {
 }
 
 struct Row {
-    id: i64,
+    id: DataSourceId,
     name: String,
     database: &'static str,
     place: String,

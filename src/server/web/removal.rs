@@ -12,6 +12,7 @@ use serde::Deserialize;
 use super::create::to_data_source;
 use super::error::PageError;
 use super::frame::{Frame, page};
+use crate::protocol::DataSourceId;
 use crate::server::api::data_sources;
 use crate::server::api::extract::Id;
 use crate::server::api::problem::ApiError;
@@ -38,7 +39,7 @@ enum How {
 #[template(path = "web/delete.html")]
 struct DeletePage {
     frame: Frame,
-    id: i64,
+    id: DataSourceId,
     name: String,
     is_direct: bool,
     is_enrolled: bool,
@@ -48,7 +49,7 @@ struct DeletePage {
 pub async fn show(
     State(app): State<Arc<App>>,
     signed_in: SignedIn,
-    Id(id): Id,
+    Id(id): Id<DataSourceId>,
 ) -> Result<Response, PageError> {
     let record = app.store.data_source(id).await?;
     if record.is_removed() {
@@ -68,7 +69,7 @@ pub async fn show(
 pub async fn remove(
     State(app): State<Arc<App>>,
     signed_in: SignedIn,
-    Id(id): Id,
+    Id(id): Id<DataSourceId>,
     Form(choice): Form<Choice>,
 ) -> Result<Response, PageError> {
     let operator = signed_in.operator();

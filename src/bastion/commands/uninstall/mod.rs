@@ -34,15 +34,18 @@ pub(super) fn run(host: &dyn Host, ui: &Ui, command: &UninstallTunnel) -> anyhow
     let removal = removal_call(host, command)?;
     let installed = tunnels::installed(host)?;
     let receipt = installed.as_ref().map(|(receipt, _)| receipt);
-    let is_own =
-        |id| receipt.is_some_and(|receipt| receipt.tunnels.keys().any(|own| own.number() == id));
-    if !others.is_empty() && !command.id.is_some_and(is_own) {
+    let is_own = receipt.is_some_and(|receipt| {
+        let mut own = receipt.tunnels.keys();
+        own.any(|own| own.number() == command.id)
+    });
+    if !others.is_empty() && !is_own {
         return others::remove(host, ui, command, &others);
     }
-    if let (Some(client), Some(id)) = (&removal, command.id)
-        && !knows(receipt, id, client)
-    {
-        return tell_only(host, ui, client, id);
+    if let (Some(client), Some(id)) = (&removal, command.id) {
+        let tunnel = TunnelName::new(client.address(), id);
+        if !receipt.is_some_and(|receipt| receipt.tunnels.contains_key(&tunnel)) {
+            return tell_only(host, ui, client, tunnel);
+        }
     }
     let ids = chosen(host, receipt, command)?;
     let Some((receipt, layout)) = installed else {
@@ -94,12 +97,6 @@ pub(super) fn run(host: &dyn Host, ui: &Ui, command: &UninstallTunnel) -> anyhow
     Ok(report(ui, &asked, &problems, &packages))
 }
 
-/// Whether the receipt holds this control plane's tunnel of this number.
-fn knows(receipt: Option<&Receipt>, id: TunnelId, client: &ControlPlane) -> bool {
-    let name = TunnelName::new(client.address(), id);
-    receipt.is_some_and(|receipt| receipt.tunnels.contains_key(&name))
-}
-
 /// The tunnels to remove; asked for where it is not said.
 fn chosen(
     host: &dyn Host,
@@ -144,10 +141,10 @@ fn tell_only(
     host: &dyn Host,
     ui: &Ui,
     client: &ControlPlane,
-    id: TunnelId,
+    tunnel: TunnelName,
 ) -> anyhow::Result<Exit> {
     client
-        .delete_tunnel(host, id)
+        .delete_tunnel(host, tunnel)
         .map_err(ApiError::with_advice)?;
     if tunnels::installed(host)?.is_none() {
         let layout = Layout::new(host, Path::new("/"));
@@ -157,9 +154,9 @@ fn tell_only(
     }
     ui.finished(
         &[format!(
-            "This user has no tunnel {id} on this host; the control plane has removed it."
+            "This user has no tunnel {tunnel} on this host; the control plane has removed it."
         )],
-        json!({ "removed": [id] }),
+        json!({ "removed": numbers(&[tunnel]) }),
     );
     Ok(Exit::Done)
 }
@@ -177,7 +174,7 @@ fn check_control_plane(
     let Some(client) = client(command, tunnel)?.filter(|_| !command.local_only) else {
         return Ok(None);
     };
-    match client.tunnel(host, id.number()) {
+    match client.tunnel(host, id) {
         Ok(_) => Ok(Some(client)),
         Err(error) if is_gone(&error) => Ok(None),
         Err(error) if command.force && (error.is_transient() || is_unauthorized(&error)) => {
@@ -305,7 +302,10 @@ fn confirm_own_tunnel(
 }
 
 fn numbers(tunnels: &[TunnelName]) -> Vec<TunnelId> {
-    tunnels.iter().map(|tunnel| tunnel.number()).collect()
+    tunnels
+        .iter()
+        .filter_map(|tunnel| tunnel.number())
+        .collect()
 }
 
 fn report(ui: &Ui, removed: &[TunnelName], problems: &[Problem], packages: &[String]) -> Exit {

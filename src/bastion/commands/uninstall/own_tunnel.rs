@@ -31,7 +31,7 @@ mod tests {
     fn tunnel(target_port: u16) -> TunnelRecord {
         TunnelRecord {
             control_plane: url::Url::parse("http://127.0.0.1:9/").unwrap(),
-            data_source_id: 1,
+            data_source_id: crate::protocol::DataSourceId(1),
             database_type: None,
             display_name: "Shop".to_owned(),
             target_host: "localhost".to_owned(),
