@@ -186,6 +186,99 @@ fn a_tunnel_server_that_shows_another_host_key_is_not_trusted() {
 }
 
 #[test]
+fn a_tunnel_server_that_cannot_be_reached_is_told_before_a_key_is_registered() {
+    let closed = ports::free_port().to_string();
+    let mut lab = Lab::with(Server::start_with(10, &["--public-ssh-port", &closed]));
+    let source = lab.data_source("Shop");
+    let mut setup = lab.bastion.setup(&lab.server, token_of(&source));
+    setup_fails_without_a_trace(&lab, &mut setup, FAILED).expect_words(&[
+        "tunnel server",
+        "cannot be reached",
+        &format!("port {closed} in the firewall"),
+    ]);
+    assert_eq!(lab.state(&source), DataSourceState::Draft);
+
+    lab.server.stop().expect_code(0);
+    lab.server.start_again_with(&[]);
+    let setup = lab.setup_that_waits(&source);
+    lab.save_and_finish(&source, setup);
+}
+
+#[test]
+fn a_port_at_which_something_else_than_ssh_answers_is_told_before_a_key_is_registered() {
+    let web = Server::start();
+    let port = web.url.rsplit(':').next().expect("an address with a port");
+    let lab = Lab::with(Server::start_with(10, &["--public-ssh-port", port]));
+    let source = lab.data_source("Shop");
+    let mut setup = lab.bastion.setup(&lab.server, token_of(&source));
+    setup_fails_without_a_trace(&lab, &mut setup, FAILED).expect_words(&[
+        "tunnel server",
+        "says nothing",
+        "firewall",
+    ]);
+    assert_eq!(lab.state(&source), DataSourceState::Draft);
+}
+
+// ---------------------------------------------------------------------------------------------
+// This host's ssh
+// ---------------------------------------------------------------------------------------------
+
+/// In place of ssh: the real one, after these lines of shell.
+fn with_ssh_that(lines: &str) -> Lab {
+    let mut lab = Lab::new();
+    lab.bastion = Bastion::without(&["ssh"]);
+    let script = format!("{lines}\nexec /usr/bin/ssh \"$@\"");
+    lab.bastion.put_program("ssh", &script);
+    lab
+}
+
+#[test]
+fn an_ssh_without_some_of_the_ciphers_is_given_those_that_it_has() {
+    // As OpenSSH is where a policy allows what FIPS 140 does.
+    let lab = with_ssh_that(
+        r#"case "$*" in
+            *chacha20*) echo "Bad SSH2 cipher spec" >&2; exit 255 ;;
+            "-Q cipher") /usr/bin/ssh -Q cipher | grep -v chacha20; exit ;;
+        esac"#,
+    );
+    lab.active_data_source("Shop");
+}
+
+#[test]
+fn an_ssh_that_refuses_the_tunnel_s_arguments_is_told_before_a_key_is_registered() {
+    let lab = with_ssh_that(
+        r#"case "$*" in
+            *ServerAliveCountMax*) echo "command-line: line 0: Bad configuration option: serveralivecountmax" >&2; exit 255 ;;
+        esac"#,
+    );
+    ssh_is_told_before_a_key_is_registered(
+        &lab,
+        &[
+            "this host's ssh refuses",
+            "Bad configuration option: serveralivecountmax",
+        ],
+    );
+}
+
+#[test]
+fn an_ssh_that_is_not_openssh_is_told_before_a_key_is_registered() {
+    let lab = with_ssh_that(r#"[ "$*" != -V ] || { echo "Dropbear v2022.83" >&2; exit; }"#);
+    ssh_is_told_before_a_key_is_registered(&lab, &["not OpenSSH", "Dropbear v2022.83"]);
+}
+
+#[track_caller]
+fn ssh_is_told_before_a_key_is_registered(lab: &Lab, words: &[&str]) {
+    let source = lab.data_source("Shop");
+    let mut setup = lab.bastion.setup(&lab.server, token_of(&source));
+    setup_fails_without_a_trace(lab, &mut setup, FAILED).expect_words(words);
+    assert_eq!(lab.state(&source), DataSourceState::Draft);
+}
+
+// ---------------------------------------------------------------------------------------------
+// Remote ports
+// ---------------------------------------------------------------------------------------------
+
+#[test]
 fn a_remote_port_held_by_a_living_clone_is_refused_and_the_clone_keeps_it() {
     let lab = Lab::new();
     let source = lab.active_data_source("Shop");

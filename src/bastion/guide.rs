@@ -5,6 +5,7 @@
 
 use askama::Template;
 
+use super::host::Host;
 use super::layout::Layout;
 use super::plan::Target;
 use super::receipt::{Receipt, TunnelRecord};
@@ -69,6 +70,7 @@ impl Values {
     /// # Errors
     /// The receipt lacks what an enrolled tunnel must have.
     pub fn of_tunnel(
+        host: &dyn Host,
         receipt: &Receipt,
         layout: &Layout,
         id: TunnelName,
@@ -84,7 +86,7 @@ impl Values {
             target.forward.target_port = tunnel.target_port.to_string();
             return Ok(Self::of_target(&target, layout, key));
         };
-        let mut values = Self::new(&enrolled_forward(receipt, layout, id)?, layout, key);
+        let mut values = Self::new(&enrolled_forward(host, receipt, layout, id)?, layout, key);
         values.display_name.clone_from(&tunnel.display_name);
         values.control_plane = without_slash(tunnel.control_plane.as_str());
         values.tunnel = id;

@@ -12,7 +12,7 @@ use super::packages::{self, Need, PackageManager};
 use super::receipt::{Receipt, Scope};
 use super::service::{self, ForeignScript};
 use super::settings::Settings;
-use super::ssh::{Forward, KeyType};
+use super::ssh::{Forward, KeyType, client};
 use super::steps::autossh::Autossh;
 use super::steps::directory::Directory;
 use super::steps::enrollment::Enrollment as EnrollmentStep;
@@ -25,7 +25,7 @@ use super::steps::temporary_tunnel::TemporaryTunnel;
 use super::steps::wait_for_save::WaitForSave;
 use super::steps::{Step, StepName};
 use crate::bastion::tunnel_name::TunnelName;
-use crate::protocol::DataSourceState;
+use crate::protocol::{DataSourceState, Enrollment};
 
 /// What the plan is for. Without an enrollment, placeholders stand in for what is not known yet.
 #[derive(Debug, Clone)]
@@ -46,7 +46,7 @@ impl Target {
     /// The target of an enrollment.
     pub fn new(
         control_plane: &Url,
-        enrollment: &crate::protocol::Enrollment,
+        enrollment: &Enrollment,
         layout: &Layout,
         key: KeyType,
     ) -> Self {
@@ -55,13 +55,7 @@ impl Target {
             tunnel: TunnelName::new(control_plane, enrollment.tunnel_id),
             display_name: enrollment.display_name.clone(),
             state: enrollment.state,
-            forward: Forward {
-                host_key_alias: TunnelName::new(control_plane, enrollment.tunnel_id)
-                    .host_key_alias(),
-                target_host: enrollment.host.clone(),
-                target_port: enrollment.port.to_string(),
-                ..placeholders(layout, key)
-            },
+            forward: preview(control_plane, enrollment, layout, key),
         }
     }
 
@@ -77,8 +71,24 @@ impl Target {
     }
 }
 
+fn preview(control_plane: &Url, enrollment: &Enrollment, layout: &Layout, key: KeyType) -> Forward {
+    let mut forward = Forward {
+        host_key_alias: TunnelName::new(control_plane, enrollment.tunnel_id).host_key_alias(),
+        target_host: enrollment.host.clone(),
+        target_port: enrollment.port.to_string(),
+        ..placeholders(layout, key)
+    };
+    if let Some(server) = &enrollment.server {
+        forward.server_user.clone_from(&server.user);
+        forward.server_host.clone_from(&server.host);
+        forward.server_port = server.port.to_string();
+    }
+    forward
+}
+
 fn placeholders(layout: &Layout, key: KeyType) -> Forward {
     Forward {
+        ciphers: client::ciphers(),
         private_key: layout.private_key(key),
         known_hosts: layout.known_hosts(),
         host_key_alias: Some(TunnelName::unknown().slug()),
@@ -204,7 +214,18 @@ pub fn plan(input: &PlanInput) -> anyhow::Result<Vec<Box<dyn Step>>> {
 pub const OLDEST_OPENSSH: (u32, u32) = (6, 5);
 
 fn check_openssh(facts: &Facts, key_type: KeyType) -> anyhow::Result<()> {
-    if let Some(version) = facts.openssh.as_deref().and_then(openssh_version)
+    let version = facts.openssh.as_deref().map(openssh_version);
+    if let Some(None) = version {
+        return Err(Failure::new(
+            format!(
+                "this host's `ssh` is not OpenSSH, but {}",
+                facts.openssh.as_deref().unwrap_or_default()
+            ),
+            "install the OpenSSH client and have it found first on PATH, then run the same command again",
+        )
+        .into());
+    }
+    if let Some(Some(version)) = version
         && version < OLDEST_OPENSSH
     {
         return Err(Failure::new(

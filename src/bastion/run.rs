@@ -106,8 +106,11 @@ impl<'a> Run<'a> {
     ) -> anyhow::Result<Progress> {
         self.adopt(steps);
         let mut progress = Progress::NothingToDo;
-        for step in steps {
-            match self.take(step.as_ref()) {
+        for (place, step) in steps.iter().enumerate() {
+            let taken = self
+                .prove_what_follows(step.as_ref(), &steps[place..])
+                .and_then(|()| self.take(step.as_ref()));
+            match taken {
                 Ok(Outcome::Changed(_)) => progress = Progress::Made,
                 Ok(Outcome::AlreadyPresent(_)) => {}
                 Err(error) => return Err(self.recover(step.as_ref(), enrolling, error)),
@@ -138,6 +141,19 @@ impl<'a> Run<'a> {
         }
         self.settle(steps)?;
         Ok(problems)
+    }
+
+    /// With the registered key the vendor's operator is told to go on, so nothing that can be known before
+    /// may fail after it.
+    fn prove_what_follows(
+        &self,
+        step: &dyn Step,
+        following: &[Box<dyn Step>],
+    ) -> anyhow::Result<()> {
+        if step.name() != StepName::Enrollment {
+            return Ok(());
+        }
+        following.iter().try_for_each(|step| step.prove(self.host))
     }
 
     fn take(&mut self, step: &dyn Step) -> anyhow::Result<Outcome> {

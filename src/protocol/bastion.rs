@@ -35,6 +35,9 @@ pub struct Enrollment {
     /// When the token stops working, RFC 3339, UTC. Absent for a tunnel token.
     #[serde(default)]
     pub expires_at: Option<jiff::Timestamp>,
+    /// The tunnel server, for a look whether it can be reached before a key is registered.
+    #[serde(default)]
+    pub server: Option<TunnelServerAddress>,
 }
 
 /// `PUT /enrollment/public-key`.

@@ -19,7 +19,7 @@ pub(super) fn run(host: &dyn Host, command: &Manual) -> anyhow::Result<Exit> {
     let values = match (&installed, meant.as_slice()) {
         (None, _) => Values::unknown(&Layout::new(host, std::path::Path::new("/"))),
         (Some((receipt, layout)), [id]) => {
-            Values::of_tunnel(receipt, layout, *id, tunnels::find(receipt, *id)?)?
+            Values::of_tunnel(host, receipt, layout, *id, tunnels::find(receipt, *id)?)?
         }
         // Of several tunnels, none is the one that is meant.
         (Some((_, layout)), _) => Values::unknown(layout),

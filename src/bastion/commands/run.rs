@@ -33,7 +33,7 @@ fn autossh_command(
     layout: &Layout,
     id: TunnelName,
 ) -> anyhow::Result<Command> {
-    let forward = enrolled_forward(receipt, layout, id).with_context(|| {
+    let forward = enrolled_forward(host, receipt, layout, id).with_context(|| {
         Failure::new(
             format!("the setup of tunnel {id} is not finished"),
             "run the command from the browser again, which goes on where it stopped",

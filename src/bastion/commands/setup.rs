@@ -65,7 +65,7 @@ pub(super) fn run(host: &dyn Host, ui: &Ui, command: &Setup) -> anyhow::Result<E
     let enrollment = control_plane
         .enrollment(host)
         .map_err(ApiError::with_advice)?;
-    vetting::check_target(&enrollment)?;
+    vetting::check_enrollment(&enrollment)?;
     if !command.no_database_check {
         check_database(host, &enrollment)?;
     }
@@ -95,7 +95,7 @@ pub(super) fn run(host: &dyn Host, ui: &Ui, command: &Setup) -> anyhow::Result<E
         with_commands: command.dry_run,
     });
     for step in &steps {
-        step.check(host)?;
+        step.prove(host)?;
     }
     if let Some(foreign) = &request.foreign {
         ui.note(&foreign.description());

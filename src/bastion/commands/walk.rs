@@ -14,7 +14,7 @@ use super::{rotate_key, setup, uninstall, update_tunnel};
 use crate::bastion::cli::{Cli, Command};
 use crate::bastion::failure::Exit;
 use crate::bastion::host::http::{HttpError, Request, Response};
-use crate::bastion::host::scripted::ScriptedHost;
+use crate::bastion::host::scripted::{Listener, ScriptedHost};
 use crate::bastion::host::{self, Authority, Files as _, HostExt as _, Output};
 use crate::bastion::ui::Ui;
 
@@ -93,6 +93,9 @@ impl Bastion {
         ] {
             host.install(program);
         }
+        host.name("tunnel.example.com", "10.0.0.2");
+        let greeting = Listener::Says(b"SSH-2.0-lab\r\n".to_vec());
+        host.listen("10.0.0.2:50022", greeting);
         let world = Rc::new(World::default());
         *world.target.borrow_mut() = ("db.internal".to_owned(), 5432);
         let bastion = Bastion { host, world };
@@ -109,6 +112,10 @@ impl Bastion {
                 .on(begins, move |host, command| act(&world, host, command));
         };
         on("ssh -V", |_, _, _| said("", "OpenSSH_9.2p1, OpenSSL 3"));
+        on("ssh -Q cipher", |_, _, _| {
+            said("aes128-ctr\naes128-gcm@openssh.com\n", "")
+        });
+        on("ssh -G", |_, _, _| said("user tunnel\n", ""));
         on("ssh-keygen -q", |_, host, command| {
             let path = PathBuf::from(command.args.last().unwrap());
             let content = format!("key {}", path.file_name().unwrap().display());
@@ -316,7 +323,7 @@ impl World {
         };
         json!({
             "data_source_id": 3, "tunnel_id": 7, "display_name": "Shop", "database_type": "postgresql",
-            "host": host, "port": port, "state": state,
+            "host": host, "port": port, "state": state, "server": server(),
         })
     }
 
@@ -351,10 +358,14 @@ fn in_order(receipt: &[u8]) -> String {
 fn enrolled() -> Value {
     json!({
         "tunnel_id": 7, "remote_port": 20001, "tunnel_token": "htt_0123456789abcdef",
-        "server": {
-            "host": "tunnel.example.com", "port": 50022, "user": "tunnel",
-            "host_keys": ["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl"],
-        },
+        "server": server(),
+    })
+}
+
+fn server() -> Value {
+    json!({
+        "host": "tunnel.example.com", "port": 50022, "user": "tunnel",
+        "host_keys": ["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl"],
     })
 }
 

@@ -158,7 +158,7 @@ impl Installation<'_> {
             ssh: named("AUTOSSH_PATH")
                 .or_else(|| tools.ssh.clone())
                 .unwrap_or_else(|| "ssh".into()),
-            forward: enrolled_forward(self.receipt, self.layout, self.id)?,
+            forward: enrolled_forward(host, self.receipt, self.layout, self.id)?,
             log: self.layout.tunnel_log(self.id),
         })
     }

@@ -201,7 +201,7 @@ fn examine_tunnel_servers(
         }) else {
             continue;
         };
-        let Ok(forward) = enrolled_forward(receipt, layout, id) else {
+        let Ok(forward) = enrolled_forward(examination.host, receipt, layout, id) else {
             continue;
         };
         let all_gone = tunnels

@@ -1,18 +1,14 @@
 //! The vendor's tunnel server: its name, its port, whether SSH answers there, its host key, and whether
 //! it accepts this host's.
 
-use std::io;
-
 use super::check::{Examination, Finding, Outcome, Subject};
 use super::login;
 use super::network::{self, Reached, Unreached};
 use crate::bastion::failure::Interrupted;
 use crate::bastion::host::HostExt as _;
 use crate::bastion::ssh::Forward;
+use crate::bastion::ssh::greeting::{self, Greeting};
 use crate::protocol::TunnelServerAddress;
-
-/// The longest banner that RFC 4253 allows, and room for the lines that may come before it.
-const MOST_BANNER: usize = 2048;
 
 /// Looks at a tunnel server. `revoked` is why its login need not be tried.
 pub fn examine(
@@ -78,48 +74,19 @@ fn tcp_remedy(error: &Unreached, server: &TunnelServerAddress) -> String {
 }
 
 fn banner(mut reached: Reached) -> Finding {
-    let mut said = Vec::new();
-    let mut buffer = [0; 256];
-    let mut hung_up = false;
-    while said.len() < MOST_BANNER && version_line(&said).is_none() {
-        match reached.connection.read(&mut buffer) {
-            Ok(0) => {
-                hung_up = true;
-                break;
-            }
-            Ok(count) => said.extend_from_slice(&buffer[..count]),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => {
-                hung_up = error.kind() != io::ErrorKind::TimedOut;
-                break;
-            }
-        }
-    }
-    if let Some(version) = version_line(&said) {
-        return Finding::pass(format!("it speaks SSH ({version})"));
-    }
     let allow = "look whether a firewall on the way lets SSH pass to this port: it takes the connection and stops \
                  what is said on it";
-    match (said.is_empty(), hung_up) {
-        (true, true) => Finding::fail("it takes the connection and hangs up without a word", allow),
-        (true, false) => Finding::fail("it takes the connection and says nothing", allow),
-        (false, _) => Finding::fail(
-            format!(
-                "it does not speak SSH, but says: {}",
-                String::from_utf8_lossy(&said[..said.len().min(60)])
-            ),
+    match greeting::read(reached.connection.as_mut()) {
+        Greeting::Ssh(version) => Finding::pass(format!("it speaks SSH ({version})")),
+        Greeting::HungUp => {
+            Finding::fail("it takes the connection and hangs up without a word", allow)
+        }
+        Greeting::Silence => Finding::fail("it takes the connection and says nothing", allow),
+        Greeting::Other(said) => Finding::fail(
+            format!("it does not speak SSH, but says: {said}"),
             "something else answers at this address: look at what the name leads to, and ask the vendor",
         ),
     }
-}
-
-/// `SSH-2.0-…`, on a line of its own, once it is whole.
-fn version_line(said: &[u8]) -> Option<String> {
-    let whole = &said[..said.iter().rposition(|byte| *byte == b'\n')?];
-    whole
-        .split(|byte| *byte == b'\n')
-        .find(|line| line.starts_with(b"SSH-"))
-        .map(|line| String::from_utf8_lossy(line).trim().to_owned())
 }
 
 fn examine_login(
@@ -164,41 +131,4 @@ fn examine_login(
     }
     examination.check("server-key", subject, "", |_| key)?;
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::bastion::host::scripted::{Listener, ScriptedHost};
-    use std::time::Duration;
-
-    fn banner_of(listener: Listener) -> Finding {
-        let host = ScriptedHost::new();
-        let address = "10.0.0.1:50022";
-        host.listen(address, listener);
-        let address = address.parse().unwrap();
-        let connection = host.connect(address, Duration::from_secs(1)).unwrap();
-        banner(Reached {
-            address,
-            connection,
-        })
-    }
-
-    #[test]
-    fn ssh_is_told_from_silence_and_from_a_web_server() {
-        let ssh = banner_of(Listener::Says(b"hello\r\nSSH-2.0-x\r\n".to_vec()));
-        assert_eq!(ssh.detail, "it speaks SSH (SSH-2.0-x)");
-        let web = banner_of(Listener::HangsUp(b"HTTP/1.1 400 Bad Request\r\n".to_vec()));
-        assert!(web.detail.contains("HTTP/1.1 400"), "{web:?}");
-        let silent = banner_of(Listener::Says(Vec::new()));
-        assert!(silent.detail.contains("says nothing"), "{silent:?}");
-        let dropped = banner_of(Listener::HangsUp(Vec::new()));
-        assert!(dropped.detail.contains("hangs up"), "{dropped:?}");
-    }
-
-    #[test]
-    fn an_endless_banner_is_not_read_for_ever() {
-        let endless = banner_of(Listener::Says(vec![b'x'; 1_000_000]));
-        assert_eq!(endless.outcome, Outcome::Fail);
-    }
 }

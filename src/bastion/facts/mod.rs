@@ -289,11 +289,10 @@ fn openssh_version(view: &View) -> Option<String> {
         return None;
     }
     view.which("ssh")?;
-    // OpenSSH prints its version to standard error.
+    // OpenSSH prints its version to standard error, and so do others theirs.
     let output = view.host.run(&Command::new("ssh").arg("-V")).ok()?;
-    output
-        .stderr
-        .split([',', ' '])
-        .next()
-        .map(|version| version.trim().to_owned())
+    let first = output.stderr.lines().next()?;
+    let version = first.split([',', ' ']).next()?;
+    let is_openssh = version.starts_with("OpenSSH_");
+    Some(if is_openssh { version } else { first }.trim().to_owned()).filter(|said| !said.is_empty())
 }

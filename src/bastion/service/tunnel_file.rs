@@ -116,6 +116,8 @@ fn check_literal(value: &str) -> anyhow::Result<()> {
 /// A tunnel for tests.
 #[cfg(test)]
 pub(super) fn example(home: &str) -> ServiceTunnel {
+    use crate::bastion::ssh::client;
+
     ServiceTunnel {
         id: "bi.example.com-7".parse().unwrap(),
         user: "ada".into(),
@@ -123,6 +125,7 @@ pub(super) fn example(home: &str) -> ServiceTunnel {
         ssh: "/usr/bin/ssh".into(),
         log: format!("{home}/.holistics/logs/tunnel-7.log").into(),
         forward: Forward {
+            ciphers: client::ciphers(),
             private_key: format!("{home}/.holistics/id_rsa").into(),
             known_hosts: format!("{home}/.holistics/known_hosts").into(),
             host_key_alias: Some("bi.example.com-7".into()),

@@ -5,10 +5,6 @@ use std::time::Duration;
 
 use crate::bastion::host::Command;
 
-/// Ciphers in the order of their speed on current processors; every OpenSSH since 6.5 has them all.
-/// The client's order decides, and the client's default puts the slower chacha20 first.
-const CIPHERS: &str = "aes128-gcm@openssh.com,aes256-gcm@openssh.com,chacha20-poly1305@openssh.com,aes256-ctr,aes128-ctr";
-
 /// Seconds of silence after which ssh asks the server for a sign of life.
 const ALIVE_INTERVAL: &str = "15";
 /// How many unanswered questions end the session. 15 × 2 notices a dead line within 45 s.
@@ -21,6 +17,8 @@ const CONNECT_TIMEOUT: &str = "15";
 /// The numbers and names are texts, so that a plan made before enrollment can show `<remote-port>`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Forward {
+    /// What the line may be encrypted with, the best first; see `ssh::client`.
+    pub ciphers: String,
     /// The private key.
     pub private_key: PathBuf,
     /// The pinned host keys.
@@ -79,7 +77,7 @@ impl Forward {
             "-i".to_owned(),
             self.private_key.to_string_lossy().into_owned(),
             "-c".to_owned(),
-            CIPHERS.to_owned(),
+            self.ciphers.clone(),
             "-p".to_owned(),
             self.server_port.clone(),
         ]);
@@ -200,9 +198,11 @@ pub fn bracketed(host: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bastion::ssh::client;
 
     fn forward(target_host: &str) -> Forward {
         Forward {
+            ciphers: client::ciphers(),
             private_key: "/home/ada/.holistics/id_rsa".into(),
             known_hosts: "/home/ada/.holistics/known_hosts".into(),
             host_key_alias: Some("bi.example.com-7".into()),

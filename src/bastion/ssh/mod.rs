@@ -3,8 +3,10 @@
 //! The command lines stand in [`command_line`] and nowhere else; the service's files, the temporary
 //! tunnel and the foreground command all take them from there.
 
+pub mod client;
 pub mod command_line;
 pub mod control_socket;
+pub mod greeting;
 pub mod keys;
 pub mod known_hosts;
 pub mod vetting;

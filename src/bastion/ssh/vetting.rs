@@ -11,16 +11,16 @@ use crate::protocol::{Enrollment, TunnelServerAddress};
 /// The longest name DNS allows, and more than any address needs.
 const LONGEST_NAME: usize = 253;
 
-/// Vets the database's address.
+/// Vets what an enrollment leads to: the database, and the tunnel server.
 ///
 /// # Errors
-/// It is no host name or address.
-pub fn check_target(enrollment: &Enrollment) -> anyhow::Result<()> {
+/// One of them is no host name or address.
+pub fn check_enrollment(enrollment: &Enrollment) -> anyhow::Result<()> {
     ensure!(
         is_host(&enrollment.host),
         refused("database host", &enrollment.host)
     );
-    Ok(())
+    enrollment.server.as_ref().map_or(Ok(()), check_server)
 }
 
 /// Vets a new database host, wherever it comes from.

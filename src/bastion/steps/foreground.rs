@@ -44,7 +44,7 @@ impl Step for Foreground {
     }
 
     fn apply(&self, work: &mut StepContext) -> anyhow::Result<Outcome> {
-        let forward = enrolled_forward(&work.run.receipt, &self.layout, self.tunnel)?;
+        let forward = enrolled_forward(work.host(), &work.run.receipt, &self.layout, self.tunnel)?;
         let socket = temporary_tunnel::end(work.host(), &self.layout, self.tunnel)?;
         work.forget(StepName::TemporaryTunnel, &Change::MasterStarted { socket })?;
         let autossh =

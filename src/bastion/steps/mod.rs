@@ -58,11 +58,12 @@ pub trait Step {
         false
     }
 
-    /// Looks for what would make this step fail, before anything is changed.
+    /// Looks for what would make this step fail: before anything is changed, and again before the key is
+    /// registered.
     ///
     /// # Errors
     /// What stands in the way, and how to remove it.
-    fn check(&self, _host: &dyn Host) -> anyhow::Result<()> {
+    fn prove(&self, _host: &dyn Host) -> anyhow::Result<()> {
         Ok(())
     }
 

@@ -155,7 +155,7 @@ impl Step for Packages {
             .is_some_and(|manager| manager.install_command(&[]).authority == Authority::Root)
     }
 
-    fn check(&self, host: &dyn Host) -> anyhow::Result<()> {
+    fn prove(&self, host: &dyn Host) -> anyhow::Result<()> {
         self.manager().map_or(Ok(()), |manager| manager.check(host))
     }
 

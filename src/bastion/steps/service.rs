@@ -54,7 +54,7 @@ impl Step for Service {
         self.layout.system_authority() == Authority::Root
     }
 
-    fn check(&self, host: &dyn Host) -> anyhow::Result<()> {
+    fn prove(&self, host: &dyn Host) -> anyhow::Result<()> {
         service::check_home(&self.layout)?;
         self.manager.check(host, &self.layout)?;
         match &self.foreign {

@@ -114,7 +114,7 @@ pub fn describe(
         user: host.user().name.clone(),
         autossh: autossh.context("autossh is no longer installed")?,
         ssh: host.which("ssh").context("ssh is no longer installed")?,
-        forward: enrolled_forward(&run.receipt, layout, tunnel)?,
+        forward: enrolled_forward(run.host, &run.receipt, layout, tunnel)?,
         log: layout.tunnel_log(tunnel),
     })
 }

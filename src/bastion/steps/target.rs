@@ -126,7 +126,12 @@ impl TargetUpdate {
 
     /// A tunnel that a supervisor of the user's own runs: it gets the new command.
     fn show_command(&self, work: &StepContext) -> anyhow::Result<()> {
-        let forward = enrolled_forward(&work.run.receipt, work.layout(), self.target.tunnel)?;
+        let forward = enrolled_forward(
+            work.host(),
+            &work.run.receipt,
+            work.layout(),
+            self.target.tunnel,
+        )?;
         let program = installed::find(work.host(), work.layout())
             .context("autossh is no longer installed")?;
         let command = foreground_command(&program.to_string_lossy(), &forward);

@@ -13,7 +13,8 @@ use crate::bastion::host::{Authority, Command, Host, HostExt as _};
 use crate::bastion::layout::Layout;
 use crate::bastion::receipt::{Receipt, Scope};
 use crate::bastion::run::{Run, StepContext};
-use crate::bastion::ssh::{Forward, KeyType, control_socket};
+use crate::bastion::ssh::greeting::{self, Greeting};
+use crate::bastion::ssh::{Forward, KeyType, client, control_socket};
 use crate::bastion::tunnel_name::TunnelName;
 use crate::protocol::ProblemKind;
 
@@ -21,6 +22,9 @@ use crate::protocol::ProblemKind;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long the control plane may take to see a session that ssh reports as connected.
 const SEEN_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long the name of the tunnel server may take, and each of its addresses to accept and to greet.
+const NAME_TIMEOUT: Duration = Duration::from_secs(10);
+const GREETING_TIMEOUT: Duration = Duration::from_secs(10);
 const SEEN_PAUSE: Duration = Duration::from_millis(200);
 
 /// The step.
@@ -52,13 +56,19 @@ impl Step for TemporaryTunnel {
         vec![self.ssh(&self.preview).to_string()]
     }
 
-    fn check(&self, _host: &dyn Host) -> anyhow::Result<()> {
-        control_socket::check_length(&self.layout.control_socket(self.tunnel))
+    fn prove(&self, host: &dyn Host) -> anyhow::Result<()> {
+        control_socket::check_length(&self.layout.control_socket(self.tunnel))?;
+        let tried = Forward {
+            ciphers: client::ciphers_of(host)?,
+            ..with_numbers(&self.preview)
+        };
+        client::prove(host, &tried.ssh_arguments())?;
+        prove_way_out(host, &self.preview)
     }
 
     fn apply(&self, work: &mut StepContext) -> anyhow::Result<Outcome> {
         let socket = self.layout.control_socket(self.tunnel);
-        let forward = enrolled_forward(&work.run.receipt, &self.layout, self.tunnel)?;
+        let forward = enrolled_forward(work.host(), &work.run.receipt, &self.layout, self.tunnel)?;
         work.record(Change::MasterStarted {
             socket: socket.clone(),
         })?;
@@ -87,7 +97,7 @@ impl TemporaryTunnel {
         if control_socket::is_alive(run.host, &socket)? {
             return Ok(());
         }
-        let forward = enrolled_forward(&run.receipt, &self.layout, self.tunnel)?;
+        let forward = enrolled_forward(run.host, &run.receipt, &self.layout, self.tunnel)?;
         self.open(run.host, &forward)
     }
 
@@ -116,11 +126,73 @@ impl TemporaryTunnel {
     }
 }
 
+/// The command line with any numbers where a plan's are not known yet.
+fn with_numbers(preview: &Forward) -> Forward {
+    let number = |text: &str| text.parse::<u16>().unwrap_or(1).to_string();
+    Forward {
+        server_port: number(&preview.server_port),
+        remote_port: number(&preview.remote_port),
+        target_port: number(&preview.target_port),
+        ..preview.clone()
+    }
+}
+
+/// Looks whether the tunnel server answers at its SSH port: the way there may be closed while https is open.
+fn prove_way_out(host: &dyn Host, server: &Forward) -> anyhow::Result<()> {
+    let Ok(port) = server.server_port.parse() else {
+        // The control plane has not told it yet.
+        return Ok(());
+    };
+    let name = server.server_host.trim_matches(['[', ']']);
+    let open = format!(
+        "allow outbound TCP from this host to {name} port {port} in the firewall, then run the same command again; \
+         SSH does not go through a web proxy"
+    );
+    let failure = |what: String, next: String| Err(Failure::new(what, next).into());
+    let addresses = match host.resolve(name, port, NAME_TIMEOUT) {
+        Ok(addresses) => addresses,
+        Err(error) => {
+            host.check_interrupt()?;
+            return failure(
+                format!(
+                    "the name of the tunnel server, {name}, cannot be resolved on this host: {error}"
+                ),
+                format!(
+                    "check the host's DNS (`getent hosts {name}`), then run the same command again"
+                ),
+            );
+        }
+    };
+    let mut unreached = String::new();
+    for address in addresses {
+        host.check_interrupt()?;
+        let mut connection = match host.connect(address, GREETING_TIMEOUT) {
+            Ok(connection) => connection,
+            Err(error) => {
+                unreached = format!(": {error}");
+                continue;
+            }
+        };
+        let what = match greeting::read(connection.as_mut()) {
+            Greeting::Ssh(_) => return Ok(()),
+            Greeting::HungUp => "takes the connection and hangs up without a word".to_owned(),
+            Greeting::Silence => "takes the connection and says nothing".to_owned(),
+            Greeting::Other(said) => format!("does not speak SSH, but says: {said:?}"),
+        };
+        unreached = format!(": {address} {what}");
+    }
+    failure(
+        format!("the tunnel server {name}:{port} cannot be reached from this host{unreached}"),
+        open,
+    )
+}
+
 /// The command line of an enrolled tunnel.
 ///
 /// # Errors
 /// The receipt holds no answer of the control plane for this tunnel.
 pub fn enrolled_forward(
+    host: &dyn Host,
     receipt: &Receipt,
     layout: &Layout,
     tunnel: TunnelName,
@@ -135,6 +207,7 @@ pub fn enrolled_forward(
         .context("the tunnel is not enrolled")?;
     let key_type = receipt.key_type.context("the receipt names no key pair")?;
     Ok(Forward {
+        ciphers: client::ciphers_of(host)?,
         private_key: layout.private_key(key_type),
         known_hosts: layout.known_hosts(),
         host_key_alias: tunnel.host_key_alias(),

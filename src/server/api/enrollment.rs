@@ -44,6 +44,7 @@ pub async fn read(
         host: record.host,
         port: record.port,
         expires_at: bastion.expires_at,
+        server: Some(tunnel_server(&app)),
     }))
 }
 
@@ -83,14 +84,18 @@ pub async fn register_key(
     Ok(Json(Enrolled {
         tunnel_id: bastion.tunnel_id,
         remote_port: enrollment.remote_port,
-        server: TunnelServerAddress {
-            host: app.public.ssh_host.clone(),
-            port: app.public.ssh_port,
-            user: SSH_USER.to_owned(),
-            host_keys: app.tunnels.host_keys(),
-        },
+        server: tunnel_server(&app),
         tunnel_token: enrollment.tunnel_token.as_str().to_owned(),
     }))
+}
+
+fn tunnel_server(app: &App) -> TunnelServerAddress {
+    TunnelServerAddress {
+        host: app.public.ssh_host.clone(),
+        port: app.public.ssh_port,
+        user: SSH_USER.to_owned(),
+        host_keys: app.tunnels.host_keys(),
+    }
 }
 
 fn checked(registration: KeyRegistration) -> Result<Registration, String> {

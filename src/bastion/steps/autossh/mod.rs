@@ -85,7 +85,7 @@ impl Step for Autossh {
         by_manager || self.layout.system_authority() == Authority::Root
     }
 
-    fn check(&self, host: &dyn Host) -> anyhow::Result<()> {
+    fn prove(&self, host: &dyn Host) -> anyhow::Result<()> {
         self.source.check(host)?;
         if self.manager.is_none() && installed::find(host, &self.layout).is_none() {
             check_tools(&missing_tools(host))?;
