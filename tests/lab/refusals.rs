@@ -60,6 +60,33 @@ fn sudo_in_front_of_setup_is_refused_with_the_user_to_use() {
 }
 
 #[test]
+fn a_host_whose_units_are_part_of_an_image_is_told_before_a_key_is_registered() {
+    let lab = HostLab::boot(Image::DebianReady);
+    let line = "cd /etc/systemd && mount --bind system system && mount -o remount,bind,ro system";
+    lab.host.run("root", line).expect_code(0);
+    let disk = Disk::of(&lab.host);
+    let source = lab.data_source("Shop");
+    lab.run_setup("ada", &source, "")
+        .expect_code(FAILED)
+        .expect_words(&["/etc/systemd/system", "read-only", "--init none"]);
+    disk.assert_same(&Disk::of(&lab.host), |_| false);
+    assert_eq!(lab.state(&source), DataSourceState::Draft);
+}
+
+#[test]
+fn a_user_whose_name_no_unit_can_hold_is_told_before_a_key_is_registered() {
+    let lab = HostLab::boot(Image::DebianReady);
+    // As a directory gives it.
+    let line = r"sed -i 's/^ada:/CORP\\ada:/' /etc/passwd /etc/shadow; echo 'ALL ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/zz-lab";
+    lab.host.run("root", line).expect_code(0);
+    let source = lab.data_source("Shop");
+    lab.run_setup(r"CORP\ada", &source, "")
+        .expect_code(FAILED)
+        .expect_words(&[r"CORP\\ada", "cannot stand in a service's file"]);
+    assert_eq!(lab.state(&source), DataSourceState::Draft);
+}
+
+#[test]
 fn a_host_that_setup_does_not_know_gets_the_guide_and_is_as_before() {
     let lab = HostLab::boot(Image::DebianReady);
     lab.host

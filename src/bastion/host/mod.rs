@@ -183,6 +183,12 @@ pub trait Files {
     /// Removes an empty folder. One that is not there is no error.
     fn remove_dir(&self, path: &Path, authority: Authority) -> anyhow::Result<()>;
 
+    /// Whether the file system on which this path is, is mounted read-only.
+    ///
+    /// # Errors
+    /// The system will not say.
+    fn is_read_only(&self, path: &Path) -> io::Result<bool>;
+
     /// Whether the user may make files in this folder.
     fn is_writable(&self, dir: &Path) -> bool;
 

@@ -248,6 +248,11 @@ impl Files for RealHost {
         Ok(())
     }
 
+    fn is_read_only(&self, path: &Path) -> io::Result<bool> {
+        let flags = nix::sys::statvfs::statvfs(path)?.flags();
+        Ok(flags.contains(nix::sys::statvfs::FsFlags::ST_RDONLY))
+    }
+
     fn is_writable(&self, dir: &Path) -> bool {
         nix::unistd::access(dir, AccessFlags::W_OK | AccessFlags::X_OK).is_ok()
     }

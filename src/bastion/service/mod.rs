@@ -24,7 +24,7 @@ use anyhow::bail;
 
 pub use foreign::ForeignScript;
 pub use installed::{InstalledTunnel, installed_tunnels};
-pub use tunnel_file::{ServiceTunnel, check_home};
+pub use tunnel_file::{ServiceTunnel, check_home, check_user};
 
 use super::change::Change;
 use super::facts::Init;

@@ -96,6 +96,15 @@ pub fn check_home(layout: &Layout) -> anyhow::Result<()> {
     check_literal(&layout.user_dir().to_string_lossy())
 }
 
+/// Whether a service can run something as this user.
+///
+/// # Errors
+/// The name holds a character that a shell or systemd would not take literally, as directories give them:
+/// a backslash, a blank, a letter beyond ASCII.
+pub fn check_user(name: &str) -> anyhow::Result<()> {
+    check_literal(name)
+}
+
 /// Whether a shell and systemd take this for itself.
 pub(super) fn is_literal(value: &str) -> bool {
     let is_literal = |c: char| c.is_ascii_alphanumeric() || "/._-+@:=,[]%".contains(c);
@@ -142,6 +151,18 @@ pub(super) fn example(home: &str) -> ServiceTunnel {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_from_a_directory_is_told_before_a_service_needs_it() {
+        check_user("ann@corp.example").unwrap();
+        for name in ["CORP\\ann", "ann smith", "andré", ""] {
+            let error = check_user(name).unwrap_err().to_string();
+            assert!(
+                error.contains("cannot stand in a service's file"),
+                "{error}"
+            );
+        }
+    }
 
     #[test]
     fn the_file_of_a_tunnel() {

@@ -18,6 +18,7 @@ pub mod rename;
 pub mod rotation;
 pub mod service;
 pub mod service_tunnel;
+pub mod system_files;
 pub mod target;
 pub mod temporary_tunnel;
 pub mod wait_for_save;

@@ -6,11 +6,11 @@ use anyhow::Context as _;
 
 use super::autossh::installed;
 use super::temporary_tunnel::{self, enrolled_forward};
-use super::{Outcome, Step, StepName};
+use super::{Outcome, Step, StepName, system_files};
 use crate::bastion::change::Change;
 use crate::bastion::control_plane::ApiError;
 use crate::bastion::facts::Init;
-use crate::bastion::host::Authority;
+use crate::bastion::host::{Authority, Host};
 use crate::bastion::layout::Layout;
 use crate::bastion::receipt::Scope;
 use crate::bastion::restart::{UP_TIMEOUT, WaitResult, not_seen, wait_until_up};
@@ -52,6 +52,11 @@ impl Step for ServiceTunnelStep {
 
     fn needs_root(&self) -> bool {
         self.layout.system_authority() == Authority::Root
+    }
+
+    fn prove(&self, host: &dyn Host) -> anyhow::Result<()> {
+        service::check_user(&host.user().name)?;
+        system_files::prove_writable(host, self.manager.paths(&self.layout, self.tunnel))
     }
 
     fn apply(&self, work: &mut StepContext) -> anyhow::Result<Outcome> {

@@ -496,6 +496,10 @@ impl Files for ScriptedHost {
         self.change(path, None)
     }
 
+    fn is_read_only(&self, _: &Path) -> io::Result<bool> {
+        Ok(false)
+    }
+
     fn is_writable(&self, dir: &Path) -> bool {
         dir.starts_with(&self.user.home)
     }
