@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::host::{Authority, Host, HostExt};
 use super::layout::Layout;
-use super::packages::{self, build};
+use super::packages;
 use super::receipt::Scope;
 use super::restart;
 use super::run::Run;
@@ -161,7 +161,7 @@ impl Change {
                 if layout.is_own_folder(path) {
                     directory::remove(host, layout, path, reason)
                 } else if autossh::folder::is_ours(layout, path) {
-                    build::remove_folder(host, path)
+                    autossh::folder::remove(host, path)
                 } else {
                     remove_if_empty(host, path, *authority)
                 }

@@ -9,8 +9,8 @@ use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, V
 use super::facts::Init;
 use super::guide::GuideFor;
 use super::help;
-use super::packages::source::Source;
 use super::ssh::KeyType;
+use super::steps::autossh::source::Source;
 use crate::protocol::TunnelId;
 
 /// A vendor reaches a database in your closed network through a tunnel that this host opens.

@@ -299,7 +299,6 @@ fn packages_step(input: &PlanInput) -> anyhow::Result<Packages> {
     }
     let is_done = |receipt: &Receipt| receipt.is_done(Scope::Host, StepName::Packages);
     Ok(Packages {
-        layout: input.layout.clone(),
         manager,
         snap: snap_autossh(facts),
         enable_extra_repository: input.settings.enable_epel,

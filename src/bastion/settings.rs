@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::facts::Init;
-use super::packages::source::Source;
 use super::ssh::KeyType;
+use super::steps::autossh::source::Source;
 
 /// The settings that decide a plan.
 #[derive(Debug, Clone)]

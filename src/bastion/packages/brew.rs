@@ -7,23 +7,25 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 
-use super::failures::{self, Signs, Trouble, line_with, says};
-use super::{Need, PackageManager, Watcher};
+use super::failures::{self, Signs};
+use super::{Need, PackageManager, Watcher, record_outcome};
 use crate::bastion::failure::Failure;
-use crate::bastion::host::{Command, Host, HostExt, Output};
+use crate::bastion::host::{Command, Host, HostExt};
 
 /// How long an installation may take.
 const INSTALL_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 
-const LOCK_HELD: [&str; 2] = ["has already locked", "Another active Homebrew"];
-const UNKNOWN_PACKAGE: [&str; 2] = ["No available formula", "No formulae found"];
-const UNREACHABLE: [&str; 4] = [
-    "Could not resolve host",
-    "Failed to download",
-    "Download failed",
-    "Failed to connect",
-];
-const DISK_FULL: [&str; 1] = ["No space left on device"];
+const SIGNS: Signs = Signs {
+    locked: &["has already locked", "Another active Homebrew"],
+    unknown: &["No available formula", "No formulae found"],
+    disk_full: &["No space left on device"],
+    unreachable: &[
+        "Could not resolve host",
+        "Failed to download",
+        "Download failed",
+        "Failed to connect",
+    ],
+};
 
 /// Homebrew.
 pub(super) struct Brew;
@@ -51,7 +53,7 @@ impl PackageManager for Brew {
             host.user().uid != 0,
             Failure::usage(
                 "Homebrew does not run as root",
-                "run the same command as the user to whom Homebrew belongs, without sudo",
+                "run the same command as the user who owns Homebrew, without sudo",
             )
         );
         Ok(())
@@ -68,13 +70,8 @@ impl PackageManager for Brew {
         let asked = packages.iter().filter(|name| !before.contains(*name));
         watcher.record(asked.cloned().collect())?;
         let result = self.try_to_install(host, packages);
-        // After a failure too: it may have come half-way.
-        match formulae(host) {
-            Ok(after) => watcher.record(after.difference(&before).cloned().collect())?,
-            Err(error) if result.is_ok() => return Err(error),
-            Err(_) => {}
-        }
-        result
+        let added = formulae(host).map(|after| after.difference(&before).cloned().collect());
+        record_outcome(watcher, result, added)
     }
 
     fn remove(&self, host: &dyn Host, packages: &[String]) -> anyhow::Result<()> {
@@ -98,26 +95,19 @@ impl Brew {
     fn try_to_install(&self, host: &dyn Host, packages: &[String]) -> anyhow::Result<()> {
         let install = self.install_command(packages);
         let mut output = host.run(&install)?;
-        if is_unknown(&output) {
+        if SIGNS.unknown_package(&output).is_some() {
             // Its own updating is switched off, and its list may be older than the formula. Whether
             // that helped is shown by the second attempt.
             host.run(&brew("update"))?;
             output = host.run(&install)?;
         }
-        if is_unknown(&output) {
-            let said = line_with(&output, &UNKNOWN_PACKAGE).unwrap_or("no such formula");
+        if let Some(said) = SIGNS.unknown_package(&output) {
             return Err(failures::unknown(self.name(), packages, said, None));
         }
         if output.success() {
             return Ok(());
         }
-        let signs = Signs {
-            locked: &LOCK_HELD,
-            disk_full: &DISK_FULL,
-            unreachable: &UNREACHABLE,
-        };
-        let trouble = Trouble::told_by(&output, &signs);
-        Err(failures::failed(trouble, packages, &install, output).into())
+        Err(failures::failed(&SIGNS, packages, &install, output))
     }
 }
 
@@ -138,12 +128,10 @@ fn brew(verb: &str) -> Command {
 
 fn formulae(host: &dyn Host) -> anyhow::Result<BTreeSet<String>> {
     let list = brew("list").args(["--formula", "-1"]);
-    let output = host.expect(&list).context("cannot list the formulae")?;
+    let output = host
+        .expect(&list)
+        .context("cannot list the installed formulae")?;
     Ok(output.stdout.lines().map(str::to_owned).collect())
-}
-
-fn is_unknown(output: &Output) -> bool {
-    !output.success() && says(output, &UNKNOWN_PACKAGE)
 }
 
 #[cfg(test)]
@@ -151,7 +139,8 @@ mod tests {
     use super::*;
     use crate::bastion::failure::{OneLine, advice_of};
     use crate::bastion::host::scripted::ScriptedHost;
-    use crate::bastion::packages::{Witness, is_unknown_package};
+    use crate::bastion::packages::is_unknown_package;
+    use crate::bastion::packages::test_support::Witness;
 
     const ENV: &str = "NONINTERACTIVE=1 HOMEBREW_NO_AUTO_UPDATE=1 HOMEBREW_NO_INSTALL_UPGRADE=1 \
                        HOMEBREW_NO_INSTALL_CLEANUP=1 HOMEBREW_NO_INSTALLED_DEPENDENTS_CHECK=1 \
@@ -204,18 +193,10 @@ mod tests {
     }
 
     #[test]
-    fn another_brew_at_work_and_a_lost_network_are_told_apart() {
-        let cases = [
-            (
-                "Error: A `brew install autossh` process has already locked /opt/homebrew/Cellar/autossh.",
-                "wait",
-            ),
-            (
-                "curl: (6) Could not resolve host: ghcr.io\nError: autossh: Failed to download resource",
-                "mirror",
-            ),
-        ];
-        for (words, next) in cases {
+    fn another_running_brew_and_a_lost_network_are_told_apart() {
+        let locked = "Error: A `brew install autossh` process has already locked /opt/homebrew/Cellar/autossh.";
+        let no_network = "curl: (6) Could not resolve host: ghcr.io\nError: autossh: Failed to download resource";
+        for (words, next) in [(locked, "wait"), (no_network, "mirror")] {
             let host = ScriptedHost::new();
             expect(&host, "list", 0, "", "");
             expect(&host, "install", 1, "", words);

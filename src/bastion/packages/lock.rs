@@ -1,4 +1,4 @@
-//! Waiting while another package manager is at work.
+//! Waiting while another package manager is running.
 //!
 //! A package manager that waits by itself does so in silence and cannot be interrupted, since it must
 //! not be cut short. So they are told not to wait, and are asked again.
@@ -13,25 +13,29 @@ pub(super) const ATTEMPTS: u32 = 24;
 const PAUSE: Duration = Duration::from_secs(5);
 const MINUTES: u64 = 2;
 
-/// Runs a command of `manager` once nobody else holds its lock, within bounds.
-pub(super) fn run_unlocked(
-    host: &dyn Host,
-    watcher: &mut dyn Watcher,
-    manager: &str,
-    command: &Command,
-    is_locked: impl Fn(&Output) -> bool,
-) -> anyhow::Result<Output> {
-    for attempt in 0..ATTEMPTS {
-        let output = host.run(command)?;
-        if !is_locked(&output) {
-            return Ok(output);
+/// Runs a package manager's commands, each once nobody else holds its lock, within bounds.
+pub(super) struct Runner<'a> {
+    pub host: &'a dyn Host,
+    pub watcher: &'a mut dyn Watcher,
+    pub manager: &'static str,
+    pub is_locked: fn(&Output) -> bool,
+}
+
+impl Runner<'_> {
+    pub(super) fn run(&mut self, command: &Command) -> anyhow::Result<Output> {
+        for attempt in 0..ATTEMPTS {
+            let output = self.host.run(command)?;
+            if !(self.is_locked)(&output) {
+                return Ok(output);
+            }
+            if attempt == 0 {
+                self.watcher.waits_for(&format!(
+                    "another package manager to release {}'s lock (at most {MINUTES} min)",
+                    self.manager
+                ));
+            }
+            self.host.sleep(PAUSE)?;
         }
-        if attempt == 0 {
-            watcher.waits_for(&format!(
-                "another package manager to give up {manager}'s lock, at most {MINUTES} min"
-            ));
-        }
-        host.sleep(PAUSE)?;
+        Err(failures::locked(self.manager, MINUTES).into())
     }
-    Err(failures::locked(manager, MINUTES).into())
 }

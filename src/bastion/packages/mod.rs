@@ -1,21 +1,22 @@
 //! Package managers, one type each, behind [`PackageManager`].
 //!
 //! To add one: a file beside this one that implements the trait, a variant in
-//! `facts::PackageManagerKind` with the program by which it is found, and its lines in [`for_host`]
-//! and [`by_name`]. [`source`] and [`build`] make autossh where no package manager has it.
+//! `facts::PackageManagerKind` with the program by which it is found, and its line in `of_kind`.
 
 mod apt;
 mod brew;
-pub mod build;
+mod epel;
 mod failures;
 mod lock;
 mod rpm;
-pub mod source;
+#[cfg(test)]
+pub mod test_support;
 mod yum;
 
 use std::path::Path;
 
-use anyhow::bail;
+use serde::Deserialize as _;
+use serde::de::value::{Error as NameError, StrDeserializer};
 
 use super::facts::{Facts, PackageManagerKind};
 use super::failure::Failure;
@@ -52,7 +53,7 @@ const LIBC_HEADERS: [&str; 3] = [
 ];
 
 impl Need {
-    /// What it is called where it is missing.
+    /// Its name in messages.
     pub fn name(self) -> &'static str {
         match self {
             Need::Curl => "curl",
@@ -82,11 +83,11 @@ impl Need {
 
 /// Whoever has packages installed.
 pub trait Watcher {
-    /// Takes down packages that are added to the host: before they are, as far as is known then, and
-    /// again with what was really added. What was taken down last counts.
+    /// Records packages that are added to the host: before they are, as far as is known then, and again
+    /// with what was really added. The last record counts.
     ///
     /// # Errors
-    /// It cannot be taken down, and nothing must be installed then.
+    /// It cannot be recorded; nothing must be installed then.
     fn record(&mut self, packages: Vec<String>) -> anyhow::Result<()>;
 
     /// Says what the package manager waits for, where that may take a while.
@@ -105,9 +106,6 @@ pub trait PackageManager {
     fn install_command(&self, packages: &[String]) -> Command;
 
     /// Looks for what would make every installation fail, and changes nothing.
-    ///
-    /// # Errors
-    /// What stands in the way, and how to remove it.
     fn check(&self, _host: &dyn Host) -> anyhow::Result<()> {
         Ok(())
     }
@@ -136,8 +134,8 @@ pub trait PackageManager {
         None
     }
 
-    /// The command that brings what `curl` needs to trust today's servers up to date, on hosts so
-    /// old that theirs no longer does.
+    /// The command that updates what `curl` needs to trust today's servers, on hosts so old that theirs
+    /// no longer does.
     fn renew_trust(&self) -> Option<Command> {
         None
     }
@@ -145,48 +143,60 @@ pub trait PackageManager {
 
 /// The package manager of a host.
 pub fn for_host(facts: &Facts) -> Option<Box<dyn PackageManager>> {
-    Some(match facts.package_manager? {
-        PackageManagerKind::Apt => Box::new(apt::Apt),
-        PackageManagerKind::Dnf => Box::new(yum::Yum::new(yum::Program::Dnf, facts)),
-        PackageManagerKind::Microdnf => Box::new(yum::Yum::new(yum::Program::Microdnf, facts)),
-        PackageManagerKind::Yum => Box::new(yum::Yum::new(yum::Program::Yum, facts)),
-        PackageManagerKind::Brew => Box::new(brew::Brew),
-    })
+    let yum = |program| yum::Yum::new(program, &facts.id, &facts.version);
+    facts.package_manager.map(|kind| of_kind(kind, yum))
 }
 
 /// The package manager that a receipt names.
 pub fn by_name(name: &str) -> anyhow::Result<Box<dyn PackageManager>> {
-    if let Some(program) = yum::Program::by_name(name) {
-        return Ok(Box::new(yum::Yum::for_removal(program)));
-    }
-    match name {
-        "apt" => Ok(Box::new(apt::Apt)),
-        "brew" => Ok(Box::new(brew::Brew)),
-        _ => bail!(Failure::new(
+    let kind = PackageManagerKind::deserialize(StrDeserializer::<NameError>::new(name));
+    let kind = kind.map_err(|_| {
+        Failure::new(
             format!(
-                "the receipt names the package manager {name:?}, which this version does not know"
+                "the receipt names a package manager that this version does not know: {name:?}"
             ),
             "use the version of holistics-tunnel that wrote the receipt",
-        )),
+        )
+    })?;
+    Ok(of_kind(kind, yum::Yum::for_removal))
+}
+
+fn of_kind(
+    kind: PackageManagerKind,
+    yum: impl Fn(yum::Program) -> yum::Yum,
+) -> Box<dyn PackageManager> {
+    match kind {
+        PackageManagerKind::Apt => Box::new(apt::Apt),
+        PackageManagerKind::Dnf => Box::new(yum(yum::DNF)),
+        PackageManagerKind::Microdnf => Box::new(yum(yum::MICRODNF)),
+        PackageManagerKind::Yum => Box::new(yum(yum::YUM)),
+        PackageManagerKind::Brew => Box::new(brew::Brew),
     }
 }
 
-/// A watcher that keeps what it is told.
-#[cfg(test)]
-#[derive(Default)]
-struct Witness {
-    records: Vec<Vec<String>>,
-    waits: Vec<String>,
+/// Records what an installation added: after a failure too, since it may have come half-way.
+fn record_outcome(
+    watcher: &mut dyn Watcher,
+    result: anyhow::Result<()>,
+    added: anyhow::Result<Vec<String>>,
+) -> anyhow::Result<()> {
+    match added {
+        Ok(added) => watcher.record(added)?,
+        Err(error) if result.is_ok() => return Err(error),
+        Err(_) => {}
+    }
+    result
 }
 
 #[cfg(test)]
-impl Watcher for Witness {
-    fn record(&mut self, packages: Vec<String>) -> anyhow::Result<()> {
-        self.records.push(packages);
-        Ok(())
-    }
+mod tests {
+    use super::*;
 
-    fn waits_for(&mut self, what: &str) {
-        self.waits.push(what.to_owned());
+    #[test]
+    fn every_package_manager_is_found_again_by_the_name_in_the_receipt() {
+        for name in ["apt", "dnf", "microdnf", "yum", "brew"] {
+            assert_eq!(by_name(name).unwrap().name(), name);
+        }
+        assert!(by_name("pacman").is_err());
     }
 }

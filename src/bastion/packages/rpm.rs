@@ -42,7 +42,9 @@ pub(super) fn inventory(host: &dyn Host) -> anyhow::Result<Vec<Installed>> {
         .with_authority(Authority::Root)
         // What was added is to be known even if the run is interrupted now.
         .atomic();
-    let output = host.expect(&query).context("cannot list the packages")?;
+    let output = host
+        .expect(&query)
+        .context("cannot list the installed packages")?;
     Ok(output.stdout.lines().filter_map(installed).collect())
 }
 

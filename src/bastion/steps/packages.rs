@@ -9,15 +9,12 @@ use super::{Outcome, Step, StepName};
 use crate::bastion::change::Change;
 use crate::bastion::failure::Failure;
 use crate::bastion::host::{Authority, Host};
-use crate::bastion::layout::Layout;
-use crate::bastion::packages::{self, Need, PackageManager, Watcher};
+use crate::bastion::packages::{Need, PackageManager, Watcher, is_unknown_package};
 use crate::bastion::receipt::Scope;
 use crate::bastion::run::StepContext;
 
 /// The step.
 pub struct Packages {
-    /// The paths.
-    pub layout: Layout,
     /// The host's package manager; a host without one lacks nothing but what can be compiled.
     pub manager: Option<Box<dyn PackageManager>>,
     /// What is missing.
@@ -26,12 +23,12 @@ pub struct Packages {
     pub snap: Option<PathBuf>,
     /// Whether the repository with further packages may be enabled.
     pub enable_extra_repository: bool,
-    /// Whether this host's `curl` is given what it needs to trust today's servers.
+    /// Whether what `curl` needs to trust today's servers may be updated.
     pub renew_trust: bool,
 }
 
 impl Packages {
-    /// The manager, where there is something for it to do.
+    /// The package manager, where it has something to do.
     fn manager(&self) -> Option<&dyn PackageManager> {
         self.manager.as_deref().filter(|_| !self.needs.is_empty())
     }
@@ -42,7 +39,13 @@ impl Packages {
             .filter(|_| self.enable_extra_repository && self.needs.contains(&Need::Autossh))
     }
 
-    /// Installs what is missing, except an autossh that no repository has. Returns what was asked for.
+    /// What is missing beside autossh, which can also be compiled.
+    fn other_needs(&self) -> Vec<Need> {
+        let others = self.needs.iter().filter(|need| **need != Need::Autossh);
+        others.copied().collect()
+    }
+
+    /// Installs what is missing, except an autossh that no repository has. Returns the packages.
     fn install_needs(
         &self,
         work: &mut StepContext,
@@ -61,8 +64,7 @@ impl Packages {
                 return Ok(installed);
             }
         }
-        let others = without_autossh(&self.needs);
-        let others = names(manager, &others);
+        let others = names(manager, &self.other_needs());
         if !others.is_empty() {
             install(work, manager, &others)?;
         }
@@ -70,26 +72,22 @@ impl Packages {
         Ok(installed)
     }
 
-    /// Installs these packages, or returns false where autossh is in no repository: it can be had in
-    /// another way.
+    /// Installs these packages, or returns false where autossh may be what no repository has.
     fn install_all(
         &self,
         work: &mut StepContext,
         manager: &dyn PackageManager,
         packages: &[String],
     ) -> anyhow::Result<bool> {
+        let needs_autossh = self.needs.contains(&Need::Autossh);
         match install(work, manager, packages) {
-            Err(error)
-                if packages::is_unknown_package(&error) && self.needs.contains(&Need::Autossh) =>
-            {
-                Ok(false)
-            }
+            Err(error) if needs_autossh && is_unknown_package(&error) => Ok(false),
             result => result.map(|()| true),
         }
     }
 
     fn check_found(&self, host: &dyn Host) -> anyhow::Result<()> {
-        for need in without_autossh(&self.needs) {
+        for need in self.other_needs() {
             ensure!(
                 need.is_met(host),
                 Failure::new(
@@ -117,7 +115,7 @@ impl Step for Packages {
     fn summary(&self) -> String {
         let what = match self.manager() {
             Some(manager) => format!("Install {}", names(manager, &self.needs).join(", ")),
-            None => "Use what is installed of curl, ssh and autossh".to_owned(),
+            None => "Use the installed curl, ssh and autossh".to_owned(),
         };
         match &self.snap {
             Some(snap) => format!(
@@ -134,13 +132,10 @@ impl Step for Packages {
         };
         let mut commands = Vec::new();
         if let Some(renew) = manager.renew_trust().filter(|_| self.renew_trust) {
-            commands.push(format!("{renew} (as far as it can be had)"));
+            commands.push(format!("{renew} (where available)"));
         }
-        commands.push(
-            manager
-                .install_command(&names(manager, &self.needs))
-                .to_string(),
-        );
+        let install = manager.install_command(&names(manager, &self.needs));
+        commands.push(install.to_string());
         if let Some(repository) = self.extra_repository() {
             let enable = manager.install_command(&[repository.to_owned()]);
             commands.push(format!(
@@ -166,17 +161,16 @@ impl Step for Packages {
         if self.renew_trust {
             renew_trust(work, manager)?;
         }
-        let installed = self.install_needs(work, manager)?;
+        let installed = self.install_needs(work, manager)?.join(", ");
         self.check_found(work.host())?;
-        let no_autossh = self.needs.contains(&Need::Autossh)
-            && installed::find(work.host(), &self.layout).is_none();
-        Ok(match (installed.is_empty(), no_autossh) {
-            (true, _) => Outcome::AlreadyPresent("no repository has autossh".to_owned()),
-            (false, true) => Outcome::Changed(format!(
-                "{}; no repository has autossh",
-                installed.join(", ")
-            )),
-            (false, false) => Outcome::Changed(installed.join(", ")),
+        let found = installed::find(work.host(), work.layout());
+        let lacks_autossh = self.needs.contains(&Need::Autossh) && found.is_none();
+        Ok(if installed.is_empty() {
+            Outcome::AlreadyPresent("no repository has autossh".to_owned())
+        } else if lacks_autossh {
+            Outcome::Changed(format!("{installed}; no repository has autossh"))
+        } else {
+            Outcome::Changed(installed)
         })
     }
 }
@@ -187,14 +181,6 @@ pub(super) fn names(manager: &dyn PackageManager, needs: &[Need]) -> Vec<String>
         .iter()
         .filter_map(|need| manager.package(*need))
         .map(str::to_owned)
-        .collect()
-}
-
-fn without_autossh(needs: &[Need]) -> Vec<Need> {
-    needs
-        .iter()
-        .copied()
-        .filter(|need| *need != Need::Autossh)
         .collect()
 }
 
@@ -213,7 +199,7 @@ pub(super) fn install(
     manager.install(host, packages, &mut receipt)
 }
 
-/// Takes down in the receipt what is installed.
+/// Records in the receipt what is installed.
 struct Installation<'i, 'w, 'a> {
     manager: &'static str,
     work: &'i mut StepContext<'w, 'a>,
@@ -236,8 +222,8 @@ impl Watcher for Installation<'_, '_, '_> {
     }
 }
 
-/// Brings curl's TLS up to date on hosts that are too old for today's servers. Most of these hosts'
-/// repositories are gone, and curl may be good enough as it is, so a failure is only told.
+/// Updates what curl's TLS needs on hosts that are too old for today's servers. Most of these hosts'
+/// repositories are gone, and curl may be good enough as it is, so a failure is only noted.
 fn renew_trust(work: &mut StepContext, manager: &dyn PackageManager) -> anyhow::Result<()> {
     let Some(update) = manager.renew_trust() else {
         return Ok(());
@@ -246,7 +232,7 @@ fn renew_trust(work: &mut StepContext, manager: &dyn PackageManager) -> anyhow::
         Ok(output) if output.success() => {}
         Err(error) if error.stops_the_run() => return Err(error.into()),
         _ => work.run.ui.note(
-            "nss, curl and ca-certificates could not be updated; going on with what is there",
+            "nss, curl and ca-certificates could not be updated; continuing with what is installed",
         ),
     }
     Ok(())
@@ -255,41 +241,22 @@ fn renew_trust(work: &mut StepContext, manager: &dyn PackageManager) -> anyhow::
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bastion::facts::{Facts, Family, Init, PackageManagerKind, Tools};
-    use crate::bastion::host::privilege::Privilege;
+    use crate::bastion::facts::PackageManagerKind;
     use crate::bastion::host::scripted::ScriptedHost;
+    use crate::bastion::layout::Layout;
+    use crate::bastion::packages::test_support::{answers, manager_of};
     use crate::bastion::run::Run;
     use crate::bastion::ui::Ui;
 
     const RPM: &str = "sudo rpm -qa";
     const DNF: &str = "sudo env LC_ALL=C dnf install";
+    const YUM: &str = "sudo env LC_ALL=C yum";
     const UNKNOWN: &str = "Error: Unable to find a match: autossh";
     const THERE: &str = "glibc x86_64 2.34 1\n";
 
-    fn rocky() -> Facts {
-        Facts {
-            id: "rocky".into(),
-            version: "9.4".into(),
-            name: "Rocky Linux 9.4".into(),
-            family: Family::Rhel,
-            package_manager: Some(PackageManagerKind::Dnf),
-            init: Init::Systemd,
-            architecture: Some("x86_64".into()),
-            libc: None,
-            container: false,
-            read_only: false,
-            fips: false,
-            selinux: false,
-            privilege: Some(Privilege::Sudo),
-            tools: Tools::default(),
-            openssh: None,
-        }
-    }
-
-    fn step(host: &ScriptedHost, needs: &[Need]) -> Packages {
+    fn step(needs: &[Need]) -> Packages {
         Packages {
-            layout: Layout::new(host, std::path::Path::new("/")),
-            manager: packages::for_host(&rocky()),
+            manager: Some(manager_of(PackageManagerKind::Dnf, "rocky", "9.4")),
             needs: needs.to_vec(),
             snap: None,
             enable_extra_repository: false,
@@ -304,8 +271,13 @@ mod tests {
         then: impl FnOnce(anyhow::Result<Outcome>, &mut Run),
     ) {
         let ui = Ui::new(false, true, true);
-        let layout = Layout::new(host, std::path::Path::new("/"));
-        let mut run = Run::begin(host, &ui, layout, None).unwrap();
+        let mut run = Run::begin(
+            host,
+            &ui,
+            Layout::new(host, std::path::Path::new("/")),
+            None,
+        )
+        .unwrap();
         let result = step.apply(&mut run.context(Scope::Host, StepName::Packages));
         then(result, &mut run);
         assert!(host.is_finished());
@@ -314,55 +286,61 @@ mod tests {
     #[test]
     fn an_autossh_that_no_repository_has_does_not_stop_the_others() {
         let host = ScriptedHost::new();
-        host.expect(RPM, 0, THERE, "");
-        host.expect(DNF, 1, "", UNKNOWN);
-        host.expect(RPM, 0, THERE, "");
-        host.expect(RPM, 0, THERE, "");
-        host.expect(DNF, 0, "", "");
+        let after = &format!("{THERE}curl x86_64 7 2\n");
+        let without_autossh = [
+            (RPM, 0, THERE, ""),
+            (DNF, 1, "", UNKNOWN),
+            (RPM, 0, THERE, ""),
+            (RPM, 0, THERE, ""),
+            (DNF, 0, "", ""),
+        ];
+        answers(&host, &without_autossh);
         host.doing(|host| host.install("curl"));
-        let after = format!("{THERE}curl x86_64 7 2\n");
-        host.expect(RPM, 0, &after, "");
-        apply(
-            &host,
-            &step(&host, &[Need::Curl, Need::Autossh]),
-            |result, run| {
-                let said = Outcome::Changed("curl; no repository has autossh".into());
-                assert_eq!(result.unwrap(), said);
-                // Exactly that goes again in a rollback.
-                host.expect(RPM, 0, &after, "");
-                host.expect("sudo env LC_ALL=C rpm -e curl.x86_64", 0, "", "");
-                run.undo_made(None).unwrap();
-                assert!(run.receipt.steps.is_empty());
-            },
-        );
+        host.expect(RPM, 0, after, "");
+        let step = step(&[Need::Curl, Need::Autossh]);
+        apply(&host, &step, |result, run| {
+            let said = Outcome::Changed("curl; no repository has autossh".into());
+            assert_eq!(result.unwrap(), said);
+            // Exactly that goes again in a rollback.
+            let erase = "sudo env LC_ALL=C rpm -e curl.x86_64";
+            answers(&host, &[(RPM, 0, after, ""), (erase, 0, "", "")]);
+            run.undo_made(None).unwrap();
+            assert!(run.receipt.steps.is_empty());
+        });
     }
 
     #[test]
     fn epel_is_enabled_only_where_that_was_asked_for_and_goes_again_in_a_rollback() {
         let host = ScriptedHost::new();
-        host.expect(RPM, 0, THERE, "");
-        host.expect(DNF, 1, "", UNKNOWN);
-        host.expect(RPM, 0, THERE, "");
-        host.expect(RPM, 0, THERE, "");
-        host.expect(DNF, 0, "", "");
-        let epel = format!("{THERE}epel-release noarch 9 2\n");
-        host.expect(RPM, 0, &epel, "");
-        host.expect(RPM, 0, &epel, "");
-        host.expect(DNF, 0, "", "");
+        let epel = &format!("{THERE}epel-release noarch 9 2\n");
+        let all = &format!("{epel}autossh x86_64 1.4g 3\n");
+        let with_epel = [
+            (RPM, 0, THERE, ""),
+            (DNF, 1, "", UNKNOWN),
+            (RPM, 0, THERE, ""),
+            (RPM, 0, THERE, ""),
+            (DNF, 0, "", ""),
+            (RPM, 0, epel, ""),
+            (RPM, 0, epel, ""),
+            (DNF, 0, "", ""),
+        ];
+        answers(&host, &with_epel);
         host.doing(|host| host.install("autossh"));
-        let all = format!("{epel}autossh x86_64 1.4g 3\n");
-        host.expect(RPM, 0, &all, "");
+        host.expect(RPM, 0, all, "");
         let step = Packages {
             enable_extra_repository: true,
-            ..step(&host, &[Need::Autossh])
+            ..step(&[Need::Autossh])
         };
         apply(&host, &step, |result, run| {
             let said = Outcome::Changed("epel-release, autossh".into());
             assert_eq!(result.unwrap(), said);
-            host.expect(RPM, 0, &all, "");
-            host.expect("sudo env LC_ALL=C rpm -e autossh.x86_64", 0, "", "");
-            host.expect(RPM, 0, &epel, "");
-            host.expect("sudo env LC_ALL=C rpm -e epel-release.noarch", 0, "", "");
+            let back = [
+                (RPM, 0, all.as_str(), ""),
+                ("sudo env LC_ALL=C rpm -e autossh.x86_64", 0, "", ""),
+                (RPM, 0, epel, ""),
+                ("sudo env LC_ALL=C rpm -e epel-release.noarch", 0, "", ""),
+            ];
+            answers(&host, &back);
             run.undo_made(None).unwrap();
         });
     }
@@ -370,44 +348,37 @@ mod tests {
     #[test]
     fn a_package_that_is_missing_for_good_is_a_failure_with_nothing_recorded() {
         let host = ScriptedHost::new();
-        for _ in 0..2 {
-            host.expect(RPM, 0, THERE, "");
-            host.expect(DNF, 1, "", "Error: Unable to find a match: openssh-clients");
-            host.expect(RPM, 0, THERE, "");
-        }
-        apply(
-            &host,
-            &step(&host, &[Need::OpensshClient, Need::Autossh]),
-            |result, run| {
-                assert!(result.unwrap_err().to_string().contains("openssh-clients"));
-                run.undo_made(None).unwrap();
-            },
-        );
+        let unknown = "Error: Unable to find a match: openssh-clients";
+        let fails = [
+            (RPM, 0, THERE, ""),
+            (DNF, 1, "", unknown),
+            (RPM, 0, THERE, ""),
+        ];
+        answers(&host, &fails);
+        answers(&host, &fails);
+        let step = step(&[Need::OpensshClient, Need::Autossh]);
+        apply(&host, &step, |result, run| {
+            assert!(result.unwrap_err().to_string().contains("openssh-clients"));
+            run.undo_made(None).unwrap();
+        });
     }
 
     #[test]
     fn an_update_of_nss_that_fails_is_tolerated() {
         let host = ScriptedHost::new();
-        let facts = Facts {
-            id: "centos".into(),
-            version: "7".into(),
-            package_manager: Some(PackageManagerKind::Yum),
-            ..rocky()
-        };
-        let step = Packages {
-            manager: packages::for_host(&facts),
-            ..step(&host, &[Need::Autossh])
-        };
-        host.expect(
-            "sudo env LC_ALL=C yum update",
-            1,
-            "",
-            "Cannot find a valid baseurl for repo: base/7/x86_64",
-        );
-        host.expect(RPM, 0, THERE, "");
-        host.expect("sudo env LC_ALL=C yum install", 0, "", "");
+        let gone = "Cannot find a valid baseurl for repo: base/7/x86_64";
+        let commands = [
+            (&*format!("{YUM} update"), 1, "", gone),
+            (RPM, 0, THERE, ""),
+            (&*format!("{YUM} install"), 0, "", ""),
+        ];
+        answers(&host, &commands);
         host.doing(|host| host.install("autossh"));
         host.expect(RPM, 0, &format!("{THERE}autossh x86_64 1.4g 3\n"), "");
+        let step = Packages {
+            manager: Some(manager_of(PackageManagerKind::Yum, "centos", "7")),
+            ..step(&[Need::Autossh])
+        };
         apply(&host, &step, |result, _| {
             assert_eq!(result.unwrap(), Outcome::Changed("autossh".into()));
         });

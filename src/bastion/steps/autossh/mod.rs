@@ -1,35 +1,34 @@
 //! autossh where no package brought it: compiled from its source.
 //!
 //! The user compiles; root only puts the one program in place. What was installed to compile with
-//! goes again once it has done its work: a bastion has no use for a compiler.
+//! is removed once it has done its work: a bastion has no use for a compiler.
 
+mod build;
 pub mod folder;
 pub mod installed;
+pub mod source;
 
 use std::path::Path;
 
 use anyhow::{Context as _, ensure};
 
-use super::{Outcome, Step, StepName, packages as packages_step};
+use super::packages::{install, names};
+use super::{Outcome, Step, StepName};
 use crate::bastion::change::{Change, UndoReason};
-
 use crate::bastion::failure::{Failure, is_interruption};
 use crate::bastion::host::{Authority, Command, Host, HostExt};
 use crate::bastion::layout::Layout;
-use crate::bastion::packages::build::{self, Build};
-use crate::bastion::packages::source::{self, Source, VERSION};
 use crate::bastion::packages::{BUILD_NEEDS, Need, PackageManager};
 use crate::bastion::receipt::Scope;
 use crate::bastion::run::StepContext;
 use crate::bastion::ui::Event;
+use source::{Source, VERSION};
 
 /// The step.
 pub struct Autossh {
-    /// The paths.
     pub layout: Layout,
     /// The host's package manager, which may have a package after all.
     pub manager: Option<Box<dyn PackageManager>>,
-    /// Where the source comes from.
     pub source: Source,
 }
 
@@ -44,9 +43,9 @@ impl Step for Autossh {
 
     fn summary(&self) -> String {
         match self.manager {
-            Some(_) => format!(
-                "Or else, where no repository has autossh: compile autossh {VERSION} from its source"
-            ),
+            Some(_) => {
+                format!("If no repository has autossh: compile autossh {VERSION} from its source")
+            }
             None => format!("Compile autossh {VERSION} from its source"),
         }
     }
@@ -54,24 +53,18 @@ impl Step for Autossh {
     fn commands(&self) -> Vec<String> {
         let mut commands = Vec::new();
         if let Some(manager) = &self.manager {
-            let tools = packages_step::names(manager.as_ref(), &BUILD_NEEDS);
+            let tools = names(manager.as_ref(), &BUILD_NEEDS);
             if !tools.is_empty() {
-                commands.push(format!(
-                    "{} (what is missing of it)",
-                    manager.install_command(&tools)
-                ));
+                let install = manager.install_command(&tools);
+                commands.push(format!("{install} (only what is missing)"));
             }
         }
         commands.push(source::fetch_line(&self.source));
-        let dir = self.layout.build_dir();
-        commands.extend(
-            build::stages(&dir, Path::new("/usr/bin/ssh"))
-                .iter()
-                .map(|(_, command)| command.to_string()),
-        );
+        let folder = self.layout.build_dir();
+        commands.extend(build::commands(&folder, Path::new("/usr/bin/ssh")));
         commands.push(format!(
             "install -m 0755 {} {}",
-            dir.join("autossh").display(),
+            folder.join("autossh").display(),
             self.layout.compiled_autossh().display()
         ));
         commands
@@ -97,79 +90,71 @@ impl Step for Autossh {
         let host = work.host();
         if let Some(path) = installed::find(host, &self.layout) {
             let version = version(host, &path)?;
-            return Ok(Outcome::AlreadyPresent(format!(
-                "{} ({version})",
-                path.display()
-            )));
+            let path = path.display();
+            return Ok(Outcome::AlreadyPresent(format!("{path} ({version})")));
         }
-        let dir = folder::make(work, &self.layout)?;
-        work.run
-            .ui
-            .progress(&format!("fetching the source of autossh {VERSION}"));
-        let archive = self.source.fetch(host, &|done, total| {
-            work.run.ui.show(&Event::Download {
-                what: &format!("autossh {VERSION}"),
-                bytes: done,
-                total,
-            });
-        })?;
+        let folder = folder::make(work, &self.layout)?;
+        let archive = self.fetch(work)?;
         self.install_tools(work)?;
-        work.run
-            .ui
-            .progress(&format!("compiling autossh {VERSION}"));
-        let program = self.compile(work, &dir, &archive)?;
+        let program = self.compile(work, &folder, &archive)?;
         self.install(work, &program)?;
         remove_tools(work)?;
-        build::remove_folder(host, &dir)?;
-        work.forget(StepName::Autossh, &folder::change(&dir))?;
+        folder::remove(host, &folder)?;
+        work.forget(StepName::Autossh, &folder::change(&folder))?;
         // Only now is it certain that it does not rely on anything that was removed.
         let path = self.layout.compiled_autossh();
         let version = version(host, &path)?;
-        Ok(Outcome::Changed(format!(
-            "{version}, compiled: {}",
-            path.display()
-        )))
+        let path = path.display();
+        Ok(Outcome::Changed(format!("{version}, compiled: {path}")))
     }
 }
 
 impl Autossh {
+    fn fetch(&self, work: &StepContext) -> anyhow::Result<Vec<u8>> {
+        let (ui, what) = (work.run.ui, &format!("autossh {VERSION}"));
+        ui.progress(&format!("fetching the {what} source"));
+        self.source.fetch(work.host(), &|bytes, total| {
+            ui.show(&Event::Download { what, bytes, total });
+        })
+    }
+
     fn install_tools(&self, work: &mut StepContext) -> anyhow::Result<()> {
-        let host = work.host();
-        let missing = missing_tools(host);
+        let missing = missing_tools(work.host());
         if missing.is_empty() {
             return Ok(());
         }
         let Some(manager) = &self.manager else {
             return check_tools(&missing);
         };
-        let tools = packages_step::names(manager.as_ref(), &missing);
+        let tools = names(manager.as_ref(), &missing);
         if tools.len() < missing.len() {
             return check_tools(&missing);
         }
-        work.run.ui.progress(&format!(
-            "installing {} to compile autossh",
-            tools.join(", ")
-        ));
-        packages_step::install(work, manager.as_ref(), &tools).context(
-            "no repository has autossh, and what it is compiled with cannot be installed",
+        let doing = format!("installing {} to compile autossh", tools.join(", "));
+        work.run.ui.progress(&doing);
+        install(work, manager.as_ref(), &tools).context(
+            "no repository has autossh, and the tools to compile it cannot be installed",
         )?;
-        check_tools(&missing_tools(host))
+        check_tools(&missing_tools(work.host()))
     }
 
     fn compile(
         &self,
         work: &mut StepContext,
-        dir: &Path,
+        folder: &Path,
         archive: &[u8],
     ) -> anyhow::Result<Vec<u8>> {
         let host = work.host();
-        let ssh = host.which("ssh").context("ssh is no longer installed")?;
+        work.run
+            .ui
+            .progress(&format!("compiling autossh {VERSION}"));
+        let path = self.layout.build_log();
         let log = Change::FileCreated {
-            path: self.layout.build_log(),
+            path: path.clone(),
             authority: Authority::User,
         };
         work.record(log.clone())?;
-        let result = Build::new(host, dir, &self.layout.build_log()).compile(archive, &ssh);
+        let result = build::compile(host, folder, archive, &path);
         if let Err(error) = &result
             && !is_interruption(error)
         {
@@ -196,7 +181,7 @@ fn version(host: &dyn Host, autossh: &Path) -> anyhow::Result<String> {
         .expect(&Command::new(autossh.to_string_lossy()).arg("-V"))
         .with_context(|| {
             Failure::new(
-                format!("{} is there and does not run", autossh.display()),
+                format!("{} is installed but does not run", autossh.display()),
                 "remove it, or install another autossh; then run the same command again",
             )
         })?;
@@ -212,12 +197,12 @@ fn missing_tools(host: &dyn Host) -> Vec<Need> {
 
 fn check_tools(missing: &[Need]) -> anyhow::Result<()> {
     let missing: Vec<&str> = missing.iter().map(|need| need.name()).collect();
-    let missing = missing.join(", ");
     ensure!(
         missing.is_empty(),
         Failure::new(
             format!(
-                "autossh is not installed and cannot be compiled here: {missing} cannot be found"
+                "autossh is not installed and cannot be compiled here: missing {}",
+                missing.join(", ")
             ),
             "install autossh by hand, or what is missing (on macOS: `xcode-select --install`), then run the same command again",
         )
@@ -232,16 +217,15 @@ fn remove_tools(work: &mut StepContext) -> anyhow::Result<()> {
         if !matches!(change, Change::PackagesInstalled { .. }) {
             continue;
         }
-        work.run
-            .ui
-            .progress("removing what was installed to compile with");
+        work.run.ui.progress("removing the build tools");
         match change.undo(work.run, Scope::Host, UndoReason::Rollback) {
             Ok(()) => work.forget(StepName::Autossh, &change)?,
             Err(error) if is_interruption(&error) => return Err(error),
             // autossh is there all the same.
-            Err(error) => work.run.ui.note(&format!(
-                "What was installed to compile with stays: {error:#}"
-            )),
+            Err(error) => work
+                .run
+                .ui
+                .note(&format!("The build tools stay installed: {error:#}")),
         }
     }
     Ok(())
@@ -252,6 +236,8 @@ mod tests {
     use super::*;
     use crate::bastion::failure::{OneLine, advice_of};
     use crate::bastion::host::scripted::ScriptedHost;
+    use crate::bastion::packages::by_name;
+    use crate::bastion::packages::test_support::answers;
     use crate::bastion::run::Run;
     use crate::bastion::ui::Ui;
 
@@ -259,43 +245,49 @@ mod tests {
     const CARRIED_IN: &str = "/home/ada/autossh.tgz";
     const BUILD: &str = "/home/ada/.holistics/build";
     const PROBE: &str = "/home/ada/.holistics/build/probe";
+    const COMPILE: &str = "LC_ALL=C sh -e /home/ada/.holistics/build/build.sh";
     const RPM: &str = "sudo rpm -qa";
     const INSTALL: &str = "sudo env LC_ALL=C dnf install";
-    const THERE: &str = "glibc x86_64 2.34 1\n";
+    const ERASE: &str = "sudo env LC_ALL=C rpm -e gcc.x86_64 glibc-devel.x86_64 cpp.x86_64";
+    const BEFORE: &str = "glibc x86_64 2.34 1\n";
+    const WITH_COMPILER: &str =
+        "glibc x86_64 2.34 1\ngcc x86_64 11 2\nglibc-devel x86_64 2.34 2\ncpp x86_64 11 2\n";
+
+    fn make_dirs(host: &ScriptedHost, dirs: &[&str]) {
+        for dir in dirs {
+            host.create_dir(Path::new(dir), 0o755, Authority::User)
+                .unwrap();
+        }
+    }
+
+    fn write(host: &ScriptedHost, path: &str, content: &[u8]) {
+        host.write(Path::new(path), content, 0o600, Authority::User)
+            .unwrap();
+    }
 
     /// A host with the archive, the folders of setup and everything that is always there.
     fn host() -> ScriptedHost {
         let host = ScriptedHost::new();
-        for dir in [
-            "/var",
-            "/var/tmp",
-            "/usr",
-            "/home/ada/.holistics",
-            "/home/ada/.holistics/logs",
-        ] {
-            host.create_dir(Path::new(dir), 0o755, Authority::User)
-                .unwrap();
-        }
-        host.write(Path::new(CARRIED_IN), ARCHIVE, 0o600, Authority::User)
-            .unwrap();
+        make_dirs(&host, &["/var", "/var/tmp", "/usr", "/usr/include"]);
+        make_dirs(
+            &host,
+            &["/home/ada/.holistics", "/home/ada/.holistics/logs"],
+        );
+        write(&host, CARRIED_IN, ARCHIVE);
         for program in ["ssh", "tar", "make"] {
             host.install(program);
         }
         host
     }
 
-    fn step(host: &ScriptedHost) -> Autossh {
-        Autossh {
-            layout: Layout::new(host, Path::new("/")),
-            manager: Some(crate::bastion::packages::by_name("dnf").unwrap()),
-            source: Source::File(CARRIED_IN.into()),
-        }
-    }
-
     fn apply(host: &ScriptedHost, then: impl FnOnce(anyhow::Result<Outcome>, &mut Run)) {
         let ui = Ui::new(false, true, true);
-        let step = step(host);
-        let layout = Layout::new(host, std::path::Path::new("/"));
+        let layout = Layout::new(host, Path::new("/"));
+        let step = Autossh {
+            layout: layout.clone(),
+            manager: Some(by_name("dnf").unwrap()),
+            source: Source::File(CARRIED_IN.into()),
+        };
         let mut run = Run::begin(host, &ui, layout, None).unwrap();
         let result = step.apply(&mut run.context(Scope::Host, StepName::Autossh));
         then(result, &mut run);
@@ -303,26 +295,22 @@ mod tests {
     }
 
     /// The compiler is installed, and everything is ready to compile.
-    fn compiler_comes(host: &ScriptedHost) -> String {
-        host.expect(PROBE, 0, "", "");
-        host.expect(RPM, 0, THERE, "");
-        host.expect(INSTALL, 0, "", "");
+    fn compiler_comes(host: &ScriptedHost) {
+        let commands = [
+            (PROBE, 0, "", ""),
+            (RPM, 0, BEFORE, ""),
+            (INSTALL, 0, "", ""),
+        ];
+        answers(host, &commands);
         host.doing(|host| {
             host.install("gcc");
-            host.create_dir(Path::new("/usr/include"), 0o755, Authority::Root)
-                .unwrap();
-            host.write(
-                Path::new("/usr/include/stdio.h"),
-                b"",
-                0o644,
-                Authority::Root,
-            )
-            .unwrap();
+            write(host, "/usr/include/stdio.h", b"");
         });
-        let after = format!("{THERE}gcc x86_64 11 2\nglibc-devel x86_64 2.34 2\ncpp x86_64 11 2\n");
-        host.expect(RPM, 0, &after, "");
-        host.expect("LC_ALL=C tar -xzf", 0, "", "");
-        after
+        host.expect(RPM, 0, WITH_COMPILER, "");
+    }
+
+    fn compiler_goes(host: &ScriptedHost) {
+        answers(host, &[(RPM, 0, WITH_COMPILER, ""), (ERASE, 0, "", "")]);
     }
 
     fn rm_build(host: &ScriptedHost) {
@@ -336,28 +324,13 @@ mod tests {
         });
     }
 
-    fn erase_compiler(host: &ScriptedHost, after: &str) {
-        host.expect(RPM, 0, after, "");
-        host.expect(
-            "sudo env LC_ALL=C rpm -e gcc.x86_64 glibc-devel.x86_64 cpp.x86_64",
-            0,
-            "",
-            "",
-        );
-    }
-
     #[test]
     fn the_compiler_comes_and_goes_and_the_program_stays() {
         let host = host();
-        let after = compiler_comes(&host);
-        host.expect("LC_ALL=C sh -c", 0, "configured", "");
-        host.expect("LC_ALL=C make -C", 0, "made", "");
-        host.doing(|host| {
-            let program = Path::new(BUILD).join("autossh");
-            host.write(&program, b"program", 0o755, Authority::User)
-                .unwrap();
-        });
-        erase_compiler(&host, &after);
+        compiler_comes(&host);
+        host.expect(COMPILE, 0, "made", "");
+        host.doing(|host| write(host, "/home/ada/.holistics/build/autossh", b"program"));
+        compiler_goes(&host);
         rm_build(&host);
         host.expect("/usr/local/bin/autossh -V", 0, "autossh 1.4g\n", "");
         apply(&host, |result, run| {
@@ -365,13 +338,9 @@ mod tests {
             assert_eq!(result.unwrap(), Outcome::Changed(said.into()));
             let program = Path::new("/usr/local/bin/autossh");
             assert_eq!(host.read(program).unwrap(), b"program");
-            let left: Vec<&Change> = run.receipt.steps[0].changes.iter().collect();
-            assert!(
-                !left
-                    .iter()
-                    .any(|change| matches!(change, Change::PackagesInstalled { .. })),
-                "{left:?}"
-            );
+            let left = &run.receipt.steps[0].changes;
+            let is_packages = |change: &Change| matches!(change, Change::PackagesInstalled { .. });
+            assert!(!left.iter().any(is_packages), "{left:?}");
             run.undo_made(None).unwrap();
             assert!(!host.exists(program));
             assert!(!host.exists(Path::new("/usr/local")));
@@ -383,21 +352,14 @@ mod tests {
     fn a_build_that_fails_is_undone_but_for_its_log() {
         let host = host();
         let before = host.paths();
-        let after = compiler_comes(&host);
-        host.expect(
-            "LC_ALL=C sh -c",
-            77,
-            "checking",
-            "configure: error: no acceptable C compiler",
-        );
+        compiler_comes(&host);
+        let error = "configure: error: no acceptable C compiler";
+        host.expect(COMPILE, 1, "checking", error);
         apply(&host, |result, run| {
             let error = result.unwrap_err();
-            assert!(
-                error.to_string().contains("could not be compiled"),
-                "{error}"
-            );
+            assert_eq!(error.to_string(), "could not compile autossh");
             assert!(advice_of(&error).unwrap().contains("autossh-build.log"));
-            erase_compiler(&host, &after);
+            compiler_goes(&host);
             rm_build(&host);
             run.undo_made(None).unwrap();
             let log = run.layout.build_log();
@@ -405,26 +367,37 @@ mod tests {
             assert!(said.contains("no acceptable C compiler"), "{said}");
             host.remove_file(&log, Authority::User).unwrap();
         });
-        let ours = |path: &String| !path.contains(".holistics/") && !path.contains("/usr/include");
+        let ours = |path: &String| !path.contains(".holistics/") && !path.contains("stdio.h");
         let now: Vec<String> = host.paths().into_iter().filter(ours).collect();
         assert_eq!(now, before.into_iter().filter(ours).collect::<Vec<_>>());
     }
 
     #[test]
-    fn a_compiler_that_cannot_be_had_is_told_with_the_reason() {
+    fn a_disk_that_is_full_is_named_and_not_the_build() {
         let host = host();
-        host.expect(PROBE, 0, "", "");
-        host.expect(RPM, 0, THERE, "");
-        host.expect(
-            INSTALL,
-            1,
-            "",
-            "Error: Unable to find a match: gcc glibc-devel",
-        );
-        host.expect(RPM, 0, THERE, "");
-        apply(&host, |result, run| {
+        compiler_comes(&host);
+        let error = "tar: CHANGES: Cannot write: No space left on device";
+        host.expect(COMPILE, 2, "", error);
+        apply(&host, |result, _| {
             let error = result.unwrap_err();
-            let said = OneLine(&error).to_string();
+            assert!(error.to_string().contains("the disk is full"), "{error}");
+            assert!(advice_of(&error).unwrap().contains("free some space"));
+        });
+    }
+
+    #[test]
+    fn a_compiler_that_cannot_be_installed_is_told_with_the_reason() {
+        let host = host();
+        let unknown = "Error: Unable to find a match: gcc glibc-devel";
+        let commands = [
+            (PROBE, 0, "", ""),
+            (RPM, 0, BEFORE, ""),
+            (INSTALL, 1, "", unknown),
+            (RPM, 0, BEFORE, ""),
+        ];
+        answers(&host, &commands);
+        apply(&host, |result, run| {
+            let said = OneLine(&result.unwrap_err()).to_string();
             assert!(said.contains("no repository has autossh"), "{said}");
             assert!(said.contains("Unable to find a match: gcc"), "{said}");
             rm_build(&host);
@@ -435,15 +408,11 @@ mod tests {
     #[test]
     fn a_host_that_lets_no_program_run_is_told_before_a_compiler_is_installed() {
         let host = host();
+        let other = "/var/tmp/holistics-build-0";
         host.expect(PROBE, 126, "", "Permission denied");
         rm_build(&host);
-        host.expect(
-            "/var/tmp/holistics-build-0/probe",
-            126,
-            "",
-            "Permission denied",
-        );
-        host.expect("rm -rf /var/tmp/holistics-build-0", 0, "", "");
+        host.expect(&format!("{other}/probe"), 126, "", "Permission denied");
+        host.expect(&format!("rm -rf {other}"), 0, "", "");
         apply(&host, |result, _| {
             let said = OneLine(&result.unwrap_err()).to_string();
             assert!(said.contains("noexec"), "{said}");

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use sha2::{Digest as _, Sha256};
 use url::Url;
 
@@ -24,7 +24,7 @@ pub const VERSION: &str = "1.4g";
 pub const ARCHIVE: &str = "autossh-1.4g.tgz";
 /// The archive's SHA-256.
 const SHA256: &str = "5fc3cee3361ca1615af862364c480593171d0c54ec156de79fc421e31ae21277";
-/// The archive's size in bytes: no more than this is read.
+/// The archive's size in bytes.
 const SIZE: u64 = 67_599;
 /// The author's own site, and Debian's archive, which keeps the same file.
 const ORIGINS: [&str; 2] = [
@@ -32,7 +32,7 @@ const ORIGINS: [&str; 2] = [
     "https://deb.debian.org/debian/pool/main/a/autossh/autossh_1.4g.orig.tar.gz",
 ];
 
-/// How much of it is read at a time, in bytes.
+/// How much is read at a time, in bytes.
 const PIECE: usize = 8 * 1024;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -52,12 +52,9 @@ pub enum Source {
 
 impl Source {
     /// Reads the value of `--autossh-source`.
-    ///
-    /// # Errors
-    /// It begins like an address and is none, or is empty.
     pub fn parse(text: &str) -> Result<Self, String> {
         if text.is_empty() {
-            return Err("give an address that begins with https:// or http://, or a file".into());
+            return Err("give a URL that begins with https:// or http://, or a file".into());
         }
         if text.starts_with("https://") || text.starts_with("http://") {
             return Url::parse(text)
@@ -67,10 +64,7 @@ impl Source {
         Ok(Source::File(text.into()))
     }
 
-    /// Looks whether a file that was given is the right one; an address is asked only when it is needed.
-    ///
-    /// # Errors
-    /// The file cannot be read or is not autossh's source.
+    /// Looks whether a file that was given is the right one; a URL is only fetched when it is needed.
     pub fn check(&self, host: &dyn Host) -> anyhow::Result<()> {
         match self {
             Source::File(file) => read(host, file).map(|_| ()),
@@ -80,27 +74,23 @@ impl Source {
 
     /// Fetches the archive and proves that it is the one. `progress` is told how many of how many bytes
     /// have come.
-    ///
-    /// # Errors
-    /// It cannot be had, or is not autossh's source; nothing of it has been used then.
     pub fn fetch(&self, host: &dyn Host, progress: &dyn Fn(u64, u64)) -> anyhow::Result<Vec<u8>> {
-        match self {
-            Source::File(file) => read(host, file),
-            Source::Url(url) => {
-                download(host, url, progress).map_err(|error| cannot_be_had(vec![error]))
-            }
-            Source::Origins => {
-                let mut errors = Vec::new();
-                for origin in ORIGINS {
-                    match download(host, &Url::parse(origin)?, progress) {
-                        Ok(archive) => return Ok(archive),
-                        Err(error) if is_interruption(&error) => return Err(error),
-                        Err(error) => errors.push(error),
-                    }
-                }
-                Err(cannot_be_had(errors))
+        let urls = match self {
+            Source::File(file) => return read(host, file),
+            Source::Url(url) => vec![url.clone()],
+            Source::Origins => ORIGINS
+                .map(Url::parse)
+                .into_iter()
+                .collect::<Result<_, _>>()?,
+        };
+        let mut errors = Vec::new();
+        for url in urls {
+            match download(host, &url, progress) {
+                Err(error) if !is_interruption(&error) => errors.push(error),
+                result => return result,
             }
         }
+        Err(cannot_download(errors))
     }
 }
 
@@ -126,8 +116,7 @@ fn read(host: &dyn Host, file: &Path) -> anyhow::Result<Vec<u8>> {
             format!("give the path of {ARCHIVE} with --autossh-source"),
         )
     })?;
-    verify(&content).map_err(|reason| not_the_source(&file.display().to_string(), &reason))?;
-    Ok(content)
+    verified(content, &file.display())
 }
 
 /// Downloads on a thread of its own, so that an interrupt need not wait for the answer.
@@ -145,9 +134,9 @@ fn download(host: &dyn Host, url: &Url, progress: &dyn Fn(u64, u64)) -> anyhow::
     let content = aside(move || get(&address, &counter), look)?
         .unwrap_or_else(|| Err(anyhow::anyhow!("the download ended without a result")))
         .with_context(|| url.to_string())?;
-    verify(&content).map_err(|reason| not_the_source(url.as_str(), &reason))?;
+    let archive = verified(content, url)?;
     progress(SIZE, SIZE);
-    Ok(content)
+    Ok(archive)
 }
 
 fn get(url: &Url, received: &AtomicU64) -> anyhow::Result<Vec<u8>> {
@@ -161,14 +150,11 @@ fn get(url: &Url, received: &AtomicU64) -> anyhow::Result<Vec<u8>> {
         builder = builder.no_proxy();
     }
     let mut response = builder.build()?.get(url.clone()).send()?;
-    ensure!(
-        response.status().is_success(),
-        "answered with status {}",
-        response.status()
-    );
+    let status = response.status();
+    ensure!(status.is_success(), "answered with status {status}");
     let mut content = Vec::new();
     let mut piece = [0; PIECE];
-    // More than that shows that it is too long.
+    // One byte more shows that it is too long.
     while content.len() as u64 <= SIZE {
         match response.read(&mut piece)? {
             0 => break,
@@ -179,37 +165,30 @@ fn get(url: &Url, received: &AtomicU64) -> anyhow::Result<Vec<u8>> {
     Ok(content)
 }
 
-/// Whether this is the archive; if not, what it is instead.
-fn verify(content: &[u8]) -> Result<(), String> {
-    if content.len() as u64 > SIZE {
-        return Err(format!("it is longer than {SIZE} bytes"));
-    }
-    let digest: String = Sha256::digest(content)
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+/// The content if it is the archive.
+fn verified(content: Vec<u8>, origin: &dyn fmt::Display) -> anyhow::Result<Vec<u8>> {
+    let length = content.len() as u64;
+    let digest = Sha256::digest(&content);
+    let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
     if digest == SHA256 {
-        Ok(())
-    } else {
-        Err(format!(
-            "its {} bytes have the SHA-256 {digest}, and it has to be {SHA256}",
-            content.len()
-        ))
+        return Ok(content);
     }
-}
-
-fn not_the_source(origin: &str, reason: &str) -> Failure {
-    Failure::new(
+    let reason = if length > SIZE {
+        format!("it is longer than {SIZE} bytes")
+    } else {
+        format!("the SHA-256 of its {length} bytes is {digest}, not {SHA256}")
+    };
+    bail!(Failure::new(
         format!("{origin} is not the source of autossh {VERSION}: {reason}"),
         format!(
-            "nothing of it was unpacked or run. Give an unchanged {ARCHIVE} with --autossh-source URL|FILE"
+            "nothing of it was unpacked or run. Give an unmodified {ARCHIVE} with --autossh-source URL|FILE"
         ),
-    )
+    ))
 }
 
-/// One origin alone speaks for itself where it knows what to do.
-fn cannot_be_had(mut errors: Vec<anyhow::Error>) -> anyhow::Error {
-    if errors.len() == 1 && (is_interruption(&errors[0]) || errors[0].is::<Failure>()) {
+/// A single error that knows the next thing to do speaks for itself.
+fn cannot_download(mut errors: Vec<anyhow::Error>) -> anyhow::Error {
+    if errors.len() == 1 && errors[0].is::<Failure>() {
         return errors.remove(0);
     }
     let said: Vec<String> = errors
@@ -219,7 +198,7 @@ fn cannot_be_had(mut errors: Vec<anyhow::Error>) -> anyhow::Error {
     Failure::new(
         "could not download the autossh source",
         format!(
-            "check that this host reaches it (proxies are taken from https_proxy); or fetch {ARCHIVE} on another \
+            "check that this host can reach it (proxies are taken from https_proxy); or fetch {ARCHIVE} on another \
              machine, copy it here, and run the same command with --autossh-source FILE"
         ),
     )
@@ -234,14 +213,9 @@ mod tests {
     #[test]
     fn an_address_and_a_file_are_told_apart() {
         let parsed = |text| Source::parse(text).unwrap();
-        assert!(matches!(
-            parsed("https://mirror.example/a.tgz"),
-            Source::Url(_)
-        ));
-        assert!(matches!(
-            parsed("http://10.0.0.1:8080/a.tgz"),
-            Source::Url(_)
-        ));
+        for url in ["https://mirror.example/a.tgz", "http://10.0.0.1:8080/a.tgz"] {
+            assert_eq!(parsed(url), Source::Url(url.parse().unwrap()));
+        }
         assert_eq!(parsed("./a.tgz"), Source::File("./a.tgz".into()));
         assert_eq!(parsed("ftp.tgz"), Source::File("ftp.tgz".into()));
         for bad in ["", "https://", "http://["] {
@@ -259,10 +233,14 @@ mod tests {
 
     #[test]
     fn only_the_pinned_archive_is_taken() {
-        let archive = include_bytes!("../../../tests/data/autossh-1.4g.tgz");
+        let archive = include_bytes!("../../../../tests/data/autossh-1.4g.tgz");
         assert_eq!(archive.len() as u64, SIZE);
-        assert_eq!(verify(archive), Ok(()));
-        assert!(verify(&archive[1..]).unwrap_err().contains("has to be"));
-        assert!(verify(&[]).is_err());
+        let verify = |content: &[u8]| verified(content.to_vec(), &"a.tgz");
+        assert_eq!(verify(archive).unwrap(), archive);
+        for wrong in [&archive[1..], &[]] {
+            let error = verify(wrong).unwrap_err().to_string();
+            assert!(error.contains("a.tgz is not the source"), "{error}");
+            assert!(error.ends_with(SHA256), "{error}");
+        }
     }
 }

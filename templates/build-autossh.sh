@@ -1,0 +1,8 @@
+#!/bin/sh -e
+# Compiles autossh from its unpacked source, as an ordinary user. Its folder is this user's alone.
+cd {{ folder }}
+tar -xzf {{ archive }} --strip-components=1 --no-same-owner
+# This configure ignores --with-ssh, but not the variable. autossh needs neither of the two libraries, and one that
+# came with the compiler's packages would be gone with them.
+./configure --prefix=/usr/local ac_cv_path_ssh={{ ssh }} ac_cv_lib_nsl_gethostbyname=no ac_cv_lib_socket_connect=no || { cat config.log; exit 1; }
+make
