@@ -42,7 +42,10 @@ fn the_compiled_autossh_runs_the_tunnel_and_goes_with_it() {
     assert_eq!(program.expect("the program of autossh"), compiled);
     assert!(!lab.bastion.own_folder().join("build").exists());
     let log = std::fs::read_to_string(build_log(&lab.bastion)).expect("the log of the build");
-    for said in ["checking whether the C compiler works", "-o autossh autossh.o"] {
+    for said in [
+        "checking whether the C compiler works",
+        "-o autossh autossh.o",
+    ] {
         assert!(log.contains(said), "{log}");
     }
 

@@ -8,78 +8,20 @@ mod brew;
 mod epel;
 mod failures;
 mod lock;
+mod need;
 mod rpm;
 #[cfg(test)]
 pub mod test_support;
 mod yum;
-
-use std::path::Path;
 
 use serde::Deserialize as _;
 use serde::de::value::{Error as NameError, StrDeserializer};
 
 use super::facts::{Facts, PackageManagerKind};
 use super::failure::Failure;
-use super::host::{Command, Host, HostExt as _};
+use super::host::{Authority, Command, Host};
 pub use failures::is_unknown_package;
-
-/// What setup may need from a package manager.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Need {
-    /// `curl`, for the bootstrap and removal commands.
-    Curl,
-    /// `autossh`.
-    Autossh,
-    /// `ssh` and `ssh-keygen`.
-    OpensshClient,
-    /// A C compiler.
-    Compiler,
-    /// `make`.
-    Make,
-    /// The headers of the C library.
-    LibcHeaders,
-    /// `tar`.
-    Tar,
-}
-
-/// What autossh is built with.
-pub const BUILD_NEEDS: [Need; 4] = [Need::Compiler, Need::Make, Need::LibcHeaders, Need::Tar];
-
-/// Where the C library's headers are; on macOS they come with the developer tools.
-const LIBC_HEADERS: [&str; 3] = [
-    "/usr/include/stdio.h",
-    "/Library/Developer/CommandLineTools/SDKs",
-    "/Applications/Xcode.app",
-];
-
-impl Need {
-    /// Its name in messages.
-    pub fn name(self) -> &'static str {
-        match self {
-            Need::Curl => "curl",
-            Need::Autossh => "autossh",
-            Need::OpensshClient => "ssh and ssh-keygen",
-            Need::Compiler => "a C compiler",
-            Need::Make => "make",
-            Need::LibcHeaders => "the C library's headers",
-            Need::Tar => "tar",
-        }
-    }
-
-    /// Whether the host has it.
-    pub fn is_met(self, host: &dyn Host) -> bool {
-        let has = |program| host.which(program).is_some();
-        match self {
-            Need::Curl => has("curl"),
-            Need::Autossh => has("autossh"),
-            Need::OpensshClient => has("ssh") && has("ssh-keygen"),
-            Need::Compiler => has("gcc") || has("cc"),
-            Need::Make => has("make"),
-            Need::LibcHeaders => LIBC_HEADERS.iter().any(|path| host.exists(Path::new(path))),
-            Need::Tar => has("tar"),
-        }
-    }
-}
+pub use need::{BUILD_NEEDS, Need};
 
 /// Whoever has packages installed.
 pub trait Watcher {
@@ -102,8 +44,19 @@ pub trait PackageManager {
     /// The package that meets a need, or nothing where the manager has none for it.
     fn package(&self, need: Need) -> Option<&'static str>;
 
+    /// The packages that meet these needs.
+    fn packages(&self, needs: &[Need]) -> Vec<String> {
+        let packages = needs.iter().filter_map(|need| self.package(*need));
+        packages.map(str::to_owned).collect()
+    }
+
     /// The command that installs packages, as the plan shows it.
     fn install_command(&self, packages: &[String]) -> Command;
+
+    /// Whether it installs as root.
+    fn needs_root(&self) -> bool {
+        self.install_command(&[]).authority == Authority::Root
+    }
 
     /// Looks for what would make every installation fail, and changes nothing.
     fn check(&self, _host: &dyn Host) -> anyhow::Result<()> {

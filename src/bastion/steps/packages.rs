@@ -8,7 +8,7 @@ use super::autossh::installed;
 use super::{Outcome, Step, StepName};
 use crate::bastion::change::Change;
 use crate::bastion::failure::Failure;
-use crate::bastion::host::{Authority, Host};
+use crate::bastion::host::Host;
 use crate::bastion::packages::{Need, PackageManager, Watcher, is_unknown_package};
 use crate::bastion::receipt::Scope;
 use crate::bastion::run::StepContext;
@@ -51,7 +51,7 @@ impl Packages {
         work: &mut StepContext,
         manager: &dyn PackageManager,
     ) -> anyhow::Result<Vec<String>> {
-        let all = names(manager, &self.needs);
+        let all = manager.packages(&self.needs);
         if self.install_all(work, manager, &all)? {
             return Ok(all);
         }
@@ -64,7 +64,7 @@ impl Packages {
                 return Ok(installed);
             }
         }
-        let others = names(manager, &self.other_needs());
+        let others = manager.packages(&self.other_needs());
         if !others.is_empty() {
             install(work, manager, &others)?;
         }
@@ -114,7 +114,7 @@ impl Step for Packages {
 
     fn summary(&self) -> String {
         let what = match self.manager() {
-            Some(manager) => format!("Install {}", names(manager, &self.needs).join(", ")),
+            Some(manager) => format!("Install {}", manager.packages(&self.needs).join(", ")),
             None => "Use the installed curl, ssh and autossh".to_owned(),
         };
         match &self.snap {
@@ -134,7 +134,7 @@ impl Step for Packages {
         if let Some(renew) = manager.renew_trust().filter(|_| self.renew_trust) {
             commands.push(format!("{renew} (where available)"));
         }
-        let install = manager.install_command(&names(manager, &self.needs));
+        let install = manager.install_command(&manager.packages(&self.needs));
         commands.push(install.to_string());
         if let Some(repository) = self.extra_repository() {
             let enable = manager.install_command(&[repository.to_owned()]);
@@ -146,8 +146,7 @@ impl Step for Packages {
     }
 
     fn needs_root(&self) -> bool {
-        self.manager()
-            .is_some_and(|manager| manager.install_command(&[]).authority == Authority::Root)
+        self.manager().is_some_and(PackageManager::needs_root)
     }
 
     fn prove(&self, host: &dyn Host) -> anyhow::Result<()> {
@@ -173,15 +172,6 @@ impl Step for Packages {
             Outcome::Changed(installed)
         })
     }
-}
-
-/// The packages that meet these needs.
-pub(super) fn names(manager: &dyn PackageManager, needs: &[Need]) -> Vec<String> {
-    needs
-        .iter()
-        .filter_map(|need| manager.package(*need))
-        .map(str::to_owned)
-        .collect()
 }
 
 /// Installs packages, and records what that adds before it happens and as it turned out.

@@ -12,7 +12,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, ensure};
 
-use super::packages::{install, names};
+use super::packages::install;
 use super::{Outcome, Step, StepName};
 use crate::bastion::change::{Change, UndoReason};
 use crate::bastion::failure::{Failure, is_interruption};
@@ -53,7 +53,7 @@ impl Step for Autossh {
     fn commands(&self) -> Vec<String> {
         let mut commands = Vec::new();
         if let Some(manager) = &self.manager {
-            let tools = names(manager.as_ref(), &BUILD_NEEDS);
+            let tools = manager.packages(&BUILD_NEEDS);
             if !tools.is_empty() {
                 let install = manager.install_command(&tools);
                 commands.push(format!("{install} (only what is missing)"));
@@ -71,11 +71,9 @@ impl Step for Autossh {
     }
 
     fn needs_root(&self) -> bool {
-        let by_manager = self
-            .manager
-            .as_ref()
-            .is_some_and(|manager| manager.install_command(&[]).authority == Authority::Root);
-        by_manager || self.layout.system_authority() == Authority::Root
+        let manager = self.manager.as_deref();
+        manager.is_some_and(PackageManager::needs_root)
+            || self.layout.system_authority() == Authority::Root
     }
 
     fn prove(&self, host: &dyn Host) -> anyhow::Result<()> {
@@ -126,7 +124,7 @@ impl Autossh {
         let Some(manager) = &self.manager else {
             return check_tools(&missing);
         };
-        let tools = names(manager.as_ref(), &missing);
+        let tools = manager.packages(&missing);
         if tools.len() < missing.len() {
             return check_tools(&missing);
         }
