@@ -1,5 +1,5 @@
 #!/bin/sh -e
-# Compiles autossh from its unpacked source, as an ordinary user. Its folder is this user's alone.
+# Unpacks and compiles autossh, as an ordinary user, in a folder that is this user's alone.
 cd {{ folder }}
 tar -xzf {{ archive }} --strip-components=1 --no-same-owner
 # This configure ignores --with-ssh, but not the variable. autossh needs neither of the two libraries, and one that

@@ -26,7 +26,6 @@ const SIGNS: Signs = Signs {
 /// What a mirror that is gone, or lists that are older than its content, have in common.
 const STALE_LISTS: &str = "Unable to fetch some archives";
 
-/// apt-get.
 pub struct Apt;
 
 impl PackageManager for Apt {

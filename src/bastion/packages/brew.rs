@@ -12,7 +12,6 @@ use super::{Need, PackageManager, Watcher, record_outcome};
 use crate::bastion::failure::Failure;
 use crate::bastion::host::{Command, Host, HostExt};
 
-/// How long an installation may take.
 const INSTALL_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 
 const SIGNS: Signs = Signs {
@@ -27,7 +26,6 @@ const SIGNS: Signs = Signs {
     ],
 };
 
-/// Homebrew.
 pub(super) struct Brew;
 
 impl PackageManager for Brew {

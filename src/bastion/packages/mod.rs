@@ -36,7 +36,6 @@ pub trait Watcher {
     fn waits_for(&mut self, what: &str);
 }
 
-/// A package manager.
 pub trait PackageManager {
     /// Its name, as it stands in the receipt.
     fn name(&self) -> &'static str;

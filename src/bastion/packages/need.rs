@@ -4,22 +4,16 @@ use std::path::Path;
 
 use crate::bastion::host::{Host, HostExt as _};
 
-/// What setup may need from a package manager.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Need {
     /// `curl`, for the bootstrap and removal commands.
     Curl,
-    /// `autossh`.
     Autossh,
     /// `ssh` and `ssh-keygen`.
     OpensshClient,
-    /// A C compiler.
     Compiler,
-    /// `make`.
     Make,
-    /// The headers of the C library.
     LibcHeaders,
-    /// `tar`.
     Tar,
 }
 
@@ -47,7 +41,6 @@ impl Need {
         }
     }
 
-    /// Whether the host has it.
     pub fn is_met(self, host: &dyn Host) -> bool {
         let has = |program| host.which(program).is_some();
         match self {

@@ -30,7 +30,6 @@ impl Installed {
     }
 }
 
-/// Everything that is installed.
 pub(super) fn inventory(host: &dyn Host) -> anyhow::Result<Vec<Installed>> {
     let query = Command::new("rpm")
         .args([

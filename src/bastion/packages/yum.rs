@@ -52,7 +52,6 @@ const SIGNS: Signs = Signs {
     ],
 };
 
-/// One of the three programs.
 #[derive(PartialEq, Eq)]
 pub(super) struct Program {
     name: &'static str,
@@ -104,7 +103,6 @@ impl Program {
     }
 }
 
-/// dnf, microdnf or yum.
 pub(super) struct Yum {
     program: Program,
     epel: Option<String>,

@@ -13,7 +13,6 @@ use crate::bastion::packages::{Need, PackageManager, Watcher, is_unknown_package
 use crate::bastion::receipt::Scope;
 use crate::bastion::run::StepContext;
 
-/// The step.
 pub struct Packages {
     /// The host's package manager; a host without one lacks nothing but what can be compiled.
     pub manager: Option<Box<dyn PackageManager>>,

@@ -24,7 +24,6 @@ use crate::bastion::run::StepContext;
 use crate::bastion::ui::Event;
 use source::{Source, VERSION};
 
-/// The step.
 pub struct Autossh {
     pub layout: Layout,
     /// The host's package manager, which may have a package after all.

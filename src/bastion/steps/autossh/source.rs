@@ -18,11 +18,8 @@ use crate::bastion::failure::{Failure, OneLine, is_interruption};
 use crate::bastion::host::http::is_loopback;
 use crate::bastion::host::{Host, aside};
 
-/// The version that is compiled.
 pub const VERSION: &str = "1.4g";
-/// The name of its archive.
 pub const ARCHIVE: &str = "autossh-1.4g.tgz";
-/// The archive's SHA-256.
 const SHA256: &str = "5fc3cee3361ca1615af862364c480593171d0c54ec156de79fc421e31ae21277";
 /// The archive's size in bytes.
 const SIZE: u64 = 67_599;
@@ -44,9 +41,7 @@ pub enum Source {
     /// Its author's site, or else Debian's archive.
     #[default]
     Origins,
-    /// A mirror.
     Url(Url),
-    /// A file on this host.
     File(PathBuf),
 }
 
