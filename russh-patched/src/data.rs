@@ -45,10 +45,7 @@ impl Session {
             return Ok(false);
         };
         if !matches!(encrypted.state, EncryptedState::Authenticated)
-            || !encrypted
-                .channels
-                .get(&channel)
-                .is_some_and(|c| c.confirmed)
+            || !encrypted.channels.get(&channel).is_some_and(|c| c.confirmed)
         {
             return Ok(false);
         }

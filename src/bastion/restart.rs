@@ -8,7 +8,7 @@ use super::host::{Host, HostExt as _};
 use super::layout::Layout;
 use super::receipt::{Scope, StepName};
 use super::run::Run;
-use super::service::{self, ServiceManager, ServiceTunnel};
+use super::service::{self, ServiceManager, ServiceTunnel, StartFailure};
 use super::steps::service_tunnel;
 use crate::bastion::tunnel_name::TunnelName;
 use crate::protocol::{Tunnel, TunnelStatus};
@@ -46,7 +46,7 @@ pub fn restart_as_before(run: &mut Run, tunnel: TunnelName) -> anyhow::Result<()
         Err(_) => Duration::ZERO,
     };
     let is_up = matches!(
-        wait_until_up(host, &client, tunnel, limit, |_| true),
+        wait_until_up(host, &client, manager.as_ref(), tunnel, limit, |_| true),
         Ok(WaitResult::Up)
     );
     run.ui.note(&if is_up {
@@ -63,6 +63,8 @@ pub enum WaitResult {
     Up,
     /// It answers, and does not see it.
     Down,
+    /// The service manager could not start it.
+    NotStarted(StartFailure),
     /// It does not answer.
     Unanswered(ApiError),
 }
@@ -74,6 +76,7 @@ pub enum WaitResult {
 pub fn wait_until_up(
     host: &dyn Host,
     client: &ControlPlane,
+    manager: &dyn ServiceManager,
     tunnel: TunnelName,
     limit: Duration,
     is_it: impl Fn(&Tunnel) -> bool,
@@ -84,7 +87,10 @@ pub fn wait_until_up(
             Ok(answer) if answer.status == TunnelStatus::Up && is_it(&answer) => {
                 return Ok(WaitResult::Up);
             }
-            Ok(_) => (WaitResult::Down, UP_PAUSE),
+            Ok(_) => match manager.start_failure(host, tunnel)? {
+                Some(failure) => return Ok(WaitResult::NotStarted(failure)),
+                None => (WaitResult::Down, UP_PAUSE),
+            },
             Err(error) if error.is_transient() => (WaitResult::Unanswered(error), RETRY_PAUSE),
             Err(error) => return Err(error.with_advice()),
         };
@@ -118,6 +124,9 @@ pub fn retry<T>(
 /// The failure of a tunnel that was started and is not seen.
 pub fn not_seen(host: &dyn Host, layout: &Layout, tunnel: TunnelName, seen: WaitResult) -> Failure {
     let seconds = UP_TIMEOUT.as_secs();
+    if let WaitResult::NotStarted(failure) = seen {
+        return failure.into_failure(tunnel);
+    }
     if let WaitResult::Unanswered(error) = seen {
         return Failure::new(
             format!("tunnel {tunnel} was started, and the control plane cannot be asked whether it is up"),

@@ -12,6 +12,7 @@ mod apt;
 mod debian;
 mod inits;
 mod packages;
+mod reasons;
 mod red_hat;
 mod refusals;
 mod replacement;

@@ -11,7 +11,7 @@ use crate::bastion::host::{Authority, Host};
 use crate::bastion::layout::Layout;
 use crate::bastion::receipt::{HostIdentity, Receipt};
 use crate::bastion::restart::{self, WaitResult};
-use crate::bastion::service::{self, Action};
+use crate::bastion::service::{self, Action, ServiceManager};
 use crate::bastion::tunnel_name::TunnelName;
 use crate::bastion::ui::Ui;
 
@@ -42,7 +42,7 @@ pub(super) fn run(host: &dyn Host, ui: &Ui, command: &Service) -> anyhow::Result
     let ids: Vec<TunnelName> = receipt.tunnels.keys().copied().collect();
     manager.govern(host, &layout, &ids, action)?;
     if action != Action::Stop {
-        wait_until_up(host, ui, command, &receipt, &layout)?;
+        wait_until_up(host, ui, command, &receipt, &layout, manager.as_ref())?;
     }
     Ok(Exit::Done)
 }
@@ -54,6 +54,7 @@ fn wait_until_up(
     command: &Service,
     receipt: &Receipt,
     layout: &Layout,
+    manager: &dyn ServiceManager,
 ) -> anyhow::Result<()> {
     ui.note(&format!(
         "Waiting until the tunnel server sees the tunnels, at most {} s for each.",
@@ -68,7 +69,7 @@ fn wait_until_up(
             &enrolled.tunnel_token,
             command.ca_cert.as_deref(),
         )?;
-        match restart::wait_until_up(host, &client, *id, restart::UP_TIMEOUT, |_| true)? {
+        match restart::wait_until_up(host, &client, manager, *id, restart::UP_TIMEOUT, |_| true)? {
             WaitResult::Up => {}
             seen => return Err(restart::not_seen(host, layout, *id, seen).into()),
         }

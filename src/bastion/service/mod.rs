@@ -12,6 +12,7 @@ pub mod foreign;
 mod installed;
 mod launchd;
 mod shared;
+mod start_failure;
 mod systemd;
 mod sysv;
 #[cfg(test)]
@@ -24,6 +25,7 @@ use anyhow::bail;
 
 pub use foreign::ForeignScript;
 pub use installed::{InstalledTunnel, installed_tunnels};
+pub use start_failure::StartFailure;
 pub use tunnel_file::{ServiceTunnel, check_home, check_user};
 
 use super::change::Change;
@@ -207,6 +209,18 @@ pub trait ServiceManager {
     /// log under every service manager.
     fn journal(&self, _host: &dyn Host, _tunnel: TunnelName, _lines: usize) -> Option<Command> {
         None
+    }
+
+    /// Why a tunnel's program could not even be started, where the service manager knows.
+    ///
+    /// # Errors
+    /// The service manager cannot be asked.
+    fn start_failure(
+        &self,
+        _host: &dyn Host,
+        _tunnel: TunnelName,
+    ) -> anyhow::Result<Option<StartFailure>> {
+        Ok(None)
     }
 
     /// Starts, stops or restarts all of these tunnels, which are those of the user who runs this. Where

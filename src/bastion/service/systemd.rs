@@ -14,7 +14,7 @@ use askama::Template;
 use super::shared::{self, SharedFile};
 use super::{
     Action, ForeignScript, MARKER, SERVICE_NAME, ServiceManager, ServiceState, ServiceTunnel,
-    foreign, installed_tunnels,
+    StartFailure, foreign, installed_tunnels,
 };
 use crate::bastion::change::Change;
 use crate::bastion::failure::Failure;
@@ -25,6 +25,9 @@ use crate::bastion::tunnel_name::TunnelName;
 
 /// systemd waits up to 90 s for a unit that does not end; autossh ends at once.
 const TIMEOUT: Duration = Duration::from_secs(120);
+
+/// How many of the journal's last lines an error holds.
+const JOURNAL_LINES: usize = 4;
 
 /// systemd.
 pub struct Systemd;
@@ -335,6 +338,34 @@ impl ServiceManager for Systemd {
             .args(["--lines", &lines.to_string()])
             .args(["--no-pager", "--quiet", "--output", "short-iso"]);
         Some(journalctl)
+    }
+
+    fn start_failure(
+        &self,
+        host: &dyn Host,
+        tunnel: TunnelName,
+    ) -> anyhow::Result<Option<StartFailure>> {
+        let property = "ExecMainStatus";
+        let show =
+            Command::new("systemctl").args(["show", &instance(tunnel), "--property", property]);
+        let shown = host.expect(&show)?.stdout;
+        let status = shown.trim().strip_prefix("ExecMainStatus=");
+        let Some(failure) = status.and_then(|status| StartFailure::of_unit(status.parse().ok()?))
+        else {
+            return Ok(None);
+        };
+        // Users see no journal but their own.
+        let journal = self.journal(host, tunnel, JOURNAL_LINES);
+        let journal = journal.map(|command| host.run(&command.with_authority(Authority::Root)));
+        let lines = journal.transpose()?.map(|output| output.stdout);
+        let lines = lines
+            .iter()
+            .flat_map(|said| said.lines())
+            .map(str::to_owned);
+        Ok(Some(StartFailure {
+            lines: lines.collect(),
+            ..failure
+        }))
     }
 
     fn govern(

@@ -314,7 +314,7 @@ impl SwitchKey {
         let manager = work.run.manager()?;
         let definition = service_tunnel::describe(work.run, tunnel, None)?;
         restart::restart(work.run, manager.as_ref(), &definition)?;
-        wait_until_up(host, &client, tunnel, UP_TIMEOUT, has_key)
+        wait_until_up(host, &client, manager.as_ref(), tunnel, UP_TIMEOUT, has_key)
     }
 }
 

@@ -75,7 +75,14 @@ impl Step for ServiceTunnelStep {
         work.forget(StepName::TemporaryTunnel, &Change::MasterStarted { socket })?;
         self.manager.add(work, &tunnel)?;
         let client = work.run.client(self.tunnel)?;
-        match wait_until_up(host, &client, self.tunnel, UP_TIMEOUT, |_| true)? {
+        match wait_until_up(
+            host,
+            &client,
+            self.manager.as_ref(),
+            self.tunnel,
+            UP_TIMEOUT,
+            |_| true,
+        )? {
             WaitResult::Up => {}
             seen => return Err(not_seen(host, &self.layout, self.tunnel, seen).into()),
         }

@@ -118,7 +118,14 @@ impl TargetUpdate {
         let former = former.ok().and_then(|known| known.session);
         restart::restart(work.run, manager.as_ref(), &definition)?;
         let is_new = |known: &Tunnel| known.session.is_none() || known.session != former;
-        match wait_until_up(work.host(), &client, tunnel, UP_TIMEOUT, is_new)? {
+        match wait_until_up(
+            work.host(),
+            &client,
+            manager.as_ref(),
+            tunnel,
+            UP_TIMEOUT,
+            is_new,
+        )? {
             WaitResult::Up => Ok(()),
             seen => Err(not_seen(work.host(), work.layout(), tunnel, seen).into()),
         }
