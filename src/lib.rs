@@ -4,7 +4,7 @@
 //! The map of the crate:
 //!
 //! - [`protocol`]: what the two programs say to each other over HTTP.
-//! - [`first_words`]: how the databases' protocols begin, by which both know what they have reached.
+//! - [`wire_probe`]: how the databases' protocols begin, by which both know what they have reached.
 //! - `bastion` (feature `bastion`): the program `holistics-tunnel`. It probes the host into facts,
 //!   plans steps from them, and applies the steps through one seam to the host.
 //! - `server` (feature `server`): the program `holistics-tunnel-server`. Data sources, enrollment,
@@ -12,7 +12,7 @@
 
 #[cfg(feature = "bastion")]
 pub mod bastion;
-pub mod first_words;
 pub mod protocol;
 #[cfg(feature = "server")]
 pub mod server;
+pub mod wire_probe;

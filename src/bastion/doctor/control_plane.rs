@@ -9,7 +9,7 @@ use url::Url;
 
 use super::certificate::{self, Trouble};
 use super::check::{Examination, Finding, Outcome, Subject};
-use super::network::{self, Unreached};
+use super::network::{Endpoint, Unreached};
 use super::proxy::{self, Proxy};
 use crate::bastion::control_plane::{ApiError, ControlPlane, Health, is_gone};
 use crate::bastion::failure::{Interrupted, OneLine};
@@ -143,38 +143,23 @@ fn connects(
             address.port_or_known_default().unwrap_or(443),
         ),
     };
-    let mut addresses = None;
-    examination.check(
-        "control-plane-name",
+    let endpoint = Endpoint {
+        checks: ["control-plane-name", "control-plane-tcp"],
+        what,
+        name: &host_name,
+        port,
+    };
+    let reached = endpoint.reach(
+        examination,
         subject,
-        &format!("the name {host_name}"),
-        |host| {
-            let (mut finding, found) = network::look_up(host, what, &host_name, port);
-            if let Some(proxy) = proxy {
-                finding.detail = format!(
-                    "through the proxy of {}: {}",
-                    proxy.variable, finding.detail
-                );
+        |found| {
+            if let Some(Proxy { variable, .. }) = proxy {
+                found.detail = format!("through the proxy of {variable}: {}", found.detail);
             }
-            addresses = found;
-            finding
         },
+        |error| tcp_remedy(error, proxy, &host_name, port),
     )?;
-    let outcome = examination.check(
-        "control-plane-tcp",
-        subject,
-        &format!("a connection to {host_name}:{port}"),
-        |host| match &addresses {
-            None => Finding::skip("its name has no address"),
-            Some(addresses) => match network::reach(host, addresses) {
-                Ok(reached) => Finding::pass(format!("{} takes connections", reached.address)),
-                Err(error) => {
-                    Finding::fail(error.detail(), tcp_remedy(&error, proxy, &host_name, port))
-                }
-            },
-        },
-    )?;
-    Ok(outcome == Outcome::Pass)
+    Ok(reached.is_some())
 }
 
 fn tcp_remedy(error: &Unreached, proxy: Option<&Proxy>, host_name: &str, port: u16) -> String {

@@ -241,7 +241,12 @@ fn examine_tunnel(
     };
     installation.examine(examination, &subject, up, why_unknown)?;
     examination.check("target", &subject, "", |_| target(*id, tunnel, known))?;
-    examine_database(examination, &subject, tunnel, known)
+    let kind = match known {
+        Some(Known::Tunnel(answer)) => answer.database_type.or(tunnel.database_type),
+        _ => tunnel.database_type,
+    };
+    let (name, port) = (tunnel.target_host.as_str(), tunnel.target_port);
+    database::examine(examination, &subject, name, port, kind)
 }
 
 /// Whether the tunnel leads to where the browser says.
@@ -258,70 +263,6 @@ fn target(id: TunnelName, tunnel: &TunnelRecord, known: Option<&Known>) -> Findi
         format!("the tunnel points to {here}, but the data source says {there}"),
         format!("run `holistics-tunnel update-tunnel {id}`"),
     )
-}
-
-fn examine_database(
-    examination: &mut Examination,
-    subject: &Subject,
-    tunnel: &TunnelRecord,
-    known: Option<&Known>,
-) -> Result<(), Interrupted> {
-    let (name, port) = (tunnel.target_host.as_str(), tunnel.target_port);
-    let target = format!("{}:{port}", bracketed(name));
-    let kind = match known {
-        Some(Known::Tunnel(answer)) => answer.database_type.or(tunnel.database_type),
-        _ => tunnel.database_type,
-    };
-    let mut addresses = None;
-    examination.check(
-        "database-name",
-        subject,
-        &format!("the name {name}"),
-        |host| {
-            let (finding, found) = network::look_up(host, "the database", name, port);
-            addresses = found;
-            finding
-        },
-    )?;
-    let mut reached = None;
-    examination.check(
-        "database-tcp",
-        subject,
-        &format!("a connection to {target}"),
-        |host| match &addresses {
-            None => Finding::skip("its name has no address"),
-            Some(addresses) => match network::reach(host, addresses) {
-                Ok(found) => {
-                    let finding = Finding::pass(format!("{} takes connections", found.address));
-                    reached = Some(found);
-                    finding
-                }
-                Err(error) => Finding::fail(error.detail(), database_remedy(&error, &target)),
-            },
-        },
-    )?;
-    examination.check(
-        "database-protocol",
-        subject,
-        "the database's first words",
-        |host| match reached {
-            None => Finding::skip("it cannot be reached"),
-            Some(reached) => database::ask(host, reached, kind, &target),
-        },
-    )?;
-    Ok(())
-}
-
-fn database_remedy(error: &network::Unreached, target: &str) -> String {
-    match error {
-        network::Unreached::Refused(address) if address.ip().is_loopback() => format!(
-            "start the database on this host, or correct host and port in the browser ({target}) if it runs elsewhere"
-        ),
-        network::Unreached::Refused(_) => format!(
-            "start the database at {target}, and have it listen on that address and not on its own loopback alone"
-        ),
-        _ => format!("open the firewall between this host and the database for TCP to {target}"),
-    }
 }
 
 #[cfg(test)]

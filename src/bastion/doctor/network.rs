@@ -5,8 +5,11 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use super::check::Finding;
+use super::check::{Examination, Finding, Subject};
+use crate::bastion::failure::Interrupted;
 use crate::bastion::host::{Connection, Host};
+use crate::bastion::ssh::command_line::bracketed;
+use crate::wire_probe::MOST_BYTES;
 
 /// How long a name may take.
 const NAME_TIMEOUT: Duration = Duration::from_secs(5);
@@ -34,8 +37,93 @@ pub struct Reached {
     pub connection: Box<dyn Connection>,
 }
 
+/// What is to be reached.
+pub struct Endpoint<'a> {
+    /// The names of its two checks.
+    pub checks: [&'static str; 2],
+    /// What it is, for people.
+    pub what: &'a str,
+    /// Its name or address.
+    pub name: &'a str,
+    /// Its port.
+    pub port: u16,
+}
+
+impl Endpoint<'_> {
+    /// Looks the name up, then connects. `found` may say more about the name.
+    pub fn reach(
+        &self,
+        examination: &mut Examination,
+        subject: &Subject,
+        found: impl FnOnce(&mut Finding),
+        remedy: impl FnOnce(&Unreached) -> String,
+    ) -> Result<Option<Reached>, Interrupted> {
+        let Endpoint { name, port, .. } = self;
+        let [name_check, port_check] = self.checks;
+        let mut addresses = None;
+        examination.check(name_check, subject, &format!("the name {name}"), |host| {
+            let (mut finding, resolved) = look_up(host, self.what, name, *port);
+            found(&mut finding);
+            addresses = resolved;
+            finding
+        })?;
+        let mut reached = None;
+        let waits_for = format!("a connection to {}:{port}", bracketed(name));
+        examination.check(port_check, subject, &waits_for, |host| match &addresses {
+            None => Finding::skip("its name has no address"),
+            Some(addresses) => match reach(host, addresses) {
+                Ok(connected) => {
+                    let finding = Finding::pass(format!("{} takes connections", connected.address));
+                    reached = Some(connected);
+                    finding
+                }
+                Err(error) => Finding::fail(error.detail(), remedy(&error)),
+            },
+        })?;
+        Ok(reached)
+    }
+}
+
+/// Why hearing came to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// Enough was heard.
+    Enough,
+    /// The other side hung up.
+    HungUp,
+    /// It says nothing more, and keeps the connection.
+    Silence,
+}
+
+/// Asks, and hears until there is enough, the other side hangs up, the time is over, or [`MOST_BYTES`] are
+/// there.
+pub fn exchange(
+    connection: &mut dyn Connection,
+    question: &[u8],
+    is_enough: impl Fn(&[u8]) -> bool,
+) -> (Vec<u8>, End) {
+    // A server of another kind may hang up while it is asked; what it said before is heard all the same.
+    let _ = connection
+        .write_all(question)
+        .and_then(|()| connection.flush());
+    let mut answer = Vec::new();
+    let mut buffer = [0; 512];
+    while !is_enough(&answer) && answer.len() < MOST_BYTES {
+        let room = buffer.len().min(MOST_BYTES - answer.len());
+        match connection.read(&mut buffer[..room]) {
+            Ok(0) => return (answer, End::HungUp),
+            Ok(count) => answer.extend_from_slice(&buffer[..count]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => return (answer, End::Silence),
+            // A reset is how many a server hangs up on what it does not understand.
+            Err(_) => return (answer, End::HungUp),
+        }
+    }
+    (answer, End::Enough)
+}
+
 /// Looks a name up and says what it found; `what` names the thing for people.
-pub fn look_up(
+fn look_up(
     host: &dyn Host,
     what: &str,
     name: &str,
@@ -103,7 +191,7 @@ fn no_name(what: &str, name: &str, error: &io::Error) -> Finding {
 ///
 /// # Errors
 /// None does; a refusal counts for more than silence, since it tells more.
-pub fn reach(host: &dyn Host, addresses: &[SocketAddr]) -> Result<Reached, Unreached> {
+fn reach(host: &dyn Host, addresses: &[SocketAddr]) -> Result<Reached, Unreached> {
     let mut worst: Option<Unreached> = None;
     for address in addresses.iter().take(MOST_ADDRESSES) {
         let failed = match host.connect(*address, ADDRESS_TIMEOUT) {
@@ -139,7 +227,7 @@ fn classify(address: SocketAddr, error: io::Error) -> Unreached {
 
 impl Unreached {
     /// What was seen.
-    pub fn detail(&self) -> String {
+    fn detail(&self) -> String {
         match self {
             Unreached::Refused(address) => format!(
                 "{address} is closed: the machine answers, and nothing listens on that port"
@@ -156,7 +244,7 @@ impl Unreached {
 }
 
 /// An IPv6 address without its brackets.
-pub fn bare(name: &str) -> &str {
+fn bare(name: &str) -> &str {
     name.strip_prefix('[')
         .and_then(|rest| rest.strip_suffix(']'))
         .unwrap_or(name)
@@ -179,6 +267,13 @@ mod tests {
         let filtered = reach(&host, &at("10.0.0.2:1")).err().unwrap().detail();
         assert!(filtered.contains("filtered"), "{filtered}");
         assert!(reach(&host, &at("10.0.0.3:1")).is_ok());
+    }
+
+    #[test]
+    fn a_server_that_never_stops_talking_is_not_listened_to_for_ever() {
+        let mut endless = io::Cursor::new(vec![0x4a; 1_000_000]);
+        let (answer, end) = exchange(&mut endless, &[], |_| false);
+        assert_eq!((answer.len(), end), (MOST_BYTES, End::Enough));
     }
 
     #[test]

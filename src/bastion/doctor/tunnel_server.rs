@@ -3,7 +3,7 @@
 
 use super::check::{Examination, Finding, Outcome, Subject};
 use super::login;
-use super::network::{self, Reached, Unreached};
+use super::network::{Endpoint, Reached, Unreached};
 use crate::bastion::failure::Interrupted;
 use crate::bastion::host::HostExt as _;
 use crate::bastion::ssh::Forward;
@@ -18,34 +18,17 @@ pub fn examine(
     revoked: Option<&str>,
 ) -> Result<(), Interrupted> {
     let subject = Subject::shared(format!("Tunnel server {}:{}", server.host, server.port));
-    let mut addresses = None;
-    examination.check(
-        "server-name",
+    let endpoint = Endpoint {
+        checks: ["server-name", "server-tcp"],
+        what: "the tunnel server",
+        name: &server.host,
+        port: server.port,
+    };
+    let reached = endpoint.reach(
+        examination,
         &subject,
-        &format!("the name {}", server.host),
-        |host| {
-            let (finding, found) =
-                network::look_up(host, "the tunnel server", &server.host, server.port);
-            addresses = found;
-            finding
-        },
-    )?;
-    let mut reached = None;
-    examination.check(
-        "server-tcp",
-        &subject,
-        &format!("a connection to {}:{}", server.host, server.port),
-        |host| match &addresses {
-            None => Finding::skip("its name has no address"),
-            Some(addresses) => match network::reach(host, addresses) {
-                Ok(found) => {
-                    let finding = Finding::pass(format!("{} takes connections", found.address));
-                    reached = Some(found);
-                    finding
-                }
-                Err(error) => Finding::fail(error.detail(), tcp_remedy(&error, server)),
-            },
-        },
+        |_| {},
+        |error| tcp_remedy(error, server),
     )?;
     let speaks = examination.check(
         "server-ssh",

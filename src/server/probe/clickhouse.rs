@@ -24,19 +24,19 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::instrument::WithSubscriber;
 use url::form_urlencoded;
 
-use super::contact::{self, Opening};
-use super::driver::{Answer, Driver, Found, Place, Reached, Ready, Session, remedy};
+use super::contact;
+use super::driver::{Answer, Driver, Found, Place, Reached, Ready, Session, refused};
 use super::report::Failure;
 use super::tls;
-use crate::first_words::clickhouse::{self, Pong};
-use crate::first_words::{looks_like, text};
 use crate::protocol::{ConnectionTest, TlsMode};
+use crate::wire_probe::clickhouse::{self, Pong};
+use crate::wire_probe::{Protocol, looks_like, text};
 
 /// More than any answer to a test.
 const MOST_BYTES: usize = 64 * 1024;
 /// How long TLS is tried before the port is asked in the clear.
 const PATIENCE: Duration = Duration::from_secs(3);
-const NAME: &str = "ClickHouse";
+const NAME: &str = clickhouse::ClickHouse::NAME;
 
 /// By the numbers in ClickHouse's `ErrorCodes.cpp`.
 const REMEDIES: [(&[u32], &str); 5] = [
@@ -69,12 +69,12 @@ impl Driver for ClickHouse {
         if let Some(error) = refused.as_ref().filter(|error| tls::is_alert(error)) {
             return Err(tls::failure(error));
         }
-        match (ping(place).await, refused) {
+        let pong = contact::open(place, &clickhouse::ClickHouse).await;
+        match (pong.map(|(_, pong)| pong), refused) {
             (Ok(Pong::ClickHouse), _) => Ok(reached(place, None)),
             (Ok(Pong::NativePort), _) => Err(native_port()),
             (Ok(Pong::WantsTls), None) => Err(wants_tls(place)),
             (Ok(Pong::WantsTls), Some(error)) => Err(tls::failure(&error)),
-            (Ok(Pong::Foreign), _) => Err(contact::unexpected(place, NAME, b"HTTP/")),
             // What wants TLS closes the connection on hearing anything else.
             (Err(_), None) if matches!(try_tls(place).await, Ok(Ok(_))) => Err(wants_tls(place)),
             (Err(failure), _) => Err(failure),
@@ -96,20 +96,6 @@ async fn try_tls(place: &Place) -> Result<io::Result<TlsStream<TcpStream>>, Fail
     let stream = contact::connect(place).await?;
     let handshake = timeout(PATIENCE, tls::encrypt(stream, place)).await;
     Ok(handshake.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())))
-}
-
-async fn ping(place: &Place) -> Result<Pong, Failure> {
-    let opening = Opening {
-        expected: NAME,
-        question: &clickhouse::ping(&place.database),
-        is_complete: clickhouse::is_complete,
-    };
-    let understand = |answer: &[u8]| match clickhouse::understand(answer) {
-        Pong::Foreign if !answer.starts_with(b"HTTP/") => None,
-        pong => Some(pong),
-    };
-    let (_, pong) = contact::open(place, opening, understand).await?;
-    Ok(pong)
 }
 
 fn native_port() -> Failure {
@@ -264,10 +250,7 @@ fn refusal(status: StatusCode, body: &str) -> Failure {
              was changed.",
         );
     };
-    Failure::new(
-        words(body),
-        remedy(&REMEDIES, Some(&code)).unwrap_or("Look at the database's own log."),
-    )
+    refused(words(body), &REMEDIES, &code)
 }
 
 /// The number of an error, `Code: 516. DB::Exception: …`.

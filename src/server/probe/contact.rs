@@ -13,8 +13,8 @@ use tokio::time::timeout;
 
 use super::driver::Place;
 use super::report::Failure;
-use crate::first_words::{clickhouse, looks_like, postgres, sqlserver};
 use crate::server::scripts::PROGRAM;
+use crate::wire_probe::{MOST_BYTES, Protocol, Reading, identifying_questions, looks_like};
 
 /// How long an answer is waited for before other protocols are tried beside it. A database may look up
 /// the name of its client before it says a word.
@@ -23,22 +23,6 @@ const PATIENCE: Duration = Duration::from_secs(3);
 const AFTERTHOUGHT: Duration = Duration::from_secs(1);
 /// How long such a trial may take.
 const TRIAL: Duration = Duration::from_secs(2);
-/// More than the first words of any database.
-const MOST_BYTES: usize = 4096;
-
-/// Whether enough was heard.
-pub(super) type IsComplete = fn(&[u8]) -> bool;
-
-/// How a protocol begins.
-pub(super) struct Opening<'a> {
-    /// What it is called.
-    pub(super) expected: &'static str,
-    /// What the client says first; nothing where the database speaks first.
-    pub(super) question: &'a [u8],
-    /// Whether enough of the answer was heard.
-    pub(super) is_complete: IsComplete,
-}
-
 /// Connects.
 pub(super) async fn connect(place: &Place) -> Result<TcpStream, Failure> {
     let stream = match TcpStream::connect(place.address).await {
@@ -52,39 +36,45 @@ pub(super) async fn connect(place: &Place) -> Result<TcpStream, Failure> {
     Ok(stream)
 }
 
-/// Connects, says the first words and returns the answer, if it is one that is understood.
-pub(super) async fn open<T>(
+/// Connects, says the first words and returns what the answer means, if it is one that is understood.
+pub(super) async fn open<P: Protocol + Sync>(
     place: &Place,
-    opening: Opening<'_>,
-    understand: impl Fn(&[u8]) -> Option<T>,
-) -> Result<(TcpStream, T), Failure> {
+    protocol: &P,
+) -> Result<(TcpStream, P::Reached), Failure> {
     let mut stream = connect(place).await?;
     let mut words = Vec::new();
+    let question = protocol.question(&place.database);
+    let is_enough = |words: &[u8]| protocol.read(words).is_complete();
     // A server of another kind may hang up while it is asked; what it said before is read all the same.
-    let _ = stream.write_all(opening.question).await;
-    let hearing = hear(&mut stream, &mut words, opening.is_complete);
+    let _ = stream.write_all(&question).await;
+    let hearing = hear(&mut stream, &mut words, is_enough);
     let is_waiting = timeout(PATIENCE, hearing).await.is_err();
     if words.is_empty()
-        && let Some(seen) = identify(place, &opening).await
+        && let Some(seen) = identify(place, &question).await
+        && seen != P::NAME
     {
-        return Err(foreign(place, opening.expected, seen));
+        return Err(foreign(place, P::NAME, seen));
     }
     if is_waiting {
         // The time limit of the stage ends this.
-        hear(&mut stream, &mut words, opening.is_complete).await;
+        hear(&mut stream, &mut words, is_enough).await;
     }
-    if let Some(understood) = understand(&words) {
-        return Ok((stream, understood));
+    if let Reading::Reached(reached) = protocol.read(&words) {
+        return Ok((stream, reached));
     }
     // What is not this protocol may come in pieces all the same.
-    let hearing = hear(&mut stream, &mut words, |words| looks_like(words).is_some());
+    let hearing = hear(&mut stream, &mut words, is_known);
     let _ = timeout(AFTERTHOUGHT, hearing).await;
-    Err(unexpected(place, opening.expected, &words))
+    Err(unexpected(place, P::NAME, &words))
 }
 
 /// Reads until there is enough, the other side hangs up, or [`MOST_BYTES`] are there.
-pub(super) async fn hear(stream: &mut TcpStream, words: &mut Vec<u8>, is_complete: IsComplete) {
-    while !is_complete(words) && words.len() < MOST_BYTES {
+pub(super) async fn hear(
+    stream: &mut TcpStream,
+    words: &mut Vec<u8>,
+    is_enough: impl Fn(&[u8]) -> bool,
+) {
+    while !is_enough(words) && words.len() < MOST_BYTES {
         // A reset is how many a server hangs up on what it does not understand.
         let Ok(1..) = stream.read_buf(words).await else {
             return;
@@ -92,36 +82,27 @@ pub(super) async fn hear(stream: &mut TcpStream, words: &mut Vec<u8>, is_complet
     }
 }
 
-/// What a server is that waits to be spoken to, or hangs up on what it is told, asked in the ways that are
-/// most common.
-async fn identify(place: &Place, opening: &Opening<'_>) -> Option<&'static str> {
-    let ping = clickhouse::ping(&place.database);
-    let prelogin = sqlserver::prelogin(sqlserver::Encryption::LoginOnly);
-    let trials: [(&[u8], IsComplete); 3] = [
-        (&postgres::ENCRYPTION_REQUEST, postgres::is_complete),
-        (&ping, |words| words.len() >= 4),
-        (&prelogin, sqlserver::is_complete),
-    ];
-    // One that is only slow is not to be found out by the question that it has heard already.
-    let others = trials
-        .into_iter()
-        .filter(|(question, _)| *question != opening.question);
-    let trials = others.map(|(question, is_complete)| {
+/// What a server is that waits to be spoken to, or hangs up on what it is told. One that is only slow is not
+/// to be found out by the question that it has heard already.
+async fn identify(place: &Place, heard: &[u8]) -> Option<&'static str> {
+    let questions = identifying_questions(&place.database).into_iter();
+    let others = questions.filter(|question| question != heard);
+    let trials = others.map(|question| {
         Box::pin(async move {
-            let words = ask(place, question, is_complete).await.unwrap_or_default();
+            let words = ask(place, &question).await.unwrap_or_default();
             looks_like(&words).ok_or(())
         })
     });
     let (seen, _) = select_ok(trials).await.ok()?;
-    (seen != opening.expected).then_some(seen)
+    Some(seen)
 }
 
-async fn ask(place: &Place, question: &[u8], is_complete: IsComplete) -> io::Result<Vec<u8>> {
+async fn ask(place: &Place, question: &[u8]) -> io::Result<Vec<u8>> {
     let mut words = Vec::new();
     let exchange = async {
         let mut stream = TcpStream::connect(place.address).await?;
         stream.write_all(question).await?;
-        hear(&mut stream, &mut words, is_complete).await;
+        hear(&mut stream, &mut words, is_known).await;
         io::Result::Ok(())
     };
     // What was heard until then counts.
@@ -129,8 +110,12 @@ async fn ask(place: &Place, question: &[u8], is_complete: IsComplete) -> io::Res
     Ok(words)
 }
 
+fn is_known(words: &[u8]) -> bool {
+    looks_like(words).is_some()
+}
+
 /// Something else answers, or nothing.
-pub(super) fn unexpected(place: &Place, expected: &str, words: &[u8]) -> Failure {
+fn unexpected(place: &Place, expected: &str, words: &[u8]) -> Failure {
     match looks_like(words) {
         _ if words.is_empty() => hung_up(place),
         Some(seen) => foreign(place, expected, seen),

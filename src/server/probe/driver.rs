@@ -91,6 +91,16 @@ pub(super) fn remedy<C: PartialEq>(
     Some(found.1)
 }
 
+/// A database's refusal, with the remedy for its code.
+pub(super) fn refused<C: PartialEq>(
+    said: String,
+    remedies: &[(&[C], &'static str)],
+    code: &C,
+) -> Failure {
+    let remedy = remedy(remedies, Some(code));
+    Failure::new(said, remedy.unwrap_or("Look at the database's own log."))
+}
+
 /// A query that fails though the login worked; in the database's own words.
 pub(super) fn query_failure(words: String) -> Failure {
     Failure::new(

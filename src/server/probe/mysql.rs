@@ -13,12 +13,14 @@ use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlDatabaseError, MySq
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
-use super::contact::{self, Opening};
-use super::driver::{Answer, Driver, Found, Place, Reached, Ready, Session, query_failure, remedy};
+use super::contact;
+use super::driver::{
+    Answer, Driver, Found, Place, Reached, Ready, Session, query_failure, refused, remedy,
+};
 use super::report::Failure;
 use super::tls::{self, Agreement};
-use crate::first_words::mysql;
 use crate::protocol::{ConnectionTest, TlsMode};
+use crate::wire_probe::mysql::{self, Opening};
 
 /// By the numbers of MySQL's and MariaDB's error lists.
 const REMEDIES: [(&[u16], &str); 9] = [
@@ -63,15 +65,12 @@ pub(super) struct MySql;
 #[async_trait]
 impl Driver for MySql {
     async fn reach(&self, place: &Place, _: TlsMode) -> Result<Found<dyn Reached>, Failure> {
-        let opening = Opening {
-            expected: "MySQL or MariaDB",
-            question: &[],
-            is_complete: mysql::is_complete,
-        };
-        let (stream, answer) = contact::open(place, opening, mysql::opening).await?;
-        match answer {
-            mysql::Opening::Refusal(refusal) => Err(refused(&refusal)),
-            mysql::Opening::Greeting {
+        let (stream, opening) = contact::open(place, &mysql::MySql).await?;
+        match opening {
+            Opening::Refusal(refusal) => {
+                Err(refused(refusal.to_string(), &REMEDIES, &refusal.code))
+            }
+            Opening::Greeting {
                 version,
                 offers_tls,
             } => Ok(Found::new(
@@ -84,16 +83,6 @@ impl Driver for MySql {
             )),
         }
     }
-}
-
-fn refused(refusal: &mysql::Refusal) -> Failure {
-    Failure::new(
-        format!(
-            "the database answers: {} ({})",
-            refusal.message, refusal.code
-        ),
-        remedy(&REMEDIES, Some(&refusal.code)).unwrap_or("Look at the database's own log."),
-    )
 }
 
 struct Answering {

@@ -10,12 +10,14 @@ use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
 use sqlx::{ConnectOptions, Connection};
 use tokio::net::TcpStream;
 
-use super::contact::{self, Opening};
-use super::driver::{Answer, Driver, Found, Place, Reached, Ready, Session, query_failure, remedy};
+use super::contact;
+use super::driver::{
+    Answer, Driver, Found, Place, Reached, Ready, Session, query_failure, refused, remedy,
+};
 use super::report::Failure;
 use super::tls::{self, Agreement};
-use crate::first_words::postgres::{self, ENCRYPTION_REQUEST, ServerError};
 use crate::protocol::{ConnectionTest, TlsMode};
+use crate::wire_probe::postgres::{self, Offer};
 
 /// By SQLSTATE (PostgreSQL's documentation, appendix A).
 const REMEDIES: [(&[&str], &str); 6] = [
@@ -45,16 +47,14 @@ pub(super) struct Postgres;
 #[async_trait]
 impl Driver for Postgres {
     async fn reach(&self, place: &Place, _: TlsMode) -> Result<Found<dyn Reached>, Failure> {
-        let opening = Opening {
-            expected: "PostgreSQL",
-            question: &ENCRYPTION_REQUEST,
-            is_complete: postgres::is_complete,
-        };
-        let (stream, answer) = contact::open(place, opening, Offer::of).await?;
-        let offers_tls = match answer {
+        let (stream, offer) = contact::open(place, &postgres::Postgres).await?;
+        let offers_tls = match offer {
             Offer::Tls => true,
             Offer::Plain => false,
-            Offer::Error(error) => return Err(refused(&error)),
+            Offer::Refused(refusal) => {
+                let said = refusal.to_string();
+                return Err(refused(said, &REMEDIES, &refusal.code.as_str()));
+            }
         };
         Ok(Found::new(
             format!("{} answers as PostgreSQL does", place.database),
@@ -65,31 +65,6 @@ impl Driver for Postgres {
             }),
         ))
     }
-}
-
-/// The answer to a request for encryption.
-enum Offer {
-    Tls,
-    Plain,
-    Error(ServerError),
-}
-
-impl Offer {
-    fn of(answer: &[u8]) -> Option<Self> {
-        match answer {
-            b"S" => Some(Offer::Tls),
-            b"N" => Some(Offer::Plain),
-            _ => postgres::error(answer).map(Offer::Error),
-        }
-    }
-}
-
-fn refused(error: &ServerError) -> Failure {
-    let code = error.code.as_str();
-    Failure::new(
-        format!("the database answers: {} ({code})", error.message),
-        remedy(&REMEDIES, Some(&code)).unwrap_or("Look at the database's own log."),
-    )
 }
 
 struct Answering {

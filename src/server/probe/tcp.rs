@@ -7,7 +7,7 @@ use tokio::time::timeout;
 use super::contact;
 use super::driver::Place;
 use super::report::Failure;
-use crate::first_words::looks_like;
+use crate::wire_probe::looks_like;
 
 /// How long a silent connection must stay open to count as reached.
 const SILENCE: Duration = Duration::from_secs(2);

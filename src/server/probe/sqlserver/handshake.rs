@@ -7,7 +7,7 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::first_words::sqlserver::{HEADER, PRELOGIN};
+use crate::wire_probe::sqlserver::{HEADER, PRELOGIN};
 
 /// The largest packet before a login, and what of it is not its header.
 const LARGEST_CONTENT: usize = 4096 - HEADER;

@@ -17,12 +17,12 @@ use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 use tokio_util::compat::{Compat, TokioAsyncReadCompatExt};
 
-use super::contact::{self, Opening};
+use super::contact;
 use super::driver::{Answer, Driver, Found, Place, Reached, Ready, Session, query_failure, remedy};
 use super::report::Failure;
 use super::tls::{self, Agreement};
-use crate::first_words::sqlserver::{self, Encryption};
 use crate::protocol::{ConnectionTest, TlsMode};
+use crate::wire_probe::sqlserver::{self, Encryption, Prelogin};
 use handshake::Packets;
 use replay::Replay;
 
@@ -64,30 +64,20 @@ impl Driver for SqlServer {
             TlsMode::Prefer | TlsMode::Require => Encryption::On,
         };
         let answering = prelogin(place, wanted).await?;
+        let version = &answering.prelogin.version;
         Ok(Found::new(
-            format!("{} is SQL Server {}", place.database, answering.version),
+            format!("{} is SQL Server {version}", place.database),
             Box::new(answering),
         ))
     }
 }
 
 async fn prelogin(place: &Place, wanted: Encryption) -> Result<Answering, Failure> {
-    let opening = Opening {
-        expected: "SQL Server",
-        question: &sqlserver::prelogin(wanted),
-        is_complete: sqlserver::is_complete,
-    };
-    let understand = |answer: &[u8]| {
-        let version = sqlserver::version(answer)?;
-        Some((version, sqlserver::encryption(answer)?, answer.to_vec()))
-    };
-    let (stream, (version, encryption, answer)) = contact::open(place, opening, understand).await?;
+    let (stream, prelogin) = contact::open(place, &sqlserver::SqlServer(wanted)).await?;
     Ok(Answering {
         place: place.clone(),
         stream,
-        version,
-        encryption,
-        answer,
+        prelogin,
     })
 }
 
@@ -95,21 +85,19 @@ async fn prelogin(place: &Place, wanted: Encryption) -> Result<Answering, Failur
 struct Answering {
     place: Place,
     stream: TcpStream,
-    version: String,
-    encryption: Encryption,
-    answer: Vec<u8>,
+    prelogin: Prelogin,
 }
 
 #[async_trait]
 impl Reached for Answering {
     async fn encrypt(self: Box<Self>, tls: TlsMode) -> Result<Found<dyn Ready>, Failure> {
-        if tls == TlsMode::Disable && self.encryption == Encryption::Required {
+        if tls == TlsMode::Disable && self.prelogin.encryption == Encryption::Required {
             return Err(Failure::new(
                 "the database insists on encryption, and the TLS mode is `disable`",
                 "Choose the TLS mode `require`.",
             ));
         }
-        let is_offered = self.encryption != Encryption::NotSupported;
+        let is_offered = self.prelogin.encryption != Encryption::NotSupported;
         match tls::agree(tls, is_offered, "give SQL Server a certificate")? {
             Agreement::Encrypted => self.encrypted().await,
             Agreement::Plain(said) => Ok(Found::new(said, Box::new(self.plain(tls).await?))),
@@ -127,7 +115,7 @@ impl Answering {
         let said = tls::describe(stream.get_ref().1);
         let agreed = Agreed {
             place: self.place,
-            stream: Replay::new(stream, self.answer),
+            stream: Replay::new(stream, self.prelogin.bytes),
         };
         Ok(Found::new(said, Box::new(agreed)))
     }
@@ -142,7 +130,7 @@ impl Answering {
         };
         Ok(Agreed {
             place: again.place,
-            stream: Replay::new(again.stream, again.answer),
+            stream: Replay::new(again.stream, again.prelogin.bytes),
         })
     }
 }

@@ -1,6 +1,8 @@
 //! Microsoft SQL Server: the pre-login of its protocol (TDS), which names its version and what it wants
 //! of encryption.
 
+use super::{Protocol, Reading};
+
 /// Length of a packet's header.
 pub const HEADER: usize = 8;
 /// The kind of packet in which a pre-login is, and the client's half of a TLS handshake.
@@ -16,10 +18,11 @@ const END: u8 = 0xff;
 const MOST_OPTIONS: usize = 32;
 
 /// What a side says about encryption.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[repr(u8)]
 pub enum Encryption {
     /// It could, and asks for that of the login alone.
+    #[default]
     LoginOnly = 0,
     /// It wants it.
     On = 1,
@@ -29,28 +32,56 @@ pub enum Encryption {
     Required = 3,
 }
 
-/// A pre-login that says this about encryption.
-pub fn prelogin(encryption: Encryption) -> Vec<u8> {
-    // Two options of 5 bytes and their end: the values begin at 11.
-    let options = [VERSION, 0, 11, 0, 6, ENCRYPTION, 0, 17, 0, 1, END];
-    let values = [0, 0, 0, 0, 0, 0, encryption as u8];
-    let length = u8::try_from(HEADER + options.len() + values.len()).unwrap_or(u8::MAX);
-    [&[PRELOGIN, 1, 0, length, 0, 0, 1, 0][..], &options, &values].concat()
+/// The pre-login, which says this about encryption.
+#[derive(Default)]
+pub struct SqlServer(pub Encryption);
+
+/// An answer to the pre-login.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Prelogin {
+    /// The server's version.
+    pub version: String,
+    /// What it says about encryption.
+    pub encryption: Encryption,
+    /// The answer itself.
+    pub bytes: Vec<u8>,
 }
 
-/// Whether enough was received to tell.
-pub fn is_complete(answer: &[u8]) -> bool {
-    match answer {
-        [ANSWER, _, high, low, ..] => {
-            answer.len() >= usize::from(u16::from_be_bytes([*high, *low]))
+impl Protocol for SqlServer {
+    type Reached = Prelogin;
+
+    const NAME: &'static str = "SQL Server";
+
+    fn question(&self, _: &str) -> Vec<u8> {
+        // Two options of 5 bytes and their end: the values begin at 11.
+        let options = [VERSION, 0, 11, 0, 6, ENCRYPTION, 0, 17, 0, 1, END];
+        let values = [0, 0, 0, 0, 0, 0, self.0 as u8];
+        let length = u8::try_from(HEADER + options.len() + values.len()).unwrap_or(u8::MAX);
+        [&[PRELOGIN, 1, 0, length, 0, 0, 1, 0][..], &options, &values].concat()
+    }
+
+    fn read(&self, answer: &[u8]) -> Reading<Prelogin> {
+        let length = match answer {
+            [ANSWER, _, high, low, ..] => usize::from(u16::from_be_bytes([*high, *low])),
+            _ => HEADER,
+        };
+        if answer.len() < length {
+            return Reading::Incomplete;
         }
-        [] => false,
-        _ => answer.len() >= HEADER,
+        Reading::of(prelogin(answer), false)
     }
 }
 
+fn prelogin(answer: &[u8]) -> Option<Prelogin> {
+    Some(Prelogin {
+        version: version(answer)?,
+        encryption: encryption(answer)?,
+        bytes: answer.to_vec(),
+    })
+}
+
 /// The version in an answer to a pre-login.
-pub fn version(answer: &[u8]) -> Option<String> {
+pub(super) fn version(answer: &[u8]) -> Option<String> {
     let [major, minor, high, low] = *value(answer, VERSION, 4)? else {
         return None;
     };
@@ -61,8 +92,7 @@ pub fn version(answer: &[u8]) -> Option<String> {
     })
 }
 
-/// What an answer to a pre-login says about encryption.
-pub fn encryption(answer: &[u8]) -> Option<Encryption> {
+fn encryption(answer: &[u8]) -> Option<Encryption> {
     match *value(answer, ENCRYPTION, 1)? {
         [0] => Some(Encryption::LoginOnly),
         [1] => Some(Encryption::On),
@@ -108,16 +138,20 @@ mod tests {
         let options = [VERSION, 0, 11, 0, 6, ENCRYPTION, 0, 17, 0, 1, END];
         let values = [16, 0, 0x10, 0x0e, 0, 0, 2];
         let answer = [&[ANSWER, 1, 0, 26, 0, 0, 1, 0][..], &options, &values].concat();
-        assert!(is_complete(&answer));
-        assert!(!is_complete(&answer[..20]));
-        assert_eq!(version(&answer).as_deref(), Some("2022 (16.0.4110)"));
-        assert_eq!(encryption(&answer), Some(Encryption::NotSupported));
-        assert_eq!(encryption(&answer[..24]), None);
+        let read = |answer: &[u8]| SqlServer::default().read(answer);
+        let prelogin = Prelogin {
+            version: "2022 (16.0.4110)".to_owned(),
+            encryption: Encryption::NotSupported,
+            bytes: answer.clone(),
+        };
+        assert_eq!(read(&answer), Reading::Reached(prelogin));
+        assert_eq!(read(&answer[..20]), Reading::Incomplete);
+        assert_eq!(read(b"SSH-2.0-x"), Reading::Foreign);
     }
 
     #[test]
     fn the_question_says_its_own_length() {
-        let question = prelogin(Encryption::On);
+        let question = SqlServer(Encryption::On).question("");
         assert_eq!(usize::from(question[3]), question.len());
         assert_eq!(question.last(), Some(&1));
     }

@@ -1,6 +1,6 @@
 //! MySQL and MariaDB, which speak first: a greeting, or an error in its place.
 
-use super::text;
+use super::{Protocol, Reading, Refusal, text};
 
 /// Length (3 bytes) and number of a packet.
 const HEADER: usize = 4;
@@ -11,6 +11,12 @@ const ERROR: u8 = 0xff;
 const BEFORE_CAPABILITIES: usize = 4 + 8 + 1;
 /// `CLIENT_SSL`, in the lower half of the capabilities.
 const OFFERS_TLS: u16 = 0x0800;
+
+/// The greeting.
+///
+/// A connection that ends after it counts, for the server, as one interrupted attempt of the hundred
+/// (`max_connect_errors`) after which it blocks a host; the next login clears the count.
+pub struct MySql;
 
 /// What such a server says first.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,29 +29,27 @@ pub enum Opening {
         offers_tls: bool,
     },
     /// It serves nobody, or not this host.
-    Refusal(Refusal),
+    Refusal(Refusal<u16>),
 }
 
-/// An error.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal {
-    /// Its number in MySQL's and MariaDB's lists.
-    pub code: u16,
-    /// The server's own words.
-    pub message: String,
-}
+impl Protocol for MySql {
+    type Reached = Opening;
 
-/// Whether enough was received to tell.
-pub fn is_complete(answer: &[u8]) -> bool {
-    match packet_length(answer) {
-        Some(length) => answer.len() >= HEADER + length,
-        // No packet of theirs, however much more comes.
-        None => answer.len() >= HEADER,
+    const NAME: &'static str = "MySQL or MariaDB";
+
+    fn question(&self, _: &str) -> Vec<u8> {
+        Vec::new()
+    }
+
+    fn read(&self, answer: &[u8]) -> Reading<Opening> {
+        // What begins as no packet of theirs is none, however much more comes.
+        let length = packet_length(answer).unwrap_or_default();
+        Reading::of(opening(answer), answer.len() < HEADER + length)
     }
 }
 
 /// The first packet; nothing where it is not theirs.
-pub fn opening(answer: &[u8]) -> Option<Opening> {
+pub(super) fn opening(answer: &[u8]) -> Option<Opening> {
     match content(answer)? {
         [ERROR, rest @ ..] => refusal(rest).map(Opening::Refusal),
         [PROTOCOL_10, rest @ ..] => greeting(rest),
@@ -71,9 +75,10 @@ pub fn encryption_request() -> Vec<u8> {
 /// MySQL's.
 pub fn product(version: &str) -> String {
     let own = version.strip_prefix("5.5.5-").unwrap_or(version);
-    match own.to_ascii_lowercase().contains("mariadb") {
-        true => format!("MariaDB {own}"),
-        false => format!("MySQL {own}"),
+    if own.to_ascii_lowercase().contains("mariadb") {
+        format!("MariaDB {own}")
+    } else {
+        format!("MySQL {own}")
     }
 }
 
@@ -101,7 +106,7 @@ fn greeting(content: &[u8]) -> Option<Opening> {
     })
 }
 
-fn refusal(error: &[u8]) -> Option<Refusal> {
+fn refusal(error: &[u8]) -> Option<Refusal<u16>> {
     let [low, high, message @ ..] = error else {
         return None;
     };
@@ -133,18 +138,15 @@ mod tests {
     #[test]
     fn the_version_and_the_offer_of_tls_are_read_from_the_greeting() {
         for (capabilities, offers_tls) in [(0xf7ff, false), (0xffff, true), (0x0800, true)] {
-            let opening = opening(&greeting("8.4.0", capabilities));
-            let version = "8.4.0".to_owned();
-            assert_eq!(
-                opening,
-                Some(Opening::Greeting {
-                    version,
-                    offers_tls
-                })
-            );
+            let answer = greeting("8.4.0", capabilities);
+            let opening = Opening::Greeting {
+                version: "8.4.0".to_owned(),
+                offers_tls,
+            };
+            assert_eq!(MySql.read(&answer), Reading::Reached(opening));
+            assert_eq!(MySql.read(&answer[..10]), Reading::Incomplete);
         }
-        assert!(is_complete(&greeting("8.4.0", 0)));
-        assert!(!is_complete(&greeting("8.4.0", 0)[..10]));
+        assert_eq!(MySql.read(b"SSH-2.0-x"), Reading::Foreign);
     }
 
     #[test]
@@ -166,13 +168,12 @@ mod tests {
     fn an_error_in_place_of_the_greeting_is_read_with_and_without_its_state() {
         for message in ["Too many connections", "#08004Too many connections"] {
             let answer = packet(&[b"\xff\x10\x04", message.as_bytes()].concat());
-            assert_eq!(
-                opening(&answer),
-                Some(Opening::Refusal(Refusal {
-                    code: 1040,
-                    message: "Too many connections".to_owned()
-                }))
-            );
+            let refusal = Refusal {
+                code: 1040,
+                message: "Too many connections".to_owned(),
+            };
+            let refusal = Reading::Reached(Opening::Refusal(refusal));
+            assert_eq!(MySql.read(&answer), refusal);
         }
     }
 }
