@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::{refuse_sudo, tunnels};
 use crate::bastion::cli::Doctor;
-use crate::bastion::doctor::{self, Check, Outcome, Patient, Watcher, report};
+use crate::bastion::doctor::{self, Check, Outcome, Target, Watcher, report};
 use crate::bastion::failure::{Exit, Failure};
 use crate::bastion::host::{Authority, Host, own_name};
 use crate::bastion::ui;
@@ -39,7 +39,7 @@ pub(super) fn run(host: &dyn Host, command: &Doctor, quiet: bool) -> anyhow::Res
         }
         Err(_) => Vec::new(),
     };
-    let patient = Patient::new(
+    let target = Target::new(
         host,
         host.privilege(),
         installed,
@@ -47,7 +47,7 @@ pub(super) fn run(host: &dyn Host, command: &Doctor, quiet: bool) -> anyhow::Res
         command.ca_cert.as_deref(),
     );
     let screen = Screen::new(host, command.json || to_output, quiet);
-    let checks = doctor::examine(host, &screen, &patient);
+    let checks = doctor::examine(host, &screen, &target);
     // An interrupted check leaves its spinner.
     screen.clear();
     let checks = checks?;
@@ -57,7 +57,7 @@ pub(super) fn run(host: &dyn Host, command: &Doctor, quiet: bool) -> anyhow::Res
         screen.verdict(&checks, command.report.is_none().then(|| own_name(host)));
     }
     if let Some(file) = &command.report {
-        let text = report::render(host, &patient, &checks);
+        let text = report::render(host, &target, &checks);
         if to_output {
             ui::print(text.trim_end());
         } else {

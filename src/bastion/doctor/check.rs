@@ -1,4 +1,4 @@
-//! A check's result, and the examination that collects them.
+//! A check, and those that are made.
 
 use serde::Serialize;
 
@@ -113,7 +113,7 @@ pub struct Check {
     pub milliseconds: u64,
 }
 
-/// Whoever watches an examination.
+/// Whoever watches the checks.
 pub trait Watcher {
     /// A check begins; `waits_for` is said where it may take more than a moment.
     fn begins(&self, waits_for: &str);
@@ -122,21 +122,21 @@ pub trait Watcher {
     fn ends(&self, check: &Check);
 }
 
-/// An examination under way.
-pub struct Examination<'a> {
+/// The checks, as they are made.
+pub struct Checks<'a> {
     /// The host that is examined.
     pub host: &'a dyn Host,
     watcher: &'a dyn Watcher,
-    checks: Vec<Check>,
+    made: Vec<Check>,
 }
 
-impl<'a> Examination<'a> {
-    /// One without checks yet.
+impl<'a> Checks<'a> {
+    /// None yet.
     pub fn new(host: &'a dyn Host, watcher: &'a dyn Watcher) -> Self {
-        Examination {
+        Checks {
             host,
             watcher,
-            checks: Vec::new(),
+            made: Vec::new(),
         }
     }
 
@@ -144,7 +144,7 @@ impl<'a> Examination<'a> {
     ///
     /// # Errors
     /// The run was interrupted; a check that was cut short is not kept.
-    pub fn check(
+    pub fn run(
         &mut self,
         name: &'static str,
         subject: &Subject,
@@ -170,13 +170,26 @@ impl<'a> Examination<'a> {
         };
         self.watcher.ends(&check);
         let outcome = check.outcome;
-        self.checks.push(check);
+        self.made.push(check);
         Ok(outcome)
     }
 
+    /// Notes that checks were not made, and why.
+    pub fn skip(
+        &mut self,
+        names: &[&'static str],
+        subject: &Subject,
+        reason: &str,
+    ) -> Result<(), Interrupted> {
+        for name in names {
+            self.run(name, subject, "", |_| Finding::skip(reason))?;
+        }
+        Ok(())
+    }
+
     /// The checks that were made, in their order.
-    pub fn into_checks(self) -> Vec<Check> {
-        self.checks
+    pub fn into_results(self) -> Vec<Check> {
+        self.made
     }
 }
 

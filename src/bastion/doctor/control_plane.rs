@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use url::Url;
 
 use super::certificate::{self, Trouble};
-use super::check::{Examination, Finding, Outcome, Subject};
+use super::check::{Checks, Finding, Outcome, Subject};
 use super::network::{Endpoint, Unreached};
 use super::proxy::{self, Proxy};
 use crate::bastion::control_plane::{ApiError, ControlPlane, Health, is_gone};
@@ -42,7 +42,7 @@ pub enum Known {
 
 /// Looks at a control plane from the name to its clock.
 pub fn examine(
-    examination: &mut Examination,
+    checks: &mut Checks,
     address: &Url,
     ca_cert: Option<&Path>,
 ) -> Result<Seen, Interrupted> {
@@ -57,17 +57,16 @@ pub fn examine(
     let proxy = if is_this_machine(address) {
         None
     } else {
-        proxy::for_address(examination.host, address)
+        proxy::for_address(checks.host, address)
     };
-    if !connects(examination, &subject, address, proxy.as_ref())? {
+    if !connects(checks, &subject, address, proxy.as_ref())? {
         seen.silent_because = Some("the control plane cannot be reached".to_owned());
-        for name in ["control-plane-tls", "control-plane-http", "clock"] {
-            skip(examination, name, &subject, "it cannot be reached")?;
-        }
+        let others = ["control-plane-tls", "control-plane-http", "clock"];
+        checks.skip(&others, &subject, "it cannot be reached")?;
         return Ok(seen);
     }
     let mut health = None;
-    let tls = examination.check(
+    let tls = checks.run(
         "control-plane-tls",
         &subject,
         "the control plane's certificate",
@@ -91,25 +90,19 @@ pub fn examine(
     let health = match (tls, health) {
         (Outcome::Fail, _) | (_, None) => {
             seen.silent_because = Some("the control plane cannot be trusted".to_owned());
-            for name in ["control-plane-http", "clock"] {
-                skip(
-                    examination,
-                    name,
-                    &subject,
-                    "its certificate is not accepted",
-                )?;
-            }
+            let others = ["control-plane-http", "clock"];
+            checks.skip(&others, &subject, "its certificate is not accepted")?;
             return Ok(seen);
         }
         (_, Some(health)) => health,
     };
-    let answers = examination.check("control-plane-http", &subject, "", |_| {
+    let answers = checks.run("control-plane-http", &subject, "", |_| {
         http(&health, proxy.as_ref())
     })?;
     if answers != Outcome::Pass {
         seen.silent_because = Some("the control plane gives no usable answer".to_owned());
     }
-    examination.check("clock", &subject, "", |host| {
+    checks.run("clock", &subject, "", |host| {
         match health.as_ref().ok().and_then(|health| health.date) {
             Some(date) => clock(host.now(), date),
             None => Finding::skip("the control plane does not say what time it has"),
@@ -118,19 +111,9 @@ pub fn examine(
     Ok(seen)
 }
 
-fn skip(
-    examination: &mut Examination,
-    name: &'static str,
-    subject: &Subject,
-    reason: &str,
-) -> Result<(), Interrupted> {
-    examination.check(name, subject, "", |_| Finding::skip(reason))?;
-    Ok(())
-}
-
 /// The name and the port, of the control plane or of the proxy before it.
 fn connects(
-    examination: &mut Examination,
+    checks: &mut Checks,
     subject: &Subject,
     address: &Url,
     proxy: Option<&Proxy>,
@@ -150,7 +133,7 @@ fn connects(
         port,
     };
     let reached = endpoint.reach(
-        examination,
+        checks,
         subject,
         |found| {
             if let Some(Proxy { variable, .. }) = proxy {
@@ -265,14 +248,14 @@ impl Seen {
     /// Whether this tunnel's token is accepted, and what it stands for now.
     pub fn examine_tunnel(
         &self,
-        examination: &mut Examination,
+        checks: &mut Checks,
         id: TunnelName,
         tunnel: &TunnelRecord,
         ca_cert: Option<&Path>,
     ) -> Result<Known, Interrupted> {
         let mut known = Known::Unknown("the control plane was not asked".to_owned());
         let subject = self.subject.of(id);
-        examination.check(
+        checks.run(
             "token",
             &subject,
             &format!("what it says of tunnel {id}"),

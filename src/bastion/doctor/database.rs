@@ -4,9 +4,10 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::check::{Examination, Finding, Subject};
-use super::network::{End, Endpoint, Reached, Unreached, exchange};
+use super::check::{Checks, Finding, Subject};
+use super::network::{Endpoint, Reached, Unreached};
 use crate::bastion::failure::Interrupted;
+use crate::bastion::host::exchange::{End, exchange};
 use crate::bastion::host::{Connection, Host};
 use crate::bastion::ssh::command_line::bracketed;
 use crate::protocol::DatabaseType;
@@ -46,7 +47,7 @@ const REMEDIES: [(&str, &str); 5] = [
 
 /// Looks its name up, connects, and asks what answers.
 pub fn examine(
-    examination: &mut Examination,
+    checks: &mut Checks,
     subject: &Subject,
     name: &str,
     port: u16,
@@ -59,14 +60,9 @@ pub fn examine(
         name,
         port,
     };
-    let reached = endpoint.reach(
-        examination,
-        subject,
-        |_| {},
-        |error| tcp_remedy(error, &target),
-    )?;
+    let reached = endpoint.reach(checks, subject, |_| {}, |error| tcp_remedy(error, &target))?;
     let waits_for = "the database's first words";
-    examination.check(
+    checks.run(
         "database-protocol",
         subject,
         waits_for,

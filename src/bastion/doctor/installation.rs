@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::check::{Examination, Finding, Outcome, Subject};
+use super::check::{Checks, Finding, Outcome, Subject};
 use super::log::{self, Up};
 use crate::bastion::facts::{AutosshOrigin, Facts, Init, autossh_origin};
 use crate::bastion::failure::{Interrupted, OneLine};
@@ -33,7 +33,7 @@ impl Installation<'_> {
     /// Looks at the tunnel's files, its service, its processes and its log.
     pub fn examine(
         &self,
-        examination: &mut Examination,
+        checks: &mut Checks,
         subject: &Subject,
         up: Up,
         why_unknown: &str,
@@ -42,7 +42,7 @@ impl Installation<'_> {
             None | Some(Init::None) => None,
             Some(init) => service::manager(init).ok(),
         };
-        let is_complete = examination.check("setup", subject, "", |_| self.completeness())?;
+        let is_complete = checks.run("setup", subject, "", |_| self.completeness())?;
         let manager = manager.filter(|_| is_complete == Outcome::Pass);
         let why_not = if is_complete == Outcome::Pass {
             "the tunnel runs without a service"
@@ -53,23 +53,23 @@ impl Installation<'_> {
             None => Finding::skip(why_not),
             Some(manager) => look(manager.as_ref()).unwrap_or_else(|error| cannot_ask(&error)),
         };
-        examination.check("files", subject, "", |host| {
+        checks.run("files", subject, "", |host| {
             with(&|manager| self.files(host, manager))
         })?;
-        examination.check("service-boot", subject, "the service manager", |host| {
+        checks.run("service-boot", subject, "the service manager", |host| {
             with(&|manager| self.boot(host, manager))
         })?;
-        let running = examination.check("service", subject, "the service manager", |host| {
+        let running = checks.run("service", subject, "the service manager", |host| {
             with(&|manager| self.service(host, manager))
         })?;
-        let processes = examination.check("processes", subject, "", |host| {
+        let processes = checks.run("processes", subject, "", |host| {
             self.processes(host, manager.is_some())
         })?;
-        let log_says = examination.check("log", subject, "", |host| {
+        let log_says = checks.run("log", subject, "", |host| {
             log::examine(host, &self.layout.tunnel_log(self.id), up)
         })?;
         let has_processes = running != Outcome::Fail && processes != Outcome::Fail;
-        examination.check("tunnel", subject, "", |_| match up {
+        checks.run("tunnel", subject, "", |_| match up {
             Up::Yes => Finding::pass("the tunnel server says that it is up"),
             Up::Unknown => Finding::skip(why_unknown),
             Up::No => down(has_processes, log_says == Outcome::Fail),

@@ -26,7 +26,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 pub use check::{Check, Finding, Outcome, Watcher};
-use check::{Examination, Subject};
+use check::{Checks, Subject};
 use control_plane::Known;
 use installation::Installation;
 use log::Up;
@@ -45,7 +45,7 @@ use crate::bastion::tunnel_name::TunnelName;
 use crate::protocol::TunnelStatus;
 
 /// What is examined.
-pub struct Patient<'a> {
+pub struct Target<'a> {
     /// What this host is.
     pub facts: Facts,
     /// What was done to it and where; the error where the receipt cannot be read.
@@ -56,7 +56,7 @@ pub struct Patient<'a> {
     pub ca_cert: Option<&'a Path>,
 }
 
-impl<'a> Patient<'a> {
+impl<'a> Target<'a> {
     /// Finds out what this host is.
     pub fn new(
         host: &dyn Host,
@@ -65,7 +65,7 @@ impl<'a> Patient<'a> {
         asked: Vec<TunnelName>,
         ca_cert: Option<&'a Path>,
     ) -> Self {
-        Patient {
+        Target {
             facts: system::facts(host, privilege),
             installed,
             asked,
@@ -90,41 +90,41 @@ impl<'a> Patient<'a> {
 pub fn examine(
     host: &dyn Host,
     watcher: &dyn Watcher,
-    patient: &Patient,
+    target: &Target,
 ) -> Result<Vec<Check>, Interrupted> {
-    let mut examination = Examination::new(host, watcher);
-    examine_host(&mut examination, patient)?;
-    if let Ok(Some((receipt, layout))) = &patient.installed {
-        let known = examine_control_planes(&mut examination, patient)?;
-        examine_tunnel_servers(&mut examination, patient, receipt, layout, &known)?;
-        for (id, tunnel) in patient.tunnels() {
+    let mut checks = Checks::new(host, watcher);
+    examine_host(&mut checks, target)?;
+    if let Ok(Some((receipt, layout))) = &target.installed {
+        let known = examine_control_planes(&mut checks, target)?;
+        examine_tunnel_servers(&mut checks, target, receipt, layout, &known)?;
+        for (id, tunnel) in target.tunnels() {
             let installation = Installation {
-                facts: &patient.facts,
+                facts: &target.facts,
                 receipt,
                 layout,
                 id,
                 tunnel,
             };
-            examine_tunnel(&mut examination, &installation, known.get(&id))?;
+            examine_tunnel(&mut checks, &installation, known.get(&id))?;
         }
     }
-    Ok(examination.into_checks())
+    Ok(checks.into_results())
 }
 
-fn examine_host(examination: &mut Examination, patient: &Patient) -> Result<(), Interrupted> {
-    let installed = patient.installed.as_ref().ok().and_then(Option::as_ref);
+fn examine_host(checks: &mut Checks, target: &Target) -> Result<(), Interrupted> {
+    let installed = target.installed.as_ref().ok().and_then(Option::as_ref);
     let system = System {
-        facts: &patient.facts,
+        facts: &target.facts,
         init: installed.and_then(|(receipt, _)| receipt.init),
-        has_tunnels: !patient.tunnels().is_empty(),
-        folders: folders(examination.host, installed.map(|(_, layout)| layout)),
+        has_tunnels: !target.tunnels().is_empty(),
+        folders: folders(checks.host, installed.map(|(_, layout)| layout)),
     };
-    system::examine(examination, &system)?;
+    system::examine(checks, &system)?;
     let subject = Subject::shared("This host");
     if let Some((receipt, _)) = installed {
-        examination.check("original", &subject, "", |host| original(host, receipt))?;
+        checks.run("original", &subject, "", |host| original(host, receipt))?;
     }
-    examination.check("receipt", &subject, "", |_| match &patient.installed {
+    checks.run("receipt", &subject, "", |_| match &target.installed {
         Ok(None) => Finding::skip("this user has no tunnels on this host"),
         Ok(Some((receipt, _))) => Finding::pass(match receipt.tunnels.len() {
             1 => "it holds 1 tunnel".to_owned(),
@@ -135,7 +135,7 @@ fn examine_host(examination: &mut Examination, patient: &Patient) -> Result<(), 
             advice_of(error).unwrap_or("make the receipt readable for this user"),
         ),
     })?;
-    examination.check("permissions", &subject, "", |host| match installed {
+    checks.run("permissions", &subject, "", |host| match installed {
         Some((receipt, layout)) => permissions::examine(host, layout, receipt),
         None => Finding::skip("there is nothing to look at"),
     })?;
@@ -156,11 +156,11 @@ fn folders(host: &dyn Host, layout: Option<&Layout>) -> Vec<PathBuf> {
 
 /// Each control plane once, and what it says of each tunnel.
 fn examine_control_planes(
-    examination: &mut Examination,
-    patient: &Patient,
+    checks: &mut Checks,
+    target: &Target,
 ) -> Result<BTreeMap<TunnelName, Known>, Interrupted> {
     let mut by_address: BTreeMap<&str, Vec<(TunnelName, &TunnelRecord)>> = BTreeMap::new();
-    for (id, tunnel) in patient.tunnels() {
+    for (id, tunnel) in target.tunnels() {
         let address = tunnel.control_plane.as_str();
         by_address.entry(address).or_default().push((id, tunnel));
     }
@@ -169,9 +169,9 @@ fn examine_control_planes(
         let Some((_, first)) = tunnels.first() else {
             continue;
         };
-        let seen = control_plane::examine(examination, &first.control_plane, patient.ca_cert)?;
+        let seen = control_plane::examine(checks, &first.control_plane, target.ca_cert)?;
         for (id, tunnel) in tunnels {
-            let answer = seen.examine_tunnel(examination, *id, tunnel, patient.ca_cert)?;
+            let answer = seen.examine_tunnel(checks, *id, tunnel, target.ca_cert)?;
             known.insert(*id, answer);
         }
     }
@@ -180,14 +180,14 @@ fn examine_control_planes(
 
 /// Each tunnel server once: all tunnels share this host's key.
 fn examine_tunnel_servers(
-    examination: &mut Examination,
-    patient: &Patient,
+    checks: &mut Checks,
+    target: &Target,
     receipt: &Receipt,
     layout: &Layout,
     known: &BTreeMap<TunnelName, Known>,
 ) -> Result<(), Interrupted> {
     let mut by_address: BTreeMap<(&str, u16), Vec<TunnelName>> = BTreeMap::new();
-    for (id, tunnel) in patient.tunnels() {
+    for (id, tunnel) in target.tunnels() {
         if let Some(enrolled) = &tunnel.enrolled {
             let address = (enrolled.server.host.as_str(), enrolled.server.port);
             by_address.entry(address).or_default().push(id);
@@ -201,7 +201,7 @@ fn examine_tunnel_servers(
         }) else {
             continue;
         };
-        let Ok(forward) = enrolled_forward(examination.host, receipt, layout, id) else {
+        let Ok(forward) = enrolled_forward(checks.host, receipt, layout, id) else {
             continue;
         };
         let all_gone = tunnels
@@ -209,7 +209,7 @@ fn examine_tunnel_servers(
             .all(|id| matches!(known.get(id), Some(Known::Gone)));
         let revoked =
             all_gone.then_some("the tunnel was removed in the browser, and its key with it");
-        tunnel_server::examine(examination, &enrolled.server, &forward, revoked)?;
+        tunnel_server::examine(checks, &enrolled.server, &forward, revoked)?;
     }
     Ok(())
 }
@@ -226,7 +226,7 @@ fn original(host: &dyn Host, receipt: &Receipt) -> Finding {
 }
 
 fn examine_tunnel(
-    examination: &mut Examination,
+    checks: &mut Checks,
     installation: &Installation,
     known: Option<&Known>,
 ) -> Result<(), Interrupted> {
@@ -239,14 +239,14 @@ fn examine_tunnel(
         Some(Known::Unknown(reason)) => (Up::Unknown, reason.as_str()),
         None => (Up::Unknown, "the control plane was not asked"),
     };
-    installation.examine(examination, &subject, up, why_unknown)?;
-    examination.check("target", &subject, "", |_| target(*id, tunnel, known))?;
+    installation.examine(checks, &subject, up, why_unknown)?;
+    checks.run("target", &subject, "", |_| target(*id, tunnel, known))?;
     let kind = match known {
         Some(Known::Tunnel(answer)) => answer.database_type.or(tunnel.database_type),
         _ => tunnel.database_type,
     };
     let (name, port) = (tunnel.target_host.as_str(), tunnel.target_port);
-    database::examine(examination, &subject, name, port, kind)
+    database::examine(checks, &subject, name, port, kind)
 }
 
 /// Whether the tunnel leads to where the browser says.

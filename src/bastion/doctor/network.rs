@@ -5,11 +5,10 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use super::check::{Examination, Finding, Subject};
+use super::check::{Checks, Finding, Subject};
 use crate::bastion::failure::Interrupted;
 use crate::bastion::host::{Connection, Host};
 use crate::bastion::ssh::command_line::bracketed;
-use crate::wire_probe::MOST_BYTES;
 
 /// How long a name may take.
 const NAME_TIMEOUT: Duration = Duration::from_secs(5);
@@ -53,7 +52,7 @@ impl Endpoint<'_> {
     /// Looks the name up, then connects. `found` may say more about the name.
     pub fn reach(
         &self,
-        examination: &mut Examination,
+        checks: &mut Checks,
         subject: &Subject,
         found: impl FnOnce(&mut Finding),
         remedy: impl FnOnce(&Unreached) -> String,
@@ -61,7 +60,7 @@ impl Endpoint<'_> {
         let Endpoint { name, port, .. } = self;
         let [name_check, port_check] = self.checks;
         let mut addresses = None;
-        examination.check(name_check, subject, &format!("the name {name}"), |host| {
+        checks.run(name_check, subject, &format!("the name {name}"), |host| {
             let (mut finding, resolved) = look_up(host, self.what, name, *port);
             found(&mut finding);
             addresses = resolved;
@@ -69,7 +68,7 @@ impl Endpoint<'_> {
         })?;
         let mut reached = None;
         let waits_for = format!("a connection to {}:{port}", bracketed(name));
-        examination.check(port_check, subject, &waits_for, |host| match &addresses {
+        checks.run(port_check, subject, &waits_for, |host| match &addresses {
             None => Finding::skip("its name has no address"),
             Some(addresses) => match reach(host, addresses) {
                 Ok(connected) => {
@@ -82,44 +81,6 @@ impl Endpoint<'_> {
         })?;
         Ok(reached)
     }
-}
-
-/// Why hearing came to its end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum End {
-    /// Enough was heard.
-    Enough,
-    /// The other side hung up.
-    HungUp,
-    /// It says nothing more, and keeps the connection.
-    Silence,
-}
-
-/// Asks, and hears until there is enough, the other side hangs up, the time is over, or [`MOST_BYTES`] are
-/// there.
-pub fn exchange(
-    connection: &mut dyn Connection,
-    question: &[u8],
-    is_enough: impl Fn(&[u8]) -> bool,
-) -> (Vec<u8>, End) {
-    // A server of another kind may hang up while it is asked; what it said before is heard all the same.
-    let _ = connection
-        .write_all(question)
-        .and_then(|()| connection.flush());
-    let mut answer = Vec::new();
-    let mut buffer = [0; 512];
-    while !is_enough(&answer) && answer.len() < MOST_BYTES {
-        let room = buffer.len().min(MOST_BYTES - answer.len());
-        match connection.read(&mut buffer[..room]) {
-            Ok(0) => return (answer, End::HungUp),
-            Ok(count) => answer.extend_from_slice(&buffer[..count]),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) if error.kind() == io::ErrorKind::TimedOut => return (answer, End::Silence),
-            // A reset is how many a server hangs up on what it does not understand.
-            Err(_) => return (answer, End::HungUp),
-        }
-    }
-    (answer, End::Enough)
 }
 
 /// Looks a name up and says what it found; `what` names the thing for people.
@@ -267,13 +228,6 @@ mod tests {
         let filtered = reach(&host, &at("10.0.0.2:1")).err().unwrap().detail();
         assert!(filtered.contains("filtered"), "{filtered}");
         assert!(reach(&host, &at("10.0.0.3:1")).is_ok());
-    }
-
-    #[test]
-    fn a_server_that_never_stops_talking_is_not_listened_to_for_ever() {
-        let mut endless = io::Cursor::new(vec![0x4a; 1_000_000]);
-        let (answer, end) = exchange(&mut endless, &[], |_| false);
-        assert_eq!((answer.len(), end), (MOST_BYTES, End::Enough));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::check::Check;
-use super::{Outcome, Patient, log};
+use super::{Outcome, Target, log};
 use crate::bastion::host::redaction::{HIDDEN, redact};
 use crate::bastion::host::{Host, HostExt as _};
 use crate::bastion::layout::Layout;
@@ -25,7 +25,7 @@ const LOG_LINES: usize = 100;
 const LONGEST_FILE: u64 = 16 * 1024;
 
 /// Puts the report together.
-pub fn render(host: &dyn Host, patient: &Patient, checks: &[Check]) -> String {
+pub fn render(host: &dyn Host, target: &Target, checks: &[Check]) -> String {
     let mut report = String::from(
         "Report of holistics-tunnel doctor\n\n\
          It holds names of hosts and users, addresses and paths of this host. Tokens, keys and passwords are\n\
@@ -41,13 +41,13 @@ pub fn render(host: &dyn Host, patient: &Patient, checks: &[Check]) -> String {
         ),
     );
     section(&mut report, "Checks", &lines_of(checks));
-    section(&mut report, "Host", &pretty(&patient.facts));
-    match &patient.installed {
+    section(&mut report, "Host", &pretty(&target.facts));
+    match &target.installed {
         Ok(Some((receipt, layout))) => installed(&mut report, host, receipt, layout),
         Ok(None) => section(&mut report, "Receipt", "there is none"),
         Err(error) => section(&mut report, "Receipt", &format!("{error:#}")),
     }
-    redact(&report, &secrets(patient))
+    redact(&report, &secrets(target))
 }
 
 fn section(report: &mut String, title: &str, content: &str) {
@@ -139,9 +139,10 @@ fn without_secrets(value: Value) -> Value {
         Value::Object(fields) => fields
             .into_iter()
             .map(|(name, value)| {
-                let value = match LEFT_OUT.contains(&name.as_str()) {
-                    true => Value::from(HIDDEN),
-                    false => without_secrets(value),
+                let value = if LEFT_OUT.contains(&name.as_str()) {
+                    Value::from(HIDDEN)
+                } else {
+                    without_secrets(value)
                 };
                 (name, value)
             })
@@ -151,8 +152,8 @@ fn without_secrets(value: Value) -> Value {
     }
 }
 
-fn secrets(patient: &Patient) -> Vec<String> {
-    let receipt = patient.installed.as_ref().ok().and_then(Option::as_ref);
+fn secrets(target: &Target) -> Vec<String> {
+    let receipt = target.installed.as_ref().ok().and_then(Option::as_ref);
     let tunnels = receipt
         .iter()
         .flat_map(|(receipt, _)| receipt.tunnels.values());

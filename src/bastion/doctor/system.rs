@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::check::{Examination, Finding, Subject};
+use super::check::{Checks, Finding, Subject};
 use crate::bastion::facts::{self, AutosshOrigin, Facts, Family, Init};
 use crate::bastion::failure::Interrupted;
 use crate::bastion::host::{Command, Host, HostExt as _};
@@ -28,15 +28,15 @@ pub struct System<'a> {
 }
 
 /// Looks at the host.
-pub fn examine(examination: &mut Examination, system: &System) -> Result<(), Interrupted> {
+pub fn examine(checks: &mut Checks, system: &System) -> Result<(), Interrupted> {
     let subject = Subject::shared("This host");
     let facts = system.facts;
-    examination.check("system", &subject, "", |host| known_system(host, facts))?;
-    examination.check("package-manager", &subject, "", |_| package_manager(facts))?;
-    examination.check("service-manager", &subject, "", |_| service_manager(system))?;
-    examination.check("openssh", &subject, "", |_| openssh(facts))?;
-    examination.check("autossh", &subject, "", |host| autossh(host, system))?;
-    examination.check("disk", &subject, "the disks", |host| {
+    checks.run("system", &subject, "", |host| known_system(host, facts))?;
+    checks.run("package-manager", &subject, "", |_| package_manager(facts))?;
+    checks.run("service-manager", &subject, "", |_| service_manager(system))?;
+    checks.run("openssh", &subject, "", |_| openssh(facts))?;
+    checks.run("autossh", &subject, "", |host| autossh(host, system))?;
+    checks.run("disk", &subject, "the disks", |host| {
         disk(host, &system.folders)
     })?;
     Ok(())
@@ -64,13 +64,13 @@ fn package_manager(facts: &Facts) -> Finding {
     }
     let tools = &facts.tools;
     let complete = tools.ssh.is_some() && tools.curl.is_some() && tools.autossh.is_some();
-    match complete {
-        true => Finding::skip("none that setup knows, and nothing is missing"),
-        false => Finding::fail(
-            "none that setup knows, and ssh, curl or autossh is missing",
-            "install ssh, curl and autossh by hand",
-        ),
+    if complete {
+        return Finding::skip("none that setup knows, and nothing is missing");
     }
+    Finding::fail(
+        "none that setup knows, and ssh, curl or autossh is missing",
+        "install ssh, curl and autossh by hand",
+    )
 }
 
 fn service_manager(system: &System) -> Finding {

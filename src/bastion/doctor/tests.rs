@@ -69,12 +69,12 @@ fn tunnel_name() -> TunnelName {
     "bi.example.com-7".parse().unwrap()
 }
 
-fn patient(host: &ScriptedHost, receipt: Option<Receipt>) -> Patient<'static> {
+fn target(host: &ScriptedHost, receipt: Option<Receipt>) -> Target<'static> {
     let layout = Layout::new(host, Path::new("/"));
     let asked = receipt
         .iter()
         .flat_map(|receipt| receipt.tunnels.keys().copied());
-    Patient {
+    Target {
         facts: facts(),
         asked: asked.collect(),
         installed: Ok(receipt.map(|receipt| (receipt, layout))),
@@ -94,7 +94,7 @@ fn outcome(checks: &[Check], name: &str) -> (Outcome, String) {
 fn a_host_without_tunnels_is_looked_at_and_nothing_else_is() {
     let host = ScriptedHost::new();
     host.expect("LC_ALL=C df", 0, DF, "");
-    let checks = examine(&host, &Nobody, &patient(&host, None)).unwrap();
+    let checks = examine(&host, &Nobody, &target(&host, None)).unwrap();
     assert!(checks.iter().all(|check| check.subject == "This host"));
     assert_eq!(outcome(&checks, "system").0, Outcome::Pass);
     assert_eq!(outcome(&checks, "package-manager").0, Outcome::Fail);
@@ -113,7 +113,7 @@ fn what_depends_on_something_that_failed_is_skipped_with_the_reason() {
         "10.0.0.3:3306",
         Listener::Says(b"\x09\0\0\0\x0a8.4.0\0xx".to_vec()),
     );
-    let checks = examine(&host, &Nobody, &patient(&host, Some(receipt()))).unwrap();
+    let checks = examine(&host, &Nobody, &target(&host, Some(receipt()))).unwrap();
 
     assert_eq!(outcome(&checks, "control-plane-name").0, Outcome::Fail);
     for name in [
@@ -144,7 +144,7 @@ fn a_setup_that_did_not_end_is_told_and_its_service_is_not_looked_at() {
     host.expect("LC_ALL=C df", 0, DF, "");
     let mut receipt = receipt();
     receipt.init = Some(Init::Systemd);
-    let checks = examine(&host, &Nobody, &patient(&host, Some(receipt))).unwrap();
+    let checks = examine(&host, &Nobody, &target(&host, Some(receipt))).unwrap();
     assert_eq!(outcome(&checks, "setup").0, Outcome::Fail);
     for name in ["files", "service-boot", "service"] {
         assert_eq!(outcome(&checks, name).0, Outcome::Skip, "{name}");
@@ -157,7 +157,7 @@ fn the_report_holds_the_receipt_without_its_tokens() {
     let host = ScriptedHost::new();
     host.create_dir(Path::new("/home/ada/.holistics"), 0o700, Authority::User)
         .unwrap();
-    let text = report::render(&host, &patient(&host, Some(receipt())), &[]);
+    let text = report::render(&host, &target(&host, Some(receipt())), &[]);
     assert!(text.contains("\"remote_port\": 20001"), "{text}");
     assert!(!text.contains("secret"), "{text}");
 }

@@ -1,7 +1,7 @@
 //! The vendor's tunnel server: its name, its port, whether SSH answers there, its host key, and whether
 //! it accepts this host's.
 
-use super::check::{Examination, Finding, Outcome, Subject};
+use super::check::{Checks, Finding, Outcome, Subject};
 use super::login;
 use super::network::{Endpoint, Reached, Unreached};
 use crate::bastion::failure::Interrupted;
@@ -12,7 +12,7 @@ use crate::protocol::TunnelServerAddress;
 
 /// Looks at a tunnel server. `revoked` is why its login need not be tried.
 pub fn examine(
-    examination: &mut Examination,
+    checks: &mut Checks,
     server: &TunnelServerAddress,
     forward: &Forward,
     revoked: Option<&str>,
@@ -24,13 +24,8 @@ pub fn examine(
         name: &server.host,
         port: server.port,
     };
-    let reached = endpoint.reach(
-        examination,
-        &subject,
-        |_| {},
-        |error| tcp_remedy(error, server),
-    )?;
-    let speaks = examination.check(
+    let reached = endpoint.reach(checks, &subject, |_| {}, |error| tcp_remedy(error, server))?;
+    let speaks = checks.run(
         "server-ssh",
         &subject,
         "its SSH banner",
@@ -39,7 +34,7 @@ pub fn examine(
             Some(reached) => banner(reached),
         },
     )?;
-    examine_login(examination, &subject, forward, speaks, revoked)
+    examine_login(checks, &subject, forward, speaks, revoked)
 }
 
 fn tcp_remedy(error: &Unreached, server: &TunnelServerAddress) -> String {
@@ -73,14 +68,14 @@ fn banner(mut reached: Reached) -> Finding {
 }
 
 fn examine_login(
-    examination: &mut Examination,
+    checks: &mut Checks,
     subject: &Subject,
     forward: &Forward,
     speaks: Outcome,
     revoked: Option<&str>,
 ) -> Result<(), Interrupted> {
     let mut key = Finding::skip("the server's host key was not checked");
-    examination.check(
+    checks.run(
         "server-host-key",
         subject,
         "a login with this host's key",
@@ -112,6 +107,6 @@ fn examine_login(
     {
         key = Finding::skip(reason);
     }
-    examination.check("server-key", subject, "", |_| key)?;
+    checks.run("server-key", subject, "", |_| key)?;
     Ok(())
 }

@@ -6,6 +6,7 @@
 
 pub mod command;
 mod ending;
+pub mod exchange;
 pub mod files;
 pub mod host_lock;
 pub mod http;

@@ -1,11 +1,7 @@
 //! What an SSH server says first (RFC 4253, 4.2), and what others say in its place.
 
-use std::io;
-
 use crate::bastion::host::Connection;
-
-/// The longest banner that RFC 4253 allows, and room for the lines that may come before it.
-const MOST: usize = 2048;
+use crate::bastion::host::exchange::{End, exchange};
 
 /// What came.
 #[derive(Debug, PartialEq, Eq)]
@@ -22,30 +18,15 @@ pub enum Greeting {
 
 /// Waits for it, as long as the connection's time allows.
 pub fn read(connection: &mut dyn Connection) -> Greeting {
-    let mut said = Vec::new();
-    let mut buffer = [0; 256];
-    let mut hung_up = false;
-    while said.len() < MOST && version_line(&said).is_none() {
-        match connection.read(&mut buffer) {
-            Ok(0) => {
-                hung_up = true;
-                break;
-            }
-            Ok(count) => said.extend_from_slice(&buffer[..count]),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => {
-                hung_up = error.kind() != io::ErrorKind::TimedOut;
-                break;
-            }
-        }
-    }
-    match (version_line(&said), said.is_empty(), hung_up) {
+    let is_enough = |said: &[u8]| version_line(said).is_some();
+    let (said, end) = exchange(connection, &[], is_enough);
+    match (version_line(&said), said.is_empty(), end) {
         (Some(version), ..) => Greeting::Ssh(version),
         (None, false, _) => {
             Greeting::Other(String::from_utf8_lossy(&said[..said.len().min(60)]).into_owned())
         }
-        (None, true, true) => Greeting::HungUp,
-        (None, true, false) => Greeting::Silence,
+        (None, true, End::HungUp) => Greeting::HungUp,
+        (None, true, _) => Greeting::Silence,
     }
 }
 

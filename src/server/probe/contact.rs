@@ -152,8 +152,8 @@ fn wrong_port(detail: String, expected: &str) -> Failure {
 /// The connection was closed without a word.
 pub(super) fn hung_up(place: &Place) -> Failure {
     let database = &place.database;
-    match place.is_tunnelled {
-        true => Failure::new(
+    if place.is_tunnelled {
+        Failure::new(
             format!(
                 "the connection was closed at once: the bastion cannot reach {database}, or it refuses"
             ),
@@ -161,27 +161,29 @@ pub(super) fn hung_up(place: &Place) -> Failure {
                 "On the bastion, look whether {database} is right and open: `{PROGRAM} doctor` checks \
                  it. Host and port are as seen from the bastion."
             ),
-        ),
-        false => Failure::new(
+        )
+    } else {
+        Failure::new(
             format!("{database} accepts the connection and closes it without a word"),
             "Let this server's address in where the database, or a proxy before it, keeps a list of those that \
              may connect.",
-        ),
+        )
     }
 }
 
 fn no_connection(place: &Place, error: &io::Error) -> Failure {
-    match place.is_tunnelled {
-        true => Failure::new(
+    if place.is_tunnelled {
+        Failure::new(
             format!(
                 "the tunnel's port {} does not accept connections: {error}",
                 place.address
             ),
             "The tunnel has just gone down; try again in a few seconds.",
-        ),
-        false => Failure::new(
+        )
+    } else {
+        Failure::new(
             format!("{} cannot be connected to: {error}", place.database),
             "Check host and port, that the database listens there, and that firewalls let this server in.",
-        ),
+        )
     }
 }

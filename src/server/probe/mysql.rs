@@ -96,17 +96,11 @@ impl Reached for Answering {
     async fn encrypt(mut self: Box<Self>, tls: TlsMode) -> Result<Found<dyn Ready>, Failure> {
         let agreement = tls::agree(tls, self.offers_tls, "`ssl_cert` and `ssl_key` in my.cnf")?;
         let (said, ssl_mode) = match agreement {
-            Agreement::Plain(said) => {
-                drop(self.stream);
-                (said, MySqlSslMode::Disabled)
-            }
+            Agreement::Plain(said) => (said, MySqlSslMode::Disabled),
             Agreement::Encrypted => {
                 let asked = self.stream.write_all(&mysql::encryption_request()).await;
                 asked.map_err(|error| tls::failure(&error))?;
-                let stream = tls::encrypt(self.stream, &self.place).await;
-                let stream = stream.map_err(|error| tls::failure(&error))?;
-                let said = tls::describe(stream.get_ref().1);
-                tls::close(stream).await;
+                let said = tls::trial(self.stream, &self.place).await?;
                 (said, MySqlSslMode::Required)
             }
         };

@@ -78,15 +78,9 @@ impl Reached for Answering {
     async fn encrypt(self: Box<Self>, tls: TlsMode) -> Result<Found<dyn Ready>, Failure> {
         let agreement = tls::agree(tls, self.offers_tls, "`ssl = on` in postgresql.conf")?;
         let (said, ssl_mode) = match agreement {
-            Agreement::Plain(said) => {
-                drop(self.stream);
-                (said, PgSslMode::Disable)
-            }
+            Agreement::Plain(said) => (said, PgSslMode::Disable),
             Agreement::Encrypted => {
-                let stream = tls::encrypt(self.stream, &self.place).await;
-                let stream = stream.map_err(|error| tls::failure(&error))?;
-                let said = tls::describe(stream.get_ref().1);
-                tls::close(stream).await;
+                let said = tls::trial(self.stream, &self.place).await?;
                 (said, PgSslMode::Require)
             }
         };
@@ -129,9 +123,10 @@ impl Ready for Agreed {
 impl Agreed {
     fn failure(&self, error: &sqlx::Error) -> Failure {
         let detail = words(error);
-        let remedy = match self.is_refused_for_lack_of_tls(&detail) {
-            true => "The database wants TLS for this login: choose the TLS mode `require`.",
-            false => login_remedy(error),
+        let remedy = if self.is_refused_for_lack_of_tls(&detail) {
+            "The database wants TLS for this login: choose the TLS mode `require`."
+        } else {
+            login_remedy(error)
         };
         Failure::new(detail, remedy)
     }

@@ -107,10 +107,10 @@ fn nonsense() -> Failure {
 }
 
 fn without(password: &str, text: &str) -> String {
-    match password.is_empty() {
-        true => text.to_owned(),
-        false => text.replace(password, "[password]"),
+    if password.is_empty() {
+        return text.to_owned();
     }
+    text.replace(password, "[password]")
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ use rustls::{
     SupportedProtocolVersion,
 };
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -102,10 +103,14 @@ where
         .await
 }
 
-/// Ends a connection that was opened only to see what is agreed on.
-pub(super) async fn close(mut stream: impl AsyncWrite + Unpin) {
+/// Encrypts a connection only to see what is agreed on, and ends it.
+pub(super) async fn trial(stream: TcpStream, place: &Place) -> Result<String, Failure> {
+    let encrypted = encrypt(stream, place).await;
+    let mut stream = encrypted.map_err(|error| failure(&error))?;
+    let said = describe(stream.get_ref().1);
     // Whether the other side takes note changes nothing.
     let _ = timeout(CLOSING, stream.shutdown()).await;
+    Ok(said)
 }
 
 /// Whether it was the other side, by the rules of TLS, that ended a handshake.
@@ -149,10 +154,8 @@ fn of_certificate(certificate: &CertificateDer<'_>) -> Option<String> {
     let certificate = Certificate::from_der(certificate).ok()?;
     let certificate = certificate.tbs_certificate();
     let end = certificate.validity().not_after.to_date_time();
-    let verb = match end.to_system_time() < SystemTime::now() {
-        true => "ended",
-        false => "ends",
-    };
+    let is_over = end.to_system_time() < SystemTime::now();
+    let verb = if is_over { "ended" } else { "ends" };
     Some(format!(
         "the certificate, which is not verified, is for {}, is from {}, and {verb} on {:04}-{:02}-{:02}",
         certificate.subject(),
