@@ -5,7 +5,6 @@
 
 use std::fmt;
 
-/// The exit code of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
     /// What was asked for is done, or held already.
@@ -18,7 +17,6 @@ pub enum Exit {
     RolledBack = 3,
     /// Part of it is done; the rest was listed.
     Partly = 4,
-    /// It cannot be told.
     CannotTell = 5,
     /// Interrupted, and brought back to a state that the next run resumes.
     Interrupted = 130,
@@ -30,11 +28,9 @@ pub enum Exit {
 pub struct Failure {
     /// What failed, in one sentence without a full stop.
     pub what: String,
-    /// The next thing to do.
     pub next: String,
     /// How the run ends because of it.
     pub exit: Exit,
-    /// What caused it.
     #[source]
     pub cause: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
@@ -72,7 +68,6 @@ impl Failure {
 #[error("interrupted")]
 pub struct Interrupted;
 
-/// Whether an error is the run's interruption.
 pub fn is_interruption(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| cause.is::<Interrupted>())
 }
@@ -82,7 +77,6 @@ pub fn is_resumable(error: &anyhow::Error) -> bool {
     find(error).is_some_and(|failure| failure.exit == Exit::Partly)
 }
 
-/// The exit code an error asks for.
 pub fn exit_of(error: &anyhow::Error) -> Exit {
     if is_interruption(error) {
         return Exit::Interrupted;
@@ -90,7 +84,6 @@ pub fn exit_of(error: &anyhow::Error) -> Exit {
     find(error).map_or(Exit::Failed, |failure| failure.exit)
 }
 
-/// The advice an error carries.
 pub fn advice_of(error: &anyhow::Error) -> Option<&str> {
     find(error).map(|failure| failure.next.as_str())
 }

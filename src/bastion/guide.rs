@@ -15,7 +15,6 @@ use super::steps::temporary_tunnel::enrolled_forward;
 use crate::bastion::tunnel_name::TunnelName;
 use crate::protocol::Enrollment;
 
-/// The systems there is a guide for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum GuideFor {
     /// Linux, whatever the distribution.
@@ -26,7 +25,6 @@ pub enum GuideFor {
     Windows,
 }
 
-/// What a guide is filled in with.
 pub struct Values {
     display_name: String,
     control_plane: String,
@@ -66,9 +64,6 @@ struct Windows<'a> {
 
 impl Values {
     /// The values of a tunnel in the receipt, the server's answer among them if it is enrolled.
-    ///
-    /// # Errors
-    /// The receipt lacks what an enrolled tunnel must have.
     pub fn of_tunnel(
         host: &dyn Host,
         receipt: &Receipt,
@@ -112,7 +107,6 @@ impl Values {
         )
     }
 
-    /// Placeholders for everything.
     pub fn unknown(layout: &Layout) -> Self {
         let key = KeyType::Rsa;
         Self::of_target(&Target::unknown(layout, key), layout, key)
@@ -153,10 +147,6 @@ fn without_slash(address: &str) -> String {
     address.trim_end_matches('/').to_owned()
 }
 
-/// The guide for a system.
-///
-/// # Errors
-/// The template fails.
 pub fn render(system: GuideFor, values: &Values) -> anyhow::Result<String> {
     Ok(match system {
         GuideFor::Linux => Linux { v: values }.render()?,

@@ -1,6 +1,5 @@
 //! What `--help` says below the options: examples, variables of the environment, exit statuses.
 
-/// The program's.
 pub(super) const PROGRAM: &str = "\
 Examples:
   holistics-tunnel plan                  what setup would do here, with every command
@@ -23,7 +22,6 @@ Exit status:
   4    partly done; the rest is listed
   130  interrupted; the same command goes on later";
 
-/// `setup`
 pub(super) const SETUP: &str = "\
 Examples:
   holistics-tunnel setup --server https://vendor.example --token-file token
@@ -33,34 +31,29 @@ Examples:
 Without --server or a token, setup asks for them, if there is a terminal. The same command goes on
 where a run has stopped.";
 
-/// `plan`
 pub(super) const PLAN: &str = "\
 Examples:
   holistics-tunnel plan
   holistics-tunnel plan --root /mnt/other-host --json";
 
-/// `uninstall-tunnel`
 pub(super) const UNINSTALL: &str = "\
 Examples:
   holistics-tunnel uninstall-tunnel          shows this host's tunnels and lets you choose
   holistics-tunnel uninstall-tunnel 7        removes tunnel 7
   holistics-tunnel uninstall-tunnel --all    removes every tunnel, the service and ~/.holistics";
 
-/// `status`
 pub(super) const STATUS: &str = "\
 Examples:
   holistics-tunnel status             every tunnel of this host
   holistics-tunnel status 7 --json    tunnel 7, for a script
   holistics-tunnel status --watch     every two seconds, until Ctrl-C";
 
-/// `completions`
 pub(super) const COMPLETIONS: &str = "\
 Examples:
   holistics-tunnel completions bash > ~/.local/share/bash-completion/completions/holistics-tunnel
   holistics-tunnel completions zsh > ~/.zfunc/_holistics-tunnel
   holistics-tunnel completions fish > ~/.config/fish/completions/holistics-tunnel.fish";
 
-/// `man`
 pub(super) const MAN: &str = "\
 Examples:
   holistics-tunnel man | man -l -

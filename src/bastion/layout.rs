@@ -5,7 +5,6 @@ use std::path::{Component, Path, PathBuf};
 use super::host::{Authority, Host};
 use crate::bastion::tunnel_name::TunnelName;
 
-/// The paths of one installation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Layout {
     home: PathBuf,
@@ -31,7 +30,6 @@ impl Layout {
         }
     }
 
-    /// `~/.holistics`.
     pub fn user_dir(&self) -> PathBuf {
         self.home.join(".holistics")
     }
@@ -48,7 +46,6 @@ impl Layout {
             .any(|key| path.with_extension("") == self.private_key(*key))
     }
 
-    /// The private key.
     pub fn private_key(&self, key_type: super::ssh::KeyType) -> PathBuf {
         self.user_dir().join(key_type.file_name())
     }
@@ -63,7 +60,6 @@ impl Layout {
         self.user_dir().join("former_key")
     }
 
-    /// The pinned host keys of the tunnel servers.
     pub fn known_hosts(&self) -> PathBuf {
         self.user_dir().join("known_hosts")
     }
@@ -83,12 +79,10 @@ impl Layout {
         self.user_dir().join("bin")
     }
 
-    /// The logs of the tunnels.
     pub fn logs_dir(&self) -> PathBuf {
         self.user_dir().join("logs")
     }
 
-    /// Where autossh is compiled.
     pub fn build_dir(&self) -> PathBuf {
         self.user_dir().join("build")
     }
@@ -103,12 +97,10 @@ impl Layout {
         self.system("usr/local/bin/autossh")
     }
 
-    /// Control sockets.
     pub fn run_dir(&self) -> PathBuf {
         self.user_dir().join("run")
     }
 
-    /// The log of a tunnel's service.
     pub fn tunnel_log(&self, tunnel: TunnelName) -> PathBuf {
         self.logs_dir()
             .join(format!("tunnel-{}.log", tunnel.slug()))
@@ -121,12 +113,10 @@ impl Layout {
             .join(format!("tunnel-{}.log.1", tunnel.slug()))
     }
 
-    /// The control socket of a temporary tunnel.
     pub fn control_socket(&self, tunnel: TunnelName) -> PathBuf {
         self.run_dir().join(format!("{}.sock", tunnel.slug()))
     }
 
-    /// The log of a temporary tunnel.
     pub fn temporary_log(&self, tunnel: TunnelName) -> PathBuf {
         self.run_dir().join(format!("{}.log", tunnel.slug()))
     }
@@ -158,7 +148,6 @@ impl Layout {
         self.system("etc/h_autossh")
     }
 
-    /// The file of one tunnel.
     pub fn tunnel_file(&self, tunnel: TunnelName) -> PathBuf {
         self.tunnels_dir().join(format!("{}.env", tunnel.slug()))
     }
@@ -211,7 +200,6 @@ impl Layout {
         }
     }
 
-    /// With whose rights the system's files are written.
     pub fn system_authority(&self) -> Authority {
         self.system_authority
     }

@@ -18,9 +18,6 @@ pub struct Lock {
 
 /// Refuses to begin while another run is at work, so that nobody answers questions in vain. Nothing is
 /// made or held.
-///
-/// # Errors
-/// Another run holds the lock.
 pub fn refuse_a_second_run(host: &dyn Host, layout: &Layout) -> anyhow::Result<()> {
     if host.exists(&layout.lock()) {
         acquire(host, layout)?;
@@ -29,9 +26,6 @@ pub fn refuse_a_second_run(host: &dyn Host, layout: &Layout) -> anyhow::Result<(
 }
 
 /// Takes the lock, in `~/.holistics`, which is made if it is missing.
-///
-/// # Errors
-/// Another run holds it; the error says which, since when, and what to do.
 pub fn acquire(host: &dyn Host, layout: &Layout) -> anyhow::Result<Lock> {
     directory::ensure_private(host, layout)?;
     let path = layout.lock();

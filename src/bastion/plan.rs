@@ -30,20 +30,16 @@ use crate::protocol::{DataSourceState, Enrollment};
 /// What the plan is for. Without an enrollment, placeholders stand in for what is not known yet.
 #[derive(Debug, Clone)]
 pub struct Target {
-    /// The control plane's address.
     pub control_plane: String,
-    /// The tunnel.
     pub tunnel: TunnelName,
     /// What the operator calls the data source.
     pub display_name: String,
     /// Where the data source stands.
     pub state: DataSourceState,
-    /// The command line as far as it is known.
     pub forward: Forward,
 }
 
 impl Target {
-    /// The target of an enrollment.
     pub fn new(
         control_plane: &Url,
         enrollment: &Enrollment,
@@ -108,19 +104,13 @@ pub fn key_type(settings: &Settings, receipt: Option<&Receipt>) -> KeyType {
         .unwrap_or(settings.key_type)
 }
 
-/// Everything a plan is made from.
 pub struct PlanInput<'a> {
-    /// What the host is.
     pub facts: &'a Facts,
-    /// What the person asked for.
     pub settings: &'a Settings,
-    /// The paths.
     pub layout: &'a Layout,
     /// What was done to the host before.
     pub receipt: Option<&'a Receipt>,
-    /// What is to be tunnelled.
     pub target: Target,
-    /// Whether the private key is there.
     pub has_key: bool,
     /// The control plane with the credential that enrolls, where there is an enrollment.
     pub client: Option<ControlPlane>,
@@ -130,10 +120,6 @@ pub struct PlanInput<'a> {
     pub foreign: Option<ForeignScript>,
 }
 
-/// Makes the plan.
-///
-/// # Errors
-/// The host is not supported, or lacks something that cannot be installed on it.
 pub fn plan(input: &PlanInput) -> anyhow::Result<Vec<Box<dyn Step>>> {
     let PlanInput {
         facts,
@@ -175,7 +161,6 @@ pub fn plan(input: &PlanInput) -> anyhow::Result<Vec<Box<dyn Step>>> {
         let temporary = || TemporaryTunnel {
             layout: (*layout).clone(),
             tunnel: target.tunnel,
-            key_type,
             preview: target.forward.clone(),
         };
         steps.push(Box::new(temporary()));
@@ -203,7 +188,6 @@ pub fn plan(input: &PlanInput) -> anyhow::Result<Vec<Box<dyn Step>>> {
     steps.push(Box::new(ServiceTunnelStep {
         layout: (*layout).clone(),
         tunnel: target.tunnel,
-        init,
         manager: service::manager(init)?,
         autossh: usable_autossh(facts),
     }));

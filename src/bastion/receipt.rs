@@ -26,9 +26,7 @@ const VERSION: u32 = 2;
 /// The receipt of one user on one host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Receipt {
-    /// The format's version.
     pub version: u32,
-    /// Where the system's files were put.
     pub prefix: PathBuf,
     /// The service manager in use, once chosen.
     pub init: Option<Init>,
@@ -40,14 +38,12 @@ pub struct Receipt {
     pub host: Option<HostIdentity>,
     /// What was done for all tunnels together.
     pub steps: Vec<StepRecord>,
-    /// The tunnels.
     pub tunnels: BTreeMap<TunnelName, TunnelRecord>,
 }
 
 /// By what a host is known again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HostIdentity {
-    /// Its name.
     pub name: String,
     /// The content of `/etc/machine-id`, where there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -55,7 +51,6 @@ pub struct HostIdentity {
 }
 
 impl HostIdentity {
-    /// This host's.
     pub fn of(host: &dyn Host) -> Self {
         let id = host.read_at_most(Path::new("/etc/machine-id"), 64);
         let id = String::from_utf8_lossy(&id.unwrap_or_default())
@@ -77,21 +72,16 @@ impl HostIdentity {
     }
 }
 
-/// One tunnel of this host.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TunnelRecord {
-    /// The control plane.
     pub control_plane: url::Url,
-    /// The data source it serves.
     pub data_source_id: DataSourceId,
     /// What the operator calls it.
     pub display_name: String,
     /// The kind of the database; absent from receipts that are older than this field.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub database_type: Option<DatabaseType>,
-    /// The database's host as seen from here.
     pub target_host: String,
-    /// The database's port.
     pub target_port: u16,
     /// The SHA-256 of the enrollment token, by which the same command is known again.
     pub token_sha256: String,
@@ -104,9 +94,7 @@ pub struct TunnelRecord {
 /// What the control plane answered to the public key.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EnrolledRecord {
-    /// The port on the tunnel server.
     pub remote_port: u16,
-    /// The tunnel server.
     pub server: TunnelServerAddress,
     /// The token for this tunnel's later calls: the reason why the file is 0600.
     pub tunnel_token: String,
@@ -116,13 +104,11 @@ pub struct EnrolledRecord {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum StepName {
-    /// `~/.holistics`.
     Directory,
     /// What the package manager has to install.
     Packages,
     /// autossh where it has to be compiled.
     Autossh,
-    /// The key pair.
     KeyPair,
     /// The public key at the control plane.
     Enrollment,
@@ -130,7 +116,6 @@ pub enum StepName {
     TemporaryTunnel,
     /// Until the data source is saved in the browser.
     WaitForSave,
-    /// The definition of the service.
     Service,
     /// This tunnel under the service.
     ServiceTunnel,
@@ -144,9 +129,7 @@ pub enum StepName {
     NewKey,
     /// The new key in the present one's place, and tunnels that run with it.
     SwitchKey,
-    /// The end of the old key.
     RetireKey,
-    /// The end of a tunnel.
     Removal,
     /// The present name for a tunnel of a former version.
     Rename,
@@ -177,12 +160,9 @@ impl StepName {
     }
 }
 
-/// One step that was begun.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StepRecord {
-    /// Which step.
     pub step: StepName,
-    /// How far it came.
     pub state: StepState,
     /// What it changed, in that order.
     pub changes: Vec<Change>,
@@ -190,7 +170,6 @@ pub struct StepRecord {
     pub at: jiff::Timestamp,
 }
 
-/// How far a step came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum StepState {
@@ -220,7 +199,6 @@ impl Scope {
 }
 
 impl Receipt {
-    /// A receipt of nothing.
     pub fn new(prefix: &Path) -> Self {
         Receipt {
             version: VERSION,

@@ -65,14 +65,10 @@ pub enum WaitResult {
     Down,
     /// The service manager could not start it.
     NotStarted(StartFailure),
-    /// It does not answer.
     Unanswered(ApiError),
 }
 
 /// Waits until the control plane sees the session that `is_it` describes.
-///
-/// # Errors
-/// The control plane refuses to say, or the run is interrupted.
 pub fn wait_until_up(
     host: &dyn Host,
     client: &ControlPlane,

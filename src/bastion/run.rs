@@ -459,11 +459,6 @@ impl<'a> Run<'a> {
             .unwrap_or_default()
     }
 
-    /// How many changes this run has made until now.
-    pub fn changes_made(&self) -> usize {
-        self.made.len()
-    }
-
     fn record(&self, scope: Scope, step: StepName) -> Option<&StepRecord> {
         let records = self.receipt.steps(scope);
         records.iter().find(|record| record.step == step)

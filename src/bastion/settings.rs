@@ -7,16 +7,13 @@ use super::facts::Init;
 use super::ssh::KeyType;
 use super::steps::autossh::source::Source;
 
-/// The settings that decide a plan.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// The kind of key to make where there is none.
     pub key_type: KeyType,
     /// The service manager; the host's own where absent.
     pub init: Option<Init>,
-    /// How long to wait for the browser.
     pub wait: Duration,
-    /// Where the system's files go.
     pub prefix: PathBuf,
     /// Where the source of autossh comes from, should it have to be compiled.
     pub autossh_source: Source,

@@ -7,9 +7,6 @@ use crate::bastion::host::Host;
 
 /// Holds a run to its question: only a yes goes on. No answer means that there is no terminal, which is
 /// `unasked`.
-///
-/// # Errors
-/// The answer was no, or there was none.
 pub fn require_yes(answer: Option<bool>, unasked: Failure) -> anyhow::Result<()> {
     let refusal = match answer {
         Some(true) => return Ok(()),
@@ -20,9 +17,6 @@ pub fn require_yes(answer: Option<bool>, unasked: Failure) -> anyhow::Result<()>
 }
 
 /// Asks whether a change that was shown is to be made; `yes` is the answer given in advance.
-///
-/// # Errors
-/// The answer was no, or there is no terminal to ask on.
 pub fn confirm_change(host: &dyn Host, yes: bool) -> anyhow::Result<()> {
     if yes {
         return Ok(());
@@ -35,9 +29,6 @@ pub fn confirm_change(host: &dyn Host, yes: bool) -> anyhow::Result<()> {
 }
 
 /// The control plane's address, as given or as answered.
-///
-/// # Errors
-/// It was not given, and there is no terminal to ask on.
 pub fn server(host: &dyn Host, given: Option<&str>) -> anyhow::Result<String> {
     match given {
         Some(address) => Ok(address.to_owned()),
@@ -52,9 +43,6 @@ pub fn server(host: &dyn Host, given: Option<&str>) -> anyhow::Result<String> {
 }
 
 /// The one-time token, which is not shown while it is typed.
-///
-/// # Errors
-/// There is no terminal to ask on.
 pub fn token(host: &dyn Host) -> anyhow::Result<String> {
     ask(
         host,

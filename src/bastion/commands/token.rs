@@ -15,9 +15,6 @@ const LONGEST_TOKEN: u64 = 512;
 const STANDARD_INPUT: &str = "-";
 
 /// The token that was given, as an argument or in a file, which is removed once it is read.
-///
-/// # Errors
-/// None was given, the file cannot be read, or what was given cannot be a token.
 pub fn read(host: &dyn Host, token: Option<&str>, file: Option<&Path>) -> anyhow::Result<String> {
     let text = match (token, file) {
         (Some(token), _) => token.to_owned(),

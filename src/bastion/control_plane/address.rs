@@ -7,9 +7,6 @@ use crate::bastion::failure::Failure;
 use crate::bastion::host::http::is_loopback;
 
 /// Reads an address given by a person.
-///
-/// # Errors
-/// It is no http or https address, or plain http to another machine.
 pub fn parse_address(text: &str) -> anyhow::Result<Url> {
     let url = Url::parse(text).map_err(|error| {
         Failure::usage(
@@ -33,9 +30,6 @@ pub fn parse_address(text: &str) -> anyhow::Result<Url> {
 }
 
 /// The token crosses this connection, and what comes back decides which host keys are trusted.
-///
-/// # Errors
-/// It is plain http to another machine.
 pub(super) fn check_scheme(url: &Url) -> anyhow::Result<()> {
     match url.scheme() {
         "https" => Ok(()),

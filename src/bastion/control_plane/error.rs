@@ -9,31 +9,17 @@ pub enum ApiError {
     /// No answer: the network, the name, the certificate, or the server is down.
     #[error("no answer from {server}: {}", OneLine(cause))]
     Unreachable {
-        /// The control plane.
         server: String,
-        /// The reason.
         cause: anyhow::Error,
     },
-    /// The control plane refused.
     #[error("{server} answered {}: {}", .problem.status, .problem.detail)]
-    Refused {
-        /// The control plane.
-        server: String,
-        /// Its words.
-        problem: Problem,
-    },
+    Refused { server: String, problem: Problem },
     /// Something answered that is not a control plane, or is broken.
     #[error("{server} answered with status {status}, and not as a holistics-tunnel-server does")]
-    NotOurs {
-        /// The control plane.
-        server: String,
-        /// The HTTP status.
-        status: u16,
-    },
+    NotOurs { server: String, status: u16 },
     /// This host cannot even ask.
     #[error(transparent)]
     Setup(anyhow::Error),
-    /// The run was interrupted.
     #[error(transparent)]
     Interrupted(#[from] Interrupted),
 }

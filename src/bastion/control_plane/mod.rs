@@ -28,10 +28,8 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
 /// What a long poll may take beyond the time it asked the server to hold it.
 const POLL_GRACE: Duration = Duration::from_secs(10);
 
-/// Whether a control plane answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Health {
-    /// The HTTP status.
     pub status: u16,
     /// The other side's time, to the second.
     pub date: Option<jiff::Timestamp>,
@@ -47,9 +45,6 @@ pub struct ControlPlane {
 
 impl ControlPlane {
     /// The control plane at `base`, with a private certificate authority where one is given.
-    ///
-    /// # Errors
-    /// Plain http to another machine.
     pub fn new(base: &Url, credential: &str, ca_cert: Option<&Path>) -> anyhow::Result<Self> {
         check_scheme(base)?;
         Ok(ControlPlane {
@@ -59,7 +54,6 @@ impl ControlPlane {
         })
     }
 
-    /// Its address.
     pub fn address(&self) -> &Url {
         &self.base
     }

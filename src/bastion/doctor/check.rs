@@ -60,11 +60,6 @@ impl Finding {
             remedy: None,
         }
     }
-
-    /// Whether all is well.
-    pub fn is_pass(&self) -> bool {
-        self.outcome == Outcome::Pass
-    }
 }
 
 /// What is examined: how checks are grouped for people.

@@ -23,7 +23,6 @@ pub enum Family {
     Debian,
     /// RHEL, its rebuilds, Fedora and Amazon Linux.
     Rhel,
-    /// macOS.
     Macos,
     /// Everything else; the manual guide serves it.
     Unsupported,
@@ -33,7 +32,6 @@ pub enum Family {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PackageManagerKind {
-    /// Debian's.
     Apt,
     /// The RHEL family's since 8.
     Dnf,
@@ -41,19 +39,15 @@ pub enum PackageManagerKind {
     Microdnf,
     /// The RHEL family's up to 7.
     Yum,
-    /// Homebrew.
     Brew,
 }
 
-/// What starts services at boot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Init {
-    /// systemd.
     Systemd,
     /// Init scripts in `/etc/init.d`.
     Sysv,
-    /// macOS's launchd.
     Launchd,
     /// Nothing: a container.
     None,
@@ -62,21 +56,15 @@ pub enum Init {
 /// A program's place, and whether it can be used.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Autossh {
-    /// Where it is.
     pub path: PathBuf,
-    /// Where it came from.
     pub origin: AutosshOrigin,
 }
 
-/// Where an autossh came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum AutosshOrigin {
-    /// The distribution's package.
     Package,
-    /// Homebrew.
     Homebrew,
-    /// Compiled on the host.
     Compiled,
     /// A snap: confined, it can read neither the key nor the pinned host keys in `~/.holistics`.
     Snap,
@@ -85,17 +73,12 @@ pub enum AutosshOrigin {
 /// The programs setup needs, where they are on this host.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Tools {
-    /// OpenSSH's client.
     pub ssh: Option<PathBuf>,
-    /// OpenSSH's key generator.
     pub ssh_keygen: Option<PathBuf>,
-    /// curl.
     pub curl: Option<PathBuf>,
-    /// autossh.
     pub autossh: Option<Autossh>,
 }
 
-/// What this host is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Facts {
     /// The distribution: `debian`, `rocky`, `macos`.
@@ -104,17 +87,13 @@ pub struct Facts {
     pub version: String,
     /// Its name for people.
     pub name: String,
-    /// Its family.
     pub family: Family,
-    /// The package manager to use.
     pub package_manager: Option<PackageManagerKind>,
-    /// What starts services at boot.
     pub init: Init,
     /// The processor: `x86_64`, `aarch64`; unknown where another host's files do not tell.
     pub architecture: Option<String>,
     /// The C library: `glibc 2.36`; unknown on another host's files.
     pub libc: Option<String>,
-    /// Whether it is a container.
     pub container: bool,
     /// Whether the system is an image that packages cannot be added to.
     pub read_only: bool,
@@ -124,7 +103,6 @@ pub struct Facts {
     pub selinux: bool,
     /// The way to the superuser's rights; unknown on another host's files.
     pub privilege: Option<Privilege>,
-    /// The programs found.
     pub tools: Tools,
     /// What `ssh -V` says; unknown on another host's files.
     pub openssh: Option<String>,

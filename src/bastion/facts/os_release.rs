@@ -3,7 +3,6 @@
 //! os_info reads it too, but takes `ID` alone, knows no `ID_LIKE`, and reads no other host's files
 //! (`plan --root`).
 
-/// What os-release says of a distribution.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct OsRelease {
     /// `ID`: `debian`, `rocky`.

@@ -26,9 +26,7 @@ const PROGRAM_DIRS: [&str; 8] = [
     "snap/bin",
 ];
 
-/// A host's files.
 pub struct View<'a> {
-    /// The host this program runs on.
     pub host: &'a dyn Host,
     root: &'a Path,
 }

@@ -9,16 +9,12 @@ use super::Authority;
 /// How long a command may take unless it says otherwise.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A command to run on the host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Command {
     /// The program, looked up on the host's PATH.
     pub program: String,
-    /// Its arguments.
     pub args: Vec<String>,
-    /// Variables added to the environment.
     pub env: Vec<(String, String)>,
-    /// With whose rights.
     pub authority: Authority,
     /// After this time it is ended and counts as failed.
     pub timeout: Duration,
@@ -47,41 +43,35 @@ impl Command {
         }
     }
 
-    /// Adds an argument.
     #[must_use]
     pub fn arg(mut self, arg: impl Into<String>) -> Self {
         self.args.push(arg.into());
         self
     }
 
-    /// Adds a path as an argument.
     #[must_use]
     pub fn path(self, path: &Path) -> Self {
         self.arg(path.to_string_lossy())
     }
 
-    /// Adds arguments.
     #[must_use]
     pub fn args<I: IntoIterator<Item = S>, S: Into<String>>(mut self, args: I) -> Self {
         self.args.extend(args.into_iter().map(Into::into));
         self
     }
 
-    /// Adds a variable to the environment.
     #[must_use]
     pub fn env(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.env.push((name.into(), value.into()));
         self
     }
 
-    /// Sets with whose rights it runs.
     #[must_use]
     pub fn with_authority(mut self, authority: Authority) -> Self {
         self.authority = authority;
         self
     }
 
-    /// Sets how long it may take.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
@@ -109,7 +99,6 @@ impl Command {
         self
     }
 
-    /// The program and its arguments as a list.
     pub fn words(&self) -> Vec<&str> {
         std::iter::once(self.program.as_str())
             .chain(self.args.iter().map(String::as_str))
@@ -117,7 +106,6 @@ impl Command {
     }
 }
 
-/// As a person would type it.
 impl fmt::Display for Command {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.authority == Authority::Root {
@@ -138,14 +126,11 @@ impl fmt::Display for Command {
 pub struct Output {
     /// Its exit status; 128 + the signal's number if a signal ended it.
     pub status: i32,
-    /// What it wrote to standard output.
     pub stdout: String,
-    /// What it wrote to standard error.
     pub stderr: String,
 }
 
 impl Output {
-    /// Whether it exited with 0.
     pub fn success(&self) -> bool {
         self.status == 0
     }
@@ -154,40 +139,25 @@ impl Output {
 /// A command that did not do its work.
 #[derive(Debug, thiserror::Error)]
 pub enum CommandError {
-    /// It could not be started.
     #[error("`{command}` could not be started: {cause}")]
     Start {
-        /// As a person would type it.
         command: String,
-        /// The system's reason.
         cause: std::io::Error,
     },
-    /// It did not end in time, and was ended.
     #[error("`{command}` did not end within {} s and was ended", timeout.as_secs())]
-    Timeout {
-        /// As a person would type it.
-        command: String,
-        /// The time it had.
-        timeout: Duration,
-    },
+    Timeout { command: String, timeout: Duration },
     /// It was cut short, could not be ended, and did not end by itself. Nothing may be undone beneath it.
     #[error("`{command}` could not be ended and still runs (process {processes})")]
     RunsOn {
-        /// As a person would type it.
         command: String,
         /// The numbers of its processes.
         processes: String,
     },
-    /// It exited with a status that means failure.
     #[error("`{command}` ended with status {status}{}", tail(stderr, stdout))]
     Status {
-        /// As a person would type it.
         command: String,
-        /// Its exit status.
         status: i32,
-        /// What it wrote to standard error.
         stderr: String,
-        /// What it wrote to standard output.
         stdout: String,
     },
     /// The run was interrupted while it ran; it was ended.

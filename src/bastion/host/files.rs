@@ -11,18 +11,12 @@ use super::{Kind, Stat};
 
 /// Where a file's new content stands until it is whole: beside it, under one name, so that what a killed
 /// run has left there is in nobody's way.
-///
-/// # Errors
-/// The path has no name.
 pub fn unfinished(path: &Path) -> anyhow::Result<PathBuf> {
     let name = path.file_name().context("a file needs a name")?;
     Ok(path.with_file_name(format!(".{}.new", name.to_string_lossy())))
 }
 
 /// Writes through a temporary file beside `path`, flushed to the disk and renamed.
-///
-/// # Errors
-/// The folder is missing or not writable, or the disk is full.
 pub fn write_atomically(path: &Path, content: &[u8], mode: u32) -> anyhow::Result<()> {
     let dir = path.parent().context("a file needs a folder")?;
     let unfinished = unfinished(path)?;
@@ -48,9 +42,6 @@ pub fn write_atomically(path: &Path, content: &[u8], mode: u32) -> anyhow::Resul
 }
 
 /// Removes a file, with what a killed run has left of new content for it. None being there is no error.
-///
-/// # Errors
-/// The folder is not writable.
 pub fn remove(path: &Path) -> anyhow::Result<()> {
     for file in [&unfinished(path)?, path] {
         ignore_absent(fs::remove_file(file))
@@ -60,18 +51,12 @@ pub fn remove(path: &Path) -> anyhow::Result<()> {
 }
 
 /// Makes one folder with these permissions, regardless of the umask.
-///
-/// # Errors
-/// It exists, or its parent is missing or not writable.
 pub fn create_dir(path: &Path, mode: u32) -> io::Result<()> {
     fs::DirBuilder::new().mode(mode).create(path)?;
     fs::set_permissions(path, fs::Permissions::from_mode(mode))
 }
 
 /// What stands at a path, links not followed.
-///
-/// # Errors
-/// The system will not say; that nothing is there is no error.
 pub fn stat(path: &Path) -> io::Result<Option<Stat>> {
     let metadata = match fs::symlink_metadata(path) {
         Ok(metadata) => metadata,
@@ -96,9 +81,6 @@ pub fn stat(path: &Path) -> io::Result<Option<Stat>> {
 }
 
 /// Turns "is not there" into success.
-///
-/// # Errors
-/// Every other error.
 pub fn ignore_absent(result: io::Result<()>) -> io::Result<()> {
     match result {
         Err(error) if is_absent(&error) => Ok(()),

@@ -71,9 +71,6 @@ pub fn command(path: &Path, holder: &str) -> Command {
 
 /// Takes the lock as a file of this user's own. `waits` is told who has it, once; `pause` waits and is
 /// where a run is interrupted.
-///
-/// # Errors
-/// It is held for too long, the file cannot be made, or the run was interrupted.
 pub fn take(
     path: &Path,
     holder: &str,

@@ -19,7 +19,6 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// What a control plane answers is a few kilobytes; something else may never come to an end.
 const LONGEST_BODY: u64 = 1 << 20;
 
-/// What is asked.
 #[derive(Debug, Clone)]
 pub struct Request {
     pub method: Method,
@@ -33,7 +32,6 @@ pub struct Request {
     pub ca_cert: Option<PathBuf>,
 }
 
-/// What is answered.
 #[derive(Debug, Clone, Default)]
 pub struct Response {
     pub status: u16,

@@ -24,9 +24,6 @@ pub struct Interrupts {
 
 impl Interrupts {
     /// Catches the signals that ask this process to stop.
-    ///
-    /// # Errors
-    /// They cannot be caught.
     pub fn catch() -> anyhow::Result<Self> {
         let interrupts = Interrupts::default();
         for (signal, flag) in [
@@ -41,9 +38,6 @@ impl Interrupts {
     }
 
     /// Takes an interrupt, if there was one: it is told once.
-    ///
-    /// # Errors
-    /// There was.
     pub fn check(&self) -> Result<(), Interrupted> {
         if self.is_held.load(Ordering::Relaxed) {
             return Ok(());
@@ -80,10 +74,6 @@ impl Interrupts {
         self.interrupted.store(true, Ordering::Relaxed);
     }
 
-    /// Waits.
-    ///
-    /// # Errors
-    /// The run was interrupted meanwhile.
     pub fn sleep(&self, time: Duration) -> Result<(), Interrupted> {
         let deadline = Instant::now() + time;
         loop {

@@ -30,9 +30,6 @@ impl Drop for FileLock {
 }
 
 /// Tries to take the lock, and leaves a line that says who has it.
-///
-/// # Errors
-/// The file cannot be opened, locked or written.
 pub fn acquire(path: &Path, holder: &str) -> io::Result<LockAttempt> {
     for _ in 0..ATTEMPTS {
         let mut file = OpenOptions::new()

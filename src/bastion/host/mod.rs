@@ -40,20 +40,15 @@ use super::failure::Interrupted;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Authority {
-    /// The user who runs the program.
     User,
-    /// The superuser.
     Root,
 }
 
 /// What stands at a path, links not followed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// A regular file.
     File,
-    /// A folder.
     Directory,
-    /// A symbolic link.
     Link,
     /// A socket, a device or something else.
     Other,
@@ -62,22 +57,15 @@ pub enum Kind {
 /// A path's kind and permissions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stat {
-    /// What it is.
     pub kind: Kind,
-    /// The permission bits.
     pub mode: u32,
-    /// The owner.
     pub uid: u32,
 }
 
-/// The user who runs the program.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct User {
-    /// The login name.
     pub name: String,
-    /// The effective user id.
     pub uid: u32,
-    /// The home folder.
     pub home: PathBuf,
     /// Who called `sudo`, if the program was started through it.
     pub sudo_user: Option<String>,
@@ -86,10 +74,8 @@ pub struct User {
 /// Why nothing was found to listen.
 #[derive(Debug, thiserror::Error)]
 pub enum ProbeError {
-    /// The system's reason.
     #[error("{0}")]
     Io(#[from] io::Error),
-    /// The run was interrupted before that was known.
     #[error("interrupted")]
     Interrupted(#[from] Interrupted),
 }
@@ -104,18 +90,13 @@ pub trait Commands {
     /// Runs a command and waits for its end, at most for its timeout.
     ///
     /// A status other than 0 is not an error here; see [`HostExt::expect`].
-    ///
-    /// # Errors
-    /// It cannot be started, takes too long, or the run is interrupted.
     fn run(&self, command: &Command) -> Result<Output, CommandError>;
 
     /// Gives this process to a command. It returns only if that fails.
     fn exec(&self, command: &Command) -> CommandError;
 
-    /// The path of a program on PATH.
     fn which(&self, program: &str) -> Option<PathBuf>;
 
-    /// The way to the superuser's rights.
     fn privilege(&self) -> Privilege;
 
     /// Makes sure that commands can have the superuser's rights: without a word where that is
@@ -128,9 +109,6 @@ pub trait Commands {
 
     /// Takes the lock of what all users of the host share, with these rights; another holder is waited
     /// for, within a bound, and `waits` is told who it is.
-    ///
-    /// # Errors
-    /// It is held for too long, cannot be taken, or the run was interrupted.
     fn lock_host(
         &self,
         path: &Path,
@@ -149,9 +127,6 @@ pub trait Files {
     fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
 
     /// What stands at a path, or nothing.
-    ///
-    /// # Errors
-    /// The system will not say.
     fn stat(&self, path: &Path) -> io::Result<Option<Stat>>;
 
     /// The names in a folder, sorted.
@@ -161,9 +136,6 @@ pub trait Files {
     fn read_at_most(&self, path: &Path, bytes: u64) -> io::Result<Vec<u8>>;
 
     /// What a link says, not followed any further.
-    ///
-    /// # Errors
-    /// It is no link.
     fn read_link(&self, path: &Path) -> io::Result<PathBuf>;
 
     /// Writes a file in one piece: it has its old content or its new one, never a part.
@@ -195,21 +167,15 @@ pub trait Files {
 
     /// Takes a lock that goes with the process, however that ends. `holder` says who has it then, in
     /// one line, for whoever comes next.
-    ///
-    /// # Errors
-    /// The file cannot be opened or locked.
     fn lock(&self, path: &Path, holder: &str) -> io::Result<LockAttempt>;
 }
 
 /// Who runs the program, and where.
 pub trait Environment {
-    /// A variable of the environment.
     fn env(&self, name: &str) -> Option<String>;
 
-    /// Who runs the program.
     fn user(&self) -> &User;
 
-    /// The host's name.
     fn hostname(&self) -> String;
 
     /// Where the running program stands, as far as the system tells.
@@ -220,15 +186,9 @@ pub trait Environment {
 pub trait Net {
     /// Opens a TCP connection and closes it: is something listening there? All addresses of a name are
     /// tried.
-    ///
-    /// # Errors
-    /// As the system gives them, or the run was interrupted.
     fn probe_tcp(&self, host: &str, port: u16, timeout: Duration) -> Result<(), ProbeError>;
 
     /// The addresses of a name; those of an address are itself.
-    ///
-    /// # Errors
-    /// There is none, or nobody says so in time.
     fn resolve(&self, name: &str, port: u16, timeout: Duration) -> io::Result<Vec<SocketAddr>>;
 
     /// Opens a TCP connection. `timeout` bounds all of it, from its opening to the last byte read.
@@ -237,25 +197,18 @@ pub trait Net {
     /// As the system gives them; silence is `TimedOut`.
     fn connect(&self, address: SocketAddr, timeout: Duration) -> io::Result<Box<dyn Connection>>;
 
-    /// Sends an HTTP request.
     fn http(&self, request: http::Request) -> Result<http::Response, http::HttpError>;
 }
 
 /// The run itself: its time, what may interrupt it, and its log.
 pub trait RunControl {
-    /// The current time.
     fn now(&self) -> jiff::Timestamp;
 
     /// Time since some fixed moment, for deadlines.
     fn uptime(&self) -> Duration;
 
-    /// Waits.
-    ///
-    /// # Errors
-    /// The run was interrupted meanwhile.
     fn sleep(&self, time: Duration) -> Result<(), Interrupted>;
 
-    /// Whether the run was interrupted.
     fn check_interrupt(&self) -> Result<(), Interrupted>;
 
     /// Has the run undisturbed by whatever asks it to stop, or no longer. What is brought back in order
@@ -271,13 +224,9 @@ pub trait RunControl {
 
 /// Questions on the terminal.
 pub trait Prompts {
-    /// Whether standard error is a terminal.
     fn has_terminal(&self) -> bool;
 
     /// Asks a yes-or-no question on the terminal; `None` without one. So for all questions.
-    ///
-    /// # Errors
-    /// The terminal fails, or the question was interrupted.
     fn yes_or_no(&self, question: &str, default: bool) -> anyhow::Result<Option<bool>>;
 
     /// The same where most people say yes.
@@ -292,7 +241,6 @@ pub trait Prompts {
     fn choose(&self, question: &str, choices: &[String]) -> anyhow::Result<Option<Option<usize>>>;
 }
 
-/// All of it.
 pub trait Host: Commands + Files + Environment + Net + RunControl + Prompts {}
 
 impl<H: Commands + Files + Environment + Net + RunControl + Prompts + ?Sized> Host for H {}
@@ -316,20 +264,15 @@ pub trait HostExt: Host {
         })
     }
 
-    /// Adds a line to the log of this run.
     fn log_line(&self, text: &str) {
         self.log().line(self.now(), text);
     }
 
-    /// Whether anything stands at the path.
     fn exists(&self, path: &Path) -> bool {
         matches!(self.stat(path), Ok(Some(_)))
     }
 
     /// A file's content, or nothing where there is no such file.
-    ///
-    /// # Errors
-    /// It is there and cannot be read.
     fn read_if_present(&self, path: &Path) -> io::Result<Option<Vec<u8>>> {
         match self.read(path) {
             Ok(content) => Ok(Some(content)),

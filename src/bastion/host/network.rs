@@ -13,9 +13,6 @@ use super::interrupts::{CHECK_INTERVAL, Interrupts, aside};
 const HEAD_START: Duration = Duration::from_millis(250);
 
 /// The addresses of a name, in the order in which the system gives them.
-///
-/// # Errors
-/// There is none, or the resolver does not answer in time.
 pub fn resolve(
     name: &str,
     port: u16,
@@ -37,9 +34,6 @@ pub fn resolve(
 }
 
 /// Opens a connection that has `timeout` for everything: to be opened, read from and written to.
-///
-/// # Errors
-/// As the system gives them.
 pub fn connect(
     address: SocketAddr,
     timeout: Duration,
@@ -57,9 +51,6 @@ pub fn connect(
 }
 
 /// Opens a connection to one of a name's addresses and closes it.
-///
-/// # Errors
-/// As the system gives them.
 pub fn probe(name: &str, port: u16, timeout: Duration, interrupts: &Interrupts) -> io::Result<()> {
     let deadline = Instant::now() + timeout;
     let addresses = resolve(name, port, timeout, interrupts)?;

@@ -7,17 +7,14 @@ use serde::{Deserialize, Serialize};
 
 use super::Command;
 
-/// The way to the superuser's rights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Privilege {
-    /// The user is root.
     Root,
     /// `sudo` is installed. Whether it lets this user is known only by trying.
     Sudo,
     /// `doas` is installed.
     Doas,
-    /// There is none.
     None,
 }
 

@@ -24,19 +24,16 @@ enum Reason {
     Timeout,
 }
 
-/// Runs commands.
 pub struct Runner {
     root: Root,
     interrupts: Arc<Interrupts>,
 }
 
 impl Runner {
-    /// With this way to the superuser's rights.
     pub fn new(root: Root, interrupts: Arc<Interrupts>) -> Self {
         Runner { root, interrupts }
     }
 
-    /// The way to the superuser's rights.
     pub fn root(&self) -> &Root {
         &self.root
     }

@@ -26,7 +26,6 @@ use super::{
 };
 use crate::bastion::failure::{Failure, Interrupted};
 
-/// The host this program runs on.
 pub struct RealHost {
     user: User,
     runner: Runner,
@@ -42,9 +41,6 @@ type Trace = Rc<dyn Fn(&Command, &str)>;
 
 impl RealHost {
     /// Finds out who runs the program and catches the signals that ask it to stop.
-    ///
-    /// # Errors
-    /// The user has no name or no home folder, or signals cannot be caught.
     pub fn new() -> anyhow::Result<Self> {
         let interrupts = Arc::new(Interrupts::catch()?);
         let user = current_user()?;

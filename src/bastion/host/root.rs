@@ -15,7 +15,6 @@ pub struct Root {
 }
 
 impl Root {
-    /// Looks for it.
     pub fn find(user: &User) -> Self {
         let privilege = if user.uid == 0 {
             Privilege::Root
@@ -32,7 +31,6 @@ impl Root {
         }
     }
 
-    /// What it is.
     pub fn privilege(&self) -> Privilege {
         self.privilege
     }
@@ -50,9 +48,6 @@ impl Root {
 
     /// Makes sure that commands can have these rights, by a question at the terminal if need be; returns
     /// whether it was asked.
-    ///
-    /// # Errors
-    /// They were refused; the error names the commands that they are for.
     pub fn acquire(
         &self,
         run: &dyn Fn(&Command) -> Result<Output, CommandError>,

@@ -20,7 +20,6 @@ const KEPT: usize = 10;
 /// How many of the last lines of standard error stand in the log for each command.
 const STDERR_LINES: usize = 20;
 
-/// The log of one run.
 #[derive(Default)]
 pub struct RunLog {
     state: RefCell<State>,
@@ -43,9 +42,6 @@ struct State {
 
 impl RunLog {
     /// Begins the log of a run, in `file` if the user chose one.
-    ///
-    /// # Errors
-    /// The chosen file cannot be written.
     pub fn begin(&self, run: &str, now: jiff::Timestamp, file: Option<&Path>) -> io::Result<()> {
         let mut state = self.state.borrow_mut();
         state.run = Some(run.to_owned());
@@ -95,7 +91,6 @@ impl RunLog {
         }
     }
 
-    /// Adds a command that ran.
     pub fn command(
         &self,
         now: jiff::Timestamp,

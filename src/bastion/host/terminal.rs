@@ -42,9 +42,6 @@ impl Terminal {
     }
 
     /// Yes or no.
-    ///
-    /// # Errors
-    /// The terminal fails, or the run was interrupted; so for all questions.
     pub fn yes_or_no(
         &self,
         question: &str,

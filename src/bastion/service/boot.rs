@@ -9,7 +9,6 @@ use crate::bastion::layout::Layout;
 /// Where the links are that start scripts at boot: Debian's and, on older hosts, Red Hat's.
 const RUNLEVELS: [&str; 4] = ["rc2.d", "rc3.d", "rc4.d", "rc5.d"];
 
-/// Whether the script starts at boot.
 pub(super) fn is_registered(host: &dyn Host, layout: &Layout) -> bool {
     let starts = |name: &String| name.starts_with('S') && name.ends_with(SERVICE_NAME);
     let folders = RUNLEVELS.iter().flat_map(|runlevel| {
@@ -37,7 +36,6 @@ pub(super) fn reads_the_script(host: &dyn Host) -> bool {
     host.which("update-rc.d").is_none()
 }
 
-/// Takes that back.
 pub(super) fn unregister(host: &dyn Host, layout: &Layout) -> anyhow::Result<()> {
     let command = tool(
         host,

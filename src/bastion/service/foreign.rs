@@ -24,7 +24,6 @@ const SHOWN_LINES: usize = 12;
 /// A script of somebody else's under our service's name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ForeignScript {
-    /// Where it stands.
     pub path: PathBuf,
     /// Where it is kept while ours is in its place.
     pub kept: PathBuf,
@@ -123,9 +122,6 @@ impl ForeignScript {
     /// Stops its tunnels, by the first of these commands that succeeds, and moves it aside; recorded
     /// before, so that it can come back. A script that cannot stop its tunnels is moved all the same:
     /// newer systems run no init scripts at all.
-    ///
-    /// # Errors
-    /// It cannot be moved.
     pub(super) fn move_aside(
         &self,
         work: &mut StepContext,
@@ -159,9 +155,6 @@ impl ForeignScript {
 
 /// Puts a script back that was moved aside. Its tunnels are not started. While a tunnel of anybody is
 /// left, it stays aside, for the last one's removal to put back. Returns whether it is back.
-///
-/// # Errors
-/// It cannot be moved.
 pub(super) fn put_back(
     _: &HostLock,
     host: &dyn Host,
@@ -195,9 +188,6 @@ pub(super) fn put_back(
 }
 
 /// Puts a script back that another user's removal has left aside.
-///
-/// # Errors
-/// It cannot be moved.
 pub(super) fn put_back_what_was_left(
     _: &HostLock,
     host: &dyn Host,

@@ -15,15 +15,11 @@ const ENDING: &str = ".env";
 /// A tunnel that the service of this host runs, whoever set it up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InstalledTunnel {
-    /// Its name on this host.
     pub name: TunnelName,
-    /// The user who runs it.
     pub user: String,
     /// The database as seen from here, `host:port`.
     pub target: String,
-    /// The tunnel server's name or address.
     pub server: String,
-    /// The port on the tunnel server.
     pub remote_port: u16,
     /// Where ssh and autossh write what they have to say.
     pub log: PathBuf,
@@ -77,9 +73,6 @@ pub(super) fn tunnel_files(host: &dyn Host, layout: &Layout) -> io::Result<Vec<S
 }
 
 /// The tunnels of all users of this host. Of what others wrote, or can write, nothing is believed.
-///
-/// # Errors
-/// The folder or a file of it cannot be read.
 pub fn installed_tunnels(host: &dyn Host, layout: &Layout) -> io::Result<Vec<InstalledTunnel>> {
     let mut tunnels = Vec::new();
     for name in tunnel_files(host, layout)? {

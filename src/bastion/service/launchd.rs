@@ -25,7 +25,6 @@ use crate::bastion::ui::Ui;
 const BOOTSTRAP_ATTEMPTS: u32 = 10;
 const BOOTSTRAP_PAUSE: Duration = Duration::from_secs(1);
 
-/// launchd.
 pub struct Launchd;
 
 #[derive(Template)]

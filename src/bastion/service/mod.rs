@@ -48,7 +48,6 @@ pub const MARKER: &str = "Written by holistics-tunnel; do not edit";
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ServiceState {
-    /// Its autossh runs.
     Running,
     /// It was started and is not there any more.
     Dead,
@@ -61,11 +60,8 @@ pub enum ServiceState {
 /// What can be done with all tunnels at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
-    /// Start what does not run.
     Start,
-    /// Stop all of them.
     Stop,
-    /// Stop and start them.
     Restart,
 }
 
@@ -80,7 +76,6 @@ impl Action {
     }
 }
 
-/// A service manager.
 pub trait ServiceManager {
     /// A script of somebody else's where this service manager would find it, beside or in place of
     /// ours.
@@ -95,15 +90,9 @@ pub trait ServiceManager {
     fn add_commands(&self, layout: &Layout, tunnel: TunnelName) -> Vec<String>;
 
     /// Looks for what stands in the way, and changes nothing.
-    ///
-    /// # Errors
-    /// The service manager cannot be used as it was asked for.
     fn check(&self, host: &dyn Host, layout: &Layout) -> anyhow::Result<()>;
 
     /// Takes the lock of the host, under which what users share is changed and tunnels' files come and go.
-    ///
-    /// # Errors
-    /// Somebody else holds it for too long, or it cannot be taken.
     fn lock(&self, host: &dyn Host, ui: &Ui, layout: &Layout) -> anyhow::Result<HostLock> {
         shared::lock(host, ui, layout)
     }
@@ -112,9 +101,6 @@ pub trait ServiceManager {
     /// as [`Change::ServiceInstalled`]. Nobody's tunnel is restarted by it. A script of somebody else's
     /// that stands in its place is moved aside before, if there is one and it may be. Returns whether
     /// anything was missing.
-    ///
-    /// # Errors
-    /// A file that is not ours is in the way, or the host refuses.
     fn install(
         &self,
         work: &mut StepContext,
@@ -123,9 +109,6 @@ pub trait ServiceManager {
 
     /// Puts what is shared back where it is missing, such as after the removal of another user's last
     /// tunnel.
-    ///
-    /// # Errors
-    /// A file that is not ours is in the way, or the host refuses.
     fn ensure_shared(
         &self,
         lock: &HostLock,
@@ -259,9 +242,6 @@ pub trait ServiceManager {
     fn paths(&self, layout: &Layout, tunnel: TunnelName) -> Vec<PathBuf>;
 
     /// The files as they have to be for this tunnel, the static definition among them.
-    ///
-    /// # Errors
-    /// A value cannot stand in such a file.
     fn files(
         &self,
         host: &dyn Host,
@@ -291,9 +271,6 @@ fn is_shared_with_others(
 }
 
 /// Whether all files that this tunnel needs are as they have to be.
-///
-/// # Errors
-/// A value cannot stand in such a file, or the host refuses.
 pub fn is_in_place(
     manager: &dyn ServiceManager,
     host: &dyn Host,
@@ -392,9 +369,6 @@ fn forget_file(work: &mut StepContext, path: &Path, authority: Authority) -> any
 }
 
 /// The service manager for an init system.
-///
-/// # Errors
-/// This version has none for it.
 pub fn manager(init: Init) -> anyhow::Result<Box<dyn ServiceManager>> {
     match init {
         Init::Systemd => Ok(Box::new(systemd::Systemd)),

@@ -21,9 +21,6 @@ pub(super) struct SharedFile {
 }
 
 /// Takes the lock of the host under which what is shared is changed, and a tunnel's file is added.
-///
-/// # Errors
-/// Somebody else holds it for too long, or it cannot be taken.
 pub(super) fn lock(host: &dyn Host, ui: &Ui, layout: &Layout) -> anyhow::Result<HostLock> {
     let waits = |other: &str| {
         ui.note(&format!(
@@ -53,9 +50,6 @@ pub(super) fn is_used(host: &dyn Host, layout: &Layout) -> anyhow::Result<bool> 
 }
 
 /// Looks for files of somebody else's under our names.
-///
-/// # Errors
-/// There is one.
 pub(super) fn refuse_foreign(
     host: &dyn Host,
     layout: &Layout,
@@ -121,7 +115,6 @@ pub(super) fn put(
     Ok(!is_there)
 }
 
-/// Makes a folder where it is missing.
 pub(super) fn make_dir(host: &dyn Host, layout: &Layout, dir: &Path) -> anyhow::Result<()> {
     if host.exists(dir) {
         return Ok(());
@@ -140,7 +133,6 @@ pub(super) fn remove(host: &dyn Host, layout: &Layout, path: &Path) -> anyhow::R
     Ok(())
 }
 
-/// Removes a folder that holds nothing.
 pub(super) fn remove_if_empty(host: &dyn Host, layout: &Layout, dir: &Path) -> anyhow::Result<()> {
     if host.list(dir).is_ok_and(|names| names.is_empty()) {
         host.remove_dir(dir, layout.system_authority())?;

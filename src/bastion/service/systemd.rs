@@ -29,7 +29,6 @@ const TIMEOUT: Duration = Duration::from_secs(120);
 /// How many of the journal's last lines an error holds.
 const JOURNAL_LINES: usize = 4;
 
-/// systemd.
 pub struct Systemd;
 
 #[derive(Template)]

@@ -21,7 +21,6 @@ use crate::bastion::tunnel_name::TunnelName;
 /// The script waits up to 5 s for a tunnel to end before it kills it.
 const SCRIPT_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// SysV init.
 pub struct Sysv;
 
 #[derive(Template)]

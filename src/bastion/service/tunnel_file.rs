@@ -18,15 +18,10 @@ use crate::bastion::tunnel_name::TunnelName;
 /// A tunnel as the service runs it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServiceTunnel {
-    /// The tunnel's name.
     pub id: TunnelName,
-    /// The user who runs it.
     pub user: String,
-    /// autossh's path.
     pub autossh: PathBuf,
-    /// ssh's path.
     pub ssh: PathBuf,
-    /// What it forwards.
     pub forward: Forward,
     /// Where ssh and autossh write what they have to say.
     pub log: PathBuf,
@@ -89,9 +84,6 @@ impl ServiceTunnel {
 }
 
 /// Whether the user's folder can stand in a tunnel's file.
-///
-/// # Errors
-/// Its path holds a character that a shell or systemd would not take literally.
 pub fn check_home(layout: &Layout) -> anyhow::Result<()> {
     check_literal(&layout.user_dir().to_string_lossy())
 }
@@ -122,7 +114,6 @@ fn check_literal(value: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A tunnel for tests.
 #[cfg(test)]
 pub(super) fn example(home: &str) -> ServiceTunnel {
     use crate::bastion::ssh::client;

@@ -19,23 +19,15 @@ const CONNECT_TIMEOUT: &str = "15";
 pub struct Forward {
     /// What the line may be encrypted with, the best first; see `ssh::client`.
     pub ciphers: String,
-    /// The private key.
     pub private_key: PathBuf,
-    /// The pinned host keys.
     pub known_hosts: PathBuf,
     /// The name under which the server's host keys are pinned, where that is not the server's own.
     pub host_key_alias: Option<String>,
-    /// The tunnel server's user.
     pub server_user: String,
-    /// The tunnel server's name or address.
     pub server_host: String,
-    /// The tunnel server's SSH port.
     pub server_port: String,
-    /// The port on the tunnel server.
     pub remote_port: String,
-    /// The database's host as seen from here.
     pub target_host: String,
-    /// The database's port.
     pub target_port: String,
 }
 

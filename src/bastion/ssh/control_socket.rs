@@ -17,9 +17,6 @@ const ATTEMPTS: u32 = 3;
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Fails early where ssh would fail late and unclearly.
-///
-/// # Errors
-/// The path is too long for a socket.
 pub fn check_length(socket: &Path) -> anyhow::Result<()> {
     ensure!(
         socket.as_os_str().len() <= LONGEST_SOCKET_PATH,
@@ -44,9 +41,6 @@ pub fn is_alive(host: &dyn Host, socket: &Path) -> anyhow::Result<bool> {
 
 /// Ends the master, and removes the socket that one killed with -9 would leave: a master started
 /// on a stale socket runs without control and reports success.
-///
-/// # Errors
-/// ssh cannot be run, or the socket cannot be removed.
 pub fn end(host: &dyn Host, socket: &Path) -> anyhow::Result<()> {
     for _ in 0..ATTEMPTS {
         // ssh removes the socket when it goes; one that is dead has left it.

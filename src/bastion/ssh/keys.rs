@@ -8,7 +8,6 @@ use serde::{Deserialize, Serialize};
 use crate::bastion::failure::Failure;
 use crate::bastion::host::{Command, Host, HostExt};
 
-/// The kinds of keys setup can make.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum KeyType {
@@ -21,10 +20,8 @@ pub enum KeyType {
 }
 
 impl KeyType {
-    /// All of them.
     pub const ALL: [KeyType; 3] = [KeyType::Rsa, KeyType::Ed25519, KeyType::Ecdsa];
 
-    /// The file name of the private key.
     pub fn file_name(self) -> &'static str {
         match self {
             KeyType::Rsa => "id_rsa",

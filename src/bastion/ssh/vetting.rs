@@ -12,9 +12,6 @@ use crate::protocol::{Enrollment, TunnelServerAddress};
 const LONGEST_NAME: usize = 253;
 
 /// Vets what an enrollment leads to: the database, and the tunnel server.
-///
-/// # Errors
-/// One of them is no host name or address.
 pub fn check_enrollment(enrollment: &Enrollment) -> anyhow::Result<()> {
     ensure!(
         is_host(&enrollment.host),
@@ -24,9 +21,6 @@ pub fn check_enrollment(enrollment: &Enrollment) -> anyhow::Result<()> {
 }
 
 /// Vets a new database host, wherever it comes from.
-///
-/// # Errors
-/// It is no host name or address.
 pub fn check_target_host(host: &str) -> anyhow::Result<()> {
     ensure!(
         is_host(host),
@@ -39,9 +33,6 @@ pub fn check_target_host(host: &str) -> anyhow::Result<()> {
 }
 
 /// Vets the tunnel server's address and keys.
-///
-/// # Errors
-/// One of them is not what it has to be, or no key is given.
 pub fn check_server(server: &TunnelServerAddress) -> anyhow::Result<()> {
     ensure!(
         is_host(&server.host),

@@ -15,9 +15,7 @@ use crate::bastion::run::StepContext;
 /// What the bootstrap script, this very run and one that was killed put there before this step.
 const BEFORE_THIS_STEP: [&str; 4] = ["bin", "lock", "receipt.json", ".receipt.json.new"];
 
-/// The step.
 pub struct Directory {
-    /// The paths.
     pub layout: Layout,
 }
 
@@ -126,9 +124,6 @@ fn is_left_by_a_failure(host: &dyn Host, layout: &Layout) -> bool {
 
 /// Removes one of our own folders with everything we put there. What somebody else put there stays, and
 /// so does the folder then.
-///
-/// # Errors
-/// What is there cannot be read or removed.
 pub fn remove(
     host: &dyn Host,
     layout: &Layout,
@@ -153,9 +148,6 @@ pub fn remove(
 
 /// Removes the program that a script from the browser brought, and with it the folder if nothing else
 /// is there: for a removal on a host that has no receipt.
-///
-/// # Errors
-/// What is there cannot be read or removed.
 pub fn remove_program(host: &dyn Host, layout: &Layout) -> anyhow::Result<()> {
     remove_with_files(host, &layout.bin_dir(), None)?;
     let folder = layout.user_dir();

@@ -17,17 +17,13 @@ use crate::bastion::ssh::{KeyType, keys, known_hosts, vetting};
 use crate::bastion::tunnel_name::TunnelName;
 use crate::protocol::KeyRegistration;
 
-/// The step.
 pub struct Enrollment {
-    /// The paths.
     pub layout: Layout,
-    /// The tunnel.
     pub tunnel: TunnelName,
     /// The control plane with the credential that enrolls; none in a plan without enrollment.
     pub client: Option<ControlPlane>,
     /// The control plane's address, for people.
     pub control_plane: String,
-    /// The kind of the key.
     pub key_type: KeyType,
     /// This host's operating system, for people.
     pub os_name: String,
@@ -101,9 +97,6 @@ impl Step for Enrollment {
 }
 
 /// Pins the host keys of every tunnel's server.
-///
-/// # Errors
-/// The file cannot be written.
 pub fn write_known_hosts(run: &Run) -> anyhow::Result<()> {
     let content = known_hosts::render(run.receipt.servers());
     let path = run.layout.known_hosts();

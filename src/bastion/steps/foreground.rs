@@ -16,11 +16,8 @@ use crate::bastion::ssh::command_line::foreground_command;
 use crate::bastion::tunnel_name::TunnelName;
 use crate::bastion::ui::Event;
 
-/// The step.
 pub struct Foreground {
-    /// The paths.
     pub layout: Layout,
-    /// The tunnel.
     pub tunnel: TunnelName,
     /// The command line as far as it is known before enrollment.
     pub preview: Forward,

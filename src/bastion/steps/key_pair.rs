@@ -8,11 +8,8 @@ use crate::bastion::receipt::Scope;
 use crate::bastion::run::StepContext;
 use crate::bastion::ssh::{KeyType, keys};
 
-/// The step.
 pub struct KeyPair {
-    /// The paths.
     pub layout: Layout,
-    /// The kind of the key.
     pub key_type: KeyType,
     /// Whether the pair was there when the plan was made.
     pub exists: bool,

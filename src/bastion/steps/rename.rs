@@ -11,7 +11,6 @@ use crate::bastion::run::{Run, StepContext};
 use crate::bastion::service::ServiceManager;
 use crate::bastion::tunnel_name::TunnelName;
 
-/// The step.
 struct Rename {
     layout: Layout,
     from: TunnelName,

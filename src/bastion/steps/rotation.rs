@@ -26,12 +26,9 @@ use crate::protocol::Tunnel;
 /// How long a control plane that is away may hold up a single call.
 const CALL_LIMIT: Duration = Duration::from_secs(10);
 
-/// A change of the key pair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rotation {
-    /// The kind of the present key.
     pub from: KeyType,
-    /// The kind of the new key.
     pub to: KeyType,
 }
 
@@ -68,9 +65,6 @@ impl Rotation {
 }
 
 /// Refuses what would meet a change of the key pair half-way.
-///
-/// # Errors
-/// One is under way.
 pub fn refuse_unfinished(receipt: &Receipt) -> anyhow::Result<()> {
     anyhow::ensure!(
         Rotation::begun(receipt).is_none(),
@@ -409,9 +403,6 @@ pub fn put_back(run: &mut Run, from: KeyType) -> anyhow::Result<()> {
 
 /// Has the control planes forget a new key that is not to be used: the present one takes its place. One
 /// that cannot be told does no harm: that key is removed here, and the next announcement replaces it.
-///
-/// # Errors
-/// The present key cannot be read.
 pub fn announce_present(run: &Run) -> anyhow::Result<()> {
     let key_type = run
         .receipt

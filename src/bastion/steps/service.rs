@@ -11,13 +11,9 @@ use crate::bastion::receipt::Scope;
 use crate::bastion::run::StepContext;
 use crate::bastion::service::{self, ForeignScript, SERVICE_NAME, ServiceManager, foreign};
 
-/// The step.
 pub struct Service {
-    /// The paths.
     pub layout: Layout,
-    /// The service manager's name.
     pub init: Init,
-    /// The service manager.
     pub manager: Box<dyn ServiceManager>,
     /// A script of somebody else's that has to make room, with its owner's yes.
     pub foreign: Option<ForeignScript>,

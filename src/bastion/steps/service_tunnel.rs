@@ -9,7 +9,6 @@ use super::temporary_tunnel::{self, enrolled_forward};
 use super::{Outcome, Step, StepName, system_files};
 use crate::bastion::change::Change;
 use crate::bastion::control_plane::ApiError;
-use crate::bastion::facts::Init;
 use crate::bastion::host::{Authority, Host};
 use crate::bastion::layout::Layout;
 use crate::bastion::receipt::Scope;
@@ -19,15 +18,9 @@ use crate::bastion::service::{self, ServiceManager, ServiceState, ServiceTunnel}
 use crate::bastion::tunnel_name::TunnelName;
 use crate::protocol::{DatabaseAddress, TunnelChange, TunnelStatus};
 
-/// The step.
 pub struct ServiceTunnelStep {
-    /// The paths.
     pub layout: Layout,
-    /// The tunnel.
     pub tunnel: TunnelName,
-    /// The service manager's name.
-    pub init: Init,
-    /// The service manager.
     pub manager: Box<dyn ServiceManager>,
     /// An autossh that was there when the plan was made and can be used.
     pub autossh: Option<PathBuf>,
@@ -111,9 +104,6 @@ impl ServiceTunnelStep {
 
 /// A tunnel as the service runs it, from what the receipt says. `autossh` is looked for where none is
 /// given.
-///
-/// # Errors
-/// The tunnel is not enrolled, or a program is not installed any more.
 pub fn describe(
     run: &Run,
     tunnel: TunnelName,

@@ -23,7 +23,6 @@ use crate::protocol::{DatabaseAddress, Tunnel, TunnelChange};
 /// How long the control plane may take to take note.
 const REPORT_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// A change of target.
 #[derive(Debug, Clone)]
 pub struct Target {
     pub tunnel: TunnelName,
@@ -205,9 +204,6 @@ impl Step for TargetReport {
 }
 
 /// Tells the control plane where the tunnel points, and where it shall point if that was decided here.
-///
-/// # Errors
-/// It refuses, or cannot be reached in time.
 pub fn report(
     host: &dyn Host,
     client: &ControlPlane,

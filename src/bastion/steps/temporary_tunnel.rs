@@ -14,7 +14,7 @@ use crate::bastion::layout::Layout;
 use crate::bastion::receipt::{Receipt, Scope};
 use crate::bastion::run::{Run, StepContext};
 use crate::bastion::ssh::greeting::{self, Greeting};
-use crate::bastion::ssh::{Forward, KeyType, client, control_socket};
+use crate::bastion::ssh::{Forward, client, control_socket};
 use crate::bastion::tunnel_name::TunnelName;
 use crate::protocol::ProblemKind;
 
@@ -27,14 +27,9 @@ const NAME_TIMEOUT: Duration = Duration::from_secs(10);
 const GREETING_TIMEOUT: Duration = Duration::from_secs(10);
 const SEEN_PAUSE: Duration = Duration::from_millis(200);
 
-/// The step.
 pub struct TemporaryTunnel {
-    /// The paths.
     pub layout: Layout,
-    /// The tunnel.
     pub tunnel: TunnelName,
-    /// The kind of the key.
-    pub key_type: KeyType,
     /// The command line as far as it is known before enrollment.
     pub preview: Forward,
 }
@@ -89,9 +84,6 @@ impl Step for TemporaryTunnel {
 impl TemporaryTunnel {
     /// Opens the tunnel again if it has died meanwhile; how the wait for the browser survives a
     /// dropped line.
-    ///
-    /// # Errors
-    /// As for the first time.
     pub fn revive(&self, run: &Run) -> anyhow::Result<()> {
         let socket = self.layout.control_socket(self.tunnel);
         if control_socket::is_alive(run.host, &socket)? {
@@ -188,9 +180,6 @@ fn prove_way_out(host: &dyn Host, server: &Forward) -> anyhow::Result<()> {
 }
 
 /// The command line of an enrolled tunnel.
-///
-/// # Errors
-/// The receipt holds no answer of the control plane for this tunnel.
 pub fn enrolled_forward(
     host: &dyn Host,
     receipt: &Receipt,

@@ -15,11 +15,9 @@ use crate::protocol::{LONGEST_POLL_SECONDS, SaveStatus};
 /// The pause after a poll that failed.
 const RETRY_PAUSE: Duration = Duration::from_secs(2);
 
-/// The step.
 pub struct WaitForSave {
     /// What is kept up meanwhile.
     pub temporary: TemporaryTunnel,
-    /// How long to wait at most.
     pub wait: Duration,
     /// What the operator calls the data source.
     pub display_name: String,

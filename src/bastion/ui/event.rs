@@ -30,7 +30,6 @@ pub enum Event<'a> {
         #[serde(skip)]
         with_commands: bool,
     },
-    /// A step begins.
     #[serde(rename = "step")]
     StepBegins {
         name: StepName,
@@ -81,7 +80,6 @@ pub enum Event<'a> {
         exit: Exit,
         log: Option<&'a Path>,
     },
-    /// A command ran.
     #[serde(skip)]
     Trace { command: &'a str, outcome: &'a str },
 }
@@ -100,7 +98,6 @@ pub enum Save {
     Save,
 }
 
-/// How a step ended.
 #[derive(Debug, Serialize)]
 #[serde(tag = "state", content = "detail", rename_all = "lowercase")]
 pub enum Ending<'a> {
@@ -122,7 +119,6 @@ impl<'a> From<&'a Outcome> for Ending<'a> {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PlannedStep {
     pub name: StepName,
-    /// What it does, in one line.
     pub summary: String,
     /// The commands it runs and the files it writes.
     pub commands: Vec<String>,

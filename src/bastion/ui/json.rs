@@ -3,7 +3,6 @@
 use super::event::Event;
 use super::{Screen, print, write_line};
 
-/// Shows a run as JSON.
 pub(super) struct Json;
 
 impl Screen for Json {

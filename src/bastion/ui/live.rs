@@ -8,7 +8,6 @@ use console::Term;
 pub struct Live {
     /// Nothing where standard output is no terminal, or one that cannot move its cursor.
     term: Option<Term>,
-    /// What is shown now.
     shown: Vec<String>,
 }
 
@@ -29,9 +28,6 @@ impl Live {
     }
 
     /// Shows these lines in place of the last ones. What does not fit in a line is cut off.
-    ///
-    /// # Errors
-    /// The terminal is gone.
     pub fn show(&mut self, lines: &[String]) -> io::Result<()> {
         let Some(term) = &self.term else {
             return Ok(());

@@ -27,7 +27,6 @@ trait Screen {
     fn show(&self, event: &Event);
 }
 
-/// What the person sees.
 pub struct Ui {
     screen: Box<dyn Screen>,
     own_name: String,
@@ -69,7 +68,6 @@ impl Ui {
         Ui { own_name, ..self }
     }
 
-    /// Shows what a run says.
     pub fn show(&self, event: &Event) {
         self.screen.show(event);
     }
@@ -116,9 +114,6 @@ pub fn print(text: &str) {
 }
 
 /// The same for what has no end of its own.
-///
-/// # Errors
-/// Nobody reads any more.
 pub fn try_print(text: &str) -> std::io::Result<()> {
     writeln!(std::io::stdout(), "{text}")
 }

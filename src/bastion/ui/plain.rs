@@ -4,9 +4,7 @@ use super::event::{Ending, Event};
 use super::text::Signs;
 use super::{Screen, print, title, write_line};
 
-/// Shows a run as plain lines.
 pub(super) struct Plain {
-    /// Whether only errors are shown.
     pub quiet: bool,
     pub signs: Signs,
 }

@@ -3,14 +3,12 @@
 use super::text::{ASCII, Signs, UNICODE};
 use crate::bastion::host::Host;
 
-/// What the screen can do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Style {
     /// Whether there is a terminal whose cursor can be moved.
     pub is_terminal: bool,
     /// Whether colours are wanted and shown.
     pub has_colors: bool,
-    /// The signs it can show.
     pub signs: Signs,
 }
 

@@ -23,7 +23,6 @@ const USUAL: usize = 80;
 /// From this width on, what a step came to stands beside its name.
 const WIDE_ENOUGH_FOR_COLUMNS: usize = 60;
 
-/// Shows a run on a terminal.
 pub(super) struct Terminal {
     signs: Signs,
     /// What turns while a step runs.

@@ -2,14 +2,10 @@
 
 use console::measure_text_width;
 
-/// The signs of the screen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Signs {
-    /// Something was done.
     pub done: &'static str,
-    /// It was so already.
     pub unchanged: &'static str,
-    /// It failed.
     pub failed: &'static str,
     /// What follows comes of what stands before.
     pub arrow: &'static str,

@@ -7,7 +7,6 @@ use crate::bastion::host::Connection;
 /// What a test has standing at a network address.
 #[derive(Debug, Clone)]
 pub enum Listener {
-    /// Nothing listens there.
     Refuses,
     /// A firewall drops the packets.
     Silent,

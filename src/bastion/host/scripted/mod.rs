@@ -60,7 +60,6 @@ impl std::fmt::Debug for Snapshot {
     }
 }
 
-/// A host in memory.
 pub struct ScriptedHost {
     user: User,
     entries: RefCell<BTreeMap<PathBuf, Entry>>,
@@ -73,9 +72,8 @@ pub struct ScriptedHost {
     listeners: RefCell<BTreeMap<SocketAddr, Listener>>,
     variables: RefCell<BTreeMap<String, String>>,
     web: RefCell<Option<Web>>,
-    /// Whether the host's lock is held, and how often it was taken.
+    /// Whether the host's lock is held.
     lock: Rc<Cell<bool>>,
-    locked: Cell<u32>,
     unlocked: RefCell<Vec<PathBuf>>,
     handlers: RefCell<Vec<(String, Handler)>>,
     answers: RefCell<VecDeque<bool>>,
@@ -113,7 +111,6 @@ impl ScriptedHost {
             variables: RefCell::default(),
             web: RefCell::default(),
             lock: Rc::default(),
-            locked: Cell::default(),
             unlocked: RefCell::default(),
             handlers: RefCell::default(),
             answers: RefCell::default(),
@@ -150,11 +147,6 @@ impl ScriptedHost {
             .insert(self.user.home.clone(), home);
     }
 
-    /// How often the lock of what users share was taken.
-    pub fn times_locked(&self) -> u32 {
-        self.locked.get()
-    }
-
     /// What was changed as root while that lock was not held.
     pub fn changed_unlocked(&self) -> Vec<PathBuf> {
         self.unlocked.borrow().clone()
@@ -171,7 +163,6 @@ impl ScriptedHost {
         if path.starts_with("/home") { UID } else { 0 }
     }
 
-    /// Sets a variable of the environment.
     pub fn set_env(&self, name: &str, value: &str) {
         self.variables
             .borrow_mut()
@@ -227,12 +218,10 @@ impl ScriptedHost {
         self.fail_at.set(effect);
     }
 
-    /// How many effects there were.
     pub fn effects(&self) -> usize {
         self.effects.get()
     }
 
-    /// All files as they are now.
     pub fn snapshot(&self) -> Snapshot {
         Snapshot(self.entries.borrow().clone())
     }
@@ -281,12 +270,10 @@ impl ScriptedHost {
         next.output
     }
 
-    /// Puts a program on PATH.
     pub fn install(&self, program: &str) {
         self.programs.borrow_mut().push(program.to_owned());
     }
 
-    /// Gives a name an address.
     pub fn name(&self, name: &str, address: &str) {
         let address = address.parse().expect("an address");
         let mut names = self.names.borrow_mut();
@@ -299,7 +286,6 @@ impl ScriptedHost {
         self.listeners.borrow_mut().insert(address, listener);
     }
 
-    /// Has the web answer so.
     pub fn serve(
         &self,
         answer: impl Fn(&ScriptedHost, &http::Request) -> Result<http::Response, http::HttpError>
@@ -313,7 +299,6 @@ impl ScriptedHost {
         self.ran.borrow().clone()
     }
 
-    /// Every path with its permissions.
     pub fn paths(&self) -> Vec<String> {
         let entries = self.entries.borrow();
         entries
@@ -325,7 +310,6 @@ impl ScriptedHost {
             .collect()
     }
 
-    /// Whether every expected command has run.
     pub fn is_finished(&self) -> bool {
         self.expected.borrow().is_empty()
     }
@@ -415,7 +399,6 @@ impl Commands for ScriptedHost {
             }
         }
         assert!(!self.lock.replace(true), "this run holds the lock already");
-        self.locked.set(self.locked.get() + 1);
         Ok(HostLock::new(Held(Rc::clone(&self.lock))))
     }
 }
