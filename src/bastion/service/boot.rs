@@ -1,5 +1,6 @@
 //! Registering an init script to start at boot, with the host's own tool.
 
+use anyhow::Result;
 use std::path::PathBuf;
 
 use super::SERVICE_NAME;
@@ -23,7 +24,7 @@ pub(super) fn is_registered(host: &dyn Host, layout: &Layout) -> bool {
 }
 
 /// Has the script start at boot. Under a prefix, there is no boot.
-pub(super) fn register(host: &dyn Host, layout: &Layout) -> anyhow::Result<()> {
+pub(super) fn register(host: &dyn Host, layout: &Layout) -> Result<()> {
     if let Some(command) = register_command(host, layout) {
         host.expect(&command)?;
     }
@@ -36,7 +37,7 @@ pub(super) fn reads_the_script(host: &dyn Host) -> bool {
     host.which("update-rc.d").is_none()
 }
 
-pub(super) fn unregister(host: &dyn Host, layout: &Layout) -> anyhow::Result<()> {
+pub(super) fn unregister(host: &dyn Host, layout: &Layout) -> Result<()> {
     let command = tool(
         host,
         layout,

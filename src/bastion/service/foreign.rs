@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::ensure;
+use anyhow::{Result, ensure};
 
 use super::{MARKER, SERVICE_NAME, boot, shared};
 use crate::bastion::change::Change;
@@ -53,7 +53,7 @@ fn left_path(layout: &Layout) -> PathBuf {
 const AT_BOOT: &str = "It started at boot.\n";
 
 /// Looks for a script that is not ours.
-pub fn find(host: &dyn Host, layout: &Layout) -> anyhow::Result<Option<ForeignScript>> {
+pub fn find(host: &dyn Host, layout: &Layout) -> Result<Option<ForeignScript>> {
     let path = script_path(layout);
     let Some(content) = host.read_if_present(&path)? else {
         return Ok(None);
@@ -96,7 +96,7 @@ impl ForeignScript {
     /// # Errors
     /// It could be changed by others than root, who would have to run it; or something stands where
     /// it would be kept.
-    pub fn check(&self, host: &dyn Host, layout: &Layout) -> anyhow::Result<()> {
+    pub fn check(&self, host: &dyn Host, layout: &Layout) -> Result<()> {
         let stat = host.stat(&self.path)?;
         let is_root_s_alone = stat.is_some_and(|stat| stat.uid == 0 && stat.mode & 0o022 == 0);
         ensure!(
@@ -122,11 +122,7 @@ impl ForeignScript {
     /// Stops its tunnels, by the first of these commands that succeeds, and moves it aside; recorded
     /// before, so that it can come back. A script that cannot stop its tunnels is moved all the same:
     /// newer systems run no init scripts at all.
-    pub(super) fn move_aside(
-        &self,
-        work: &mut StepContext,
-        stops: &[Command],
-    ) -> anyhow::Result<()> {
+    pub(super) fn move_aside(&self, work: &mut StepContext, stops: &[Command]) -> Result<()> {
         let layout = work.layout().clone();
         let host = work.host();
         self.check(host, &layout)?;
@@ -160,7 +156,7 @@ pub(super) fn put_back(
     host: &dyn Host,
     layout: &Layout,
     change: &Change,
-) -> anyhow::Result<bool> {
+) -> Result<bool> {
     let Change::ServiceReplaced {
         script,
         kept,
@@ -188,11 +184,7 @@ pub(super) fn put_back(
 }
 
 /// Puts a script back that another user's removal has left aside.
-pub(super) fn put_back_what_was_left(
-    _: &HostLock,
-    host: &dyn Host,
-    layout: &Layout,
-) -> anyhow::Result<()> {
+pub(super) fn put_back_what_was_left(_: &HostLock, host: &dyn Host, layout: &Layout) -> Result<()> {
     let left = left_path(layout);
     let Some(said) = host.read_if_present(&left)? else {
         return Ok(());
@@ -224,7 +216,7 @@ fn is_stopped_by(
     Ok(false)
 }
 
-fn rename(host: &dyn Host, from: &Path, to: &Path, authority: Authority) -> anyhow::Result<()> {
+fn rename(host: &dyn Host, from: &Path, to: &Path, authority: Authority) -> Result<()> {
     let mv = Command::new("mv").args(["-n", "--"]).path(from).path(to);
     host.expect(&mv.with_authority(authority))?;
     Ok(())

@@ -7,7 +7,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, Result};
 use askama::Template;
 
 use super::installed::read_root_s;
@@ -69,7 +69,7 @@ fn bootstrap(layout: &Layout, tunnel: TunnelName) -> Command {
         .path(&plist_path(layout, tunnel))
 }
 
-fn render(tunnel: &ServiceTunnel) -> anyhow::Result<String> {
+fn render(tunnel: &ServiceTunnel) -> Result<String> {
     let mut arguments = vec![tunnel.autossh.to_string_lossy().into_owned()];
     arguments.extend(tunnel.forward.autossh_arguments(&tunnel.log));
     let mut environment = tunnel.environment();
@@ -122,7 +122,7 @@ fn unescaped(text: &str) -> String {
 }
 
 /// Starts a daemon whose former instance launchd may still be taking down.
-fn load(host: &dyn Host, layout: &Layout, tunnel: TunnelName) -> anyhow::Result<()> {
+fn load(host: &dyn Host, layout: &Layout, tunnel: TunnelName) -> Result<()> {
     host.expect(&launchctl("enable").arg(target(tunnel)))?;
     // It fails where nothing is loaded, which is as well.
     host.run(&launchctl("bootout").arg(target(tunnel)))?;
@@ -148,7 +148,7 @@ fn load(host: &dyn Host, layout: &Layout, tunnel: TunnelName) -> anyhow::Result<
 
 impl ServiceManager for Launchd {
     /// macOS reads no init scripts.
-    fn foreign(&self, _host: &dyn Host, _layout: &Layout) -> anyhow::Result<Option<ForeignScript>> {
+    fn foreign(&self, _host: &dyn Host, _layout: &Layout) -> Result<Option<ForeignScript>> {
         Ok(None)
     }
 
@@ -164,28 +164,24 @@ impl ServiceManager for Launchd {
         ]
     }
 
-    fn check(&self, _host: &dyn Host, _layout: &Layout) -> anyhow::Result<()> {
+    fn check(&self, _host: &dyn Host, _layout: &Layout) -> Result<()> {
         Ok(())
     }
 
-    fn lock(&self, _host: &dyn Host, _ui: &Ui, _layout: &Layout) -> anyhow::Result<HostLock> {
+    fn lock(&self, _host: &dyn Host, _ui: &Ui, _layout: &Layout) -> Result<HostLock> {
         Ok(HostLock::of_nothing())
     }
 
-    fn install(
-        &self,
-        _work: &mut StepContext,
-        _foreign: Option<&ForeignScript>,
-    ) -> anyhow::Result<bool> {
+    fn install(&self, _work: &mut StepContext, _foreign: Option<&ForeignScript>) -> Result<bool> {
         Ok(false)
     }
 
     /// Daemons share nothing.
-    fn ensure_shared(&self, _: &HostLock, _: &dyn Host, _: &Layout) -> anyhow::Result<()> {
+    fn ensure_shared(&self, _: &HostLock, _: &dyn Host, _: &Layout) -> Result<()> {
         Ok(())
     }
 
-    fn write_files(&self, work: &mut StepContext, tunnel: &ServiceTunnel) -> anyhow::Result<bool> {
+    fn write_files(&self, work: &mut StepContext, tunnel: &ServiceTunnel) -> Result<bool> {
         let path = plist_path(work.layout(), tunnel.id);
         work.write_file(&path, render(tunnel)?.as_bytes(), 0o644, Authority::Root)
     }
@@ -196,11 +192,11 @@ impl ServiceManager for Launchd {
         layout: &Layout,
         tunnel: TunnelName,
         _is_changed: bool,
-    ) -> anyhow::Result<()> {
+    ) -> Result<()> {
         load(host, layout, tunnel)
     }
 
-    fn stop(&self, host: &dyn Host, layout: &Layout, tunnel: TunnelName) -> anyhow::Result<()> {
+    fn stop(&self, host: &dyn Host, layout: &Layout, tunnel: TunnelName) -> Result<()> {
         if self.status(host, layout, tunnel)? != ServiceState::Unknown {
             host.expect(&launchctl("bootout").arg(target(tunnel)))?;
         }
@@ -213,16 +209,11 @@ impl ServiceManager for Launchd {
         host: &dyn Host,
         layout: &Layout,
         tunnel: TunnelName,
-    ) -> anyhow::Result<()> {
+    ) -> Result<()> {
         host.remove_file(&plist_path(layout, tunnel), Authority::Root)
     }
 
-    fn remove_unless_used(
-        &self,
-        _: &HostLock,
-        _host: &dyn Host,
-        _layout: &Layout,
-    ) -> anyhow::Result<bool> {
+    fn remove_unless_used(&self, _: &HostLock, _host: &dyn Host, _layout: &Layout) -> Result<bool> {
         Ok(false)
     }
 
@@ -255,7 +246,7 @@ impl ServiceManager for Launchd {
         layout: &Layout,
         tunnels: &[TunnelName],
         action: Action,
-    ) -> anyhow::Result<()> {
+    ) -> Result<()> {
         for tunnel in tunnels {
             match action {
                 Action::Start if self.status(host, layout, *tunnel)? == ServiceState::Running => {}
@@ -266,12 +257,7 @@ impl ServiceManager for Launchd {
         Ok(())
     }
 
-    fn restart_one(
-        &self,
-        host: &dyn Host,
-        layout: &Layout,
-        tunnel: TunnelName,
-    ) -> anyhow::Result<()> {
+    fn restart_one(&self, host: &dyn Host, layout: &Layout, tunnel: TunnelName) -> Result<()> {
         let kickstart = launchctl("kickstart").args(["-k", &target(tunnel)]);
         // One that is not loaded cannot be kicked.
         if self.status(host, layout, tunnel)? == ServiceState::Unknown
@@ -287,7 +273,7 @@ impl ServiceManager for Launchd {
         host: &dyn Host,
         _layout: &Layout,
         tunnel: TunnelName,
-    ) -> anyhow::Result<ServiceState> {
+    ) -> Result<ServiceState> {
         let mut print = launchctl("print").arg(target(tunnel));
         // Asking needs no rights.
         print.authority = Authority::User;
@@ -310,7 +296,7 @@ impl ServiceManager for Launchd {
         _host: &dyn Host,
         layout: &Layout,
         tunnel: &ServiceTunnel,
-    ) -> anyhow::Result<Vec<(PathBuf, String)>> {
+    ) -> Result<Vec<(PathBuf, String)>> {
         Ok(vec![(plist_path(layout, tunnel.id), render(tunnel)?)])
     }
 
@@ -319,7 +305,7 @@ impl ServiceManager for Launchd {
         host: &dyn Host,
         layout: &Layout,
         tunnel: TunnelName,
-    ) -> anyhow::Result<Option<bool>> {
+    ) -> Result<Option<bool>> {
         if !host.exists(&plist_path(layout, tunnel)) {
             return Ok(Some(false));
         }

@@ -21,7 +21,7 @@ mod tunnel_file;
 
 use std::path::{Path, PathBuf};
 
-use anyhow::bail;
+use anyhow::{Result, bail};
 
 pub use foreign::ForeignScript;
 pub use installed::{InstalledTunnel, installed_tunnels};
@@ -79,7 +79,7 @@ impl Action {
 pub trait ServiceManager {
     /// A script of somebody else's where this service manager would find it, beside or in place of
     /// ours.
-    fn foreign(&self, host: &dyn Host, layout: &Layout) -> anyhow::Result<Option<ForeignScript>> {
+    fn foreign(&self, host: &dyn Host, layout: &Layout) -> Result<Option<ForeignScript>> {
         foreign::find(host, layout)
     }
 
@@ -90,10 +90,10 @@ pub trait ServiceManager {
     fn add_commands(&self, layout: &Layout, tunnel: TunnelName) -> Vec<String>;
 
     /// Looks for what stands in the way, and changes nothing.
-    fn check(&self, host: &dyn Host, layout: &Layout) -> anyhow::Result<()>;
+    fn check(&self, host: &dyn Host, layout: &Layout) -> Result<()>;
 
     /// Takes the lock of the host, under which what users share is changed and tunnels' files come and go.
-    fn lock(&self, host: &dyn Host, ui: &Ui, layout: &Layout) -> anyhow::Result<HostLock> {
+    fn lock(&self, host: &dyn Host, ui: &Ui, layout: &Layout) -> Result<HostLock> {
         shared::lock(host, ui, layout)
     }
 
@@ -101,23 +101,14 @@ pub trait ServiceManager {
     /// as [`Change::ServiceInstalled`]. Nobody's tunnel is restarted by it. A script of somebody else's
     /// that stands in its place is moved aside before, if there is one and it may be. Returns whether
     /// anything was missing.
-    fn install(
-        &self,
-        work: &mut StepContext,
-        foreign: Option<&ForeignScript>,
-    ) -> anyhow::Result<bool>;
+    fn install(&self, work: &mut StepContext, foreign: Option<&ForeignScript>) -> Result<bool>;
 
     /// Puts what is shared back where it is missing, such as after the removal of another user's last
     /// tunnel.
-    fn ensure_shared(
-        &self,
-        lock: &HostLock,
-        host: &dyn Host,
-        layout: &Layout,
-    ) -> anyhow::Result<()>;
+    fn ensure_shared(&self, lock: &HostLock, host: &dyn Host, layout: &Layout) -> Result<()>;
 
     /// Writes a tunnel's own files, and records them. Returns whether one was missing or different.
-    fn write_files(&self, work: &mut StepContext, tunnel: &ServiceTunnel) -> anyhow::Result<bool>;
+    fn write_files(&self, work: &mut StepContext, tunnel: &ServiceTunnel) -> Result<bool>;
 
     /// Starts a tunnel, now and at boot; anew where its files have changed.
     fn start(
@@ -126,10 +117,10 @@ pub trait ServiceManager {
         layout: &Layout,
         tunnel: TunnelName,
         is_changed: bool,
-    ) -> anyhow::Result<()>;
+    ) -> Result<()>;
 
     /// Puts a tunnel's files in place and starts it. Its siblings are not touched.
-    fn add(&self, work: &mut StepContext, tunnel: &ServiceTunnel) -> anyhow::Result<()> {
+    fn add(&self, work: &mut StepContext, tunnel: &ServiceTunnel) -> Result<()> {
         let (host, layout) = (work.host(), work.layout().clone());
         let lock = self.lock(host, work.run.ui, &layout)?;
         self.ensure_shared(&lock, host, &layout)?;
@@ -146,7 +137,7 @@ pub trait ServiceManager {
         work: &mut StepContext,
         from: TunnelName,
         tunnel: &ServiceTunnel,
-    ) -> anyhow::Result<()> {
+    ) -> Result<()> {
         let (host, layout) = (work.host(), work.layout().clone());
         let former = self.tunnel_file(&layout, from);
         let lock = self.lock(host, work.run.ui, &layout)?;
@@ -163,7 +154,7 @@ pub trait ServiceManager {
     }
 
     /// Stops a tunnel, for good. Its files stay; see [`ServiceManager::remove_files`].
-    fn stop(&self, host: &dyn Host, layout: &Layout, tunnel: TunnelName) -> anyhow::Result<()>;
+    fn stop(&self, host: &dyn Host, layout: &Layout, tunnel: TunnelName) -> Result<()>;
 
     /// Removes the files of a tunnel that was stopped, whoever's run made them.
     fn remove_files(
@@ -172,15 +163,11 @@ pub trait ServiceManager {
         host: &dyn Host,
         layout: &Layout,
         tunnel: TunnelName,
-    ) -> anyhow::Result<()>;
+    ) -> Result<()>;
 
     /// Takes back what all tunnels share, unless a tunnel of anybody is left. Returns whether it did.
-    fn remove_unless_used(
-        &self,
-        lock: &HostLock,
-        host: &dyn Host,
-        layout: &Layout,
-    ) -> anyhow::Result<bool>;
+    fn remove_unless_used(&self, lock: &HostLock, host: &dyn Host, layout: &Layout)
+    -> Result<bool>;
 
     /// The tunnels of all users of this host.
     fn installed(&self, host: &dyn Host, layout: &Layout) -> std::io::Result<Vec<InstalledTunnel>> {
@@ -214,24 +201,14 @@ pub trait ServiceManager {
         layout: &Layout,
         tunnels: &[TunnelName],
         action: Action,
-    ) -> anyhow::Result<()>;
+    ) -> Result<()>;
 
     /// Restarts one tunnel with the definition that the service manager has of it; its siblings are
     /// not touched. A tunnel whose file was changed is put in place with [`ServiceManager::add`].
-    fn restart_one(
-        &self,
-        host: &dyn Host,
-        layout: &Layout,
-        tunnel: TunnelName,
-    ) -> anyhow::Result<()>;
+    fn restart_one(&self, host: &dyn Host, layout: &Layout, tunnel: TunnelName) -> Result<()>;
 
     /// Whether the service runs a tunnel.
-    fn status(
-        &self,
-        host: &dyn Host,
-        layout: &Layout,
-        tunnel: TunnelName,
-    ) -> anyhow::Result<ServiceState>;
+    fn status(&self, host: &dyn Host, layout: &Layout, tunnel: TunnelName) -> Result<ServiceState>;
 
     /// The file by which the service runs a tunnel.
     fn tunnel_file(&self, layout: &Layout, tunnel: TunnelName) -> PathBuf {
@@ -247,7 +224,7 @@ pub trait ServiceManager {
         host: &dyn Host,
         layout: &Layout,
         tunnel: &ServiceTunnel,
-    ) -> anyhow::Result<Vec<(PathBuf, String)>>;
+    ) -> Result<Vec<(PathBuf, String)>>;
 
     /// Whether the host starts the tunnel at boot; nothing where it is not registered on purpose.
     fn starts_at_boot(
@@ -255,7 +232,7 @@ pub trait ServiceManager {
         host: &dyn Host,
         layout: &Layout,
         tunnel: TunnelName,
-    ) -> anyhow::Result<Option<bool>>;
+    ) -> Result<Option<bool>>;
 }
 
 /// Whether the service is to be governed tunnel by tunnel, since others have tunnels here, too. root
@@ -264,7 +241,7 @@ fn is_shared_with_others(
     manager: &dyn ServiceManager,
     host: &dyn Host,
     layout: &Layout,
-) -> anyhow::Result<bool> {
+) -> Result<bool> {
     let user = host.user();
     let tunnels = manager.installed(host, layout)?;
     Ok(user.uid != 0 && tunnels.iter().any(|tunnel| tunnel.user != user.name))
@@ -276,7 +253,7 @@ pub fn is_in_place(
     host: &dyn Host,
     layout: &Layout,
     tunnel: &ServiceTunnel,
-) -> anyhow::Result<bool> {
+) -> Result<bool> {
     for (path, content) in manager.files(host, layout, tunnel)? {
         if host.read_if_present(&path)?.as_deref() != Some(content.as_bytes()) {
             return Ok(false);
@@ -291,7 +268,7 @@ pub fn undo_installed(
     host: &dyn Host,
     ui: &Ui,
     layout: &Layout,
-) -> anyhow::Result<()> {
+) -> Result<()> {
     let lock = manager.lock(host, ui, layout)?;
     manager.remove_unless_used(&lock, host, layout)?;
     Ok(())
@@ -305,7 +282,7 @@ pub fn undo_replaced(
     ui: &Ui,
     layout: &Layout,
     change: &Change,
-) -> anyhow::Result<bool> {
+) -> Result<bool> {
     let lock = manager.lock(host, ui, layout)?;
     foreign::put_back(&lock, host, layout, change)
 }
@@ -316,7 +293,7 @@ pub fn undo_tunnel_started(
     host: &dyn Host,
     layout: &Layout,
     tunnel: TunnelName,
-) -> anyhow::Result<()> {
+) -> Result<()> {
     manager.stop(host, layout, tunnel)?;
     host.remove_file(&layout.former_tunnel_log(tunnel), Authority::User)?;
     host.remove_file(&layout.tunnel_log(tunnel), Authority::User)
@@ -330,18 +307,13 @@ pub fn remove_tunnel(
     ui: &Ui,
     layout: &Layout,
     tunnel: TunnelName,
-) -> anyhow::Result<()> {
+) -> Result<()> {
     let lock = manager.lock(host, ui, layout)?;
     manager.remove_files(&lock, host, layout, tunnel)
 }
 
 /// Moves the logs of a tunnel to its new name; what is there under that name is newer.
-fn rename_logs(
-    host: &dyn Host,
-    layout: &Layout,
-    from: TunnelName,
-    to: TunnelName,
-) -> anyhow::Result<()> {
+fn rename_logs(host: &dyn Host, layout: &Layout, from: TunnelName, to: TunnelName) -> Result<()> {
     let logs = [
         (layout.tunnel_log(from), layout.tunnel_log(to)),
         (layout.former_tunnel_log(from), layout.former_tunnel_log(to)),
@@ -360,7 +332,7 @@ fn rename_logs(
 }
 
 /// Takes the record of a file that is gone out of the receipt.
-fn forget_file(work: &mut StepContext, path: &Path, authority: Authority) -> anyhow::Result<()> {
+fn forget_file(work: &mut StepContext, path: &Path, authority: Authority) -> Result<()> {
     let path = path.to_owned();
     work.forget(
         StepName::ServiceTunnel,
@@ -369,7 +341,7 @@ fn forget_file(work: &mut StepContext, path: &Path, authority: Authority) -> any
 }
 
 /// The service manager for an init system.
-pub fn manager(init: Init) -> anyhow::Result<Box<dyn ServiceManager>> {
+pub fn manager(init: Init) -> Result<Box<dyn ServiceManager>> {
     match init {
         Init::Systemd => Ok(Box::new(systemd::Systemd)),
         Init::Sysv => Ok(Box::new(sysv::Sysv)),

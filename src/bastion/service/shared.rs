@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, Result, ensure};
 
 use super::installed::tunnel_files;
 use super::{MARKER, SERVICE_NAME};
@@ -21,7 +21,7 @@ pub(super) struct SharedFile {
 }
 
 /// Takes the lock of the host under which what is shared is changed, and a tunnel's file is added.
-pub(super) fn lock(host: &dyn Host, ui: &Ui, layout: &Layout) -> anyhow::Result<HostLock> {
+pub(super) fn lock(host: &dyn Host, ui: &Ui, layout: &Layout) -> Result<HostLock> {
     let waits = |other: &str| {
         ui.note(&format!(
             "Waiting until another user is done with the service {SERVICE_NAME}: {other}"
@@ -43,18 +43,14 @@ pub(super) fn pid_dir(layout: &Layout) -> PathBuf {
 }
 
 /// Whether a tunnel of anybody is left.
-pub(super) fn is_used(host: &dyn Host, layout: &Layout) -> anyhow::Result<bool> {
+pub(super) fn is_used(host: &dyn Host, layout: &Layout) -> Result<bool> {
     let files = tunnel_files(host, layout)
         .with_context(|| format!("cannot look into {}", layout.tunnels_dir().display()))?;
     Ok(!files.is_empty())
 }
 
 /// Looks for files of somebody else's under our names.
-pub(super) fn refuse_foreign(
-    host: &dyn Host,
-    layout: &Layout,
-    files: &[SharedFile],
-) -> anyhow::Result<()> {
+pub(super) fn refuse_foreign(host: &dyn Host, layout: &Layout, files: &[SharedFile]) -> Result<()> {
     for SharedFile { path, .. } in files {
         let Some(stat) = host.stat(path)? else {
             continue;
@@ -85,7 +81,7 @@ pub(super) fn write(
     host: &dyn Host,
     layout: &Layout,
     files: &[SharedFile],
-) -> anyhow::Result<bool> {
+) -> Result<bool> {
     let mut is_changed = false;
     for SharedFile {
         path,
@@ -105,7 +101,7 @@ pub(super) fn put(
     content: &str,
     mode: u32,
     authority: Authority,
-) -> anyhow::Result<bool> {
+) -> Result<bool> {
     let stat = host.stat(path)?;
     let is_there = stat.is_some_and(|stat| stat.mode == mode)
         && host.read_if_present(path)?.as_deref() == Some(content.as_bytes());
@@ -115,7 +111,7 @@ pub(super) fn put(
     Ok(!is_there)
 }
 
-pub(super) fn make_dir(host: &dyn Host, layout: &Layout, dir: &Path) -> anyhow::Result<()> {
+pub(super) fn make_dir(host: &dyn Host, layout: &Layout, dir: &Path) -> Result<()> {
     if host.exists(dir) {
         return Ok(());
     }
@@ -124,7 +120,7 @@ pub(super) fn make_dir(host: &dyn Host, layout: &Layout, dir: &Path) -> anyhow::
 
 /// Removes a file that is ours, with what a run that was cut short has left of new content for it. Somebody
 /// else's stays.
-pub(super) fn remove(host: &dyn Host, layout: &Layout, path: &Path) -> anyhow::Result<()> {
+pub(super) fn remove(host: &dyn Host, layout: &Layout, path: &Path) -> Result<()> {
     let is_there = host.exists(path);
     let is_left = !is_there && host.exists(&files::unfinished(path)?);
     if is_left || (is_there && is_ours(host, path)?) {
@@ -133,7 +129,7 @@ pub(super) fn remove(host: &dyn Host, layout: &Layout, path: &Path) -> anyhow::R
     Ok(())
 }
 
-pub(super) fn remove_if_empty(host: &dyn Host, layout: &Layout, dir: &Path) -> anyhow::Result<()> {
+pub(super) fn remove_if_empty(host: &dyn Host, layout: &Layout, dir: &Path) -> Result<()> {
     if host.list(dir).is_ok_and(|names| names.is_empty()) {
         host.remove_dir(dir, layout.system_authority())?;
     }
@@ -141,7 +137,7 @@ pub(super) fn remove_if_empty(host: &dyn Host, layout: &Layout, dir: &Path) -> a
 }
 
 /// Whether this program wrote the file.
-pub(super) fn is_ours(host: &dyn Host, path: &Path) -> anyhow::Result<bool> {
+pub(super) fn is_ours(host: &dyn Host, path: &Path) -> Result<bool> {
     let content = host
         .read_if_present(path)
         .with_context(|| format!("cannot read {}", path.display()))?;

@@ -8,7 +8,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, Result, ensure};
 use askama::Template;
 
 use super::shared::{self, SharedFile};
@@ -85,7 +85,7 @@ fn daemon_reload() -> Command {
 }
 
 /// The two units, which are the same for all tunnels of all users.
-fn units(layout: &Layout) -> anyhow::Result<[SharedFile; 2]> {
+fn units(layout: &Layout) -> Result<[SharedFile; 2]> {
     let instance = Instance {
         marker: MARKER,
         tunnels_dir: layout.tunnels_dir().to_string_lossy().into_owned(),
@@ -113,7 +113,7 @@ fn drop_in_path(layout: &Layout, tunnel: TunnelName) -> PathBuf {
 }
 
 /// What of the instance is the tunnel's own.
-fn drop_in(tunnel: TunnelName, user: &str, logs: &Path) -> anyhow::Result<String> {
+fn drop_in(tunnel: TunnelName, user: &str, logs: &Path) -> Result<String> {
     // What stands in a unit, systemd looks through for its own specifiers.
     let literally = |text: &str| text.replace('%', "%%");
     let drop_in = DropIn {
@@ -128,14 +128,14 @@ fn drop_in(tunnel: TunnelName, user: &str, logs: &Path) -> anyhow::Result<String
     Ok(format!("{content}\n"))
 }
 
-fn drop_in_of(tunnel: &ServiceTunnel) -> anyhow::Result<String> {
+fn drop_in_of(tunnel: &ServiceTunnel) -> Result<String> {
     let logs = tunnel.log.parent().context("a log is in a folder")?;
     drop_in(tunnel.id, &tunnel.user, logs)
 }
 
 /// Up to version 0.1 the shared unit named the user who set up the last tunnel, for the tunnels of
 /// everybody. Before such a unit goes, each tunnel is given its own user; whoever's it is, it runs on.
-fn give_drop_ins(_: &HostLock, host: &dyn Host, layout: &Layout) -> anyhow::Result<bool> {
+fn give_drop_ins(_: &HostLock, host: &dyn Host, layout: &Layout) -> Result<bool> {
     let mut is_changed = false;
     for tunnel in installed_tunnels(host, layout)? {
         let path = drop_in_path(layout, tunnel.name);
@@ -151,7 +151,7 @@ fn give_drop_ins(_: &HostLock, host: &dyn Host, layout: &Layout) -> anyhow::Resu
 }
 
 /// Puts what is shared in place, and returns whether anything was missing.
-fn put_in_place(lock: &HostLock, host: &dyn Host, layout: &Layout) -> anyhow::Result<bool> {
+fn put_in_place(lock: &HostLock, host: &dyn Host, layout: &Layout) -> Result<bool> {
     let units = units(layout)?;
     shared::refuse_foreign(host, layout, &units)?;
     shared::make_dir(host, layout, &layout.tunnels_dir())?;
@@ -165,7 +165,7 @@ fn put_in_place(lock: &HostLock, host: &dyn Host, layout: &Layout) -> anyhow::Re
 
 /// Has the umbrella started at boot, and now. What it wants is left as it is: somebody may have stopped
 /// tunnels that are not this user's.
-fn enable(host: &dyn Host) -> anyhow::Result<()> {
+fn enable(host: &dyn Host) -> Result<()> {
     host.expect(&systemctl("enable", &umbrella()))?;
     host.expect(&start_alone())?;
     Ok(())
@@ -179,13 +179,13 @@ fn start_alone() -> Command {
 }
 
 /// Ends an instance, and has it started by nobody.
-fn end(host: &dyn Host, tunnel: TunnelName) -> anyhow::Result<()> {
+fn end(host: &dyn Host, tunnel: TunnelName) -> Result<()> {
     let unit = instance(tunnel);
     host.expect(&systemctl("stop", &unit))?;
     forget(host, tunnel)
 }
 
-fn forget(host: &dyn Host, tunnel: TunnelName) -> anyhow::Result<()> {
+fn forget(host: &dyn Host, tunnel: TunnelName) -> Result<()> {
     let unit = instance(tunnel);
     host.expect(&systemctl("disable", &unit))?;
     // Only a unit that has failed needs it, and for any other it fails.
@@ -217,7 +217,7 @@ impl ServiceManager for Systemd {
         ]
     }
 
-    fn check(&self, host: &dyn Host, layout: &Layout) -> anyhow::Result<()> {
+    fn check(&self, host: &dyn Host, layout: &Layout) -> Result<()> {
         ensure!(
             layout.is_system_wide(),
             Failure::usage(
@@ -228,11 +228,7 @@ impl ServiceManager for Systemd {
         shared::refuse_foreign(host, layout, &units(layout)?)
     }
 
-    fn install(
-        &self,
-        work: &mut StepContext,
-        foreign: Option<&ForeignScript>,
-    ) -> anyhow::Result<bool> {
+    fn install(&self, work: &mut StepContext, foreign: Option<&ForeignScript>) -> Result<bool> {
         let layout = work.layout().clone();
         let host = work.host();
         let lock = self.lock(host, work.run.ui, &layout)?;
@@ -248,19 +244,14 @@ impl ServiceManager for Systemd {
         Ok(is_changed || foreign.is_some())
     }
 
-    fn ensure_shared(
-        &self,
-        lock: &HostLock,
-        host: &dyn Host,
-        layout: &Layout,
-    ) -> anyhow::Result<()> {
+    fn ensure_shared(&self, lock: &HostLock, host: &dyn Host, layout: &Layout) -> Result<()> {
         if put_in_place(lock, host, layout)? {
             enable(host)?;
         }
         Ok(())
     }
 
-    fn write_files(&self, work: &mut StepContext, tunnel: &ServiceTunnel) -> anyhow::Result<bool> {
+    fn write_files(&self, work: &mut StepContext, tunnel: &ServiceTunnel) -> Result<bool> {
         let layout = work.layout().clone();
         let drop_in = drop_in_of(tunnel)?;
         let content = tunnel.render()?;
@@ -282,13 +273,13 @@ impl ServiceManager for Systemd {
         _layout: &Layout,
         tunnel: TunnelName,
         _is_changed: bool,
-    ) -> anyhow::Result<()> {
+    ) -> Result<()> {
         host.expect(&systemctl("enable", &instance(tunnel)))?;
         host.expect(&systemctl("restart", &instance(tunnel)))?;
         Ok(())
     }
 
-    fn stop(&self, host: &dyn Host, layout: &Layout, tunnel: TunnelName) -> anyhow::Result<()> {
+    fn stop(&self, host: &dyn Host, layout: &Layout, tunnel: TunnelName) -> Result<()> {
         if !host.exists(&unit_path(layout, &instances())) {
             return Ok(());
         }
@@ -301,7 +292,7 @@ impl ServiceManager for Systemd {
         host: &dyn Host,
         layout: &Layout,
         tunnel: TunnelName,
-    ) -> anyhow::Result<()> {
+    ) -> Result<()> {
         host.remove_file(&layout.tunnel_file(tunnel), Authority::Root)?;
         shared::remove(host, layout, &drop_in_path(layout, tunnel))?;
         shared::remove_if_empty(host, layout, &drop_in_dir(layout, tunnel))
@@ -312,7 +303,7 @@ impl ServiceManager for Systemd {
         lock: &HostLock,
         host: &dyn Host,
         layout: &Layout,
-    ) -> anyhow::Result<bool> {
+    ) -> Result<bool> {
         if shared::is_used(host, layout)? {
             return Ok(false);
         }
@@ -373,7 +364,7 @@ impl ServiceManager for Systemd {
         layout: &Layout,
         tunnels: &[TunnelName],
         action: Action,
-    ) -> anyhow::Result<()> {
+    ) -> Result<()> {
         if !super::is_shared_with_others(self, host, layout)? {
             host.expect(&systemctl(action.as_str(), &umbrella()))?;
             return Ok(());
@@ -384,22 +375,12 @@ impl ServiceManager for Systemd {
         Ok(())
     }
 
-    fn restart_one(
-        &self,
-        host: &dyn Host,
-        _layout: &Layout,
-        tunnel: TunnelName,
-    ) -> anyhow::Result<()> {
+    fn restart_one(&self, host: &dyn Host, _layout: &Layout, tunnel: TunnelName) -> Result<()> {
         host.expect(&systemctl("restart", &instance(tunnel)))?;
         Ok(())
     }
 
-    fn status(
-        &self,
-        host: &dyn Host,
-        layout: &Layout,
-        tunnel: TunnelName,
-    ) -> anyhow::Result<ServiceState> {
+    fn status(&self, host: &dyn Host, layout: &Layout, tunnel: TunnelName) -> Result<ServiceState> {
         if !host.exists(&unit_path(layout, &instances())) {
             return Ok(ServiceState::Unknown);
         }
@@ -428,7 +409,7 @@ impl ServiceManager for Systemd {
         _host: &dyn Host,
         layout: &Layout,
         tunnel: &ServiceTunnel,
-    ) -> anyhow::Result<Vec<(PathBuf, String)>> {
+    ) -> Result<Vec<(PathBuf, String)>> {
         let units = units(layout)?.map(|unit| (unit.path, unit.content));
         let own = [
             (drop_in_path(layout, tunnel.id), drop_in_of(tunnel)?),
@@ -442,7 +423,7 @@ impl ServiceManager for Systemd {
         host: &dyn Host,
         _layout: &Layout,
         tunnel: TunnelName,
-    ) -> anyhow::Result<Option<bool>> {
+    ) -> Result<Option<bool>> {
         // The umbrella is wanted at boot, and wants the instance.
         for unit in [umbrella(), instance(tunnel)] {
             let mut command = systemctl("is-enabled", &unit);

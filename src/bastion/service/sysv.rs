@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, Result, ensure};
 use askama::Template;
 
 use super::shared::{self, SharedFile, pid_dir};
@@ -36,7 +36,7 @@ impl Sysv {
         foreign::script_path(layout)
     }
 
-    fn script(layout: &Layout) -> anyhow::Result<String> {
+    fn script(layout: &Layout) -> Result<String> {
         let script = InitScript {
             marker: MARKER,
             tunnels_dir: shell_words::quote(&layout.tunnels_dir().to_string_lossy()).into_owned(),
@@ -45,7 +45,7 @@ impl Sysv {
         script.render().context("cannot render the init script")
     }
 
-    fn shared(layout: &Layout) -> anyhow::Result<[SharedFile; 1]> {
+    fn shared(layout: &Layout) -> Result<[SharedFile; 1]> {
         Ok([SharedFile {
             path: Self::script_path(layout),
             content: Self::script(layout)?,
@@ -54,7 +54,7 @@ impl Sysv {
     }
 
     /// Puts what is shared in place, and returns whether the script was missing or different.
-    fn put_in_place(lock: &HostLock, host: &dyn Host, layout: &Layout) -> anyhow::Result<bool> {
+    fn put_in_place(lock: &HostLock, host: &dyn Host, layout: &Layout) -> Result<bool> {
         let files = Self::shared(layout)?;
         shared::refuse_foreign(host, layout, &files)?;
         for dir in [pid_dir(layout), layout.tunnels_dir()] {
@@ -100,7 +100,7 @@ impl ServiceManager for Sysv {
         ]
     }
 
-    fn check(&self, host: &dyn Host, layout: &Layout) -> anyhow::Result<()> {
+    fn check(&self, host: &dyn Host, layout: &Layout) -> Result<()> {
         ensure!(
             !layout.is_system_wide() || !host.exists(Path::new("/run/systemd/system")),
             Failure::usage(
@@ -111,11 +111,7 @@ impl ServiceManager for Sysv {
         Ok(())
     }
 
-    fn install(
-        &self,
-        work: &mut StepContext,
-        foreign: Option<&ForeignScript>,
-    ) -> anyhow::Result<bool> {
+    fn install(&self, work: &mut StepContext, foreign: Option<&ForeignScript>) -> Result<bool> {
         let layout = work.layout().clone();
         let host = work.host();
         let lock = self.lock(host, work.run.ui, &layout)?;
@@ -133,19 +129,14 @@ impl ServiceManager for Sysv {
         Ok(is_changed || foreign.is_some())
     }
 
-    fn ensure_shared(
-        &self,
-        lock: &HostLock,
-        host: &dyn Host,
-        layout: &Layout,
-    ) -> anyhow::Result<()> {
+    fn ensure_shared(&self, lock: &HostLock, host: &dyn Host, layout: &Layout) -> Result<()> {
         if Self::put_in_place(lock, host, layout)? {
             boot::register(host, layout)?;
         }
         Ok(())
     }
 
-    fn write_files(&self, work: &mut StepContext, tunnel: &ServiceTunnel) -> anyhow::Result<bool> {
+    fn write_files(&self, work: &mut StepContext, tunnel: &ServiceTunnel) -> Result<bool> {
         let layout = work.layout().clone();
         let (file, content) = (layout.tunnel_file(tunnel.id), tunnel.render()?);
         work.write_file(&file, content.as_bytes(), 0o644, layout.system_authority())
@@ -157,13 +148,13 @@ impl ServiceManager for Sysv {
         layout: &Layout,
         tunnel: TunnelName,
         is_changed: bool,
-    ) -> anyhow::Result<()> {
+    ) -> Result<()> {
         let action = if is_changed { "restart" } else { "start" };
         host.expect(&Self::call(layout, action, Some(tunnel)))?;
         Ok(())
     }
 
-    fn stop(&self, host: &dyn Host, layout: &Layout, tunnel: TunnelName) -> anyhow::Result<()> {
+    fn stop(&self, host: &dyn Host, layout: &Layout, tunnel: TunnelName) -> Result<()> {
         if host.exists(&Self::script_path(layout)) {
             host.expect(&Self::call(layout, "stop", Some(tunnel)))?;
         }
@@ -176,7 +167,7 @@ impl ServiceManager for Sysv {
         host: &dyn Host,
         layout: &Layout,
         tunnel: TunnelName,
-    ) -> anyhow::Result<()> {
+    ) -> Result<()> {
         let authority = layout.system_authority();
         host.remove_file(&layout.tunnel_file(tunnel), authority)?;
         // A stop removes it; what a killed one has left would keep the folder.
@@ -192,7 +183,7 @@ impl ServiceManager for Sysv {
         lock: &HostLock,
         host: &dyn Host,
         layout: &Layout,
-    ) -> anyhow::Result<bool> {
+    ) -> Result<bool> {
         if shared::is_used(host, layout)? {
             return Ok(false);
         }
@@ -220,7 +211,7 @@ impl ServiceManager for Sysv {
         layout: &Layout,
         tunnels: &[TunnelName],
         action: Action,
-    ) -> anyhow::Result<()> {
+    ) -> Result<()> {
         if !super::is_shared_with_others(self, host, layout)? {
             host.expect(&Self::call(layout, action.as_str(), None))?;
             return Ok(());
@@ -231,22 +222,12 @@ impl ServiceManager for Sysv {
         Ok(())
     }
 
-    fn restart_one(
-        &self,
-        host: &dyn Host,
-        layout: &Layout,
-        tunnel: TunnelName,
-    ) -> anyhow::Result<()> {
+    fn restart_one(&self, host: &dyn Host, layout: &Layout, tunnel: TunnelName) -> Result<()> {
         host.expect(&Self::call(layout, "restart", Some(tunnel)))?;
         Ok(())
     }
 
-    fn status(
-        &self,
-        host: &dyn Host,
-        layout: &Layout,
-        tunnel: TunnelName,
-    ) -> anyhow::Result<ServiceState> {
+    fn status(&self, host: &dyn Host, layout: &Layout, tunnel: TunnelName) -> Result<ServiceState> {
         if !host.exists(&Self::script_path(layout)) {
             return Ok(ServiceState::Unknown);
         }
@@ -270,7 +251,7 @@ impl ServiceManager for Sysv {
         _host: &dyn Host,
         layout: &Layout,
         tunnel: &ServiceTunnel,
-    ) -> anyhow::Result<Vec<(PathBuf, String)>> {
+    ) -> Result<Vec<(PathBuf, String)>> {
         Ok(vec![
             (Self::script_path(layout), Self::script(layout)?),
             (layout.tunnel_file(tunnel.id), tunnel.render()?),
@@ -282,7 +263,7 @@ impl ServiceManager for Sysv {
         host: &dyn Host,
         layout: &Layout,
         _tunnel: TunnelName,
-    ) -> anyhow::Result<Option<bool>> {
+    ) -> Result<Option<bool>> {
         if !layout.is_system_wide() {
             return Ok(None);
         }

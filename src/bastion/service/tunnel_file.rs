@@ -5,7 +5,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, Result, ensure};
 use askama::Template;
 
 use super::MARKER;
@@ -57,7 +57,7 @@ impl ServiceTunnel {
     ///
     /// # Errors
     /// A value holds a character that a shell or systemd would not take literally.
-    pub fn render(&self) -> anyhow::Result<String> {
+    pub fn render(&self) -> Result<String> {
         let arguments = self.forward.autossh_arguments(&self.log);
         let program = self.autossh.to_string_lossy();
         let environment = self.environment();
@@ -84,7 +84,7 @@ impl ServiceTunnel {
 }
 
 /// Whether the user's folder can stand in a tunnel's file.
-pub fn check_home(layout: &Layout) -> anyhow::Result<()> {
+pub fn check_home(layout: &Layout) -> Result<()> {
     check_literal(&layout.user_dir().to_string_lossy())
 }
 
@@ -103,7 +103,7 @@ pub(super) fn is_literal(value: &str) -> bool {
     !value.is_empty() && value.chars().all(is_literal)
 }
 
-fn check_literal(value: &str) -> anyhow::Result<()> {
+fn check_literal(value: &str) -> Result<()> {
     ensure!(
         is_literal(value),
         Failure::new(
