@@ -7,6 +7,7 @@
 mod former;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail, ensure};
@@ -135,28 +136,10 @@ pub enum StepName {
     Rename,
 }
 
-impl StepName {
-    /// The name in the receipt.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            StepName::Directory => "directory",
-            StepName::Packages => "packages",
-            StepName::Autossh => "autossh",
-            StepName::KeyPair => "key-pair",
-            StepName::Enrollment => "enrollment",
-            StepName::TemporaryTunnel => "temporary-tunnel",
-            StepName::WaitForSave => "wait-for-save",
-            StepName::Service => "service",
-            StepName::ServiceTunnel => "service-tunnel",
-            StepName::Foreground => "foreground",
-            StepName::TargetUpdate => "target-update",
-            StepName::TargetReport => "target-report",
-            StepName::NewKey => "new-key",
-            StepName::SwitchKey => "switch-key",
-            StepName::RetireKey => "retire-key",
-            StepName::Removal => "removal",
-            StepName::Rename => "rename",
-        }
+/// As the receipt writes it.
+impl fmt::Display for StepName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serialize(f)
     }
 }
 
@@ -315,8 +298,8 @@ impl Receipt {
     }
 }
 
-impl std::fmt::Debug for EnrolledRecord {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for EnrolledRecord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("EnrolledRecord")
             .field("remote_port", &self.remote_port)
             .field("server", &self.server)
@@ -324,8 +307,8 @@ impl std::fmt::Debug for EnrolledRecord {
     }
 }
 
-impl std::fmt::Debug for TunnelRecord {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for TunnelRecord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TunnelRecord")
             .field("control_plane", &self.control_plane.as_str())
             .field("data_source_id", &self.data_source_id)

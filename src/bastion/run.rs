@@ -27,7 +27,7 @@ use super::service::{self, ServiceManager};
 use super::steps::{Outcome, Step};
 use super::tunnel_name::TunnelName;
 use super::ui::Ui;
-use super::ui::event::{Ending, Event, Started};
+use super::ui::{Event, StepProgress};
 
 /// A run that changes this host.
 pub struct Run<'a> {
@@ -135,7 +135,7 @@ impl<'a> Run<'a> {
                 Err(error) if is_interruption(&error) => return Err(error),
                 Err(error) => match error.downcast::<Unfinished>() {
                     Ok(Unfinished(left)) => problems.extend(left),
-                    Err(error) => problems.push(Problem::new(step.name().as_str(), &error)),
+                    Err(error) => problems.push(Problem::new(&step.name().to_string(), &error)),
                 },
             }
         }
@@ -161,30 +161,19 @@ impl<'a> Run<'a> {
         let (scope, name) = (step.scope(), step.name());
         let former = self.record(scope, name).cloned();
         self.note(scope, name, StepState::Started)?;
-        self.host
-            .log_line(&format!("step {} begins", name.as_str()));
-        self.ui.show(&Event::StepBegins {
-            name,
-            state: Started::Started,
-            summary: &step.summary(),
-        });
+        self.host.log_line(&format!("step {name} begins"));
+        let summary = &step.summary();
+        let state = StepProgress::Started { summary };
+        self.ui.show(&Event::Step { name, state });
         let begun = Instant::now();
-        let ends = |ending| {
-            let took = begun.elapsed();
-            self.ui.show(&Event::StepEnds { name, ending, took });
-        };
-        let outcome = match step.apply(&mut self.context(scope, name)) {
-            Ok(outcome) => outcome,
-            Err(error) => {
-                ends(Ending::Failed);
-                let failed = format!("step {} failed: {error:#}", name.as_str());
-                self.host.log_line(&failed);
-                return Err(error);
-            }
-        };
-        ends(Ending::from(&outcome));
-        self.host
-            .log_line(&format!("step {} ended: {outcome}", name.as_str()));
+        let result = step.apply(&mut self.context(scope, name));
+        let state = StepProgress::ended(result.as_ref().ok(), begun.elapsed());
+        self.ui.show(&Event::Step { name, state });
+        self.host.log_line(&match &result {
+            Ok(outcome) => format!("step {name} ended: {outcome}"),
+            Err(error) => format!("step {name} failed: {error:#}"),
+        });
+        let outcome = result?;
         match (former, &outcome) {
             // It found everything as an earlier run had left it: so is its record.
             (Some(former), Outcome::AlreadyPresent(_)) if former.state == StepState::Done => {
@@ -237,7 +226,7 @@ impl<'a> Run<'a> {
         if is_resumable(&error) {
             return error;
         }
-        let name = step.name().as_str();
+        let name = step.name();
         if runs_on(&error) {
             // What is undone beneath it would be done again by it, or worse.
             return error.context(Failure {
@@ -371,7 +360,7 @@ impl<'a> Run<'a> {
                     if is_interruption(&error) {
                         return Err(error);
                     }
-                    let what = format!("{whose}, step {}", record.step.as_str());
+                    let what = format!("{whose}, step {}", record.step);
                     problems.push(Problem::new(&what, &error));
                     // The receipt may have gone with what could be undone of it; the next run needs it.
                     self.save()?;

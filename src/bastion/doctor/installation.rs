@@ -86,7 +86,9 @@ impl Installation<'_> {
             return Finding::pass("it came to its end");
         }
         let begun = self.receipt.steps(scope).last();
-        let step = begun.map_or("the first step", |record| record.step.as_str());
+        let step = begun.map_or("the first step".to_owned(), |record| {
+            record.step.to_string()
+        });
         Finding::fail(
             format!("it was begun and came as far as {step}"),
             "run the command from the browser again: it goes on from there",

@@ -9,7 +9,7 @@ use super::{Outcome, Step, StepName};
 use crate::bastion::failure::{Failure, Interrupted, OneLine};
 use crate::bastion::receipt::Scope;
 use crate::bastion::run::{Run, StepContext};
-use crate::bastion::ui::event::{Event, Save};
+use crate::bastion::ui::Event;
 use crate::protocol::{LONGEST_POLL_SECONDS, SaveStatus};
 
 /// The pause after a poll that failed.
@@ -48,7 +48,7 @@ impl Step for WaitForSave {
         let run = &*work.run;
         let deadline = run.host.uptime() + self.wait;
         run.ui.show(&Event::Waiting {
-            r#for: Save::Save,
+            r#for: "save",
             at_most: self.wait,
             display_name: &self.display_name,
         });

@@ -30,21 +30,11 @@ pub enum Event<'a> {
         #[serde(skip)]
         with_commands: bool,
     },
-    #[serde(rename = "step")]
-    StepBegins {
-        name: StepName,
-        state: Started,
-        #[serde(skip)]
-        summary: &'a str,
-    },
-    /// A step has ended. Why it failed is said at the end of the run.
-    #[serde(rename = "step")]
-    StepEnds {
+    /// A step begins or has ended.
+    Step {
         name: StepName,
         #[serde(flatten)]
-        ending: Ending<'a>,
-        #[serde(rename = "seconds", serialize_with = "seconds_and_parts")]
-        took: Duration,
+        state: StepProgress<'a>,
     },
     /// What the running step is about to do, where it takes more than a moment.
     Progress { text: &'a str },
@@ -57,7 +47,8 @@ pub enum Event<'a> {
     },
     /// The person has to save the data source in the browser.
     Waiting {
-        r#for: Save,
+        /// What the person is waited for: "save".
+        r#for: &'static str,
         #[serde(rename = "seconds", serialize_with = "seconds")]
         at_most: Duration,
         #[serde(skip)]
@@ -84,33 +75,36 @@ pub enum Event<'a> {
     Trace { command: &'a str, outcome: &'a str },
 }
 
-/// The state of a step that begins.
+/// Where a step stands.
 #[derive(Debug, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Started {
-    Started,
+#[serde(tag = "state", rename_all = "lowercase")]
+pub enum StepProgress<'a> {
+    Started {
+        #[serde(skip)]
+        summary: &'a str,
+    },
+    Done {
+        detail: &'a str,
+        seconds: f64,
+    },
+    Unchanged {
+        detail: &'a str,
+        seconds: f64,
+    },
+    /// Why is said at the end of the run.
+    Failed {
+        seconds: f64,
+    },
 }
 
-/// What is waited for.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Save {
-    Save,
-}
-
-#[derive(Debug, Serialize)]
-#[serde(tag = "state", content = "detail", rename_all = "lowercase")]
-pub enum Ending<'a> {
-    Done(&'a str),
-    Unchanged(&'a str),
-    Failed,
-}
-
-impl<'a> From<&'a Outcome> for Ending<'a> {
-    fn from(outcome: &'a Outcome) -> Self {
+impl<'a> StepProgress<'a> {
+    /// The end of a step; it failed where it came to nothing.
+    pub fn ended(outcome: Option<&'a Outcome>, took: Duration) -> Self {
+        let seconds = took.as_secs_f64();
         match outcome {
-            Outcome::Changed(detail) => Ending::Done(detail),
-            Outcome::AlreadyPresent(detail) => Ending::Unchanged(detail),
+            Some(Outcome::Changed(detail)) => StepProgress::Done { detail, seconds },
+            Some(Outcome::AlreadyPresent(detail)) => StepProgress::Unchanged { detail, seconds },
+            None => StepProgress::Failed { seconds },
         }
     }
 }
@@ -146,10 +140,41 @@ fn seconds<S: Serializer>(time: &Duration, to: S) -> Result<S::Ok, S::Error> {
     to.serialize_u64(time.as_secs())
 }
 
-fn seconds_and_parts<S: Serializer>(time: &Duration, to: S) -> Result<S::Ok, S::Error> {
-    to.serialize_f64(time.as_secs_f64())
-}
-
 fn code<S: Serializer>(exit: &Exit, to: S) -> Result<S::Ok, S::Error> {
     to.serialize_i32(*exit as i32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn programs_read_how_far_a_step_is() {
+        let of = |outcome: Option<Outcome>| {
+            let state = StepProgress::ended(outcome.as_ref(), Duration::from_millis(1500));
+            let name = StepName::KeyPair;
+            serde_json::to_string(&Event::Step { name, state }).unwrap()
+        };
+        assert_eq!(
+            of(Some(Outcome::Changed("made".to_owned()))),
+            r#"{"event":"step","name":"key-pair","state":"done","detail":"made","seconds":1.5}"#
+        );
+        assert_eq!(
+            of(None),
+            r#"{"event":"step","name":"key-pair","state":"failed","seconds":1.5}"#
+        );
+        let started = Event::Step {
+            name: StepName::KeyPair,
+            state: StepProgress::Started { summary: "Make" },
+        };
+        assert_eq!(
+            serde_json::to_string(&started).unwrap(),
+            r#"{"event":"step","name":"key-pair","state":"started"}"#
+        );
+    }
+
+    #[test]
+    fn names_of_steps_stand_in_a_column() {
+        assert_eq!(format!("{:<10}|", StepName::KeyPair), "key-pair  |");
+    }
 }

@@ -4,7 +4,7 @@
 //! Only what was asked for goes to standard output; everything that accompanies a run goes to
 //! standard error. A terminal that was closed must not end a run, so failures to write are ignored.
 
-pub mod event;
+mod event;
 mod json;
 mod live;
 mod plain;
@@ -15,7 +15,7 @@ pub mod text;
 use std::io::Write;
 use std::path::Path;
 
-pub use event::{Event, Outcome, PlannedStep};
+pub use event::{Event, Outcome, PlannedStep, StepProgress};
 pub use live::Live;
 pub use style::Style;
 

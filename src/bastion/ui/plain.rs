@@ -1,6 +1,6 @@
 //! Lines without a terminal, for a log, a pipe, or a terminal that cannot move its cursor.
 
-use super::event::{Ending, Event};
+use super::event::{Event, StepProgress};
 use super::text::Signs;
 use super::{Screen, print, title, write_line};
 
@@ -44,15 +44,17 @@ impl Screen for Plain {
                     }
                 }
             }
-            Event::StepBegins { .. } | Event::Download { .. } => {}
-            Event::StepEnds { name, ending, took } => {
-                let (sign, detail) = match ending {
-                    Ending::Done(detail) => (self.signs.done, *detail),
-                    Ending::Unchanged(detail) => (self.signs.unchanged, *detail),
-                    Ending::Failed => (self.signs.failed, "failed"),
+            Event::Download { .. } => {}
+            Event::Step { name, state } => {
+                let (sign, detail, seconds) = match state {
+                    StepProgress::Started { .. } => return,
+                    StepProgress::Done { detail, seconds } => (self.signs.done, *detail, seconds),
+                    StepProgress::Unchanged { detail, seconds } => {
+                        (self.signs.unchanged, *detail, seconds)
+                    }
+                    StepProgress::Failed { seconds } => (self.signs.failed, "failed", seconds),
                 };
-                let (name, took) = (name.as_str(), took.as_secs_f64());
-                self.say(&format!("{sign} {name:<17} {detail} ({took:.1} s)"));
+                self.say(&format!("{sign} {name:<17} {detail} ({seconds:.1} s)"));
             }
             Event::Progress { text } => self.say(&format!("  {text}")),
             Event::Waiting {

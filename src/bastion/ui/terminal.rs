@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use console::{Term, measure_text_width, style};
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 
-use super::event::{Ending, Event, PlannedStep};
+use super::event::{Event, PlannedStep, StepProgress};
 use super::text::{Signs, wrap};
 use super::{Screen, print, title, write_line};
 use crate::bastion::failure::Exit;
@@ -83,11 +83,7 @@ impl Screen for Terminal {
                 steps,
                 with_commands,
             } => self.plan(introduction, steps, *with_commands),
-            Event::StepBegins { name, summary, .. } => self.turn(
-                template("{spinner} {wide_msg} {elapsed}"),
-                format!("{:<17} {summary}", name.as_str()),
-            ),
-            Event::StepEnds { name, ending, took } => self.step_ends(*name, ending, *took),
+            Event::Step { name, state } => self.step(*name, state),
             Event::Progress { text } => self.progress(text),
             Event::Download { what, bytes, total } => self.download(what, *bytes, *total),
             Event::Waiting {
@@ -171,22 +167,30 @@ impl Terminal {
         }
     }
 
-    fn step_ends(&self, name: StepName, ending: &Ending, took: Duration) {
-        self.clear();
-        let (sign, detail) = match ending {
-            Ending::Done(detail) => (style(self.signs.done).green(), *detail),
-            Ending::Unchanged(detail) => (style(self.signs.unchanged).dim(), *detail),
-            Ending::Failed => (style(self.signs.failed).red(), "failed"),
+    fn step(&self, name: StepName, state: &StepProgress) {
+        let (sign, detail, seconds) = match state {
+            StepProgress::Started { summary } => {
+                let style = template("{spinner} {wide_msg} {elapsed}");
+                return self.turn(style, format!("{name:<17} {summary}"));
+            }
+            StepProgress::Done { detail, seconds } => {
+                (style(self.signs.done).green(), *detail, seconds)
+            }
+            StepProgress::Unchanged { detail, seconds } => {
+                (style(self.signs.unchanged).dim(), *detail, seconds)
+            }
+            StepProgress::Failed { seconds } => (style(self.signs.failed).red(), "failed", seconds),
         };
-        let (sign, name, took) = (sign.for_stderr(), name.as_str(), took.as_secs_f64());
+        self.clear();
+        let sign = sign.for_stderr();
         if width() >= WIDE_ENOUGH_FOR_COLUMNS {
             let line = Columns(
                 format!("{sign} {name:<17} "),
-                format!("{detail} ({took:.1} s)"),
+                format!("{detail} ({seconds:.1} s)"),
             );
             self.say(&line.joined(width()), 0);
         } else {
-            self.say(&format!("{sign} {name} ({took:.1} s)"), 2);
+            self.say(&format!("{sign} {name} ({seconds:.1} s)"), 2);
             self.say(&format!("  {detail}"), 2);
         }
     }
