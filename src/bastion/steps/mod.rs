@@ -43,7 +43,9 @@ pub trait Step {
     fn summary(&self) -> String;
 
     /// The commands it runs and the files it writes, for the person who decides.
-    fn commands(&self) -> Vec<String>;
+    fn commands(&self) -> Vec<String> {
+        Vec::new()
+    }
 
     /// How a plan shows it.
     fn planned(&self) -> PlannedStep {

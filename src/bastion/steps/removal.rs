@@ -39,10 +39,6 @@ impl Step for RemoveTunnel {
         format!("Remove tunnel {}", self.tunnel)
     }
 
-    fn commands(&self) -> Vec<String> {
-        Vec::new()
-    }
-
     fn is_transactional(&self) -> bool {
         true
     }
@@ -172,10 +168,6 @@ impl Step for RemoveShared {
 
     fn summary(&self) -> String {
         "Remove what no tunnel needs any more".to_owned()
-    }
-
-    fn commands(&self) -> Vec<String> {
-        Vec::new()
     }
 
     fn is_transactional(&self) -> bool {

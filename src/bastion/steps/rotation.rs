@@ -332,10 +332,6 @@ impl Step for RetireKey {
         "Have the old key refused, and delete it".to_owned()
     }
 
-    fn commands(&self) -> Vec<String> {
-        Vec::new()
-    }
-
     fn is_transactional(&self) -> bool {
         true
     }

@@ -169,10 +169,6 @@ impl Step for TargetReport {
         "Tell the control plane".to_owned()
     }
 
-    fn commands(&self) -> Vec<String> {
-        Vec::new()
-    }
-
     fn is_transactional(&self) -> bool {
         true
     }

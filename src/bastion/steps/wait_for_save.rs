@@ -40,10 +40,6 @@ impl Step for WaitForSave {
         )
     }
 
-    fn commands(&self) -> Vec<String> {
-        Vec::new()
-    }
-
     fn apply(&self, work: &mut StepContext) -> anyhow::Result<Outcome> {
         let run = &*work.run;
         let deadline = run.host.uptime() + self.wait;

@@ -1,0 +1,361 @@
+//! What each command takes.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::builder::TypedValueParser;
+use clap::{Args, ValueEnum};
+use jiff::SignedDuration;
+
+use crate::bastion::facts::Init;
+use crate::bastion::guide::GuideFor;
+
+use crate::bastion::ssh::KeyType;
+use crate::bastion::steps::autossh::source::Source;
+use crate::protocol::TunnelId;
+
+#[derive(Debug, Args)]
+pub struct Setup {
+    /// The control plane, https://NAME, as in the command from the browser
+    #[arg(long, value_name = "URL")]
+    pub server: Option<String>,
+    /// The one-time token; better given by --token-file, since other users can see arguments
+    #[arg(long, conflicts_with = "token_file")]
+    pub token: Option<String>,
+    /// A file with the one-time token, for this user alone (0600), removed once it is read (- for
+    /// standard input)
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    /// Do not ask whether to go on
+    #[arg(short, long, overrides_with = "yes")]
+    pub yes: bool,
+    /// Show the plan and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// One JSON object for each event on standard output
+    #[arg(long)]
+    pub json: bool,
+    /// Write the log of this run here [default: ~/.holistics/logs/setup-TIME.log]
+    #[arg(long, value_name = "FILE")]
+    pub log_file: Option<PathBuf>,
+    /// How long to wait until the data source is saved in the browser: 90s, 30m, 2h
+    #[arg(long, value_name = "TIME", default_value = "30m", value_parser = parse_duration)]
+    pub wait: Duration,
+    /// A private certificate authority that the control plane's certificate comes from (PEM)
+    #[arg(long, value_name = "FILE")]
+    pub ca_cert: Option<PathBuf>,
+    /// Where a service h_autossh of somebody else's is there: stop its tunnels and move it aside
+    /// without the question; --yes does not
+    #[arg(long)]
+    pub replace_service: bool,
+    /// Go on even if the database cannot be reached from this host now
+    #[arg(long)]
+    pub no_database_check: bool,
+    #[command(flatten)]
+    pub plan: PlanOptions,
+}
+
+#[derive(Debug, Args)]
+pub struct PlanOptions {
+    /// The kind of key to make where there is none
+    #[arg(long, value_enum, default_value_t = KeyType::Rsa)]
+    pub key_type: KeyType,
+    /// What runs the service
+    #[arg(long, value_enum, default_value_t = InitChoice::Auto)]
+    pub init: InitChoice,
+    /// Where the system's files go; a folder that this user can write needs no root
+    #[arg(long, value_name = "DIR", default_value = "/")]
+    pub prefix: PathBuf,
+    /// Where to take the source of autossh from, should it have to be compiled: a mirror's address, or
+    /// a file [default: the author's site, or else Debian's archive]
+    #[arg(long, value_name = "URL|FILE", value_parser = Source::parse)]
+    pub autossh_source: Option<Source>,
+    /// On RHEL and its relatives: enable EPEL where no enabled repository has autossh
+    #[arg(long)]
+    pub enable_epel: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Plan {
+    /// Plan for the host whose files are under this folder
+    #[arg(long, value_name = "DIR", default_value = "/")]
+    pub root: PathBuf,
+    /// As JSON
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub plan: PlanOptions,
+}
+
+#[derive(Debug, Args)]
+pub struct UninstallTunnel {
+    /// The tunnel's number, as `list` shows it; asked for where it is left out
+    #[arg(conflicts_with = "all", value_parser = tunnel_id())]
+    pub id: Option<TunnelId>,
+    /// Remove every tunnel of this host
+    #[arg(long)]
+    pub all: bool,
+    /// Do not ask whether to go on
+    #[arg(short, long, overrides_with = "yes")]
+    pub yes: bool,
+    /// Remove it from this host even if the control plane cannot be told
+    #[arg(long)]
+    pub force: bool,
+    /// Take it off this host alone, and leave it to the machine that this one is a copy of
+    #[arg(long, conflicts_with = "force")]
+    pub local_only: bool,
+    /// Keep the key pair when the last tunnel goes
+    #[arg(long)]
+    pub keep_keys: bool,
+    /// The control plane, where two of them have a tunnel of that number; the one to tell, where this
+    /// host knows nothing of the tunnel any more
+    #[arg(long, value_name = "URL")]
+    pub server: Option<String>,
+    /// A file with the removal token (0600), removed once it is read (- for standard input)
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    /// One JSON object for each event on standard output
+    #[arg(long)]
+    pub json: bool,
+    /// Write the log of this run here [default: ~/.holistics/logs/uninstall-tunnel-TIME.log]
+    #[arg(long, value_name = "FILE")]
+    pub log_file: Option<PathBuf>,
+    /// A private certificate authority that the control plane's certificate comes from (PEM)
+    #[arg(long, value_name = "FILE")]
+    pub ca_cert: Option<PathBuf>,
+}
+
+/// Which tunnel of this host is meant.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Which {
+    /// The tunnel's number, as `list` shows it [default: all tunnels, or the only one]
+    #[arg(value_parser = tunnel_id())]
+    pub id: Option<TunnelId>,
+    /// The control plane, where two of them have a tunnel of that number
+    #[arg(long, value_name = "URL")]
+    pub server: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct UpdateTunnel {
+    #[command(flatten)]
+    pub which: Which,
+    /// The database's new host as seen from here; the control plane is told [default: as in the browser]
+    #[arg(long, value_name = "HOST")]
+    pub host: Option<String>,
+    /// The database's new port; the control plane is told [default: as in the browser]
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    pub port: Option<u16>,
+    /// Go on even if the database cannot be reached from this host now
+    #[arg(long)]
+    pub no_database_check: bool,
+    /// Do not ask whether to go on
+    #[arg(short, long, overrides_with = "yes")]
+    pub yes: bool,
+    /// Show what would be done and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// One JSON object for each event on standard output
+    #[arg(long)]
+    pub json: bool,
+    /// A private certificate authority that the control plane's certificate comes from (PEM)
+    #[arg(long, value_name = "FILE")]
+    pub ca_cert: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct RotateKey {
+    /// The kind of the new key [default: the kind of the present one]
+    #[arg(long, value_enum)]
+    pub key_type: Option<KeyType>,
+    /// Do not ask whether to go on
+    #[arg(short, long, overrides_with = "yes")]
+    pub yes: bool,
+    /// Show what would be done and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// One JSON object for each event on standard output
+    #[arg(long)]
+    pub json: bool,
+    /// A private certificate authority that the control planes' certificates come from (PEM)
+    #[arg(long, value_name = "FILE")]
+    pub ca_cert: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct List {
+    /// As JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Status {
+    #[command(flatten)]
+    pub which: Which,
+    /// As JSON; with --watch, one object for each change
+    #[arg(long)]
+    pub json: bool,
+    /// Look again every two seconds, and show what changes, until Ctrl-C
+    #[arg(short, long)]
+    pub watch: bool,
+    /// A private certificate authority that the control plane's certificate comes from (PEM)
+    #[arg(long, value_name = "FILE")]
+    pub ca_cert: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct Doctor {
+    #[command(flatten)]
+    pub which: Which,
+    /// As JSON, once everything was looked at
+    #[arg(long)]
+    pub json: bool,
+    /// Also write a report for support to this file (- for standard output): no tokens, keys or
+    /// passwords, but names of hosts and users
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
+    /// A private certificate authority that the control plane's certificate comes from (PEM)
+    #[arg(long, value_name = "FILE")]
+    pub ca_cert: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct Service {
+    /// What to do with all tunnels of this host
+    #[arg(value_enum)]
+    pub action: ServiceAction,
+    /// A private certificate authority that the control plane's certificate comes from (PEM)
+    #[arg(long, value_name = "FILE")]
+    pub ca_cert: Option<PathBuf>,
+}
+
+/// What `service` does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ServiceAction {
+    /// Start what does not run
+    Start,
+    /// Stop all of them, until the next start or boot
+    Stop,
+    /// Stop and start them
+    Restart,
+    /// Show whether they are up, as `status` does
+    Status,
+}
+
+#[derive(Debug, Args)]
+pub struct Logs {
+    #[command(flatten)]
+    pub which: Which,
+    /// Go on showing what comes, until Ctrl-C
+    #[arg(short, long)]
+    pub follow: bool,
+    /// How many lines of each log
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 50)]
+    pub lines: usize,
+    /// One JSON object for each line
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Run {
+    #[command(flatten)]
+    pub which: Which,
+}
+
+#[derive(Debug, Args)]
+pub struct Manual {
+    /// For which system
+    #[arg(value_enum)]
+    pub system: GuideFor,
+    /// The tunnel's number; the only tunnel of this host where it is left out
+    #[arg(long, value_name = "ID", value_parser = tunnel_id())]
+    pub tunnel: Option<TunnelId>,
+    /// The control plane, where two of them have a tunnel of that number
+    #[arg(long, value_name = "URL")]
+    pub server: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct Completions {
+    /// For which shell
+    #[arg(value_enum)]
+    pub shell: CompletedShell,
+}
+
+/// A shell that completes commands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum CompletedShell {
+    /// bash
+    Bash,
+    /// zsh
+    Zsh,
+    /// fish
+    Fish,
+}
+
+#[derive(Debug, Args)]
+pub struct Man {
+    /// The folder to write the page of every command into; it is made if it is missing
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum InitChoice {
+    /// The host's own
+    Auto,
+    /// systemd units
+    Systemd,
+    /// An init script
+    Sysv,
+    /// launchd daemons
+    Launchd,
+    /// No service: the command is printed
+    None,
+}
+
+impl InitChoice {
+    /// The service manager asked for, if one was.
+    pub fn init(self) -> Option<Init> {
+        match self {
+            InitChoice::Auto => None,
+            InitChoice::Systemd => Some(Init::Systemd),
+            InitChoice::Sysv => Some(Init::Sysv),
+            InitChoice::Launchd => Some(Init::Launchd),
+            InitChoice::None => Some(Init::None),
+        }
+    }
+}
+
+fn tunnel_id() -> impl TypedValueParser<Value = TunnelId> {
+    clap::value_parser!(i64).range(1..).map(TunnelId)
+}
+
+/// Reads `90s`, `30m`, `2h`; a number alone is seconds.
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    let with_unit = match text.parse::<u64>() {
+        Ok(seconds) => format!("{seconds}s"),
+        Err(_) => text.to_owned(),
+    };
+    let time: Option<SignedDuration> = with_unit.parse().ok();
+    time.and_then(|time| Duration::try_from(time).ok())
+        .filter(|time| !time.is_zero())
+        .ok_or("give a number with s, m or h, such as 30m".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_read_with_their_unit() {
+        assert_eq!(parse_duration("30m"), Ok(Duration::from_secs(1800)));
+        assert_eq!(parse_duration("90s"), Ok(Duration::from_secs(90)));
+        assert_eq!(parse_duration("90"), Ok(Duration::from_secs(90)));
+        for bad in ["", "m", "0s", "-5m", "1d", "99999999999999999h"] {
+            assert!(parse_duration(bad).is_err(), "{bad}");
+        }
+    }
+}
