@@ -8,10 +8,10 @@ pub use arguments::*;
 
 use super::help;
 
-/// A vendor reaches a database in your closed network through a tunnel that this host opens.
+/// Lets a vendor reach a database in your closed network, through a tunnel that this host opens.
 ///
-/// Run it as the user who will own the tunnel, without sudo: it asks for root for single commands, and
-/// shows each of them first.
+/// Run it as the user who will own the tunnel, without sudo: single commands ask for root, and each of
+/// them is shown first.
 #[derive(Debug, Parser)]
 #[command(
     name = "holistics-tunnel",
@@ -61,14 +61,15 @@ fn with_variables(command: clap::Command) -> clap::Command {
 }
 
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Options of every command")]
 pub struct Global {
-    /// Show every command that is run, with its exit status
+    /// Show every command that runs, with its exit status
     #[arg(short, long, global = true)]
     pub verbose: bool,
     /// Show errors only
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     pub quiet: bool,
-    /// No colours (NO_COLOR does the same)
+    /// No colours; NO_COLOR does the same
     #[arg(long, global = true)]
     pub no_color: bool,
 }
@@ -81,7 +82,7 @@ pub enum Command {
     /// Show what setup would do on this host, and change nothing
     #[command(after_help = help::PLAN)]
     Plan(Plan),
-    /// Remove a tunnel from this host and from the control plane; with the last one, the service too
+    /// Remove a tunnel from this host and from the control plane; the last one takes the service with it
     #[command(after_help = help::UNINSTALL)]
     UninstallTunnel(UninstallTunnel),
     /// Point a tunnel at a different database; its remote port and its key stay
@@ -90,23 +91,23 @@ pub enum Command {
     RotateKey(RotateKey),
     /// Show the tunnels of this host
     List(List),
-    /// Show whether the tunnels are up; exit status 0 only if all that were asked about are
+    /// Show whether the tunnels are up; exit status 0 only if all of them are
     #[command(after_help = help::STATUS)]
     Status(Status),
-    /// Look at everything a tunnel depends on, and say what to do about what fails; exit status 0 only if nothing does
+    /// Check everything a tunnel depends on, and say how to fix what fails; exit status 0 only if nothing does
     Doctor(Doctor),
     /// Start, stop or restart all tunnels of this host, or show whether they are up
     Service(Service),
-    /// Show what ssh and autossh have said about the tunnels
+    /// Show the logs of the tunnels, from ssh and autossh
     Logs(Logs),
     /// Run one tunnel in the foreground, for a container or a supervisor
     Run(Run),
     /// Show how to set a tunnel up by hand, with its values filled in
     Manual(Manual),
-    /// Write the completions of a shell to standard output
+    /// Print the completions for a shell
     #[command(after_help = help::COMPLETIONS)]
     Completions(Completions),
-    /// Write the manual page to standard output, or all pages into a folder
+    /// Print the manual page, or write the pages of all commands into a folder
     #[command(after_help = help::MAN)]
     Man(Man),
 }

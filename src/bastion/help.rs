@@ -4,23 +4,24 @@ pub(super) const PROGRAM: &str = "\
 Examples:
   holistics-tunnel plan                  what setup would do here, with every command
   holistics-tunnel status                whether this host's tunnels are up
-  holistics-tunnel status --watch        the same, again and again
+  holistics-tunnel status --watch        the same, updated until Ctrl-C
   holistics-tunnel uninstall-tunnel 7    removes tunnel 7
 
-The command for a setup comes from the browser.
+The setup command comes from the browser.
 
 Environment:
   Every option has a variable, HOLISTICS_TUNNEL_ and its name: HOLISTICS_TUNNEL_YES=true is --yes.
   NO_COLOR         no colours
-  https_proxy      the proxy on the way to the control plane; no_proxy for exceptions
+  https_proxy      the proxy for the control plane; no_proxy for exceptions
 
 Exit status:
   0    done
-  1    failed; what was done is kept for the next run, or nothing was begun
+  1    failed; what was done is kept for the next run, or nothing was started
   2    wrong usage, or an answer is needed and there is no terminal
   3    failed, and everything was undone
   4    partly done; the rest is listed
-  130  interrupted; the same command goes on later";
+  5    unknown: the vendor could not be asked, or this user may not see it
+  130  interrupted; run the same command again to continue";
 
 pub(super) const SETUP: &str = "\
 Examples:
@@ -28,8 +29,8 @@ Examples:
   holistics-tunnel setup --server https://vendor.example --token-file token --dry-run
   holistics-tunnel setup --server https://vendor.example --token-file token --yes --json
 
-Without --server or a token, setup asks for them, if there is a terminal. The same command goes on
-where a run has stopped.";
+Without --server or a token, setup asks for them, if there is a terminal. If a run has stopped, run the
+same command again: it continues from there.";
 
 pub(super) const PLAN: &str = "\
 Examples:
@@ -38,7 +39,7 @@ Examples:
 
 pub(super) const UNINSTALL: &str = "\
 Examples:
-  holistics-tunnel uninstall-tunnel          shows this host's tunnels and lets you choose
+  holistics-tunnel uninstall-tunnel          shows this host's tunnels to choose from
   holistics-tunnel uninstall-tunnel 7        removes tunnel 7
   holistics-tunnel uninstall-tunnel --all    removes every tunnel, the service and ~/.holistics";
 

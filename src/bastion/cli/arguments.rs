@@ -16,36 +16,36 @@ use crate::protocol::TunnelId;
 
 #[derive(Debug, Args)]
 pub struct Setup {
-    /// The control plane, https://NAME, as in the command from the browser
+    /// The address of the control plane, https://NAME, as in the command from the browser
     #[arg(long, value_name = "URL")]
     pub server: Option<String>,
-    /// The one-time token; better given by --token-file, since other users can see arguments
+    /// The one-time token; --token-file is safer, since other users can see arguments
     #[arg(long, conflicts_with = "token_file")]
     pub token: Option<String>,
-    /// A file with the one-time token, for this user alone (0600), removed once it is read (- for
-    /// standard input)
+    /// A file with the one-time token, readable by this user alone (0600); it is removed once it is read
+    /// (- for standard input)
     #[arg(long, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
-    /// Do not ask whether to go on
+    /// Do not ask for confirmation
     #[arg(short, long, overrides_with = "yes")]
     pub yes: bool,
     /// Show the plan and change nothing
     #[arg(long)]
     pub dry_run: bool,
-    /// One JSON object for each event on standard output
+    /// Print one JSON object for each event
     #[arg(long)]
     pub json: bool,
     /// Write the log of this run here [default: ~/.holistics/logs/setup-TIME.log]
     #[arg(long, value_name = "FILE")]
     pub log_file: Option<PathBuf>,
-    /// How long to wait until the data source is saved in the browser: 90s, 30m, 2h
+    /// How long to wait for the data source to be saved in the browser: 90s, 30m, 2h
     #[arg(long, value_name = "TIME", default_value = "30m", value_parser = parse_duration)]
     pub wait: Duration,
-    /// A private certificate authority that the control plane's certificate comes from (PEM)
+    /// The private certificate authority that signed the control plane's certificate (PEM)
     #[arg(long, value_name = "FILE")]
     pub ca_cert: Option<PathBuf>,
-    /// Where a service h_autossh of somebody else's is there: stop its tunnels and move it aside
-    /// without the question; --yes does not
+    /// If somebody else's service h_autossh is there, stop its tunnels and move it aside without asking;
+    /// --yes does not do that
     #[arg(long)]
     pub replace_service: bool,
     /// Go on even if the database cannot be reached from this host now
@@ -57,20 +57,20 @@ pub struct Setup {
 
 #[derive(Debug, Args)]
 pub struct PlanOptions {
-    /// The kind of key to make where there is none
+    /// The kind of key to make if there is none
     #[arg(long, value_enum, default_value_t = KeyType::Rsa)]
     pub key_type: KeyType,
     /// What runs the service
     #[arg(long, value_enum, default_value_t = InitChoice::Auto)]
     pub init: InitChoice,
-    /// Where the system's files go; a folder that this user can write needs no root
+    /// Where the system files go; a folder that this user can write to needs no root
     #[arg(long, value_name = "DIR", default_value = "/")]
     pub prefix: PathBuf,
-    /// Where to take the source of autossh from, should it have to be compiled: a mirror's address, or
-    /// a file [default: the author's site, or else Debian's archive]
+    /// Where to get the source of autossh if it has to be compiled: a mirror's address, or a file
+    /// [default: the author's site, or else Debian's archive]
     #[arg(long, value_name = "URL|FILE", value_parser = Source::parse)]
     pub autossh_source: Option<Source>,
-    /// On RHEL and its relatives: enable EPEL where no enabled repository has autossh
+    /// On RHEL and its relatives: enable EPEL if no enabled repository has autossh
     #[arg(long)]
     pub enable_epel: bool,
 }
@@ -80,7 +80,7 @@ pub struct Plan {
     /// Plan for the host whose files are under this folder
     #[arg(long, value_name = "DIR", default_value = "/")]
     pub root: PathBuf,
-    /// As JSON
+    /// Print JSON
     #[arg(long)]
     pub json: bool,
     #[command(flatten)]
@@ -89,49 +89,49 @@ pub struct Plan {
 
 #[derive(Debug, Args)]
 pub struct UninstallTunnel {
-    /// The tunnel's number, as `list` shows it; asked for where it is left out
+    /// The tunnel's ID, as `list` shows it; asked for if it is left out
     #[arg(conflicts_with = "all", value_parser = tunnel_id())]
     pub id: Option<TunnelId>,
-    /// Remove every tunnel of this host
+    /// Remove all tunnels of this host
     #[arg(long)]
     pub all: bool,
-    /// Do not ask whether to go on
+    /// Do not ask for confirmation
     #[arg(short, long, overrides_with = "yes")]
     pub yes: bool,
     /// Remove it from this host even if the control plane cannot be told
     #[arg(long)]
     pub force: bool,
-    /// Take it off this host alone, and leave it to the machine that this one is a copy of
+    /// Remove it from this host alone: on a copy of a machine, whose original keeps the tunnel
     #[arg(long, conflicts_with = "force")]
     pub local_only: bool,
     /// Keep the key pair when the last tunnel goes
     #[arg(long)]
     pub keep_keys: bool,
-    /// The control plane, where two of them have a tunnel of that number; the one to tell, where this
-    /// host knows nothing of the tunnel any more
+    /// The control plane, if two of them have a tunnel with that ID; the one to tell, if this host no
+    /// longer knows the tunnel
     #[arg(long, value_name = "URL")]
     pub server: Option<String>,
     /// A file with the removal token (0600), removed once it is read (- for standard input)
     #[arg(long, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
-    /// One JSON object for each event on standard output
+    /// Print one JSON object for each event
     #[arg(long)]
     pub json: bool,
     /// Write the log of this run here [default: ~/.holistics/logs/uninstall-tunnel-TIME.log]
     #[arg(long, value_name = "FILE")]
     pub log_file: Option<PathBuf>,
-    /// A private certificate authority that the control plane's certificate comes from (PEM)
+    /// The private certificate authority that signed the control plane's certificate (PEM)
     #[arg(long, value_name = "FILE")]
     pub ca_cert: Option<PathBuf>,
 }
 
-/// Which tunnel of this host is meant.
+/// Which tunnel of this host.
 #[derive(Debug, Clone, Default, Args)]
 pub struct Which {
-    /// The tunnel's number, as `list` shows it [default: all tunnels, or the only one]
+    /// The tunnel's ID, as `list` shows it [default: all tunnels, or the only one]
     #[arg(value_parser = tunnel_id())]
     pub id: Option<TunnelId>,
-    /// The control plane, where two of them have a tunnel of that number
+    /// The control plane, if two of them have a tunnel with that ID
     #[arg(long, value_name = "URL")]
     pub server: Option<String>,
 }
@@ -149,42 +149,42 @@ pub struct UpdateTunnel {
     /// Go on even if the database cannot be reached from this host now
     #[arg(long)]
     pub no_database_check: bool,
-    /// Do not ask whether to go on
+    /// Do not ask for confirmation
     #[arg(short, long, overrides_with = "yes")]
     pub yes: bool,
     /// Show what would be done and change nothing
     #[arg(long)]
     pub dry_run: bool,
-    /// One JSON object for each event on standard output
+    /// Print one JSON object for each event
     #[arg(long)]
     pub json: bool,
-    /// A private certificate authority that the control plane's certificate comes from (PEM)
+    /// The private certificate authority that signed the control plane's certificate (PEM)
     #[arg(long, value_name = "FILE")]
     pub ca_cert: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
 pub struct RotateKey {
-    /// The kind of the new key [default: the kind of the present one]
+    /// The kind of the new key [default: the kind of the current one]
     #[arg(long, value_enum)]
     pub key_type: Option<KeyType>,
-    /// Do not ask whether to go on
+    /// Do not ask for confirmation
     #[arg(short, long, overrides_with = "yes")]
     pub yes: bool,
     /// Show what would be done and change nothing
     #[arg(long)]
     pub dry_run: bool,
-    /// One JSON object for each event on standard output
+    /// Print one JSON object for each event
     #[arg(long)]
     pub json: bool,
-    /// A private certificate authority that the control planes' certificates come from (PEM)
+    /// The private certificate authority that signed the control planes' certificates (PEM)
     #[arg(long, value_name = "FILE")]
     pub ca_cert: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
 pub struct List {
-    /// As JSON
+    /// Print JSON
     #[arg(long)]
     pub json: bool,
 }
@@ -193,13 +193,13 @@ pub struct List {
 pub struct Status {
     #[command(flatten)]
     pub which: Which,
-    /// As JSON; with --watch, one object for each change
+    /// Print JSON; with --watch, one object for each change
     #[arg(long)]
     pub json: bool,
-    /// Look again every two seconds, and show what changes, until Ctrl-C
+    /// Check again every two seconds and show what changes, until Ctrl-C
     #[arg(short, long)]
     pub watch: bool,
-    /// A private certificate authority that the control plane's certificate comes from (PEM)
+    /// The private certificate authority that signed the control plane's certificate (PEM)
     #[arg(long, value_name = "FILE")]
     pub ca_cert: Option<PathBuf>,
 }
@@ -208,14 +208,14 @@ pub struct Status {
 pub struct Doctor {
     #[command(flatten)]
     pub which: Which,
-    /// As JSON, once everything was looked at
+    /// Print JSON, once all checks are done
     #[arg(long)]
     pub json: bool,
     /// Also write a report for support to this file (- for standard output): no tokens, keys or
     /// passwords, but names of hosts and users
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
-    /// A private certificate authority that the control plane's certificate comes from (PEM)
+    /// The private certificate authority that signed the control plane's certificate (PEM)
     #[arg(long, value_name = "FILE")]
     pub ca_cert: Option<PathBuf>,
 }
@@ -225,7 +225,7 @@ pub struct Service {
     /// What to do with all tunnels of this host
     #[arg(value_enum)]
     pub action: ServiceAction,
-    /// A private certificate authority that the control plane's certificate comes from (PEM)
+    /// The private certificate authority that signed the control plane's certificate (PEM)
     #[arg(long, value_name = "FILE")]
     pub ca_cert: Option<PathBuf>,
 }
@@ -233,11 +233,11 @@ pub struct Service {
 /// What `service` does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum ServiceAction {
-    /// Start what does not run
+    /// Start the tunnels that do not run
     Start,
-    /// Stop all of them, until the next start or boot
+    /// Stop all of them until the next start or boot
     Stop,
-    /// Stop and start them
+    /// Stop and start all of them
     Restart,
     /// Show whether they are up, as `status` does
     Status,
@@ -247,13 +247,13 @@ pub enum ServiceAction {
 pub struct Logs {
     #[command(flatten)]
     pub which: Which,
-    /// Go on showing what comes, until Ctrl-C
+    /// Keep showing new lines, until Ctrl-C
     #[arg(short, long)]
     pub follow: bool,
-    /// How many lines of each log
+    /// How many lines of each log to show
     #[arg(short = 'n', long, value_name = "N", default_value_t = 50)]
     pub lines: usize,
-    /// One JSON object for each line
+    /// Print one JSON object for each line
     #[arg(long)]
     pub json: bool,
 }
@@ -266,20 +266,20 @@ pub struct Run {
 
 #[derive(Debug, Args)]
 pub struct Manual {
-    /// For which system
+    /// The system of the host
     #[arg(value_enum)]
     pub system: GuideFor,
-    /// The tunnel's number; the only tunnel of this host where it is left out
+    /// The tunnel's ID; may be left out if this host has only one
     #[arg(long, value_name = "ID", value_parser = tunnel_id())]
     pub tunnel: Option<TunnelId>,
-    /// The control plane, where two of them have a tunnel of that number
+    /// The control plane, if two of them have a tunnel with that ID
     #[arg(long, value_name = "URL")]
     pub server: Option<String>,
 }
 
 #[derive(Debug, Args)]
 pub struct Completions {
-    /// For which shell
+    /// The shell
     #[arg(value_enum)]
     pub shell: CompletedShell,
 }
@@ -304,7 +304,7 @@ pub struct Man {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum InitChoice {
-    /// The host's own
+    /// Whatever this host uses
     Auto,
     /// systemd units
     Systemd,
@@ -312,7 +312,7 @@ pub enum InitChoice {
     Sysv,
     /// launchd daemons
     Launchd,
-    /// No service: the command is printed
+    /// No service; the command to run is printed
     None,
 }
 
