@@ -58,8 +58,7 @@ fn is_held_by(holder: &str) -> Failure {
         "wait until it is done, then run the same command again".to_owned()
     } else {
         format!(
-            "wait until it is done, or end it with `kill {process}`, upon which it cleans up after itself; then \
-             run the same command again"
+            "wait until it is done, or stop it with `kill {process}`, which lets it clean up; then run the same command again"
         )
     };
     Failure::new(

@@ -251,7 +251,7 @@ pub fn init(facts: &Facts, settings: &Settings, receipt: Option<&Receipt>) -> an
     let in_use = receipt.and_then(|receipt| receipt.init);
     match (in_use, settings.init) {
         (Some(in_use), Some(asked)) if in_use != asked => Err(Failure::usage(
-            format!("this host's tunnels run under {in_use:?}, and --init asks for {asked:?}"),
+            format!("this host's tunnels run under {in_use:?}, but --init asks for {asked:?}"),
             "leave --init out, or remove all tunnels first",
         )
         .into()),
@@ -318,13 +318,13 @@ fn cannot_install(facts: &Facts, needs: &[Need]) -> Failure {
     let missing = missing.join(", ");
     if facts.family == Family::Unsupported {
         return Failure::new(
-            format!("{} is not a host that setup knows", facts.name),
-            "set the tunnel up by hand: `holistics-tunnel manual linux` says how",
+            format!("{} is not supported by setup", facts.name),
+            "set the tunnel up by hand: `holistics-tunnel manual linux` shows how",
         );
     }
     Failure::new(
         format!(
-            "{} has no package manager that this version can use, and lacks: {missing}",
+            "{} has no package manager that setup can use, and lacks: {missing}",
             facts.name
         ),
         "install them by hand, then run the same command again",

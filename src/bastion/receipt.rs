@@ -211,7 +211,7 @@ impl Receipt {
             version.version <= VERSION,
             Failure::new(
                 format!(
-                    "the receipt {} has version {}, and this program knows versions up to {VERSION}",
+                    "the receipt {} has version {}, but this program only reads versions up to {VERSION}",
                     path.display(),
                     version.version
                 ),

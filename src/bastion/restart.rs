@@ -52,7 +52,9 @@ pub fn restart_as_before(run: &mut Run, tunnel: TunnelName) -> anyhow::Result<()
     run.ui.note(&if is_up {
         format!("Tunnel {tunnel} is up again as before.")
     } else {
-        format!("Tunnel {tunnel} was started again as before; whether it is up could not be seen.")
+        format!(
+            "Tunnel {tunnel} was started again as before; whether it is up could not be checked."
+        )
     });
     Ok(())
 }
@@ -125,7 +127,7 @@ pub fn not_seen(host: &dyn Host, layout: &Layout, tunnel: TunnelName, seen: Wait
     }
     if let WaitResult::Unanswered(error) = seen {
         return Failure::new(
-            format!("tunnel {tunnel} was started, and the control plane cannot be asked whether it is up"),
+            format!("tunnel {tunnel} was started, but the control plane could not be asked whether it is up"),
             "run the same command again once the control plane can be reached",
         )
         .because(error);
@@ -138,7 +140,7 @@ pub fn not_seen(host: &dyn Host, layout: &Layout, tunnel: TunnelName, seen: Wait
     let log = String::from_utf8_lossy(&log).into_owned();
     let last = log.lines().next_back().unwrap_or("nothing was logged");
     Failure::new(
-        format!("tunnel {tunnel} was started, and is not up after {seconds} s"),
+        format!("tunnel {tunnel} was started but is not up after {seconds} s"),
         format!("see its log: {}", layout.tunnel_log(tunnel).display()),
     )
     .because(format!("last line of its log: {last}"))

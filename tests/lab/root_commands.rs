@@ -141,7 +141,7 @@ fn ctrl_c_after_sudo_has_forgotten_the_password_asks_for_it_to_end_the_command()
     let forgetful = "Defaults:carol timestamp_timeout=0.1\n";
     host.lab.host.write(RULES, forgetful);
     let mut setup = host.lab.setup_at_terminal("carol", &host.source, "--yes");
-    let asks = |what: &str| format!("{what} needs the rights of root. Password of carol");
+    let asks = |what: &str| format!("{what} requires root. Password of carol");
     let limit = SETUP_LIMIT;
     let at_first = asks("Installing packages and the service");
     setup.program().wait_for_output(&at_first, limit);

@@ -22,8 +22,8 @@ pub fn confirm_change(host: &dyn Host, yes: bool) -> anyhow::Result<()> {
         return Ok(());
     }
     let unasked = Failure::usage(
-        "a change is confirmed first, and there is no terminal to ask on",
-        "add --yes to go on without the question; nothing was changed",
+        "cannot confirm without a terminal",
+        "pass --yes to go on without asking; nothing was changed",
     );
     require_yes(host.confirm("Go on?")?, unasked)
 }

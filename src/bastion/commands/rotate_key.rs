@@ -105,7 +105,7 @@ fn check(receipt: &Receipt) -> anyhow::Result<()> {
             is_done || tunnel.enrolled.is_none(),
             Failure::new(
                 format!(
-                    "the setup of tunnel {id} is not finished, and it has the present key; nothing was changed"
+                    "the setup of tunnel {id} is not finished, and it uses the current key; nothing was changed"
                 ),
                 format!(
                     "run its setup command from the browser again, or remove it with `holistics-tunnel \
@@ -129,10 +129,10 @@ fn rotation_for(
             command.key_type.is_none_or(|asked| asked == rotation.to),
             Failure::usage(
                 format!(
-                    "a change to a key of the kind {:?} is not finished",
+                    "a rotation to a key of type {:?} is not finished",
                     rotation.to
                 ),
-                "leave --key-type out to finish it, then change the key again",
+                "leave --key-type out to finish it, then rotate again",
             )
         );
         return Ok(rotation);
@@ -144,7 +144,7 @@ fn rotation_for(
         to == from || !host.exists(&place),
         Failure::new(
             format!(
-                "{} is there already, and no tunnel uses it; nothing was changed",
+                "{} already exists, and no tunnel uses it; nothing was changed",
                 place.display()
             ),
             "move it and its .pub file aside, then run the same command again",
@@ -155,7 +155,7 @@ fn rotation_for(
 
 fn introduction(receipt: &Receipt, layout: &Layout, rotation: Rotation) -> String {
     let begun = match Rotation::begun(receipt) {
-        Some(_) => "This goes on with a change of the key pair that was not finished. ",
+        Some(_) => "This continues a key rotation that was not finished. ",
         None => "",
     };
     format!(

@@ -36,13 +36,13 @@ fn autossh_command(
     let forward = enrolled_forward(host, receipt, layout, id).with_context(|| {
         Failure::new(
             format!("the setup of tunnel {id} is not finished"),
-            "run the command from the browser again, which goes on where it stopped",
+            "run the command from the browser again; it continues where it stopped",
         )
     })?;
     let autossh = installed::find(host, layout).with_context(|| {
         Failure::new(
             "autossh is not installed",
-            "install the package autossh, or run the command from the browser again",
+            "install the autossh package, or run the command from the browser again",
         )
     })?;
     Ok(foreground_command(&autossh.to_string_lossy(), &forward))
@@ -62,15 +62,15 @@ fn refuse_a_second_one(
     ensure!(
         !by_service,
         Failure::usage(
-            format!("the service runs tunnel {id} already"),
+            format!("the service already runs tunnel {id}"),
             "`holistics-tunnel status` shows it; `holistics-tunnel service stop` ends all of the service's tunnels",
         )
     );
     ensure!(
         !control_socket::is_alive(host, &layout.control_socket(id))?,
         Failure::usage(
-            format!("a setup runs tunnel {id} at the moment"),
-            "let the setup come to its end, or stop it",
+            format!("a setup is running tunnel {id}"),
+            "wait for the setup to finish, or stop it",
         )
     );
     Ok(())

@@ -57,7 +57,7 @@ fn wait_until_up(
     manager: &dyn ServiceManager,
 ) -> anyhow::Result<()> {
     ui.note(&format!(
-        "Waiting until the tunnel server sees the tunnels, at most {} s for each.",
+        "Waiting for the tunnel server to see the tunnels, at most {} s each.",
         restart::UP_TIMEOUT.as_secs()
     ));
     for (id, tunnel) in &receipt.tunnels {

@@ -256,9 +256,9 @@ fn confirm_replacement(host: &dyn Host, command: &Setup) -> anyhow::Result<()> {
         format!("Stop the tunnels of the other service {SERVICE_NAME} and move it aside?");
     let unasked = Failure::usage(
         format!(
-            "another service {SERVICE_NAME} is there, and there is no terminal to ask whether it may be moved aside"
+            "another service {SERVICE_NAME} exists, and there is no terminal to ask whether to move it aside"
         ),
-        "look at it; add --replace-service to have its tunnels stopped and it moved aside. Nothing was changed",
+        "look at it; pass --replace-service to stop its tunnels and move it aside. Nothing was changed",
     );
     questions::require_yes(host.confirm(&question)?, unasked)
 }

@@ -29,7 +29,7 @@ pub fn read(host: &dyn Host, token: Option<&str>, file: Option<&Path>) -> anyhow
                 .chars()
                 .all(|c| c.is_ascii_alphanumeric() || "-_".contains(c)),
         Failure::usage(
-            "this is not a token: it holds other characters than letters, digits, - and _",
+            "this is not a token: tokens contain only letters, digits, - and _",
             "copy the whole command from the browser again",
         )
     );

@@ -79,7 +79,7 @@ pub(super) fn run(host: &dyn Host, ui: &Ui, command: &UpdateTunnel) -> anyhow::R
         now == update.from,
         Failure::new(
             format!(
-                "tunnel {id} points to {} by now; nothing was changed",
+                "tunnel {id} now points to {}; nothing was changed",
                 shown(&now)
             ),
             "run the same command again",
@@ -139,7 +139,7 @@ fn client(
     let enrolled = enrolled.with_context(|| {
         Failure::new(
             format!("the setup of tunnel {id} is not finished"),
-            "run the setup command from the browser again: it takes the present host and port from there",
+            "run the setup command from the browser again: it takes the current host and port from there",
         )
     })?;
     ControlPlane::new(

@@ -10,8 +10,8 @@ use crate::bastion::host::http::is_loopback;
 pub fn parse_address(text: &str) -> anyhow::Result<Url> {
     let url = Url::parse(text).map_err(|error| {
         Failure::usage(
-            format!("{text:?} is not the address of a server"),
-            "give it as https://NAME, as it stands in the command from the browser",
+            format!("{text:?} is not a valid server address"),
+            "use https://NAME, as in the command from the browser",
         )
         .because(error)
     })?;
@@ -21,8 +21,8 @@ pub fn parse_address(text: &str) -> anyhow::Result<Url> {
             && url.query().is_none()
             && url.fragment().is_none(),
         Failure::usage(
-            format!("{text:?} is not the address of a server"),
-            "give it as https://NAME, as it stands in the command from the browser",
+            format!("{text:?} is not a valid server address"),
+            "use https://NAME, as in the command from the browser",
         )
     );
     check_scheme(&url)?;
@@ -35,7 +35,7 @@ pub(super) fn check_scheme(url: &Url) -> anyhow::Result<()> {
         "https" => Ok(()),
         "http" if is_loopback(url) => Ok(()),
         _ => bail!(Failure::usage(
-            format!("{url} is refused: plain http is allowed to this machine only"),
+            format!("{url} is refused: plain http is only allowed to this machine"),
             "use the https address of the control plane",
         )),
     }

@@ -156,7 +156,7 @@ fn held_too_long(path: &Path, other: &str, limit: Duration) -> Failure {
     };
     Failure::new(
         format!(
-            "another user of this host is changing the service, and was not done after {} s: {other}",
+            "another user is still changing the service after {} s: {other}",
             limit.as_secs()
         ),
         format!(

@@ -129,7 +129,7 @@ fn exchange(client: &Client, request: Request) -> anyhow::Result<Response> {
     response.take(LONGEST_BODY + 1).read_to_end(&mut body)?;
     ensure!(
         body.len() as u64 <= LONGEST_BODY,
-        "the answer has no end within {LONGEST_BODY} bytes"
+        "the answer is longer than {LONGEST_BODY} bytes"
     );
     Ok(Response { status, date, body })
 }

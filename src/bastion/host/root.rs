@@ -61,9 +61,7 @@ impl Root {
             Privilege::Sudo => "sudo",
             Privilege::Doas => "doas",
             Privilege::None => bail!(refused(
-                format!(
-                    "{purpose} needs the rights of root, and neither sudo nor doas is installed"
-                ),
+                format!("{purpose} requires root, and neither sudo nor doas is installed"),
                 format!("install sudo and let {user} use it"),
                 commands,
             )),
@@ -83,7 +81,7 @@ impl Root {
             }
             let failure = refused(
                 format!(
-                    "{purpose} needs the rights of root, and {program} does not remember {user}'s password"
+                    "{purpose} requires root, and {program} does not remember {user}'s password"
                 ),
                 format!(
                     "let {user} use {program} without a password for the time of the run, or set \
@@ -94,9 +92,7 @@ impl Root {
             return Err(failure.because(status_error(&silent, output)).into());
         }
         let failure = refused(
-            format!(
-                "{purpose} needs the rights of root, and {program} does not grant them to {user}"
-            ),
+            format!("{purpose} requires root, and {program} does not let {user} have it"),
             format!("let {user} use {program} (`{program} true` tries it)"),
             commands,
         );
@@ -110,7 +106,7 @@ impl Root {
         }
         // sudo reads the password from the terminal itself; it never passes through this program.
         // Whose it is, sudo knows: root's, where its rules say so (`rootpw`).
-        let prompt = format!("{purpose} needs the rights of root. Password of %p: ");
+        let prompt = format!("{purpose} requires root. Password of %p: ");
         let asked = duct::cmd("sudo", ["-v", "-p", &prompt]).unchecked().run();
         asked.is_ok_and(|output| output.status.success())
     }

@@ -103,7 +103,7 @@ impl ForeignScript {
             is_root_s_alone || !layout.is_system_wide(),
             Failure::new(
                 format!(
-                    "others than root can write {}, so root does not run it to stop its tunnels",
+                    "{} is writable by non-root users; refusing to run it as root to stop its tunnels",
                     self.path.display()
                 ),
                 "look at it, stop its tunnels by hand, remove it, and run the same command again",

@@ -68,7 +68,7 @@ pub(super) fn refuse_foreign(host: &dyn Host, layout: &Layout, files: &[SharedFi
         host.stat(&dir)?
             .is_none_or(|stat| stat.kind == Kind::Directory),
         Failure::new(
-            format!("{} is there and is no folder", dir.display()),
+            format!("{} exists and is not a folder", dir.display()),
             "find out whose it is and move it elsewhere, then run the same command again",
         )
     );

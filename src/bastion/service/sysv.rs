@@ -104,7 +104,7 @@ impl ServiceManager for Sysv {
         ensure!(
             !layout.is_system_wide() || !host.exists(Path::new("/run/systemd/system")),
             Failure::usage(
-                "systemd runs this host, and reads an init script badly or not at all",
+                "this host runs systemd, which supports init scripts badly or not at all",
                 "leave --init out, or use --init systemd",
             )
         );

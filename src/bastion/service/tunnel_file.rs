@@ -107,7 +107,7 @@ fn check_literal(value: &str) -> Result<()> {
     ensure!(
         is_literal(value),
         Failure::new(
-            format!("{value:?} holds a character that cannot stand in a service's file"),
+            format!("{value:?} contains a character that is not allowed in a service file"),
             "use a user whose name and home folder hold only letters, digits and . _ - + @ /",
         )
     );

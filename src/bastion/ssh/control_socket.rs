@@ -52,7 +52,7 @@ pub fn end(host: &dyn Host, socket: &Path) -> anyhow::Result<()> {
     ensure!(
         !is_alive(host, socket)?,
         Failure::new(
-            format!("the ssh behind {} does not end", socket.display()),
+            format!("the ssh process behind {} does not exit", socket.display()),
             "end it by hand (`pgrep -af ssh` shows it), then run the same command again",
         )
     );

@@ -25,7 +25,7 @@ pub fn check_target_host(host: &str) -> anyhow::Result<()> {
     ensure!(
         is_host(host),
         Failure::usage(
-            format!("{host:?} cannot be the host of a database; nothing was changed"),
+            format!("{host:?} is not a valid database host; nothing was changed"),
             "give a DNS name or an IP address, in the browser or with --host",
         )
     );
@@ -54,8 +54,8 @@ pub fn check_server(server: &TunnelServerAddress) -> anyhow::Result<()> {
 
 fn refused(what: &str, value: &str) -> Failure {
     Failure::new(
-        format!("the control plane names a {what} that cannot be one: {value:?}"),
-        "do not go on; tell the vendor, with this message",
+        format!("the control plane sent an invalid {what}: {value:?}"),
+        "stop here, and send this message to the vendor",
     )
 }
 

@@ -93,8 +93,8 @@ pub fn ensure_private(host: &dyn Host, layout: &Layout) -> anyhow::Result<()> {
     ensure!(
         stat.mode & 0o022 == 0,
         Failure::new(
-            format!("{path} can be written by others (mode {:o})", stat.mode),
-            format!("look who put what there; then `chmod 700 {path}` and run setup again"),
+            format!("{path} is writable by others (mode {:o})", stat.mode),
+            format!("check what is in it; then `chmod 700 {path}` and run setup again"),
         )
     );
     Ok(())

@@ -55,7 +55,7 @@ impl Step for Rename {
 
     fn summary(&self) -> String {
         format!(
-            "Restart tunnel {} under its lasting name, {}",
+            "Restart tunnel {} under its permanent name, {}",
             self.from,
             self.to.slug()
         )

@@ -69,7 +69,7 @@ pub fn refuse_unfinished(receipt: &Receipt) -> anyhow::Result<()> {
     anyhow::ensure!(
         Rotation::begun(receipt).is_none(),
         Failure::new(
-            "a change of the key pair is not finished",
+            "a key rotation is not finished",
             "finish it with `holistics-tunnel rotate-key`, then run the same command again",
         )
     );
@@ -127,7 +127,7 @@ impl Step for NewKey {
     }
 
     fn summary(&self) -> String {
-        "Make a new key pair, and have it accepted beside the present one".to_owned()
+        "Make a new key pair and register it beside the current one".to_owned()
     }
 
     fn commands(&self) -> Vec<String> {
@@ -185,7 +185,7 @@ impl NewKey {
             match retry(host, CALL_LIMIT, call) {
                 Ok(_) => {}
                 Err(error) if is_gone(&error) => work.run.ui.note(&format!(
-                    "Tunnel {tunnel} was deleted in the browser, and is left out."
+                    "Tunnel {tunnel} was deleted in the browser; skipping it."
                 )),
                 Err(error) => return Err(error.with_advice()),
             }
@@ -266,7 +266,7 @@ impl SwitchKey {
             work.record(created(&layout.former_key()))?;
             let key = host
                 .read(&layout.private_key(from))
-                .context("cannot read the present key")?;
+                .context("cannot read the current key")?;
             host.write(&layout.former_key(), &key, 0o600, Authority::User)?;
             if from != to {
                 for file in with_public(layout.private_key(to)) {
@@ -329,7 +329,7 @@ impl Step for RetireKey {
     }
 
     fn summary(&self) -> String {
-        "Have the old key refused, and delete it".to_owned()
+        "Revoke the old key and delete it".to_owned()
     }
 
     fn is_transactional(&self) -> bool {
@@ -423,8 +423,7 @@ fn later(error: anyhow::Error) -> anyhow::Error {
     error.context(Failure {
         exit: Exit::Partly,
         ..Failure::new(
-            "the change of the key pair is not finished; both keys are accepted until it is, and the tunnels \
-             go on",
+            "the key rotation is not finished; both keys are accepted until it is, and the tunnels keep running",
             "run `holistics-tunnel rotate-key` again to finish it",
         )
     })

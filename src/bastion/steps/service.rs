@@ -80,10 +80,10 @@ impl Service {
             found.is_none() || found == self.foreign,
             Failure::new(
                 format!(
-                    "{} has come or changed since the plan was shown, and was not written by holistics-tunnel",
+                    "{} appeared or changed after the plan was shown, and was not written by holistics-tunnel",
                     foreign::script_path(&self.layout).display()
                 ),
-                "run the same command again, which shows it",
+                "run the same command again to see it",
             )
         );
         Ok(())

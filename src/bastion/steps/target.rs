@@ -142,8 +142,8 @@ impl TargetUpdate {
             .context("autossh is no longer installed")?;
         let command = foreground_command(&program.to_string_lossy(), &forward);
         work.run.ui.note(&format!(
-            "This host has no service manager. End the former command, and have your supervisor run this in \
-             its place:\n\n{command}\n"
+            "This host has no service manager. Stop the old command, and have your supervisor run this \
+             instead:\n\n{command}\n"
         ));
         Ok(())
     }

@@ -243,7 +243,7 @@ fn explain(said: &str, forward: &Forward) -> Failure {
             format!(
                 "host key mismatch: {server} does not show the key that the control plane announced"
             ),
-            "do not go on: either something stands between this host and the tunnel server, or the vendor \
+            "stop here: either something intercepts the connection to the tunnel server, or the vendor \
              has changed its key. Ask the vendor; if it did, the same command pins the new key",
         )
     } else if has("remote port forwarding failed") {

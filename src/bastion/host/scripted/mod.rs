@@ -374,12 +374,7 @@ impl Commands for ScriptedHost {
     }
 
     fn acquire_root(&self, purpose: &str, _: &[String]) -> anyhow::Result<()> {
-        let refusal = || {
-            Failure::usage(
-                format!("{purpose} needs the rights of root"),
-                "ask for them",
-            )
-        };
+        let refusal = || Failure::usage(format!("{purpose} requires root"), "ask for them");
         anyhow::ensure!(!self.refuses_root.get(), refusal());
         Ok(())
     }
