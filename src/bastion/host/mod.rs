@@ -63,6 +63,7 @@ pub struct Stat {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(test, derive(Default))]
 pub struct User {
     pub name: String,
     pub uid: u32,

@@ -386,12 +386,7 @@ mod tests {
     #[test]
     fn a_daemon_still_going_down_is_waited_for() {
         let host = ScriptedHost::new();
-        host.expect(
-            "sudo launchctl enable system/io.holistics.h_autossh.bi.example.com-7",
-            0,
-            "",
-            "",
-        );
+        host.expect_all(&["sudo launchctl enable system/io.holistics.h_autossh.bi.example.com-7"]);
         host.expect(
             "sudo launchctl bootout system/io.holistics.h_autossh.bi.example.com-7",
             36,
@@ -404,7 +399,7 @@ mod tests {
             "",
             "Bootstrap failed: 37: Operation already in progress",
         );
-        host.expect("sudo launchctl bootstrap system", 0, "", "");
+        host.expect_all(&["sudo launchctl bootstrap system"]);
         let layout = Layout::new(&host, Path::new("/"));
         load(&host, &layout, tunnel()).unwrap();
         assert!(host.is_finished());
@@ -413,7 +408,7 @@ mod tests {
     #[test]
     fn a_daemon_that_never_starts_is_told_with_what_launchd_said() {
         let host = ScriptedHost::new();
-        host.expect("sudo launchctl enable", 0, "", "");
+        host.expect_all(&["sudo launchctl enable"]);
         host.expect("sudo launchctl bootout", 3, "", "No such process");
         for _ in 0..BOOTSTRAP_ATTEMPTS {
             host.expect(
@@ -437,7 +432,7 @@ mod tests {
     fn one_tunnel_is_restarted_and_its_siblings_are_not() {
         let host = ScriptedHost::new();
         host.expect(PRINT, 0, "state = running", "");
-        host.expect(KICKSTART, 0, "", "");
+        host.expect_all(&[KICKSTART]);
         let layout = Layout::new(&host, Path::new("/"));
         Launchd.restart_one(&host, &layout, tunnel()).unwrap();
         assert!(host.is_finished());
@@ -447,9 +442,9 @@ mod tests {
     fn a_tunnel_that_launchd_has_forgotten_is_loaded_again_by_a_restart() {
         let host = ScriptedHost::new();
         host.expect(PRINT, 113, "", "Could not find service");
-        host.expect("sudo launchctl enable", 0, "", "");
+        host.expect_all(&["sudo launchctl enable"]);
         host.expect("sudo launchctl bootout", 3, "", "No such process");
-        host.expect("sudo launchctl bootstrap system", 0, "", "");
+        host.expect_all(&["sudo launchctl bootstrap system"]);
         let layout = Layout::new(&host, Path::new("/"));
         Launchd.restart_one(&host, &layout, tunnel()).unwrap();
         assert!(host.is_finished());

@@ -435,29 +435,3 @@ impl ServiceManager for Systemd {
         Ok(Some(true))
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use std::path::Path;
-
-    use super::*;
-    use crate::bastion::host::scripted::ScriptedHost;
-
-    fn tunnel() -> TunnelName {
-        "bi.example.com-7".parse().unwrap()
-    }
-
-    #[test]
-    fn one_tunnel_is_restarted_and_its_siblings_are_not() {
-        let host = ScriptedHost::new();
-        host.expect(
-            "sudo systemctl restart h_autossh@bi.example.com-7.service",
-            0,
-            "",
-            "",
-        );
-        let layout = Layout::new(&host, Path::new("/"));
-        Systemd.restart_one(&host, &layout, tunnel()).unwrap();
-        assert!(host.is_finished());
-    }
-}

@@ -270,27 +270,3 @@ impl ServiceManager for Sysv {
         Ok(Some(boot::is_registered(host, layout)))
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::bastion::host::scripted::ScriptedHost;
-
-    fn tunnel() -> TunnelName {
-        "bi.example.com-7".parse().unwrap()
-    }
-
-    #[test]
-    fn one_tunnel_is_restarted_and_its_siblings_are_not() {
-        let host = ScriptedHost::new();
-        host.expect(
-            "sudo /etc/init.d/h_autossh restart bi.example.com-7",
-            0,
-            "",
-            "",
-        );
-        let layout = Layout::new(&host, Path::new("/"));
-        Sysv.restart_one(&host, &layout, tunnel()).unwrap();
-        assert!(host.is_finished());
-    }
-}

@@ -49,12 +49,6 @@ fn content(host: &ScriptedHost, path: &str) -> Option<String> {
     Some(String::from_utf8(content).unwrap())
 }
 
-fn expect_all(host: &ScriptedHost, commands: &[&str]) {
-    for command in commands {
-        host.expect(command, 0, "", "");
-    }
-}
-
 fn name(text: &str) -> TunnelName {
     text.parse().unwrap()
 }
@@ -88,18 +82,15 @@ fn run<T>(host: &ScriptedHost, act: impl FnOnce(&mut StepContext) -> T) -> (T, V
 /// What a first setup under systemd runs.
 fn set_up_under_systemd(host: &ScriptedHost, slug: &str, is_first: bool) {
     if is_first {
-        expect_all(host, &[RELOAD]);
+        host.expect_all(&[RELOAD]);
     }
-    expect_all(host, &ENABLED);
+    host.expect_all(&ENABLED);
     let unit = format!("h_autossh@{slug}.service");
-    expect_all(
-        host,
-        &[
-            RELOAD,
-            &format!("sudo systemctl enable {unit}"),
-            &format!("sudo systemctl restart {unit}"),
-        ],
-    );
+    host.expect_all(&[
+        RELOAD,
+        &format!("sudo systemctl enable {unit}"),
+        &format!("sudo systemctl restart {unit}"),
+    ]);
     let tunnel = tunnel(host, slug);
     run(host, |work| {
         assert_eq!(systemd::Systemd.install(work, None).unwrap(), is_first);
@@ -110,7 +101,7 @@ fn set_up_under_systemd(host: &ScriptedHost, slug: &str, is_first: bool) {
 
 fn set_up_under_sysv(host: &ScriptedHost, slug: &str) -> Vec<Change> {
     let restart = format!("sudo /etc/init.d/h_autossh restart {slug}");
-    expect_all(host, &["sudo update-rc.d h_autossh defaults", &restart]);
+    host.expect_all(&["sudo update-rc.d h_autossh defaults", &restart]);
     let tunnel = tunnel(host, slug);
     let (_, changes) = run(host, |work| {
         sysv::Sysv.install(work, None).unwrap();
@@ -176,7 +167,7 @@ fn the_shared_units_go_with_the_last_tunnel_of_anybody() {
             .map(|action| format!("sudo systemctl {action} h_autossh@{slug}.service"))
     };
     let ended = |host: &ScriptedHost, slug: &str| {
-        expect_all(host, &ended(slug).each_ref().map(String::as_str));
+        host.expect_all(&ended(slug).each_ref().map(String::as_str));
     };
     ended(&host, "bi.example.com-8");
     remove(&host, &systemd::Systemd, "bi.example.com-8");
@@ -187,8 +178,8 @@ fn the_shared_units_go_with_the_last_tunnel_of_anybody() {
     ended(&host, "bi.example.com-7");
     let umbrella =
         ["stop", "disable"].map(|action| format!("sudo systemctl {action} h_autossh.service"));
-    expect_all(&host, &umbrella.each_ref().map(String::as_str));
-    expect_all(&host, &[RELOAD]);
+    host.expect_all(&umbrella.each_ref().map(String::as_str));
+    host.expect_all(&[RELOAD]);
     remove(&host, &systemd::Systemd, "bi.example.com-7");
     let mut left = host.paths();
     left.retain(|path| !path.ends_with("/home/bob/"));
@@ -209,13 +200,13 @@ fn the_init_script_goes_with_the_last_tunnel_of_anybody() {
     assert!(changes.contains(&Change::ServiceInstalled), "{changes:?}");
     assert_eq!(content(&host, SCRIPT).unwrap(), script);
 
-    expect_all(&host, &["sudo /etc/init.d/h_autossh stop bi.example.com-8"]);
+    host.expect_all(&["sudo /etc/init.d/h_autossh stop bi.example.com-8"]);
     remove(&host, &sysv::Sysv, "bi.example.com-8");
     assert_eq!(content(&host, SCRIPT).unwrap(), script);
 
     host.log_in("ada");
-    expect_all(&host, &["sudo /etc/init.d/h_autossh stop bi.example.com-7"]);
-    expect_all(&host, &["sudo update-rc.d -f h_autossh remove"]);
+    host.expect_all(&["sudo /etc/init.d/h_autossh stop bi.example.com-7"]);
+    host.expect_all(&["sudo update-rc.d -f h_autossh remove"]);
     remove(&host, &sysv::Sysv, "bi.example.com-7");
     let mut left = host.paths();
     left.retain(|path| !path.ends_with("/home/bob/"));
@@ -237,7 +228,7 @@ fn what_is_somebody_else_s_under_our_names_is_refused_and_not_touched() {
         assert_eq!(changes, []);
         // Nor by a removal that finds it there.
         let ui = Ui::new(false, true, true);
-        expect_all(&host, &[RELOAD]);
+        host.expect_all(&[RELOAD]);
         undo_installed(&systemd::Systemd, &host, &ui, &layout).unwrap();
         assert_eq!(host.paths(), before);
         assert_eq!(
@@ -263,7 +254,7 @@ fn an_upgrade_gives_everybody_s_tunnel_its_own_user_before_the_shared_unit_goes(
 
     host.log_in("carol");
     // When systemd reads the units again, everything is there. Nothing is restarted.
-    host.expect(RELOAD, 0, "", "");
+    host.expect_all(&[RELOAD]);
     host.doing(|host| {
         for (user, number) in [("ada", "7"), ("bob", "8")] {
             let path = format!("/etc/systemd/system/h_autossh@{number}.service.d/tunnel.conf");
@@ -273,7 +264,7 @@ fn an_upgrade_gives_everybody_s_tunnel_its_own_user_before_the_shared_unit_goes(
             assert!(drop_in.contains(&logs), "{drop_in}");
         }
     });
-    expect_all(&host, &ENABLED);
+    host.expect_all(&ENABLED);
     run(&host, |work| systemd::Systemd.install(work, None).unwrap());
     assert!(host.is_finished());
     assert!(!content(&host, INSTANCES).unwrap().contains("bob"));
@@ -296,11 +287,9 @@ fn a_former_tunnel_passes_to_its_new_name_and_is_down_for_one_start() {
         &format!("# {MARKER}\n[Service]\nUser=ada\n"),
     );
     put(&host, UMBRELLA, &format!("# {MARKER}\n"));
-    expect_all(&host, &[RELOAD]);
-    expect_all(&host, &ENABLED);
-    expect_all(
-        &host,
-        &[
+    host.expect_all(&[RELOAD]);
+    host.expect_all(&ENABLED);
+    host.expect_all(&[
             RELOAD,
             "sudo systemctl stop h_autossh@7.service",
             "sudo systemctl disable h_autossh@7.service",
@@ -333,7 +322,7 @@ fn a_user_who_is_not_root_governs_no_tunnel_of_another_s() {
     set_up_under_systemd(&host, "bi.example.com-7", true);
     let layout = Layout::new(&host, Path::new("/"));
     let own = [name("bi.example.com-7")];
-    expect_all(&host, &["sudo systemctl stop h_autossh.service"]);
+    host.expect_all(&["sudo systemctl stop h_autossh.service"]);
     systemd::Systemd
         .govern(&host, &layout, &own, Action::Stop)
         .unwrap();
@@ -341,13 +330,10 @@ fn a_user_who_is_not_root_governs_no_tunnel_of_another_s() {
     host.log_in("bob");
     let layout = Layout::new(&host, Path::new("/"));
     let own = [name("bi.example.com-8")];
-    expect_all(
-        &host,
-        &[
-            "sudo systemctl stop h_autossh@bi.example.com-8.service",
-            "sudo /etc/init.d/h_autossh restart bi.example.com-8",
-        ],
-    );
+    host.expect_all(&[
+        "sudo systemctl stop h_autossh@bi.example.com-8.service",
+        "sudo /etc/init.d/h_autossh restart bi.example.com-8",
+    ]);
     systemd::Systemd
         .govern(&host, &layout, &own, Action::Stop)
         .unwrap();
@@ -358,24 +344,37 @@ fn a_user_who_is_not_root_governs_no_tunnel_of_another_s() {
 }
 
 #[test]
+fn one_tunnel_is_restarted_and_its_siblings_are_not() {
+    let host = host();
+    let layout = Layout::new(&host, Path::new("/"));
+    host.expect_all(&[
+        "sudo systemctl restart h_autossh@bi.example.com-7.service",
+        "sudo /etc/init.d/h_autossh restart bi.example.com-7",
+    ]);
+    let managers: [&dyn ServiceManager; 2] = [&systemd::Systemd, &sysv::Sysv];
+    for manager in managers {
+        let tunnel = name("bi.example.com-7");
+        manager.restart_one(&host, &layout, tunnel).unwrap();
+    }
+    assert!(host.is_finished());
+}
+
+#[test]
 fn units_that_another_user_s_last_removal_took_are_put_back_when_a_tunnel_is_added() {
     let host = host();
-    expect_all(&host, &[RELOAD]);
-    expect_all(&host, &ENABLED);
+    host.expect_all(&[RELOAD]);
+    host.expect_all(&ENABLED);
     run(&host, |work| systemd::Systemd.install(work, None).unwrap());
     for unit in [UMBRELLA, INSTANCES] {
         host.remove_file(Path::new(unit), Authority::User).unwrap();
     }
-    expect_all(&host, &[RELOAD]);
-    expect_all(&host, &ENABLED);
-    expect_all(
-        &host,
-        &[
-            RELOAD,
-            "sudo systemctl enable h_autossh@bi.example.com-7.service",
-            "sudo systemctl restart h_autossh@bi.example.com-7.service",
-        ],
-    );
+    host.expect_all(&[RELOAD]);
+    host.expect_all(&ENABLED);
+    host.expect_all(&[
+        RELOAD,
+        "sudo systemctl enable h_autossh@bi.example.com-7.service",
+        "sudo systemctl restart h_autossh@bi.example.com-7.service",
+    ]);
     let tunnel = tunnel(&host, "bi.example.com-7");
     run(&host, |work| systemd::Systemd.add(work, &tunnel).unwrap());
     assert!(host.is_finished());
@@ -397,21 +396,13 @@ fn a_script_that_was_moved_aside_comes_back_with_the_last_tunnel_of_anybody() {
         }
     };
     const KEPT: &str = "/etc/h_autossh.replaced";
-    host.expect("sudo /etc/init.d/h_autossh stop", 0, "", "");
-    host.expect(
-        "sudo mv -n -- /etc/init.d/h_autossh /etc/h_autossh.replaced",
-        0,
-        "",
-        "",
-    );
+    host.expect_all(&["sudo /etc/init.d/h_autossh stop"]);
+    host.expect_all(&["sudo mv -n -- /etc/init.d/h_autossh /etc/h_autossh.replaced"]);
     host.doing(moved(SCRIPT, KEPT));
-    expect_all(
-        &host,
-        &[
-            "sudo update-rc.d -f h_autossh remove",
-            "sudo update-rc.d h_autossh defaults",
-        ],
-    );
+    host.expect_all(&[
+        "sudo update-rc.d -f h_autossh remove",
+        "sudo update-rc.d h_autossh defaults",
+    ]);
     let (_, changes) = run(&host, |work| {
         sysv::Sysv.install(work, Some(&found)).unwrap()
     });
@@ -429,19 +420,9 @@ fn a_script_that_was_moved_aside_comes_back_with_the_last_tunnel_of_anybody() {
     assert!(!undo_replaced(&sysv::Sysv, &host, &ui, &layout, replaced).unwrap());
     assert!(content(&host, KEPT).is_some());
 
-    host.expect(
-        "sudo /etc/init.d/h_autossh stop bi.example.com-8",
-        0,
-        "",
-        "",
-    );
-    host.expect("sudo update-rc.d -f h_autossh remove", 0, "", "");
-    host.expect(
-        "sudo mv -n -- /etc/h_autossh.replaced /etc/init.d/h_autossh",
-        0,
-        "",
-        "",
-    );
+    host.expect_all(&["sudo /etc/init.d/h_autossh stop bi.example.com-8"]);
+    host.expect_all(&["sudo update-rc.d -f h_autossh remove"]);
+    host.expect_all(&["sudo mv -n -- /etc/h_autossh.replaced /etc/init.d/h_autossh"]);
     host.doing(moved(KEPT, SCRIPT));
     remove(&host, &sysv::Sysv, "bi.example.com-8");
     assert_eq!(content(&host, SCRIPT).unwrap(), "#!/bin/sh\n# theirs\n");

@@ -1,6 +1,8 @@
 //! A host in memory for tests: files that are a map, and commands whose answers a test has written
 //! down. A command nobody expected fails the test.
 
+mod commands;
+mod files;
 mod listener;
 mod tests;
 
@@ -14,52 +16,18 @@ use std::time::Duration;
 
 use super::http;
 use super::run_log::RunLog;
-use super::{
-    Authority, Command, CommandError, Commands, Connection, Environment, Files, Host, HostLock,
-    Kind, LockAttempt, Net, Output, Privilege, ProbeError, Prompts, RunControl, Stat, User,
-};
-use crate::bastion::failure::{Failure, Interrupted};
+use super::{Connection, Environment, Host, Net, ProbeError, Prompts, RunControl, User};
+use crate::bastion::failure::Interrupted;
+pub use files::Snapshot;
 pub use listener::Listener;
+
+use commands::{Expected, Handler};
+use files::Entry;
 
 const UID: u32 = 1000;
 
-/// What a command answers, and what it does to the files.
-type Effect = Box<dyn Fn(&ScriptedHost)>;
-
-struct Expected {
-    begins: String,
-    output: Output,
-    effect: Option<Effect>,
-}
-
-/// A program that answers as often as it is run.
-type Handler = Rc<dyn Fn(&ScriptedHost, &Command) -> Output>;
-
-#[derive(Clone, PartialEq, Eq)]
-enum Entry {
-    File { content: Vec<u8>, mode: u32 },
-    Directory { mode: u32 },
-}
-
-/// All files as they were at one moment, to be compared with another.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Snapshot(BTreeMap<PathBuf, Entry>);
-
-impl std::fmt::Debug for Snapshot {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        for (path, entry) in &self.0 {
-            match entry {
-                Entry::Directory { mode } => writeln!(f, "{mode:o} {}/", path.display())?,
-                Entry::File { content, mode } => {
-                    let content = String::from_utf8_lossy(content);
-                    writeln!(f, "{mode:o} {}: {content:?}", path.display())?;
-                }
-            }
-        }
-        Ok(())
-    }
-}
-
+/// Made by [`ScriptedHost::new`]; its default has no user.
+#[derive(Default)]
 pub struct ScriptedHost {
     user: User,
     entries: RefCell<BTreeMap<PathBuf, Entry>>,
@@ -91,7 +59,6 @@ type Web = Box<dyn Fn(&ScriptedHost, &http::Request) -> Result<http::Response, h
 
 impl ScriptedHost {
     /// A host with a home folder and nothing else.
-    #[allow(clippy::new_without_default)]
     pub fn new() -> Self {
         let host = ScriptedHost {
             user: User {
@@ -100,31 +67,10 @@ impl ScriptedHost {
                 home: "/home/ada".into(),
                 sudo_user: None,
             },
-            entries: RefCell::default(),
-            expected: RefCell::default(),
-            ran: RefCell::default(),
-            clock: Cell::default(),
-            programs: RefCell::default(),
-            log: RunLog::default(),
-            names: RefCell::default(),
-            listeners: RefCell::default(),
-            variables: RefCell::default(),
-            web: RefCell::default(),
-            lock: Rc::default(),
-            unlocked: RefCell::default(),
-            handlers: RefCell::default(),
-            answers: RefCell::default(),
-            refuses_root: Cell::default(),
-            effects: Cell::default(),
-            interrupt_at: Cell::default(),
-            fail_at: Cell::default(),
-            is_interrupted: Cell::default(),
-            holds_interrupts: Cell::default(),
+            ..ScriptedHost::default()
         };
         for dir in ["/", "/home", "/home/ada"] {
-            host.entries
-                .borrow_mut()
-                .insert(dir.into(), Entry::Directory { mode: 0o755 });
+            host.put_dir(Path::new(dir));
         }
         host
     }
@@ -141,58 +87,13 @@ impl ScriptedHost {
     pub fn log_in(&mut self, name: &str) {
         self.user.name = name.to_owned();
         self.user.home = Path::new("/home").join(name);
-        let home = Entry::Directory { mode: 0o755 };
-        self.entries
-            .borrow_mut()
-            .insert(self.user.home.clone(), home);
-    }
-
-    /// What was changed as root while that lock was not held.
-    pub fn changed_unlocked(&self) -> Vec<PathBuf> {
-        self.unlocked.borrow().clone()
-    }
-
-    fn note_unlocked(&self, path: &Path, authority: Authority) {
-        if authority == Authority::Root && !self.lock.get() {
-            self.unlocked.borrow_mut().push(path.to_owned());
-        }
-    }
-
-    /// Whose a path is: a home's user's, or root's.
-    fn owner(&self, path: &Path) -> u32 {
-        if path.starts_with("/home") { UID } else { 0 }
+        self.put_dir(&self.user.home);
     }
 
     pub fn set_env(&self, name: &str, value: &str) {
         self.variables
             .borrow_mut()
             .insert(name.to_owned(), value.to_owned());
-    }
-
-    /// The next command has to begin like this; it ends with this status and these words.
-    pub fn expect(&self, begins: &str, status: i32, stdout: &str, stderr: &str) {
-        self.expected.borrow_mut().push(Expected {
-            begins: begins.to_owned(),
-            output: Output {
-                status,
-                stdout: stdout.to_owned(),
-                stderr: stderr.to_owned(),
-            },
-            effect: None,
-        });
-    }
-
-    /// The last expected command also does this.
-    pub fn doing(&self, effect: impl Fn(&ScriptedHost) + 'static) {
-        let mut expected = self.expected.borrow_mut();
-        expected.last_mut().expect("a command to do it").effect = Some(Box::new(effect));
-    }
-
-    /// Every command that begins like this, as a person would type it, is answered by this function;
-    /// the last one that was given comes first. What [`ScriptedHost::expect`] waits for comes before it.
-    pub fn on(&self, begins: &str, answer: impl Fn(&ScriptedHost, &Command) -> Output + 'static) {
-        let mut handlers = self.handlers.borrow_mut();
-        handlers.insert(0, (begins.to_owned(), Rc::new(answer)));
     }
 
     /// Nobody grants this user the superuser's rights.
@@ -222,10 +123,6 @@ impl ScriptedHost {
         self.effects.get()
     }
 
-    pub fn snapshot(&self) -> Snapshot {
-        Snapshot(self.entries.borrow().clone())
-    }
-
     /// Counts an effect; returns whether it succeeds.
     fn begin_effect(&self) -> bool {
         let number = self.effects.get() + 1;
@@ -234,40 +131,6 @@ impl ScriptedHost {
             self.is_interrupted.set(true);
         }
         number != self.fail_at.get()
-    }
-
-    fn change(&self, path: &Path, entry: Option<Entry>) -> anyhow::Result<()> {
-        anyhow::ensure!(self.begin_effect(), "{}: no space left", path.display());
-        let mut entries = self.entries.borrow_mut();
-        match entry {
-            Some(entry) => entries.insert(path.to_owned(), entry),
-            None => entries.remove(path),
-        };
-        Ok(())
-    }
-
-    /// The output that was expected for this command, or a handler's.
-    fn answer_to(&self, command: &Command, typed: &str) -> Output {
-        let is_next = |next: &Expected| typed.starts_with(&next.begins);
-        let is_expected = self.expected.borrow().first().is_some_and(is_next);
-        if !is_expected {
-            let handlers = self.handlers.borrow().clone();
-            if let Some((_, answer)) = handlers
-                .iter()
-                .find(|(begins, _)| typed.starts_with(begins))
-            {
-                return answer(self, command);
-            }
-        }
-        let mut queue = self.expected.borrow_mut();
-        assert!(!queue.is_empty(), "nobody expected: {typed}");
-        let next = queue.remove(0);
-        drop(queue);
-        assert!(is_expected, "expected: {}\nran:      {typed}", next.begins);
-        if let Some(effect) = next.effect {
-            effect(self);
-        }
-        next.output
     }
 
     pub fn install(&self, program: &str) {
@@ -293,35 +156,6 @@ impl ScriptedHost {
     ) {
         self.web.replace(Some(Box::new(answer)));
     }
-
-    /// The commands that ran, as a person would type them.
-    pub fn ran(&self) -> Vec<String> {
-        self.ran.borrow().clone()
-    }
-
-    pub fn paths(&self) -> Vec<String> {
-        let entries = self.entries.borrow();
-        entries
-            .iter()
-            .map(|(path, entry)| match entry {
-                Entry::File { mode, .. } => format!("{mode:o} {}", path.display()),
-                Entry::Directory { mode } => format!("{mode:o} {}/", path.display()),
-            })
-            .collect()
-    }
-
-    pub fn is_finished(&self) -> bool {
-        self.expected.borrow().is_empty()
-    }
-
-    fn parent_exists(&self, path: &Path) -> bool {
-        path.parent().is_some_and(|parent| {
-            matches!(
-                self.entries.borrow().get(parent),
-                Some(Entry::Directory { .. })
-            )
-        })
-    }
 }
 
 /// So that a test calls what the host can do without naming the trait that has it.
@@ -330,160 +164,6 @@ impl std::ops::Deref for ScriptedHost {
 
     fn deref(&self) -> &Self::Target {
         self
-    }
-}
-
-impl Commands for ScriptedHost {
-    fn run(&self, command: &Command) -> Result<Output, CommandError> {
-        let typed = command.to_string();
-        let succeeds = self.begin_effect();
-        if !command.atomic {
-            self.check_interrupt()?;
-        }
-        self.ran.borrow_mut().push(typed.clone());
-        if succeeds {
-            return Ok(self.answer_to(command, &typed));
-        }
-        Ok(Output {
-            status: 1,
-            stderr: "it was made to fail".to_owned(),
-            ..Output::default()
-        })
-    }
-
-    fn exec(&self, command: &Command) -> CommandError {
-        CommandError::Start {
-            command: command.to_string(),
-            cause: io::ErrorKind::Unsupported.into(),
-        }
-    }
-
-    fn which(&self, program: &str) -> Option<PathBuf> {
-        let programs = self.programs.borrow();
-        programs
-            .iter()
-            .any(|known| known == program)
-            .then(|| Path::new("/usr/bin").join(program))
-    }
-
-    fn privilege(&self) -> Privilege {
-        match self.user.uid {
-            0 => Privilege::Root,
-            _ => Privilege::Sudo,
-        }
-    }
-
-    fn acquire_root(&self, purpose: &str, _: &[String]) -> anyhow::Result<()> {
-        let refusal = || Failure::usage(format!("{purpose} requires root"), "ask for them");
-        anyhow::ensure!(!self.refuses_root.get(), refusal());
-        Ok(())
-    }
-
-    fn lock_host(
-        &self,
-        _: &Path,
-        _: Authority,
-        _: &str,
-        _: &dyn Fn(&str),
-    ) -> anyhow::Result<HostLock> {
-        /// Lets go when it is dropped.
-        struct Held(Rc<Cell<bool>>);
-        impl Drop for Held {
-            fn drop(&mut self) {
-                self.0.set(false);
-            }
-        }
-        assert!(!self.lock.replace(true), "this run holds the lock already");
-        Ok(HostLock::new(Held(Rc::clone(&self.lock))))
-    }
-}
-
-impl Files for ScriptedHost {
-    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
-        match self.entries.borrow().get(path) {
-            Some(Entry::File { content, .. }) => Ok(content.clone()),
-            Some(Entry::Directory { .. }) => Err(io::ErrorKind::IsADirectory.into()),
-            None => Err(io::ErrorKind::NotFound.into()),
-        }
-    }
-
-    fn stat(&self, path: &Path) -> io::Result<Option<Stat>> {
-        Ok(self.entries.borrow().get(path).map(|entry| match entry {
-            Entry::File { mode, .. } => Stat {
-                kind: Kind::File,
-                mode: *mode,
-                uid: self.owner(path),
-            },
-            Entry::Directory { mode } => Stat {
-                kind: Kind::Directory,
-                mode: *mode,
-                uid: self.owner(path),
-            },
-        }))
-    }
-
-    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
-        if !self.entries.borrow().contains_key(dir) {
-            return Err(io::ErrorKind::NotFound.into());
-        }
-        let entries = self.entries.borrow();
-        let inside = entries.keys().filter(|path| path.parent() == Some(dir));
-        Ok(inside
-            .filter_map(|path| Some(path.file_name()?.to_string_lossy().into_owned()))
-            .collect())
-    }
-
-    fn read_at_most(&self, path: &Path, bytes: u64) -> io::Result<Vec<u8>> {
-        let mut content = self.read(path)?;
-        content.truncate(usize::try_from(bytes).unwrap_or(usize::MAX));
-        Ok(content)
-    }
-
-    fn read_link(&self, _: &Path) -> io::Result<PathBuf> {
-        Err(io::ErrorKind::InvalidInput.into())
-    }
-
-    fn write(
-        &self,
-        path: &Path,
-        content: &[u8],
-        mode: u32,
-        authority: Authority,
-    ) -> anyhow::Result<()> {
-        self.note_unlocked(path, authority);
-        anyhow::ensure!(self.parent_exists(path), "no folder for {}", path.display());
-        let content = content.to_vec();
-        self.change(path, Some(Entry::File { content, mode }))
-    }
-
-    fn create_dir(&self, path: &Path, mode: u32, authority: Authority) -> anyhow::Result<()> {
-        self.note_unlocked(path, authority);
-        anyhow::ensure!(self.parent_exists(path), "no folder for {}", path.display());
-        self.change(path, Some(Entry::Directory { mode }))
-    }
-
-    fn remove_file(&self, path: &Path, authority: Authority) -> anyhow::Result<()> {
-        self.note_unlocked(path, authority);
-        self.change(path, None)
-    }
-
-    fn remove_dir(&self, path: &Path, authority: Authority) -> anyhow::Result<()> {
-        self.note_unlocked(path, authority);
-        let is_empty = self.list(path).map_or(true, |names| names.is_empty());
-        anyhow::ensure!(is_empty, "{} is not empty", path.display());
-        self.change(path, None)
-    }
-
-    fn is_read_only(&self, _: &Path) -> io::Result<bool> {
-        Ok(false)
-    }
-
-    fn is_writable(&self, dir: &Path) -> bool {
-        dir.starts_with(&self.user.home)
-    }
-
-    fn lock(&self, _: &Path, _: &str) -> io::Result<LockAttempt> {
-        Ok(LockAttempt::Taken(None))
     }
 }
 
