@@ -1,6 +1,7 @@
 //! What each command does, one file each. They tie the parts together and decide the exit code.
 
 mod completions;
+mod database;
 mod doctor;
 mod list;
 mod logs;
@@ -34,6 +35,7 @@ use super::layout::Layout;
 use super::receipt::Receipt;
 use super::service::ForeignScript;
 use super::settings::Settings;
+use super::steps::Step;
 use super::ui::{Event, Style, Ui};
 
 /// Runs a command; everything it has to say is said when this returns.
@@ -150,6 +152,23 @@ fn refuse_sudo(user: &User) -> anyhow::Result<()> {
         )
     );
     Ok(())
+}
+
+/// Makes sure that these steps can have root's rights, where one of them needs them.
+fn acquire_root<'s>(
+    host: &dyn Host,
+    purpose: &str,
+    steps: impl IntoIterator<Item = &'s Box<dyn Step>>,
+) -> anyhow::Result<()> {
+    let mut privileged = steps
+        .into_iter()
+        .filter(|step| step.needs_root())
+        .peekable();
+    if privileged.peek().is_none() {
+        return Ok(());
+    }
+    let commands: Vec<String> = privileged.flat_map(|step| step.commands()).collect();
+    host.acquire_root(purpose, &commands)
 }
 
 fn settings(options: &PlanOptions, wait: std::time::Duration) -> anyhow::Result<Settings> {

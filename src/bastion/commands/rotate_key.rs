@@ -3,10 +3,10 @@
 use anyhow::{Context as _, ensure};
 use serde_json::json;
 
-use super::{key_comment, questions, refuse_sudo, tunnels};
+use super::{acquire_root, key_comment, questions, refuse_sudo, tunnels};
 use crate::bastion::cli::RotateKey;
 use crate::bastion::failure::{Exit, Failure};
-use crate::bastion::host::{Authority, Host, HostExt as _};
+use crate::bastion::host::{Host, HostExt as _};
 use crate::bastion::layout::Layout;
 use crate::bastion::receipt::{Receipt, Scope};
 use crate::bastion::run::Run;
@@ -38,15 +38,8 @@ pub(super) fn run(host: &dyn Host, ui: &Ui, command: &RotateKey) -> anyhow::Resu
         return Ok(Exit::Done);
     }
     questions::confirm_change(host, command.yes)?;
-    if layout.system_authority() == Authority::Root {
-        let commands: Vec<String> = renames
-            .iter()
-            .chain(&steps)
-            .filter(|step| step.needs_root())
-            .flat_map(|step| step.commands())
-            .collect();
-        host.acquire_root("Restarting the tunnels", &commands)?;
-    }
+    let all_steps = renames.iter().chain(&steps);
+    acquire_root(host, "Restarting the tunnels", all_steps)?;
     let mut run = Run::begin(host, ui, layout, command.ca_cert.as_deref())?;
     // Another run may have ended while this one asked.
     check(&run.receipt)?;

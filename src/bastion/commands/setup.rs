@@ -1,19 +1,20 @@
 //! `setup`: the journey from a token to a service that keeps the tunnel up.
 
 use std::net::IpAddr;
-use std::time::Duration;
 
 use anyhow::bail;
 use serde_json::json;
 use url::Url;
 
-use super::{foreign_service, key_comment, questions, refuse_sudo, settings, token};
+use super::{
+    acquire_root, database, foreign_service, key_comment, questions, refuse_sudo, settings, token,
+};
 use crate::bastion::cli::Setup;
 use crate::bastion::control_plane::{ApiError, ControlPlane, parse_address};
 use crate::bastion::facts::{self, Facts, Family};
 use crate::bastion::failure::{Exit, Failure};
 use crate::bastion::guide::{self, GuideFor, Values};
-use crate::bastion::host::{Host, HostExt, ProbeError, own_name};
+use crate::bastion::host::{Host, HostExt, own_name};
 use crate::bastion::layout::Layout;
 use crate::bastion::lock;
 use crate::bastion::plan::{PlanInput, Target, key_type, plan};
@@ -26,10 +27,7 @@ use crate::bastion::ssh::vetting;
 use crate::bastion::steps::{Step, planned, rename, rotation};
 use crate::bastion::tunnel_name::TunnelName;
 use crate::bastion::ui::{Event, Ui};
-use crate::protocol::Enrollment;
-
-/// How long the database may take to accept a connection.
-const DATABASE_TIMEOUT: Duration = Duration::from_secs(5);
+use crate::protocol::{DatabaseAddress, Enrollment};
 
 pub(super) fn run(host: &dyn Host, ui: &Ui, command: &Setup) -> anyhow::Result<Exit> {
     refuse_sudo(host.user())?;
@@ -107,15 +105,7 @@ pub(super) fn run(host: &dyn Host, ui: &Ui, command: &Setup) -> anyhow::Result<E
     if request.foreign.is_some() {
         confirm_replacement(host, command)?;
     }
-    let privileged: Vec<&dyn Step> = steps
-        .iter()
-        .map(AsRef::as_ref)
-        .filter(|step| step.needs_root())
-        .collect();
-    if !privileged.is_empty() {
-        let commands: Vec<String> = privileged.iter().flat_map(|step| step.commands()).collect();
-        host.acquire_root("Installing packages and the service", &commands)?;
-    }
+    acquire_root(host, "Installing packages and the service", &steps)?;
 
     let mut run = Run::begin(host, ui, layout.clone(), command.ca_cert.as_deref())?;
     // Another run may have ended while this one asked.
@@ -154,24 +144,17 @@ fn check_prefix(receipt: Option<&Receipt>, settings: &Settings) -> anyhow::Resul
 }
 
 fn check_database(host: &dyn Host, enrollment: &Enrollment) -> anyhow::Result<()> {
-    let (name, port) = (enrollment.host.trim_matches(['[', ']']), enrollment.port);
-    host.check_interrupt()?;
-    let error = match host.probe_tcp(name, port, DATABASE_TIMEOUT) {
-        Ok(()) => return Ok(()),
-        Err(ProbeError::Interrupted(interrupted)) => return Err(interrupted.into()),
-        Err(ProbeError::Io(error)) => error,
+    let address = DatabaseAddress {
+        host: enrollment.host.trim_matches(['[', ']']).to_owned(),
+        port: enrollment.port,
     };
-    bail!(
-        Failure::new(
-            format!("the database {}:{port} cannot be reached from this host", bracketed(name)),
-            format!(
-                "correct host and port in the browser{}, start the database, or open the firewall between this \
-                 host and it; then run the same command again (--no-database-check goes on without it; \
-                 the command from the browser takes it as `| sh -s -- --no-database-check`)",
-                meaning_of(name)
-            ),
-        )
-        .because(error)
+    let meaning = meaning_of(&address.host);
+    database::check(
+        host,
+        &address,
+        &format!("correct host and port in the browser{meaning}"),
+        "--no-database-check goes on without it; the command from the browser takes it as `| sh -s -- \
+         --no-database-check`",
     )
 }
 
@@ -180,9 +163,10 @@ fn meaning_of(name: &str) -> &'static str {
     let is_loopback = name
         .parse::<IpAddr>()
         .map_or(name == "localhost", |ip| ip.is_loopback());
-    match is_loopback {
-        true => " (from here, that one is this host itself)",
-        false => "",
+    if is_loopback {
+        " (from here, that one is this host itself)"
+    } else {
+        ""
     }
 }
 

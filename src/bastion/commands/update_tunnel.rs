@@ -1,16 +1,14 @@
 //! `update-tunnel`: points a tunnel at another database host or port. Its remote port and its key
 //! stay, and its siblings run on.
 
-use std::time::Duration;
-
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, ensure};
 use serde_json::json;
 
-use super::{questions, refuse_sudo, tunnels};
+use super::{acquire_root, database, questions, refuse_sudo, tunnels};
 use crate::bastion::cli::UpdateTunnel;
 use crate::bastion::control_plane::{ControlPlane, is_gone};
 use crate::bastion::failure::{Exit, Failure};
-use crate::bastion::host::{Authority, Host, ProbeError};
+use crate::bastion::host::Host;
 use crate::bastion::layout::Layout;
 use crate::bastion::receipt::{Receipt, Scope, TunnelRecord};
 use crate::bastion::run::Run;
@@ -21,8 +19,6 @@ use crate::bastion::tunnel_name::TunnelName;
 use crate::bastion::ui::{Event, Ui};
 use crate::protocol::{DatabaseAddress, Tunnel};
 
-/// How long the database may take to accept a connection.
-const DATABASE_TIMEOUT: Duration = Duration::from_secs(5);
 pub(super) fn run(host: &dyn Host, ui: &Ui, command: &UpdateTunnel) -> anyhow::Result<Exit> {
     refuse_sudo(host.user())?;
     let installed = tunnels::installed(host)?;
@@ -41,7 +37,8 @@ pub(super) fn run(host: &dyn Host, ui: &Ui, command: &UpdateTunnel) -> anyhow::R
         return already(host, ui, &client, &update, &known);
     }
     if !command.no_database_check {
-        check_database(host, &update.to)?;
+        let skip = "--no-database-check goes on without it";
+        database::check(host, &update.to, "correct host and port", skip)?;
     }
     let has_service = receipt.init.is_some();
     let renames = rename::steps(&receipt, &layout)?;
@@ -62,14 +59,8 @@ pub(super) fn run(host: &dyn Host, ui: &Ui, command: &UpdateTunnel) -> anyhow::R
         return Ok(Exit::Done);
     }
     questions::confirm_change(host, command.yes)?;
-    if has_service && layout.system_authority() == Authority::Root {
-        let commands: Vec<String> = renames
-            .iter()
-            .chain(&steps)
-            .flat_map(|step| step.commands())
-            .collect();
-        host.acquire_root("Restarting the tunnel", &commands)?;
-    }
+    let all_steps = renames.iter().chain(&steps);
+    acquire_root(host, "Restarting the tunnel", all_steps)?;
     let mut run = Run::begin(host, ui, layout, command.ca_cert.as_deref())?;
     rotation::refuse_unfinished(&run.receipt)?;
     // Another run may have ended while this one asked.
@@ -248,21 +239,4 @@ fn result(update: &Target, changed: bool) -> serde_json::Value {
         "from": update.from,
         "to": update.to,
     })
-}
-
-fn check_database(host: &dyn Host, target: &DatabaseAddress) -> anyhow::Result<()> {
-    host.check_interrupt()?;
-    let error = match host.probe_tcp(&target.host, target.port, DATABASE_TIMEOUT) {
-        Ok(()) => return Ok(()),
-        Err(ProbeError::Interrupted(interrupted)) => return Err(interrupted.into()),
-        Err(ProbeError::Io(error)) => error,
-    };
-    bail!(
-        Failure::new(
-            format!("the database {} cannot be reached from this host; nothing was changed", shown(target)),
-            "correct host and port, start the database, or open the firewall between this host and it; then \
-             run the same command again (--no-database-check goes on without it)",
-        )
-        .because(error)
-    )
 }

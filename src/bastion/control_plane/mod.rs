@@ -60,13 +60,7 @@ impl ControlPlane {
 
     /// `GET /enrollment`: what to tunnel.
     pub fn enrollment(&self, host: &dyn Host) -> Result<Enrollment, ApiError> {
-        self.call(
-            host,
-            Method::GET,
-            "/enrollment",
-            None::<()>,
-            REQUEST_TIMEOUT,
-        )
+        self.get(host, "/enrollment", REQUEST_TIMEOUT)
     }
 
     /// `PUT /enrollment/public-key`.
@@ -75,43 +69,26 @@ impl ControlPlane {
         host: &dyn Host,
         registration: &KeyRegistration,
     ) -> Result<Enrolled, ApiError> {
-        self.call(
-            host,
-            Method::PUT,
-            "/enrollment/public-key",
-            Some(registration.clone()),
-            REQUEST_TIMEOUT,
-        )
+        let path = "/enrollment/public-key";
+        self.send(host, Method::PUT, path, registration)
     }
 
     /// `POST /enrollment/tunnel-up`: succeeds only if this tunnel's own session listens.
     pub fn tunnel_up(&self, host: &dyn Host) -> Result<TunnelUp, ApiError> {
-        self.call(
-            host,
-            Method::POST,
-            "/enrollment/tunnel-up",
-            None::<()>,
-            REQUEST_TIMEOUT,
-        )
+        let path = "/enrollment/tunnel-up";
+        self.call(host, Method::POST, path, None::<()>, REQUEST_TIMEOUT)
     }
 
     /// `GET /enrollment/data-source?wait=`: returns when it is saved, or when the time is over.
     pub fn wait_for_save(&self, host: &dyn Host, wait: Duration) -> Result<SaveProgress, ApiError> {
         let seconds = wait.as_secs().clamp(1, LONGEST_POLL_SECONDS);
         let path = format!("/enrollment/data-source?wait={seconds}");
-        let timeout = Duration::from_secs(seconds) + POLL_GRACE;
-        self.call(host, Method::GET, &path, None::<()>, timeout)
+        self.get(host, &path, Duration::from_secs(seconds) + POLL_GRACE)
     }
 
     /// `GET /tunnels/{id}`.
     pub fn tunnel(&self, host: &dyn Host, tunnel: TunnelName) -> Result<Tunnel, ApiError> {
-        self.call(
-            host,
-            Method::GET,
-            &format!("/tunnels/{tunnel}"),
-            None::<()>,
-            REQUEST_TIMEOUT,
-        )
+        self.tunnel_within(host, tunnel, REQUEST_TIMEOUT)
     }
 
     /// The same, within this time.
@@ -121,8 +98,7 @@ impl ControlPlane {
         tunnel: TunnelName,
         timeout: Duration,
     ) -> Result<Tunnel, ApiError> {
-        let path = format!("/tunnels/{tunnel}");
-        self.call(host, Method::GET, &path, None::<()>, timeout)
+        self.get(host, &format!("/tunnels/{tunnel}"), timeout)
     }
 
     /// Whether anything answers there at all, and what time it has: a request without credentials.
@@ -144,15 +120,10 @@ impl ControlPlane {
         &self,
         host: &dyn Host,
         tunnel: TunnelName,
-        change: TunnelChange,
+        change: &TunnelChange,
     ) -> Result<Tunnel, ApiError> {
-        self.call(
-            host,
-            Method::PATCH,
-            &format!("/tunnels/{tunnel}"),
-            Some(change),
-            REQUEST_TIMEOUT,
-        )
+        let path = format!("/tunnels/{tunnel}");
+        self.send(host, Method::PATCH, &path, change)
     }
 
     /// `PUT /tunnels/{id}/public-key`: both keys open the tunnel from now on.
@@ -163,10 +134,7 @@ impl ControlPlane {
         public_key: &str,
     ) -> Result<TunnelKey, ApiError> {
         let path = format!("/tunnels/{tunnel}/public-key");
-        let new = NewPublicKey {
-            public_key: public_key.to_owned(),
-        };
-        self.call(host, Method::PUT, &path, Some(new), REQUEST_TIMEOUT)
+        self.send(host, Method::PUT, &path, &new_key(public_key))
     }
 
     /// `POST /tunnels/{id}/public-key/confirm`: the old key opens nothing any more.
@@ -177,25 +145,35 @@ impl ControlPlane {
         public_key: &str,
     ) -> Result<TunnelKey, ApiError> {
         let path = format!("/tunnels/{tunnel}/public-key/confirm");
-        let new = NewPublicKey {
-            public_key: public_key.to_owned(),
-        };
-        self.call(host, Method::POST, &path, Some(new), REQUEST_TIMEOUT)
+        self.send(host, Method::POST, &path, &new_key(public_key))
     }
 
     /// `DELETE /tunnels/{id}`. A tunnel that is gone already is as good as deleted.
     pub fn delete_tunnel(&self, host: &dyn Host, tunnel: TunnelName) -> Result<(), ApiError> {
-        let result: Result<serde_json::Value, ApiError> = self.call(
-            host,
-            Method::DELETE,
-            &format!("/tunnels/{tunnel}"),
-            None::<()>,
-            REQUEST_TIMEOUT,
-        );
-        match result {
+        let path = format!("/tunnels/{tunnel}");
+        match self.call(host, Method::DELETE, &path, None::<()>, REQUEST_TIMEOUT) {
             Err(error) if is_gone(&error) => Ok(()),
-            other => other.map(|_| ()),
+            other => other.map(|_: serde_json::Value| ()),
         }
+    }
+
+    fn get<A: DeserializeOwned>(
+        &self,
+        host: &dyn Host,
+        path: &str,
+        timeout: Duration,
+    ) -> Result<A, ApiError> {
+        self.call(host, Method::GET, path, None::<()>, timeout)
+    }
+
+    fn send<A: DeserializeOwned>(
+        &self,
+        host: &dyn Host,
+        method: Method,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<A, ApiError> {
+        self.call(host, method, path, Some(body), REQUEST_TIMEOUT)
     }
 
     fn call<B: Serialize, A: DeserializeOwned>(
@@ -260,5 +238,11 @@ impl ControlPlane {
 
     fn name(&self) -> String {
         self.base.as_str().trim_end_matches('/').to_owned()
+    }
+}
+
+fn new_key(public_key: &str) -> NewPublicKey {
+    NewPublicKey {
+        public_key: public_key.to_owned(),
     }
 }

@@ -334,27 +334,20 @@ impl Prompts for RealHost {
     }
 
     fn yes_or_no(&self, question: &str, default: bool) -> anyhow::Result<Option<bool>> {
-        Terminal::open()
-            .map(|terminal| terminal.yes_or_no(question, default, &|| self.check_interrupt()))
+        Terminal::open(&|| self.check_interrupt())
+            .map(|terminal| terminal.yes_or_no(question, default))
             .transpose()
     }
 
     fn ask(&self, question: &str, secret: bool) -> anyhow::Result<Option<String>> {
-        let interrupted = || self.check_interrupt();
-        Terminal::open()
-            .map(|terminal| {
-                if secret {
-                    terminal.secret(question, &interrupted)
-                } else {
-                    terminal.text(question, &interrupted)
-                }
-            })
+        Terminal::open(&|| self.check_interrupt())
+            .map(|terminal| terminal.line(question, secret))
             .transpose()
     }
 
     fn choose(&self, question: &str, choices: &[String]) -> anyhow::Result<Option<Option<usize>>> {
-        Terminal::open()
-            .map(|terminal| terminal.choice(question, choices, &|| self.check_interrupt()))
+        Terminal::open(&|| self.check_interrupt())
+            .map(|terminal| terminal.choice(question, choices))
             .transpose()
     }
 }

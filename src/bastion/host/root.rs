@@ -4,7 +4,7 @@ use anyhow::bail;
 
 use super::interrupts::Interrupts;
 use super::privilege::{Privilege, Started};
-use super::terminal::Terminal;
+use super::terminal;
 use super::{Authority, Command, CommandError, Output, User};
 use crate::bastion::failure::Failure;
 
@@ -101,7 +101,7 @@ impl Root {
 
     /// One question at the terminal, if there is one and it helps; whether it was answered rightly.
     pub fn ask_for_password(&self, purpose: &str) -> bool {
-        if self.privilege != Privilege::Sudo || Terminal::open().is_none() {
+        if self.privilege != Privilege::Sudo || !terminal::is_there() {
             return false;
         }
         // sudo reads the password from the terminal itself; it never passes through this program.

@@ -21,35 +21,28 @@ use crate::bastion::failure::Interrupted;
 const HANGUP_GRACE: Duration = Duration::from_millis(250);
 
 /// The terminal of this process.
-pub struct Terminal {
+pub struct Terminal<'a> {
     device: File,
     former: Option<Termios>,
+    /// Whether the run was interrupted while a question waits for its answer.
+    interrupted: &'a dyn Fn() -> Result<(), Interrupted>,
 }
 
-impl Terminal {
+impl<'a> Terminal<'a> {
     /// The terminal, if this process has one and what it says can be seen there.
-    pub fn open() -> Option<Self> {
-        if !io::stderr().is_terminal() {
-            return None;
-        }
-        let device = File::options()
-            .read(true)
-            .write(true)
-            .open("/dev/tty")
-            .ok()?;
+    pub fn open(interrupted: &'a dyn Fn() -> Result<(), Interrupted>) -> Option<Self> {
+        let device = device()?;
         let former = termios::tcgetattr(device.as_fd()).ok();
-        Some(Terminal { device, former })
+        Some(Terminal {
+            device,
+            former,
+            interrupted,
+        })
     }
 
-    /// Yes or no.
-    pub fn yes_or_no(
-        &self,
-        question: &str,
-        default: bool,
-        interrupted: &dyn Fn() -> Result<(), Interrupted>,
-    ) -> anyhow::Result<bool> {
+    pub fn yes_or_no(&self, question: &str, default: bool) -> anyhow::Result<bool> {
         let question = question.to_owned();
-        let answer = self.ask(interrupted, move |term| {
+        let answer = self.ask(move |term| {
             Confirm::new()
                 .with_prompt(question)
                 .default(default)
@@ -59,39 +52,22 @@ impl Terminal {
         Ok(answer.unwrap_or(false))
     }
 
-    /// A line of text.
-    pub fn text(
-        &self,
-        question: &str,
-        interrupted: &dyn Fn() -> Result<(), Interrupted>,
-    ) -> anyhow::Result<String> {
+    /// A line of text; a secret one is not shown.
+    pub fn line(&self, question: &str, secret: bool) -> anyhow::Result<String> {
         let question = question.to_owned();
-        self.ask(interrupted, move |term| {
-            Input::new().with_prompt(question).interact_text_on(term)
-        })
-    }
-
-    /// A line of text that is not shown.
-    pub fn secret(
-        &self,
-        question: &str,
-        interrupted: &dyn Fn() -> Result<(), Interrupted>,
-    ) -> anyhow::Result<String> {
-        let question = question.to_owned();
-        self.ask(interrupted, move |term| {
-            Password::new().with_prompt(question).interact_on(term)
+        self.ask(move |term| {
+            if secret {
+                Password::new().with_prompt(question).interact_on(term)
+            } else {
+                Input::new().with_prompt(question).interact_text_on(term)
+            }
         })
     }
 
     /// One of several, by its place; nothing if the person wants none.
-    pub fn choice(
-        &self,
-        question: &str,
-        choices: &[String],
-        interrupted: &dyn Fn() -> Result<(), Interrupted>,
-    ) -> anyhow::Result<Option<usize>> {
+    pub fn choice(&self, question: &str, choices: &[String]) -> anyhow::Result<Option<usize>> {
         let (question, choices) = (question.to_owned(), choices.to_vec());
-        self.ask(interrupted, move |term| {
+        self.ask(move |term| {
             Select::new()
                 .with_prompt(question)
                 .items(choices)
@@ -102,17 +78,16 @@ impl Terminal {
 
     fn ask<T: Send + 'static>(
         &self,
-        interrupted: &dyn Fn() -> Result<(), Interrupted>,
         question: impl FnOnce(&Term) -> dialoguer::Result<T> + Send + 'static,
     ) -> anyhow::Result<T> {
-        let answer = aside(move || question(&Term::stderr()), interrupted);
+        let answer = aside(move || question(&Term::stderr()), self.interrupted);
         self.restore();
         let answer = answer?.context("the question ended without an answer")?;
         if answer.is_err() {
             // Ctrl-C, or a terminal that was closed, is an error here and a signal at about the same time.
             std::thread::sleep(HANGUP_GRACE);
         }
-        interrupted()?;
+        (self.interrupted)()?;
         match answer {
             Err(dialoguer::Error::IO(error)) if error.kind() == io::ErrorKind::Interrupted => {
                 Err(Interrupted.into())
@@ -129,4 +104,16 @@ impl Terminal {
         }
         let _ = Term::stderr().show_cursor();
     }
+}
+
+fn device() -> Option<File> {
+    let mut options = File::options();
+    io::stderr()
+        .is_terminal()
+        .then(|| options.read(true).write(true).open("/dev/tty").ok())?
+}
+
+/// Whether a question can be asked.
+pub fn is_there() -> bool {
+    device().is_some()
 }

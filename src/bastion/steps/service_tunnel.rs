@@ -96,7 +96,7 @@ impl ServiceTunnelStep {
             ..TunnelChange::default()
         };
         run.client(self.tunnel)?
-            .change_tunnel(run.host, self.tunnel, change)
+            .change_tunnel(run.host, self.tunnel, &change)
             .map_err(ApiError::with_advice)?;
         Ok(())
     }

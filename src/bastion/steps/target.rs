@@ -212,7 +212,7 @@ pub fn report(
         ..TunnelChange::default()
     };
     retry(host, REPORT_TIMEOUT, || {
-        client.change_tunnel(host, target.tunnel, change.clone())
+        client.change_tunnel(host, target.tunnel, &change)
     })?;
     Ok(())
 }
