@@ -18,7 +18,7 @@ pub use context::StepContext;
 use super::change::{Change, UndoReason};
 use super::control_plane::ControlPlane;
 use super::failure::{Exit, Failure, OneLine, advice_of, is_interruption, is_resumable};
-use super::host::command::runs_on;
+use super::host::command::still_runs;
 use super::host::{Host, HostExt as _};
 use super::layout::Layout;
 use super::lock::{self, Lock};
@@ -227,7 +227,7 @@ impl<'a> Run<'a> {
             return error;
         }
         let name = step.name();
-        if runs_on(&error) {
+        if still_runs(&error) {
             // What is undone beneath it would be done again by it, or worse.
             return error.context(Failure {
                 exit: Exit::Partly,

@@ -40,7 +40,7 @@ pub(super) fn run(host: &dyn Host, ui: &Ui, command: &Service) -> anyhow::Result
         return Err(on_a_copy(original).into());
     }
     let ids: Vec<TunnelName> = receipt.tunnels.keys().copied().collect();
-    manager.govern(host, &layout, &ids, action)?;
+    manager.control(host, &layout, &ids, action)?;
     if action != Action::Stop {
         wait_until_up(host, ui, command, &receipt, &layout, manager.as_ref())?;
     }

@@ -128,8 +128,10 @@ impl Installation<'_> {
                 Ok(None) => Some("it is not there".to_owned()),
                 Err(error) => Some(error.to_string()),
             };
-            let is_root_s = self.layout.is_system_wide() && *path != self.layout.known_hosts();
-            let changed = changed.or_else(|| writable_by_others(host, path).filter(|_| is_root_s));
+            let only_root_wrote =
+                self.layout.is_system_wide() && *path != self.layout.known_hosts();
+            let changed =
+                changed.or_else(|| writable_by_others(host, path).filter(|_| only_root_wrote));
             if let Some(changed) = changed {
                 return Ok(Finding::fail(
                     format!("{} is not as setup wrote it: {changed}", path.display()),

@@ -23,7 +23,7 @@ pub struct Command {
     pub atomic: bool,
     /// Whether it fetches something, and needs the proxies of this program's environment.
     pub downloads: bool,
-    /// Where what it says goes, in place of [`Output`]. For what leaves a process in the background
+    /// Where its output goes, in place of [`Output`]. For what leaves a process in the background
     /// that may keep its outputs open: the end of a pipe would come with that process's end.
     pub said_to: Option<PathBuf>,
 }
@@ -92,7 +92,7 @@ impl Command {
         self
     }
 
-    /// Sends what it says to a file.
+    /// Sends its output to a file.
     #[must_use]
     pub fn said_to(mut self, file: &Path) -> Self {
         self.said_to = Some(file.to_owned());
@@ -148,7 +148,7 @@ pub enum CommandError {
     Timeout { command: String, timeout: Duration },
     /// It was cut short, could not be ended, and did not end by itself. Nothing may be undone beneath it.
     #[error("`{command}` could not be ended and still runs (process {processes})")]
-    RunsOn {
+    StillRuns {
         command: String,
         /// The numbers of its processes.
         processes: String,
@@ -170,16 +170,16 @@ impl CommandError {
     pub fn stops_the_run(&self) -> bool {
         matches!(
             self,
-            CommandError::Interrupted(_) | CommandError::RunsOn { .. }
+            CommandError::Interrupted(_) | CommandError::StillRuns { .. }
         )
     }
 }
 
 /// Whether an error comes from a command that still runs.
-pub fn runs_on(error: &anyhow::Error) -> bool {
+pub fn still_runs(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
         let cause = cause.downcast_ref::<CommandError>();
-        matches!(cause, Some(CommandError::RunsOn { .. }))
+        matches!(cause, Some(CommandError::StillRuns { .. }))
     })
 }
 

@@ -87,11 +87,11 @@ impl Interrupts {
     }
 }
 
-/// Makes a call that may block on a thread of its own, and looks up meanwhile: an error of `look` ends
-/// the wait, and nobody listens to the call any more. `None` if it ended without a result.
+/// Makes a call that may block on a thread of its own. An error of `check`, which is asked meanwhile, ends
+/// the wait, and the call's result is dropped. `None` if the call ended without a result.
 pub fn aside<T: Send + 'static, E>(
     call: impl FnOnce() -> T + Send + 'static,
-    mut look: impl FnMut() -> Result<(), E>,
+    mut check: impl FnMut() -> Result<(), E>,
 ) -> Result<Option<T>, E> {
     let (sender, receiver) = mpsc::channel();
     std::thread::spawn(move || {
@@ -99,7 +99,7 @@ pub fn aside<T: Send + 'static, E>(
         let _ = sender.send(call());
     });
     loop {
-        look()?;
+        check()?;
         match receiver.recv_timeout(CHECK_INTERVAL) {
             Ok(result) => return Ok(Some(result)),
             Err(RecvTimeoutError::Timeout) => {}

@@ -103,7 +103,7 @@ impl Runner {
             let mut family = Family::of(leader);
             if !family.end(&send_as_root) && !family.wait(OWN_END_LIMIT) {
                 let left: Vec<String> = family.left().iter().map(i32::to_string).collect();
-                return CommandError::RunsOn {
+                return CommandError::StillRuns {
                     command: command.to_string(),
                     processes: left.join(", "),
                 };
@@ -126,7 +126,7 @@ impl Runner {
             .args(ending::arguments(signal, to))
             .with_authority(Authority::Root);
         let silent = Command::new("true").with_authority(Authority::Root);
-        if !self.root.is_by_help() || self.succeeds(&kill) || self.succeeds(&silent) {
+        if !self.root.uses_sudo_or_doas() || self.succeeds(&kill) || self.succeeds(&silent) {
             return;
         }
         // The password was forgotten while the command ran.

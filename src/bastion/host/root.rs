@@ -36,7 +36,7 @@ impl Root {
     }
 
     /// Whether a program stands between this user and these rights.
-    pub fn is_by_help(&self) -> bool {
+    pub fn uses_sudo_or_doas(&self) -> bool {
         matches!(self.privilege, Privilege::Sudo | Privilege::Doas)
     }
 

@@ -8,7 +8,7 @@ use crate::bastion::ssh::keys::KeyType;
 
 /// Writes a file and runs a command, which may run on.
 struct Example {
-    runs_on: bool,
+    still_runs: bool,
 }
 
 impl Step for Example {
@@ -33,23 +33,23 @@ impl Step for Example {
         work.write_file(&path, b"key", 0o600, Authority::User)?;
         let command = Command::new("slow");
         work.host().expect(&command)?;
-        if self.runs_on {
+        if self.still_runs {
             let (command, processes) = (command.to_string(), "7".to_owned());
-            Err(CommandError::RunsOn { command, processes })?;
+            Err(CommandError::StillRuns { command, processes })?;
         }
         Ok(Outcome::Changed(String::new()))
     }
 }
 
 /// A run of the step on this host; the files before it and after it.
-fn carry_out(host: &ScriptedHost, runs_on: bool) -> (anyhow::Result<Progress>, [Snapshot; 2]) {
+fn carry_out(host: &ScriptedHost, still_runs: bool) -> (anyhow::Result<Progress>, [Snapshot; 2]) {
     host.on("slow", |_, _| Output::default());
     let layout = Layout::new(host, std::path::Path::new("/"));
     let ui = Ui::new(false, true, true);
     let mut run = Run::begin(host, &ui, layout, None).unwrap();
     run.save().unwrap();
     let before = host.snapshot();
-    let steps: [Box<dyn Step>; 1] = [Box::new(Example { runs_on })];
+    let steps: [Box<dyn Step>; 1] = [Box::new(Example { still_runs })];
     let result = run.carry_out(&steps, None);
     (result, [before, host.snapshot()])
 }

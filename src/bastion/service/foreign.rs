@@ -98,9 +98,9 @@ impl ForeignScript {
     /// it would be kept.
     pub fn check(&self, host: &dyn Host, layout: &Layout) -> Result<()> {
         let stat = host.stat(&self.path)?;
-        let is_root_s_alone = stat.is_some_and(|stat| stat.uid == 0 && stat.mode & 0o022 == 0);
+        let only_root_writes = stat.is_some_and(|stat| stat.uid == 0 && stat.mode & 0o022 == 0);
         ensure!(
-            is_root_s_alone || !layout.is_system_wide(),
+            only_root_writes || !layout.is_system_wide(),
             Failure::new(
                 format!(
                     "{} is writable by non-root users; refusing to run it as root to stop its tunnels",

@@ -80,7 +80,7 @@ pub fn installed_tunnels(host: &dyn Host, layout: &Layout) -> io::Result<Vec<Ins
         let Ok(name) = name.trim_end_matches(ENDING).parse() else {
             continue;
         };
-        if let Some(content) = read_root_s(host, layout, &path)? {
+        if let Some(content) = read_trusted(host, layout, &path)? {
             tunnels.extend(parse(name, &content));
         }
     }
@@ -88,16 +88,16 @@ pub fn installed_tunnels(host: &dyn Host, layout: &Layout) -> io::Result<Vec<Ins
 }
 
 /// A file that root alone can have written; nothing where it is gone by now, or another's.
-pub(super) fn read_root_s(
+pub(super) fn read_trusted(
     host: &dyn Host,
     layout: &Layout,
     path: &Path,
 ) -> io::Result<Option<String>> {
-    let is_root_s = host.stat(path)?.is_some_and(|stat| {
+    let only_root_wrote = host.stat(path)?.is_some_and(|stat| {
         stat.kind == Kind::File
             && (!layout.is_system_wide() || (stat.uid == 0 && stat.mode & 0o022 == 0))
     });
-    if !is_root_s {
+    if !only_root_wrote {
         return Ok(None);
     }
     let content = host.read_if_present(path)?;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use askama::Template;
 
-use super::installed::read_root_s;
+use super::installed::read_trusted;
 use super::{
     Action, ForeignScript, InstalledTunnel, MARKER, ServiceManager, ServiceState, ServiceTunnel,
 };
@@ -227,7 +227,7 @@ impl ServiceManager for Launchd {
             let Some(name) = name.and_then(|name| name.parse().ok()) else {
                 continue;
             };
-            if let Some(content) = read_root_s(host, layout, &dir.join(&file))?
+            if let Some(content) = read_trusted(host, layout, &dir.join(&file))?
                 && content.contains(MARKER)
             {
                 tunnels.extend(parse(name, &content));
@@ -240,7 +240,7 @@ impl ServiceManager for Launchd {
         plist_path(layout, tunnel)
     }
 
-    fn govern(
+    fn control(
         &self,
         host: &dyn Host,
         layout: &Layout,

@@ -195,7 +195,7 @@ pub trait ServiceManager {
 
     /// Starts, stops or restarts all of these tunnels, which are those of the user who runs this. Where
     /// nobody else has tunnels, it is the service as a whole that is asked.
-    fn govern(
+    fn control(
         &self,
         host: &dyn Host,
         layout: &Layout,

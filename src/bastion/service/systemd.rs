@@ -358,7 +358,7 @@ impl ServiceManager for Systemd {
         }))
     }
 
-    fn govern(
+    fn control(
         &self,
         host: &dyn Host,
         layout: &Layout,

@@ -205,7 +205,7 @@ impl ServiceManager for Sysv {
         Ok(true)
     }
 
-    fn govern(
+    fn control(
         &self,
         host: &dyn Host,
         layout: &Layout,

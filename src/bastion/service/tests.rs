@@ -324,7 +324,7 @@ fn a_user_who_is_not_root_governs_no_tunnel_of_another_s() {
     let own = [name("bi.example.com-7")];
     host.expect_all(&["sudo systemctl stop h_autossh.service"]);
     systemd::Systemd
-        .govern(&host, &layout, &own, Action::Stop)
+        .control(&host, &layout, &own, Action::Stop)
         .unwrap();
 
     host.log_in("bob");
@@ -335,10 +335,10 @@ fn a_user_who_is_not_root_governs_no_tunnel_of_another_s() {
         "sudo /etc/init.d/h_autossh restart bi.example.com-8",
     ]);
     systemd::Systemd
-        .govern(&host, &layout, &own, Action::Stop)
+        .control(&host, &layout, &own, Action::Stop)
         .unwrap();
     sysv::Sysv
-        .govern(&host, &layout, &own, Action::Restart)
+        .control(&host, &layout, &own, Action::Restart)
         .unwrap();
     assert!(host.is_finished());
 }

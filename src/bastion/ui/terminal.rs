@@ -25,7 +25,7 @@ const WIDE_ENOUGH_FOR_COLUMNS: usize = 60;
 
 pub(super) struct Terminal {
     signs: Signs,
-    /// What turns while a step runs.
+    /// The spinner of the running step.
     bar: RefCell<Option<ProgressBar>>,
 }
 
@@ -37,7 +37,7 @@ impl Terminal {
         }
     }
 
-    /// Writes lines above whatever turns.
+    /// Writes lines above the spinner.
     fn say(&self, text: &str, indent: usize) {
         let write = || {
             for line in wrap(text, width(), indent) {
@@ -50,7 +50,7 @@ impl Terminal {
         }
     }
 
-    fn turn(&self, style: ProgressStyle, message: String) {
+    fn spin(&self, style: ProgressStyle, message: String) {
         self.clear();
         let bar = ProgressBar::new_spinner();
         bar.set_style(style.tick_strings(self.signs.spinner));
@@ -118,7 +118,7 @@ impl Screen for Terminal {
 
 impl Terminal {
     fn command_to_run(&self, introduction: &str, commands: &[String]) {
-        // What turns would be drawn into it, since it goes to standard output.
+        // The spinner would be drawn into it, since the command goes to standard output.
         self.clear();
         self.say(introduction, 0);
         for command in commands {
@@ -171,7 +171,7 @@ impl Terminal {
         let (sign, detail, seconds) = match state {
             StepProgress::Started { summary } => {
                 let style = template("{spinner} {wide_msg} {elapsed}");
-                return self.turn(style, format!("{name:<17} {summary}"));
+                return self.spin(style, format!("{name:<17} {summary}"));
             }
             StepProgress::Done { detail, seconds } => {
                 (style(self.signs.done).green(), *detail, seconds)
@@ -220,7 +220,7 @@ impl Terminal {
             let _ = out.write_str(&clock(left));
         };
         let style = template("{spinner} {left} left {wide_msg}").with_key("left", left);
-        self.turn(style, format!("to save {display_name:?}"));
+        self.spin(style, format!("to save {display_name:?}"));
     }
 
     fn failed(&self, error: &str, next: Option<&str>, exit: Exit, log: Option<&Path>) {

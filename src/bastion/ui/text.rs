@@ -11,7 +11,7 @@ pub struct Signs {
     pub arrow: &'static str,
     /// A horizontal line is made of these.
     pub rule: &'static str,
-    /// The pictures of what turns while a step runs; the last one stands for its end.
+    /// The frames of the spinner; the last one stands for its end.
     pub spinner: &'static [&'static str],
     /// The full and the empty part of a bar.
     pub bar: &'static str,
