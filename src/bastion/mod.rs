@@ -27,6 +27,7 @@ mod service;
 mod settings;
 mod ssh;
 mod steps;
+/// Public, so that tests say which files are a tunnel's.
 pub mod tunnel_name;
 mod ui;
 

@@ -4,6 +4,9 @@
 //! The commands follow launchctl(1) of macOS 10.11 and newer; the tests run them on a host in
 //! memory, since no macOS can be had where they run.
 
+#[cfg(test)]
+mod tests;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -319,134 +322,5 @@ impl ServiceManager for Launchd {
             .filter(|line| line.contains(&name))
             .any(|line| line.ends_with("disabled") || line.ends_with("true"));
         Ok(Some(!disabled))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::path::Path;
-
-    use super::*;
-    use crate::bastion::host::scripted::ScriptedHost;
-    use crate::bastion::service::tunnel_file::example;
-
-    fn tunnel() -> TunnelName {
-        "bi.example.com-7".parse().unwrap()
-    }
-
-    #[test]
-    fn the_definition_is_a_plist_whatever_a_path_holds() {
-        let mut tunnel = example("/Users/ada & <co>");
-        tunnel.autossh = "/opt/homebrew/bin/autossh".into();
-        let text = render(&tunnel).unwrap();
-        let daemon: plist::Dictionary = plist::from_bytes(text.as_bytes()).unwrap();
-        let arguments: Vec<&str> = daemon["ProgramArguments"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|argument| argument.as_string().unwrap())
-            .collect();
-        assert_eq!(arguments[0], "/opt/homebrew/bin/autossh");
-        assert!(arguments.contains(&"/Users/ada & <co>/.holistics/id_rsa"));
-        assert_eq!(
-            daemon["Label"].as_string(),
-            Some("io.holistics.h_autossh.bi.example.com-7")
-        );
-        assert_eq!(daemon["KeepAlive"].as_boolean(), Some(true));
-    }
-
-    #[test]
-    fn the_definition_is_read_again_whatever_a_path_holds() {
-        let host = ScriptedHost::new();
-        let layout = Layout::new(&host, Path::new("/"));
-        for dir in ["/Library", "/Library/LaunchDaemons"] {
-            host.create_dir(Path::new(dir), 0o755, Authority::Root)
-                .unwrap();
-        }
-        let given = example("/Users/ada & <co>'s");
-        let path = plist_path(&layout, given.id);
-        let content = render(&given).unwrap();
-        host.write(&path, content.as_bytes(), 0o644, Authority::Root)
-            .unwrap();
-        host.write(
-            &daemons_dir(&layout).join("com.example.plist"),
-            b"",
-            0o644,
-            Authority::Root,
-        )
-        .unwrap();
-        let installed = Launchd.installed(&host, &layout).unwrap();
-        assert_eq!(installed.len(), 1);
-        assert_eq!(installed[0].name, given.id);
-        assert_eq!(installed[0].user, "ada");
-        assert_eq!(installed[0].target, "db.internal:5432");
-        assert_eq!(installed[0].log, given.log);
-    }
-
-    #[test]
-    fn a_daemon_still_going_down_is_waited_for() {
-        let host = ScriptedHost::new();
-        host.expect_all(&["sudo launchctl enable system/io.holistics.h_autossh.bi.example.com-7"]);
-        host.expect(
-            "sudo launchctl bootout system/io.holistics.h_autossh.bi.example.com-7",
-            36,
-            "",
-            "Operation now in progress",
-        );
-        host.expect(
-            "sudo launchctl bootstrap system",
-            37,
-            "",
-            "Bootstrap failed: 37: Operation already in progress",
-        );
-        host.expect_all(&["sudo launchctl bootstrap system"]);
-        let layout = Layout::new(&host, Path::new("/"));
-        load(&host, &layout, tunnel()).unwrap();
-        assert!(host.is_finished());
-    }
-
-    #[test]
-    fn a_daemon_that_never_starts_is_told_with_what_launchd_said() {
-        let host = ScriptedHost::new();
-        host.expect_all(&["sudo launchctl enable"]);
-        host.expect("sudo launchctl bootout", 3, "", "No such process");
-        for _ in 0..BOOTSTRAP_ATTEMPTS {
-            host.expect(
-                "sudo launchctl bootstrap",
-                5,
-                "",
-                "Bootstrap failed: 5: Input/output error",
-            );
-        }
-        let layout = Layout::new(&host, Path::new("/"));
-        let error = load(&host, &layout, tunnel()).unwrap_err();
-        assert!(error.to_string().contains("Input/output error"), "{error}");
-        assert!(host.is_finished());
-    }
-
-    const PRINT: &str = "launchctl print system/io.holistics.h_autossh.bi.example.com-7";
-    const KICKSTART: &str =
-        "sudo launchctl kickstart -k system/io.holistics.h_autossh.bi.example.com-7";
-
-    #[test]
-    fn one_tunnel_is_restarted_and_its_siblings_are_not() {
-        let host = ScriptedHost::new();
-        host.expect(PRINT, 0, "state = running", "");
-        host.expect_all(&[KICKSTART]);
-        let layout = Layout::new(&host, Path::new("/"));
-        Launchd.restart_one(&host, &layout, tunnel()).unwrap();
-        assert!(host.is_finished());
-    }
-
-    #[test]
-    fn a_tunnel_that_launchd_has_forgotten_is_loaded_again_by_a_restart() {
-        let host = ScriptedHost::new();
-        host.expect(PRINT, 113, "", "Could not find service");
-        host.expect_all(&["sudo launchctl enable"]);
-        host.expect("sudo launchctl bootout", 3, "", "No such process");
-        host.expect_all(&["sudo launchctl bootstrap system"]);
-        let layout = Layout::new(&host, Path::new("/"));
-        Launchd.restart_one(&host, &layout, tunnel()).unwrap();
-        assert!(host.is_finished());
     }
 }
