@@ -145,7 +145,7 @@ fn a_bad_new_target_is_refused_before_anything_is_changed() {
         let host = format!("--host={host}");
         update(&lab, &shop, &[&host, "--no-database-check"])
             .expect_code(2)
-            .expect_words(&["cannot be the host"]);
+            .expect_words(&["is not a valid database host"]);
     }
     before.assert_same(&lab.bastion.snapshot_of_what_lasts());
     assert_eq!(ssh_of(&lab, &shop), ssh, "it was restarted");

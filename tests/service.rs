@@ -271,7 +271,7 @@ fn run_is_refused_while_the_service_has_the_tunnel() {
                 .program(["run", &tunnel_of(&shop).id.to_string()]),
         )
         .expect_code(USAGE)
-        .expect_words(&["service runs tunnel", "service stop"]);
+        .expect_words(&["service already runs tunnel", "service stop"]);
     assert_eq!(lab.state(&shop), DataSourceState::Active);
 }
 
