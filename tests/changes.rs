@@ -445,7 +445,7 @@ fn a_tunnel_that_does_not_come_up_with_the_new_key_goes_on_with_the_old_one() {
     lab.bastion.put_program(
         "ssh",
         &format!(
-            "if grep -q key_switched {}; then exit 255; fi\nexec /usr/bin/ssh \"$@\"",
+            "if grep -qs key_switched {}; then exit 255; fi\nexec /usr/bin/ssh \"$@\"",
             lab.bastion.receipt().display()
         ),
     );
