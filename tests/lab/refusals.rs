@@ -82,7 +82,7 @@ fn a_user_whose_name_no_unit_can_hold_is_told_before_a_key_is_registered() {
     let source = lab.data_source("Shop");
     lab.run_setup(r"CORP\ada", &source, "")
         .expect_code(FAILED)
-        .expect_words(&[r"CORP\\ada", "cannot stand in a service's file"]);
+        .expect_words(&[r"CORP\\ada", "is not allowed in a service file"]);
     assert_eq!(lab.state(&source), DataSourceState::Draft);
 }
 

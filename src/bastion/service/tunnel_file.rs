@@ -149,7 +149,7 @@ mod tests {
         for name in ["CORP\\ann", "ann smith", "andré", ""] {
             let error = check_user(name).unwrap_err().to_string();
             assert!(
-                error.contains("cannot stand in a service's file"),
+                error.contains("is not allowed in a service file"),
                 "{error}"
             );
         }
