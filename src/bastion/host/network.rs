@@ -90,7 +90,9 @@ fn race(addresses: &[SocketAddr], deadline: Instant, interrupts: &Interrupts) ->
             Ok(Err(error)) => {
                 under_way -= 1;
                 next_try = Instant::now();
-                failure = Some(error);
+                if failure.is_none() || !is_timeout(&error) {
+                    failure = Some(error);
+                }
             }
             Err(_) => {}
         }
