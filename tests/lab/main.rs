@@ -6,13 +6,15 @@
 //! - [`refusals`]: users and hosts that setup sends away;
 //! - [`root_commands`]: commands of root that are cut short;
 //! - [`setup_time`]: how long a setup takes;
-//! - [`setup`]: setups and removals brought to their ends; [`packages`]: what is installed.
+//! - [`setup`]: setups and removals brought to their ends; [`packages`]: what is installed;
+//! - [`user`]: the users of a host; [`reader`]: a row each second, and the longest wait for one.
 
 mod apt;
 mod debian;
 mod inits;
 mod packages;
 mod reasons;
+mod reader;
 mod red_hat;
 mod refusals;
 mod replacement;
@@ -23,6 +25,7 @@ mod setup_time;
 #[path = "../support/mod.rs"]
 mod support;
 mod unattended;
+mod user;
 mod users;
 
 const FAILED: i32 = 1;

@@ -4,30 +4,20 @@
 //! runs as its own user, before and after a boot. bob's commands reach his tunnels alone, and when his
 //! last one goes, hers goes on; the last one of anybody leaves the disk as it was.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use holistics_tunnel::protocol::{DataSource, DataSourceState};
 
+use crate::reader::LONGEST_GAP;
 use crate::setup::RETURN_LIMIT;
-use crate::support::bastion::KEY_TYPE;
 use crate::support::figures;
 use crate::support::hosts::disk::Disk;
 use crate::support::hosts::host::Host;
-use crate::support::hosts::host_lab::{AUTHORITY, HostLab, SETUP_LIMIT};
+use crate::support::hosts::host_lab::{HostLab, SETUP_LIMIT};
 use crate::support::hosts::image::{Image, Init};
-use crate::support::hosts::network::DATABASE;
-use crate::support::hosts::other_vendor::{OTHER_AUTHORITY, OtherVendor};
-use crate::support::lab::{SERVICE_LIMIT, token_of, tunnel_of};
-use crate::support::process::{Finished, Running};
-use crate::support::server::Operator;
-use crate::support::sql::{Client, Login};
-use crate::support::wait;
-
-/// How long rows may be away that nobody has a reason to disturb.
-const LONGEST_GAP: Duration = Duration::from_secs(3);
+use crate::support::hosts::other_vendor::OtherVendor;
+use crate::support::lab::tunnel_of;
+use crate::user::{User, lab_of_two_users, processes_of};
 
 #[test]
 fn under_systemd_252_two_users_of_two_vendors_do_not_disturb_each_other() {
@@ -119,7 +109,6 @@ fn two_users_of_two_vendors(image: Image) {
     let shared = shared_files(&lab.host);
     let before = processes_of(&lab.host, "ada");
 
-    let login = lab.postgres.login();
     let billing = User::of_other(&lab, &other, "bob").set_up();
     assert_eq!(
         tunnel_of(&shop).id,
@@ -141,7 +130,7 @@ fn two_users_of_two_vendors(image: Image) {
     }
     through_a_boot(&mut lab, |lab| {
         lab.wait_until_rows_come(&shop, RETURN_LIMIT);
-        wait_until_rows_come(&other.operator, &billing, &login);
+        User::of_other(lab, &other, "bob").wait_until_rows_come(&billing);
     });
     let (ada, bob) = (User::of(&lab, "ada"), User::of_other(&lab, &other, "bob"));
     the_rest_of_the_life(&lab, &disk, (&ada, &shop), (&bob, &billing));
@@ -200,7 +189,7 @@ fn the_rest_of_the_life(
     (bob, billing): (&User, &DataSource),
 ) {
     let before = processes_of(&lab.host, "ada");
-    let reader = Reader::start(ada.port(shop), lab.postgres.login());
+    let reader = ada.reader(shop);
     if lab.host.run("root", "test -d /run/systemd/system").code == 0 {
         ssh_may_write_its_logs_alone(&lab.host);
         let units = "systemd-analyze verify h_autossh.service 'h_autossh@vendor.example-1.service'";
@@ -211,7 +200,7 @@ fn the_rest_of_the_life(
     assert_eq!(processes_of(&lab.host, "bob"), "");
     ada.run("holistics-tunnel status").expect_code(0);
     bob.run("holistics-tunnel service restart").expect_code(0);
-    wait_until_rows_come(bob.operator, billing, &lab.postgres.login());
+    bob.wait_until_rows_come(billing);
     bob.run("holistics-tunnel doctor")
         .expect_words(&["they are as setup wrote them"]);
 
@@ -240,124 +229,6 @@ fn the_rest_of_the_life(
 }
 
 // ---------------------------------------------------------------------------------------------
-// Users
-// ---------------------------------------------------------------------------------------------
-
-/// A host on which bob may do everything through sudo, as ada may.
-fn lab_of_two_users(image: Image) -> HostLab {
-    let lab = HostLab::boot(image);
-    let line = "echo 'bob ALL=(ALL:ALL) NOPASSWD: ALL' >/etc/sudoers.d/bob && chmod 0440 /etc/sudoers.d/bob";
-    lab.host.run("root", line).expect_code(0);
-    lab
-}
-
-/// Somebody with a tunnel of a vendor.
-struct User<'a> {
-    lab: &'a HostLab,
-    name: &'static str,
-    operator: &'a Operator,
-    url: &'a str,
-    authority: &'static str,
-}
-
-impl<'a> User<'a> {
-    /// With a tunnel of the lab's vendor.
-    fn of(lab: &'a HostLab, name: &'static str) -> Self {
-        User {
-            lab,
-            name,
-            operator: &lab.operator,
-            url: &lab.server.url,
-            authority: AUTHORITY,
-        }
-    }
-
-    /// With a tunnel of the other vendor.
-    fn of_other(lab: &'a HostLab, vendor: &'a OtherVendor, name: &'static str) -> Self {
-        User {
-            lab,
-            name,
-            operator: &vendor.operator,
-            url: &vendor.server.url,
-            authority: OTHER_AUTHORITY,
-        }
-    }
-
-    fn data_source(&self) -> DataSource {
-        let (host, port) = (DATABASE.to_string(), self.lab.postgres.port());
-        self.operator.create_for(self.name, &host, port)
-    }
-
-    /// Setup up to the point where it waits for the browser.
-    fn start_setup(&self, source: &DataSource) -> Running {
-        let (token, url, authority) = (token_of(source), self.url, self.authority);
-        let line = format!(
-            "HOLISTICS_TUNNEL_TOKEN={token} exec holistics-tunnel setup --server {url} \
-             --ca-cert {authority} --key-type {KEY_TYPE} --yes"
-        );
-        let setup = self.lab.host.start(self.name, &line);
-        setup.wait_until("the temporary tunnel", SETUP_LIMIT, || {
-            self.operator.data_source(source.id).state == DataSourceState::Connected
-                && setup
-                    .output()
-                    .to_lowercase()
-                    .contains("return to your browser")
-        });
-        setup
-    }
-
-    fn set_up(&self) -> DataSource {
-        let source = self.data_source();
-        let setup = self.start_setup(&source);
-        self.operator.save(source.id);
-        setup.wait(SETUP_LIMIT).expect_code(0);
-        let active = DataSourceState::Active;
-        self.operator
-            .wait_for_state(source.id, active, SERVICE_LIMIT);
-        source
-    }
-
-    fn start_removal(&self) -> Running {
-        self.start("holistics-tunnel uninstall-tunnel --all --yes")
-    }
-
-    fn run(&self, line: &str) -> Finished {
-        self.start(line).wait(SETUP_LIMIT)
-    }
-
-    fn start(&self, line: &str) -> Running {
-        let authority = self.authority;
-        let line = format!("export HOLISTICS_TUNNEL_CA_CERT={authority}; {line}");
-        self.lab.host.start(self.name, &line)
-    }
-
-    fn port(&self, source: &DataSource) -> u16 {
-        let now = self.operator.data_source(source.id);
-        tunnel_of(&now)
-            .remote_port
-            .expect("an enrolled tunnel has a port")
-    }
-}
-
-#[track_caller]
-fn wait_until_rows_come(operator: &Operator, source: &DataSource, login: &Login) {
-    let now = operator.data_source(source.id);
-    let port = tunnel_of(&now).remote_port.expect("a port");
-    wait::until_true(
-        "rows through the tunnel",
-        RETURN_LIMIT,
-        || String::from("no row came"),
-        || read_a_row(port, login),
-    );
-}
-
-fn read_a_row(port: u16, login: &Login) -> bool {
-    let count = Client::connect(port, login)
-        .and_then(|mut client| client.number("SELECT amount FROM orders WHERE id = 1"));
-    count.is_ok()
-}
-
-// ---------------------------------------------------------------------------------------------
 // The host
 // ---------------------------------------------------------------------------------------------
 
@@ -383,12 +254,6 @@ fn slug(host: &Host, source: &DataSource) -> String {
         .stdout
         .trim()
         .to_owned()
-}
-
-/// The numbers of a user's autossh and ssh, a line for each.
-fn processes_of(host: &Host, user: &str) -> String {
-    let line = format!("pgrep --euid {user} --exact 'autossh|ssh'");
-    host.run("root", &line).stdout
 }
 
 fn each_runs_as_its_own_user(host: &Host) {
@@ -420,36 +285,5 @@ fn ssh_may_write_its_logs_alone(host: &Host) {
         let refused = inside(&format!("echo >>/home/ada/{file}"));
         assert_ne!(refused.code, 0, "{file} can be written");
         refused.expect_words(&["read-only"]);
-    }
-}
-
-/// Reads a row each second, each by a new connection.
-struct Reader {
-    is_over: Arc<AtomicBool>,
-    thread: JoinHandle<Duration>,
-}
-
-impl Reader {
-    fn start(port: u16, login: Login) -> Self {
-        let is_over = Arc::new(AtomicBool::new(false));
-        let told = Arc::clone(&is_over);
-        let thread = std::thread::spawn(move || {
-            let (mut last, mut longest) = (Instant::now(), Duration::ZERO);
-            while !told.load(Ordering::Relaxed) {
-                let is_read = read_a_row(port, &login);
-                longest = longest.max(last.elapsed());
-                if is_read {
-                    last = Instant::now();
-                }
-                std::thread::sleep(Duration::from_secs(1));
-            }
-            longest
-        });
-        Reader { is_over, thread }
-    }
-
-    fn longest_gap(self) -> Duration {
-        self.is_over.store(true, Ordering::Relaxed);
-        self.thread.join().expect("the reader")
     }
 }
