@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, ensure};
 use serde::{Deserialize, Serialize};
 
 use super::change::Change;
@@ -205,8 +205,16 @@ impl Receipt {
         else {
             return Ok(None);
         };
-        let version = serde_json::from_slice::<VersionOnly>(&content)
-            .map_err(|error| damaged(path, error))?;
+        Self::parse(&content, path).map(Some)
+    }
+
+    /// Reads the content of a receipt.
+    ///
+    /// # Errors
+    /// It is damaged, or was written by a newer version.
+    pub fn parse(content: &[u8], path: &Path) -> anyhow::Result<Self> {
+        let version =
+            serde_json::from_slice::<VersionOnly>(content).map_err(|error| damaged(path, error))?;
         ensure!(
             version.version <= VERSION,
             Failure::new(
@@ -219,14 +227,11 @@ impl Receipt {
             )
         );
         let mut receipt: serde_json::Value =
-            serde_json::from_slice(&content).map_err(|error| damaged(path, error))?;
+            serde_json::from_slice(content).map_err(|error| damaged(path, error))?;
         if version.version < VERSION {
             receipt = former::from_version_1(receipt);
         }
-        match serde_json::from_value(receipt) {
-            Ok(receipt) => Ok(Some(receipt)),
-            Err(error) => bail!(damaged(path, error)),
-        }
+        serde_json::from_value(receipt).map_err(|error| damaged(path, error).into())
     }
 
     /// Writes the receipt by rename, flushed to the disk.

@@ -58,6 +58,11 @@ impl TunnelName {
         self.number
     }
 
+    /// Whether this control plane gave it its number, as far as the name tells.
+    pub fn is_of(self, control_plane: &Url) -> bool {
+        self.plane == plane(control_plane)
+    }
+
     /// `bi.example.com-7`, for names of files, units and whatever else the host tells apart.
     pub fn slug(self) -> String {
         if self.is_former() {

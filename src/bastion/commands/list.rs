@@ -27,7 +27,7 @@ pub(super) fn run(host: &dyn Host, command: &List) -> anyhow::Result<Exit> {
             })
         })
         .collect();
-    let others = others::tunnels(host)?;
+    let others = others::tunnels(host, installed.as_ref().map(|(receipt, _)| receipt))?;
     if command.json {
         let rows: Vec<_> = rows
             .into_iter()
@@ -38,8 +38,13 @@ pub(super) fn run(host: &dyn Host, command: &List) -> anyhow::Result<Exit> {
     }
     for other in &others {
         ui::print(&format!(
-            "{} of {}: {}, reached through {} port {}",
-            other.name, other.user, other.target, other.server, other.remote_port
+            "{} of {} ({:?}): {}, reached through {} port {}",
+            other.name,
+            other.user,
+            other.name,
+            other.target(),
+            other.server,
+            other.remote_port
         ));
     }
     if rows.is_empty() {
@@ -64,7 +69,7 @@ fn of_another(tunnel: &InstalledTunnel) -> serde_json::Value {
         "id": tunnel.name.number(),
         "name": tunnel.name,
         "user": tunnel.user,
-        "target": tunnel.target,
+        "target": tunnel.target(),
         "server": tunnel.server,
         "remote_port": tunnel.remote_port,
     })

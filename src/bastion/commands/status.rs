@@ -28,6 +28,9 @@ const WATCH_PAUSE: Duration = Duration::from_secs(2);
 struct Row {
     #[serde(serialize_with = "number_alone")]
     id: TunnelName,
+    /// Whose it is, where it is another user's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user: Option<String>,
     /// Whether it is up, as far as that could be told.
     up: Option<bool>,
     state: State,
@@ -130,22 +133,16 @@ fn changes(as_json: bool, at: &str, former: Option<&[Row]>, rows: &[Row]) -> Vec
 
 /// The state of every tunnel that was asked about.
 fn look(host: &dyn Host, command: &Status) -> anyhow::Result<Vec<Row>> {
-    let others = others::tunnels(host)?;
-    let is_meant = |number| command.which.id.is_none() || command.which.id == number;
-    let mut rows = others
-        .iter()
-        .filter(|other| is_meant(other.name.number()))
-        .map(|other| of_another(host, other))
-        .collect::<anyhow::Result<Vec<_>>>()?;
     let installed = tunnels::installed(host)?;
     let receipt = installed.as_ref().map(|(receipt, _)| receipt);
-    let own = match tunnels::meant(host, receipt, &command.which) {
-        // It is another user's.
-        Err(_) if !rows.is_empty() => Vec::new(),
-        own => own?,
-    };
+    let others = others::tunnels(host, receipt)?;
+    let meant = tunnels::meant_of_all(host, receipt, others, &command.which)?;
+    let mut rows = Vec::new();
+    for other in &meant.others {
+        rows.push(of_another(host, other)?);
+    }
     if let Some((receipt, layout)) = &installed {
-        for id in own {
+        for id in meant.own {
             rows.push(row(host, command, receipt, layout, id)?);
         }
     }
@@ -193,6 +190,7 @@ fn row(
     let is_copy = state == State::Elsewhere || original.is_some();
     Ok(Row {
         id,
+        user: None,
         up: match state {
             State::Up => Some(true),
             State::Down | State::Elsewhere => Some(false),
@@ -207,10 +205,11 @@ fn row(
 
 /// A tunnel of another user: root sees whether it runs; whether it is up, its owner's token would tell.
 fn of_another(host: &dyn Host, tunnel: &InstalledTunnel) -> anyhow::Result<Row> {
-    let service = others::state(host, tunnel)?;
+    let service = others::manager(host)?.status(host, &others::layout(host), tunnel.name)?;
     let is_running = service == ServiceState::Running;
     Ok(Row {
         id: tunnel.name,
+        user: Some(tunnel.user.clone()),
         up: (!is_running).then_some(false),
         state: if is_running {
             State::Unknown
@@ -220,8 +219,8 @@ fn of_another(host: &dyn Host, tunnel: &InstalledTunnel) -> anyhow::Result<Row> 
         service,
         control_plane: "not asked".to_owned(),
         note: Some(format!(
-            "owned by {0}: run status as {0} to know whether it is up",
-            tunnel.user
+            "{:?} is owned by {1}: run status as {1} to know whether it is up",
+            tunnel.name, tunnel.user
         )),
     })
 }

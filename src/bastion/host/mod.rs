@@ -22,6 +22,7 @@ pub mod run_log;
 #[cfg(test)]
 pub mod scripted;
 pub mod terminal;
+pub mod untrusted;
 
 use std::io;
 use std::net::SocketAddr;
@@ -33,6 +34,7 @@ pub use host_lock::HostLock;
 pub use interrupts::aside;
 pub use lock_file::LockAttempt;
 pub use privilege::Privilege;
+pub use untrusted::FileEnd;
 
 use super::failure::Interrupted;
 
@@ -135,6 +137,13 @@ pub trait Files {
 
     /// The beginning of a file, at most so many bytes.
     fn read_at_most(&self, path: &Path, bytes: u64) -> io::Result<Vec<u8>>;
+
+    /// At most so many bytes from the end of a file below a user's home, where the user may have put
+    /// anything in its place: see [`untrusted`].
+    ///
+    /// # Errors
+    /// As the system gives them, `NotFound` among them; or it is no file to be read.
+    fn read_end(&self, home: &Path, file: &Path, bytes: u64) -> io::Result<FileEnd>;
 
     /// What a link says, not followed any further.
     fn read_link(&self, path: &Path) -> io::Result<PathBuf>;

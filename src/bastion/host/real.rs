@@ -20,9 +20,9 @@ use super::root::Root;
 use super::run_log::RunLog;
 use super::terminal::Terminal;
 use super::{
-    Authority, Command, CommandError, Commands, Connection, Environment, Files, HostExt, HostLock,
-    LockAttempt, Net, Output, ProbeError, Prompts, RunControl, Stat, User, files, host_lock, http,
-    lock_file, network,
+    Authority, Command, CommandError, Commands, Connection, Environment, FileEnd, Files, HostExt,
+    HostLock, LockAttempt, Net, Output, ProbeError, Prompts, RunControl, Stat, User, files,
+    host_lock, http, lock_file, network, untrusted,
 };
 use crate::bastion::failure::{Failure, Interrupted};
 
@@ -175,6 +175,10 @@ impl Files for RealHost {
             .take(bytes)
             .read_to_end(&mut content)?;
         Ok(content)
+    }
+
+    fn read_end(&self, home: &Path, file: &Path, bytes: u64) -> io::Result<FileEnd> {
+        untrusted::read_end(home, file, bytes)
     }
 
     fn read_link(&self, path: &Path) -> io::Result<PathBuf> {
@@ -363,9 +367,14 @@ fn current_user() -> anyhow::Result<User> {
     let entry = nix::unistd::User::from_uid(uid)
         .context("the user database cannot be read")?
         .with_context(|| format!("user id {uid} has no name on this host"))?;
-    // $HOME counts where it is set, as it does for ssh-keygen and every other tool of the shell.
+    let sudo_user = std::env::var("SUDO_USER")
+        .ok()
+        .filter(|name| !name.is_empty());
+    // $HOME counts where it is set, as it does for ssh-keygen and every other tool of the shell. Some sudo
+    // leaves it as it is, and root takes nobody's home for its own.
+    let is_by_sudo = uid.is_root() && sudo_user.is_some();
     let home = std::env::var_os("HOME")
-        .filter(|home| !home.is_empty())
+        .filter(|home| !is_by_sudo && !home.is_empty())
         .map_or(entry.dir, PathBuf::from);
     if !home.is_dir() {
         bail!(Failure::new(
@@ -377,8 +386,6 @@ fn current_user() -> anyhow::Result<User> {
         name: entry.name,
         uid: uid.as_raw(),
         home,
-        sudo_user: std::env::var("SUDO_USER")
-            .ok()
-            .filter(|name| !name.is_empty()),
+        sudo_user,
     })
 }

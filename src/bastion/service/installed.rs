@@ -7,6 +7,7 @@ use super::MARKER;
 use super::tunnel_file::is_literal;
 use crate::bastion::host::{Host, HostExt as _, Kind};
 use crate::bastion::layout::Layout;
+use crate::bastion::ssh::command_line::bracketed;
 use crate::bastion::tunnel_name::TunnelName;
 
 /// How the files of tunnels end.
@@ -17,8 +18,9 @@ const ENDING: &str = ".env";
 pub struct InstalledTunnel {
     pub name: TunnelName,
     pub user: String,
-    /// The database as seen from here, `host:port`.
-    pub target: String,
+    /// The database as seen from here.
+    pub target_host: String,
+    pub target_port: u16,
     pub server: String,
     pub remote_port: u16,
     /// Where ssh and autossh write what they have to say.
@@ -31,6 +33,25 @@ impl InstalledTunnel {
         self.log.parent().unwrap_or(Path::new("/nonexistent"))
     }
 
+    /// `~/.holistics` of its user, who can put anything there.
+    pub fn user_dir(&self) -> &Path {
+        self.logs_dir()
+            .parent()
+            .unwrap_or(Path::new("/nonexistent"))
+    }
+
+    /// The home of its user.
+    pub fn home(&self) -> &Path {
+        self.user_dir()
+            .parent()
+            .unwrap_or(Path::new("/nonexistent"))
+    }
+
+    /// The database as seen from here, `host:port`.
+    pub fn target(&self) -> String {
+        format!("{}:{}", bracketed(&self.target_host), self.target_port)
+    }
+
     /// What autossh's arguments say; nothing where this program did not write them.
     pub(super) fn from_arguments(
         name: TunnelName,
@@ -41,6 +62,7 @@ impl InstalledTunnel {
         let forward = arguments.iter().position(|argument| *argument == "-R")?;
         let forward = arguments.get(forward + 1)?.strip_prefix("127.0.0.1:")?;
         let (remote_port, target) = forward.split_once(':')?;
+        let (target_host, target_port) = target.rsplit_once(':')?;
         let (_, server) = arguments.last()?.split_once('@')?;
         let log = PathBuf::from(log);
         let is_plain = log
@@ -51,7 +73,8 @@ impl InstalledTunnel {
             Some(InstalledTunnel {
                 name,
                 user: user.to_owned(),
-                target: target.to_owned(),
+                target_host: target_host.trim_matches(['[', ']']).to_owned(),
+                target_port: target_port.parse().ok()?,
                 server: server.to_owned(),
                 remote_port: remote_port.parse().ok()?,
                 log,
@@ -150,7 +173,7 @@ mod tests {
         let read = parse(name(), &written).unwrap();
         assert_eq!(read.name, name());
         assert_eq!(read.user, "ada");
-        assert_eq!(read.target, "db.internal:5432");
+        assert_eq!(read.target(), "db.internal:5432");
         assert_eq!(read.server, "tunnel.example.com");
         assert_eq!(read.remote_port, 20001);
         assert_eq!(read.logs_dir(), Path::new("/home/ada/.holistics/logs"));

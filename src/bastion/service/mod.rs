@@ -26,6 +26,8 @@ use anyhow::{Result, bail};
 pub use foreign::ForeignScript;
 pub use installed::{InstalledTunnel, installed_tunnels};
 pub use start_failure::StartFailure;
+#[cfg(test)]
+pub(crate) use tunnel_file::example;
 pub use tunnel_file::{ServiceTunnel, check_home, check_user};
 
 use super::change::Change;
@@ -156,7 +158,8 @@ pub trait ServiceManager {
     /// Stops a tunnel, for good. Its files stay; see [`ServiceManager::remove_files`].
     fn stop(&self, host: &dyn Host, layout: &Layout, tunnel: TunnelName) -> Result<()>;
 
-    /// Removes the files of a tunnel that was stopped, whoever's run made them.
+    /// Removes the files of a tunnel that was stopped, whoever's run made them. The one by which root finds
+    /// it goes last, so that a run that dies before can be done again.
     fn remove_files(
         &self,
         lock: &HostLock,

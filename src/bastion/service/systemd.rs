@@ -255,7 +255,7 @@ impl ServiceManager for Systemd {
         let layout = work.layout().clone();
         let drop_in = drop_in_of(tunnel)?;
         let content = tunnel.render()?;
-        // The drop-in comes first and goes last: no instance is without it for a moment.
+        // The drop-in comes first: no instance is without it for a moment.
         work.create_dir(&drop_in_dir(&layout, tunnel.id), 0o755, Authority::Root)?;
         let path = drop_in_path(&layout, tunnel.id);
         let is_new = work.write_file(&path, drop_in.as_bytes(), 0o644, Authority::Root)?;
@@ -293,9 +293,9 @@ impl ServiceManager for Systemd {
         layout: &Layout,
         tunnel: TunnelName,
     ) -> Result<()> {
-        host.remove_file(&layout.tunnel_file(tunnel), Authority::Root)?;
         shared::remove(host, layout, &drop_in_path(layout, tunnel))?;
-        shared::remove_if_empty(host, layout, &drop_in_dir(layout, tunnel))
+        shared::remove_if_empty(host, layout, &drop_in_dir(layout, tunnel))?;
+        host.remove_file(&layout.tunnel_file(tunnel), Authority::Root)
     }
 
     fn remove_unless_used(

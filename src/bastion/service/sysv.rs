@@ -169,13 +169,12 @@ impl ServiceManager for Sysv {
         tunnel: TunnelName,
     ) -> Result<()> {
         let authority = layout.system_authority();
-        host.remove_file(&layout.tunnel_file(tunnel), authority)?;
         // A stop removes it; what a killed one has left would keep the folder.
         let pid_file = Self::pid_file(layout, tunnel);
         if host.exists(&pid_file) {
             host.remove_file(&pid_file, authority)?;
         }
-        Ok(())
+        host.remove_file(&layout.tunnel_file(tunnel), authority)
     }
 
     fn remove_unless_used(

@@ -115,7 +115,7 @@ fn check_literal(value: &str) -> Result<()> {
 }
 
 #[cfg(test)]
-pub(super) fn example(home: &str) -> ServiceTunnel {
+pub(crate) fn example(home: &str) -> ServiceTunnel {
     use crate::bastion::ssh::client;
 
     ServiceTunnel {

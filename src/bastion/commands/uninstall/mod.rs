@@ -1,127 +1,208 @@
 //! `uninstall-tunnel`: removes a tunnel from this host and from the control plane. With the last
-//! tunnel, the service and this user's folder go too.
+//! tunnel, the service and this user's folder go too. root removes the tunnels of others as well.
+
+mod own_tunnel;
+mod questions;
+mod target;
 
 use std::path::Path;
 
 use serde_json::json;
 
-mod own_tunnel;
-
-use super::{others, questions, refuse_sudo, token, tunnels};
+use super::tunnels::Meant;
+use super::{others, token, tunnels};
 use crate::bastion::change::UndoReason;
 use crate::bastion::cli::{UninstallTunnel, Which};
-use crate::bastion::control_plane::{
-    ApiError, ControlPlane, is_gone, is_unauthorized, parse_address,
-};
-use crate::bastion::copies;
-use crate::bastion::failure::{Exit, Failure};
+use crate::bastion::control_plane::{ApiError, ControlPlane, parse_address};
+use crate::bastion::facts;
+use crate::bastion::failure::Exit;
 use crate::bastion::host::{Authority, Host, HostExt as _};
 use crate::bastion::layout::Layout;
-use crate::bastion::receipt::{Receipt, TunnelRecord};
+use crate::bastion::receipt::Receipt;
 use crate::bastion::run::{Problem, Run};
+use crate::bastion::service::InstalledTunnel;
+use crate::bastion::steps::Step;
+use crate::bastion::steps::directory::{self, Directory};
 use crate::bastion::steps::removal::{RemoveShared, RemoveTunnel};
-use crate::bastion::steps::{Step, directory};
+use crate::bastion::steps::removal_by_root::RemoveAnothersTunnel;
 use crate::bastion::tunnel_name::TunnelName;
 use crate::bastion::ui::Ui;
-use crate::protocol::TunnelId;
+use target::{Finder, Target};
 
 pub(super) fn run(host: &dyn Host, ui: &Ui, command: &UninstallTunnel) -> anyhow::Result<Exit> {
-    let others = others::meant(host, command)?;
-    if others.is_empty() {
-        refuse_sudo(host.user())?;
+    let installed = tunnels::installed(host);
+    let receipt = installed.as_ref().ok().and_then(Option::as_ref);
+    let receipt = receipt.map(|(receipt, _)| receipt);
+    let others = others::tunnels(host, receipt)?;
+    let is_meant = |tunnel: &&InstalledTunnel| is_meant(command, tunnel);
+    if !is_left_of_an_earlier_one(receipt) {
+        others::refuse_sudo(host, others.iter().filter(is_meant))?;
     }
     // Read first, since the file has to go whatever follows.
     let removal = removal_call(host, command)?;
-    let installed = tunnels::installed(host)?;
+    let installed = installed?;
     let receipt = installed.as_ref().map(|(receipt, _)| receipt);
-    let is_own = receipt.is_some_and(|receipt| {
-        let mut own = receipt.tunnels.keys();
-        own.any(|own| own.number() == command.id)
-    });
-    if !others.is_empty() && !is_own {
-        return others::remove(host, ui, command, &others);
-    }
     if let (Some(client), Some(id)) = (&removal, command.id) {
         let tunnel = TunnelName::new(client.address(), id);
-        if !receipt.is_some_and(|receipt| receipt.tunnels.contains_key(&tunnel)) {
+        if !is_here(receipt, &others, tunnel) {
             return tell_only(host, ui, client, tunnel);
         }
     }
-    let ids = chosen(host, receipt, command)?;
-    let Some((receipt, layout)) = installed else {
+    let meant = chosen(host, ui, receipt, others, command)?;
+    if installed.is_none() && meant.others.is_empty() {
         ui.finished(
             &["This user has no tunnels on this host.".to_owned()],
             json!({"removed": []}),
         );
         return Ok(Exit::Done);
+    }
+    let finder = Finder {
+        host,
+        ui,
+        command,
+        removal,
     };
-    let clients = ids
-        .iter()
-        .map(|id| check_control_plane(host, ui, command, &receipt, *id))
-        .collect::<anyhow::Result<Vec<_>>>()?;
-    confirm(host, command, &receipt, &ids)?;
-    confirm_copy(host, command, &receipt, &ids)?;
-    confirm_own_tunnel(host, command, &receipt, &ids)?;
+    let mut targets = Vec::new();
+    if let Some((receipt, _)) = &installed {
+        for name in &meant.own {
+            targets.push(finder.own(receipt, *name)?);
+        }
+    }
+    for tunnel in meant.others {
+        targets.push(finder.of_another(tunnel)?);
+    }
+    let own = meant.own.len();
+    let takes_service = receipt.is_some_and(|receipt| own > 0 && own == receipt.tunnels.len());
+    questions::confirm(host, command, &targets, takes_service)?;
+    questions::confirm_copy(host, command, &targets)?;
+    questions::confirm_own_tunnel(host, command, &targets)?;
+    let layout = installed.map_or_else(|| others::layout(host), |(_, layout)| layout);
+    remove(host, ui, command, layout, targets)
+}
+
+/// Removes what was agreed on.
+fn remove(
+    host: &dyn Host,
+    ui: &Ui,
+    command: &UninstallTunnel,
+    layout: Layout,
+    targets: Vec<Target>,
+) -> anyhow::Result<Exit> {
     if layout.system_authority() == Authority::Root {
         host.acquire_root("Removing the tunnel from the service", &[])?;
     }
     let mut run = Run::begin(host, ui, layout, command.ca_cert.as_deref())?;
-    // Another run may have ended while this one asked: what is the last tunnel is seen only now.
-    let targets: Vec<_> = ids.into_iter().zip(clients).collect();
-    let targets = targets
-        .into_iter()
-        .filter(|(tunnel, _)| run.receipt.tunnels.contains_key(tunnel));
     let packages = run.receipt.installed_packages();
     let reason = UndoReason::Removal {
         keep_keys: command.keep_keys,
     };
     let mut asked = Vec::new();
     let mut steps: Vec<Box<dyn Step>> = Vec::new();
-    for (tunnel, client) in targets {
-        asked.push(tunnel);
-        steps.push(Box::new(RemoveTunnel {
-            tunnel,
-            client,
-            reason,
-        }));
+    if targets.iter().any(|target| target.another.is_some()) {
+        // The receipt has a place before anything is changed; where root had none, it goes with the service.
+        let layout = run.layout.clone();
+        run.carry_out(&[Box::new(Directory { layout })], None)?;
+    }
+    for target in targets {
+        // Another run may have ended while this one asked: what is the last tunnel is seen only now.
+        if is_left(&run, target.tunnel, target.another.as_ref())? {
+            asked.push((target.tunnel, target.another.clone()));
+            steps.push(step(host, target, reason));
+        }
     }
     steps.push(Box::new(RemoveShared { reason }));
     let problems = run.carry_out_what_can_be(&steps)?;
-    let left = &run.receipt.tunnels;
-    asked.retain(|tunnel| !left.contains_key(tunnel));
-    let packages = if left.is_empty() {
+    let mut removed = Vec::new();
+    for (tunnel, another) in asked {
+        if !is_left(&run, tunnel, another.as_ref())? {
+            removed.push((tunnel, another));
+        }
+    }
+    let packages = if run.receipt.tunnels.is_empty() {
         packages
     } else {
         Vec::new()
     };
-    Ok(report(ui, &asked, &problems, &packages))
+    Ok(report(host, ui, &removed, &problems, &packages))
+}
+
+fn is_left(
+    run: &Run,
+    tunnel: TunnelName,
+    another: Option<&InstalledTunnel>,
+) -> anyhow::Result<bool> {
+    if another.is_none() {
+        return Ok(run.receipt.tunnels.contains_key(&tunnel));
+    }
+    let seen = others::tunnels(run.host, None)?;
+    Ok(seen.iter().any(|other| other.name == tunnel))
+}
+
+fn step(host: &dyn Host, target: Target, reason: UndoReason) -> Box<dyn Step> {
+    match target.another {
+        Some(tunnel) => Box::new(RemoveAnothersTunnel {
+            tunnel,
+            layout: others::layout(host),
+            init: facts::init_of(host),
+            vendor: target.vendor,
+        }),
+        None => Box::new(RemoveTunnel {
+            tunnel: target.tunnel,
+            vendor: target.vendor,
+            reason,
+        }),
+    }
+}
+
+fn is_meant(command: &UninstallTunnel, tunnel: &InstalledTunnel) -> bool {
+    command.id.is_none() || command.id == tunnel.name.number()
+}
+
+fn is_here(receipt: Option<&Receipt>, others: &[InstalledTunnel], name: TunnelName) -> bool {
+    receipt.is_some_and(|receipt| receipt.tunnels.contains_key(&name))
+        || others.iter().any(|tunnel| tunnel.name == name)
+}
+
+/// Whether an earlier removal took the last tunnel, and had to leave what the tunnels shared.
+fn is_left_of_an_earlier_one(receipt: Option<&Receipt>) -> bool {
+    receipt.is_some_and(|receipt| receipt.tunnels.is_empty())
 }
 
 /// The tunnels to remove; asked for where it is not said.
 fn chosen(
     host: &dyn Host,
+    ui: &Ui,
     receipt: Option<&Receipt>,
+    mut others: Vec<InstalledTunnel>,
     command: &UninstallTunnel,
-) -> anyhow::Result<Vec<TunnelName>> {
-    // An earlier removal took the last tunnel, and had to leave what the tunnels shared.
-    if receipt.is_some_and(|receipt| receipt.tunnels.is_empty()) {
-        return Ok(Vec::new());
+) -> anyhow::Result<Meant> {
+    if command.all
+        && let Some(caller) = &host.user().sudo_user
+        && others.iter().any(|tunnel| tunnel.user == *caller)
+    {
+        others.retain(|tunnel| tunnel.user != *caller);
+        ui.note(&format!(
+            "The tunnels of {caller} stay: {caller} removes them by the same command without sudo."
+        ));
     }
     let which = Which {
         id: command.id,
         server: command.server.clone(),
     };
-    let meant = tunnels::meant(host, receipt, &which)?;
-    if command.all || command.id.is_some() || meant.is_empty() {
-        return Ok(meant);
+    let is_meant = |tunnel| is_meant(command, tunnel);
+    if is_left_of_an_earlier_one(receipt) && !others.iter().any(is_meant) {
+        return Ok(Meant::default());
     }
-    Ok(vec![tunnels::choose(
-        host,
-        receipt,
-        "Remove which tunnel",
-        "give its number (`holistics-tunnel list` shows them), or --all",
-        &meant,
-    )?])
+    let meant = tunnels::meant_of_all(host, receipt, others, &which)?;
+    let is_empty = meant.own.is_empty() && meant.others.is_empty();
+    let meant = if command.all || command.id.is_some() || is_empty {
+        meant
+    } else {
+        let unasked = "give its number (`holistics-tunnel list` shows them), or --all";
+        tunnels::choose(host, receipt, meant, "Remove which tunnel", unasked)?
+    };
+    others::refuse_sudo(host, meant.others.iter())?;
+    Ok(meant)
 }
 
 /// The control plane as the removal command from the browser reaches it.
@@ -156,163 +237,31 @@ fn tell_only(
         &[format!(
             "This user has no tunnel {tunnel} on this host; the control plane has removed it."
         )],
-        json!({ "removed": numbers(&[tunnel]) }),
+        json!({ "removed": [tunnel.number()] }),
     );
     Ok(Exit::Done)
 }
 
-/// Before anything is changed: will the control plane take the removal? Nothing where it cannot be
-/// told and need not be.
-fn check_control_plane(
+fn report(
     host: &dyn Host,
     ui: &Ui,
-    command: &UninstallTunnel,
-    receipt: &Receipt,
-    id: TunnelName,
-) -> anyhow::Result<Option<ControlPlane>> {
-    let tunnel = tunnels::find(receipt, id)?;
-    let Some(client) = client(command, tunnel)?.filter(|_| !command.local_only) else {
-        return Ok(None);
-    };
-    match client.tunnel(host, id) {
-        Ok(_) => Ok(Some(client)),
-        Err(error) if is_gone(&error) => Ok(None),
-        Err(error) if command.force && (error.is_transient() || is_unauthorized(&error)) => {
-            ui.note(&format!("{error}; removing tunnel {id} from this host alone (--force)"));
-            Ok(None)
+    removed: &[(TunnelName, Option<InstalledTunnel>)],
+    problems: &[Problem],
+    packages: &[String],
+) -> Exit {
+    let mut summary = Vec::new();
+    for (name, another) in removed {
+        let Some(tunnel) = another else {
+            summary.push(format!("Tunnel {name} is removed."));
+            continue;
+        };
+        let user = &tunnel.user;
+        summary.push(format!("Tunnel {name} of {user} is removed."));
+        let own = tunnel.user_dir();
+        if host.exists(own) {
+            summary.push(format!("{} stays: it belongs to {user}.", own.display()));
         }
-        Err(error) if is_unauthorized(&error) => Err(Failure::new(
-            format!("the control plane does not accept the token of tunnel {id}; nothing was changed"),
-            "look whether the data source is still there in the browser; add --force to remove the tunnel from this \
-             host alone",
-        )
-        .because(error)
-        .into()),
-        Err(error) if error.is_transient() => Err(Failure::new(
-            format!("the control plane cannot be reached to be told that tunnel {id} goes; nothing was changed"),
-            "try again once it can be reached; or add --force to remove the tunnel from this host alone, and \
-             delete the data source in the browser",
-        )
-        .because(error)
-        .into()),
-        Err(error) => Err(error.with_advice()),
     }
-}
-
-fn client(
-    command: &UninstallTunnel,
-    tunnel: &TunnelRecord,
-) -> anyhow::Result<Option<ControlPlane>> {
-    let Some(enrolled) = &tunnel.enrolled else {
-        return Ok(None);
-    };
-    ControlPlane::new(
-        &tunnel.control_plane,
-        &enrolled.tunnel_token,
-        command.ca_cert.as_deref(),
-    )
-    .map(Some)
-}
-
-fn confirm(
-    host: &dyn Host,
-    command: &UninstallTunnel,
-    receipt: &Receipt,
-    ids: &[TunnelName],
-) -> anyhow::Result<()> {
-    if command.yes {
-        return Ok(());
-    }
-    let names: Vec<String> = ids
-        .iter()
-        .filter_map(|id| Some(format!("{id} ({})", receipt.tunnels.get(id)?.display_name)))
-        .collect();
-    let what = if ids.len() == receipt.tunnels.len() {
-        ", and with it the service"
-    } else {
-        ""
-    };
-    let question = match names.as_slice() {
-        [] => "Remove what an earlier removal had to leave?".to_owned(),
-        names => format!("Remove tunnel {}{what}?", names.join(", ")),
-    };
-    let unasked = Failure::usage(
-        "cannot confirm the removal without a terminal",
-        "pass --yes to remove without asking; nothing was changed",
-    );
-    questions::require_yes(host.yes_or_no(&question, false)?, unasked)
-}
-
-/// On a copy of a machine, a removal would end the tunnel of the original.
-fn confirm_copy(
-    host: &dyn Host,
-    command: &UninstallTunnel,
-    receipt: &Receipt,
-    ids: &[TunnelName],
-) -> anyhow::Result<()> {
-    if command.local_only || command.force {
-        return Ok(());
-    }
-    let Some(original) = copies::original(host, receipt) else {
-        return Ok(());
-    };
-    let names: Vec<String> = ids.iter().map(ToString::to_string).collect();
-    let names = names.join(", ");
-    let warning = format!(
-        "{}: removing tunnel {names} would end it there",
-        copies::described(Some(original))
-    );
-    let question = format!("Note that {warning}. Remove it there, too?");
-    let unasked = Failure::usage(
-        warning,
-        "add --local-only to take its files off this host alone, or --force to end it there, too; nothing was \
-         changed",
-    );
-    questions::require_yes(host.yes_or_no(&question, false)?, unasked)
-}
-
-/// Somebody who came to this host through a tunnel cannot come back once it is gone.
-fn confirm_own_tunnel(
-    host: &dyn Host,
-    command: &UninstallTunnel,
-    receipt: &Receipt,
-    ids: &[TunnelName],
-) -> anyhow::Result<()> {
-    let Some(id) = ids.iter().find(|id| {
-        let tunnel = receipt.tunnels.get(id);
-        tunnel.is_some_and(|tunnel| own_tunnel::carries_this_session(host, tunnel))
-    }) else {
-        return Ok(());
-    };
-    let warning = format!(
-        "This session seems to have come in through tunnel {id}: it would end, and this host could not \
-         be reached that way any more"
-    );
-    // With a yes, the removal comes to its end without its terminal.
-    host.outlive_terminal();
-    if command.force {
-        return Ok(());
-    }
-    let question = format!("{warning}. Remove it all the same?");
-    let unasked = Failure::usage(
-        warning,
-        "run it from a session that came another way, or add --force; nothing was changed",
-    );
-    questions::require_yes(host.confirm(&question)?, unasked)
-}
-
-fn numbers(tunnels: &[TunnelName]) -> Vec<TunnelId> {
-    tunnels
-        .iter()
-        .filter_map(|tunnel| tunnel.number())
-        .collect()
-}
-
-fn report(ui: &Ui, removed: &[TunnelName], problems: &[Problem], packages: &[String]) -> Exit {
-    let mut summary: Vec<String> = removed
-        .iter()
-        .map(|tunnel| format!("Tunnel {tunnel} is removed."))
-        .collect();
     if !packages.is_empty() && problems.is_empty() {
         let packages = packages.join(", ");
         summary.push(format!("What setup installed stays: {packages}."));
@@ -321,9 +270,10 @@ fn report(ui: &Ui, removed: &[TunnelName], problems: &[Problem], packages: &[Str
         summary.push(format!("Not done: {}: {}", problem.what, problem.error));
         summary.push(format!("    next: {}", problem.next));
     }
+    let numbers: Vec<_> = removed.iter().map(|(name, _)| name.number()).collect();
     ui.finished(
         &summary,
-        json!({ "removed": numbers(removed), "problems": problems, "packages_kept": packages }),
+        json!({ "removed": numbers, "problems": problems, "packages_kept": packages }),
     );
     if problems.is_empty() {
         Exit::Done

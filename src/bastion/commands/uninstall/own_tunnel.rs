@@ -1,14 +1,13 @@
 //! Whether the person's own session came to this host through one of its tunnels.
 
 use crate::bastion::host::Host;
-use crate::bastion::receipt::TunnelRecord;
 
-/// Whether the SSH session in which this program runs seems to come through a tunnel.
+/// Whether the SSH session in which this program runs seems to come through a tunnel that leads to this port.
 ///
 /// sshd tells where a session comes from. One that comes from this host itself, to the port that
 /// the tunnel leads to, was most likely carried here by the tunnel's ssh. A session that came by way
 /// of a second host cannot be told.
-pub(super) fn carries_this_session(host: &dyn Host, tunnel: &TunnelRecord) -> bool {
+pub(super) fn carries_this_session(host: &dyn Host, target_port: u16) -> bool {
     let Some(connection) = host.env("SSH_CONNECTION") else {
         return false;
     };
@@ -20,27 +19,13 @@ pub(super) fn carries_this_session(host: &dyn Host, tunnel: &TunnelRecord) -> bo
         || client == "::1"
         || client.starts_with("127.")
         || client.starts_with("::ffff:127.");
-    is_own_host && port == tunnel.target_port.to_string()
+    is_own_host && port == target_port.to_string()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::bastion::host::scripted::ScriptedHost;
-
-    fn tunnel(target_port: u16) -> TunnelRecord {
-        TunnelRecord {
-            control_plane: url::Url::parse("http://127.0.0.1:9/").unwrap(),
-            data_source_id: crate::protocol::DataSourceId(1),
-            database_type: None,
-            display_name: "Shop".to_owned(),
-            target_host: "localhost".to_owned(),
-            target_port,
-            token_sha256: String::new(),
-            enrolled: None,
-            steps: Vec::new(),
-        }
-    }
 
     #[test]
     fn a_session_from_this_very_host_to_the_tunnel_s_port_came_through_it() {
@@ -54,12 +39,8 @@ mod tests {
         ] {
             let host = ScriptedHost::new();
             host.set_env("SSH_CONNECTION", connection);
-            assert_eq!(
-                carries_this_session(&host, &tunnel(port)),
-                through,
-                "{connection}"
-            );
+            assert_eq!(carries_this_session(&host, port), through, "{connection}");
         }
-        assert!(!carries_this_session(&ScriptedHost::new(), &tunnel(22)));
+        assert!(!carries_this_session(&ScriptedHost::new(), 22));
     }
 }

@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::{ScriptedHost, UID};
-use crate::bastion::host::{Authority, Files, Kind, LockAttempt, Stat};
+use crate::bastion::host::{Authority, FileEnd, Files, Kind, LockAttempt, Stat};
 
 #[derive(Clone, PartialEq, Eq)]
 pub(super) enum Entry {
@@ -129,6 +129,18 @@ impl Files for ScriptedHost {
         let mut content = self.read(path)?;
         content.truncate(usize::try_from(bytes).unwrap_or(usize::MAX));
         Ok(content)
+    }
+
+    fn read_end(&self, _: &Path, file: &Path, bytes: u64) -> io::Result<FileEnd> {
+        let content = self.read(file)?;
+        let length = content.len() as u64;
+        let skipped = content
+            .len()
+            .saturating_sub(usize::try_from(bytes).unwrap_or(usize::MAX));
+        Ok(FileEnd {
+            content: content[skipped..].to_vec(),
+            length,
+        })
     }
 
     fn read_link(&self, _: &Path) -> io::Result<PathBuf> {

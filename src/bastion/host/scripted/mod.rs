@@ -80,6 +80,9 @@ impl ScriptedHost {
         let mut host = Self::new();
         host.user.name = "root".to_owned();
         host.user.uid = 0;
+        host.user.home = "/root".into();
+        let home = Entry::Directory { mode: 0o700 };
+        host.entries.borrow_mut().insert("/root".into(), home);
         host
     }
 

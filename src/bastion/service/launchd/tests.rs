@@ -55,7 +55,7 @@ fn the_definition_is_read_again_whatever_a_path_holds() {
     assert_eq!(installed.len(), 1);
     assert_eq!(installed[0].name, given.id);
     assert_eq!(installed[0].user, "ada");
-    assert_eq!(installed[0].target, "db.internal:5432");
+    assert_eq!(installed[0].target(), "db.internal:5432");
     assert_eq!(installed[0].log, given.log);
 }
 
