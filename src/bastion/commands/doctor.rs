@@ -10,7 +10,8 @@ use console::style;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
-use super::{refuse_sudo, tunnels};
+use super::tunnels::Meant;
+use super::{others, tunnels};
 use crate::bastion::cli::Doctor;
 use crate::bastion::doctor::{self, Check, Outcome, Target, Watcher, report};
 use crate::bastion::failure::{Exit, Failure};
@@ -30,20 +31,22 @@ pub(super) fn run(host: &dyn Host, command: &Doctor, quiet: bool) -> anyhow::Res
             "give --report a file",
         )
     );
-    refuse_sudo(host.user())?;
     let installed = tunnels::installed(host);
-    let asked = match &installed {
-        Ok(known) => {
-            let receipt = known.as_ref().map(|(receipt, _)| receipt);
-            tunnels::meant(host, receipt, &command.which)?
-        }
-        Err(_) => Vec::new(),
+    let receipt = installed.as_ref().ok().and_then(Option::as_ref);
+    let receipt = receipt.map(|(receipt, _)| receipt);
+    let others = others::tunnels(host, receipt)?;
+    let asked = if installed.is_err() && others.is_empty() {
+        Meant::default()
+    } else {
+        tunnels::meant_of_all(host, receipt, others, &command.which)?
     };
+    others::refuse_sudo(host, asked.others.iter())?;
     let target = Target::new(
         host,
         host.privilege(),
         installed,
-        asked,
+        asked.own,
+        asked.others,
         command.ca_cert.as_deref(),
     );
     let screen = Screen::new(host, command.json || to_output, quiet);

@@ -10,6 +10,8 @@ mod manual;
 mod others;
 mod plan;
 mod questions;
+#[cfg(test)]
+mod root_view;
 mod rotate_key;
 mod run;
 mod service;

@@ -1,19 +1,26 @@
 //! `service`: starts, stops or restarts all tunnels of this host, whatever its service manager.
 
+use std::time::Duration;
+
 use anyhow::Context as _;
 
-use super::{refuse_sudo, status, tunnels};
+use super::{others, status, tunnels};
 use crate::bastion::cli::{Service, ServiceAction, Status, Which};
 use crate::bastion::control_plane::ControlPlane;
 use crate::bastion::copies;
+use crate::bastion::facts;
 use crate::bastion::failure::{Exit, Failure};
 use crate::bastion::host::{Authority, Host};
 use crate::bastion::layout::Layout;
 use crate::bastion::receipt::{HostIdentity, Receipt};
 use crate::bastion::restart::{self, WaitResult};
-use crate::bastion::service::{self, Action, ServiceManager};
+use crate::bastion::service::{self, Action, InstalledTunnel, ServiceManager, ServiceState};
 use crate::bastion::tunnel_name::TunnelName;
 use crate::bastion::ui::Ui;
+
+/// How long a tunnel that was started may take until it runs.
+const RUN_TIMEOUT: Duration = Duration::from_secs(10);
+const RUN_PAUSE: Duration = Duration::from_millis(200);
 
 pub(super) fn run(host: &dyn Host, ui: &Ui, command: &Service) -> anyhow::Result<Exit> {
     let action = match command.action {
@@ -30,8 +37,12 @@ pub(super) fn run(host: &dyn Host, ui: &Ui, command: &Service) -> anyhow::Result
             return status::run(host, &all);
         }
     };
-    refuse_sudo(host.user())?;
-    let (receipt, layout) = tunnels::installed(host)?.with_context(no_service)?;
+    let installed = tunnels::installed(host)?;
+    let others = others::tunnels(host, installed.as_ref().map(|(receipt, _)| receipt))?;
+    others::refuse_sudo(host, others.iter())?;
+    let (receipt, layout) = installed
+        .or_else(|| of_root_without_tunnels(host, &others))
+        .with_context(no_service)?;
     let manager = service::manager(receipt.init.with_context(no_service)?)?;
     if layout.system_authority() == Authority::Root {
         host.acquire_root("Managing the service", &[])?;
@@ -39,12 +50,55 @@ pub(super) fn run(host: &dyn Host, ui: &Ui, command: &Service) -> anyhow::Result
     if let Some(original) = copies::original(host, &receipt).filter(|_| action != Action::Stop) {
         return Err(on_a_copy(original).into());
     }
-    let ids: Vec<TunnelName> = receipt.tunnels.keys().copied().collect();
+    // Where root governs, it governs everybody's.
+    let own = receipt.tunnels.keys().copied();
+    let ids: Vec<TunnelName> = own.chain(others.iter().map(|tunnel| tunnel.name)).collect();
     manager.control(host, &layout, &ids, action)?;
-    if action != Action::Stop {
+    if action == Action::Stop {
+        return Ok(Exit::Done);
+    }
+    if !receipt.tunnels.is_empty() {
         wait_until_up(host, ui, command, &receipt, &layout, manager.as_ref())?;
     }
-    Ok(Exit::Done)
+    let mut exit = Exit::Done;
+    for tunnel in &others {
+        if !comes_to_run(host, ui, manager.as_ref(), tunnel)? {
+            exit = Exit::Failed;
+        }
+    }
+    Ok(exit)
+}
+
+/// Whether another user's tunnel runs in a while. Whether it is up, its owner's token would tell.
+fn comes_to_run(
+    host: &dyn Host,
+    ui: &Ui,
+    manager: &dyn ServiceManager,
+    tunnel: &InstalledTunnel,
+) -> anyhow::Result<bool> {
+    let InstalledTunnel { name, user, .. } = tunnel;
+    let deadline = host.uptime() + RUN_TIMEOUT;
+    loop {
+        let state = manager.status(host, &others::layout(host), *name)?;
+        let is_running = state == ServiceState::Running;
+        if is_running || host.uptime() >= deadline {
+            let state = format!("{state:?}").to_lowercase();
+            ui.note(&format!("Tunnel {name} of {user} ({name:?}): {state}"));
+            return Ok(is_running);
+        }
+        host.sleep(RUN_PAUSE)?;
+    }
+}
+
+/// root governs the tunnels of others also where it has none.
+fn of_root_without_tunnels(
+    host: &dyn Host,
+    others: &[InstalledTunnel],
+) -> Option<(Receipt, Layout)> {
+    let layout = others::layout(host);
+    let mut receipt = Receipt::new(layout.prefix());
+    receipt.init = Some(facts::init_of(host));
+    (!others.is_empty()).then_some((receipt, layout))
 }
 
 /// A service that was started is not yet a tunnel that is up: the tunnel server is asked.

@@ -57,16 +57,23 @@ impl Installation<'_> {
             with(&|manager| self.files(host, manager))
         })?;
         checks.run("service-boot", subject, "the service manager", |host| {
-            with(&|manager| self.boot(host, manager))
+            with(&|manager| boot(host, manager, self.layout, self.id, self.receipt.init))
         })?;
         let running = checks.run("service", subject, "the service manager", |host| {
-            with(&|manager| self.service(host, manager))
+            with(&|manager| service_state(host, manager, self.layout, self.id))
         })?;
         let processes = checks.run("processes", subject, "", |host| {
-            self.processes(host, manager.is_some())
+            match &self.tunnel.enrolled {
+                None => Finding::skip("it is not enrolled"),
+                Some(enrolled) => {
+                    let user_dir = self.layout.user_dir();
+                    processes(host, enrolled.remote_port, &user_dir, manager.is_some())
+                }
+            }
         })?;
         let log_says = checks.run("log", subject, "", |host| {
-            log::examine(host, &self.layout.tunnel_log(self.id), up)
+            let home = &host.user().home;
+            log::examine(host, home, &self.layout.tunnel_log(self.id), up)
         })?;
         let has_processes = running != Outcome::Fail && processes != Outcome::Fail;
         checks.run("tunnel", subject, "", |_| match up {
@@ -166,84 +173,96 @@ impl Installation<'_> {
             log: self.layout.tunnel_log(self.id),
         })
     }
+}
 
-    fn boot(&self, host: &dyn Host, manager: &dyn ServiceManager) -> anyhow::Result<Finding> {
-        Ok(match manager.starts_at_boot(host, self.layout, self.id)? {
-            Some(true) => Finding::pass("it starts at boot"),
-            Some(false) => Finding::fail("it does not start at boot", self.enable()),
-            None => Finding::skip("not registered: the system's files stand under --prefix"),
-        })
-    }
+/// Whether the host starts the tunnel at boot.
+pub(super) fn boot(
+    host: &dyn Host,
+    manager: &dyn ServiceManager,
+    layout: &Layout,
+    id: TunnelName,
+    init: Option<Init>,
+) -> anyhow::Result<Finding> {
+    Ok(match manager.starts_at_boot(host, layout, id)? {
+        Some(true) => Finding::pass("it starts at boot"),
+        Some(false) => Finding::fail("it does not start at boot", enable(id, init)),
+        None => Finding::skip("not registered: the system's files stand under --prefix"),
+    })
+}
 
-    fn enable(&self) -> String {
-        let id = self.id.slug();
-        match self.receipt.init {
-            Some(Init::Systemd) => {
-                format!("run `sudo systemctl enable h_autossh.service h_autossh@{id}.service`")
-            }
-            Some(Init::Launchd) => {
-                format!("run `sudo launchctl enable system/io.holistics.h_autossh.{id}`")
-            }
-            _ => "run `sudo update-rc.d h_autossh defaults`, or `sudo chkconfig --add h_autossh`"
-                .to_owned(),
+fn enable(id: TunnelName, init: Option<Init>) -> String {
+    let id = id.slug();
+    match init {
+        Some(Init::Systemd) => {
+            format!("run `sudo systemctl enable h_autossh.service h_autossh@{id}.service`")
         }
-    }
-
-    fn service(&self, host: &dyn Host, manager: &dyn ServiceManager) -> anyhow::Result<Finding> {
-        Ok(match manager.status(host, self.layout, self.id)? {
-            ServiceState::Running => Finding::pass("it runs"),
-            ServiceState::Stopped => Finding::fail(
-                "it is stopped",
-                "start it with `holistics-tunnel service start`",
-            ),
-            ServiceState::Dead => Finding::fail(
-                "it was started and has died",
-                "start it again with `holistics-tunnel service restart`",
-            ),
-            ServiceState::Unknown => Finding::fail(
-                "the service manager does not know it",
-                format!(
-                    "`holistics-tunnel update-tunnel {}` installs it anew",
-                    self.id
-                ),
-            ),
-        })
-    }
-
-    fn processes(&self, host: &dyn Host, has_service: bool) -> Finding {
-        let Some(enrolled) = &self.tunnel.enrolled else {
-            return Finding::skip("it is not enrolled");
-        };
-        if host.which("ps").is_none() {
-            return Finding::skip("ps is not installed");
+        Some(Init::Launchd) => {
+            format!("run `sudo launchctl enable system/io.holistics.h_autossh.{id}`")
         }
-        let listing = Command::new("ps").args(["-A", "-ww", "-o", "pid=", "-o", "args="]);
-        let listing = match host.expect(&listing) {
-            Ok(output) => output.stdout,
-            Err(error) => return Finding::skip(error.to_string()),
-        };
-        let forward = format!("127.0.0.1:{}:", enrolled.remote_port);
-        let own = self.layout.user_dir();
-        let pid_of = |program| find_process(&listing, program, &forward, &own);
-        match (has_service, pid_of("autossh"), pid_of("ssh")) {
-            (_, Some(autossh), Some(ssh)) => {
-                Finding::pass(format!("autossh ({autossh}) and ssh ({ssh}) run"))
-            }
-            (true, Some(autossh), None) => Finding::fail(
-                format!("autossh ({autossh}) runs and its ssh does not: it waits to connect again"),
-                "look at the check `log`; it says why ssh ended",
-            ),
-            (true, None, Some(ssh)) => Finding::fail(
-                format!("ssh ({ssh}) runs without its autossh, so nobody would start it again"),
-                "run `holistics-tunnel service restart`",
-            ),
-            (true, None, None) => Finding::fail(
-                "neither autossh nor ssh runs",
-                "start them with `holistics-tunnel service start`",
-            ),
-            (false, None, Some(ssh)) => Finding::pass(format!("ssh ({ssh}) runs")),
-            (false, _, None) => Finding::skip("no ssh of this tunnel runs"),
+        _ => "run `sudo update-rc.d h_autossh defaults`, or `sudo chkconfig --add h_autossh`"
+            .to_owned(),
+    }
+}
+
+/// Whether the service runs the tunnel.
+pub(super) fn service_state(
+    host: &dyn Host,
+    manager: &dyn ServiceManager,
+    layout: &Layout,
+    id: TunnelName,
+) -> anyhow::Result<Finding> {
+    Ok(match manager.status(host, layout, id)? {
+        ServiceState::Running => Finding::pass("it runs"),
+        ServiceState::Stopped => Finding::fail(
+            "it is stopped",
+            "start it with `holistics-tunnel service start`",
+        ),
+        ServiceState::Dead => Finding::fail(
+            "it was started and has died",
+            "start it again with `holistics-tunnel service restart`",
+        ),
+        ServiceState::Unknown => Finding::fail(
+            "the service manager does not know it",
+            format!("`holistics-tunnel update-tunnel {id}` installs it anew"),
+        ),
+    })
+}
+
+/// Whether the tunnel's autossh and ssh run: they forward its port, with the key in its user's folder.
+pub(super) fn processes(
+    host: &dyn Host,
+    remote_port: u16,
+    user_dir: &Path,
+    has_service: bool,
+) -> Finding {
+    if host.which("ps").is_none() {
+        return Finding::skip("ps is not installed");
+    }
+    let listing = Command::new("ps").args(["-A", "-ww", "-o", "pid=", "-o", "args="]);
+    let listing = match host.expect(&listing) {
+        Ok(output) => output.stdout,
+        Err(error) => return Finding::skip(error.to_string()),
+    };
+    let forward = format!("127.0.0.1:{remote_port}:");
+    let pid_of = |program| find_process(&listing, program, &forward, user_dir);
+    match (has_service, pid_of("autossh"), pid_of("ssh")) {
+        (_, Some(autossh), Some(ssh)) => {
+            Finding::pass(format!("autossh ({autossh}) and ssh ({ssh}) run"))
         }
+        (true, Some(autossh), None) => Finding::fail(
+            format!("autossh ({autossh}) runs and its ssh does not: it waits to connect again"),
+            "look at the check `log`; it says why ssh ended",
+        ),
+        (true, None, Some(ssh)) => Finding::fail(
+            format!("ssh ({ssh}) runs without its autossh, so nobody would start it again"),
+            "run `holistics-tunnel service restart`",
+        ),
+        (true, None, None) => Finding::fail(
+            "neither autossh nor ssh runs",
+            "start them with `holistics-tunnel service start`",
+        ),
+        (false, None, Some(ssh)) => Finding::pass(format!("ssh ({ssh}) runs")),
+        (false, _, None) => Finding::skip("no ssh of this tunnel runs"),
     }
 }
 
@@ -261,7 +280,7 @@ fn find_process(listing: &str, program: &str, forward: &str, own: &Path) -> Opti
 }
 
 /// What root obeys, root alone may change.
-fn writable_by_others(host: &dyn Host, path: &Path) -> Option<String> {
+pub(super) fn writable_by_others(host: &dyn Host, path: &Path) -> Option<String> {
     let stat = host.stat(path).ok().flatten()?;
     if stat.uid != 0 {
         return Some(format!("it belongs to user {}, not to root", stat.uid));
@@ -290,7 +309,7 @@ fn difference(found: &str, expected: &str) -> Option<String> {
     Some("its line ends differ".to_owned())
 }
 
-fn cannot_ask(error: &anyhow::Error) -> Finding {
+pub(super) fn cannot_ask(error: &anyhow::Error) -> Finding {
     Finding::fail(
         OneLine(error).to_string(),
         "look whether the service manager of this host answers",

@@ -3,13 +3,14 @@
 //! ssh writes no time before its lines, and says nothing when all is well. So a line in the log counts
 //! as trouble only while the tunnel is not up.
 
+use std::io;
 use std::path::Path;
 
 use super::check::Finding;
-use crate::bastion::host::{Command, Host, HostExt as _};
+use crate::bastion::host::Host;
 
 /// As many bytes as are looked at, from the end.
-const BYTES: &str = "32768";
+const BYTES: u64 = 32 * 1024;
 /// As many lines as can hold the present trouble.
 const RECENT: usize = 20;
 
@@ -85,25 +86,23 @@ pub enum Up {
     Unknown,
 }
 
-/// The end of a log.
-pub fn tail(host: &dyn Host, log: &Path) -> Result<String, String> {
-    if !host.exists(log) {
-        return Err(format!("{} is not there", log.display()));
-    }
-    let tail = Command::new("tail").args(["-c", BYTES]).path(log);
-    match host.expect(&tail) {
-        Ok(output) => Ok(output.stdout),
-        Err(error) => Err(error.to_string()),
+/// The end of a log below this home.
+pub fn tail(host: &dyn Host, home: &Path, log: &Path) -> Result<String, String> {
+    match host.read_end(home, log, BYTES) {
+        Ok(end) => Ok(String::from_utf8_lossy(&end.content).into_owned()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Err(format!("{} is not there", log.display()))
+        }
+        Err(error) => Err(format!("{} cannot be read: {error}", log.display())),
     }
 }
 
 /// Reads the end of a tunnel's log.
-pub fn examine(host: &dyn Host, log: &Path, up: Up) -> Finding {
-    let said = match tail(host, log) {
-        Ok(said) => said,
-        Err(reason) => return Finding::skip(reason),
-    };
-    interpret(&said, up)
+pub fn examine(host: &dyn Host, home: &Path, log: &Path, up: Up) -> Finding {
+    match tail(host, home, log) {
+        Ok(said) => interpret(&said, up),
+        Err(reason) => Finding::skip(reason),
+    }
 }
 
 fn interpret(said: &str, up: Up) -> Finding {

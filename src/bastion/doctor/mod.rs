@@ -8,6 +8,7 @@
 //!
 //! To add one: a function that returns a [`Finding`], and its line in the group it belongs to.
 
+mod anothers;
 mod certificate;
 pub mod check;
 mod control_plane;
@@ -41,6 +42,7 @@ use super::layout::Layout;
 use super::receipt::{Receipt, TunnelRecord};
 use super::ssh::command_line::bracketed;
 use super::steps::temporary_tunnel::enrolled_forward;
+use crate::bastion::service::InstalledTunnel;
 use crate::bastion::tunnel_name::TunnelName;
 use crate::protocol::TunnelStatus;
 
@@ -52,6 +54,8 @@ pub struct Target<'a> {
     pub installed: anyhow::Result<Option<(Receipt, Layout)>>,
     /// The tunnels that were asked about.
     pub asked: Vec<TunnelName>,
+    /// Those of other users among them; root alone is shown these.
+    pub others: Vec<InstalledTunnel>,
     /// A private certificate authority of the control plane.
     pub ca_cert: Option<&'a Path>,
 }
@@ -63,12 +67,14 @@ impl<'a> Target<'a> {
         privilege: Privilege,
         installed: anyhow::Result<Option<(Receipt, Layout)>>,
         asked: Vec<TunnelName>,
+        others: Vec<InstalledTunnel>,
         ca_cert: Option<&'a Path>,
     ) -> Self {
         Target {
             facts: system::facts(host, privilege),
             installed,
             asked,
+            others,
             ca_cert,
         }
     }
@@ -108,15 +114,22 @@ pub fn examine(
             examine_tunnel(&mut checks, &installation, known.get(&id))?;
         }
     }
+    let layout = Layout::new(host, Path::new("/"));
+    for tunnel in &target.others {
+        anothers::examine(&mut checks, tunnel, &layout, target.facts.init)?;
+    }
     Ok(checks.into_results())
 }
 
 fn examine_host(checks: &mut Checks, target: &Target) -> Result<(), Interrupted> {
     let installed = target.installed.as_ref().ok().and_then(Option::as_ref);
+    let has_others = !target.others.is_empty();
     let system = System {
         facts: &target.facts,
-        init: installed.and_then(|(receipt, _)| receipt.init),
-        has_tunnels: !target.tunnels().is_empty(),
+        init: installed
+            .and_then(|(receipt, _)| receipt.init)
+            .or(has_others.then_some(target.facts.init)),
+        has_tunnels: has_others || !target.tunnels().is_empty(),
         folders: folders(checks.host, installed.map(|(_, layout)| layout)),
     };
     system::examine(checks, &system)?;

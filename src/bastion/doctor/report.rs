@@ -99,7 +99,7 @@ fn installed(report: &mut String, host: &dyn Host, receipt: &Receipt, layout: &L
     }
     for id in receipt.tunnels.keys() {
         let path = layout.tunnel_log(*id);
-        let said = log::tail(host, &path).unwrap_or_else(|reason| reason);
+        let said = log::tail(host, &host.user().home, &path).unwrap_or_else(|reason| reason);
         let lines: Vec<&str> = said.lines().collect();
         let last = lines[lines.len().saturating_sub(LOG_LINES)..].join("\n");
         section(report, &path.display().to_string(), &last);

@@ -77,6 +77,7 @@ fn target(host: &ScriptedHost, receipt: Option<Receipt>) -> Target<'static> {
     Target {
         facts: facts(),
         asked: asked.collect(),
+        others: Vec::new(),
         installed: Ok(receipt.map(|receipt| (receipt, layout))),
         ca_cert: None,
     }
