@@ -89,6 +89,11 @@ pub enum Change {
         /// Which.
         tunnel: TunnelName,
     },
+    /// A tunnel that the service runs under another name.
+    TunnelRenamed {
+        /// The name that it gets.
+        to: TunnelName,
+    },
     /// A change of the key pair, which is under way as long as this is recorded.
     KeyRotation {
         /// The kind of the present key.
@@ -192,6 +197,14 @@ impl Change {
                     .tunnel()
                     .context("a tunnel's change without a tunnel")?;
                 service::undo_tunnel_started(run.manager()?.as_ref(), host, layout, tunnel)
+            }
+            Change::TunnelRenamed { to } => {
+                let from = scope.tunnel().context("a tunnel's name without a tunnel")?;
+                service::undo_renamed(run.manager()?.as_ref(), host, layout, from, *to)?;
+                match reason {
+                    UndoReason::Rollback => restart::start_as_before(run, from),
+                    UndoReason::Removal { .. } => Ok(()),
+                }
             }
             // Of what is removed as a whole, no part is put back before.
             Change::TargetChanged { .. }

@@ -9,7 +9,7 @@ use super::layout::Layout;
 use super::receipt::{Scope, StepName};
 use super::run::Run;
 use super::service::{self, ServiceManager, ServiceTunnel, StartFailure};
-use super::steps::service_tunnel;
+use super::steps::{enrollment, service_tunnel};
 use crate::bastion::tunnel_name::TunnelName;
 use crate::protocol::{Tunnel, TunnelStatus};
 
@@ -39,6 +39,25 @@ pub fn restart_as_before(run: &mut Run, tunnel: TunnelName) -> anyhow::Result<()
     let manager = run.manager()?;
     let definition = service_tunnel::describe(run, tunnel, None)?;
     run.without_going_back_on(|run| restart(run, manager.as_ref(), &definition))?;
+    see_it_up(run, manager.as_ref(), tunnel)
+}
+
+/// The same for a tunnel whose files may be gone, and which may not start at boot any more.
+pub fn start_as_before(run: &mut Run, tunnel: TunnelName) -> anyhow::Result<()> {
+    enrollment::write_known_hosts(run, None)?;
+    let manager = run.manager()?;
+    let definition = service_tunnel::describe(run, tunnel, None)?;
+    let scope = Scope::Tunnel(tunnel);
+    run.without_going_back_on(|run| {
+        manager.add(
+            &mut run.context(scope, StepName::ServiceTunnel),
+            &definition,
+        )
+    })?;
+    see_it_up(run, manager.as_ref(), tunnel)
+}
+
+fn see_it_up(run: &Run, manager: &dyn ServiceManager, tunnel: TunnelName) -> anyhow::Result<()> {
     let (host, client) = (run.host, run.client(tunnel)?);
     // A control plane that is away does not hold up the way back.
     let limit = match client.tunnel(host, tunnel) {
@@ -46,7 +65,7 @@ pub fn restart_as_before(run: &mut Run, tunnel: TunnelName) -> anyhow::Result<()
         Err(_) => Duration::ZERO,
     };
     let is_up = matches!(
-        wait_until_up(host, &client, manager.as_ref(), tunnel, limit, |_| true),
+        wait_until_up(host, &client, manager, tunnel, limit, |_| true),
         Ok(WaitResult::Up)
     );
     run.ui.note(&if is_up {

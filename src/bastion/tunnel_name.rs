@@ -77,6 +77,14 @@ impl TunnelName {
         (!self.is_former()).then(|| self.slug())
     }
 
+    /// The name that programs up to version 0.1 gave it.
+    pub fn former(self) -> Self {
+        TunnelName {
+            plane: ArrayString::new(),
+            ..self
+        }
+    }
+
     /// Whether it is a number alone, as programs up to version 0.1 named a tunnel's files.
     pub fn is_former(self) -> bool {
         self.plane.is_empty()

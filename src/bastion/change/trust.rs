@@ -52,6 +52,7 @@ pub(super) fn check(change: &Change, layout: &Layout) -> anyhow::Result<()> {
         | Change::ServiceTunnelStarted
         | Change::TargetChanged { .. }
         | Change::TunnelRestarted { .. }
+        | Change::TunnelRenamed { .. }
         | Change::KeyRotation { .. }
         | Change::KeyAnnounced
         | Change::KeySwitched { .. }

@@ -2,7 +2,10 @@
 //! new key, the removal. After any single failure or Ctrl-C, the same command again ends where an
 //! undisturbed run ends.
 
+mod former;
+
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -18,9 +21,12 @@ use crate::bastion::host::scripted::{Listener, ScriptedHost};
 use crate::bastion::host::{self, Authority, Files as _, HostExt as _, Output};
 use crate::bastion::ui::Ui;
 
+const HOST_KEY: &str =
+    "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl";
 const OWN: &str = "/home/ada/.holistics";
 const KEY: &str = "/home/ada/.holistics/id_ed25519";
-const TUNNEL: &str = "h_autossh@bi.example.com-7.service";
+/// How the names of tunnels' units begin.
+const TUNNEL: &str = "h_autossh@";
 
 /// The vendor's side and what runs on the host.
 #[derive(Default)]
@@ -34,6 +40,9 @@ struct World {
     master: RefCell<Option<String>>,
     /// The key with which the service runs the tunnel.
     service: RefCell<Option<String>>,
+    /// The units that do so, and those that do at boot.
+    units: RefCell<BTreeSet<String>>,
+    at_boot: RefCell<BTreeSet<String>>,
     /// How often the service's tunnel was started.
     starts: Cell<i64>,
     calls: Cell<usize>,
@@ -51,6 +60,8 @@ enum Fault {
     Interrupt(usize),
     /// A call to the control plane gets no answer.
     LostCall(usize),
+    /// kill -9.
+    Death(usize),
 }
 
 struct Bastion {
@@ -119,13 +130,14 @@ impl Bastion {
         on("ssh-keygen -q", |_, host, command| {
             let path = PathBuf::from(command.args.last().unwrap());
             let content = format!("key {}", path.file_name().unwrap().display());
+            let line = format!("{}\n", public(&content));
             let files = [
-                (path.clone(), content.clone()),
-                (path.with_extension("pub"), public(&content)),
+                (path.clone(), content, 0o600),
+                (path.with_extension("pub"), line, 0o644),
             ];
-            for (file, content) in files {
+            for (file, content, mode) in files {
                 if host
-                    .write(&file, content.as_bytes(), 0o600, Authority::User)
+                    .write(&file, content.as_bytes(), mode, Authority::User)
                     .is_err()
                 {
                     return failed();
@@ -162,21 +174,33 @@ impl Bastion {
             let [action, unit, ..] = &command.args[..] else {
                 return Output::default();
             };
-            match (action.as_str(), unit == TUNNEL) {
-                ("restart" | "start", true) => {
+            if !unit.starts_with(TUNNEL) {
+                return Output::default();
+            }
+            let (mut units, mut at_boot) = (world.units.borrow_mut(), world.at_boot.borrow_mut());
+            match action.as_str() {
+                "restart" | "start" => {
                     *world.service.borrow_mut() = key_in_place(host);
                     world.starts.set(world.starts.get() + 1);
+                    units.insert(unit.clone());
                 }
-                ("stop", true) => drop(world.service.take()),
+                "stop" => {
+                    units.remove(unit);
+                    if units.is_empty() {
+                        world.service.take();
+                    }
+                }
+                "enable" => drop(at_boot.insert(unit.clone())),
+                "disable" => drop(at_boot.remove(unit)),
                 _ => {}
             }
             Output::default()
         });
         on("systemctl show", |_, _, _| said("ExecMainStatus=0\n", ""));
-        on("systemctl is-active", |world, _, _| {
-            match *world.service.borrow() {
-                Some(_) => said("active\n", ""),
-                None => said("inactive\n", ""),
+        on("systemctl is-active", |world, _, command| {
+            match world.units.borrow().contains(&command.args[1]) {
+                true => said("active\n", ""),
+                false => said("inactive\n", ""),
             }
         });
         on("ps -A", |world, _, _| {
@@ -192,12 +216,14 @@ impl Bastion {
         let (effects, calls) = (host.effects(), world.calls.get());
         host.fail_at(0);
         host.interrupt_at(0);
+        host.die_at(0);
         world.lost_call.set(0);
         match fault {
             Fault::None => {}
             Fault::Failure(n) => host.fail_at(effects + n),
             Fault::Interrupt(n) => host.interrupt_at(effects + n),
             Fault::LostCall(n) => world.lost_call.set(calls + n),
+            Fault::Death(n) => host.die_at(effects + n),
         }
         let words = std::iter::once("holistics-tunnel").chain(words.iter().copied());
         let matches = Cli::command().try_get_matches_from(words).unwrap();
@@ -210,6 +236,14 @@ impl Bastion {
             other => panic!("{other:?}"),
         };
         result.map_err(|error| format!("{error:#}"))
+    }
+
+    /// As a removal leaves it that is killed right before its last act, without a receipt that knows of it.
+    fn is_empty_but_for_its_folder(&self) -> bool {
+        let own = format!("{OWN}/");
+        let paths = self.host.paths();
+        let mut own = paths.iter().filter(|path| path.contains(&own));
+        self.world.is_removed.get() && own.all(|path| path.ends_with(".holistics/"))
     }
 
     /// Everything that lasts: files, what runs with which key, and what the vendor has.
@@ -229,8 +263,10 @@ impl Bastion {
         }
         let world = &self.world;
         lines.push(format!(
-            "service {:?}, temporary {:?}, registered {:?}, target {:?}, removed {}",
+            "service {:?} by {:?}, at boot {:?}, temporary {:?}, registered {:?}, target {:?}, removed {}",
             world.service,
+            world.units,
+            world.at_boot,
             world.master,
             world.registered,
             world.target,
@@ -340,12 +376,15 @@ impl World {
     }
 }
 
-/// A receipt with the steps that have changed something, by name: in which order they came to their end does
-/// not matter.
+/// A receipt with the steps that have changed something, by name: when and in which order they came to their
+/// end does not matter.
 fn in_order(receipt: &[u8]) -> String {
     let mut receipt: Value = serde_json::from_slice(receipt).unwrap();
     let by_name = |steps: &mut Value| {
         let steps = steps.as_array_mut().unwrap();
+        for step in steps.iter_mut() {
+            step.as_object_mut().unwrap().remove("at");
+        }
         steps.retain(|step| step["changes"] != json!([]));
         steps.sort_by_key(|step| step["step"].to_string());
     };
@@ -366,7 +405,7 @@ fn enrolled() -> Value {
 fn server() -> Value {
     json!({
         "host": "tunnel.example.com", "port": 50022, "user": "tunnel",
-        "host_keys": ["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl"],
+        "host_keys": [HOST_KEY],
     })
 }
 
@@ -433,7 +472,12 @@ fn after(commands: &[&[&str]]) -> Bastion {
 /// Puts every fault into the last of these commands, and runs it again.
 fn walk(commands: &[&[&str]]) {
     let (last, before) = commands.split_last().unwrap();
-    let undisturbed = after(before);
+    walk_from(&|| after(before), last, &|_, _| {});
+}
+
+/// Puts every fault into a command on such a host, looks at what that leaves, and runs the command again.
+fn walk_from(host: &dyn Fn() -> Bastion, last: &[&str], look: &dyn Fn(&Bastion, Fault)) {
+    let undisturbed = host();
     let (effects, calls) = (undisturbed.host.effects(), undisturbed.world.calls.get());
     assert_eq!(undisturbed.run(last, Fault::None), Ok(Exit::Done));
     let end = undisturbed.end();
@@ -441,11 +485,15 @@ fn walk(commands: &[&[&str]]) {
     let calls = undisturbed.world.calls.get() - calls;
     assert!(effects > 5 && calls > 0, "{effects} effects, {calls} calls");
     let faults = (1..=effects)
-        .flat_map(|n| [Fault::Failure(n), Fault::Interrupt(n)])
+        .flat_map(|n| [Fault::Failure(n), Fault::Interrupt(n), Fault::Death(n)])
         .chain((1..=calls).map(Fault::LostCall));
     for fault in faults {
-        let bastion = after(before);
+        let bastion = host();
         let first = bastion.run(last, fault);
+        look(&bastion, fault);
+        if bastion.is_empty_but_for_its_folder() {
+            continue;
+        }
         // What a failed run could not undo may need one more.
         for _ in 0..2 {
             if bastion.end() != end {

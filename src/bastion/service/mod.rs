@@ -19,7 +19,7 @@ mod sysv;
 mod tests;
 mod tunnel_file;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 
@@ -35,7 +35,6 @@ use super::facts::Init;
 use super::failure::Failure;
 use super::host::{Authority, Command, Host, HostExt as _, HostLock};
 use super::layout::Layout;
-use super::receipt::StepName;
 use super::run::StepContext;
 use super::ui::Ui;
 use crate::bastion::tunnel_name::TunnelName;
@@ -132,8 +131,8 @@ pub trait ServiceManager {
         self.start(host, &layout, tunnel.id, is_changed)
     }
 
-    /// Gives a tunnel of the service another name: its former instance ends, the new one starts right
-    /// after, and the former's files go. It may be repeated after a run that died in it.
+    /// Has a tunnel of the service go on under another name: its former instance ends, and the new one starts
+    /// right after. The former's files stay. It may be repeated after a run that died in it.
     fn rename(
         &self,
         work: &mut StepContext,
@@ -141,18 +140,15 @@ pub trait ServiceManager {
         tunnel: &ServiceTunnel,
     ) -> Result<()> {
         let (host, layout) = (work.host(), work.layout().clone());
-        let former = self.tunnel_file(&layout, from);
         let lock = self.lock(host, work.run.ui, &layout)?;
         self.ensure_shared(&lock, host, &layout)?;
         self.write_files(work, tunnel)?;
-        work.record(Change::ServiceTunnelStarted)?;
-        if host.exists(&former) {
+        work.record(Change::TunnelRenamed { to: tunnel.id })?;
+        if host.exists(&self.tunnel_file(&layout, from)) {
             self.stop(host, &layout, from)?;
         }
         rename_logs(host, &layout, from, tunnel.id)?;
-        self.start(host, &layout, tunnel.id, true)?;
-        self.remove_files(&lock, host, &layout, from)?;
-        forget_file(work, &former, layout.system_authority())
+        self.start(host, &layout, tunnel.id, true)
     }
 
     /// Stops a tunnel, for good. Its files stay; see [`ServiceManager::remove_files`].
@@ -302,6 +298,18 @@ pub fn undo_tunnel_started(
     host.remove_file(&layout.tunnel_log(tunnel), Authority::User)
 }
 
+/// Undoes [`Change::TunnelRenamed`] but for the start of the tunnel under its former name.
+pub fn undo_renamed(
+    manager: &dyn ServiceManager,
+    host: &dyn Host,
+    layout: &Layout,
+    from: TunnelName,
+    to: TunnelName,
+) -> anyhow::Result<()> {
+    manager.stop(host, layout, to)?;
+    rename_logs(host, layout, to, from)
+}
+
 /// Removes the file that the service runs a tunnel by, and with it whatever else the tunnel has, also what
 /// another user's run gave it.
 pub fn remove_tunnel(
@@ -332,15 +340,6 @@ fn rename_logs(host: &dyn Host, layout: &Layout, from: TunnelName, to: TunnelNam
         }
     }
     Ok(())
-}
-
-/// Takes the record of a file that is gone out of the receipt.
-fn forget_file(work: &mut StepContext, path: &Path, authority: Authority) -> Result<()> {
-    let path = path.to_owned();
-    work.forget(
-        StepName::ServiceTunnel,
-        &Change::FileCreated { path, authority },
-    )
 }
 
 /// The service manager for an init system.

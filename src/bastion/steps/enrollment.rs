@@ -15,7 +15,7 @@ use crate::bastion::receipt::{EnrolledRecord, Scope};
 use crate::bastion::run::{Run, StepContext};
 use crate::bastion::ssh::{KeyType, keys, known_hosts, vetting};
 use crate::bastion::tunnel_name::TunnelName;
-use crate::protocol::KeyRegistration;
+use crate::protocol::{KeyRegistration, TunnelServerAddress};
 
 pub struct Enrollment {
     pub layout: Layout,
@@ -86,7 +86,7 @@ impl Step for Enrollment {
         let was_enrolled = tunnel.enrolled.as_ref() == Some(&enrolled);
         tunnel.enrolled = Some(enrolled);
         work.run.save()?;
-        write_known_hosts(work.run)?;
+        write_known_hosts(work.run, None)?;
         let said = format!("tunnel {}, remote port {remote_port}", self.tunnel);
         Ok(if was_enrolled {
             Outcome::AlreadyPresent(said)
@@ -96,9 +96,18 @@ impl Step for Enrollment {
     }
 }
 
-/// Pins the host keys of every tunnel's server.
-pub fn write_known_hosts(run: &Run) -> anyhow::Result<()> {
-    let content = known_hosts::render(run.receipt.servers());
+/// Pins the host keys of every tunnel's server; those of one that is about to get another name under that
+/// name, too.
+pub fn write_known_hosts(
+    run: &Run,
+    renamed: Option<(TunnelName, &TunnelServerAddress)>,
+) -> anyhow::Result<()> {
+    // A supervisor may run the command of a former version, which knows them by the server's own name.
+    let is_supervised = run.receipt.init.is_none();
+    let supervised = run.receipt.servers().filter(|_| is_supervised);
+    let by_server = supervised.map(|(tunnel, server)| (tunnel.former(), server));
+    let servers = run.receipt.servers().chain(by_server).chain(renamed);
+    let content = known_hosts::render(servers);
     let path = run.layout.known_hosts();
     run.host
         .write(&path, content.as_bytes(), 0o600, Authority::User)

@@ -134,7 +134,7 @@ impl Step for RemoveShared {
     fn apply(&self, work: &mut StepContext) -> anyhow::Result<Outcome> {
         let run = &mut *work.run;
         if !run.receipt.tunnels.is_empty() {
-            enrollment::write_known_hosts(run)?;
+            enrollment::write_known_hosts(run, None)?;
             return Ok(Outcome::AlreadyPresent("other tunnels need it".to_owned()));
         }
         let problems = run.undo_recorded(Scope::Host, self.reason, "the service")?;

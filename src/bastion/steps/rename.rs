@@ -4,12 +4,14 @@
 //! what changes this host anyway does it, and a removal goes without.
 
 use super::{Outcome, Step, StepName, enrollment, service_tunnel};
+use crate::bastion::change::Change;
 use crate::bastion::host::Authority;
 use crate::bastion::layout::Layout;
 use crate::bastion::receipt::{Receipt, Scope};
+use crate::bastion::restart::{UP_TIMEOUT, WaitResult, not_seen, wait_until_up};
 use crate::bastion::run::{Run, StepContext};
-use crate::bastion::service::ServiceManager;
 use crate::bastion::tunnel_name::TunnelName;
+use crate::protocol::Tunnel;
 
 struct Rename {
     layout: Layout,
@@ -34,13 +36,18 @@ pub fn steps(receipt: &Receipt, layout: &Layout) -> anyhow::Result<Vec<Box<dyn S
     Ok(steps)
 }
 
-/// Gives every tunnel of this user its present name.
+/// Gives every tunnel of this user its present name. Each stands for itself: what comes after it does not
+/// take it back.
 ///
 /// # Errors
-/// The step that failed; the tunnels go on by their former names.
+/// The step that failed; that tunnel goes on by its former name.
 pub fn carry_out(run: &mut Run) -> anyhow::Result<()> {
-    let steps = steps(&run.receipt, &run.layout)?;
-    run.carry_out(&steps, None)?;
+    for step in steps(&run.receipt, &run.layout)? {
+        run.without_going_back_on(|run| {
+            run.carry_out(std::slice::from_ref(&step), None)?;
+            Ok(())
+        })?;
+    }
     Ok(())
 }
 
@@ -50,7 +57,7 @@ impl Step for Rename {
     }
 
     fn scope(&self) -> Scope {
-        Scope::Host
+        Scope::Tunnel(self.from)
     }
 
     fn summary(&self) -> String {
@@ -74,48 +81,67 @@ impl Step for Rename {
     }
 
     fn apply(&self, work: &mut StepContext) -> anyhow::Result<Outcome> {
-        let run = &mut *work.run;
-        let (from, to) = (self.from, self.to);
-        let is_run = run
-            .receipt
-            .is_done(Scope::Tunnel(from), StepName::ServiceTunnel);
-        if let Some(record) = run.receipt.tunnels.get(&from).cloned() {
-            let entry = run.receipt.tunnels.entry(to);
-            let entry = entry.or_insert(record);
-            entry
-                .steps
-                .retain(|record| record.step != StepName::ServiceTunnel);
+        let from = Scope::Tunnel(self.from);
+        if work.run.receipt.is_done(from, StepName::ServiceTunnel) {
+            self.take_over(work)?;
         }
-        run.save()?;
-        enrollment::write_known_hosts(run)?;
-        if is_run {
-            let manager = run.manager()?;
-            if let Err(error) = restart(run, manager.as_ref(), from, to) {
-                run.receipt.tunnels.remove(&to);
-                run.save()?;
-                return Err(error);
-            }
-            run.mark_done(Scope::Tunnel(to), StepName::ServiceTunnel)?;
-        }
-        run.drop_tunnel(from)?;
-        enrollment::write_known_hosts(run)?;
-        Ok(Outcome::Changed(to.slug()))
+        self.rename_in_receipt(work.run)?;
+        Ok(Outcome::Changed(self.to.slug()))
     }
 }
 
-fn restart(
-    run: &mut Run,
-    manager: &dyn ServiceManager,
-    from: TunnelName,
-    to: TunnelName,
-) -> anyhow::Result<()> {
-    let definition = service_tunnel::describe(run, to, None)?;
-    let scope = Scope::Tunnel(to);
-    let mut work = run.context(scope, StepName::ServiceTunnel);
-    if let Err(error) = manager.rename(&mut work, from, &definition) {
-        // Its files are there until the new ones have taken over.
-        manager.restart_one(run.host, &run.layout, from)?;
-        return Err(error);
+impl Rename {
+    /// Lets the service run the tunnel under its new name.
+    fn take_over(&self, work: &mut StepContext) -> anyhow::Result<()> {
+        let (host, layout) = (work.host(), &self.layout);
+        let manager = work.run.manager()?;
+        let mut definition = service_tunnel::describe(work.run, self.from, None)?;
+        definition.id = self.to;
+        definition.log = layout.tunnel_log(self.to);
+        definition.forward.host_key_alias = self.to.host_key_alias();
+        let client = work.run.client(self.from)?;
+        let known = client.tunnel(host, self.from);
+        let former = known.ok().and_then(|known| known.session);
+
+        let tunnel = work.run.receipt.tunnels.get(&self.from);
+        let server = tunnel.and_then(|tunnel| Some(&tunnel.enrolled.as_ref()?.server));
+        enrollment::write_known_hosts(work.run, server.map(|server| (self.to, server)))?;
+        manager.rename(work, self.from, &definition)?;
+        // One that was up has to be up again before the next one is touched.
+        if former.is_some() {
+            let is_new = |known: &Tunnel| known.session != former;
+            let manager = manager.as_ref();
+            match wait_until_up(host, &client, manager, self.to, UP_TIMEOUT, is_new)? {
+                WaitResult::Up | WaitResult::Unanswered(_) => {}
+                seen => return Err(not_seen(host, layout, self.to, seen).into()),
+            }
+        }
+        let lock = manager.lock(host, work.run.ui, layout)?;
+        manager.remove_files(&lock, host, layout, self.from)
     }
-    Ok(())
+
+    /// The receipt has the tunnel by one name at any time.
+    fn rename_in_receipt(&self, run: &mut Run) -> anyhow::Result<()> {
+        let former = run.receipt.clone();
+        if let Some(mut tunnel) = run.receipt.tunnels.remove(&self.from) {
+            let renamed = tunnel
+                .steps
+                .iter()
+                .find(|step| step.step == StepName::Rename);
+            let mut changes = renamed.map_or_else(Vec::new, |step| step.changes.clone());
+            changes.retain(|change| !matches!(change, Change::TunnelRenamed { .. }));
+            changes.push(Change::ServiceTunnelStarted);
+            tunnel.steps.retain(|step| step.step != StepName::Rename);
+            let service = tunnel.steps.iter_mut();
+            for step in service.filter(|step| step.step == StepName::ServiceTunnel) {
+                step.changes.clone_from(&changes);
+            }
+            run.receipt.tunnels.insert(self.to, tunnel);
+        }
+        let written = enrollment::write_known_hosts(run, None).and_then(|()| run.save());
+        if written.is_err() {
+            run.receipt = former;
+        }
+        written
+    }
 }

@@ -50,6 +50,7 @@ pub struct ScriptedHost {
     effects: Cell<usize>,
     interrupt_at: Cell<usize>,
     fail_at: Cell<usize>,
+    dies_at: Cell<usize>,
     is_interrupted: Cell<bool>,
     holds_interrupts: Cell<bool>,
 }
@@ -122,6 +123,16 @@ impl ScriptedHost {
         self.fail_at.set(effect);
     }
 
+    /// The run is killed at the n-th effect from the beginning: neither that one nor any later one happens,
+    /// and nobody answers its calls any more. 0 lets the next run live.
+    pub fn die_at(&self, effect: usize) {
+        self.dies_at.set(effect);
+    }
+
+    fn is_dead(&self) -> bool {
+        (1..=self.effects.get()).contains(&self.dies_at.get())
+    }
+
     pub fn effects(&self) -> usize {
         self.effects.get()
     }
@@ -133,7 +144,7 @@ impl ScriptedHost {
         if number == self.interrupt_at.get() {
             self.is_interrupted.set(true);
         }
-        number != self.fail_at.get()
+        number != self.fail_at.get() && !self.is_dead()
     }
 
     pub fn install(&self, program: &str) {
@@ -216,8 +227,8 @@ impl Net for ScriptedHost {
 
     fn http(&self, request: http::Request) -> Result<http::Response, http::HttpError> {
         match self.web.borrow().as_ref() {
-            Some(answer) => answer(self, &request),
-            None => Err(http::HttpError::NoAnswer(anyhow::anyhow!(
+            Some(answer) if !self.is_dead() => answer(self, &request),
+            _ => Err(http::HttpError::NoAnswer(anyhow::anyhow!(
                 "nothing listens there"
             ))),
         }
