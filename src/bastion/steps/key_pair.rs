@@ -59,7 +59,12 @@ impl Step for KeyPair {
         work.run.receipt.key_type = Some(self.key_type);
         if work.host().exists(&private_key) {
             // Proves that it can be used, before anything relies on it.
-            keys::public_key(work.host(), &private_key)?;
+            let public = keys::public_key(work.host(), &private_key)?;
+            // A run that was killed may have left it alone.
+            if !work.host().exists(&public_key) {
+                let line = format!("{public}\n");
+                work.write_file(&public_key, line.as_bytes(), 0o644, Authority::User)?;
+            }
             return Ok(Outcome::AlreadyPresent(private_key.display().to_string()));
         }
         // A public key without its private one would make ssh-keygen ask whether to overwrite it.
