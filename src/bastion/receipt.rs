@@ -226,8 +226,9 @@ impl Receipt {
                 "use the newer holistics-tunnel that wrote it; nothing was changed",
             )
         );
-        let mut receipt: serde_json::Value =
+        let fields: serde_json::Map<String, serde_json::Value> =
             serde_json::from_slice(content).map_err(|error| damaged(path, error))?;
+        let mut receipt = serde_json::Value::Object(fields);
         if version.version < VERSION {
             receipt = former::from_version_1(receipt);
         }

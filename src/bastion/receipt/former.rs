@@ -72,7 +72,12 @@ fn steps_of(rotation: &Value) -> Vec<Value> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
+    use crate::bastion::host::Authority;
+    use crate::bastion::host::scripted::ScriptedHost;
+    use crate::bastion::receipt::Receipt;
 
     #[test]
     fn the_shared_files_of_the_service_are_no_user_s_own_any_more() {
@@ -91,6 +96,25 @@ mod tests {
                 {"change": "service_installed"},
             ])
         );
+    }
+
+    #[test]
+    fn a_former_receipt_that_is_damaged_is_refused() {
+        for content in [
+            "[1]",
+            r#"{"version": 1}"#,
+            r#"{"version": 1, "prefix": "/", "steps": 7, "tunnels": {}}"#,
+            r#"{"version": 1, "prefix": "/", "steps": [{"step": "service"}], "tunnels": {}}"#,
+            r#"{"version": 1, "prefix": "/", "steps": [], "tunnels": {"../7": {}}}"#,
+            r#"{"version": 1, "prefix": "/", "steps": [], "tunnels": {}, "rotation": 7}"#,
+        ] {
+            let host = ScriptedHost::new();
+            let path = Path::new("/home/ada/receipt.json");
+            host.write(path, content.as_bytes(), 0o600, Authority::User)
+                .unwrap();
+            let refusal = Receipt::load(&*host, path).expect_err(content);
+            assert!(refusal.to_string().contains("damaged"), "{refusal}");
+        }
     }
 
     #[test]
