@@ -2,6 +2,7 @@
 //!
 //! - [`inits`]: the service `h_autossh` under every init system, through all that can happen to it;
 //! - [`users`]: several users of one host, of one vendor and of two;
+//! - [`former`]: tunnels of version 0.1 get their present names; [`former_host`]: a host that has some;
 //! - [`debian`], [`apt`], [`red_hat`]: packages, with what may go wrong there;
 //! - [`refusals`]: users and hosts that setup sends away;
 //! - [`root_view`]: root, who sees and removes everybody's tunnels;
@@ -12,6 +13,8 @@
 
 mod apt;
 mod debian;
+mod former;
+mod former_host;
 mod inits;
 mod packages;
 mod reader;

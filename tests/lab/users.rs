@@ -67,40 +67,6 @@ fn users_who_set_up_and_remove_at_the_same_moment_wait_for_each_other() {
     }
 }
 
-/// A version that named one user in the shared unit, and tunnels' files by their numbers.
-#[test]
-fn an_upgrade_by_one_user_restarts_nobody_s_tunnel_and_gives_each_its_own_user() {
-    let mut lab = lab_of_two_users(Image::DebianReady);
-    let ada = User::of(&lab, "ada");
-    let shop = ada.set_up();
-    as_a_former_version_left_it(&lab.host, &slug(&lab.host, &shop));
-    lab.wait_until_rows_come(&shop, RETURN_LIMIT);
-    let before = processes_of(&lab.host, "ada");
-
-    let bob = User::of(&lab, "bob");
-    let billing = bob.set_up();
-    assert_eq!(processes_of(&lab.host, "ada"), before, "it was restarted");
-    lab.host.reboot();
-    lab.wait_until_rows_come(&shop, RETURN_LIMIT);
-    lab.wait_until_rows_come(&billing, RETURN_LIMIT);
-    each_runs_as_its_own_user(&lab.host);
-}
-
-/// What the files of ada's tunnel were like up to version 0.1.
-fn as_a_former_version_left_it(host: &Host, slug: &str) {
-    let line = format!(
-        "set -e; units=/etc/systemd/system
-        systemctl disable --now h_autossh@{slug}
-        mv /etc/h_autossh/{slug}.env /etc/h_autossh/1.env
-        rm -rf $units/h_autossh@{slug}.service.d
-        sed -i 's/^User=.*/User=ada/; s/^PrivateTmp=.*/&\\nReadWritePaths=\\/home\\/ada\\/.holistics/' \
-            $units/h_autossh@.service
-        systemctl daemon-reload
-        systemctl enable --now h_autossh@1"
-    );
-    host.run("root", &line).expect_code(0);
-}
-
 fn two_users_of_two_vendors(image: Image) {
     let mut lab = lab_of_two_users(image);
     let other = OtherVendor::start(&lab);
@@ -256,8 +222,8 @@ fn slug(host: &Host, source: &DataSource) -> String {
         .to_owned()
 }
 
-fn each_runs_as_its_own_user(host: &Host) {
-    let line = "ps -C autossh -o user=,args= | sed -E 's|^([a-z]+) .*-E (/home/[a-z]+)/.*|\\1 \\2|' | sort";
+pub fn each_runs_as_its_own_user(host: &Host) {
+    let line = "ps -C autossh -o user=,args= | sed -E 's|^([a-z]+) .*-E (/home/[a-z]+)/.*|\\1 \\2|' | sort -u";
     let processes = host.run("root", line).expect_code(0);
     assert_eq!(
         processes.stdout, "ada /home/ada\nbob /home/bob\n",
