@@ -103,8 +103,14 @@ pub fn write_known_hosts(
     renamed: Option<(TunnelName, &TunnelServerAddress)>,
 ) -> anyhow::Result<()> {
     // A supervisor may run the command of a former version, which knows them by the server's own name.
-    let is_supervised = run.receipt.init.is_none();
-    let supervised = run.receipt.servers().filter(|_| is_supervised);
+    let is_supervised = |tunnel| {
+        let scope = Scope::Tunnel(tunnel);
+        run.receipt.is_done(scope, StepName::Foreground)
+    };
+    let supervised = run
+        .receipt
+        .servers()
+        .filter(|(tunnel, _)| is_supervised(*tunnel));
     let by_server = supervised.map(|(tunnel, server)| (tunnel.former(), server));
     let servers = run.receipt.servers().chain(by_server).chain(renamed);
     let content = known_hosts::render(servers);
