@@ -43,6 +43,8 @@ struct World {
     /// The units that do so, and those that do at boot.
     units: RefCell<BTreeSet<String>>,
     at_boot: RefCell<BTreeSet<String>>,
+    /// The unit whose ssh the tunnel server does not let in.
+    shut_out: RefCell<Option<String>>,
     /// How often the service's tunnel was started.
     starts: Cell<i64>,
     calls: Cell<usize>,
@@ -340,6 +342,10 @@ impl World {
 
     /// The key of the session that the tunnel server sees.
     fn session(&self) -> Option<String> {
+        let is_shut_out = |unit| self.shut_out.borrow().as_ref() == Some(unit);
+        if self.units.borrow().iter().any(is_shut_out) {
+            return None;
+        }
         let running = self
             .service
             .borrow()

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::{Bastion, Fault, OWN, ROTATE, SETUP, UPDATE, after, walk_from};
 use crate::bastion::commands::token;
+use crate::bastion::failure::Exit;
 use crate::bastion::host::Authority;
 
 const RECEIPT: &str = include_str!("../../../../tests/lab/former/systemd/receipt.json");
@@ -107,6 +108,41 @@ fn a_new_target_on_a_former_host_comes_to_the_same_end_after_any_fault() {
 #[test]
 fn a_new_key_on_a_former_host_comes_to_the_same_end_after_any_fault() {
     walk_from(&former, ROTATE, &it_runs_on);
+}
+
+#[test]
+fn a_tunnel_that_does_not_come_up_under_its_new_name_goes_on_by_the_former_one() {
+    let bastion = former();
+    let world = &bastion.world;
+    *world.shut_out.borrow_mut() = Some("h_autossh@bi.example.com-7.service".to_owned());
+    let failure = bastion.run(UPDATE, Fault::None).unwrap_err();
+    assert!(failure.contains("is not up after 60 s"), "{failure}");
+    it_runs_on(&bastion, Fault::None);
+    assert_eq!(
+        *world.units.borrow(),
+        ["h_autossh@7.service".to_owned()].into()
+    );
+    let receipt = bastion
+        .host
+        .read(Path::new(&format!("{OWN}/receipt.json")))
+        .unwrap();
+    let receipt: Value = serde_json::from_slice(&receipt).unwrap();
+    assert_eq!(
+        receipt["tunnels"]
+            .as_object()
+            .unwrap()
+            .keys()
+            .collect::<Vec<_>>(),
+        ["7"]
+    );
+
+    world.shut_out.take();
+    assert_eq!(bastion.run(UPDATE, Fault::None), Ok(Exit::Done));
+    assert_eq!(bastion.end(), {
+        let undisturbed = former();
+        undisturbed.run(UPDATE, Fault::None).unwrap();
+        undisturbed.end()
+    });
 }
 
 /// No service manager runs it: a supervisor has been given its command once and for all.
