@@ -1,7 +1,7 @@
 //! The journey on booted hosts: real users, real sudo, the host's own package manager and init.
 //!
 //! - [`inits`]: the service `h_autossh` under every init system, through all that can happen to it;
-//! - [`users`]: several users of one host, of one vendor and of two;
+//! - [`users`]: several users of one host, of one vendor and of two; [`orders`]: their tunnels' whole lives;
 //! - [`former`]: tunnels of version 0.1 get their present names; [`former_host`]: a host that has some;
 //! - [`debian`], [`apt`], [`red_hat`]: packages, with what may go wrong there;
 //! - [`refusals`]: users and hosts that setup sends away;
@@ -16,6 +16,7 @@ mod debian;
 mod former;
 mod former_host;
 mod inits;
+mod orders;
 mod packages;
 mod reader;
 mod reasons;

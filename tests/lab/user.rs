@@ -124,6 +124,11 @@ impl<'a> User<'a> {
         );
     }
 
+    /// The numbers of the user's autossh and ssh, a line for each.
+    pub fn processes(&self) -> String {
+        processes_of(self.host, self.name)
+    }
+
     fn port(&self, source: &DataSource) -> u16 {
         let now = self.operator.data_source(source.id);
         tunnel_of(&now)

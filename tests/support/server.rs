@@ -361,10 +361,29 @@ impl Operator {
 
     /// Another port of the database, on the same host.
     pub fn change_port(&self, id: DataSourceId, port: u16) -> DataSource {
-        let change = DataSourceChange {
-            port: Some(port),
-            ..DataSourceChange::default()
-        };
+        let port = Some(port);
+        self.change(
+            id,
+            DataSourceChange {
+                port,
+                ..DataSourceChange::default()
+            },
+        )
+    }
+
+    /// Another host of the database, with the same port.
+    pub fn change_host(&self, id: DataSourceId, host: &str) -> DataSource {
+        let host = Some(host.to_owned());
+        self.change(
+            id,
+            DataSourceChange {
+                host,
+                ..DataSourceChange::default()
+            },
+        )
+    }
+
+    fn change(&self, id: DataSourceId, change: DataSourceChange) -> DataSource {
         self.answer(self.http.patch(self.data_source_url(id, "")).json(&change))
     }
 
