@@ -3,6 +3,7 @@
 //! - [`inits`]: the service `h_autossh` under every init system, through all that can happen to it;
 //! - [`users`]: several users of one host, of one vendor and of two; [`orders`]: their tunnels' whole lives;
 //! - [`former`]: tunnels of version 0.1 get their present names; [`former_host`]: a host that has some;
+//! - [`copies`]: a cloned host;
 //! - [`debian`], [`apt`], [`red_hat`]: packages, with what may go wrong there;
 //! - [`refusals`]: users and hosts that setup sends away;
 //! - [`root_view`]: root, who sees and removes everybody's tunnels;
@@ -12,6 +13,7 @@
 //! - [`user`]: the users of a host; [`reader`]: a row each second, and the longest wait for one.
 
 mod apt;
+mod copies;
 mod debian;
 mod former;
 mod former_host;

@@ -57,6 +57,11 @@ impl<'a> User<'a> {
         }
     }
 
+    /// The same user on another host.
+    pub fn on(self, host: &'a Host) -> Self {
+        User { host, ..self }
+    }
+
     pub fn data_source(&self) -> DataSource {
         let (host, port) = (DATABASE.to_string(), self.postgres.port());
         self.operator.create_for(self.name, &host, port)
@@ -64,12 +69,7 @@ impl<'a> User<'a> {
 
     /// Setup up to the point where it waits for the browser.
     pub fn start_setup(&self, source: &DataSource) -> Running {
-        let (token, url, authority) = (token_of(source), self.url, self.authority);
-        let line = format!(
-            "HOLISTICS_TUNNEL_TOKEN={token} exec holistics-tunnel setup --server {url} \
-             --ca-cert {authority} --key-type {KEY_TYPE} --yes"
-        );
-        let setup = self.host.start(self.name, &line);
+        let setup = self.start(&self.setup_line(source));
         setup.wait_until("the temporary tunnel", SETUP_LIMIT, || {
             self.operator.data_source(source.id).state == DataSourceState::Connected
                 && setup
@@ -78,6 +78,13 @@ impl<'a> User<'a> {
                     .contains("return to your browser")
         });
         setup
+    }
+
+    pub fn setup_line(&self, source: &DataSource) -> String {
+        let (token, url) = (token_of(source), self.url);
+        format!(
+            "HOLISTICS_TUNNEL_TOKEN={token} exec holistics-tunnel setup --server {url} --key-type {KEY_TYPE} --yes"
+        )
     }
 
     /// The whole of setup.

@@ -1,10 +1,14 @@
 //! `rotate-key`: a new key pair for all tunnels of this user, one reconnect for each.
 
+use std::path::Path;
+
 use anyhow::{Context as _, ensure};
 use serde_json::json;
 
 use super::{acquire_root, key_comment, questions, refuse_sudo, tunnels};
 use crate::bastion::cli::RotateKey;
+use crate::bastion::control_plane::{ApiError, ControlPlane};
+use crate::bastion::copies;
 use crate::bastion::failure::{Exit, Failure};
 use crate::bastion::host::{Host, HostExt as _};
 use crate::bastion::layout::Layout;
@@ -15,6 +19,7 @@ use crate::bastion::steps::rotation::{self, Rotation};
 use crate::bastion::steps::{Step, StepName, planned, rename};
 use crate::bastion::tunnel_name::TunnelName;
 use crate::bastion::ui::{Event, Ui};
+use crate::protocol::TunnelStatus;
 
 pub(super) fn run(host: &dyn Host, ui: &Ui, command: &RotateKey) -> anyhow::Result<Exit> {
     refuse_sudo(host.user())?;
@@ -22,6 +27,8 @@ pub(super) fn run(host: &dyn Host, ui: &Ui, command: &RotateKey) -> anyhow::Resu
         .filter(|(receipt, _)| !receipt.tunnels.is_empty())
         .with_context(tunnels::none)?;
     check(&receipt)?;
+    let up = up(host, &receipt, command.ca_cert.as_deref())?;
+    copies::refuse(host, &layout, &receipt, &up)?;
     let rotation = rotation_for(&receipt, &layout, host, command)?;
     let renames = rename::steps(&receipt, &layout)?;
     let steps = steps(host, &receipt, &layout, rotation)?;
@@ -87,6 +94,28 @@ fn enrolled(receipt: &Receipt) -> impl Iterator<Item = TunnelName> {
     tunnels
         .filter(|(_, tunnel)| tunnel.enrolled.is_some())
         .map(|(name, _)| receipt.lasting_name(*name))
+}
+
+/// The tunnels that the tunnel server says are up. One that cannot be asked about is asked about again
+/// before anything is changed.
+fn up(
+    host: &dyn Host,
+    receipt: &Receipt,
+    ca_cert: Option<&Path>,
+) -> anyhow::Result<Vec<TunnelName>> {
+    let mut up = Vec::new();
+    for (name, tunnel) in &receipt.tunnels {
+        let Some(enrolled) = &tunnel.enrolled else {
+            continue;
+        };
+        let client = ControlPlane::new(&tunnel.control_plane, &enrolled.tunnel_token, ca_cert)?;
+        match client.tunnel(host, *name) {
+            Ok(known) if known.status == TunnelStatus::Up => up.push(*name),
+            Err(ApiError::Interrupted(interrupted)) => return Err(interrupted.into()),
+            Ok(_) | Err(_) => {}
+        }
+    }
+    Ok(up)
 }
 
 /// Every tunnel with a key has to be one that the service runs.

@@ -1,5 +1,6 @@
 //! `service`: starts, stops or restarts all tunnels of this host, whatever its service manager.
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -7,16 +8,20 @@ use anyhow::Context as _;
 use super::{others, status, tunnels};
 use crate::bastion::cli::{Service, ServiceAction, Status, Which};
 use crate::bastion::control_plane::ControlPlane;
-use crate::bastion::copies;
+use crate::bastion::copies::{self, Sign};
 use crate::bastion::facts;
 use crate::bastion::failure::{Exit, Failure};
-use crate::bastion::host::{Authority, Host};
+use crate::bastion::host::{Authority, Host, HostExt as _};
 use crate::bastion::layout::Layout;
-use crate::bastion::receipt::{HostIdentity, Receipt};
+use crate::bastion::receipt::{Receipt, Scope, StepName};
 use crate::bastion::restart::{self, WaitResult};
 use crate::bastion::service::{self, Action, InstalledTunnel, ServiceManager, ServiceState};
 use crate::bastion::tunnel_name::TunnelName;
 use crate::bastion::ui::Ui;
+use crate::protocol::{Tunnel, TunnelSession};
+
+/// How long the control plane may take to say which session holds a tunnel before it is started.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long a tunnel that was started may take until it runs.
 const RUN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -44,21 +49,33 @@ pub(super) fn run(host: &dyn Host, ui: &Ui, command: &Service) -> anyhow::Result
         .or_else(|| of_root_without_tunnels(host, &others))
         .with_context(no_service)?;
     let manager = service::manager(receipt.init.with_context(no_service)?)?;
+    if let Some(original) = copies::original(host, &receipt).filter(|_| action != Action::Stop) {
+        return Err(Sign::CopyOf(original).refusal("nothing was started").into());
+    }
     if layout.system_authority() == Authority::Root {
         host.acquire_root("Managing the service", &[])?;
-    }
-    if let Some(original) = copies::original(host, &receipt).filter(|_| action != Action::Stop) {
-        return Err(on_a_copy(original).into());
     }
     // Where root governs, it governs everybody's.
     let own = receipt.tunnels.keys().copied();
     let ids: Vec<TunnelName> = own.chain(others.iter().map(|tunnel| tunnel.name)).collect();
-    manager.control(host, &layout, &ids, action)?;
     if action == Action::Stop {
+        manager.control(host, &layout, &ids, action)?;
         return Ok(Exit::Done);
     }
-    if !receipt.tunnels.is_empty() {
-        wait_until_up(host, ui, command, &receipt, &layout, manager.as_ref())?;
+    let mut awaited = Vec::new();
+    for id in receipt.tunnels.keys() {
+        let installed = (&receipt, &layout);
+        awaited.extend(Awaited::before(host, command, installed, *id, action)?);
+    }
+    manager.control(host, &layout, &ids, action)?;
+    if !awaited.is_empty() {
+        ui.note(&format!(
+            "Waiting for the tunnel server to see the tunnels, at most {} s each.",
+            restart::UP_TIMEOUT.as_secs()
+        ));
+    }
+    for tunnel in &awaited {
+        tunnel.wait(host, &layout, manager.as_ref())?;
     }
     let mut exit = Exit::Done;
     for tunnel in &others {
@@ -101,45 +118,101 @@ fn of_root_without_tunnels(
     (!others.is_empty()).then_some((receipt, layout))
 }
 
-/// A service that was started is not yet a tunnel that is up: the tunnel server is asked.
-fn wait_until_up(
-    host: &dyn Host,
-    ui: &Ui,
-    command: &Service,
-    receipt: &Receipt,
-    layout: &Layout,
-    manager: &dyn ServiceManager,
-) -> anyhow::Result<()> {
-    ui.note(&format!(
-        "Waiting for the tunnel server to see the tunnels, at most {} s each.",
-        restart::UP_TIMEOUT.as_secs()
-    ));
-    for (id, tunnel) in &receipt.tunnels {
+/// A tunnel that is started. A service that was started is not yet a tunnel that is up, and one that is up
+/// may be held by another machine: the tunnel server is asked for a session that was not there before.
+struct Awaited {
+    id: TunnelName,
+    client: ControlPlane,
+    former: Option<TunnelSession>,
+    /// How long its log was.
+    logged: usize,
+}
+
+impl Awaited {
+    /// As it is before it is started; nothing where it is not enrolled.
+    fn before(
+        host: &dyn Host,
+        command: &Service,
+        (receipt, layout): (&Receipt, &Layout),
+        id: TunnelName,
+        action: Action,
+    ) -> anyhow::Result<Option<Self>> {
+        let tunnel = tunnels::find(receipt, id)?;
         let Some(enrolled) = &tunnel.enrolled else {
-            continue;
+            return Ok(None);
         };
         let client = ControlPlane::new(
             &tunnel.control_plane,
             &enrolled.tunnel_token,
             command.ca_cert.as_deref(),
         )?;
-        match restart::wait_until_up(host, &client, manager, *id, restart::UP_TIMEOUT, |_| true)? {
-            WaitResult::Up => {}
-            seen => return Err(restart::not_seen(host, layout, *id, seen).into()),
+        // A control plane that is away does not hold up the start.
+        let known = client.tunnel_within(host, id, LOOK_TIMEOUT).ok();
+        let former = known.and_then(|known| known.session);
+        let stays = match service_state(host, receipt, layout, id)? {
+            // Setup's temporary tunnel is none of the service's.
+            None => true,
+            Some(ServiceState::Running) if action == Action::Start => {
+                !copies::is_held_elsewhere(host, layout, receipt, id)?
+            }
+            Some(_) => false,
+        };
+        Ok(Some(Awaited {
+            id,
+            client,
+            former: former.filter(|_| !stays),
+            logged: log_of(host, layout, id).len(),
+        }))
+    }
+
+    fn wait(
+        &self,
+        host: &dyn Host,
+        layout: &Layout,
+        manager: &dyn ServiceManager,
+    ) -> anyhow::Result<()> {
+        let is_ours = |known: &Tunnel| known.session.is_none() || known.session != self.former;
+        let is_refused = || {
+            let log = log_of(host, layout, self.id);
+            let new = log.get(self.logged..).unwrap_or(&log);
+            String::from_utf8_lossy(new).contains(copies::REFUSED)
+        };
+        let is_held = Cell::new(false);
+        let is_decided = |known: &Tunnel| {
+            is_held.set(!is_ours(known) && is_refused());
+            is_held.get() || is_ours(known)
+        };
+        let limit = restart::UP_TIMEOUT;
+        match restart::wait_until_up(host, &self.client, manager, self.id, limit, is_decided)? {
+            WaitResult::Up if is_held.get() => Err(Sign::HeldElsewhere
+                .refusal(&format!(
+                    "tunnel {} is started, and refused while that one is alive",
+                    self.id
+                ))
+                .into()),
+            WaitResult::Up => Ok(()),
+            seen => Err(restart::not_seen(host, layout, self.id, seen).into()),
         }
     }
-    Ok(())
 }
 
-fn on_a_copy(original: &HostIdentity) -> Failure {
-    Failure::new(
-        format!("{}; nothing was started", copies::described(Some(original))),
-        format!(
-            "start them on {0}. If that machine is gone for good, set each tunnel up on this one: \
-             `holistics-tunnel uninstall-tunnel --all --local-only`, then a new command from the browser",
-            original.name
-        ),
-    )
+/// How the service stands; nothing for a tunnel that it does not run yet.
+fn service_state(
+    host: &dyn Host,
+    receipt: &Receipt,
+    layout: &Layout,
+    id: TunnelName,
+) -> anyhow::Result<Option<ServiceState>> {
+    if !receipt.is_done(Scope::Tunnel(id), StepName::ServiceTunnel) {
+        return Ok(None);
+    }
+    let manager = service::manager(receipt.init.with_context(no_service)?)?;
+    manager.status(host, layout, id).map(Some)
+}
+
+fn log_of(host: &dyn Host, layout: &Layout, id: TunnelName) -> Vec<u8> {
+    let log = host.read_if_present(&layout.tunnel_log(id));
+    log.ok().flatten().unwrap_or_default()
 }
 
 fn no_service() -> Failure {

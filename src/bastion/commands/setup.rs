@@ -11,6 +11,7 @@ use super::{
 };
 use crate::bastion::cli::Setup;
 use crate::bastion::control_plane::{ApiError, ControlPlane, parse_address};
+use crate::bastion::copies;
 use crate::bastion::facts::{self, Facts, Family};
 use crate::bastion::failure::{Exit, Failure};
 use crate::bastion::guide::{self, GuideFor, Values};
@@ -46,6 +47,7 @@ pub(super) fn run(host: &dyn Host, ui: &Ui, command: &Setup) -> anyhow::Result<E
     check_prefix(receipt.as_ref(), &settings)?;
     if let Some(receipt) = &receipt {
         rotation::refuse_unfinished(receipt)?;
+        copies::refuse_setup(host, receipt)?;
     }
 
     let known = receipt

@@ -11,7 +11,7 @@ use serde_json::json;
 use super::{others, tunnels};
 use crate::bastion::cli::Status;
 use crate::bastion::control_plane::{ApiError, ControlPlane, is_gone};
-use crate::bastion::copies;
+use crate::bastion::copies::{self, Sign};
 use crate::bastion::failure::{Exit, OneLine, is_interruption};
 use crate::bastion::host::Host;
 use crate::bastion::layout::Layout;
@@ -171,8 +171,7 @@ fn row(
             )?;
             match client.tunnel(host, id) {
                 Ok(answer) if answer.status == TunnelStatus::Up => {
-                    let elsewhere = copies::is_held_elsewhere(host, layout, id, service);
-                    let state = if elsewhere {
+                    let state = if copies::is_held_elsewhere(host, layout, receipt, id)? {
                         State::Elsewhere
                     } else {
                         State::Up
@@ -186,8 +185,11 @@ fn row(
             }
         }
     };
-    let original = copies::original(host, receipt);
-    let is_copy = state == State::Elsewhere || original.is_some();
+    let sign = match (copies::original(host, receipt), state) {
+        (Some(original), _) => Some(Sign::CopyOf(original)),
+        (None, State::Elsewhere) => Some(Sign::HeldElsewhere),
+        (None, _) => None,
+    };
     Ok(Row {
         id,
         user: None,
@@ -199,7 +201,7 @@ fn row(
         state,
         service,
         control_plane,
-        note: is_copy.then(|| copies::described(original)),
+        note: sign.as_ref().map(ToString::to_string),
     })
 }
 

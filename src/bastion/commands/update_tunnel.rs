@@ -7,6 +7,7 @@ use serde_json::json;
 use super::{acquire_root, database, questions, refuse_sudo, tunnels};
 use crate::bastion::cli::UpdateTunnel;
 use crate::bastion::control_plane::{ControlPlane, is_gone};
+use crate::bastion::copies;
 use crate::bastion::failure::{Exit, Failure};
 use crate::bastion::host::Host;
 use crate::bastion::layout::Layout;
@@ -17,7 +18,7 @@ use crate::bastion::steps::target::{self, Target, TargetReport, TargetUpdate, sh
 use crate::bastion::steps::{Step, StepName, planned, rename, rotation};
 use crate::bastion::tunnel_name::TunnelName;
 use crate::bastion::ui::{Event, Ui};
-use crate::protocol::{DatabaseAddress, Tunnel};
+use crate::protocol::{DatabaseAddress, Tunnel, TunnelStatus};
 
 pub(super) fn run(host: &dyn Host, ui: &Ui, command: &UpdateTunnel) -> anyhow::Result<Exit> {
     refuse_sudo(host.user())?;
@@ -36,6 +37,9 @@ pub(super) fn run(host: &dyn Host, ui: &Ui, command: &UpdateTunnel) -> anyhow::R
     if is_applied(&receipt, &update) {
         return already(host, ui, &client, &update, &known);
     }
+    let is_up = known.status == TunnelStatus::Up;
+    let up: Vec<_> = is_up.then_some(id).into_iter().collect();
+    copies::refuse(host, &layout, &receipt, &up)?;
     if !command.no_database_check {
         let skip = "--no-database-check goes on without it";
         database::check(host, &update.to, "correct host and port", skip)?;

@@ -3,8 +3,10 @@
 
 use std::path::{Path, PathBuf};
 
+use super::TAKE_OFF;
 use super::check::{Checks, Finding, Outcome, Subject};
 use super::log::{self, Up};
+use crate::bastion::copies::Sign;
 use crate::bastion::facts::{AutosshOrigin, Facts, Init, autossh_origin};
 use crate::bastion::failure::{Interrupted, OneLine};
 use crate::bastion::host::{Command, Host, HostExt as _};
@@ -14,6 +16,9 @@ use crate::bastion::service::{self, ServiceManager, ServiceState, ServiceTunnel}
 use crate::bastion::ssh::known_hosts;
 use crate::bastion::steps::temporary_tunnel::enrolled_forward;
 use crate::bastion::tunnel_name::TunnelName;
+
+/// Why it is no matter whether it runs here.
+const HELD_ELSEWHERE: &str = "another machine holds the tunnel, as the check `tunnel` says";
 
 /// One tunnel of this host.
 pub struct Installation<'a> {
@@ -60,10 +65,14 @@ impl Installation<'_> {
             with(&|manager| boot(host, manager, self.layout, self.id, self.receipt.init))
         })?;
         let running = checks.run("service", subject, "the service manager", |host| {
+            if up == Up::Elsewhere {
+                return Finding::skip(HELD_ELSEWHERE);
+            }
             with(&|manager| service_state(host, manager, self.layout, self.id))
         })?;
         let processes = checks.run("processes", subject, "", |host| {
             match &self.tunnel.enrolled {
+                _ if up == Up::Elsewhere => Finding::skip(HELD_ELSEWHERE),
                 None => Finding::skip("it is not enrolled"),
                 Some(enrolled) => {
                     let user_dir = self.layout.user_dir();
@@ -78,6 +87,7 @@ impl Installation<'_> {
         let has_processes = running != Outcome::Fail && processes != Outcome::Fail;
         checks.run("tunnel", subject, "", |_| match up {
             Up::Yes => Finding::pass("the tunnel server says that it is up"),
+            Up::Elsewhere => Finding::fail(Sign::HeldElsewhere.to_string(), TAKE_OFF),
             Up::Unknown => Finding::skip(why_unknown),
             Up::No => down(has_processes, log_says == Outcome::Fail),
         })?;

@@ -7,6 +7,7 @@ use std::io;
 use std::path::Path;
 
 use super::check::Finding;
+use crate::bastion::copies::REFUSED;
 use crate::bastion::host::Host;
 
 /// As many bytes as are looked at, from the end.
@@ -17,7 +18,7 @@ const RECENT: usize = 20;
 /// What ssh writes, and the remedy; a tunnel's number stands for `{id}`.
 const TROUBLES: [(&str, &str); 14] = [
     (
-        "remote port forwarding failed",
+        REFUSED,
         "another live session of this key holds the remote port, for instance on a copy of this machine: stop it there \
          (`ps aux | grep autossh`)",
     ),
@@ -80,6 +81,8 @@ const TROUBLES: [(&str, &str); 14] = [
 pub enum Up {
     /// The tunnel server says so.
     Yes,
+    /// It says so, and another machine holds it.
+    Elsewhere,
     /// The tunnel server says no.
     No,
     /// Nobody can be asked.
@@ -118,13 +121,13 @@ fn interpret(said: &str, up: Up) -> Finding {
     });
     match (up, trouble, lines.last()) {
         (_, _, None) => Finding::pass("it is empty, as that of a tunnel without trouble is"),
-        (Up::Yes, None, Some(last)) | (Up::No | Up::Unknown, None, Some(last)) => {
+        (Up::Yes, None, Some(last)) | (Up::No | Up::Elsewhere | Up::Unknown, None, Some(last)) => {
             Finding::pass(format!("no known trouble; its last line: {last}"))
         }
         (Up::Yes, Some((line, _)), _) => {
             Finding::pass(format!("the tunnel is up; its last trouble was: {line}"))
         }
-        (Up::No, Some((line, remedy)), _) => {
+        (Up::No | Up::Elsewhere, Some((line, remedy)), _) => {
             Finding::fail(format!("the last trouble: {line}"), remedy)
         }
         (Up::Unknown, Some((line, _)), _) => Finding::skip(format!(
@@ -138,28 +141,28 @@ mod tests {
     use super::*;
     use crate::bastion::doctor::check::Outcome;
 
-    const REFUSED: &str = "2026/11/24 02:00:00 autossh[7]: starting ssh (count 3)\n\
+    const LOG_OF_A_COPY: &str = "2026/11/24 02:00:00 autossh[7]: starting ssh (count 3)\n\
         Warning: remote port forwarding failed for listen port 20001\n\
         2026/11/24 02:00:01 autossh[7]: ssh exited with error status 255; restarting ssh\n";
 
     #[test]
     fn trouble_counts_while_the_tunnel_is_down_and_is_history_once_it_is_up() {
-        let down = interpret(REFUSED, Up::No);
+        let down = interpret(LOG_OF_A_COPY, Up::No);
         assert_eq!(down.outcome, Outcome::Fail);
         assert!(down.remedy.unwrap().contains("copy of this machine"));
-        assert_eq!(interpret(REFUSED, Up::Yes).outcome, Outcome::Pass);
-        assert_eq!(interpret(REFUSED, Up::Unknown).outcome, Outcome::Skip);
+        assert_eq!(interpret(LOG_OF_A_COPY, Up::Yes).outcome, Outcome::Pass);
+        assert_eq!(interpret(LOG_OF_A_COPY, Up::Unknown).outcome, Outcome::Skip);
     }
 
     #[test]
     fn the_latest_trouble_counts_and_old_ones_do_not() {
-        let both = format!("{REFUSED}tunnel@x: Permission denied (publickey).\n");
+        let both = format!("{LOG_OF_A_COPY}tunnel@x: Permission denied (publickey).\n");
         assert!(
             interpret(&both, Up::No)
                 .detail
                 .contains("Permission denied")
         );
-        let long_ago = format!("{REFUSED}{}", "something else\n".repeat(RECENT));
+        let long_ago = format!("{LOG_OF_A_COPY}{}", "something else\n".repeat(RECENT));
         assert_eq!(interpret(&long_ago, Up::No).outcome, Outcome::Pass);
         assert_eq!(interpret("", Up::No).outcome, Outcome::Pass);
     }

@@ -33,7 +33,7 @@ use installation::Installation;
 use log::Up;
 use system::System;
 
-use super::copies;
+use super::copies::{self, Sign};
 use super::facts::Facts;
 use super::failure::{Interrupted, OneLine, advice_of};
 use super::host::Host;
@@ -91,6 +91,10 @@ impl<'a> Target<'a> {
             .collect()
     }
 }
+
+/// The remedy on a copy of a machine.
+const TAKE_OFF: &str =
+    "on a copy, take the tunnels off it: `holistics-tunnel uninstall-tunnel --all --local-only`";
 
 /// Makes all checks, in the order of causes.
 pub fn examine(
@@ -231,10 +235,7 @@ fn examine_tunnel_servers(
 fn original(host: &dyn Host, receipt: &Receipt) -> Finding {
     match copies::original(host, receipt) {
         None => Finding::pass("it is the one that set the tunnels up"),
-        Some(original) => Finding::fail(
-            copies::described(Some(original)),
-            "on a copy, take the tunnels off it: `holistics-tunnel uninstall-tunnel --all --local-only`",
-        ),
+        Some(original) => Finding::fail(Sign::CopyOf(original).to_string(), TAKE_OFF),
     }
 }
 
@@ -246,7 +247,16 @@ fn examine_tunnel(
     let Installation { id, tunnel, .. } = installation;
     let subject = Subject::shared(format!("Tunnel {id} {:?}", tunnel.display_name)).of(*id);
     let (up, why_unknown) = match known {
-        Some(Known::Tunnel(answer)) if answer.status == TunnelStatus::Up => (Up::Yes, ""),
+        Some(Known::Tunnel(answer)) if answer.status == TunnelStatus::Up => {
+            let Installation {
+                layout, receipt, ..
+            } = installation;
+            match copies::is_held_elsewhere(checks.host, layout, receipt, *id) {
+                Ok(true) => (Up::Elsewhere, ""),
+                // A service manager that does not answer fails a check of its own.
+                Ok(false) | Err(_) => (Up::Yes, ""),
+            }
+        }
         Some(Known::Tunnel(_)) => (Up::No, ""),
         Some(Known::Gone) => (Up::Unknown, "it was removed in the browser"),
         Some(Known::Unknown(reason)) => (Up::Unknown, reason.as_str()),

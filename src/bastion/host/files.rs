@@ -77,6 +77,7 @@ pub fn stat(path: &Path) -> io::Result<Option<Stat>> {
         kind,
         mode: metadata.mode() & 0o7777,
         uid: metadata.uid(),
+        modified: jiff::Timestamp::try_from(metadata.modified()?).map_err(io::Error::other)?,
     }))
 }
 

@@ -62,6 +62,8 @@ pub struct Stat {
     pub kind: Kind,
     pub mode: u32,
     pub uid: u32,
+    /// When it was last written.
+    pub modified: jiff::Timestamp,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

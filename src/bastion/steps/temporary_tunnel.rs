@@ -8,6 +8,7 @@ use anyhow::Context as _;
 
 use super::{Outcome, Step, StepName};
 use crate::bastion::change::Change;
+use crate::bastion::copies;
 use crate::bastion::failure::Failure;
 use crate::bastion::host::{Authority, Command, Host, HostExt as _};
 use crate::bastion::layout::Layout;
@@ -246,7 +247,7 @@ fn explain(said: &str, forward: &Forward) -> Failure {
             "stop here: either something intercepts the connection to the tunnel server, or the vendor \
              has changed its key. Ask the vendor; if it did, the same command pins the new key",
         )
-    } else if has("remote port forwarding failed") {
+    } else if has(copies::REFUSED) {
         Failure::new(
             format!("the tunnel server refused remote port {remote_port}"),
             "another live session of this key holds it, for instance on a copy of this machine: stop it \

@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::image::Image;
 use super::namespace::Namespace;
 use super::terminal::Terminal;
-use crate::support::process::{Finished, Running};
+use crate::support::process::{self, Finished, Running};
 use crate::support::wait;
 use crate::support::workspace::Workspace;
 
@@ -47,21 +47,35 @@ struct Power {
 impl Host {
     /// Boots a fresh host from an image, with this program and this network.
     pub fn boot(image: Image, program: &Path, network: &Namespace, workspace: &Workspace) -> Self {
-        let folder = workspace.folder("host");
-        for part in ["upper", "work", "root", "logs"] {
-            std::fs::create_dir_all(folder.join(part)).expect("the host's folder");
-        }
         let mut host = Host {
             image,
             program: program.to_owned(),
             network: network.file(),
             workspace: workspace.path().to_owned(),
-            folder,
+            folder: folder(workspace, "host"),
             runs: Cell::new(0),
             power: None,
         };
         host.power_on();
         host
+    }
+
+    /// Another machine with a copy of this one's disk, as it is now. It is off.
+    pub fn copy(&self, network: &Namespace, workspace: &Workspace) -> Self {
+        let copy = Host {
+            image: self.image,
+            program: self.program.clone(),
+            network: network.file(),
+            workspace: self.workspace.clone(),
+            folder: folder(workspace, "copy"),
+            runs: Cell::new(0),
+            power: None,
+        };
+        let mut command = Command::new("cp");
+        command.args(["--archive", "--no-target-directory"]);
+        command.args([self.disk(), copy.disk()]);
+        process::run(&mut command, &copy.logs(), "cp").expect_code(0);
+        copy
     }
 
     /// Switches it on and waits until it is up.
@@ -78,6 +92,11 @@ impl Host {
             },
         );
         self.power = Some(Power { nspawn, init });
+    }
+
+    /// Whether it is on.
+    pub fn is_on(&self) -> bool {
+        self.power.is_some()
     }
 
     /// Ends every process at once.
@@ -123,6 +142,12 @@ impl Host {
         Path::new(&root).join(path.trim_start_matches('/'))
     }
 
+    /// Writes a file as root while it is off.
+    pub fn write_to_disk(&self, path: &str, content: &str) {
+        let path = self.disk().join(path.trim_start_matches('/'));
+        std::fs::write(&path, content).unwrap_or_else(|error| panic!("{path:?}: {error}"));
+    }
+
     /// Writes a file as root.
     pub fn write(&self, path: &str, content: impl AsRef<[u8]>) {
         // A link in the image would lead outside.
@@ -163,6 +188,11 @@ impl Host {
         command
     }
 
+    /// What it has written over its image.
+    fn disk(&self) -> PathBuf {
+        self.folder.join("upper")
+    }
+
     fn logs(&self) -> PathBuf {
         self.folder.join("logs")
     }
@@ -184,6 +214,15 @@ impl Drop for Host {
             std::thread::sleep(Duration::from_millis(20));
         }
     }
+}
+
+/// A folder for all of a host.
+fn folder(workspace: &Workspace, name: &str) -> PathBuf {
+    let folder = workspace.folder(name);
+    for part in ["upper", "work", "root", "logs"] {
+        std::fs::create_dir_all(folder.join(part)).expect("the host's folder");
+    }
+    folder
 }
 
 /// A command in all namespaces of this process.

@@ -9,7 +9,7 @@ use super::certificate;
 use super::host::Host;
 use super::image::Image;
 use super::mirror::{Mirror, apt_sources};
-use super::namespace::Inside;
+use super::namespace::{Inside, Namespace};
 use super::network::{DATABASE, MIRROR, MIRROR_NAME, Network, VENDOR, VENDOR_NAME};
 use super::program;
 use super::terminal::Terminal;
@@ -50,7 +50,7 @@ pub struct HostLab {
     _on_the_vendor_s_machine: Inside,
     /// The lines between the machines.
     pub network: Network,
-    _workspace: Workspace,
+    workspace: Workspace,
     _place: Place,
 }
 
@@ -88,7 +88,7 @@ impl HostLab {
             mirror: Mirror::start(),
             _on_the_vendor_s_machine: on_the_vendor_s_machine,
             network,
-            _workspace: workspace,
+            workspace,
             _place: place,
         };
         lab.host.write(AUTHORITY, &authority);
@@ -102,6 +102,12 @@ impl HostLab {
             lab.host.write("/etc/apt/sources.list", apt_sources());
         }
         lab
+    }
+
+    /// A machine with a copy of the bastion's disk, and its network. It is off.
+    pub fn copy_of_the_host(&self) -> (Host, Namespace) {
+        let network = self.network.second_bastion(&self.workspace);
+        (self.host.copy(&network, &self.workspace), network)
     }
 
     /// A new data source for the database.

@@ -38,8 +38,8 @@ impl Network {
             bastion: Namespace::new(workspace, "bastion"),
             database: Namespace::new(workspace, "database"),
         };
-        network.connect("internet", &network.vendor);
-        network.connect("lan", &network.database);
+        connect(&network.bastion, "internet", &network.vendor, "internet");
+        connect(&network.bastion, "lan", &network.database, "lan");
         network
             .vendor
             .ip(&format!("address add {VENDOR}/24 dev internet"));
@@ -76,13 +76,25 @@ impl Network {
             .ip(&format!("address add {MIRROR}/32 dev internet"));
     }
 
-    /// A line with this name at both ends, from the bastion to another machine.
-    fn connect(&self, line: &str, other: &Namespace) {
-        let peer = other.pid();
-        self.bastion.ip(&format!(
-            "link add {line} type veth peer name {line} netns {peer}"
-        ));
-        self.bastion.ip(&format!("link set {line} up"));
-        other.ip(&format!("link set {line} up"));
+    /// A machine beside the bastion, with lines of its own to the same places.
+    pub fn second_bastion(&self, workspace: &Workspace) -> Namespace {
+        let second = Namespace::new(workspace, "second-bastion");
+        connect(&second, "internet", &self.vendor, "internet-2");
+        connect(&second, "lan", &self.database, "lan-2");
+        self.vendor.ip("route add 203.0.113.98 dev internet-2");
+        self.database.ip("route add 10.20.0.3 dev lan-2");
+        second.ip("address add 203.0.113.98/24 dev internet");
+        second.ip("address add 10.20.0.3/24 dev lan");
+        second
     }
+}
+
+/// A line from a bastion to another machine, with its name at each end.
+fn connect(bastion: &Namespace, line: &str, other: &Namespace, end: &str) {
+    let peer = other.pid();
+    bastion.ip(&format!(
+        "link add {line} type veth peer name {end} netns {peer}"
+    ));
+    bastion.ip(&format!("link set {line} up"));
+    other.ip(&format!("link set {end} up"));
 }

@@ -3,14 +3,16 @@
 use crate::bastion::cli::UninstallTunnel;
 use crate::bastion::commands::{others, tunnels};
 use crate::bastion::control_plane::{ControlPlane, is_gone, is_unauthorized, parse_address};
-use crate::bastion::copies;
+use crate::bastion::copies::{self, Sign};
 use crate::bastion::failure::{Failure, OneLine};
 use crate::bastion::host::Host;
+use crate::bastion::layout::Layout;
 use crate::bastion::receipt::Receipt;
 use crate::bastion::service::InstalledTunnel;
 use crate::bastion::steps::removal::Vendor;
 use crate::bastion::tunnel_name::TunnelName;
 use crate::bastion::ui::Ui;
+use crate::protocol::TunnelStatus;
 
 /// A tunnel that is to be removed.
 pub(super) struct Target {
@@ -20,7 +22,7 @@ pub(super) struct Target {
     /// As a person is asked about it.
     pub described: String,
     pub database_port: u16,
-    /// Whose copy this machine is, if it is one.
+    /// Why another machine would feel it, such as the one of which this is a copy.
     pub copy: Option<String>,
     pub vendor: Vendor,
 }
@@ -34,6 +36,20 @@ pub(super) struct Finder<'a> {
     pub removal: Option<ControlPlane>,
 }
 
+/// What came of asking the vendor.
+struct Answer {
+    vendor: Vendor,
+    /// Whether the tunnel server says that the tunnel is up.
+    is_up: bool,
+}
+
+impl Answer {
+    fn of(vendor: Vendor) -> Self {
+        let is_up = false;
+        Answer { vendor, is_up }
+    }
+}
+
 impl Finder<'_> {
     /// A tunnel of this user's.
     pub fn own(&self, receipt: &Receipt, name: TunnelName) -> anyhow::Result<Target> {
@@ -42,25 +58,28 @@ impl Finder<'_> {
         let client = record.enrolled.as_ref().map(|enrolled| {
             ControlPlane::new(&record.control_plane, &enrolled.tunnel_token, ca_cert)
         });
-        let vendor = match client.transpose()?.filter(|_| !self.command.local_only) {
-            None => Vendor::NeedNotKnow,
+        let answer = match client.transpose()?.filter(|_| !self.command.local_only) {
+            None => Answer::of(Vendor::NeedNotKnow),
             Some(client) => self.ask(client, name)?,
         };
+        let up: Vec<_> = answer.is_up.then_some(name).into_iter().collect();
+        let layout = Layout::new(self.host, &receipt.prefix);
         Ok(Target {
             tunnel: name,
             another: None,
             described: format!("{name} ({})", record.display_name),
             database_port: record.target_port,
-            copy: self.copy(receipt),
-            vendor,
+            copy: copies::sign(self.host, &layout, receipt, &up)?.map(|sign| sign.to_string()),
+            vendor: answer.vendor,
         })
     }
 
     /// A tunnel of another user's, for root.
     pub fn of_another(&self, tunnel: InstalledTunnel) -> anyhow::Result<Target> {
         let receipt = others::receipt(self.host, &tunnel);
-        let copy = receipt.as_ref().ok();
-        let copy = copy.and_then(|receipt| self.copy(receipt));
+        let original = receipt.as_ref().ok();
+        let original = original.and_then(|receipt| copies::original(self.host, receipt));
+        let copy = original.map(|original| Sign::CopyOf(original).to_string());
         Ok(Target {
             tunnel: tunnel.name,
             described: format!("{} of {} ({})", tunnel.name, tunnel.user, tunnel.target()),
@@ -69,11 +88,6 @@ impl Finder<'_> {
             vendor: self.vendor_of_another(&tunnel, receipt)?,
             another: Some(tunnel),
         })
-    }
-
-    fn copy(&self, receipt: &Receipt) -> Option<String> {
-        let original = copies::original(self.host, receipt);
-        original.map(|original| copies::described(Some(original)))
     }
 
     fn vendor_of_another(
@@ -88,14 +102,14 @@ impl Finder<'_> {
         if let Some(client) = &self.removal
             && name.is_of(client.address())
         {
-            return self.ask(client.clone(), name);
+            return Ok(self.ask(client.clone(), name)?.vendor);
         }
         let server = command.server.as_deref().map(parse_address).transpose()?;
         let client = receipt.and_then(|receipt| {
             others::client(&receipt, name, server.as_ref(), command.ca_cert.as_deref())
         });
         match client {
-            Ok(client) => self.ask(client, name),
+            Ok(client) => Ok(self.ask(client, name)?.vendor),
             Err(error) if command.force => {
                 self.note_force(name, &OneLine(&error));
                 Ok(Vendor::NeedNotKnow)
@@ -105,15 +119,18 @@ impl Finder<'_> {
     }
 
     /// Will the control plane take the removal? It need not where it has forgotten the tunnel already.
-    fn ask(&self, client: ControlPlane, name: TunnelName) -> anyhow::Result<Vendor> {
+    fn ask(&self, client: ControlPlane, name: TunnelName) -> anyhow::Result<Answer> {
         match client.tunnel(self.host, name) {
-            Ok(_) => Ok(Vendor::Told(client)),
-            Err(error) if is_gone(&error) => Ok(Vendor::NeedNotKnow),
+            Ok(known) => Ok(Answer {
+                vendor: Vendor::Told(client),
+                is_up: known.status == TunnelStatus::Up,
+            }),
+            Err(error) if is_gone(&error) => Ok(Answer::of(Vendor::NeedNotKnow)),
             Err(error)
                 if self.command.force && (error.is_transient() || is_unauthorized(&error)) =>
             {
                 self.note_force(name, &error);
-                Ok(Vendor::NeedNotKnow)
+                Ok(Answer::of(Vendor::NeedNotKnow))
             }
             Err(error) if is_unauthorized(&error) => Err(Failure::new(
                 format!("the control plane does not accept the token of tunnel {name}; nothing was changed"),

@@ -105,11 +105,13 @@ impl Files for ScriptedHost {
                 kind: Kind::File,
                 mode: *mode,
                 uid: self.owner(path),
+                modified: jiff::Timestamp::UNIX_EPOCH,
             },
             Entry::Directory { mode } => Stat {
                 kind: Kind::Directory,
                 mode: *mode,
                 uid: self.owner(path),
+                modified: jiff::Timestamp::UNIX_EPOCH,
             },
         }))
     }
