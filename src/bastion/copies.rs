@@ -195,6 +195,52 @@ impl fmt::Display for Sign<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bastion::facts::Init;
+    use crate::bastion::host::scripted::ScriptedHost;
+    use crate::bastion::host::{Authority, Files as _};
+    use crate::bastion::receipt::{StepRecord, StepState, TunnelRecord};
+    use crate::protocol::{DataSourceId, TunnelId};
+
+    #[test]
+    fn a_tunnel_whose_setup_waits_for_the_browser_is_held_by_no_other_machine() {
+        let host = ScriptedHost::new();
+        for dir in ["/etc", "/etc/systemd", "/etc/systemd/system"] {
+            let made = host.create_dir(Path::new(dir), 0o755, Authority::Root);
+            made.unwrap();
+        }
+        let unit = Path::new("/etc/systemd/system/h_autossh@.service");
+        host.write(unit, b"", 0o644, Authority::Root).unwrap();
+        host.expect("systemctl is-active", 3, "inactive\n", "");
+        let layout = Layout::new(&host, Path::new("/"));
+        let control_plane = url::Url::parse("https://bi.example.com/").unwrap();
+        let tunnel = TunnelName::new(&control_plane, TunnelId(7));
+        let record = TunnelRecord {
+            control_plane,
+            data_source_id: DataSourceId(1),
+            database_type: None,
+            display_name: "Shop".to_owned(),
+            target_host: "localhost".to_owned(),
+            target_port: 5432,
+            token_sha256: String::new(),
+            enrolled: None,
+            steps: Vec::new(),
+        };
+        let mut receipt = Receipt::new(Path::new("/"));
+        receipt.init = Some(Init::Systemd);
+        receipt.tunnels.insert(tunnel, record);
+        let is_held =
+            |receipt: &Receipt| is_held_elsewhere(&host, &layout, receipt, tunnel).unwrap();
+        assert!(!is_held(&receipt));
+
+        let steps = receipt.steps_mut(Scope::Tunnel(tunnel)).unwrap();
+        steps.push(StepRecord {
+            step: StepName::ServiceTunnel,
+            state: StepState::Done,
+            changes: Vec::new(),
+            at: jiff::Timestamp::UNIX_EPOCH,
+        });
+        assert!(is_held(&receipt));
+    }
 
     #[test]
     fn the_last_decided_attempt_and_the_age_of_those_after_it_are_read() {
