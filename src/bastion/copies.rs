@@ -100,9 +100,14 @@ pub fn is_held_elsewhere(
     receipt: &Receipt,
     tunnel: TunnelName,
 ) -> anyhow::Result<bool> {
+    let scope = Scope::Tunnel(tunnel);
     // Before, it is setup's temporary tunnel that holds it.
-    let is_service_s = receipt.is_done(Scope::Tunnel(tunnel), StepName::ServiceTunnel);
-    let Some(init) = receipt.init.filter(|_| is_service_s) else {
+    let is_service_s = receipt.is_done(scope, StepName::ServiceTunnel);
+    // Half-way, it runs by one of two names.
+    let mut steps = receipt.steps(scope).iter();
+    let is_being_renamed = steps.any(|record| record.step == StepName::Rename);
+    let is_known_by_name = is_service_s && !is_being_renamed;
+    let Some(init) = receipt.init.filter(|_| is_known_by_name) else {
         return Ok(false);
     };
     Ok(
