@@ -59,7 +59,7 @@ impl Interrupts {
     }
 
     /// The end of the terminal does not count from now on.
-    pub fn outlive_terminal(&self) {
+    pub fn ignore_hangup(&self) {
         self.outlives_terminal.store(true, Ordering::Relaxed);
     }
 
@@ -129,7 +129,7 @@ mod tests {
         let interrupts = Interrupts::default();
         interrupts.hung_up.store(true, Ordering::Relaxed);
         assert!(interrupts.is_pending());
-        interrupts.outlive_terminal();
+        interrupts.ignore_hangup();
         assert!(!interrupts.is_pending() && interrupts.check().is_ok());
     }
 

@@ -228,7 +228,7 @@ pub trait RunControl {
     fn hold_interrupts(&self, hold: bool);
 
     /// From now on, the end of the terminal does not interrupt the run.
-    fn outlive_terminal(&self);
+    fn ignore_hangup(&self);
 
     /// The log of this run. Commands stand in it without being asked for.
     fn log(&self) -> &run_log::RunLog;

@@ -319,8 +319,8 @@ impl RunControl for RealHost {
         self.interrupts.check()
     }
 
-    fn outlive_terminal(&self) {
-        self.interrupts.outlive_terminal();
+    fn ignore_hangup(&self) {
+        self.interrupts.ignore_hangup();
     }
 
     fn hold_interrupts(&self, hold: bool) {

@@ -82,7 +82,7 @@ pub(super) fn confirm_own_tunnel(
         target.tunnel
     );
     // With a yes, the removal comes to its end without its terminal.
-    host.outlive_terminal();
+    host.ignore_hangup();
     if command.force {
         return Ok(());
     }

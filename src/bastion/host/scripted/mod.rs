@@ -259,7 +259,7 @@ impl RunControl for ScriptedHost {
         Ok(())
     }
 
-    fn outlive_terminal(&self) {}
+    fn ignore_hangup(&self) {}
 
     fn hold_interrupts(&self, hold: bool) {
         self.holds_interrupts.set(hold);
