@@ -178,7 +178,7 @@ fn a_sudo_that_forgets_the_password_at_once_is_refused_before_anything_is_done()
     setup
         .wait(END_LIMIT)
         .expect_code(USAGE)
-        .expect_words(&["does not remember", "timestamp_timeout"]);
+        .expect_words(&["remember carol's password", "timestamp_timeout"]);
     disk.assert_same(&Disk::of(&lab.host), |_| false);
     assert_eq!(lab.state(&source), DataSourceState::Draft);
 }
