@@ -24,7 +24,7 @@ use super::layout::Layout;
 use super::lock::{self, Lock};
 use super::receipt::{HostIdentity, Receipt, Scope, StepName, StepRecord, StepState};
 use super::service::{self, ServiceManager};
-use super::steps::{Outcome, Step};
+use super::steps::{self, Outcome, Step};
 use super::tunnel_name::TunnelName;
 use super::ui::Ui;
 use super::ui::{Event, StepProgress};
@@ -153,7 +153,7 @@ impl<'a> Run<'a> {
         if step.name() != StepName::Enrollment {
             return Ok(());
         }
-        following.iter().try_for_each(|step| step.prove(self.host))
+        steps::prove(self.host, following).map(drop)
     }
 
     fn take(&mut self, step: &dyn Step) -> anyhow::Result<Outcome> {

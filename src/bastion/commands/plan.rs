@@ -14,7 +14,7 @@ use crate::bastion::host::{Host, HostExt};
 use crate::bastion::layout::Layout;
 use crate::bastion::plan::{PlanInput, Target, key_type, plan};
 use crate::bastion::receipt::Receipt;
-use crate::bastion::steps::planned;
+use crate::bastion::steps::{Proofs, planned, prove};
 use crate::bastion::ui;
 
 const DEFAULT_WAIT: Duration = Duration::from_secs(30 * 60);
@@ -62,17 +62,23 @@ pub(super) fn run(host: &dyn Host, command: &Plan) -> anyhow::Result<Exit> {
         Family::Unsupported => Some(guide::render(GuideFor::Linux, &Values::unknown(&layout))?),
         _ => None,
     };
+    let proofs = match &steps {
+        Ok(steps) if is_this_host => prove(host, steps),
+        _ => Ok(Proofs::default()),
+    };
+    let obstacle = steps.as_ref().err().or(proofs.as_ref().err());
     if command.json {
         let document = json!({
             "host": facts,
             "supported": steps.is_ok(),
             "steps": planned(steps.as_deref().unwrap_or_default()),
-            "reason": steps.as_ref().err().map(|error| OneLine(error).to_string()),
+            "proofs": proofs.as_ref().ok(),
+            "reason": obstacle.map(|error| OneLine(error).to_string()),
             "guide": guide,
-            "next": steps.as_ref().err().and_then(advice_of),
+            "next": obstacle.and_then(advice_of),
         });
         ui::print(&serde_json::to_string_pretty(&document)?);
-        return Ok(if steps.is_ok() {
+        return Ok(if obstacle.is_none() {
             Exit::Done
         } else {
             Exit::Failed
@@ -93,6 +99,9 @@ pub(super) fn run(host: &dyn Host, command: &Plan) -> anyhow::Result<Exit> {
         for command in step.commands() {
             ui::print(&format!("     {command}"));
         }
+    }
+    for line in proofs?.lines("-") {
+        ui::print(&line);
     }
     Ok(Exit::Done)
 }

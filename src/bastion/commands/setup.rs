@@ -25,7 +25,7 @@ use crate::bastion::service::{ForeignScript, SERVICE_NAME};
 use crate::bastion::settings::Settings;
 use crate::bastion::ssh::command_line::bracketed;
 use crate::bastion::ssh::vetting;
-use crate::bastion::steps::{Step, planned, rename, rotation};
+use crate::bastion::steps::{Step, planned, prove, rename, rotation};
 use crate::bastion::tunnel_name::TunnelName;
 use crate::bastion::ui::{Event, Ui};
 use crate::protocol::{DatabaseAddress, Enrollment};
@@ -94,13 +94,12 @@ pub(super) fn run(host: &dyn Host, ui: &Ui, command: &Setup) -> anyhow::Result<E
         steps: &planned(&steps),
         with_commands: command.dry_run,
     });
-    for step in &steps {
-        step.prove(host)?;
-    }
+    let proofs = prove(host, &steps)?;
     if let Some(foreign) = &request.foreign {
         ui.note(&foreign.description());
     }
     if command.dry_run {
+        ui.show(&Event::Proofs(&proofs));
         return Ok(Exit::Done);
     }
     confirm(host, command)?;

@@ -2,6 +2,7 @@
 
 use crate::bastion::failure::Failure;
 use crate::bastion::host::{Command, CommandError, Host, HostExt as _, Output};
+use crate::bastion::steps::Proofs;
 
 /// Ciphers in the order of their speed on current processors; every OpenSSH since 6.5 has them all,
 /// unless a policy of the host takes some away. The client's order decides, and the client's default puts
@@ -43,13 +44,22 @@ pub fn ciphers_of(host: &dyn Host) -> Result<String, CommandError> {
 ///
 /// # Errors
 /// It refuses them, and so would refuse the tunnel.
-pub fn prove(host: &dyn Host, arguments: &[String]) -> anyhow::Result<()> {
+pub fn prove(host: &dyn Host, arguments: &[String], proofs: &mut Proofs) -> anyhow::Result<()> {
+    const WHAT: &str = "whether this host's ssh takes the tunnel's arguments";
     if host.which("ssh").is_none() {
-        // It is about to be installed.
+        proofs.could_not_see(WHAT, "it is about to be installed");
         return Ok(());
     }
-    let Some(refusal) = refusal(host, arguments)? else {
-        return Ok(());
+    let refusal = match ask(host, arguments)? {
+        Answer::Takes => {
+            proofs.saw("this host's ssh takes the tunnel's arguments");
+            return Ok(());
+        }
+        Answer::Unknown => {
+            proofs.could_not_see(WHAT, "it is too old to be asked");
+            return Ok(());
+        }
+        Answer::Refuses(refusal) => refusal,
     };
     let said = refusal.stderr.trim();
     Err(Failure::new(
@@ -60,14 +70,24 @@ pub fn prove(host: &dyn Host, arguments: &[String]) -> anyhow::Result<()> {
     .into())
 }
 
-fn refusal(host: &dyn Host, arguments: &[String]) -> Result<Option<Output>, CommandError> {
+enum Answer {
+    Takes,
+    Refuses(Output),
+    /// It is older than the question.
+    Unknown,
+}
+
+fn ask(host: &dyn Host, arguments: &[String]) -> Result<Answer, CommandError> {
     // It prints the settings that it would use.
     let show = |arguments: &[String]| host.run(&Command::new("ssh").arg("-G").args(arguments));
     let output = show(arguments)?;
     if output.success() {
-        return Ok(None);
+        return Ok(Answer::Takes);
     }
-    // Before 6.8 there is no such option, and then nothing is known.
+    // There is no such option before OpenSSH 6.8.
     let bare = ["-F", "none", "localhost"].map(str::to_owned);
-    Ok(show(&bare)?.success().then_some(output))
+    Ok(match show(&bare)?.success() {
+        true => Answer::Refuses(output),
+        false => Answer::Unknown,
+    })
 }

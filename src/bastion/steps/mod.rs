@@ -13,6 +13,7 @@ pub mod enrollment;
 pub mod foreground;
 pub mod key_pair;
 pub mod packages;
+pub mod proofs;
 pub mod remains;
 pub mod removal;
 pub mod removal_by_root;
@@ -32,6 +33,7 @@ use super::receipt::Scope;
 pub use super::receipt::StepName;
 use super::run::StepContext;
 pub use super::ui::{Outcome, PlannedStep};
+pub use proofs::Proofs;
 
 /// One step of a plan.
 pub trait Step {
@@ -64,11 +66,11 @@ pub trait Step {
     }
 
     /// Looks for what would make this step fail: before anything is changed, and again before the key is
-    /// registered.
+    /// registered. What was seen, and what could not be, is noted.
     ///
     /// # Errors
     /// What stands in the way, and how to remove it.
-    fn prove(&self, _host: &dyn Host) -> anyhow::Result<()> {
+    fn prove(&self, _host: &dyn Host, _proofs: &mut Proofs) -> anyhow::Result<()> {
         Ok(())
     }
 
@@ -83,6 +85,21 @@ pub trait Step {
     /// # Errors
     /// What went wrong, with the next thing to do where that is known.
     fn apply(&self, work: &mut StepContext) -> anyhow::Result<Outcome>;
+}
+
+/// Proves all of these steps.
+///
+/// # Errors
+/// The first that cannot succeed.
+pub fn prove<'s>(
+    host: &dyn Host,
+    steps: impl IntoIterator<Item = &'s Box<dyn Step>>,
+) -> anyhow::Result<Proofs> {
+    let mut proofs = Proofs::default();
+    for step in steps {
+        step.prove(host, &mut proofs)?;
+    }
+    Ok(proofs)
 }
 
 /// How these steps are shown in a plan.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::ensure;
 
 use super::autossh::installed;
-use super::{Outcome, Step, StepName};
+use super::{Outcome, Proofs, Step, StepName};
 use crate::bastion::change::Change;
 use crate::bastion::failure::Failure;
 use crate::bastion::host::Host;
@@ -148,8 +148,17 @@ impl Step for Packages {
         self.manager().is_some_and(PackageManager::needs_root)
     }
 
-    fn prove(&self, host: &dyn Host) -> anyhow::Result<()> {
-        self.manager().map_or(Ok(()), |manager| manager.check(host))
+    fn prove(&self, host: &dyn Host, proofs: &mut Proofs) -> anyhow::Result<()> {
+        let Some(manager) = self.manager() else {
+            proofs.saw("curl, ssh and autossh are there");
+            return Ok(());
+        };
+        manager.check(host)?;
+        proofs.could_not_see(
+            format!("whether {} can install what is missing", manager.name()),
+            "its repositories are asked only when it installs",
+        );
+        Ok(())
     }
 
     fn apply(&self, work: &mut StepContext) -> anyhow::Result<Outcome> {

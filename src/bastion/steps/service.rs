@@ -2,7 +2,7 @@
 
 use anyhow::ensure;
 
-use super::{Outcome, Step, StepName};
+use super::{Outcome, Proofs, Step, StepName};
 use crate::bastion::facts::Init;
 use crate::bastion::failure::Failure;
 use crate::bastion::host::{Authority, Host};
@@ -50,13 +50,14 @@ impl Step for Service {
         self.layout.system_authority() == Authority::Root
     }
 
-    fn prove(&self, host: &dyn Host) -> anyhow::Result<()> {
+    fn prove(&self, host: &dyn Host, proofs: &mut Proofs) -> anyhow::Result<()> {
         service::check_home(&self.layout)?;
         self.manager.check(host, &self.layout)?;
-        match &self.foreign {
-            Some(foreign) => foreign.check(host, &self.layout),
-            None => Ok(()),
+        if let Some(foreign) = &self.foreign {
+            foreign.check(host, &self.layout)?;
         }
+        proofs.saw(format!("the name {SERVICE_NAME} is free or ours"));
+        Ok(())
     }
 
     fn apply(&self, work: &mut StepContext) -> anyhow::Result<Outcome> {

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 
 use super::autossh::installed;
 use super::temporary_tunnel::{self, enrolled_forward};
-use super::{Outcome, Step, StepName, system_files};
+use super::{Outcome, Proofs, Step, StepName, system_files};
 use crate::bastion::change::Change;
 use crate::bastion::control_plane::ApiError;
 use crate::bastion::host::{Authority, Host};
@@ -47,9 +47,11 @@ impl Step for ServiceTunnelStep {
         self.layout.system_authority() == Authority::Root
     }
 
-    fn prove(&self, host: &dyn Host) -> anyhow::Result<()> {
+    fn prove(&self, host: &dyn Host, proofs: &mut Proofs) -> anyhow::Result<()> {
         service::check_user(&host.user().name)?;
-        system_files::prove_writable(host, self.manager.paths(&self.layout, self.tunnel))
+        system_files::prove_writable(host, self.manager.paths(&self.layout, self.tunnel))?;
+        proofs.saw("the service's files can be written");
+        Ok(())
     }
 
     fn apply(&self, work: &mut StepContext) -> anyhow::Result<Outcome> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 
-use super::{Outcome, Step, StepName};
+use super::{Outcome, Proofs, Step, StepName};
 use crate::bastion::change::Change;
 use crate::bastion::copies;
 use crate::bastion::failure::Failure;
@@ -52,14 +52,14 @@ impl Step for TemporaryTunnel {
         vec![self.ssh(&self.preview).to_string()]
     }
 
-    fn prove(&self, host: &dyn Host) -> anyhow::Result<()> {
+    fn prove(&self, host: &dyn Host, proofs: &mut Proofs) -> anyhow::Result<()> {
         control_socket::check_length(&self.layout.control_socket(self.tunnel))?;
         let tried = Forward {
             ciphers: client::ciphers_of(host)?,
             ..with_numbers(&self.preview)
         };
-        client::prove(host, &tried.ssh_arguments())?;
-        prove_way_out(host, &self.preview)
+        client::prove(host, &tried.ssh_arguments(), proofs)?;
+        prove_way_out(host, &self.preview, proofs)
     }
 
     fn apply(&self, work: &mut StepContext) -> anyhow::Result<Outcome> {
@@ -131,9 +131,10 @@ fn with_numbers(preview: &Forward) -> Forward {
 }
 
 /// Looks whether the tunnel server answers at its SSH port: the way there may be closed while https is open.
-fn prove_way_out(host: &dyn Host, server: &Forward) -> anyhow::Result<()> {
+fn prove_way_out(host: &dyn Host, server: &Forward, proofs: &mut Proofs) -> anyhow::Result<()> {
+    const WHAT: &str = "the way to the tunnel server";
     let Ok(port) = server.server_port.parse() else {
-        // The control plane has not told it yet.
+        proofs.could_not_see(WHAT, "the control plane has not told its address yet");
         return Ok(());
     };
     let name = server.server_host.trim_matches(['[', ']']);
@@ -167,7 +168,10 @@ fn prove_way_out(host: &dyn Host, server: &Forward) -> anyhow::Result<()> {
             }
         };
         let what = match greeting::read(connection.as_mut()) {
-            Greeting::Ssh(_) => return Ok(()),
+            Greeting::Ssh(_) => {
+                proofs.saw(format!("the tunnel server answers at {name}:{port}"));
+                return Ok(());
+            }
             Greeting::HungUp => "takes the connection and hangs up without a word".to_owned(),
             Greeting::Silence => "takes the connection and says nothing".to_owned(),
             Greeting::Other(said) => format!("does not speak SSH, but says: {said:?}"),

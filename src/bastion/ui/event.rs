@@ -8,6 +8,7 @@ use serde::{Serialize, Serializer};
 
 use crate::bastion::failure::Exit;
 use crate::bastion::receipt::StepName;
+use crate::bastion::steps::Proofs;
 
 /// One thing that a run says.
 #[derive(Debug, Serialize)]
@@ -30,6 +31,8 @@ pub enum Event<'a> {
         #[serde(skip)]
         with_commands: bool,
     },
+    /// What was looked at before, and what could not be, where only the plan was asked for.
+    Proofs(&'a Proofs),
     /// A step begins or has ended.
     Step {
         name: StepName,

@@ -44,6 +44,11 @@ impl Screen for Plain {
                     }
                 }
             }
+            Event::Proofs(proofs) => {
+                for line in proofs.lines(self.signs.done) {
+                    self.say(&line);
+                }
+            }
             Event::Download { .. } => {}
             Event::Step { name, state } => {
                 let (sign, detail, seconds) = match state {

@@ -83,6 +83,11 @@ impl Screen for Terminal {
                 steps,
                 with_commands,
             } => self.plan(introduction, steps, *with_commands),
+            Event::Proofs(proofs) => {
+                for line in proofs.lines(self.signs.done) {
+                    self.say(&line, 7);
+                }
+            }
             Event::Step { name, state } => self.step(*name, state),
             Event::Progress { text } => self.progress(text),
             Event::Download { what, bytes, total } => self.download(what, *bytes, *total),

@@ -13,7 +13,7 @@ use std::path::Path;
 use anyhow::{Context as _, ensure};
 
 use super::packages::install;
-use super::{Outcome, Step, StepName};
+use super::{Outcome, Proofs, Step, StepName};
 use crate::bastion::change::{Change, UndoReason};
 use crate::bastion::failure::{Failure, is_interruption};
 use crate::bastion::host::{Authority, Command, Host, HostExt};
@@ -75,8 +75,12 @@ impl Step for Autossh {
             || self.layout.system_authority() == Authority::Root
     }
 
-    fn prove(&self, host: &dyn Host) -> anyhow::Result<()> {
+    fn prove(&self, host: &dyn Host, proofs: &mut Proofs) -> anyhow::Result<()> {
         self.source.check(host)?;
+        proofs.could_not_see(
+            "whether autossh can be compiled",
+            "it is tried only where no repository has it",
+        );
         if self.manager.is_none() && installed::find(host, &self.layout).is_none() {
             check_tools(&missing_tools(host))?;
         }
