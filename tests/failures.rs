@@ -3,6 +3,7 @@
 
 mod support;
 
+use std::net::TcpListener;
 use std::process::Command;
 use std::time::Duration;
 
@@ -362,6 +363,37 @@ fn a_database_that_the_bastion_cannot_reach_is_named_with_its_address() {
         .expect_words(&[&format!("127.0.0.1:{closed}"), "refused", "database"]);
     before.assert_same(&lab.bastion.snapshot());
     assert_eq!(process::naming(&lab.bastion.home()), []);
+}
+
+/// With the registered key the operator in the browser is told to go on.
+#[test]
+fn a_database_that_goes_away_while_setup_works_is_told_before_the_key_is_registered() {
+    let mut lab = Lab::new();
+    lab.bastion = Bastion::without(&["ssh-keygen"]);
+    let database = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = database.local_addr().expect("a bound port");
+    let source = lab.operator.create("Shop", address.port());
+    let asked = lab.bastion.home().join("database-may-go");
+    lab.bastion.put_program(
+        "ssh-keygen",
+        &format!(
+            r#"if mkdir {asked} 2>/dev/null; then
+                   for try in $(seq 600); do [ -e {asked}/gone ] && break; sleep 0.05; done
+               fi
+               exec /usr/bin/ssh-keygen "$@""#,
+            asked = asked.display()
+        ),
+    );
+    let setup = lab.start_setup(&source);
+    setup.wait_until("a key is to be made", SETUP_LIMIT, || asked.exists());
+    drop(database);
+    std::fs::write(asked.join("gone"), "").expect("a file in the home folder");
+
+    setup
+        .wait(SETUP_LIMIT)
+        .expect_code(ROLLED_BACK)
+        .expect_words(&[&format!("the database {address} cannot be reached")]);
+    assert_eq!(lab.state(&source), DataSourceState::Draft);
 }
 
 #[test]

@@ -232,6 +232,10 @@ fn plan_and_dry_run_show_every_step_and_change_nothing() {
         .run(&mut lab.bastion.program(["plan", "--json", "--init", "sysv"]));
     let json = json.expect_code(0).json();
     assert_eq!(json["supported"], true);
+    assert_eq!(
+        json["proofs"]["unseen"][0]["what"], "the way to the tunnel server",
+        "{json:#}"
+    );
     assert!(
         json["steps"]
             .as_array()
@@ -250,6 +254,11 @@ fn plan_and_dry_run_show_every_step_and_change_nothing() {
             "Shop",
             &lab.server.url,
             &database,
+            "Looked at on this host",
+            "curl, ssh and autossh are there",
+            "this host's ssh takes the tunnel's arguments",
+            "the tunnel server answers",
+            &format!("the database {database} accepts connections"),
         ]);
 
     before.assert_same(&lab.bastion.snapshot());

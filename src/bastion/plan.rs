@@ -14,6 +14,7 @@ use super::service::{self, ForeignScript};
 use super::settings::Settings;
 use super::ssh::{Forward, KeyType, client};
 use super::steps::autossh::Autossh;
+use super::steps::database::Database;
 use super::steps::directory::Directory;
 use super::steps::enrollment::Enrollment as EnrollmentStep;
 use super::steps::foreground::Foreground;
@@ -116,6 +117,8 @@ pub struct PlanInput<'a> {
     pub client: Option<ControlPlane>,
     /// `user@host`, for the public key.
     pub key_comment: String,
+    /// What becomes reachable, where that is known.
+    pub database: Option<Database>,
     /// A script of somebody else's under the service's name.
     pub foreign: Option<ForeignScript>,
 }
@@ -156,6 +159,7 @@ pub fn plan(input: &PlanInput) -> anyhow::Result<Vec<Box<dyn Step>>> {
         control_plane: target.control_plane.clone(),
         key_type,
         os_name: facts.name.clone(),
+        database: input.database.clone(),
     }));
     if needs_the_browser(target.state) {
         let temporary = || TemporaryTunnel {

@@ -1,7 +1,6 @@
 //! What each command does, one file each. They tie the parts together and decide the exit code.
 
 mod completions;
-mod database;
 mod doctor;
 mod list;
 mod logs;

@@ -46,6 +46,7 @@ pub(super) fn run(host: &dyn Host, command: &Plan) -> anyhow::Result<Exit> {
         target: Target::unknown(&layout, key_type),
         has_key: is_this_host && host.exists(&layout.private_key(key_type)),
         client: None,
+        database: None,
         key_comment: if is_this_host {
             key_comment(host)
         } else {

@@ -6,9 +6,7 @@ use anyhow::bail;
 use serde_json::json;
 use url::Url;
 
-use super::{
-    acquire_root, database, foreign_service, key_comment, questions, refuse_sudo, settings, token,
-};
+use super::{acquire_root, foreign_service, key_comment, questions, refuse_sudo, settings, token};
 use crate::bastion::cli::Setup;
 use crate::bastion::control_plane::{ApiError, ControlPlane, parse_address};
 use crate::bastion::copies;
@@ -25,6 +23,7 @@ use crate::bastion::service::{ForeignScript, SERVICE_NAME};
 use crate::bastion::settings::Settings;
 use crate::bastion::ssh::command_line::bracketed;
 use crate::bastion::ssh::vetting;
+use crate::bastion::steps::database::Database;
 use crate::bastion::steps::{Step, planned, prove, rename, rotation};
 use crate::bastion::tunnel_name::TunnelName;
 use crate::bastion::ui::{Event, Ui};
@@ -66,9 +65,6 @@ pub(super) fn run(host: &dyn Host, ui: &Ui, command: &Setup) -> anyhow::Result<E
         .enrollment(host)
         .map_err(ApiError::with_advice)?;
     vetting::check_enrollment(&enrollment)?;
-    if !command.no_database_check {
-        check_database(host, &enrollment)?;
-    }
 
     let facts = facts::probe(host, std::path::Path::new("/"), host.privilege());
     if facts.family == Family::Unsupported {
@@ -84,6 +80,7 @@ pub(super) fn run(host: &dyn Host, ui: &Ui, command: &Setup) -> anyhow::Result<E
         server: &server,
         enrollment: &enrollment,
         control_plane: &control_plane,
+        database: database(command, &enrollment),
     };
     let mut steps = request.plan(host, receipt.as_ref())?;
     if let Some(receipt) = &receipt {
@@ -144,19 +141,19 @@ fn check_prefix(receipt: Option<&Receipt>, settings: &Settings) -> anyhow::Resul
     ))
 }
 
-fn check_database(host: &dyn Host, enrollment: &Enrollment) -> anyhow::Result<()> {
+fn database(command: &Setup, enrollment: &Enrollment) -> Database {
     let address = DatabaseAddress {
         host: enrollment.host.trim_matches(['[', ']']).to_owned(),
         port: enrollment.port,
     };
     let meaning = meaning_of(&address.host);
-    database::check(
-        host,
-        &address,
-        &format!("correct host and port in the browser{meaning}"),
-        "--no-database-check goes on without it; the command from the browser takes it as `| sh -s -- \
-         --no-database-check`",
-    )
+    let skip = "--no-database-check goes on without it; the command from the browser takes it as `| sh -s -- \
+                --no-database-check`";
+    Database {
+        address,
+        correct: format!("correct host and port in the browser{meaning}"),
+        skip: (!command.no_database_check).then_some(skip),
+    }
 }
 
 /// A name that means another machine where the browser is.
@@ -179,6 +176,7 @@ struct Request<'r> {
     server: &'r Url,
     enrollment: &'r Enrollment,
     control_plane: &'r ControlPlane,
+    database: Database,
     foreign: Option<ForeignScript>,
 }
 
@@ -202,6 +200,7 @@ impl Request<'_> {
             has_key: host.exists(&self.layout.private_key(key_type)),
             client: Some(self.control_plane.clone()),
             key_comment: key_comment(host),
+            database: Some(self.database.clone()),
             foreign: self.foreign.clone(),
         })
     }

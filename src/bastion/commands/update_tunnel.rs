@@ -4,7 +4,7 @@
 use anyhow::{Context as _, ensure};
 use serde_json::json;
 
-use super::{acquire_root, database, questions, refuse_sudo, tunnels};
+use super::{acquire_root, questions, refuse_sudo, tunnels};
 use crate::bastion::cli::UpdateTunnel;
 use crate::bastion::control_plane::{ControlPlane, is_gone};
 use crate::bastion::copies;
@@ -14,8 +14,9 @@ use crate::bastion::layout::Layout;
 use crate::bastion::receipt::{Receipt, Scope, TunnelRecord};
 use crate::bastion::run::Run;
 use crate::bastion::ssh::vetting;
+use crate::bastion::steps::database::Database;
 use crate::bastion::steps::target::{self, Target, TargetReport, TargetUpdate, shown};
-use crate::bastion::steps::{Step, StepName, planned, rename, rotation};
+use crate::bastion::steps::{Step, StepName, planned, prove, rename, rotation};
 use crate::bastion::tunnel_name::TunnelName;
 use crate::bastion::ui::{Event, Ui};
 use crate::protocol::{DatabaseAddress, Tunnel, TunnelStatus};
@@ -40,13 +41,9 @@ pub(super) fn run(host: &dyn Host, ui: &Ui, command: &UpdateTunnel) -> anyhow::R
     let is_up = known.status == TunnelStatus::Up;
     let up: Vec<_> = is_up.then_some(id).into_iter().collect();
     copies::refuse(host, &layout, &receipt, &up)?;
-    if !command.no_database_check {
-        let skip = "--no-database-check goes on without it";
-        database::check(host, &update.to, "correct host and port", skip)?;
-    }
     let has_service = receipt.init.is_some();
     let renames = rename::steps(&receipt, &layout)?;
-    let steps = steps(&receipt, &layout, &update)?;
+    let steps = steps(&receipt, &layout, &update, database(command, &update))?;
     let introduction = format!(
         "Tunnel {id} ({:?}) points to {}. Its remote port and its key stay; no other tunnel is touched. These \
          are the steps:",
@@ -58,7 +55,9 @@ pub(super) fn run(host: &dyn Host, ui: &Ui, command: &UpdateTunnel) -> anyhow::R
         steps: &planned(renames.iter().chain(&steps)),
         with_commands: command.dry_run,
     });
+    let proofs = prove(host, renames.iter().chain(&steps))?;
     if command.dry_run {
+        ui.show(&Event::Proofs(&proofs));
         ui.finished(&[], result(&update, false));
         return Ok(Exit::Done);
     }
@@ -96,18 +95,29 @@ pub(super) fn run(host: &dyn Host, ui: &Ui, command: &UpdateTunnel) -> anyhow::R
     Ok(Exit::Done)
 }
 
+fn database(command: &UpdateTunnel, target: &Target) -> Database {
+    let skip = "--no-database-check goes on without it";
+    Database {
+        address: target.to.clone(),
+        correct: "correct host and port".to_owned(),
+        skip: (!command.no_database_check).then_some(skip),
+    }
+}
+
 /// A target that was given here has to be known to the control plane, which may refuse it, before a
 /// supervisor is to take it over; one that the service takes over is told once it is up.
 fn steps(
     receipt: &Receipt,
     layout: &Layout,
     target: &Target,
+    database: Database,
 ) -> anyhow::Result<Vec<Box<dyn Step>>> {
     let has_service = receipt.init.is_some();
     let update: Box<dyn Step> = Box::new(TargetUpdate {
         layout: layout.clone(),
         target: target.clone(),
-        has_service,
+        init: receipt.init,
+        database,
         commands: target::commands(receipt.init, layout, target.tunnel)?,
     });
     let report: Box<dyn Step> = Box::new(TargetReport {

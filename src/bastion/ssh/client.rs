@@ -61,7 +61,12 @@ pub fn prove(host: &dyn Host, arguments: &[String], proofs: &mut Proofs) -> anyh
         }
         Answer::Refuses(refusal) => refusal,
     };
-    let said = refusal.stderr.trim();
+    // The key may not be there yet.
+    let lines = refusal.stderr.lines().map(str::trim);
+    let lines: Vec<&str> = lines
+        .filter(|line| !line.starts_with("Warning: "))
+        .collect();
+    let said = lines.join("; ");
     Err(Failure::new(
         format!("this host's ssh refuses the arguments of the tunnel: {said}"),
         "no network is at fault: look at the policy under which its OpenSSH was built or runs, or use a bastion \

@@ -6,10 +6,11 @@
 
 use anyhow::Context as _;
 
-use super::{Outcome, Step, StepName};
+use super::database::Database;
+use super::{Outcome, Proofs, Step, StepName};
 use crate::bastion::change::Change;
 use crate::bastion::control_plane::{ApiError, ControlPlane};
-use crate::bastion::host::Authority;
+use crate::bastion::host::{Authority, Host};
 use crate::bastion::layout::Layout;
 use crate::bastion::receipt::{EnrolledRecord, Scope};
 use crate::bastion::run::{Run, StepContext};
@@ -27,6 +28,8 @@ pub struct Enrollment {
     pub key_type: KeyType,
     /// This host's operating system, for people.
     pub os_name: String,
+    /// What becomes reachable; nothing in a plan without enrollment.
+    pub database: Option<Database>,
 }
 
 impl Step for Enrollment {
@@ -50,6 +53,11 @@ impl Step for Enrollment {
             ),
             format!("write {}", self.layout.known_hosts().display()),
         ]
+    }
+
+    fn prove(&self, host: &dyn Host, proofs: &mut Proofs) -> anyhow::Result<()> {
+        let database = self.database.as_ref();
+        database.map_or(Ok(()), |database| database.prove(host, proofs))
     }
 
     fn apply(&self, work: &mut StepContext) -> anyhow::Result<Outcome> {

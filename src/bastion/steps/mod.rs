@@ -8,6 +8,7 @@
 //! (in `receipt`), its changes in `change`, and its place in the list that a command carries out.
 
 pub mod autossh;
+pub mod database;
 pub mod directory;
 pub mod enrollment;
 pub mod foreground;

@@ -49,9 +49,8 @@ impl Step for ServiceTunnelStep {
 
     fn prove(&self, host: &dyn Host, proofs: &mut Proofs) -> anyhow::Result<()> {
         service::check_user(&host.user().name)?;
-        system_files::prove_writable(host, self.manager.paths(&self.layout, self.tunnel))?;
-        proofs.saw("the service's files can be written");
-        Ok(())
+        let files = self.manager.paths(&self.layout, self.tunnel);
+        system_files::prove_writable(host, files, proofs)
     }
 
     fn apply(&self, work: &mut StepContext) -> anyhow::Result<Outcome> {

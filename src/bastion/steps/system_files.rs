@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 
+use super::Proofs;
 use crate::bastion::failure::Failure;
 use crate::bastion::host::{Host, HostExt as _};
 
@@ -15,6 +16,7 @@ use crate::bastion::host::{Host, HostExt as _};
 pub fn prove_writable(
     host: &dyn Host,
     files: impl IntoIterator<Item = PathBuf>,
+    proofs: &mut Proofs,
 ) -> anyhow::Result<()> {
     for file in files {
         let place = nearest(host, &file);
@@ -34,6 +36,7 @@ pub fn prove_writable(
             .into());
         }
     }
+    proofs.saw("the service's files are on a file system that can be written");
     Ok(())
 }
 

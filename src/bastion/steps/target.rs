@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 
-use super::{Outcome, Step, StepName, service_tunnel};
+use super::database::Database;
+use super::{Outcome, Proofs, Step, StepName, service_tunnel, system_files};
 use crate::bastion::change::Change;
 use crate::bastion::control_plane::{ApiError, ControlPlane};
+use crate::bastion::facts::Init;
 use crate::bastion::failure::{Exit, Failure};
 use crate::bastion::host::{Authority, Host};
 use crate::bastion::layout::Layout;
@@ -41,8 +43,10 @@ pub fn shown(address: &DatabaseAddress) -> String {
 pub struct TargetUpdate {
     pub layout: Layout,
     pub target: Target,
-    /// Whether a service runs the tunnel.
-    pub has_service: bool,
+    /// What runs the tunnel; nothing where a supervisor of the user's own does.
+    pub init: Option<Init>,
+    /// What becomes reachable.
+    pub database: Database,
     /// What that takes, for the person who decides.
     pub commands: Vec<String>,
 }
@@ -66,23 +70,32 @@ impl Step for TargetUpdate {
     }
 
     fn needs_root(&self) -> bool {
-        self.has_service && self.layout.system_authority() == Authority::Root
+        self.init.is_some() && self.layout.system_authority() == Authority::Root
     }
 
     fn is_transactional(&self) -> bool {
         true
     }
 
+    fn prove(&self, host: &dyn Host, proofs: &mut Proofs) -> anyhow::Result<()> {
+        if let Some(init) = self.init {
+            let manager = service::manager(init)?;
+            let files = manager.paths(&self.layout, self.target.tunnel);
+            system_files::prove_writable(host, files, proofs)?;
+        }
+        self.database.prove(host, proofs)
+    }
+
     fn apply(&self, work: &mut StepContext) -> anyhow::Result<Outcome> {
         let tunnel = self.target.tunnel;
-        if self.has_service {
+        if self.init.is_some() {
             // Undone after what comes now: with the former target back in its place.
             work.record(Change::TunnelRestarted { tunnel })?;
         }
         work.record(Change::TargetChanged {
             from: self.target.from.clone(),
         })?;
-        if self.has_service {
+        if self.init.is_some() {
             self.restart(work)?;
         }
         let tunnel = work.run.receipt.tunnels.get_mut(&self.target.tunnel);
@@ -90,7 +103,7 @@ impl Step for TargetUpdate {
         tunnel.target_host.clone_from(&self.target.to.host);
         tunnel.target_port = self.target.to.port;
         work.run.save()?;
-        if !self.has_service {
+        if !self.init.is_some() {
             self.show_command(work)?;
         }
         Ok(Outcome::Changed(format!(
@@ -219,7 +232,7 @@ pub fn report(
 
 /// What restarting a tunnel takes, for the person who decides.
 pub fn commands(
-    init: Option<crate::bastion::facts::Init>,
+    init: Option<Init>,
     layout: &Layout,
     tunnel: TunnelName,
 ) -> anyhow::Result<Vec<String>> {

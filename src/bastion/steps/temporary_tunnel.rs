@@ -56,7 +56,7 @@ impl Step for TemporaryTunnel {
         control_socket::check_length(&self.layout.control_socket(self.tunnel))?;
         let tried = Forward {
             ciphers: client::ciphers_of(host)?,
-            ..with_numbers(&self.preview)
+            ..with_any_server(&self.preview)
         };
         client::prove(host, &tried.ssh_arguments(), proofs)?;
         prove_way_out(host, &self.preview, proofs)
@@ -119,10 +119,14 @@ impl TemporaryTunnel {
     }
 }
 
-/// The command line with any numbers where a plan's are not known yet.
-fn with_numbers(preview: &Forward) -> Forward {
+/// The command line with something that ssh takes where a plan does not know the server yet.
+fn with_any_server(preview: &Forward) -> Forward {
     let number = |text: &str| text.parse::<u16>().unwrap_or(1).to_string();
+    let word = |text: &str, any: &str| if text.starts_with('<') { any } else { text }.to_owned();
     Forward {
+        server_user: word(&preview.server_user, "tunnel"),
+        server_host: word(&preview.server_host, "localhost"),
+        target_host: word(&preview.target_host, "localhost"),
         server_port: number(&preview.server_port),
         remote_port: number(&preview.remote_port),
         target_port: number(&preview.target_port),
