@@ -74,6 +74,25 @@ fn a_host_whose_units_are_part_of_an_image_is_told_before_a_key_is_registered() 
 }
 
 #[test]
+fn a_host_whose_units_or_whose_home_has_no_room_is_told_before_a_key_is_registered() {
+    for (user, full) in [("root", "/etc/systemd/system"), ("ada", "/home/ada")] {
+        let lab = HostLab::boot(Image::DebianReady);
+        let line = format!(
+            "mkdir /kept && cp -a {full}/. /kept && mount -t tmpfs -o size=1m lab {full} && cp -a /kept/. {full} && \
+             chown {user}: {full}"
+        );
+        lab.host.run("root", &line).expect_code(0);
+        let source = lab.data_source("Shop");
+        let fill = format!("dd if=/dev/zero of={full}/somebodys-own bs=4k status=none; true");
+        lab.host.run("root", &fill).expect_code(0);
+        lab.run_setup("ada", &source, "")
+            .expect_code(FAILED)
+            .expect_words(&[full, "is full"]);
+        assert_eq!(lab.state(&source), DataSourceState::Draft);
+    }
+}
+
+#[test]
 fn a_user_whose_name_no_unit_can_hold_is_told_before_a_key_is_registered() {
     let lab = HostLab::boot(Image::DebianReady);
     // As a directory gives it.

@@ -6,8 +6,9 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use nix::sys::statvfs::FsFlags;
 
-use super::{Kind, Stat};
+use super::{FileSystem, Kind, Stat};
 
 /// Where a file's new content stands until it is whole: beside it, under one name, so that what a killed
 /// run has left there is in nobody's way.
@@ -79,6 +80,25 @@ pub fn stat(path: &Path) -> io::Result<Option<Stat>> {
         uid: metadata.uid(),
         modified: jiff::Timestamp::try_from(metadata.modified()?).map_err(io::Error::other)?,
     }))
+}
+
+/// What is left of the file system on which a path is.
+pub fn file_system(path: &Path) -> io::Result<FileSystem> {
+    /// Some small files, and room to write each of them anew before the former goes.
+    const BYTES: u64 = 256 * 1024;
+    const FILES: u64 = 16;
+    let stat = nix::sys::statvfs::statvfs(path)?;
+    let bytes = |blocks: u64| blocks.saturating_mul(stat.fragment_size());
+    // Some do not count: everything is zero then.
+    let has = |free: u64, all: u64, needed: u64| all == 0 || free >= needed;
+    let all = bytes(stat.blocks());
+    Ok(FileSystem {
+        is_read_only: stat.flags().contains(FsFlags::ST_RDONLY),
+        has_room_for_root: has(bytes(stat.blocks_free()), all, BYTES)
+            && has(stat.files_free(), stat.files(), FILES),
+        has_room: has(bytes(stat.blocks_available()), all, BYTES)
+            && has(stat.files_available(), stat.files(), FILES),
+    })
 }
 
 /// Turns "is not there" into success.

@@ -168,11 +168,11 @@ pub trait Files {
     /// Removes an empty folder. One that is not there is no error.
     fn remove_dir(&self, path: &Path, authority: Authority) -> anyhow::Result<()>;
 
-    /// Whether the file system on which this path is, is mounted read-only.
+    /// The file system on which this path is.
     ///
     /// # Errors
     /// The system will not say.
-    fn is_read_only(&self, path: &Path) -> io::Result<bool>;
+    fn file_system(&self, path: &Path) -> io::Result<FileSystem>;
 
     /// Whether the user may make files in this folder.
     fn is_writable(&self, dir: &Path) -> bool;
@@ -180,6 +180,16 @@ pub trait Files {
     /// Takes a lock that goes with the process, however that ends. `holder` says who has it then, in
     /// one line, for whoever comes next.
     fn lock(&self, path: &Path, holder: &str) -> io::Result<LockAttempt>;
+}
+
+/// What a file system has for new files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileSystem {
+    pub is_read_only: bool,
+    /// Whether root can write some small files more: a part of the disk may be kept for it.
+    pub has_room_for_root: bool,
+    /// Whether everybody else can.
+    pub has_room: bool,
 }
 
 /// Who runs the program, and where.

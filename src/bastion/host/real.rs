@@ -20,9 +20,9 @@ use super::root::Root;
 use super::run_log::RunLog;
 use super::terminal::Terminal;
 use super::{
-    Authority, Command, CommandError, Commands, Connection, Environment, FileEnd, Files, HostExt,
-    HostLock, LockAttempt, Net, Output, ProbeError, Prompts, RunControl, Stat, User, files,
-    host_lock, http, lock_file, network, untrusted,
+    Authority, Command, CommandError, Commands, Connection, Environment, FileEnd, FileSystem,
+    Files, HostExt, HostLock, LockAttempt, Net, Output, ProbeError, Prompts, RunControl, Stat,
+    User, files, host_lock, http, lock_file, network, untrusted,
 };
 use crate::bastion::failure::{Failure, Interrupted};
 
@@ -248,9 +248,8 @@ impl Files for RealHost {
         Ok(())
     }
 
-    fn is_read_only(&self, path: &Path) -> io::Result<bool> {
-        let flags = nix::sys::statvfs::statvfs(path)?.flags();
-        Ok(flags.contains(nix::sys::statvfs::FsFlags::ST_RDONLY))
+    fn file_system(&self, path: &Path) -> io::Result<FileSystem> {
+        files::file_system(path)
     }
 
     fn is_writable(&self, dir: &Path) -> bool {

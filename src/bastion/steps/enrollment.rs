@@ -7,7 +7,7 @@
 use anyhow::Context as _;
 
 use super::database::Database;
-use super::{Outcome, Proofs, Step, StepName};
+use super::{Outcome, Proofs, Step, StepName, system_files};
 use crate::bastion::change::Change;
 use crate::bastion::control_plane::{ApiError, ControlPlane};
 use crate::bastion::host::{Authority, Host};
@@ -56,6 +56,7 @@ impl Step for Enrollment {
     }
 
     fn prove(&self, host: &dyn Host, proofs: &mut Proofs) -> anyhow::Result<()> {
+        system_files::prove_room(host, &self.layout.receipt(), Authority::User)?;
         let database = self.database.as_ref();
         database.map_or(Ok(()), |database| database.prove(host, proofs))
     }

@@ -81,7 +81,7 @@ impl Step for TargetUpdate {
         if let Some(init) = self.init {
             let manager = service::manager(init)?;
             let files = manager.paths(&self.layout, self.target.tunnel);
-            system_files::prove_writable(host, files, proofs)?;
+            system_files::prove_writable(host, files, self.layout.system_authority(), proofs)?;
         }
         self.database.prove(host, proofs)
     }

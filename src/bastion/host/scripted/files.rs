@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::{ScriptedHost, UID};
-use crate::bastion::host::{Authority, FileEnd, Files, Kind, LockAttempt, Stat};
+use crate::bastion::host::{Authority, FileEnd, FileSystem, Files, Kind, LockAttempt, Stat};
 
 #[derive(Clone, PartialEq, Eq)]
 pub(super) enum Entry {
@@ -180,8 +180,12 @@ impl Files for ScriptedHost {
         self.change(path, None)
     }
 
-    fn is_read_only(&self, _: &Path) -> io::Result<bool> {
-        Ok(false)
+    fn file_system(&self, _: &Path) -> io::Result<FileSystem> {
+        Ok(FileSystem {
+            is_read_only: false,
+            has_room_for_root: true,
+            has_room: true,
+        })
     }
 
     fn is_writable(&self, dir: &Path) -> bool {
