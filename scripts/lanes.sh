@@ -47,7 +47,7 @@ declare -A further_needs=(
 
 declare -A programs=(
     [unit]="distros"
-    [journey]="journey failures service changes doctor source_build"
+    [journey]="journey failures service changes doctor source_build server_life"
     [screens]="screens"
     [bootstrap]="bootstrap"
     [api]="api"

@@ -93,6 +93,8 @@ problem_kinds! {
     Busy = ("busy", 503, "The server is busy"),
     /// Every port of the range is given to a tunnel.
     PortsExhausted = ("ports-exhausted", 503, "No remote port is free"),
+    /// The database cannot keep or read it now: its disk is full, say.
+    StorageFailed = ("storage-failed", 503, "The server cannot keep this now"),
     /// A fault of the server.
     Internal = ("internal", 500, "The server failed"),
     /// A problem this version does not know.

@@ -64,6 +64,13 @@ impl App {
         record.state(self.is_up(record))
     }
 
+    /// Writes into the audit log what is done by now: it is done, whether or not it can be written down.
+    pub async fn note_done(&self, actor: &str, action: &str, subject: &str) {
+        if let Err(error) = self.store.audit(actor, action, subject).await {
+            tracing::error!(?error, actor, action, subject, "not in the audit log");
+        }
+    }
+
     /// Closes a tunnel whose port is held by a session of another key than this one.
     pub async fn close_other_keys(&self, tunnel: TunnelId, key: &str) {
         let holder = self.tunnels.holder(tunnel);

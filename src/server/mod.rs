@@ -1,7 +1,7 @@
 //! The vendor's program, `holistics-tunnel-server`.
 //!
 //! - [`cli`] reads the command line; [`serve`] runs the server and [`core_tasks`], without which it
-//!   ends, [`operator_tokens`] the `token` commands.
+//!   ends, [`operator_tokens`] the `token` commands. [`log`] is what people and programs read of it.
 //! - [`app`] is what everything works with; [`router`] leads requests to [`api`] and [`web`], and
 //!   [`browser`] tells both who is signed in.
 //! - [`api`] is the HTTP API under `/api/v1`; [`scripts`] and [`downloads`] are what a bastion
@@ -22,6 +22,7 @@ pub mod core_tasks;
 pub mod data_dir;
 pub mod downloads;
 pub mod inputs;
+pub mod log;
 pub mod logins;
 pub mod metrics;
 pub mod operator_tokens;
@@ -39,18 +40,14 @@ pub mod token;
 pub mod tunnel_server;
 pub mod web;
 
-use std::io::{self, IsTerminal};
-
-use tracing_subscriber::EnvFilter;
-
-use cli::{Cli, Command, LogFormat};
+use cli::{Cli, Command};
 
 /// Carries out what the command line asks for.
 ///
 /// # Errors
 /// The command failed; the message says how.
 pub fn run(cli: Cli) -> anyhow::Result<()> {
-    start_log(cli.log_format);
+    let _log = log::start(cli.log_format);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
@@ -61,20 +58,4 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
             Command::LoginLink(arguments) => operators::run(arguments).await,
         }
     })
-}
-
-fn start_log(format: LogFormat) {
-    // russh writes a line for many a thing that a stranger may send, as often as he sends it. What
-    // matters of them the tunnel server writes itself.
-    let filter =
-        EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,russh=off"));
-    let colours = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let log = tracing_subscriber::fmt()
-        .with_ansi(colours)
-        .with_env_filter(filter)
-        .with_writer(io::stderr);
-    match format {
-        LogFormat::Text => log.init(),
-        LogFormat::Json => log.json().init(),
-    }
 }

@@ -86,7 +86,10 @@ pub async fn run(settings: Serve) -> anyhow::Result<()> {
         tunnels,
     });
     check_saved_passwords(&app).await?;
-    operators::remember_public_url(&data_dir, &app.public.url)?;
+    if let Err(error) = operators::remember_public_url(&data_dir, &app.public.url) {
+        // `login-link` alone needs it: the tunnels do not wait for room on the disk.
+        tracing::error!("{error:#}");
+    }
     let listening = Listening {
         web: web_address,
         metrics: metrics_listener

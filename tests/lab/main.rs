@@ -8,6 +8,7 @@
 //! - [`refusals`]: users and hosts that setup sends away;
 //! - [`root_view`]: root, who sees and removes everybody's tunnels;
 //! - [`root_commands`]: commands of root that are cut short;
+//! - [`server_disk`]: the vendor's disk is full for a while;
 //! - [`setup_time`]: how long a setup takes;
 //! - [`setup`]: setups and removals brought to their ends; [`packages`]: what is installed;
 //! - [`user`]: the users of a host; [`reader`]: a row each second, and the longest wait for one.
@@ -28,6 +29,7 @@ mod replacement;
 mod root_commands;
 mod root_view;
 mod secrets;
+mod server_disk;
 mod setup;
 mod setup_time;
 #[path = "../support/mod.rs"]

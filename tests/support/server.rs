@@ -17,6 +17,7 @@ use serde::de::DeserializeOwned;
 use super::hosts::certificate::Certified;
 use super::ports::{self, PortRange};
 use super::process::{Finished, Running};
+use super::small_disk::SmallDisk;
 use super::sql::Login;
 use super::wait;
 use super::workspace::Workspace;
@@ -56,9 +57,12 @@ pub struct Server {
     operator_token: String,
     extra_arguments: Vec<String>,
     log_filter: Option<&'static str>,
+    log_to: Option<PathBuf>,
     // The order of the fields is the order of the end: the process, then its folder.
     process: Option<Running>,
     ports: PortRange,
+    /// Where its data is, if that is a disk of its own.
+    pub disk: Option<SmallDisk>,
     workspace: Workspace,
 }
 
@@ -83,6 +87,21 @@ impl Server {
     pub fn start_talkative() -> Self {
         let mut server = Self::new("127.0.0.1:0", "127.0.0.1:0", http_client().build(), 10, &[]);
         server.log_filter = Some("trace");
+        server.first_launch()
+    }
+
+    /// Starts one with ten remote ports whose log, of all it can, goes to this file, which may be a pipe.
+    pub fn start_logging_to(file: &Path) -> Self {
+        let mut server = Self::new("127.0.0.1:0", "127.0.0.1:0", http_client().build(), 10, &[]);
+        server.log_filter = Some("trace");
+        server.log_to = Some(file.to_owned());
+        server.first_launch()
+    }
+
+    /// Starts one with ten remote ports whose data is on a disk that can be filled.
+    pub fn start_on_small_disk() -> Self {
+        let mut server = Self::new("127.0.0.1:0", "127.0.0.1:0", http_client().build(), 10, &[]);
+        server.disk = Some(SmallDisk::mount(&server.data_dir()));
         server.first_launch()
     }
 
@@ -151,8 +170,10 @@ impl Server {
             operator_token: String::new(),
             extra_arguments: extra_arguments.iter().map(|&s| s.to_owned()).collect(),
             log_filter: None,
+            log_to: None,
             process: None,
             ports: PortRange::claim(remote_ports),
+            disk: None,
             workspace: Workspace::new(),
         }
     }
@@ -224,6 +245,12 @@ impl Server {
     /// Starts the program, waits until it is ready, and takes the addresses it names.
     fn launch(&mut self) -> String {
         let mut command = self.command("serve");
+        if let Some(file) = &self.log_to {
+            let mut shell = program_called("sh", self.workspace.path());
+            shell.args(["-c", r#"exec "$@" 2>"$0""#]).arg(file);
+            shell.arg(command.get_program()).args(command.get_args());
+            command = shell;
+        }
         command.args(["--listen", &self.listen, "--ssh-listen", &self.ssh]);
         command.args([
             "--forward-listen",
@@ -253,7 +280,11 @@ impl Server {
 
 /// The server's program in an environment of its own.
 fn program(home: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_holistics-tunnel-server"));
+    program_called(env!("CARGO_BIN_EXE_holistics-tunnel-server"), home)
+}
+
+fn program_called(name: &str, home: &Path) -> Command {
+    let mut command = Command::new(name);
     command
         .env_clear()
         .env("PATH", super::bastion::PATH)
@@ -398,6 +429,13 @@ impl Operator {
         let answer = request.bearer_auth(&self.token).send();
         let status = answer.expect("the server answers").status();
         assert!(status.is_success(), "{status}");
+    }
+
+    /// Any call outside of the API, with the operator's token.
+    pub fn call_beside(&self, method: Method, path: &str) -> RequestBuilder {
+        let url = self.api.trim_end_matches(API_BASE);
+        let request = self.http.request(method, format!("{url}{path}"));
+        request.bearer_auth(&self.token)
     }
 
     /// Any call of the API.

@@ -103,7 +103,7 @@ pub async fn test(
         false => "connection tested: it does not work",
     };
     let subject = format!("data source {id}");
-    app.store.audit(&operator.name, action, &subject).await?;
+    app.note_done(&operator.name, action, &subject).await;
     Ok(Json(result))
 }
 

@@ -14,10 +14,11 @@ pub async fn alive() -> &'static str {
     "ok\n"
 }
 
-/// Whether the database answers too
+/// Whether all of it works: the database can be written, too
 #[utoipa::path(get, path = "/readyz", operation_id = "read_readiness",
-    responses((status = 200, description = "It does", body = String, content_type = "text/plain; charset=utf-8")))]
+    responses((status = 200, description = "It does", body = String, content_type = "text/plain; charset=utf-8"),
+        (status = 503, description = "The database cannot be written or read")))]
 pub async fn ready(State(app): State<Arc<App>>) -> Result<&'static str, ApiError> {
-    app.store.ping().await?;
+    app.store.check().await?;
     Ok("ready\n")
 }

@@ -132,6 +132,14 @@ impl From<StoreError> for ApiError {
                 "every remote port is given to a tunnel. Delete data sources that are not used, or widen --ports; \
                  then run the command again.",
             ),
+            error if error.is_outage() => {
+                tracing::error!(?error, "the database failed");
+                ApiError::new(
+                    ProblemKind::StorageFailed,
+                    "the server's database cannot be written or read now; its log says why. Nothing was changed; try \
+                     again in a moment.",
+                )
+            }
             error @ (StoreError::NameTaken | StoreError::Database(_)) => ApiError::internal(&error),
         }
     }

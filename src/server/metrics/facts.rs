@@ -11,6 +11,7 @@ use prometheus_client::registry::Registry;
 
 use super::counts::PREFIX;
 use crate::server::app::App;
+use crate::server::log;
 use crate::server::store::StoreError;
 use crate::server::tunnel_server::Counters;
 
@@ -86,6 +87,11 @@ impl Facts {
                 "live_streams",
                 "Streams of server-sent events that are open.",
                 Numbers::One(whole(app.web.open_streams())),
+            ),
+            Fact::so_far(
+                "log_lines_lost",
+                "Lines of the log that nobody took in time, or that could not be written.",
+                Numbers::One(log::lost_lines()),
             ),
         ];
         let counters = app.tunnels.counters();

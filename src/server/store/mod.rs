@@ -17,13 +17,15 @@ mod tokens;
 mod tunnels;
 
 use std::path::Path;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use serde::Serialize;
 use sqlx::pool::PoolOptions;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqliteSynchronous};
-use sqlx::{Sqlite, Transaction};
+use sqlx::{Connection as _, Sqlite, SqliteConnection, Transaction};
+use tokio::sync::Mutex;
 
 pub use audit::AuditEntry;
 pub use commands::{CommandToken, NewCommandToken};
@@ -43,6 +45,9 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long a request waits for a connection before it fails.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// How long a check that has succeeded is not repeated.
+const CHECK_HOLDS: Duration = Duration::from_secs(1);
 
 /// Connections for reading; each holds a thread and a page cache of at most 2 MiB.
 const READERS: u32 = 4;
@@ -76,6 +81,25 @@ pub enum StoreError {
     Database(#[from] sqlx::Error),
 }
 
+impl StoreError {
+    /// Whether the database cannot be used now, which is no fault of what was asked.
+    pub fn is_outage(&self) -> bool {
+        /// SQLite's primary result codes for: busy, input or output failed, full, cannot be opened.
+        const CODES: [i32; 4] = [5, 10, 13, 14];
+        let StoreError::Database(error) = self else {
+            return false;
+        };
+        match error {
+            sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::WorkerCrashed => true,
+            sqlx::Error::Database(error) => {
+                let code = error.code().and_then(|code| code.parse::<i32>().ok());
+                code.is_some_and(|code| CODES.contains(&(code & 0xff)))
+            }
+            _ => false,
+        }
+    }
+}
+
 /// The result of a change of the store.
 pub type Result<T> = std::result::Result<T, StoreError>;
 
@@ -85,6 +109,8 @@ pub struct Store {
     readers: SqlitePool,
     // SQLite takes one writer at a time; with one connection they queue here, in order.
     writer: SqlitePool,
+    /// When a check has last succeeded.
+    written: Arc<Mutex<Option<Instant>>>,
 }
 
 impl Store {
@@ -108,15 +134,32 @@ impl Store {
             .await
             .with_context(|| format!("cannot update the schema of {}", path.display()))?;
         let readers = connect(options, READERS).await?;
-        Ok(Store { readers, writer })
+        Ok(Store {
+            readers,
+            writer,
+            written: Arc::default(),
+        })
     }
 
-    /// Checks that the database answers.
+    /// Checks that the database can be read and written. Strangers may ask as often as they like, so what was
+    /// seen a moment ago holds.
     ///
     /// # Errors
-    /// It does not.
-    pub async fn ping(&self) -> Result<()> {
+    /// It cannot.
+    pub async fn check(&self) -> Result<()> {
+        let mut written = self.written.lock().await;
+        if written.is_some_and(|at| at.elapsed() < CHECK_HOLDS) {
+            return Ok(());
+        }
+        *written = None;
         sqlx::query("SELECT 1").execute(&self.readers).await?;
+        let mut tx = self.write().await?;
+        sqlx::query("INSERT INTO readiness VALUES (1, $1) ON CONFLICT (id) DO UPDATE SET at = $1")
+            .bind(now())
+            .execute(&mut *tx)
+            .await?;
+        tx.commit().await?;
+        *written = Some(Instant::now());
         Ok(())
     }
 
@@ -136,6 +179,15 @@ impl Store {
 async fn connect(options: SqliteConnectOptions, connections: u32) -> sqlx::Result<SqlitePool> {
     PoolOptions::new()
         .max_connections(connections)
+        // A statement that finds the disk full may end the transaction beneath sqlx, which then counts one that
+        // is not there, and refuses every other: such a connection is thrown away.
+        .after_release(|connection: &mut SqliteConnection, _| {
+            Box::pin(async move {
+                // What is queued for it, such as the end of a transaction, comes before the answer.
+                connection.ping().await?;
+                Ok(!connection.is_in_transaction())
+            })
+        })
         .acquire_timeout(ACQUIRE_TIMEOUT)
         .connect_with(options)
         .await

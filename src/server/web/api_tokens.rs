@@ -69,7 +69,7 @@ pub async fn create(
         }
         Err(error) => return Err(error.into()),
     }
-    note(&app, &signed_in, "API token made", &name).await?;
+    note(&app, &signed_in, "API token made", &name).await;
     let made = Made {
         token: token.as_str().to_owned(),
         name,
@@ -84,7 +84,7 @@ pub async fn revoke(
     Form(sent): Form<Named>,
 ) -> Result<Response, PageError> {
     match app.store.revoke_operator_token(&sent.name).await {
-        Ok(()) => note(&app, &signed_in, "API token revoked", &sent.name).await?,
+        Ok(()) => note(&app, &signed_in, "API token revoked", &sent.name).await,
         // Revoked already, from another page: the list says so.
         Err(StoreError::NotFound) => {}
         Err(error) => return Err(error.into()),
@@ -92,8 +92,8 @@ pub async fn revoke(
     Ok(Redirect::to(&app.web.path("/api-tokens")).into_response())
 }
 
-async fn note(app: &App, who: &SignedIn, action: &str, name: &str) -> Result<(), PageError> {
-    Ok(app.store.audit(&who.account.name, action, name).await?)
+async fn note(app: &App, who: &SignedIn, action: &str, name: &str) {
+    app.note_done(&who.account.name, action, name).await;
 }
 
 async fn answer(
