@@ -4,12 +4,17 @@
 mod support;
 
 use std::fs::{File, OpenOptions};
+use std::io::Read;
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use holistics_tunnel::protocol::DataSource;
-use reqwest::Method;
+use reqwest::blocking::Client;
+use reqwest::{Certificate, Method};
+use rustix::process::Signal;
+use support::hosts::certificate::{self, Certified};
 use support::lab::Lab;
 use support::server::Server;
 use support::wait;
@@ -65,6 +70,95 @@ fn assert_rows_come(lab: &Lab, source: &DataSource) {
     let mut client = lab.login_through(source).expect("a login");
     let orders = client.number("SELECT count(*) FROM orders");
     assert!(orders.is_ok_and(|orders| orders > 0));
+}
+
+// ---------------------------------------------------------------------------------------------
+// The certificate
+// ---------------------------------------------------------------------------------------------
+
+#[test]
+fn a_renewed_certificate_is_shown_without_a_restart_and_a_broken_one_never() {
+    let folders = [(); 3].map(|()| Workspace::new());
+    let [first, second, third] = &folders;
+    let [first, second, third] =
+        [first, second, third].map(|folder| certificate::for_name(NAME, folder.path()));
+    let server = Server::start_called(NAME, Some(&first), &[]);
+    let mut ssh = TcpStream::connect(&server.ssh).expect("the SSH port");
+    let shows = |of: &Certified| of_whom(&server.url, of).is_ok();
+    assert!(shows(&first));
+
+    // By rename, as certbot and Kubernetes do.
+    for (new, old) in [
+        (&second.certificate, &first.certificate),
+        (&second.key, &first.key),
+    ] {
+        std::fs::rename(new, old).expect("a renewed file");
+    }
+    wait::until_true(
+        "the renewed certificate",
+        LIMIT,
+        || server.log(),
+        || shows(&second),
+    );
+    assert!(!shows(&first));
+
+    std::fs::write(&first.certificate, "-----BEGIN CERTIFICATE-----").expect("a broken file");
+    let is_told = || server.log().contains("cannot use the certificate");
+    wait::until_true("the broken one is told", LIMIT, || server.log(), is_told);
+    assert!(shows(&second), "the former one is used");
+
+    // The key of one with the certificate of another is as broken, at any moment between two writes.
+    std::fs::copy(&third.certificate, &first.certificate).expect("a renewed file");
+    server.signal(Signal::HUP);
+    let times = || server.log().matches("cannot use the certificate").count();
+    wait::until_true(
+        "this one is told, too",
+        LIMIT,
+        || server.log(),
+        || times() >= 2,
+    );
+    assert!(shows(&second));
+    std::fs::copy(&third.key, &first.key).expect("a renewed file");
+    server.signal(Signal::HUP);
+    wait::until_true(
+        "the third certificate",
+        LIMIT,
+        || server.log(),
+        || shows(&third),
+    );
+
+    let mut greeting = [0; 8];
+    ssh.read_exact(&mut greeting)
+        .expect("the connection of before");
+    assert_eq!(&greeting, b"SSH-2.0-");
+}
+
+#[test]
+fn a_hangup_does_not_end_a_server_without_a_certificate() {
+    let mut server = Server::start();
+    server.signal(Signal::HUP);
+    server.operator().create("Shop", 5432);
+    server.stop().expect_code(0);
+}
+
+const NAME: &str = "vendor.example";
+
+/// Whether the server shows a certificate of this one's authority.
+fn of_whom(url: &str, of: &Certified) -> reqwest::Result<()> {
+    let address: SocketAddr = ([127, 0, 0, 1], port_of(url)).into();
+    let authority = std::fs::read(&of.authority).expect("the authority");
+    let authority = Certificate::from_pem(&authority).expect("a certificate");
+    let client = Client::builder()
+        .no_proxy()
+        .tls_certs_only([authority])
+        .resolve(NAME, address)
+        .build()?;
+    client.get(format!("{url}/healthz")).send().map(drop)
+}
+
+fn port_of(url: &str) -> u16 {
+    let port = url.rsplit(':').next().and_then(|port| port.parse().ok());
+    port.expect("a URL with a port")
 }
 
 /// A pipe in place of a file, and its end for reading.

@@ -1,5 +1,6 @@
 //! The vendor's program, `holistics-tunnel-server`.
 //!
+//! - [`certificate`] is the web's, kept fresh.
 //! - [`cli`] reads the command line; [`serve`] runs the server and [`core_tasks`], without which it
 //!   ends, [`operator_tokens`] the `token` commands. [`log`] is what people and programs read of it.
 //! - [`app`] is what everything works with; [`router`] leads requests to [`api`] and [`web`], and
@@ -16,6 +17,7 @@ pub mod address;
 pub mod api;
 pub mod app;
 pub mod browser;
+pub mod certificate;
 pub mod changes;
 pub mod cli;
 pub mod core_tasks;

@@ -12,6 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::address::{self, PublicAddress, PublicSettings};
 use super::app::App;
+use super::certificate::{self, Certificate};
 use super::changes::Changes;
 use super::cli::Serve;
 use super::core_tasks::CoreTasks;
@@ -46,7 +47,10 @@ pub async fn run(settings: Serve) -> anyhow::Result<()> {
     let data_dir = DataDir::open_or_create(&settings.data.data_dir)?;
     let _lock = data_dir.lock_for_serving()?;
     let store = Store::open(&data_dir.database()?).await?;
-    let tls = tls_config(&settings).await?;
+    let certificate = load_certificate(&settings).await?;
+    let tls = certificate
+        .as_ref()
+        .map(|certificate| certificate.config.clone());
     let listener = bind(settings.listen, "the web", "--listen")?;
     let web_address = listener.local_addr()?;
     let metrics_listener = settings
@@ -97,8 +101,8 @@ pub async fn run(settings: Serve) -> anyhow::Result<()> {
             .map(TcpListener::local_addr)
             .transpose()?,
     };
+    let mut core = start_core_tasks(&app, metrics_listener, certificate)?;
     greet(&app, &settings, &listening, data_dir.path()).await?;
-    let mut core = start_core_tasks(&app, metrics_listener);
     let served = tokio::select! {
         served = serve_web(listener, tls, Arc::clone(&app)) => served,
         end = core.first_end() => Err(end),
@@ -109,7 +113,11 @@ pub async fn run(settings: Serve) -> anyhow::Result<()> {
     served
 }
 
-fn start_core_tasks(app: &Arc<App>, metrics_listener: Option<TcpListener>) -> CoreTasks {
+fn start_core_tasks(
+    app: &Arc<App>,
+    metrics_listener: Option<TcpListener>,
+    certificate: Option<Certificate>,
+) -> anyhow::Result<CoreTasks> {
     let mut core = CoreTasks::default();
     let accepting = Arc::clone(app);
     core.spawn("the SSH listener", async move {
@@ -121,11 +129,15 @@ fn start_core_tasks(app: &Arc<App>, metrics_listener: Option<TcpListener>) -> Co
         sessions::record(recording).await;
         Ok(())
     });
+    core.spawn(
+        "the reader of the certificate",
+        certificate::keep_fresh(certificate)?,
+    );
     if let Some(listener) = metrics_listener {
         let serving = metrics::serve(listener, FIRST_REQUEST_TIMEOUT, Arc::clone(app));
         core.spawn("the metrics listener", async { Ok(serving.await?) });
     }
-    core
+    Ok(core)
 }
 
 /// Says at once, and not at the next test of a connection, that the key file is not the right one.
@@ -141,22 +153,11 @@ async fn check_saved_passwords(app: &App) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn tls_config(settings: &Serve) -> anyhow::Result<Option<RustlsConfig>> {
-    let (Some(cert), Some(key)) = (&settings.tls_cert, &settings.tls_key) else {
-        return Ok(None);
-    };
-    // An error means that a provider is installed already, which is as good.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let config = RustlsConfig::from_pem_file(cert, key)
-        .await
-        .with_context(|| {
-            format!(
-                "cannot use the certificate {} with the key {}",
-                cert.display(),
-                key.display()
-            )
-        })?;
-    Ok(Some(config))
+async fn load_certificate(settings: &Serve) -> anyhow::Result<Option<Certificate>> {
+    match (&settings.tls_cert, &settings.tls_key) {
+        (Some(certificate), Some(key)) => Certificate::load(certificate, key).await.map(Some),
+        _ => Ok(None),
+    }
 }
 
 fn bind(address: SocketAddr, what: &str, flag: &str) -> anyhow::Result<TcpListener> {

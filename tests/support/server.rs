@@ -209,6 +209,11 @@ impl Server {
         process.wait(STOP_LIMIT)
     }
 
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
+        self.process.as_ref().expect("it runs").signal(signal);
+    }
+
     /// Ends it as a power cut does.
     pub fn kill(&mut self) {
         drop(self.process.take().expect("it runs"));
