@@ -472,6 +472,50 @@ fn a_second_setup_at_the_same_time_is_refused_and_the_first_one_goes_on() {
 }
 
 #[test]
+fn a_temporary_tunnel_whose_socket_was_removed_is_found_and_ended_by_its_process() {
+    let lab = Lab::new();
+    let source = lab.data_source("Shop");
+    let setup = lab.setup_that_waits(&source);
+    setup.signal(Signal::KILL);
+    setup.wait(SERVICE_LIMIT).expect_code(128 + 9);
+    let run = lab.bastion.own_folder().join("run");
+    let mut sockets = std::fs::read_dir(run).expect("the folder of sockets");
+    let socket = sockets.find_map(|entry| {
+        let path = entry.expect("an entry").path();
+        (path.extension()? == "sock").then_some(path)
+    });
+    std::fs::remove_file(socket.expect("a socket")).expect("no socket");
+
+    // It has the port, so that another one beside it would be refused.
+    let setup = lab.setup_that_waits(&source);
+    let finished = lab.save_and_finish(&source, setup);
+    assert!(
+        finished.output().contains("earlier run is up"),
+        "{finished}"
+    );
+    assert_eq!(lab.bastion.processes("ssh").len(), 1, "the service's alone");
+}
+
+#[test]
+fn a_home_whose_path_is_too_long_for_a_socket_is_set_up_and_removed_all_the_same() {
+    let lab = Lab::new();
+    let home = lab.bastion.home().join("a".repeat(100));
+    std::fs::create_dir(&home).expect("the long home");
+    let source = lab.data_source("Shop");
+    let mut setup = lab.bastion.setup(&lab.server, token_of(&source));
+    let setup = lab.bastion.start(setup.env("HOME", &home));
+    lab.wait_until_connected(&source, &setup);
+    lab.save_and_finish(&source, setup);
+    assert_eq!(lab.bastion.processes("ssh").len(), 1, "the service's alone");
+
+    let removal = ["uninstall-tunnel", "--all", "--yes"];
+    let mut removal = lab.bastion.program(removal);
+    lab.bastion.run(removal.env("HOME", &home)).expect_code(0);
+    let left = std::fs::read_dir(&home).expect("the long home").count();
+    assert_eq!((left, process::naming(&home)), (0, vec![]));
+}
+
+#[test]
 fn nobody_saves_it_and_the_wait_ends_with_what_to_do() {
     let lab = Lab::new();
     let source = lab.data_source("Shop");

@@ -112,6 +112,9 @@ pub enum Change {
     MasterStarted {
         /// The control socket.
         socket: PathBuf,
+        /// A folder that was made for it alone.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        folder: Option<PathBuf>,
     },
     /// This host's public key, registered at the control plane for a tunnel.
     KeyRegistered,
@@ -229,7 +232,13 @@ impl Change {
             Change::KeyRotation { .. } => Ok(()),
             Change::KeySwitched { from } => rotation::put_back(run, *from),
             Change::KeyAnnounced => rotation::announce_present(run),
-            Change::MasterStarted { socket } => temporary_tunnel::end_master(host, socket),
+            Change::MasterStarted { socket, folder } => {
+                temporary_tunnel::end_master(host, socket)?;
+                match folder {
+                    Some(folder) => remove_if_empty(host, folder, Authority::User),
+                    None => Ok(()),
+                }
+            }
             // The control plane forgets the key with its tunnel, and is told of that itself.
             Change::KeyRegistered => Ok(()),
         }

@@ -113,12 +113,9 @@ impl Layout {
             .join(format!("tunnel-{}.log.1", tunnel.slug()))
     }
 
+    /// Where a temporary tunnel's control socket goes, if it works there.
     pub fn control_socket(&self, tunnel: TunnelName) -> PathBuf {
         self.run_dir().join(format!("{}.sock", tunnel.slug()))
-    }
-
-    pub fn temporary_log(&self, tunnel: TunnelName) -> PathBuf {
-        self.run_dir().join(format!("{}.log", tunnel.slug()))
     }
 
     /// Where the system's files stand: `/`, or the folder given with `--prefix`.

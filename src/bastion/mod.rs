@@ -20,6 +20,7 @@ mod layout;
 mod lock;
 mod packages;
 mod plan;
+mod processes;
 mod receipt;
 mod restart;
 mod run;

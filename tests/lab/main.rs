@@ -6,6 +6,7 @@
 //! - [`copies`]: a cloned host;
 //! - [`debian`], [`apt`], [`red_hat`]: packages, with what may go wrong there;
 //! - [`refusals`]: users and hosts that setup sends away;
+//! - [`sockets`]: homes in which ssh's control socket does not work;
 //! - [`root_view`]: root, who sees and removes everybody's tunnels;
 //! - [`root_commands`]: commands of root that are cut short;
 //! - [`server_disk`]: the vendor's disk is full for a while;
@@ -32,6 +33,7 @@ mod secrets;
 mod server_disk;
 mod setup;
 mod setup_time;
+mod sockets;
 #[path = "../support/mod.rs"]
 mod support;
 mod unattended;

@@ -15,7 +15,7 @@ use crate::bastion::service::{self, ServiceState};
 use crate::bastion::ssh::command_line::foreground_command;
 use crate::bastion::ssh::control_socket;
 use crate::bastion::steps::autossh::installed;
-use crate::bastion::steps::temporary_tunnel::enrolled_forward;
+use crate::bastion::steps::temporary_tunnel::{self, enrolled_forward};
 use crate::bastion::tunnel_name::TunnelName;
 
 pub(super) fn run(host: &dyn Host, command: &Run) -> anyhow::Result<Exit> {
@@ -66,12 +66,15 @@ fn refuse_a_second_one(
             "`holistics-tunnel status` shows it; `holistics-tunnel service stop` ends all of the service's tunnels",
         )
     );
-    ensure!(
-        !control_socket::is_alive(host, &layout.control_socket(id))?,
-        Failure::usage(
-            format!("a setup is running tunnel {id}"),
-            "wait for the setup to finish, or stop it",
-        )
-    );
+    let record = receipt.tunnels.get(&id);
+    for socket in record.map(temporary_tunnel::sockets).unwrap_or_default() {
+        ensure!(
+            !control_socket::is_alive(host, &socket)?,
+            Failure::usage(
+                format!("a setup is running tunnel {id}"),
+                "wait for the setup to finish, or stop it",
+            )
+        );
+    }
     Ok(())
 }

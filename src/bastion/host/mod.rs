@@ -21,6 +21,7 @@ mod root;
 pub mod run_log;
 #[cfg(test)]
 pub mod scripted;
+mod socket;
 pub mod terminal;
 pub mod untrusted;
 
@@ -176,6 +177,12 @@ pub trait Files {
 
     /// Whether the user may make files in this folder.
     fn is_writable(&self, dir: &Path) -> bool;
+
+    /// Tries in this folder what ssh does with a control socket. Nothing is left of it.
+    ///
+    /// # Errors
+    /// What does not work there.
+    fn try_socket(&self, dir: &Path) -> anyhow::Result<()>;
 
     /// Takes a lock that goes with the process, however that ends. `holder` says who has it then, in
     /// one line, for whoever comes next.

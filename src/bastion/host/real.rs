@@ -22,7 +22,7 @@ use super::terminal::Terminal;
 use super::{
     Authority, Command, CommandError, Commands, Connection, Environment, FileEnd, FileSystem,
     Files, HostExt, HostLock, LockAttempt, Net, Output, ProbeError, Prompts, RunControl, Stat,
-    User, files, host_lock, http, lock_file, network, untrusted,
+    User, files, host_lock, http, lock_file, network, socket, untrusted,
 };
 use crate::bastion::failure::{Failure, Interrupted};
 
@@ -254,6 +254,10 @@ impl Files for RealHost {
 
     fn is_writable(&self, dir: &Path) -> bool {
         nix::unistd::access(dir, AccessFlags::W_OK | AccessFlags::X_OK).is_ok()
+    }
+
+    fn try_socket(&self, dir: &Path) -> anyhow::Result<()> {
+        socket::try_in(dir)
     }
 
     fn lock(&self, path: &Path, holder: &str) -> io::Result<LockAttempt> {

@@ -6,7 +6,6 @@ use anyhow::Context as _;
 use super::autossh::installed;
 use super::temporary_tunnel::{self, enrolled_forward};
 use super::{Outcome, Step, StepName};
-use crate::bastion::change::Change;
 use crate::bastion::host::own_name;
 use crate::bastion::layout::Layout;
 use crate::bastion::receipt::Scope;
@@ -42,8 +41,7 @@ impl Step for Foreground {
 
     fn apply(&self, work: &mut StepContext) -> anyhow::Result<Outcome> {
         let forward = enrolled_forward(work.host(), &work.run.receipt, &self.layout, self.tunnel)?;
-        let socket = temporary_tunnel::end(work.host(), &self.layout, self.tunnel)?;
-        work.forget(StepName::TemporaryTunnel, &Change::MasterStarted { socket })?;
+        temporary_tunnel::end(work.run, self.tunnel)?;
         let autossh =
             installed::find(work.host(), &self.layout).context("autossh is no longer installed")?;
         let command = foreground_command(&autossh.to_string_lossy(), &forward);

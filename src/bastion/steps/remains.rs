@@ -4,8 +4,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::bastion::failure::Failure;
-use crate::bastion::host::{Command, Host, HostExt as _};
+use crate::bastion::host::{Host, HostExt as _};
 use crate::bastion::layout::Layout;
+use crate::bastion::processes::{self, Process};
 use crate::bastion::receipt::TunnelRecord;
 use crate::bastion::run::{Problem, Run};
 use crate::bastion::service::{InstalledTunnel, ServiceManager, ServiceState};
@@ -41,7 +42,7 @@ impl Remains<'_> {
             )));
         }
         if let Some(signs) = signs {
-            for (number, words) in self.processes_that_stay(signs)? {
+            for Process { number, words } in self.processes_that_stay(signs)? {
                 left.push(self.problem(Failure::new(
                     format!("process {number} still runs: {words}"),
                     format!("end it with `kill {number}`, then run the same command again"),
@@ -69,7 +70,7 @@ impl Remains<'_> {
     }
 
     /// The processes that are still there when those that were told to end have had their time.
-    fn processes_that_stay(&self, signs: &Signs) -> anyhow::Result<Vec<(String, String)>> {
+    fn processes_that_stay(&self, signs: &Signs) -> anyhow::Result<Vec<Process>> {
         let host = self.run.host;
         let deadline = host.uptime() + END_TIMEOUT;
         loop {
@@ -106,18 +107,10 @@ impl Signs {
         ])
     }
 
-    /// Number and words of each process that carries them.
-    fn processes(&self, host: &dyn Host) -> anyhow::Result<Vec<(String, String)>> {
-        // A host without ps has nobody to ask; its service manager has answered.
-        if host.which("ps").is_none() {
-            return Ok(Vec::new());
-        }
-        let list = Command::new("ps").args(["-A", "-ww", "-o", "pid=,args="]);
-        let said = host.expect(&list)?.stdout;
-        let processes = said.lines().filter_map(|line| line.trim().split_once(' '));
-        Ok(processes
-            .filter(|(_, words)| self.0.iter().all(|sign| words.contains(sign)))
-            .map(|(number, words)| (number.to_owned(), words.trim().to_owned()))
-            .collect())
+    /// The processes that carry them.
+    fn processes(&self, host: &dyn Host) -> anyhow::Result<Vec<Process>> {
+        let mut processes = processes::all(host)?;
+        processes.retain(|process| self.0.iter().all(|sign| process.words.contains(sign)));
+        Ok(processes)
     }
 }

@@ -2,7 +2,7 @@
 //! receipt; everything else goes all the same.
 
 use super::remains::{Remains, Signs};
-use super::{Outcome, Step, StepName, enrollment};
+use super::{Outcome, Step, StepName, enrollment, temporary_tunnel};
 use crate::bastion::change::UndoReason;
 use crate::bastion::control_plane::ControlPlane;
 use crate::bastion::failure::is_interruption;
@@ -98,11 +98,8 @@ fn remains(run: &Run, tunnel: TunnelName, record: &TunnelRecord) -> anyhow::Resu
         tunnel,
         whose: format!("tunnel {tunnel}"),
     };
-    let mut left = remains.files(&[
-        layout.tunnel_file(tunnel),
-        layout.tunnel_log(tunnel),
-        layout.control_socket(tunnel),
-    ]);
+    let mut left = remains.files(&[layout.tunnel_file(tunnel), layout.tunnel_log(tunnel)]);
+    left.extend(remains.files(&temporary_tunnel::sockets(record)));
     let manager = run.receipt.init.map(service::manager).transpose()?;
     let signs = Signs::of(layout, record);
     left.extend(remains.running(manager.as_deref(), layout, signs.as_ref())?);

@@ -7,7 +7,6 @@ use anyhow::Context as _;
 use super::autossh::installed;
 use super::temporary_tunnel::{self, enrolled_forward};
 use super::{Outcome, Proofs, Step, StepName, system_files};
-use crate::bastion::change::Change;
 use crate::bastion::control_plane::ApiError;
 use crate::bastion::host::{Authority, Host};
 use crate::bastion::layout::Layout;
@@ -65,8 +64,7 @@ impl Step for ServiceTunnelStep {
             return Ok(Outcome::AlreadyPresent("the tunnel is up".to_owned()));
         }
         // The port passes from one session to the other, so the first one has to let go of it.
-        let socket = temporary_tunnel::end(host, &self.layout, self.tunnel)?;
-        work.forget(StepName::TemporaryTunnel, &Change::MasterStarted { socket })?;
+        temporary_tunnel::end(work.run, self.tunnel)?;
         self.manager.add(work, &tunnel)?;
         let client = work.run.client(self.tunnel)?;
         match wait_until_up(

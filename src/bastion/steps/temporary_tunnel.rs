@@ -7,12 +7,12 @@ use std::time::Duration;
 use anyhow::Context as _;
 
 use super::{Outcome, Proofs, Step, StepName};
-use crate::bastion::change::Change;
+use crate::bastion::change::{Change, UndoReason};
 use crate::bastion::copies;
 use crate::bastion::failure::Failure;
 use crate::bastion::host::{Authority, Command, Host, HostExt as _};
 use crate::bastion::layout::Layout;
-use crate::bastion::receipt::{Receipt, Scope};
+use crate::bastion::receipt::{Receipt, Scope, TunnelRecord};
 use crate::bastion::run::{Run, StepContext};
 use crate::bastion::ssh::greeting::{self, Greeting};
 use crate::bastion::ssh::{Forward, client, control_socket};
@@ -49,11 +49,12 @@ impl Step for TemporaryTunnel {
     }
 
     fn commands(&self) -> Vec<String> {
-        vec![self.ssh(&self.preview).to_string()]
+        vec![ssh(&self.preview, &self.layout.control_socket(self.tunnel)).to_string()]
     }
 
     fn prove(&self, host: &dyn Host, proofs: &mut Proofs) -> anyhow::Result<()> {
-        control_socket::check_length(&self.layout.control_socket(self.tunnel))?;
+        let place = control_socket::find_place(host, &self.layout, self.tunnel)?;
+        proofs.saw(place.to_string());
         let tried = Forward {
             ciphers: client::ciphers_of(host)?,
             ..with_any_server(&self.preview)
@@ -63,17 +64,11 @@ impl Step for TemporaryTunnel {
     }
 
     fn apply(&self, work: &mut StepContext) -> anyhow::Result<Outcome> {
-        let socket = self.layout.control_socket(self.tunnel);
-        let forward = enrolled_forward(work.host(), &work.run.receipt, &self.layout, self.tunnel)?;
-        work.record(Change::MasterStarted {
-            socket: socket.clone(),
-        })?;
-        if control_socket::is_alive(work.host(), &socket)? {
+        let Some(forward) = self.ensure_up(work.run)? else {
             return Ok(Outcome::AlreadyPresent(
                 "the tunnel of an earlier run is up".to_owned(),
             ));
-        }
-        self.open(work.host(), &forward)?;
+        };
         confirm(work.run, self.tunnel)?;
         Ok(Outcome::Changed(format!(
             "port {} of {}",
@@ -83,40 +78,52 @@ impl Step for TemporaryTunnel {
 }
 
 impl TemporaryTunnel {
-    /// Opens the tunnel again if it has died meanwhile; how the wait for the browser survives a
-    /// dropped line.
-    pub fn revive(&self, run: &Run) -> anyhow::Result<()> {
-        let socket = self.layout.control_socket(self.tunnel);
-        if control_socket::is_alive(run.host, &socket)? {
-            return Ok(());
+    /// Opens the tunnel unless it is up, and returns how it was opened. So the wait for the browser survives
+    /// a dropped line.
+    pub fn ensure_up(&self, run: &mut Run) -> anyhow::Result<Option<Forward>> {
+        let host = run.host;
+        let record = run.receipt.tunnels.get(&self.tunnel);
+        for socket in record.map(sockets).unwrap_or_default() {
+            if control_socket::is_alive(host, &socket)? {
+                return Ok(None);
+            }
         }
-        let forward = enrolled_forward(run.host, &run.receipt, &self.layout, self.tunnel)?;
-        self.open(run.host, &forward)
+        let forward = enrolled_forward(host, &run.receipt, &self.layout, self.tunnel)?;
+        // What is left of a dead one goes first: a master started on its socket runs without control.
+        end(run, self.tunnel)?;
+        let place = control_socket::find_place(host, &self.layout, self.tunnel)?;
+        run.context(self.scope(), self.name())
+            .record(Change::MasterStarted {
+                socket: place.socket.clone(),
+                folder: place.folder.clone(),
+            })?;
+        control_socket::make_folder(host, &place)?;
+        open(host, &forward, &place.socket)?;
+        Ok(Some(forward))
     }
+}
 
-    fn ssh(&self, forward: &Forward) -> Command {
-        let socket = self.layout.control_socket(self.tunnel);
-        let log = self.layout.temporary_log(self.tunnel);
-        Command::new("ssh")
-            .args(forward.master_arguments(&socket, &log))
-            .timeout(CONNECT_TIMEOUT)
-            // `ssh -f` of OpenSSH 8.4 keeps its outputs open as long as the tunnel lives; 9.2 does not.
-            .said_to(&log)
-    }
+fn ssh(forward: &Forward, socket: &Path) -> Command {
+    let log = log_beside(socket);
+    Command::new("ssh")
+        .args(forward.master_arguments(socket, &log))
+        .timeout(CONNECT_TIMEOUT)
+        // `ssh -f` of OpenSSH 8.4 keeps its outputs open as long as the tunnel lives; 9.2 does not.
+        .said_to(&log)
+}
 
-    fn open(&self, host: &dyn Host, forward: &Forward) -> anyhow::Result<()> {
-        let log = self.layout.temporary_log(self.tunnel);
-        // A master started on the socket of one that was killed runs without control.
-        for stale in [&self.layout.control_socket(self.tunnel), &log] {
-            host.remove_file(stale, Authority::User)?;
-        }
-        let output = host.run(&self.ssh(forward))?;
-        if output.success() {
-            return Ok(());
-        }
-        let said = host.read_if_present(&log)?.unwrap_or_default();
-        Err(explain(&String::from_utf8_lossy(&said), forward).into())
+fn open(host: &dyn Host, forward: &Forward, socket: &Path) -> anyhow::Result<()> {
+    if host.run(&ssh(forward, socket))?.success() {
+        return Ok(());
     }
+    let said = host.read_if_present(&log_beside(socket))?;
+    let said = said.unwrap_or_default();
+    Err(explain(&String::from_utf8_lossy(&said), forward).into())
+}
+
+/// What a master has said.
+fn log_beside(socket: &Path) -> PathBuf {
+    socket.with_extension("log")
 }
 
 /// The command line with something that ssh takes where a plan does not know the server yet.
@@ -245,9 +252,21 @@ fn explain(said: &str, forward: &Forward) -> Failure {
     } = forward;
     let server = format!("{server_host}:{server_port}");
     let has = |sign: &str| said.contains(sign);
-    let failure = if has("Host key verification failed")
-        || has("REMOTE HOST IDENTIFICATION HAS CHANGED")
-    {
+    // What ssh says of its control socket; the network has no part in it.
+    let is_local = [
+        "mux listener",
+        "muxserver_listen",
+        "unix_listener",
+        "ControlSocket",
+        "ControlPath",
+    ];
+    let failure = if is_local.into_iter().any(has) {
+        Failure::new(
+            "ssh cannot make its control socket on this host; the tunnel server has no part in it",
+            "look at what ssh said, and whether a policy of this host (SELinux, AppArmor) keeps it from making \
+             sockets; then run the same command again",
+        )
+    } else if has("Host key verification failed") || has("REMOTE HOST IDENTIFICATION HAS CHANGED") {
         Failure::new(
             format!(
                 "host key mismatch: {server} does not show the key that the control plane announced"
@@ -292,15 +311,29 @@ fn explain(said: &str, forward: &Forward) -> Failure {
     }
 }
 
+/// The control sockets of a tunnel's temporary tunnels: one at most, unless a run was killed.
+pub fn sockets(record: &TunnelRecord) -> Vec<PathBuf> {
+    let changes = record.steps.iter().flat_map(|step| &step.changes);
+    changes
+        .filter_map(|change| match change {
+            Change::MasterStarted { socket, .. } => Some(socket.clone()),
+            _ => None,
+        })
+        .collect()
+}
+
 /// Ends the temporary tunnel of a tunnel, if there is one.
-pub fn end(host: &dyn Host, layout: &Layout, tunnel: TunnelName) -> anyhow::Result<PathBuf> {
-    let socket = layout.control_socket(tunnel);
-    end_master(host, &socket)?;
-    Ok(socket)
+pub fn end(run: &mut Run, tunnel: TunnelName) -> anyhow::Result<()> {
+    let (scope, step) = (Scope::Tunnel(tunnel), StepName::TemporaryTunnel);
+    for change in run.changes_of(scope, step) {
+        change.undo(run, scope, UndoReason::Rollback)?;
+        run.context(scope, step).forget(step, &change)?;
+    }
+    Ok(())
 }
 
 /// Ends a temporary tunnel by its control socket, and takes its log away.
 pub fn end_master(host: &dyn Host, socket: &Path) -> anyhow::Result<()> {
     control_socket::end(host, socket).context("the temporary tunnel cannot be ended")?;
-    host.remove_file(&socket.with_extension("log"), Authority::User)
+    host.remove_file(&log_beside(socket), Authority::User)
 }

@@ -41,7 +41,7 @@ impl Step for WaitForSave {
     }
 
     fn apply(&self, work: &mut StepContext) -> anyhow::Result<Outcome> {
-        let run = &*work.run;
+        let run = &mut *work.run;
         let deadline = run.host.uptime() + self.wait;
         run.ui.show(&Event::Waiting {
             r#for: "save",
@@ -80,8 +80,8 @@ impl Step for WaitForSave {
 
 impl WaitForSave {
     /// One look at the control plane, with the temporary tunnel brought back first if it has died.
-    fn poll(&self, run: &Run, left: Duration) -> anyhow::Result<SaveStatus> {
-        self.temporary.revive(run)?;
+    fn poll(&self, run: &mut Run, left: Duration) -> anyhow::Result<SaveStatus> {
+        self.temporary.ensure_up(run)?;
         let wait = left.min(Duration::from_secs(LONGEST_POLL_SECONDS));
         let client = run.client(self.temporary.tunnel)?;
         match client.wait_for_save(run.host, wait) {

@@ -185,6 +185,9 @@ impl Host {
             .arg(format!("{}-{number}", std::process::id()))
             .arg(&self.workspace)
             .arg(format!("--bind-ro={}:{PROGRAM}", self.program.display()));
+        if self.image == Image::Fuse {
+            command.arg("--bind=/dev/fuse");
+        }
         command
     }
 

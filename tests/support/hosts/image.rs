@@ -17,6 +17,8 @@ pub enum Image {
     Sid,
     /// Debian 12 with SysV's init, and all three.
     Sysvinit,
+    /// Debian 12 with all three, and with bindfs, a file system in user space.
+    Fuse,
     /// A host of the Red Hat family.
     Rpm,
 }
@@ -53,7 +55,10 @@ impl Image {
 
     /// Whether the package mirror is for it.
     pub fn is_debian_12(self) -> bool {
-        matches!(self, Image::Debian | Image::DebianReady | Image::Sysvinit)
+        matches!(
+            self,
+            Image::Debian | Image::DebianReady | Image::Sysvinit | Image::Fuse
+        )
     }
 
     /// Whether its C library is older than the one that this machine's programs are linked to.
@@ -69,6 +74,7 @@ impl Image {
             Image::Trixie => "trixie",
             Image::Sid => "sid",
             Image::Sysvinit => "sysvinit",
+            Image::Fuse => "fuse",
             Image::Rpm => "rpm",
         }
     }

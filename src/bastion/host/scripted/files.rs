@@ -33,6 +33,11 @@ impl std::fmt::Debug for Snapshot {
 }
 
 impl ScriptedHost {
+    /// No socket works in this folder, nor below it.
+    pub fn refuse_sockets_in(&self, dir: &str) {
+        self.without_sockets.borrow_mut().push(dir.into());
+    }
+
     /// A folder that is there from the beginning.
     pub(super) fn put_dir(&self, dir: &Path) {
         let mut entries = self.entries.borrow_mut();
@@ -190,6 +195,15 @@ impl Files for ScriptedHost {
 
     fn is_writable(&self, dir: &Path) -> bool {
         dir.starts_with(&self.user.home)
+    }
+
+    fn try_socket(&self, dir: &Path) -> anyhow::Result<()> {
+        let cannot_hold = self.without_sockets.borrow();
+        anyhow::ensure!(
+            !cannot_hold.iter().any(|without| dir.starts_with(without)),
+            "it holds no sockets"
+        );
+        Ok(())
     }
 
     fn lock(&self, _: &Path, _: &str) -> io::Result<LockAttempt> {

@@ -40,6 +40,7 @@ pub struct ScriptedHost {
     listeners: RefCell<BTreeMap<SocketAddr, Listener>>,
     variables: RefCell<BTreeMap<String, String>>,
     web: RefCell<Option<Web>>,
+    without_sockets: RefCell<Vec<PathBuf>>,
     /// Whether the host's lock is held.
     lock: Rc<Cell<bool>>,
     unlocked: RefCell<Vec<PathBuf>>,

@@ -1,0 +1,51 @@
+//! The processes of this host, as far as this user sees them.
+
+use std::path::Path;
+
+use super::host::{Command, CommandError, Host, HostExt as _};
+
+pub struct Process {
+    pub number: String,
+    /// Its program and arguments, with blanks between them.
+    pub words: String,
+}
+
+impl Process {
+    /// Whether it runs the program of this name, wherever that stands.
+    pub fn runs(&self, program: &str) -> bool {
+        let first = self.words.split(' ').next().unwrap_or_default();
+        Path::new(first).file_name() == Some(program.as_ref())
+    }
+}
+
+/// All of them; none where there is nobody to ask.
+///
+/// # Errors
+/// `ps` was asked and failed.
+pub fn all(host: &dyn Host) -> Result<Vec<Process>, CommandError> {
+    let numbers = host.list(Path::new("/proc")).unwrap_or_default();
+    let numbers = numbers
+        .into_iter()
+        .filter(|name| name.bytes().all(|byte| byte.is_ascii_digit()));
+    let processes: Vec<Process> = numbers.filter_map(|number| read(host, number)).collect();
+    if !processes.is_empty() || host.which("ps").is_none() {
+        return Ok(processes);
+    }
+    let list = Command::new("ps").args(["-A", "-ww", "-o", "pid=,args="]);
+    let said = host.expect(&list)?.stdout;
+    let lines = said.lines().filter_map(|line| line.trim().split_once(' '));
+    Ok(lines
+        .map(|(number, words)| Process {
+            number: number.to_owned(),
+            words: words.trim().to_owned(),
+        })
+        .collect())
+}
+
+/// One that has ended meanwhile, or waits for its parent to take notice, has no words.
+fn read(host: &dyn Host, number: String) -> Option<Process> {
+    let words = host.read(&Path::new("/proc").join(&number).join("cmdline"));
+    let words = String::from_utf8_lossy(&words.ok()?).replace('\0', " ");
+    let words = words.trim().to_owned();
+    (!words.is_empty()).then_some(Process { number, words })
+}
