@@ -73,12 +73,66 @@ fn every_distribution_is_told_by_its_files() {
             "{name}"
         );
         assert_eq!(host["init"], *fixture.init, "{name}");
+        let by = BY_PACKAGE_MANAGER
+            .iter()
+            .any(|name| fixture.dir.ends_with(name));
+        let by = by.then_some("package_manager");
+        assert_eq!(host["family_by"].as_str(), by, "{name}");
         let supported = fixture.family != "unsupported";
         assert_eq!(document["supported"], supported, "{name}: {document:#}");
         let guide = document["guide"].as_str().unwrap_or_default();
         assert_eq!(guide.contains("By hand on Linux"), !supported, "{name}");
         assert_eq!(output.status.code(), Some(i32::from(!supported)), "{name}");
     }
+}
+
+/// Neither their `ID` nor their `ID_LIKE` is known.
+const BY_PACKAGE_MANAGER: [&str; 5] = [
+    "openeuler-22.03",
+    "kylin-v10",
+    "anolis-23",
+    "home-made-apt",
+    "no-release-apt",
+];
+
+#[test]
+fn the_plan_says_that_it_goes_by_what_is_there_and_not_by_the_name() {
+    let home = tempfile::tempdir().unwrap();
+    for fixture in fixtures() {
+        let text = plan(&fixture.dir, home.path(), &[]).stdout;
+        let text = String::from_utf8_lossy(&text);
+        let by = BY_PACKAGE_MANAGER
+            .iter()
+            .any(|name| fixture.dir.ends_with(name));
+        let says = text.contains("goes by what is here");
+        assert_eq!(says, by, "{}: {text}", fixture.dir.display());
+    }
+}
+
+#[test]
+fn a_host_of_no_known_family_is_supported_where_nothing_has_to_be_installed() {
+    let root = tempfile::tempdir().unwrap();
+    let home = tempfile::tempdir().unwrap();
+    let folders = ["etc", "usr/bin", "run/systemd/system"];
+    for folder in folders {
+        fs::create_dir_all(root.path().join(folder)).unwrap();
+    }
+    fs::write(root.path().join("etc/os-release"), "ID=arch\n").unwrap();
+    let supported = || {
+        let output = plan(root.path(), home.path(), &["--json"]);
+        let document = json_of(&output);
+        assert_eq!(document["host"]["family"], "unsupported");
+        assert_eq!(document["guide"].is_null(), document["supported"] == true);
+        document["supported"] == true
+    };
+    for program in ["pacman", "ssh", "ssh-keygen", "curl", "autossh"] {
+        assert!(!supported(), "without {program}");
+        fs::write(root.path().join("usr/bin").join(program), "").unwrap();
+    }
+    assert!(supported());
+    // Nothing that is known would start the service.
+    fs::remove_dir(root.path().join("run/systemd/system")).unwrap();
+    assert!(!supported());
 }
 
 #[test]

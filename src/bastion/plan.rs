@@ -282,7 +282,9 @@ fn packages_step(input: &PlanInput) -> anyhow::Result<Packages> {
         needs.push(Need::Autossh);
     }
     let manager = packages::for_host(facts);
-    if facts.family == Family::Unsupported || !can_be_met(&needs, manager.as_deref()) {
+    let is_served = facts.family != Family::Unsupported
+        || (needs.is_empty() && (facts.init != Init::None || input.settings.init.is_some()));
+    if !is_served || !can_be_met(&needs, manager.as_deref()) {
         return Err(cannot_install(facts, &needs).into());
     }
     let is_done = |receipt: &Receipt| receipt.is_done(Scope::Host, StepName::Packages);

@@ -1,6 +1,7 @@
 //! The journey on booted hosts: real users, real sudo, the host's own package manager and init.
 //!
 //! - [`inits`]: the service `h_autossh` under every init system, through all that can happen to it;
+//! - [`unknown`]: distributions that setup has never heard of;
 //! - [`users`]: several users of one host, of one vendor and of two; [`orders`]: their tunnels' whole lives;
 //! - [`former`]: tunnels of version 0.1 get their present names; [`former_host`]: a host that has some;
 //! - [`copies`]: a cloned host;
@@ -37,6 +38,7 @@ mod sockets;
 #[path = "../support/mod.rs"]
 mod support;
 mod unattended;
+mod unknown;
 mod user;
 mod users;
 

@@ -110,6 +110,10 @@ fn a_host_that_setup_does_not_know_gets_the_guide_and_is_as_before() {
     let lab = HostLab::boot(Image::DebianReady);
     lab.host
         .write("/etc/os-release", "ID=plan9\nPRETTY_NAME=\"Plan 9\"\n");
+    // As where neither apt nor dnf is known.
+    lab.host
+        .run("root", "rm /usr/bin/apt-get /usr/bin/autossh")
+        .expect_code(0);
     let disk = Disk::of(&lab.host);
     let source = lab.data_source("Shop");
     let target = format!("{}:{}", source.host, source.port);

@@ -60,7 +60,9 @@ pub(super) fn run(host: &dyn Host, command: &Plan) -> anyhow::Result<Exit> {
     };
     let steps = plan(&input);
     let guide = match facts.family {
-        Family::Unsupported => Some(guide::render(GuideFor::Linux, &Values::unknown(&layout))?),
+        Family::Unsupported if steps.is_err() => {
+            Some(guide::render(GuideFor::Linux, &Values::unknown(&layout))?)
+        }
         _ => None,
     };
     let proofs = match &steps {
@@ -95,6 +97,9 @@ pub(super) fn run(host: &dyn Host, command: &Plan) -> anyhow::Result<Exit> {
         facts.architecture.as_deref().unwrap_or("unknown processor"),
         host.user().name
     ));
+    if let Some(goes_by) = facts.goes_by() {
+        ui::print(&goes_by);
+    }
     for (number, step) in steps.iter().enumerate() {
         ui::print(&format!("{}. {}", number + 1, step.summary()));
         for command in step.commands() {

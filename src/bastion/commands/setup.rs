@@ -67,11 +67,6 @@ pub(super) fn run(host: &dyn Host, ui: &Ui, command: &Setup) -> anyhow::Result<E
     vetting::check_enrollment(&enrollment)?;
 
     let facts = facts::probe(host, std::path::Path::new("/"), host.privilege());
-    if facts.family == Family::Unsupported {
-        let key_type = key_type(&settings, receipt.as_ref());
-        let values = Values::of_enrollment(&server, &enrollment, &layout, key_type);
-        ui.note(&guide::render(GuideFor::Linux, &values)?);
-    }
     let request = Request {
         foreign: foreign_service(host, &facts, &settings, &layout, receipt.as_ref())?,
         facts: &facts,
@@ -82,7 +77,16 @@ pub(super) fn run(host: &dyn Host, ui: &Ui, command: &Setup) -> anyhow::Result<E
         control_plane: &control_plane,
         database: database(command, &enrollment),
     };
-    let mut steps = request.plan(host, receipt.as_ref())?;
+    let steps = request.plan(host, receipt.as_ref());
+    if steps.is_err() && facts.family == Family::Unsupported {
+        let key_type = key_type(&settings, receipt.as_ref());
+        let values = Values::of_enrollment(&server, &enrollment, &layout, key_type);
+        ui.note(&guide::render(GuideFor::Linux, &values)?);
+    }
+    let mut steps = steps?;
+    if let Some(goes_by) = facts.goes_by() {
+        ui.note(&goes_by);
+    }
     if let Some(receipt) = &receipt {
         steps.splice(0..0, rename::steps(receipt, &layout)?);
     }

@@ -49,12 +49,16 @@ fn known_system(host: &dyn Host, facts: &Facts) -> Finding {
         facts.architecture.as_deref().unwrap_or("unknown processor"),
         host.user().name
     );
+    let can_be_set_up = facts.tools.are_complete() && facts.init != Init::None;
     match facts.family {
-        Family::Unsupported => Finding::fail(
+        Family::Unsupported if !can_be_set_up => Finding::fail(
             format!("setup does not know this system: {name}"),
             "set the tunnel up by hand: `holistics-tunnel manual linux` shows how",
         ),
-        _ => Finding::pass(name),
+        _ => Finding::pass(match facts.goes_by() {
+            Some(goes_by) => format!("{name}; {goes_by}"),
+            None => name,
+        }),
     }
 }
 
@@ -62,9 +66,7 @@ fn package_manager(facts: &Facts) -> Finding {
     if let Some(manager) = facts.package_manager {
         return Finding::pass(format!("{manager:?}").to_lowercase());
     }
-    let tools = &facts.tools;
-    let complete = tools.ssh.is_some() && tools.curl.is_some() && tools.autossh.is_some();
-    if complete {
+    if facts.tools.are_complete() {
         return Finding::skip("none that setup knows, and nothing is missing");
     }
     Finding::fail(

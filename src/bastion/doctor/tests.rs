@@ -23,6 +23,7 @@ fn facts() -> Facts {
         version: "12".into(),
         name: "Debian 12".into(),
         family: Family::Debian,
+        family_by: None,
         package_manager: None,
         init: Init::None,
         architecture: None,

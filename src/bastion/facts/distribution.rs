@@ -1,8 +1,8 @@
 //! Which distribution a host runs, and to which family that belongs.
 
-use super::Family;
 use super::os_release::{self, OsRelease};
 use super::view::View;
+use super::{Family, FamilyBy};
 
 /// Finds the distribution: os-release, then the marks of hosts that are older than it, then macOS.
 pub fn find(view: &View) -> OsRelease {
@@ -16,16 +16,47 @@ pub fn find(view: &View) -> OsRelease {
         .unwrap_or_else(|| unmarked(view))
 }
 
-/// The family, by `ID` first and then by what the distribution says it is like.
-pub fn family(view: &View, release: &OsRelease) -> Family {
+/// The family: by `ID` first, then by what the distribution says it is like, and where none of these names
+/// is known, by the package manager that is there.
+pub fn family(view: &View, release: &OsRelease) -> (Family, Option<FamilyBy>) {
     if view.exists("run/ostree-booted") {
         // /usr is read-only there; packages are layered and need a reboot.
-        return Family::Unsupported;
+        return (Family::Unsupported, None);
     }
-    std::iter::once(&release.id)
-        .chain(&release.id_like)
-        .find_map(|name| family_of(name))
-        .unwrap_or(Family::Unsupported)
+    let mut names = std::iter::once(&release.id).chain(&release.id_like);
+    if let Some(family) = names.find_map(|name| family_of(name)) {
+        return (family, None);
+    }
+    match family_of_package_manager(view) {
+        Some(family) => (family, Some(FamilyBy::PackageManager)),
+        None => (Family::Unsupported, None),
+    }
+}
+
+/// Package managers that setup does not use. One that is there may be the host's own, whatever else is
+/// installed beside it.
+const OTHERS: [&str; 9] = [
+    "apk",
+    "emerge",
+    "nix-env",
+    "opkg",
+    "pacman",
+    "swupd",
+    "tdnf",
+    "xbps-install",
+    "zypper",
+];
+
+/// A package manager with what it installs packages by; nothing where several families' are there.
+fn family_of_package_manager(view: &View) -> Option<Family> {
+    let has = |program: &&str| view.which(program).is_some();
+    let is_debian = ["apt-get", "dpkg"].iter().all(has);
+    let is_rhel = has(&"rpm") && ["dnf", "microdnf", "yum"].iter().any(has);
+    match (is_debian, is_rhel, OTHERS.iter().any(has)) {
+        (true, false, false) => Some(Family::Debian),
+        (false, true, false) => Some(Family::Rhel),
+        _ => None,
+    }
 }
 
 fn family_of(name: &str) -> Option<Family> {

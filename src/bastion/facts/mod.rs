@@ -28,6 +28,13 @@ pub enum Family {
     Unsupported,
 }
 
+/// By what a family is told that no name tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FamilyBy {
+    PackageManager,
+}
+
 /// The package managers setup can use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -79,6 +86,15 @@ pub struct Tools {
     pub autossh: Option<Autossh>,
 }
 
+impl Tools {
+    /// Whether nothing has to be installed.
+    pub fn are_complete(&self) -> bool {
+        let autossh = self.autossh.as_ref();
+        let has_autossh = autossh.is_some_and(|autossh| autossh.origin != AutosshOrigin::Snap);
+        self.ssh.is_some() && self.ssh_keygen.is_some() && self.curl.is_some() && has_autossh
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Facts {
     /// The distribution: `debian`, `rocky`, `macos`.
@@ -88,6 +104,8 @@ pub struct Facts {
     /// Its name for people.
     pub name: String,
     pub family: Family,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub family_by: Option<FamilyBy>,
     pub package_manager: Option<PackageManagerKind>,
     pub init: Init,
     /// The processor: `x86_64`, `aarch64`; unknown where another host's files do not tell.
@@ -112,7 +130,7 @@ pub struct Facts {
 pub fn probe(host: &dyn Host, root: &Path, privilege: Privilege) -> Facts {
     let view = View::new(host, root);
     let release = distribution::find(&view);
-    let family = distribution::family(&view, &release);
+    let (family, family_by) = distribution::family(&view, &release);
     Facts {
         package_manager: package_manager(&view, family),
         init: init(&view, family),
@@ -135,6 +153,29 @@ pub fn probe(host: &dyn Host, root: &Path, privilege: Privilege) -> Facts {
         id: release.id,
         version: release.version,
         family,
+        family_by,
+    }
+}
+
+impl Facts {
+    /// By what setup goes on a host whose distribution it does not know; a plan that is possible there says so.
+    pub fn goes_by(&self) -> Option<String> {
+        let found = match (self.family, self.family_by) {
+            (Family::Unsupported, _) => {
+                "ssh, curl and autossh, so that nothing has to be installed"
+            }
+            (Family::Debian, Some(_)) => "apt and dpkg, as on Debian",
+            (_, Some(_)) => "rpm and its package manager, as in the Red Hat family",
+            (_, None) => return None,
+        };
+        let init = match self.init {
+            Init::None => "nothing that starts services".to_owned(),
+            init => format!("{init:?}").to_lowercase(),
+        };
+        Some(format!(
+            "setup does not know {} by name, and goes by what is here: {found}; {init}",
+            self.name
+        ))
     }
 }
 
@@ -142,7 +183,7 @@ pub fn probe(host: &dyn Host, root: &Path, privilege: Privilege) -> Facts {
 pub fn init_of(host: &dyn Host) -> Init {
     let view = View::new(host, Path::new("/"));
     let release = distribution::find(&view);
-    init(&view, distribution::family(&view, &release))
+    init(&view, distribution::family(&view, &release).0)
 }
 
 fn package_manager(view: &View, family: Family) -> Option<PackageManagerKind> {

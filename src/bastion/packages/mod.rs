@@ -95,7 +95,12 @@ pub trait PackageManager {
 
 /// The package manager of a host.
 pub fn for_host(facts: &Facts) -> Option<Box<dyn PackageManager>> {
-    let yum = |program| yum::Yum::new(program, &facts.id, &facts.version);
+    // The versions of an unknown distribution are not those of RHEL.
+    let (id, version) = match facts.family_by {
+        Some(_) => ("", ""),
+        None => (facts.id.as_str(), facts.version.as_str()),
+    };
+    let yum = |program| yum::Yum::new(program, id, version);
     facts.package_manager.map(|kind| of_kind(kind, yum))
 }
 

@@ -114,7 +114,7 @@ impl Yum {
     pub(super) fn new(program: Program, distribution: &str, version: &str) -> Self {
         Yum {
             epel: epel::release_package(distribution, version),
-            has_old_nss: program == YUM && epel::major(version) < 8,
+            has_old_nss: program == YUM && (1..8).contains(&epel::major(version)),
             program,
         }
     }
