@@ -49,3 +49,35 @@ fn read(host: &dyn Host, number: String) -> Option<Process> {
     let words = words.trim().to_owned();
     (!words.is_empty()).then_some(Process { number, words })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bastion::host::Authority;
+    use crate::bastion::host::scripted::ScriptedHost;
+
+    #[test]
+    fn processes_are_seen_on_a_host_without_ps() {
+        let host = ScriptedHost::new();
+        assert!(all(&*host).unwrap().is_empty());
+        for (file, words) in [
+            ("/proc/7/cmdline", "/usr/bin/ssh\0-S\0a b\0"),
+            // A thread of the kernel, or one that is over.
+            ("/proc/8/cmdline", ""),
+            ("/proc/sys/cmdline", "ssh"),
+        ] {
+            let file = Path::new(file);
+            for dir in ["/proc".as_ref(), file.parent().unwrap()] {
+                host.create_dir(dir, 0o755, Authority::Root).unwrap();
+            }
+            let written = host.write(file, words.as_bytes(), 0o444, Authority::Root);
+            written.unwrap();
+        }
+        let processes = all(&*host).unwrap();
+        let seen = processes
+            .iter()
+            .map(|process| (process.number.as_str(), process.words.as_str()));
+        assert_eq!(seen.collect::<Vec<_>>(), [("7", "/usr/bin/ssh -S a b")]);
+        assert!(processes[0].runs("ssh") && !processes[0].runs("autossh"));
+    }
+}

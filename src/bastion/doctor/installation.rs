@@ -9,8 +9,9 @@ use super::log::{self, Up};
 use crate::bastion::copies::Sign;
 use crate::bastion::facts::{AutosshOrigin, Facts, Init, autossh_origin};
 use crate::bastion::failure::{Interrupted, OneLine};
-use crate::bastion::host::{Command, Host, HostExt as _};
+use crate::bastion::host::{Host, HostExt as _};
 use crate::bastion::layout::Layout;
+use crate::bastion::processes;
 use crate::bastion::receipt::{Receipt, Scope, StepName, TunnelRecord};
 use crate::bastion::service::{self, ServiceManager, ServiceState, ServiceTunnel};
 use crate::bastion::ssh::known_hosts;
@@ -256,16 +257,24 @@ pub(super) fn processes(
     user_dir: &Path,
     has_service: bool,
 ) -> Finding {
-    if host.which("ps").is_none() {
-        return Finding::skip("ps is not installed");
-    }
-    let listing = Command::new("ps").args(["-A", "-ww", "-o", "pid=", "-o", "args="]);
-    let listing = match host.expect(&listing) {
-        Ok(output) => output.stdout,
+    let processes = match processes::all(host) {
+        Ok(processes) if processes.is_empty() => {
+            return Finding::skip("nothing shows this host's processes: ps is not installed");
+        }
+        Ok(processes) => processes,
         Err(error) => return Finding::skip(error.to_string()),
     };
     let forward = format!("127.0.0.1:{remote_port}:");
-    let pid_of = |program| find_process(&listing, program, &forward, user_dir);
+    let own = user_dir.to_string_lossy();
+    let pid_of = |program: &str| {
+        let mut processes = processes.iter();
+        let found = processes.find(|process| {
+            process.runs(program)
+                && process.words.contains(&forward)
+                && process.words.contains(own.as_ref())
+        });
+        found.map(|process| &process.number)
+    };
     match (has_service, pid_of("autossh"), pid_of("ssh")) {
         (_, Some(autossh), Some(ssh)) => {
             Finding::pass(format!("autossh ({autossh}) and ssh ({ssh}) run"))
@@ -285,19 +294,6 @@ pub(super) fn processes(
         (false, None, Some(ssh)) => Finding::pass(format!("ssh ({ssh}) runs")),
         (false, _, None) => Finding::skip("no ssh of this tunnel runs"),
     }
-}
-
-/// The number of a program's process that has both in its arguments.
-fn find_process(listing: &str, program: &str, forward: &str, own: &Path) -> Option<u32> {
-    let own = own.to_string_lossy();
-    listing.lines().find_map(|line| {
-        let (pid, arguments) = line.trim().split_once(' ')?;
-        let name = arguments.split_whitespace().next()?;
-        let is_it = Path::new(name).file_name()? == program
-            && arguments.contains(forward)
-            && arguments.contains(own.as_ref());
-        is_it.then(|| pid.parse().ok())?
-    })
 }
 
 /// What root obeys, root alone may change.
@@ -351,8 +347,8 @@ fn down(has_processes: bool, log_knows: bool) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bastion::host::Authority;
     use crate::bastion::host::scripted::ScriptedHost;
+    use crate::bastion::host::{Authority, Output};
 
     #[test]
     fn a_changed_line_is_named() {
@@ -388,15 +384,18 @@ mod tests {
 
     #[test]
     fn only_this_tunnel_s_processes_count() {
-        let listing = "    1 /sbin/init\n\
+        let host = ScriptedHost::new();
+        host.install("ps");
+        host.on("ps -A", |_, _| Output {
+            stdout: "    1 /sbin/init\n\
             10 /usr/lib/autossh/autossh -M 0 -E /home/ada/.holistics/logs/tunnel-7.log -R 127.0.0.1:20001:db:5432 x\n\
             11 /usr/bin/ssh -E /home/ada/.holistics/logs/tunnel-7.log -R 127.0.0.1:20001:db:5432 x\n\
-            12 /usr/bin/ssh -E /home/bob/.holistics/logs/tunnel-8.log -R 127.0.0.1:20002:db:5432 x\n";
-        let find = |program, forward| {
-            find_process(listing, program, forward, Path::new("/home/ada/.holistics"))
-        };
-        assert_eq!(find("autossh", "127.0.0.1:20001:"), Some(10));
-        assert_eq!(find("ssh", "127.0.0.1:20001:"), Some(11));
-        assert_eq!(find("ssh", "127.0.0.1:20002:"), None);
+            12 /usr/bin/ssh -E /home/bob/.holistics/logs/tunnel-8.log -R 127.0.0.1:20002:db:5432 x\n"
+                .to_owned(),
+            ..Output::default()
+        });
+        let said = |port| processes(&*host, port, Path::new("/home/ada/.holistics"), true).detail;
+        assert_eq!(said(20001), "autossh (10) and ssh (11) run");
+        assert_eq!(said(20002), "neither autossh nor ssh runs");
     }
 }

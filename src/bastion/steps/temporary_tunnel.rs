@@ -253,13 +253,7 @@ fn explain(said: &str, forward: &Forward) -> Failure {
     let server = format!("{server_host}:{server_port}");
     let has = |sign: &str| said.contains(sign);
     // What ssh says of its control socket; the network has no part in it.
-    let is_local = [
-        "mux listener",
-        "muxserver_listen",
-        "unix_listener",
-        "ControlSocket",
-        "ControlPath",
-    ];
+    let is_local = ["mux listener", "unix_listener", "ControlPath too long"];
     let failure = if is_local.into_iter().any(has) {
         Failure::new(
             "ssh cannot make its control socket on this host; the tunnel server has no part in it",
@@ -336,4 +330,28 @@ pub fn end(run: &mut Run, tunnel: TunnelName) -> anyhow::Result<()> {
 pub fn end_master(host: &dyn Host, socket: &Path) -> anyhow::Result<()> {
     control_socket::end(host, socket).context("the temporary tunnel cannot be ended")?;
     host.remove_file(&log_beside(socket), Authority::User)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bastion::host::scripted::ScriptedHost;
+    use crate::bastion::plan::Target;
+    use crate::bastion::ssh::KeyType;
+
+    #[test]
+    fn the_server_is_not_blamed_for_a_socket_that_ssh_cannot_make() {
+        let layout = Layout::new(&*ScriptedHost::new(), Path::new("/"));
+        let forward = Target::unknown(&layout, KeyType::Ed25519).forward;
+        let told = |said| explain(said, &forward).to_string();
+        for said in [
+            "unix_listener: cannot bind to path /home/ada/x.sock.Uq: Operation not permitted",
+            "muxserver_listen: link mux listener /home/ada/x.sock.Uq => /home/ada/x.sock: Operation not permitted",
+        ] {
+            assert!(told(said).contains("cannot make its control socket"));
+        }
+        // It goes on without one, and what comes then has another reason.
+        let said = "ControlSocket /x already exists, disabling multiplexing\nConnection refused";
+        assert!(told(said).contains("cannot be reached"));
+    }
 }
