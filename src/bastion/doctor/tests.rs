@@ -48,6 +48,7 @@ fn receipt() -> Receipt {
         database_type: Some(DatabaseType::Mysql),
         target_host: "db.internal".into(),
         target_port: 3306,
+        reach: Default::default(),
         token_sha256: String::new(),
         enrolled: Some(EnrolledRecord {
             remote_port: 20001,
@@ -69,7 +70,7 @@ fn tunnel_name() -> TunnelName {
     "bi.example.com-7".parse().unwrap()
 }
 
-fn target(host: &ScriptedHost, receipt: Option<Receipt>) -> Target<'static> {
+fn target(host: &ScriptedHost, receipt: Option<Receipt>) -> Target {
     let layout = Layout::new(host, Path::new("/"));
     let asked = receipt
         .iter()
@@ -79,7 +80,7 @@ fn target(host: &ScriptedHost, receipt: Option<Receipt>) -> Target<'static> {
         asked: asked.collect(),
         others: Vec::new(),
         installed: Ok(receipt.map(|receipt| (receipt, layout))),
-        ca_cert: None,
+        given: Given::default(),
     }
 }
 
