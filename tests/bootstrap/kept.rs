@@ -96,10 +96,11 @@ fn a_proxy_is_given_once_and_its_password_is_in_the_receipt_alone() {
     let lab = Lab::with(Server::start_called(NAME, Some(&https), &[]));
     let source = lab.data_source("Shop");
     let authority = https.authority.display();
-    let variables = format!("export https_proxy={};", proxy.url);
-    let fetch = format!("curl -fsSL --cacert {authority}");
-    let options = format!("--ca-cert {authority} --verbose");
-    let said = set_up(&lab, &source, &variables, &fetch, &options).output();
+    let variables = format!(
+        "export https_proxy={} CURL_CA_BUNDLE={authority};",
+        proxy.url
+    );
+    let said = set_up(&lab, &source, &variables, "curl -fsSL", "--verbose").output();
     assert!(!said.contains(PASSWORD), "{said}");
 
     // From here on, no variable names it, and the name is nobody's without it.
@@ -126,7 +127,7 @@ fn a_proxy_is_given_once_and_its_password_is_in_the_receipt_alone() {
     let removal = lab.operator.delete(source.id);
     let script = workspace.folder("script").join("removal");
     let line = format!(
-        "{variables} {fetch} {} >{}; unset https_proxy; sh {}",
+        "{variables} curl -fsSL {} >{}; unset https_proxy CURL_CA_BUNDLE; sh {}",
         url_in(&removal.command),
         script.display(),
         script.display()

@@ -48,7 +48,7 @@ pub(super) fn run(host: &dyn Host, command: &Doctor, quiet: bool) -> anyhow::Res
         installed,
         asked.own,
         asked.others,
-        Given::read(host, command.ca_cert.as_deref())?,
+        Given::read(host, command.authority.file())?,
     );
     let screen = Screen::new(host, command.json || to_output, quiet);
     let checks = doctor::examine(host, &screen, &target);

@@ -25,7 +25,7 @@ pub(super) fn run(host: &dyn Host, ui: &Ui, command: &RotateKey) -> anyhow::Resu
         .filter(|(receipt, _)| !receipt.tunnels.is_empty())
         .with_context(tunnels::none)?;
     check(&receipt)?;
-    let given = Given::read(host, command.ca_cert.as_deref())?;
+    let given = Given::read(host, command.authority.file())?;
     let up = up(host, &receipt, &given)?;
     copies::refuse(host, &layout, &receipt, &up)?;
     let rotation = rotation_for(&receipt, &layout, host, command)?;

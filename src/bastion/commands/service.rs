@@ -37,7 +37,7 @@ pub(super) fn run(host: &dyn Host, ui: &Ui, command: &Service) -> anyhow::Result
                 which: Which::default(),
                 json: false,
                 watch: false,
-                ca_cert: command.ca_cert.clone(),
+                authority: command.authority.clone(),
             };
             return status::run(host, &all);
         }
@@ -62,7 +62,7 @@ pub(super) fn run(host: &dyn Host, ui: &Ui, command: &Service) -> anyhow::Result
         manager.control(host, &layout, &ids, action)?;
         return Ok(Exit::Done);
     }
-    let given = Given::read(host, command.ca_cert.as_deref())?;
+    let given = Given::read(host, command.authority.file())?;
     let mut awaited = Vec::new();
     for id in receipt.tunnels.keys() {
         let installed = (&receipt, &layout);

@@ -61,7 +61,7 @@ pub(super) fn run(host: &dyn Host, ui: &Ui, command: &Setup) -> anyhow::Result<E
         .as_ref()
         .map_or(token.as_str(), |(_, credential)| credential.as_str());
     let kept = receipt.as_ref().and_then(|known| known.reach_of(&server));
-    let given = Given::read(host, command.ca_cert.as_deref())?;
+    let given = Given::read(host, command.authority.file())?;
     // What later commands go by is what this one goes by.
     let reach = kept
         .cloned()

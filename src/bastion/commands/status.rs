@@ -137,7 +137,7 @@ fn look(host: &dyn Host, command: &Status) -> anyhow::Result<Vec<Row>> {
     let receipt = installed.as_ref().map(|(receipt, _)| receipt);
     let others = others::tunnels(host, receipt)?;
     let meant = tunnels::meant_of_all(host, receipt, others, &command.which)?;
-    let given = Given::read(host, command.ca_cert.as_deref())?;
+    let given = Given::read(host, command.authority.file())?;
     let mut rows = Vec::new();
     for other in &meant.others {
         rows.push(of_another(host, other)?);

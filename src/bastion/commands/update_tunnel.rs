@@ -31,7 +31,7 @@ pub(super) fn run(host: &dyn Host, ui: &Ui, command: &UpdateTunnel) -> anyhow::R
     )?;
     let (receipt, layout) = installed.context("the receipt names this tunnel")?;
     rotation::refuse_unfinished(&receipt)?;
-    let given = Given::read(host, command.ca_cert.as_deref())?;
+    let given = Given::read(host, command.authority.file())?;
     let client = client(host, &receipt, id, &given)?;
     let known = ask(host, &client, id)?;
     let update = wanted_target(&receipt, id, command, &known)?;

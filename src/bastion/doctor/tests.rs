@@ -105,6 +105,32 @@ fn a_host_without_tunnels_is_looked_at_and_nothing_else_is() {
 }
 
 #[test]
+fn a_kept_proxy_that_does_not_answer_is_named_with_its_remedy_and_without_its_login() {
+    let host = ScriptedHost::new();
+    host.expect("LC_ALL=C df", 0, DF, "");
+    host.name("proxy.internal", "10.0.0.4");
+    let mut receipt = receipt();
+    for tunnel in receipt.tunnels.values_mut() {
+        tunnel.reach.proxy = Some("http://ada:geheim@proxy.internal:3128".to_owned());
+    }
+    let target = target(&host, Some(receipt));
+    let checks = examine(&host, &Nobody, &target).unwrap();
+    let named = outcome(&checks, "control-plane-name");
+    assert_eq!(named.0, Outcome::Pass);
+    assert!(named.1.contains("the proxy that is kept"), "{}", named.1);
+    let reached = checks
+        .iter()
+        .find(|check| check.name == "control-plane-tcp");
+    let remedy = reached.unwrap().remedy.clone().unwrap();
+    assert!(
+        remedy.contains("`holistics-tunnel update-tunnel 7`"),
+        "{remedy}"
+    );
+    let report = report::render(&*host, &target, &checks);
+    assert!(!report.contains("geheim"), "{report}");
+}
+
+#[test]
 fn what_depends_on_something_that_failed_is_skipped_with_the_reason() {
     let host = ScriptedHost::new();
     host.expect("LC_ALL=C df", 0, DF, "");

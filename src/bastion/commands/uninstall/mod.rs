@@ -41,7 +41,7 @@ pub(super) fn run(host: &dyn Host, ui: &Ui, command: &UninstallTunnel) -> anyhow
     }
     // Read first, since the file has to go whatever follows.
     let removal = Removal::read(host, command)?;
-    let given = Given::read(host, command.ca_cert.as_deref())?;
+    let given = Given::read(host, command.authority.file())?;
     let installed = installed?;
     let receipt = installed.as_ref().map(|(receipt, _)| receipt);
     if let (Some(removal), Some(id)) = (&removal, command.id) {
