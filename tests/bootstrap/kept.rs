@@ -148,12 +148,12 @@ fn files_with(folders: &[&Path], text: &str) -> Vec<std::path::PathBuf> {
 #[test]
 fn two_control_planes_are_each_reached_in_their_own_way_by_one_command() {
     let workspace = Workspace::new();
-    let (lab, shop) = (Lab::new(), "Shop");
-    lab.active_data_source(shop);
+    let lab = Lab::new();
+    lab.active_data_source("Shop");
     let vendors = ["one", "another"].map(|folder| {
         let https = certificate::for_name("localhost", &workspace.folder(folder));
         let server = Server::start_called("localhost", Some(&https), &[]);
-        set_up_with(&lab.bastion, &server, &https.authority);
+        set_up_with(&lab.bastion, &server, &https.authority, &lab.postgres);
         take_away(&https.authority);
         server
     });
@@ -172,8 +172,8 @@ fn a_renewed_authority_takes_the_kept_one_s_place_and_another_s_does_not() {
     let [old, new, strange] = ["old", "new", "strange"]
         .map(|folder| certificate::for_name("localhost", &workspace.folder(folder)));
     let mut server = Server::start_called("localhost", Some(&old), &[]);
-    let bastion = Bastion::new();
-    set_up_with(&bastion, &server, &old.authority);
+    let (bastion, database) = (Bastion::new(), Postgres::shared());
+    set_up_with(&bastion, &server, &old.authority, &database);
     let update_with = |authority: &Path| {
         let mut update = bastion.program(["update-tunnel", "--yes", "--ca-cert"]);
         bastion.run(update.arg(authority)).expect_code(0).output()
@@ -207,9 +207,9 @@ fn a_renewed_authority_takes_the_kept_one_s_place_and_another_s_does_not() {
 }
 
 /// Sets up a data source of this vendor, with its authority's certificate.
-fn set_up_with(bastion: &Bastion, server: &Server, authority: &Path) {
+fn set_up_with(bastion: &Bastion, server: &Server, authority: &Path, database: &Postgres) {
     let operator = server.operator();
-    let source = operator.create("Shop", Postgres::shared().port());
+    let source = operator.create("Shop", database.port());
     let mut setup = bastion.setup(server, token_of(&source));
     let setup = bastion.start(setup.arg("--ca-cert").arg(authority));
     setup.wait_until("the temporary tunnel", SETUP_LIMIT, || {
