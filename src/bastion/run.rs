@@ -503,7 +503,7 @@ impl<'a> Run<'a> {
         for tunnel in self.receipt.tunnels.values_mut() {
             let address = &tunnel.control_plane;
             if control_planes.contains(address) {
-                let reach = tunnel.reach.renewed(self.host, &self.given, address);
+                let reach = tunnel.reach.renewed(self.host, &self.given, address)?;
                 is_new |= reach != tunnel.reach;
                 tunnel.reach = reach;
             }

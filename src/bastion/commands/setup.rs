@@ -66,7 +66,7 @@ pub(super) fn run(host: &dyn Host, ui: &Ui, command: &Setup) -> anyhow::Result<E
     let reach = kept
         .cloned()
         .unwrap_or_default()
-        .renewed(host, &given, &server);
+        .renewed(host, &given, &server)?;
     let control_plane = ControlPlane::new(&server, credential, reach.clone())?;
     let enrollment = control_plane
         .enrollment(host)

@@ -39,7 +39,7 @@ pub(super) fn run(host: &dyn Host, ui: &Ui, command: &UpdateTunnel) -> anyhow::R
     if is_applied(&receipt, &update) {
         already(host, ui, &client, &update, &known)?;
         let kept = &tunnels::find(&receipt, id)?.reach;
-        if !command.dry_run && kept.renewed(host, &given, client.address()) != *kept {
+        if !command.dry_run && kept.renewed(host, &given, client.address())? != *kept {
             Run::begin(host, ui, layout, given)?.keep_reach(&[client.address().clone()])?;
         }
         return Ok(Exit::Done);

@@ -13,8 +13,8 @@ use hyper_util::client::proxy::matcher::Matcher;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use super::ControlPlane;
-use crate::bastion::failure::Failure;
+use super::{ApiError, ControlPlane};
+use crate::bastion::failure::{Failure, Interrupted};
 use crate::bastion::host::Host;
 use crate::bastion::host::http::is_loopback;
 
@@ -104,7 +104,15 @@ impl Reach {
 
     /// What is to be kept from now on: with the proxy of this run, and with the authority that it was given if
     /// that one is what the control plane's certificate takes.
-    pub fn renewed(&self, host: &dyn Host, given: &Given, address: &Url) -> Self {
+    ///
+    /// # Errors
+    /// The run was interrupted while it looked.
+    pub fn renewed(
+        &self,
+        host: &dyn Host,
+        given: &Given,
+        address: &Url,
+    ) -> Result<Self, Interrupted> {
         let as_before = Reach {
             authority: self.authority.clone(),
             proxy: match Environment::of(host, address) {
@@ -114,20 +122,25 @@ impl Reach {
             },
         };
         if given.authority.is_none() || given.authority == self.authority {
-            return as_before;
+            return Ok(as_before);
         }
         let with_given = Reach {
             authority: given.authority.clone(),
             ..as_before.clone()
         };
         let is_enough = |reach: &Reach| {
-            let client = ControlPlane::new(address, "", reach.clone());
-            client.is_ok_and(|client| client.health(host, ANSWER_TIMEOUT).is_ok())
+            let Ok(client) = ControlPlane::new(address, "", reach.clone()) else {
+                return Ok(false);
+            };
+            match client.health(host, ANSWER_TIMEOUT) {
+                Err(ApiError::Interrupted(interrupted)) => Err(interrupted),
+                answer => Ok(answer.is_ok()),
+            }
         };
-        if is_enough(&as_before) && (self.authority.is_none() || !is_enough(&with_given)) {
-            as_before
+        if is_enough(&as_before)? && (self.authority.is_none() || !is_enough(&with_given)?) {
+            Ok(as_before)
         } else {
-            with_given
+            Ok(with_given)
         }
     }
 }
@@ -301,7 +314,7 @@ mod tests {
         let given = Given {
             authority: Some(given.to_owned()),
         };
-        kept.renewed(&*host, &given, &vendor()).authority
+        kept.renewed(&*host, &given, &vendor()).unwrap().authority
     }
 
     #[test]
