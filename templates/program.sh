@@ -5,6 +5,8 @@ token={{ program.token }}
 folder=
 program=
 ca_cert=${HOLISTICS_TUNNEL_CA_CERT:-}
+# What brought this script may have been told so.
+[ -n "$ca_cert" ] || [ ! -r "${CURL_CA_BUNDLE:-}" ] || ca_cert=$CURL_CA_BUNDLE
 partial=
 download=
 made_folder=
@@ -49,7 +51,7 @@ refuse_sudo() {
     fi
 }
 
-# --ca-cert is meant for the program; the download needs it too.
+# --ca-cert is meant for the program, which keeps it for later commands; the download needs it too.
 find_ca_cert() {
     while [ $# -gt 0 ]; do
         case $1 in
@@ -58,7 +60,9 @@ find_ca_cert() {
         esac
         shift
     done
-    [ -z "$ca_cert" ] || [ -r "$ca_cert" ] || fail "cannot read the certificate $ca_cert given with --ca-cert"
+    [ -n "$ca_cert" ] || return 0
+    [ -r "$ca_cert" ] || fail "cannot read the certificate $ca_cert given with --ca-cert"
+    export HOLISTICS_TUNNEL_CA_CERT="$ca_cert"
 }
 
 # Brings the program for this machine to where it is started from.

@@ -226,6 +226,7 @@ mod tests {
             display_name: "Shop".to_owned(),
             target_host: "localhost".to_owned(),
             target_port: 5432,
+            reach: Default::default(),
             token_sha256: String::new(),
             enrolled: None,
             steps: Vec::new(),

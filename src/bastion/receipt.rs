@@ -14,6 +14,7 @@ use anyhow::{Context as _, ensure};
 use serde::{Deserialize, Serialize};
 
 use super::change::Change;
+use super::control_plane::{ControlPlane, Given, Reach};
 use super::facts::Init;
 use super::failure::Failure;
 use super::host::{Authority, Host, HostExt};
@@ -84,12 +85,36 @@ pub struct TunnelRecord {
     pub database_type: Option<DatabaseType>,
     pub target_host: String,
     pub target_port: u16,
+    /// What reaching the control plane takes.
+    #[serde(default, skip_serializing_if = "Reach::is_plain")]
+    pub reach: Reach,
     /// The SHA-256 of the enrollment token, by which the same command is known again.
     pub token_sha256: String,
     /// What the control plane answered to the public key.
     pub enrolled: Option<EnrolledRecord>,
     /// What was done for this tunnel.
     pub steps: Vec<StepRecord>,
+}
+
+impl TunnelRecord {
+    /// The control plane with the tunnel's own credential; nothing where it is not enrolled.
+    pub fn client(&self, host: &dyn Host, given: &Given) -> anyhow::Result<Option<ControlPlane>> {
+        let enrolled = self.enrolled.as_ref();
+        enrolled
+            .map(|enrolled| self.client_with(host, given, &enrolled.tunnel_token))
+            .transpose()
+    }
+
+    /// The same with another credential.
+    pub fn client_with(
+        &self,
+        host: &dyn Host,
+        given: &Given,
+        credential: &str,
+    ) -> anyhow::Result<ControlPlane> {
+        let reach = self.reach.in_run(host, given, &self.control_plane);
+        ControlPlane::new(&self.control_plane, credential, reach)
+    }
 }
 
 /// What the control plane answered to the public key.
@@ -277,6 +302,13 @@ impl Receipt {
             Some(record) => tunnel.at(&record.control_plane),
             None => tunnel,
         }
+    }
+
+    /// How a control plane is reached that a tunnel has already.
+    pub fn reach_of(&self, control_plane: &url::Url) -> Option<&Reach> {
+        let mut tunnels = self.tunnels.values();
+        let known = tunnels.find(|tunnel| tunnel.control_plane == *control_plane)?;
+        Some(&known.reach)
     }
 
     /// The tunnel servers of the enrolled tunnels.

@@ -7,16 +7,16 @@
 
 mod context;
 
-use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::Context as _;
 use serde::Serialize;
+use url::Url;
 
 pub use context::StepContext;
 
 use super::change::{Change, UndoReason};
-use super::control_plane::ControlPlane;
+use super::control_plane::{ControlPlane, Given};
 use super::failure::{Exit, Failure, OneLine, advice_of, is_interruption, is_resumable};
 use super::host::command::still_runs;
 use super::host::{Host, HostExt as _};
@@ -29,6 +29,9 @@ use super::tunnel_name::TunnelName;
 use super::ui::Ui;
 use super::ui::{Event, StepProgress};
 
+const REACH_KEPT: &str =
+    "How the control plane is reached now (--ca-cert, proxy) is kept for later commands.";
+
 /// A run that changes this host.
 pub struct Run<'a> {
     pub host: &'a dyn Host,
@@ -36,8 +39,8 @@ pub struct Run<'a> {
     pub layout: Layout,
     /// What was done to this host, this run included.
     pub receipt: Receipt,
-    /// A private certificate authority of the control planes.
-    pub ca_cert: Option<PathBuf>,
+    /// What it was given to reach the control planes.
+    pub given: Given,
     /// This run's changes, in the order in which they were made.
     made: Vec<(Scope, StepName, Change)>,
     _lock: Lock,
@@ -70,7 +73,7 @@ impl<'a> Run<'a> {
         host: &'a dyn Host,
         ui: &'a Ui,
         layout: Layout,
-        ca_cert: Option<&Path>,
+        given: Given,
     ) -> anyhow::Result<Self> {
         let lock = lock::acquire(host, &layout)?;
         let receipt = Receipt::load(host, &layout.receipt())?;
@@ -86,7 +89,7 @@ impl<'a> Run<'a> {
             ui,
             layout,
             receipt,
-            ca_cert: ca_cert.map(Path::to_owned),
+            given,
             made: Vec::new(),
             _lock: lock,
         })
@@ -490,13 +493,26 @@ impl<'a> Run<'a> {
     pub fn client(&self, tunnel: TunnelName) -> anyhow::Result<ControlPlane> {
         let record = self.receipt.tunnels.get(&tunnel);
         let record = record.context("the tunnel is not in the receipt")?;
-        let enrolled = record.enrolled.as_ref();
-        let enrolled = enrolled.context("the tunnel is not enrolled")?;
-        ControlPlane::new(
-            &record.control_plane,
-            &enrolled.tunnel_token,
-            self.ca_cert.as_deref(),
-        )
+        let client = record.client(self.host, &self.given)?;
+        client.context("the tunnel is not enrolled")
+    }
+
+    /// Keeps what this run has reached these control planes with, for later commands.
+    pub fn keep_reach(&mut self, control_planes: &[Url]) -> anyhow::Result<()> {
+        let mut is_new = false;
+        for tunnel in self.receipt.tunnels.values_mut() {
+            let address = &tunnel.control_plane;
+            if control_planes.contains(address) {
+                let reach = tunnel.reach.renewed(self.host, &self.given, address)?;
+                is_new |= reach != tunnel.reach;
+                tunnel.reach = reach;
+            }
+        }
+        if is_new {
+            self.save()?;
+            self.ui.note(REACH_KEPT);
+        }
+        Ok(())
     }
 }
 

@@ -48,6 +48,12 @@ fn ca_cert_is_used_for_the_download_and_reaches_the_program() {
         )
         .expect_code(0);
     }
+    // What curl was told by its own variable counts for all of it.
+    let line = format!(
+        "export CURL_CA_BUNDLE={authority}; curl -fsSL {} | sh",
+        url_of(&vendor.data_source())
+    );
+    run(&Bastion::without(&["wget"]), &line).expect_code(0);
 }
 
 #[test]

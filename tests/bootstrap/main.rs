@@ -3,12 +3,13 @@
 //!
 //! - [`journey`]: with the real program; [`released`]: with the one that `scripts/release` made;
 //! - [`vendor`]: a vendor with a stand-in for it, for the rest: [`tools`], [`refusals`], [`broken`],
-//!   [`https`], [`proxy`]; [`stalling_line`]: a download that does not end;
+//!   [`https`], [`proxy`]; [`kept`]: what reaching it takes; [`stalling_line`]: a download that does not end;
 //! - [`secrets`]: who could have seen the token.
 
 mod broken;
 mod https;
 mod journey;
+mod kept;
 mod proxy;
 mod refusals;
 mod released;
@@ -28,6 +29,7 @@ use support::process::Finished;
 
 const FAILED: i32 = 1;
 const USAGE: i32 = 2;
+const CANNOT_TELL: i32 = 5;
 const INTERRUPTED: i32 = 130;
 
 /// Every shell that a bastion may have as `sh`.

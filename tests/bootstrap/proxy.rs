@@ -17,18 +17,29 @@ use crate::support::workspace::Workspace;
 use crate::vendor::Vendor;
 use crate::{FAILED, content, run, shell, url_of};
 
-const NAME: &str = "vendor.example";
+pub const NAME: &str = "vendor.example";
 const START_LIMIT: Duration = Duration::from_secs(20);
 
 /// A running tinyproxy, for which [`NAME`] is this machine.
-struct Proxy {
-    url: String,
-    log: PathBuf,
+pub struct Proxy {
+    pub url: String,
+    pub log: PathBuf,
     _process: Running,
 }
 
 impl Proxy {
-    fn start(workspace: &Workspace) -> Self {
+    pub fn start(workspace: &Workspace) -> Self {
+        Self::start_with(workspace, "")
+    }
+
+    /// One that lets nobody through but this login.
+    pub fn start_for(workspace: &Workspace, name: &str, password: &str) -> Self {
+        let mut proxy = Self::start_with(workspace, &format!("BasicAuth {name} {password}\n"));
+        proxy.url = proxy.url.replace("://", &format!("://{name}:{password}@"));
+        proxy
+    }
+
+    fn start_with(workspace: &Workspace, further: &str) -> Self {
         let folder = workspace.folder("proxy");
         let (log, hosts, settings) = (
             folder.join("log"),
@@ -40,7 +51,7 @@ impl Proxy {
         std::fs::write(
             &settings,
             format!(
-                "Port {port}\nListen 127.0.0.1\nAllow 127.0.0.1\nTimeout 60\nLogLevel Connect\nLogFile \"{}\"\n",
+                "Port {port}\nListen 127.0.0.1\nAllow 127.0.0.1\nTimeout 60\nLogLevel Connect\nLogFile \"{}\"\n{further}",
                 log.display()
             ),
         )
@@ -62,7 +73,7 @@ impl Proxy {
     }
 
     /// How many connections to the vendor it was asked for, with a request that begins like this.
-    fn requests(&self, kind: &str) -> usize {
+    pub fn requests(&self, kind: &str) -> usize {
         content(&self.log)
             .matches(&format!("{kind}{NAME}:"))
             .count()

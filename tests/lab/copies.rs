@@ -10,7 +10,7 @@ use holistics_tunnel::protocol::{DataSource, DataSourceState};
 use crate::reader::{LONGEST_GAP, Reader};
 use crate::support::figures;
 use crate::support::hosts::host::Host;
-use crate::support::hosts::host_lab::{AUTHORITY, HostLab, SETUP_LIMIT};
+use crate::support::hosts::host_lab::{HostLab, SETUP_LIMIT};
 use crate::support::hosts::image::Image;
 use crate::support::hosts::namespace::Namespace;
 use crate::support::wait;
@@ -179,10 +179,8 @@ impl Pair {
             .wait(SETUP_LIMIT)
             .expect_code(USAGE)
             .expect_words(&[sign, "would end it there", "--local-only"]);
-        let line = format!(
-            "HOLISTICS_TUNNEL_CA_CERT={AUTHORITY} holistics-tunnel uninstall-tunnel --all --yes"
-        );
-        let mut removal = self.copy.at_terminal("ada", &line);
+        let line = "holistics-tunnel uninstall-tunnel --all --yes";
+        let mut removal = self.copy.at_terminal("ada", line);
         removal
             .program()
             .wait_for_output("Remove it there, too?", SETUP_LIMIT);

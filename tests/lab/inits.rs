@@ -16,7 +16,7 @@ use crate::setup::{RETURN_LIMIT, comes_back, remove, run_generated_command, setu
 use crate::support::figures;
 use crate::support::hosts::disk::Disk;
 use crate::support::hosts::host::Host;
-use crate::support::hosts::host_lab::{AUTHORITY, HostLab};
+use crate::support::hosts::host_lab::HostLab;
 use crate::support::hosts::image::{Image, Init};
 use crate::support::lab::{SERVICE_LIMIT, tunnel_of};
 use crate::support::process::Finished;
@@ -248,8 +248,7 @@ fn service(lab: &HostLab, action: &str) -> Finished {
 
 /// Our own command's word on all tunnels.
 fn health(lab: &HostLab) -> Finished {
-    let line = format!("holistics-tunnel service status --ca-cert {AUTHORITY}");
-    lab.host.run("ada", &line)
+    lab.host.run("ada", "holistics-tunnel service status")
 }
 
 #[track_caller]

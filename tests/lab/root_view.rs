@@ -5,7 +5,7 @@ use holistics_tunnel::protocol::DataSourceState;
 use crate::reader::LONGEST_GAP;
 use crate::support::figures;
 use crate::support::hosts::disk::Disk;
-use crate::support::hosts::host_lab::{AUTHORITY, HostLab, SETUP_LIMIT};
+use crate::support::hosts::host_lab::{HostLab, SETUP_LIMIT};
 use crate::support::hosts::image::Image;
 use crate::support::hosts::other_vendor::OtherVendor;
 use crate::support::process::Finished;
@@ -180,6 +180,6 @@ fn without_bob_s_account_and_home(lab: &HostLab) {
 
 #[track_caller]
 fn as_root(lab: &HostLab, command: &str) -> Finished {
-    let line = format!("HOLISTICS_TUNNEL_CA_CERT={AUTHORITY} exec holistics-tunnel {command}");
+    let line = format!("exec holistics-tunnel {command}");
     lab.host.start("root", &line).wait(SETUP_LIMIT)
 }

@@ -54,7 +54,7 @@ pub fn generated_command(source: &DataSource) -> String {
     let generated = &source.enrollment.as_ref().expect("a command").command;
     format!(
         "export CURL_CA_BUNDLE={AUTHORITY}; \
-         {generated} -s -- --yes --ca-cert {AUTHORITY} --key-type {KEY_TYPE}"
+         {generated} -s -- --yes --key-type {KEY_TYPE}"
     )
 }
 
@@ -66,7 +66,7 @@ pub fn remove(lab: &HostLab, source: &DataSource) -> Finished {
 /// The command after the browser's "Delete", with the lab's own authority.
 pub fn removal_command(lab: &HostLab, source: &DataSource) -> String {
     let command = lab.operator.delete(source.id).command;
-    format!("export CURL_CA_BUNDLE={AUTHORITY} HOLISTICS_TUNNEL_CA_CERT={AUTHORITY}; {command}")
+    format!("export CURL_CA_BUNDLE={AUTHORITY}; {command}")
 }
 
 /// Waits for the tunnel's return, and says how long it took.

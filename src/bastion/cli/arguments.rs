@@ -1,6 +1,6 @@
 //! What each command takes.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::builder::TypedValueParser;
@@ -41,9 +41,8 @@ pub struct Setup {
     /// How long to wait for the data source to be saved in the browser: 90s, 30m, 2h
     #[arg(long, value_name = "TIME", default_value = "30m", value_parser = parse_duration)]
     pub wait: Duration,
-    /// The private certificate authority that signed the control plane's certificate (PEM)
-    #[arg(long, value_name = "FILE")]
-    pub ca_cert: Option<PathBuf>,
+    #[command(flatten)]
+    pub authority: CaCert,
     /// If somebody else's service h_autossh is there, stop its tunnels and move it aside without asking;
     /// --yes does not do that
     #[arg(long)]
@@ -120,9 +119,23 @@ pub struct UninstallTunnel {
     /// Write the log of this run here [default: ~/.holistics/logs/uninstall-tunnel-TIME.log]
     #[arg(long, value_name = "FILE")]
     pub log_file: Option<PathBuf>,
-    /// The private certificate authority that signed the control plane's certificate (PEM)
+    #[command(flatten)]
+    pub authority: CaCert,
+}
+
+/// Whom to trust; setup, update-tunnel and rotate-key keep it.
+#[derive(Debug, Clone, Default, Args)]
+pub struct CaCert {
+    /// The private certificate authority that signed the control plane's certificate (PEM); it is kept for
+    /// later commands by setup, update-tunnel and rotate-key
     #[arg(long, value_name = "FILE")]
-    pub ca_cert: Option<PathBuf>,
+    ca_cert: Option<PathBuf>,
+}
+
+impl CaCert {
+    pub fn file(&self) -> Option<&Path> {
+        self.ca_cert.as_deref()
+    }
 }
 
 /// Which tunnel of this host.
@@ -158,9 +171,8 @@ pub struct UpdateTunnel {
     /// Print one JSON object for each event
     #[arg(long)]
     pub json: bool,
-    /// The private certificate authority that signed the control plane's certificate (PEM)
-    #[arg(long, value_name = "FILE")]
-    pub ca_cert: Option<PathBuf>,
+    #[command(flatten)]
+    pub authority: CaCert,
 }
 
 #[derive(Debug, Args)]
@@ -177,9 +189,8 @@ pub struct RotateKey {
     /// Print one JSON object for each event
     #[arg(long)]
     pub json: bool,
-    /// The private certificate authority that signed the control planes' certificates (PEM)
-    #[arg(long, value_name = "FILE")]
-    pub ca_cert: Option<PathBuf>,
+    #[command(flatten)]
+    pub authority: CaCert,
 }
 
 #[derive(Debug, Args)]
@@ -199,9 +210,8 @@ pub struct Status {
     /// Check again every two seconds and show what changes, until Ctrl-C
     #[arg(short, long)]
     pub watch: bool,
-    /// The private certificate authority that signed the control plane's certificate (PEM)
-    #[arg(long, value_name = "FILE")]
-    pub ca_cert: Option<PathBuf>,
+    #[command(flatten)]
+    pub authority: CaCert,
 }
 
 #[derive(Debug, Args)]
@@ -215,9 +225,8 @@ pub struct Doctor {
     /// passwords, but names of hosts and users
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
-    /// The private certificate authority that signed the control plane's certificate (PEM)
-    #[arg(long, value_name = "FILE")]
-    pub ca_cert: Option<PathBuf>,
+    #[command(flatten)]
+    pub authority: CaCert,
 }
 
 #[derive(Debug, Args)]
@@ -225,9 +234,8 @@ pub struct Service {
     /// What to do with all tunnels of this host
     #[arg(value_enum)]
     pub action: ServiceAction,
-    /// The private certificate authority that signed the control plane's certificate (PEM)
-    #[arg(long, value_name = "FILE")]
-    pub ca_cert: Option<PathBuf>,
+    #[command(flatten)]
+    pub authority: CaCert,
 }
 
 /// What `service` does.

@@ -13,6 +13,7 @@ use serde_json::json;
 use super::tunnels::Meant;
 use super::{others, tunnels};
 use crate::bastion::cli::Doctor;
+use crate::bastion::control_plane::Given;
 use crate::bastion::doctor::{self, Check, Outcome, Target, Watcher, report};
 use crate::bastion::failure::{Exit, Failure};
 use crate::bastion::host::{Authority, Host, own_name};
@@ -47,7 +48,7 @@ pub(super) fn run(host: &dyn Host, command: &Doctor, quiet: bool) -> anyhow::Res
         installed,
         asked.own,
         asked.others,
-        command.ca_cert.as_deref(),
+        Given::read(host, command.authority.file())?,
     );
     let screen = Screen::new(host, command.json || to_output, quiet);
     let checks = doctor::examine(host, &screen, &target);

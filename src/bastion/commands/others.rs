@@ -8,7 +8,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, ensure};
 
-use crate::bastion::control_plane::ControlPlane;
+use crate::bastion::control_plane::{ControlPlane, Given};
 use crate::bastion::facts::{self, Init};
 use crate::bastion::host::Host;
 use crate::bastion::layout::Layout;
@@ -63,25 +63,26 @@ pub fn receipt(host: &dyn Host, tunnel: &InstalledTunnel) -> anyhow::Result<Rece
 }
 
 /// The control plane with the token that the owner's receipt holds. Where it is, the tunnel's name says,
-/// or root does.
+/// or root does. An authority and a proxy of the owner's choice are used for the owner's own tunnel alone.
 ///
 /// # Errors
 /// The receipt does not know the tunnel, or names another control plane.
 pub fn client(
+    host: &dyn Host,
     receipt: &Receipt,
     tunnel: TunnelName,
     server: Option<&url::Url>,
-    ca_cert: Option<&Path>,
+    given: &Given,
 ) -> anyhow::Result<ControlPlane> {
     let record = receipt.tunnels.get(&tunnel);
     let record = record.context("its owner's receipt does not know it")?;
-    let enrolled = record.enrolled.as_ref().context("it was never enrolled")?;
     let address = &record.control_plane;
     ensure!(
         server == Some(address) || tunnel.is_of(address),
         "its owner's receipt names the control plane {address}; --server {address} says that it is the right one"
     );
-    ControlPlane::new(address, &enrolled.tunnel_token, ca_cert)
+    let client = record.client(host, given)?;
+    client.context("it was never enrolled")
 }
 
 /// Where all users' tunnels have their files.

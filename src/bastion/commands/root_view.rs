@@ -124,6 +124,7 @@ impl Bastion {
             database_type: None,
             target_host: "db.internal".to_owned(),
             target_port: 5432,
+            reach: Default::default(),
             token_sha256: String::new(),
             enrolled: Some(EnrolledRecord {
                 remote_port: 20001,
@@ -229,7 +230,7 @@ impl Bastion {
             Ok(None),
             asked.own,
             asked.others,
-            None,
+            Default::default(),
         );
         doctor::examine(&self.host, &Nobody, &target).unwrap()
     }

@@ -1,13 +1,11 @@
 //! `rotate-key`: a new key pair for all tunnels of this user, one reconnect for each.
 
-use std::path::Path;
-
 use anyhow::{Context as _, ensure};
 use serde_json::json;
 
 use super::{acquire_root, key_comment, questions, refuse_sudo, tunnels};
 use crate::bastion::cli::RotateKey;
-use crate::bastion::control_plane::{ApiError, ControlPlane};
+use crate::bastion::control_plane::{ApiError, Given};
 use crate::bastion::copies;
 use crate::bastion::failure::{Exit, Failure};
 use crate::bastion::host::{Host, HostExt as _};
@@ -27,7 +25,8 @@ pub(super) fn run(host: &dyn Host, ui: &Ui, command: &RotateKey) -> anyhow::Resu
         .filter(|(receipt, _)| !receipt.tunnels.is_empty())
         .with_context(tunnels::none)?;
     check(&receipt)?;
-    let up = up(host, &receipt, command.ca_cert.as_deref())?;
+    let given = Given::read(host, command.authority.file())?;
+    let up = up(host, &receipt, &given)?;
     copies::refuse(host, &layout, &receipt, &up)?;
     let rotation = rotation_for(&receipt, &layout, host, command)?;
     let renames = rename::steps(&receipt, &layout)?;
@@ -47,7 +46,7 @@ pub(super) fn run(host: &dyn Host, ui: &Ui, command: &RotateKey) -> anyhow::Resu
     questions::confirm_change(host, command.yes)?;
     let all_steps = renames.iter().chain(&steps);
     acquire_root(host, "Restarting the tunnels", all_steps)?;
-    let mut run = Run::begin(host, ui, layout, command.ca_cert.as_deref())?;
+    let mut run = Run::begin(host, ui, layout, given)?;
     // Another run may have ended while this one asked.
     check(&run.receipt)?;
     rename::carry_out(&mut run)?;
@@ -55,6 +54,15 @@ pub(super) fn run(host: &dyn Host, ui: &Ui, command: &RotateKey) -> anyhow::Resu
     let steps = self::steps(host, &run.receipt, &run.layout, rotation)?;
     let tunnels: Vec<_> = enrolled(&run.receipt).map(TunnelName::number).collect();
     run.carry_out(&steps, None)?;
+    let enrolled = run
+        .receipt
+        .tunnels
+        .values()
+        .filter(|tunnel| tunnel.enrolled.is_some());
+    let control_planes: Vec<_> = enrolled
+        .map(|tunnel| tunnel.control_plane.clone())
+        .collect();
+    run.keep_reach(&control_planes)?;
     let place = run.layout.private_key(rotation.to);
     ui.finished(
         &[format!(
@@ -98,17 +106,12 @@ fn enrolled(receipt: &Receipt) -> impl Iterator<Item = TunnelName> {
 
 /// The tunnels that the tunnel server says are up. One that cannot be asked about is asked about again
 /// before anything is changed.
-fn up(
-    host: &dyn Host,
-    receipt: &Receipt,
-    ca_cert: Option<&Path>,
-) -> anyhow::Result<Vec<TunnelName>> {
+fn up(host: &dyn Host, receipt: &Receipt, given: &Given) -> anyhow::Result<Vec<TunnelName>> {
     let mut up = Vec::new();
     for (name, tunnel) in &receipt.tunnels {
-        let Some(enrolled) = &tunnel.enrolled else {
+        let Some(client) = tunnel.client(host, given)? else {
             continue;
         };
-        let client = ControlPlane::new(&tunnel.control_plane, &enrolled.tunnel_token, ca_cert)?;
         match client.tunnel(host, *name) {
             Ok(known) if known.status == TunnelStatus::Up => up.push(*name),
             Err(ApiError::Interrupted(interrupted)) => return Err(interrupted.into()),

@@ -7,7 +7,7 @@ use anyhow::Context as _;
 
 use super::{others, status, tunnels};
 use crate::bastion::cli::{Service, ServiceAction, Status, Which};
-use crate::bastion::control_plane::ControlPlane;
+use crate::bastion::control_plane::{ControlPlane, Given};
 use crate::bastion::copies::{self, Sign};
 use crate::bastion::facts;
 use crate::bastion::failure::{Exit, Failure};
@@ -37,7 +37,7 @@ pub(super) fn run(host: &dyn Host, ui: &Ui, command: &Service) -> anyhow::Result
                 which: Which::default(),
                 json: false,
                 watch: false,
-                ca_cert: command.ca_cert.clone(),
+                authority: command.authority.clone(),
             };
             return status::run(host, &all);
         }
@@ -62,10 +62,11 @@ pub(super) fn run(host: &dyn Host, ui: &Ui, command: &Service) -> anyhow::Result
         manager.control(host, &layout, &ids, action)?;
         return Ok(Exit::Done);
     }
+    let given = Given::read(host, command.authority.file())?;
     let mut awaited = Vec::new();
     for id in receipt.tunnels.keys() {
         let installed = (&receipt, &layout);
-        awaited.extend(Awaited::before(host, command, installed, *id, action)?);
+        awaited.extend(Awaited::before(host, &given, installed, *id, action)?);
     }
     manager.control(host, &layout, &ids, action)?;
     if !awaited.is_empty() {
@@ -132,20 +133,15 @@ impl Awaited {
     /// As it is before it is started; nothing where it is not enrolled.
     fn before(
         host: &dyn Host,
-        command: &Service,
+        given: &Given,
         (receipt, layout): (&Receipt, &Layout),
         id: TunnelName,
         action: Action,
     ) -> anyhow::Result<Option<Self>> {
         let tunnel = tunnels::find(receipt, id)?;
-        let Some(enrolled) = &tunnel.enrolled else {
+        let Some(client) = tunnel.client(host, given)? else {
             return Ok(None);
         };
-        let client = ControlPlane::new(
-            &tunnel.control_plane,
-            &enrolled.tunnel_token,
-            command.ca_cert.as_deref(),
-        )?;
         // A control plane that is away does not hold up the start.
         let known = client.tunnel_within(host, id, LOOK_TIMEOUT).ok();
         let former = known.and_then(|known| known.session);

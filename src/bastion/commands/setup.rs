@@ -8,7 +8,7 @@ use url::Url;
 
 use super::{acquire_root, foreign_service, key_comment, questions, refuse_sudo, settings, token};
 use crate::bastion::cli::Setup;
-use crate::bastion::control_plane::{ApiError, ControlPlane, parse_address};
+use crate::bastion::control_plane::{ApiError, ControlPlane, Given, Reach, parse_address};
 use crate::bastion::copies;
 use crate::bastion::facts::{self, Facts, Family};
 use crate::bastion::failure::{Exit, Failure};
@@ -60,7 +60,14 @@ pub(super) fn run(host: &dyn Host, ui: &Ui, command: &Setup) -> anyhow::Result<E
     let credential = known
         .as_ref()
         .map_or(token.as_str(), |(_, credential)| credential.as_str());
-    let control_plane = ControlPlane::new(&server, credential, command.ca_cert.as_deref())?;
+    let kept = receipt.as_ref().and_then(|known| known.reach_of(&server));
+    let given = Given::read(host, command.authority.file())?;
+    // What later commands go by is what this one goes by.
+    let reach = kept
+        .cloned()
+        .unwrap_or_default()
+        .renewed(host, &given, &server)?;
+    let control_plane = ControlPlane::new(&server, credential, reach.clone())?;
     let enrollment = control_plane
         .enrollment(host)
         .map_err(ApiError::with_advice)?;
@@ -109,12 +116,12 @@ pub(super) fn run(host: &dyn Host, ui: &Ui, command: &Setup) -> anyhow::Result<E
     }
     acquire_root(host, "Installing packages and the service", &steps)?;
 
-    let mut run = Run::begin(host, ui, layout.clone(), command.ca_cert.as_deref())?;
+    let mut run = Run::begin(host, ui, layout.clone(), Given::default())?;
     // Another run may have ended while this one asked.
     rotation::refuse_unfinished(&run.receipt)?;
     rename::carry_out(&mut run)?;
     let steps = request.plan(host, Some(&run.receipt))?;
-    remember_tunnel(&mut run, &enrollment, &server, &token);
+    remember_tunnel(&mut run, &enrollment, &server, reach, &token);
     let progress = run.carry_out(&steps, Some(request.tunnel()))?;
     finish(&run, &enrollment, progress);
     Ok(Exit::Done)
@@ -251,7 +258,13 @@ fn confirm_replacement(host: &dyn Host, command: &Setup) -> anyhow::Result<()> {
     questions::require_yes(host.confirm(&question)?, unasked)
 }
 
-fn remember_tunnel(run: &mut Run, enrollment: &Enrollment, server: &Url, token: &str) {
+fn remember_tunnel(
+    run: &mut Run,
+    enrollment: &Enrollment,
+    server: &Url,
+    reach: Reach,
+    token: &str,
+) {
     let record = run
         .receipt
         .tunnels
@@ -263,6 +276,7 @@ fn remember_tunnel(run: &mut Run, enrollment: &Enrollment, server: &Url, token: 
             database_type: None,
             target_host: String::new(),
             target_port: 0,
+            reach: Reach::default(),
             token_sha256: String::new(),
             enrolled: None,
             steps: Vec::new(),
@@ -271,6 +285,7 @@ fn remember_tunnel(run: &mut Run, enrollment: &Enrollment, server: &Url, token: 
     record.database_type = Some(enrollment.database_type);
     record.target_host.clone_from(&enrollment.host);
     record.target_port = enrollment.port;
+    record.reach = reach;
     record.token_sha256 = token::digest(token);
 }
 

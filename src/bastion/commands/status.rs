@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::{others, tunnels};
 use crate::bastion::cli::Status;
-use crate::bastion::control_plane::{ApiError, ControlPlane, is_gone};
+use crate::bastion::control_plane::{ApiError, Given, is_gone};
 use crate::bastion::copies::{self, Sign};
 use crate::bastion::failure::{Exit, OneLine, is_interruption};
 use crate::bastion::host::Host;
@@ -137,13 +137,14 @@ fn look(host: &dyn Host, command: &Status) -> anyhow::Result<Vec<Row>> {
     let receipt = installed.as_ref().map(|(receipt, _)| receipt);
     let others = others::tunnels(host, receipt)?;
     let meant = tunnels::meant_of_all(host, receipt, others, &command.which)?;
+    let given = Given::read(host, command.authority.file())?;
     let mut rows = Vec::new();
     for other in &meant.others {
         rows.push(of_another(host, other)?);
     }
     if let Some((receipt, layout)) = &installed {
         for id in meant.own {
-            rows.push(row(host, command, receipt, layout, id)?);
+            rows.push(row(host, &given, receipt, layout, id)?);
         }
     }
     Ok(rows)
@@ -151,7 +152,7 @@ fn look(host: &dyn Host, command: &Status) -> anyhow::Result<Vec<Row>> {
 
 fn row(
     host: &dyn Host,
-    command: &Status,
+    given: &Given,
     receipt: &Receipt,
     layout: &Layout,
     id: TunnelName,
@@ -161,29 +162,22 @@ fn row(
         Some(init) => service::manager(init)?.status(host, layout, id)?,
         None => ServiceState::Unknown,
     };
-    let (state, control_plane) = match &tunnel.enrolled {
+    let (state, control_plane) = match tunnel.client(host, given)? {
         None => (State::Down, "not enrolled".to_owned()),
-        Some(enrolled) => {
-            let client = ControlPlane::new(
-                &tunnel.control_plane,
-                &enrolled.tunnel_token,
-                command.ca_cert.as_deref(),
-            )?;
-            match client.tunnel(host, id) {
-                Ok(answer) if answer.status == TunnelStatus::Up => {
-                    let state = if copies::is_held_elsewhere(host, layout, receipt, id)? {
-                        State::Elsewhere
-                    } else {
-                        State::Up
-                    };
-                    (state, "up".to_owned())
-                }
-                Ok(_) => (State::Down, "down".to_owned()),
-                Err(error) if is_gone(&error) => (State::Down, "removed".to_owned()),
-                Err(ApiError::Interrupted(interrupted)) => return Err(interrupted.into()),
-                Err(error) => (State::Unknown, OneLine(&error.into()).to_string()),
+        Some(client) => match client.tunnel(host, id) {
+            Ok(answer) if answer.status == TunnelStatus::Up => {
+                let state = if copies::is_held_elsewhere(host, layout, receipt, id)? {
+                    State::Elsewhere
+                } else {
+                    State::Up
+                };
+                (state, "up".to_owned())
             }
-        }
+            Ok(_) => (State::Down, "down".to_owned()),
+            Err(error) if is_gone(&error) => (State::Down, "removed".to_owned()),
+            Err(ApiError::Interrupted(interrupted)) => return Err(interrupted.into()),
+            Err(error) => (State::Unknown, OneLine(&error.into()).to_string()),
+        },
     };
     let sign = match (copies::original(host, receipt), state) {
         (Some(original), _) => Some(Sign::CopyOf(original)),

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::{acquire_root, questions, refuse_sudo, tunnels};
 use crate::bastion::cli::UpdateTunnel;
-use crate::bastion::control_plane::{ControlPlane, is_gone};
+use crate::bastion::control_plane::{ControlPlane, Given, is_gone};
 use crate::bastion::copies;
 use crate::bastion::failure::{Exit, Failure};
 use crate::bastion::host::Host;
@@ -31,12 +31,18 @@ pub(super) fn run(host: &dyn Host, ui: &Ui, command: &UpdateTunnel) -> anyhow::R
     )?;
     let (receipt, layout) = installed.context("the receipt names this tunnel")?;
     rotation::refuse_unfinished(&receipt)?;
-    let client = client(&receipt, id, command)?;
+    let given = Given::read(host, command.authority.file())?;
+    let client = client(host, &receipt, id, &given)?;
     let known = ask(host, &client, id)?;
     let update = wanted_target(&receipt, id, command, &known)?;
     vetting::check_target_host(&update.to.host)?;
     if is_applied(&receipt, &update) {
-        return already(host, ui, &client, &update, &known);
+        already(host, ui, &client, &update, &known)?;
+        let kept = &tunnels::find(&receipt, id)?.reach;
+        if !command.dry_run && kept.renewed(host, &given, client.address())? != *kept {
+            Run::begin(host, ui, layout, given)?.keep_reach(&[client.address().clone()])?;
+        }
+        return Ok(Exit::Done);
     }
     let is_up = known.status == TunnelStatus::Up;
     let up: Vec<_> = is_up.then_some(id).into_iter().collect();
@@ -64,7 +70,7 @@ pub(super) fn run(host: &dyn Host, ui: &Ui, command: &UpdateTunnel) -> anyhow::R
     questions::confirm_change(host, command.yes)?;
     let all_steps = renames.iter().chain(&steps);
     acquire_root(host, "Restarting the tunnel", all_steps)?;
-    let mut run = Run::begin(host, ui, layout, command.ca_cert.as_deref())?;
+    let mut run = Run::begin(host, ui, layout, given)?;
     rotation::refuse_unfinished(&run.receipt)?;
     // Another run may have ended while this one asked.
     rename::carry_out(&mut run)?;
@@ -80,6 +86,7 @@ pub(super) fn run(host: &dyn Host, ui: &Ui, command: &UpdateTunnel) -> anyhow::R
         )
     );
     run.carry_out(&steps, None)?;
+    run.keep_reach(&[client.address().clone()])?;
     let done = if has_service {
         format!(
             "Done: tunnel {id} is up and points to {}.",
@@ -132,26 +139,22 @@ fn steps(
 }
 
 fn client(
+    host: &dyn Host,
     receipt: &Receipt,
     id: TunnelName,
-    command: &UpdateTunnel,
+    given: &Given,
 ) -> anyhow::Result<ControlPlane> {
     let tunnel = tunnels::find(receipt, id)?;
     let is_set_up = [StepName::ServiceTunnel, StepName::Foreground]
         .iter()
         .any(|step| receipt.is_done(Scope::Tunnel(id), *step));
-    let enrolled = tunnel.enrolled.as_ref().filter(|_| is_set_up);
-    let enrolled = enrolled.with_context(|| {
+    let client = tunnel.client(host, given)?.filter(|_| is_set_up);
+    client.with_context(|| {
         Failure::new(
             format!("the setup of tunnel {id} is not finished"),
             "run the setup command from the browser again: it takes the current host and port from there",
         )
-    })?;
-    ControlPlane::new(
-        &tunnel.control_plane,
-        &enrolled.tunnel_token,
-        command.ca_cert.as_deref(),
-    )
+    })
 }
 
 fn ask(host: &dyn Host, client: &ControlPlane, id: TunnelName) -> anyhow::Result<Tunnel> {
@@ -224,7 +227,7 @@ fn already(
     client: &ControlPlane,
     update: &Target,
     known: &Tunnel,
-) -> anyhow::Result<Exit> {
+) -> anyhow::Result<()> {
     let is_known = wanted(known) == update.to;
     let told = target::report(host, client, update, true);
     if let Err(error) = told {
@@ -243,7 +246,7 @@ fn already(
         )],
         result(update, false),
     );
-    Ok(Exit::Done)
+    Ok(())
 }
 
 fn result(update: &Target, changed: bool) -> serde_json::Value {

@@ -2,8 +2,8 @@
 
 mod address;
 mod error;
+pub mod reach;
 
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use reqwest::Method;
@@ -15,6 +15,7 @@ use address::check_scheme;
 
 pub use address::parse_address;
 pub use error::{ApiError, is_gone, is_unauthorized};
+pub use reach::{Given, Reach};
 
 use crate::bastion::host::Host;
 use crate::bastion::host::http::{HttpError, Request, Response};
@@ -40,17 +41,17 @@ pub struct Health {
 pub struct ControlPlane {
     base: Url,
     credential: String,
-    ca_cert: Option<PathBuf>,
+    reach: Reach,
 }
 
 impl ControlPlane {
-    /// The control plane at `base`, with a private certificate authority where one is given.
-    pub fn new(base: &Url, credential: &str, ca_cert: Option<&Path>) -> anyhow::Result<Self> {
+    /// The control plane at `base`, reached in this way. That of a tunnel knows its record.
+    pub fn new(base: &Url, credential: &str, reach: Reach) -> anyhow::Result<Self> {
         check_scheme(base)?;
         Ok(ControlPlane {
             base: base.clone(),
             credential: credential.to_owned(),
-            ca_cert: ca_cert.map(Path::to_owned),
+            reach,
         })
     }
 
@@ -201,7 +202,8 @@ impl ControlPlane {
             bearer: Some(self.credential.clone()),
             json: None,
             timeout,
-            ca_cert: self.ca_cert.clone(),
+            authority: self.reach.authority.clone(),
+            proxy: self.reach.proxy.clone(),
         })
     }
 

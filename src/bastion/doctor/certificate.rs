@@ -40,7 +40,10 @@ fn find<'a>(cause: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
 
 fn of_certificate(error: &CertificateError) -> Trouble {
     match error {
-        CertificateError::UnknownIssuer => Trouble::UnknownAuthority,
+        // An authority that was renewed under its old name has another key.
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+            Trouble::UnknownAuthority
+        }
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => Trouble::Expired,
         CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
             Trouble::NotYetValid

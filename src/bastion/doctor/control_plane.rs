@@ -1,7 +1,6 @@
 //! The vendor's web server: its name, its port (or the proxy's before it), its certificate, its answer
 //! and its clock; then whether it still knows a tunnel.
 
-use std::path::Path;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -10,8 +9,8 @@ use url::Url;
 use super::certificate::{self, Trouble};
 use super::check::{Checks, Finding, Outcome, Subject};
 use super::network::{Endpoint, Unreached};
-use super::proxy::{self, Proxy};
-use crate::bastion::control_plane::{ApiError, ControlPlane, Health, is_gone};
+use crate::bastion::control_plane::reach::{Environment, place_of};
+use crate::bastion::control_plane::{ApiError, Given, Health, is_gone};
 use crate::bastion::failure::{Interrupted, OneLine};
 use crate::bastion::host::Host;
 use crate::bastion::receipt::TunnelRecord;
@@ -43,9 +42,11 @@ pub enum Known {
 /// Looks at a control plane from the name to its clock.
 pub fn examine(
     checks: &mut Checks,
-    address: &Url,
-    ca_cert: Option<&Path>,
+    id: TunnelName,
+    tunnel: &TunnelRecord,
+    given: &Given,
 ) -> Result<Seen, Interrupted> {
+    let address = &tunnel.control_plane;
     let subject = Subject::shared(format!(
         "Control plane {}",
         address.as_str().trim_end_matches('/')
@@ -54,11 +55,7 @@ pub fn examine(
         subject: subject.clone(),
         silent_because: None,
     };
-    let proxy = if is_this_machine(address) {
-        None
-    } else {
-        proxy::for_address(checks.host, address)
-    };
+    let proxy = Proxy::of(checks.host, id, tunnel);
     if !connects(checks, &subject, address, proxy.as_ref())? {
         seen.silent_because = Some("the control plane cannot be reached".to_owned());
         let others = ["control-plane-tls", "control-plane-http", "clock"];
@@ -71,18 +68,18 @@ pub fn examine(
         &subject,
         "the control plane's certificate",
         |host| {
-            let result = ControlPlane::new(address, "", ca_cert)
+            let result = tunnel
+                .client_with(host, given, "")
                 .map(|client| client.health(host, REQUEST_TIMEOUT));
             match result {
                 Ok(result) => {
-                    let finding = tls(address, &result);
+                    let finding = tls(id, tunnel, &result);
                     health = Some(result);
                     finding
                 }
                 Err(error) => Finding::fail(
                     OneLine(&error).to_string(),
-                    "give the certificate authority's file (PEM) with --ca-cert, and the https address of the \
-                     control plane",
+                    "look who has changed the address in ~/.holistics/receipt.json; restore it from a backup",
                 ),
             }
         },
@@ -136,8 +133,8 @@ fn connects(
         checks,
         subject,
         |found| {
-            if let Some(Proxy { variable, .. }) = proxy {
-                found.detail = format!("through the proxy of {variable}: {}", found.detail);
+            if let Some(proxy) = proxy {
+                found.detail = format!("through {}: {}", proxy.origin(), found.detail);
             }
         },
         |error| tcp_remedy(error, proxy, &host_name, port),
@@ -147,10 +144,7 @@ fn connects(
 
 fn tcp_remedy(error: &Unreached, proxy: Option<&Proxy>, host_name: &str, port: u16) -> String {
     match (proxy, error) {
-        (Some(proxy), _) => format!(
-            "correct the proxy in {}, or unset it if this host needs none",
-            proxy.variable
-        ),
+        (Some(proxy), _) => proxy.remedy(),
         (None, Unreached::Refused(_)) => format!(
             "ask the vendor whether its control plane runs; running tunnels go on without it ({host_name}:{port})"
         ),
@@ -161,7 +155,8 @@ fn tcp_remedy(error: &Unreached, proxy: Option<&Proxy>, host_name: &str, port: u
     }
 }
 
-fn tls(address: &Url, health: &Result<Health, ApiError>) -> Finding {
+fn tls(id: TunnelName, tunnel: &TunnelRecord, health: &Result<Health, ApiError>) -> Finding {
+    let address = &tunnel.control_plane;
     if address.scheme() != "https" {
         return Finding::skip("plain http, which is used to this machine itself only");
     }
@@ -173,9 +168,16 @@ fn tls(address: &Url, health: &Result<Health, ApiError>) -> Finding {
     match certificate::trouble(cause) {
         None => Finding::skip("no TLS session came about; the next check says why"),
         Some(Trouble::UnknownAuthority) => Finding::fail(
-            "its certificate comes from an authority that this host does not trust",
-            "if the vendor or your company uses a private authority, give its certificate with --ca-cert FILE \
-             (or HOLISTICS_TUNNEL_CA_CERT)",
+            match tunnel.reach.authority {
+                Some(_) => {
+                    "the certificate authority that is kept does not fit the one that has signed its certificate"
+                }
+                None => "its certificate comes from an authority that this host does not trust",
+            },
+            format!(
+                "if the vendor or your company uses a private authority, get its present certificate and have it kept: \
+                 `holistics-tunnel update-tunnel {id} --ca-cert FILE`"
+            ),
         ),
         Some(Trouble::Expired) => Finding::fail(
             "its certificate has expired, going by this host's clock",
@@ -202,10 +204,7 @@ fn http(health: &Result<Health, ApiError>, proxy: Option<&Proxy>) -> Finding {
         Ok(health) if (200..300).contains(&health.status) => Finding::pass("it answers"),
         Ok(health) => Finding::fail(
             format!("it answers with status {}", health.status),
-            match health.status {
-                407 => "give the proxy's login in https_proxy: http://NAME:PASSWORD@PROXY:PORT",
-                _ => "tell the vendor; running tunnels go on without the control plane",
-            },
+            "tell the vendor; running tunnels go on without the control plane",
         ),
         Err(error) => {
             let said = match error {
@@ -215,11 +214,13 @@ fn http(health: &Result<Health, ApiError>, proxy: Option<&Proxy>) -> Finding {
             Finding::fail(
                 format!("it takes the connection and gives no answer: {said}"),
                 match proxy {
+                    // As the HTTP library says 407.
+                    Some(proxy) if said.contains("proxy authorization required") => proxy.remedy(),
                     Some(_) => {
-                        "look into the proxy's log: it has to allow CONNECT to the control plane"
+                        "look into the proxy's log: it has to allow CONNECT to the control plane".to_owned()
                     }
                     None => {
-                        "look whether a firewall on the way breaks the connection; if not, tell the vendor"
+                        "look whether a firewall on the way breaks the connection; if not, tell the vendor".to_owned()
                     }
                 },
             )
@@ -251,7 +252,7 @@ impl Seen {
         checks: &mut Checks,
         id: TunnelName,
         tunnel: &TunnelRecord,
-        ca_cert: Option<&Path>,
+        given: &Given,
     ) -> Result<Known, Interrupted> {
         let mut known = Known::Unknown("the control plane was not asked".to_owned());
         let subject = self.subject.of(id);
@@ -260,7 +261,7 @@ impl Seen {
             &subject,
             &format!("what it says of tunnel {id}"),
             |host| {
-                let (finding, answer) = self.ask(host, id, tunnel, ca_cert);
+                let (finding, answer) = self.ask(host, id, tunnel, given);
                 known = answer;
                 finding
             },
@@ -273,26 +274,28 @@ impl Seen {
         host: &dyn Host,
         id: TunnelName,
         tunnel: &TunnelRecord,
-        ca_cert: Option<&Path>,
+        given: &Given,
     ) -> (Finding, Known) {
         if let Some(reason) = &self.silent_because {
             return (Finding::skip(reason), Known::Unknown(reason.clone()));
         }
-        let Some(enrolled) = &tunnel.enrolled else {
-            let reason = "it is not enrolled";
-            return (Finding::skip(reason), Known::Unknown(reason.to_owned()));
+        let client = match tunnel.client(host, given) {
+            Ok(Some(client)) => client,
+            Ok(None) => {
+                let reason = "it is not enrolled";
+                return (Finding::skip(reason), Known::Unknown(reason.to_owned()));
+            }
+            Err(error) => return unusable(&error),
         };
-        let answer = ControlPlane::new(&tunnel.control_plane, &enrolled.tunnel_token, ca_cert)
-            .map(|client| client.tunnel_within(host, id, REQUEST_TIMEOUT));
-        match answer {
-            Ok(Ok(answer)) => (
+        match client.tunnel_within(host, id, REQUEST_TIMEOUT) {
+            Ok(answer) => (
                 Finding::pass(format!(
                     "tunnel {id} is known, its token accepted ({})",
                     answer.state.as_str()
                 )),
                 Known::Tunnel(Box::new(answer)),
             ),
-            Ok(Err(error)) if is_gone(&error) => (
+            Err(error) if is_gone(&error) => (
                 Finding::fail(
                     format!("tunnel {id} was removed in the browser, or its token was revoked"),
                     format!(
@@ -302,8 +305,7 @@ impl Seen {
                 ),
                 Known::Gone,
             ),
-            Ok(Err(error)) => unusable(&error.into()),
-            Err(error) => unusable(&error),
+            Err(error) => unusable(&error.into()),
         }
     }
 }
@@ -319,12 +321,50 @@ fn unusable(error: &anyhow::Error) -> (Finding, Known) {
     )
 }
 
-fn is_this_machine(address: &Url) -> bool {
-    match address.host() {
-        Some(url::Host::Ipv4(ip)) => ip.is_loopback(),
-        Some(url::Host::Ipv6(ip)) => ip.is_loopback(),
-        Some(url::Host::Domain(name)) => name == "localhost",
-        None => false,
+/// The proxy by which a control plane is reached, without the login that it may take.
+struct Proxy {
+    host: String,
+    port: u16,
+    /// The variable that names it; otherwise it is the one that is kept.
+    variable: Option<&'static str>,
+    tunnel: TunnelName,
+}
+
+impl Proxy {
+    fn of(host: &dyn Host, id: TunnelName, tunnel: &TunnelRecord) -> Option<Self> {
+        let address = &tunnel.control_plane;
+        let (variable, proxy) = match Environment::of(host, address) {
+            Environment::Through(variable, proxy) => (Some(variable), proxy),
+            Environment::Silent => (None, tunnel.reach.proxy.clone()?),
+            Environment::Direct => return None,
+        };
+        let (host, port) = place_of(&proxy, address)?;
+        Some(Proxy {
+            host,
+            port,
+            variable,
+            tunnel: id,
+        })
+    }
+
+    fn origin(&self) -> String {
+        match self.variable {
+            Some(variable) => format!("the proxy of {variable}"),
+            None => "the proxy that is kept since setup".to_owned(),
+        }
+    }
+
+    fn remedy(&self) -> String {
+        match self.variable {
+            Some(variable) => format!(
+                "correct the proxy in {variable} (http://NAME:PASSWORD@PROXY:PORT), or unset it if this host needs none"
+            ),
+            None => format!(
+                "set https_proxy to the present proxy (http://NAME:PASSWORD@PROXY:PORT), or no_proxy to * if this host \
+                 needs none, and have that kept: `holistics-tunnel update-tunnel {}`",
+                self.tunnel
+            ),
+        }
     }
 }
 

@@ -18,7 +18,6 @@ mod log;
 mod login;
 mod network;
 mod permissions;
-mod proxy;
 pub mod report;
 mod system;
 mod tunnel_server;
@@ -33,6 +32,7 @@ use installation::Installation;
 use log::Up;
 use system::System;
 
+use super::control_plane::Given;
 use super::copies::{self, Sign};
 use super::facts::Facts;
 use super::failure::{Interrupted, OneLine, advice_of};
@@ -47,7 +47,7 @@ use crate::bastion::tunnel_name::TunnelName;
 use crate::protocol::TunnelStatus;
 
 /// What is examined.
-pub struct Target<'a> {
+pub struct Target {
     /// What this host is.
     pub facts: Facts,
     /// What was done to it and where; the error where the receipt cannot be read.
@@ -56,11 +56,11 @@ pub struct Target<'a> {
     pub asked: Vec<TunnelName>,
     /// Those of other users among them; root alone is shown these.
     pub others: Vec<InstalledTunnel>,
-    /// A private certificate authority of the control plane.
-    pub ca_cert: Option<&'a Path>,
+    /// What this run was given to reach the control planes.
+    pub given: Given,
 }
 
-impl<'a> Target<'a> {
+impl Target {
     /// Finds out what this host is.
     pub fn new(
         host: &dyn Host,
@@ -68,14 +68,14 @@ impl<'a> Target<'a> {
         installed: anyhow::Result<Option<(Receipt, Layout)>>,
         asked: Vec<TunnelName>,
         others: Vec<InstalledTunnel>,
-        ca_cert: Option<&'a Path>,
+        given: Given,
     ) -> Self {
         Target {
             facts: system::facts(host, privilege),
             installed,
             asked,
             others,
-            ca_cert,
+            given,
         }
     }
 
@@ -183,12 +183,12 @@ fn examine_control_planes(
     }
     let mut known = BTreeMap::new();
     for tunnels in by_address.values() {
-        let Some((_, first)) = tunnels.first() else {
+        let Some((name, first)) = tunnels.first() else {
             continue;
         };
-        let seen = control_plane::examine(checks, &first.control_plane, target.ca_cert)?;
+        let seen = control_plane::examine(checks, *name, first, &target.given)?;
         for (id, tunnel) in tunnels {
-            let answer = seen.examine_tunnel(checks, *id, tunnel, target.ca_cert)?;
+            let answer = seen.examine_tunnel(checks, *id, tunnel, &target.given)?;
             known.insert(*id, answer);
         }
     }

@@ -49,6 +49,7 @@ fn receipt() -> Receipt {
         database_type: Some(DatabaseType::Mysql),
         target_host: "db.internal".into(),
         target_port: 3306,
+        reach: Default::default(),
         token_sha256: String::new(),
         enrolled: Some(EnrolledRecord {
             remote_port: 20001,
@@ -70,7 +71,7 @@ fn tunnel_name() -> TunnelName {
     "bi.example.com-7".parse().unwrap()
 }
 
-fn target(host: &ScriptedHost, receipt: Option<Receipt>) -> Target<'static> {
+fn target(host: &ScriptedHost, receipt: Option<Receipt>) -> Target {
     let layout = Layout::new(host, Path::new("/"));
     let asked = receipt
         .iter()
@@ -80,7 +81,7 @@ fn target(host: &ScriptedHost, receipt: Option<Receipt>) -> Target<'static> {
         asked: asked.collect(),
         others: Vec::new(),
         installed: Ok(receipt.map(|receipt| (receipt, layout))),
-        ca_cert: None,
+        given: Given::default(),
     }
 }
 
@@ -102,6 +103,32 @@ fn a_host_without_tunnels_is_looked_at_and_nothing_else_is() {
     assert_eq!(outcome(&checks, "package-manager").0, Outcome::Fail);
     assert_eq!(outcome(&checks, "openssh").0, Outcome::Fail);
     assert_eq!(outcome(&checks, "receipt").0, Outcome::Skip);
+}
+
+#[test]
+fn a_kept_proxy_that_does_not_answer_is_named_with_its_remedy_and_without_its_login() {
+    let host = ScriptedHost::new();
+    host.expect("LC_ALL=C df", 0, DF, "");
+    host.name("proxy.internal", "10.0.0.4");
+    let mut receipt = receipt();
+    for tunnel in receipt.tunnels.values_mut() {
+        tunnel.reach.proxy = Some("http://ada:geheim@proxy.internal:3128".to_owned());
+    }
+    let target = target(&host, Some(receipt));
+    let checks = examine(&host, &Nobody, &target).unwrap();
+    let named = outcome(&checks, "control-plane-name");
+    assert_eq!(named.0, Outcome::Pass);
+    assert!(named.1.contains("the proxy that is kept"), "{}", named.1);
+    let reached = checks
+        .iter()
+        .find(|check| check.name == "control-plane-tcp");
+    let remedy = reached.unwrap().remedy.clone().unwrap();
+    assert!(
+        remedy.contains("`holistics-tunnel update-tunnel 7`"),
+        "{remedy}"
+    );
+    let report = report::render(&*host, &target, &checks);
+    assert!(!report.contains("geheim"), "{report}");
 }
 
 #[test]

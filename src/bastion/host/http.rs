@@ -1,9 +1,7 @@
 //! HTTP as this program needs it: one request, one answer of bounded size, cut short by an interrupt.
 
 use std::collections::HashMap;
-use std::fs;
 use std::io::Read as _;
-use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -19,7 +17,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// What a control plane answers is a few kilobytes; something else may never come to an end.
 const LONGEST_BODY: u64 = 1 << 20;
 
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Request {
     pub method: Method,
     pub url: Url,
@@ -28,8 +26,10 @@ pub struct Request {
     pub json: Option<Vec<u8>>,
     /// For all of it.
     pub timeout: Duration,
-    /// A private certificate authority.
-    pub ca_cert: Option<PathBuf>,
+    /// The certificates of a private authority, PEM.
+    pub authority: Option<String>,
+    /// The proxy to use, which may hold a password; without one, the environment says.
+    pub proxy: Option<String>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -56,7 +56,15 @@ pub enum HttpError {
 /// Sends requests; what can be used again of a connection is.
 #[derive(Default)]
 pub struct Http {
-    clients: Mutex<HashMap<(Option<PathBuf>, bool), Client>>,
+    clients: Mutex<HashMap<Way, Client>>,
+}
+
+/// What a client is made for.
+#[derive(PartialEq, Eq, Hash)]
+struct Way {
+    authority: Option<String>,
+    proxy: Option<String>,
+    is_loopback: bool,
 }
 
 impl Http {
@@ -77,31 +85,37 @@ impl Http {
     }
 
     fn client(&self, request: &Request) -> anyhow::Result<Client> {
-        let key = (request.ca_cert.clone(), is_loopback(&request.url));
+        let way = Way {
+            authority: request.authority.clone(),
+            proxy: request.proxy.clone(),
+            is_loopback: is_loopback(&request.url),
+        };
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(client) = clients.get(&key) {
+        if let Some(client) = clients.get(&way) {
             return Ok(client.clone());
         }
-        let client = build(&key)?;
-        clients.insert(key, client.clone());
+        let client = build(&way)?;
+        clients.insert(way, client.clone());
         Ok(client)
     }
 }
 
-fn build((ca_cert, is_loopback): &(Option<PathBuf>, bool)) -> anyhow::Result<Client> {
+fn build(way: &Way) -> anyhow::Result<Client> {
     // Only the first call installs it; the library has no default built in.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let mut builder = Client::builder()
         .connect_timeout(CONNECT_TIMEOUT)
         .redirect(redirect::Policy::none())
         .user_agent(concat!("holistics-tunnel/", env!("CARGO_PKG_VERSION")));
-    if *is_loopback {
+    if way.is_loopback {
         builder = builder.no_proxy();
+    } else if let Some(proxy) = &way.proxy {
+        let proxy = reqwest::Proxy::all(proxy).context("the proxy has no valid address")?;
+        builder = builder.proxy(proxy);
     }
-    if let Some(file) = ca_cert {
-        let pem = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
-        let certificates = reqwest::Certificate::from_pem_bundle(&pem)
-            .with_context(|| format!("{} holds no PEM certificate", file.display()))?;
+    if let Some(pem) = &way.authority {
+        let certificates = reqwest::Certificate::from_pem_bundle(pem.as_bytes())
+            .context("the authority's certificate is damaged")?;
         builder = builder.tls_certs_merge(certificates);
     }
     builder.build().context("cannot set up the HTTP client")

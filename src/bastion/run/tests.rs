@@ -46,7 +46,13 @@ fn carry_out(host: &ScriptedHost, still_runs: bool) -> (anyhow::Result<Progress>
     host.on("slow", |_, _| Output::default());
     let layout = Layout::new(host, std::path::Path::new("/"));
     let ui = Ui::new(false, true, true);
-    let mut run = Run::begin(host, &ui, layout, None).unwrap();
+    let mut run = Run::begin(
+        host,
+        &ui,
+        layout,
+        crate::bastion::control_plane::Given::default(),
+    )
+    .unwrap();
     run.save().unwrap();
     let before = host.snapshot();
     let steps: [Box<dyn Step>; 1] = [Box::new(Example { still_runs })];

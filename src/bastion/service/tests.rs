@@ -68,7 +68,13 @@ fn tunnel(host: &ScriptedHost, slug: &str) -> ServiceTunnel {
 fn run<T>(host: &ScriptedHost, act: impl FnOnce(&mut StepContext) -> T) -> (T, Vec<Change>) {
     let layout = Layout::new(host, Path::new("/"));
     let ui = Ui::new(false, true, true);
-    let mut run = Run::begin(host, &ui, layout, None).unwrap();
+    let mut run = Run::begin(
+        host,
+        &ui,
+        layout,
+        crate::bastion::control_plane::Given::default(),
+    )
+    .unwrap();
     let done = act(&mut run.context(Scope::Host, StepName::Service));
     let changes = run.changes_of(Scope::Host, StepName::Service);
     // What the run itself has left is not what these tests look at.

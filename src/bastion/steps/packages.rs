@@ -273,7 +273,7 @@ mod tests {
             host,
             &ui,
             Layout::new(host, std::path::Path::new("/")),
-            None,
+            crate::bastion::control_plane::Given::default(),
         )
         .unwrap();
         let result = step.apply(&mut run.context(Scope::Host, StepName::Packages));

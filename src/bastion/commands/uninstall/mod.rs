@@ -8,12 +8,13 @@ mod target;
 use std::path::Path;
 
 use serde_json::json;
+use url::Url;
 
 use super::tunnels::Meant;
 use super::{others, token, tunnels};
 use crate::bastion::change::UndoReason;
 use crate::bastion::cli::{UninstallTunnel, Which};
-use crate::bastion::control_plane::{ApiError, ControlPlane, parse_address};
+use crate::bastion::control_plane::{ApiError, ControlPlane, Given, parse_address};
 use crate::bastion::facts;
 use crate::bastion::failure::Exit;
 use crate::bastion::host::{Authority, Host, HostExt as _};
@@ -39,13 +40,15 @@ pub(super) fn run(host: &dyn Host, ui: &Ui, command: &UninstallTunnel) -> anyhow
         others::refuse_sudo(host, others.iter().filter(is_meant))?;
     }
     // Read first, since the file has to go whatever follows.
-    let removal = removal_call(host, command)?;
+    let removal = Removal::read(host, command)?;
+    let given = Given::read(host, command.authority.file())?;
     let installed = installed?;
     let receipt = installed.as_ref().map(|(receipt, _)| receipt);
-    if let (Some(client), Some(id)) = (&removal, command.id) {
-        let tunnel = TunnelName::new(client.address(), id);
+    if let (Some(removal), Some(id)) = (&removal, command.id) {
+        let tunnel = TunnelName::new(&removal.server, id);
         if !is_here(receipt, &others, tunnel) {
-            return tell_only(host, ui, client, tunnel);
+            let client = removal.client(host, receipt, &given)?;
+            return tell_only(host, ui, &client, tunnel);
         }
     }
     let meant = chosen(host, ui, receipt, others, command)?;
@@ -60,6 +63,7 @@ pub(super) fn run(host: &dyn Host, ui: &Ui, command: &UninstallTunnel) -> anyhow
         host,
         ui,
         command,
+        given: &given,
         removal,
     };
     let mut targets = Vec::new();
@@ -77,7 +81,7 @@ pub(super) fn run(host: &dyn Host, ui: &Ui, command: &UninstallTunnel) -> anyhow
     questions::confirm_copy(host, command, &targets)?;
     questions::confirm_own_tunnel(host, command, &targets)?;
     let layout = installed.map_or_else(|| others::layout(host), |(_, layout)| layout);
-    remove(host, ui, command, layout, targets)
+    remove(host, ui, command, layout, targets, given)
 }
 
 /// Removes what was agreed on.
@@ -87,11 +91,12 @@ fn remove(
     command: &UninstallTunnel,
     layout: Layout,
     targets: Vec<Target>,
+    given: Given,
 ) -> anyhow::Result<Exit> {
     if layout.system_authority() == Authority::Root {
         host.acquire_root("Removing the tunnel from the service", &[])?;
     }
-    let mut run = Run::begin(host, ui, layout, command.ca_cert.as_deref())?;
+    let mut run = Run::begin(host, ui, layout, given)?;
     let packages = run.receipt.installed_packages();
     let reason = UndoReason::Removal {
         keep_keys: command.keep_keys,
@@ -205,16 +210,34 @@ fn chosen(
     Ok(meant)
 }
 
-/// The control plane as the removal command from the browser reaches it.
-fn removal_call(
-    host: &dyn Host,
-    command: &UninstallTunnel,
-) -> anyhow::Result<Option<ControlPlane>> {
-    let (Some(server), Some(file)) = (&command.server, &command.token_file) else {
-        return Ok(None);
-    };
-    let token = token::read(host, None, Some(file))?;
-    ControlPlane::new(&parse_address(server)?, &token, command.ca_cert.as_deref()).map(Some)
+/// What the removal command from the browser says.
+struct Removal {
+    server: Url,
+    token: String,
+}
+
+impl Removal {
+    fn read(host: &dyn Host, command: &UninstallTunnel) -> anyhow::Result<Option<Self>> {
+        let (Some(server), Some(file)) = (&command.server, &command.token_file) else {
+            return Ok(None);
+        };
+        let token = token::read(host, None, Some(file))?;
+        let server = parse_address(server)?;
+        Ok(Some(Removal { server, token }))
+    }
+
+    /// The control plane with its token, reached as this receipt says.
+    fn client(
+        &self,
+        host: &dyn Host,
+        receipt: Option<&Receipt>,
+        given: &Given,
+    ) -> anyhow::Result<ControlPlane> {
+        let kept = receipt.and_then(|receipt| receipt.reach_of(&self.server));
+        let kept = kept.cloned().unwrap_or_default();
+        let reach = kept.in_run(host, given, &self.server);
+        ControlPlane::new(&self.server, &self.token, reach)
+    }
 }
 
 /// A tunnel whose bastion was reinstalled, or lost its receipt: the control plane is told all the same.

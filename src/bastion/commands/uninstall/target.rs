@@ -1,8 +1,9 @@
 //! What is to be removed, and whether its vendor will take the removal: found out before anything is changed.
 
+use super::Removal;
 use crate::bastion::cli::UninstallTunnel;
 use crate::bastion::commands::{others, tunnels};
-use crate::bastion::control_plane::{ControlPlane, is_gone, is_unauthorized, parse_address};
+use crate::bastion::control_plane::{ControlPlane, Given, is_gone, is_unauthorized, parse_address};
 use crate::bastion::copies::{self, Sign};
 use crate::bastion::failure::{Failure, OneLine};
 use crate::bastion::host::Host;
@@ -32,8 +33,8 @@ pub(super) struct Finder<'a> {
     pub host: &'a dyn Host,
     pub ui: &'a Ui,
     pub command: &'a UninstallTunnel,
-    /// The control plane with the token of the removal command from the browser.
-    pub removal: Option<ControlPlane>,
+    pub given: &'a Given,
+    pub removal: Option<Removal>,
 }
 
 /// What came of asking the vendor.
@@ -54,11 +55,8 @@ impl Finder<'_> {
     /// A tunnel of this user's.
     pub fn own(&self, receipt: &Receipt, name: TunnelName) -> anyhow::Result<Target> {
         let record = tunnels::find(receipt, name)?;
-        let ca_cert = self.command.ca_cert.as_deref();
-        let client = record.enrolled.as_ref().map(|enrolled| {
-            ControlPlane::new(&record.control_plane, &enrolled.tunnel_token, ca_cert)
-        });
-        let answer = match client.transpose()?.filter(|_| !self.command.local_only) {
+        let client = record.client(self.host, self.given)?;
+        let answer = match client.filter(|_| !self.command.local_only) {
             None => Answer::of(Vendor::NeedNotKnow),
             Some(client) => self.ask(client, name)?,
         };
@@ -99,14 +97,15 @@ impl Finder<'_> {
         if command.local_only {
             return Ok(Vendor::NeedNotKnow);
         }
-        if let Some(client) = &self.removal
-            && name.is_of(client.address())
+        if let Some(removal) = &self.removal
+            && name.is_of(&removal.server)
         {
-            return Ok(self.ask(client.clone(), name)?.vendor);
+            let client = removal.client(self.host, receipt.as_ref().ok(), self.given)?;
+            return Ok(self.ask(client, name)?.vendor);
         }
         let server = command.server.as_deref().map(parse_address).transpose()?;
         let client = receipt.and_then(|receipt| {
-            others::client(&receipt, name, server.as_ref(), command.ca_cert.as_deref())
+            others::client(self.host, &receipt, name, server.as_ref(), self.given)
         });
         match client {
             Ok(client) => Ok(self.ask(client, name)?.vendor),

@@ -289,7 +289,13 @@ mod tests {
             manager: Some(by_name("dnf").unwrap()),
             source: Source::File(CARRIED_IN.into()),
         };
-        let mut run = Run::begin(host, &ui, layout, None).unwrap();
+        let mut run = Run::begin(
+            host,
+            &ui,
+            layout,
+            crate::bastion::control_plane::Given::default(),
+        )
+        .unwrap();
         let result = step.apply(&mut run.context(Scope::Host, StepName::Autossh));
         then(result, &mut run);
         assert!(host.is_finished());
