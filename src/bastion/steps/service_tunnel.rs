@@ -12,7 +12,7 @@ use crate::bastion::control_plane::ApiError;
 use crate::bastion::host::{Authority, Host};
 use crate::bastion::layout::Layout;
 use crate::bastion::receipt::Scope;
-use crate::bastion::restart::{UP_TIMEOUT, WaitResult, not_seen, wait_until_up};
+use crate::bastion::restart::{WaitResult, not_seen, see_it_through};
 use crate::bastion::run::{Run, StepContext};
 use crate::bastion::service::{self, ServiceManager, ServiceState, ServiceTunnel};
 use crate::bastion::tunnel_name::TunnelName;
@@ -69,14 +69,7 @@ impl Step for ServiceTunnelStep {
         work.forget(StepName::TemporaryTunnel, &Change::MasterStarted { socket })?;
         self.manager.add(work, &tunnel)?;
         let client = work.run.client(self.tunnel)?;
-        match wait_until_up(
-            host,
-            &client,
-            self.manager.as_ref(),
-            self.tunnel,
-            UP_TIMEOUT,
-            |_| true,
-        )? {
+        match see_it_through(work.run, &client, manager, &tunnel, |_| true)? {
             WaitResult::Up => {}
             seen => return Err(not_seen(host, &self.layout, self.tunnel, seen).into()),
         }
