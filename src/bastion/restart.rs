@@ -106,14 +106,21 @@ pub fn see_it_through(
     is_it: impl Fn(&Tunnel) -> bool,
 ) -> anyhow::Result<WaitResult> {
     let (host, layout) = (run.host, run.layout.clone());
-    let wait = || wait_until_up(host, &layout, client, manager, tunnel.id, UP_TIMEOUT, &is_it);
+    let wait = || {
+        wait_until_up(
+            host, &layout, client, manager, tunnel.id, UP_TIMEOUT, &is_it,
+        )
+    };
     let first = match wait()? {
         WaitResult::NotStarted(failure) if failure.may_be_mounts => failure,
         seen => return Ok(seen),
     };
     let scope = Scope::Tunnel(tunnel.id);
     let work = &mut run.context(scope, StepName::ServiceTunnel);
-    host.log_line(&format!("without mounts of its own, since {}", first.told()));
+    host.log_line(&format!(
+        "without mounts of its own, since {}",
+        first.told()
+    ));
     if !manager.start_without_mounts(work, tunnel)? {
         return Ok(WaitResult::NotStarted(first));
     }

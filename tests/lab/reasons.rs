@@ -6,7 +6,7 @@ use holistics_tunnel::protocol::DataSource;
 
 use crate::FAILED;
 use crate::setup::{remove, setup_works};
-use crate::support::hosts::host_lab::{HostLab, SETUP_LIMIT};
+use crate::support::hosts::host_lab::{AUTHORITY, HostLab, SETUP_LIMIT};
 use crate::support::hosts::image::Image;
 use crate::support::lab::SERVICE_LIMIT;
 
@@ -83,7 +83,12 @@ fn a_host_whose_root_may_not_look_everywhere_gets_a_unit_without_mount_sandboxin
         Image::DebianReady,
         &["--drop-capability=CAP_DAC_OVERRIDE,CAP_DAC_READ_SEARCH"],
     );
-    let ada = |line: &str| lab.host.run("ada", &format!("holistics-tunnel {line}"));
+    let ada = |line: &str| {
+        lab.host.run(
+            "ada",
+            &format!("HOLISTICS_TUNNEL_CA_CERT={AUTHORITY} holistics-tunnel {line}"),
+        )
+    };
     ada("doctor")
         .expect_code(0)
         .expect_words(&["without mount sandboxing"]);
@@ -112,7 +117,12 @@ fn service_restart_doctor_its_report_and_status_tell_systemd_s_reason_and_the_re
     lab.host
         .run("root", "mkdir -p /etc/systemd/system/h_autossh@.service.d")
         .expect_code(0);
-    let ada = |line: &str| lab.host.run("ada", &format!("holistics-tunnel {line}"));
+    let ada = |line: &str| {
+        lab.host.run(
+            "ada",
+            &format!("HOLISTICS_TUNNEL_CA_CERT={AUTHORITY} holistics-tunnel {line}"),
+        )
+    };
     for (setting, step) in [
         ("InaccessiblePaths=/nowhere/at/all", "226"),
         ("WorkingDirectory=/nowhere/at/all", "200"),
@@ -147,4 +157,53 @@ fn service_restart_doctor_its_report_and_status_tell_systemd_s_reason_and_the_re
     // systemd tries again by itself.
     lab.wait_until_rows_come(&source, SERVICE_LIMIT);
     ada("doctor").expect_code(0);
+}
+
+#[test]
+fn a_tunnel_that_the_init_script_cannot_start_is_told_in_its_own_words() {
+    let lab = HostLab::boot(Image::Sysvinit);
+    let source = setup_works(&lab, "");
+    let ada = |line: &str| {
+        lab.host.run(
+            "ada",
+            &format!("HOLISTICS_TUNNEL_CA_CERT={AUTHORITY} holistics-tunnel {line}"),
+        )
+    };
+    for (spoil, words, mend) in [
+        (
+            "mv /usr/bin/autossh /usr/bin/autossh.away",
+            "/usr/bin/autossh cannot be run",
+            "mv /usr/bin/autossh.away /usr/bin/autossh",
+        ),
+        (
+            "mv /home/ada/.holistics/logs /home/ada/.holistics/away",
+            ".holistics/logs/tunnel-",
+            "mv /home/ada/.holistics/away /home/ada/.holistics/logs",
+        ),
+    ] {
+        lab.host.run("root", spoil).expect_code(0);
+        let began = Instant::now();
+        ada("service restart")
+            .expect_code(FAILED)
+            .expect_words(&[words, "it ended at once"]);
+        assert!(began.elapsed() < SOON, "{:?}", began.elapsed());
+        lab.host
+            .run("root", "service h_autossh restart")
+            .expect_code(FAILED)
+            .expect_words(&[words]);
+        ada("doctor").expect_code(FAILED).expect_words(&[words]);
+        ada("doctor --report -")
+            .expect_code(FAILED)
+            .expect_words(&[words]);
+        ada("status")
+            .expect_code(FAILED)
+            .expect_words(&["the init script could not start it"]);
+        lab.host.run("root", mend).expect_code(0);
+        ada("service restart").expect_code(0);
+    }
+    ada("doctor").expect_code(0);
+    remove(&lab, &source).expect_code(0);
+    lab.host
+        .run("root", "find /etc /run -name '*h_autossh*' | grep .")
+        .expect_code(1);
 }

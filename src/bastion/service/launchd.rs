@@ -166,7 +166,10 @@ fn explain(said: &str) -> Option<StartFailure> {
         return None;
     }
     let code = value("last exit code").unwrap_or_default();
-    let number = code.split(':').next().and_then(|number| number.parse().ok());
+    let number = code
+        .split(':')
+        .next()
+        .and_then(|number| number.parse().ok());
     let next = match (number, value("program")) {
         // launchd's own, before it runs the program.
         (Some(78), Some(program)) => format!(
@@ -180,8 +183,16 @@ fn explain(said: &str) -> Option<StartFailure> {
         }
         _ => return None,
     };
-    let told = ["state", "last exit code", "last exit reason", "last terminating signal"];
-    let is_told = |line: &&str| told.iter().any(|name| line.starts_with(&format!("{name} = ")));
+    let told = [
+        "state",
+        "last exit code",
+        "last exit reason",
+        "last terminating signal",
+    ];
+    let is_told = |line: &&str| {
+        told.iter()
+            .any(|name| line.starts_with(&format!("{name} = ")))
+    };
     Some(StartFailure {
         what: format!("launchd could not start it (last exit code {code})"),
         lines: lines().filter(is_told).map(str::to_owned).collect(),

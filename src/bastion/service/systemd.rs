@@ -225,7 +225,11 @@ impl Mounts {
         let content = host.read_if_present(&drop_in_path(layout, tunnel))?;
         let content = String::from_utf8_lossy(&content.unwrap_or_default()).into_owned();
         let is_host_s = content.lines().any(|line| line == "ProtectSystem=no");
-        Ok(if is_host_s { Mounts::OfTheHost } else { Mounts::Own })
+        Ok(if is_host_s {
+            Mounts::OfTheHost
+        } else {
+            Mounts::Own
+        })
     }
 }
 
@@ -396,17 +400,15 @@ impl ServiceManager for Systemd {
             return Ok(None);
         };
         let lines = match self.journal(host, tunnel, JOURNAL_LINES) {
-            Some(journal) => last_lines(host, &journal)?,
+            Some(journal) => last_lines(host, &journal.args(["--output", "cat"]))?,
             None => Vec::new(),
         };
+        let prefix = format!("{}: ", instance(tunnel));
+        let lines = lines.iter().map(|line| line.replace(&prefix, "")).collect();
         Ok(Some(StartFailure { lines, ..failure }))
     }
 
-    fn start_without_mounts(
-        &self,
-        work: &mut StepContext,
-        tunnel: &ServiceTunnel,
-    ) -> Result<bool> {
+    fn start_without_mounts(&self, work: &mut StepContext, tunnel: &ServiceTunnel) -> Result<bool> {
         self.put_drop_in(work, tunnel, Mounts::OfTheHost)?;
         Ok(true)
     }
@@ -434,14 +436,16 @@ impl ServiceManager for Systemd {
         tunnels: &[TunnelName],
         action: Action,
     ) -> Result<()> {
-        let own = tunnels.iter().filter(|tunnel| host.exists(&layout.tunnel_file(**tunnel)));
-        let mut units: Vec<String> = own.map(|tunnel| instance(*tunnel)).collect();
-        if !super::is_shared_with_others(self, host, layout)? {
-            units.insert(0, umbrella());
-        }
+        let is_shared = super::is_shared_with_others(self, host, layout)?;
+        let has_file = |tunnel: &&TunnelName| host.exists(&layout.tunnel_file(**tunnel));
+        let own = tunnels
+            .iter()
+            .filter(|tunnel| is_shared || has_file(tunnel));
+        let own = own.map(|tunnel| instance(*tunnel));
+        let units: Vec<String> = (!is_shared).then(umbrella).into_iter().chain(own).collect();
         // Of what comes with the umbrella alone, nobody waits: how an instance failed before would be told.
-        if !units.is_empty() {
-            host.expect(&systemctl(action.as_str(), &units[0]).args(&units[1..]))?;
+        if let [first, others @ ..] = &units[..] {
+            host.expect(&systemctl(action.as_str(), first).args(others))?;
         }
         Ok(())
     }

@@ -196,7 +196,10 @@ impl ServiceManager for Sysv {
     ) -> Result<()> {
         let authority = layout.system_authority();
         // A stop removes them; what a killed one has left would keep the folder.
-        for file in [Self::pid_file(layout, tunnel), Self::failure_file(layout, tunnel)] {
+        for file in [
+            Self::pid_file(layout, tunnel),
+            Self::failure_file(layout, tunnel),
+        ] {
             if host.exists(&file) {
                 host.remove_file(&file, authority)?;
             }
@@ -273,7 +276,11 @@ impl ServiceManager for Sysv {
         } else if said.contains(" cannot be run") {
             "install autossh again with the package manager".to_owned()
         } else {
-            format!("do what it says; `sudo {} start {}` tries it", Self::script_path(layout).display(), tunnel.slug())
+            format!(
+                "do what it says; `sudo {} start {}` tries it",
+                Self::script_path(layout).display(),
+                tunnel.slug()
+            )
         };
         Ok(Some(StartFailure {
             what: "the init script could not start it".to_owned(),

@@ -11,7 +11,7 @@ use crate::bastion::change::Change;
 use crate::bastion::control_plane::ApiError;
 use crate::bastion::host::{Authority, Host};
 use crate::bastion::layout::Layout;
-use crate::bastion::receipt::Scope;
+use crate::bastion::receipt::{Receipt, Scope};
 use crate::bastion::restart::{WaitResult, not_seen, see_it_through};
 use crate::bastion::run::{Run, StepContext};
 use crate::bastion::service::{self, ServiceManager, ServiceState, ServiceTunnel};
@@ -103,16 +103,45 @@ pub fn describe(
     tunnel: TunnelName,
     autossh: Option<PathBuf>,
 ) -> anyhow::Result<ServiceTunnel> {
-    let (host, layout) = (run.host, &run.layout);
+    describe_as(run.host, &run.receipt, &run.layout, tunnel, autossh)
+}
+
+fn describe_as(
+    host: &dyn Host,
+    receipt: &Receipt,
+    layout: &Layout,
+    tunnel: TunnelName,
+    autossh: Option<PathBuf>,
+) -> anyhow::Result<ServiceTunnel> {
     let autossh = autossh.or_else(|| installed::find(host, layout));
     Ok(ServiceTunnel {
         id: tunnel,
         user: host.user().name.clone(),
         autossh: autossh.context("autossh is no longer installed")?,
         ssh: host.which("ssh").context("ssh is no longer installed")?,
-        forward: enrolled_forward(run.host, &run.receipt, layout, tunnel)?,
+        forward: enrolled_forward(host, receipt, layout, tunnel)?,
         log: layout.tunnel_log(tunnel),
     })
+}
+
+/// Whether the service, if there is one, has the tunnel's files as they have to be and can start it.
+pub fn is_sound(
+    host: &dyn Host,
+    receipt: &Receipt,
+    layout: &Layout,
+    tunnel: TunnelName,
+) -> anyhow::Result<bool> {
+    let is_run = receipt.is_done(Scope::Tunnel(tunnel), StepName::ServiceTunnel);
+    let Some(init) = receipt.init.filter(|_| is_run) else {
+        return Ok(true);
+    };
+    let manager = service::manager(init)?;
+    let manager = manager.as_ref();
+    let definition = describe_as(host, receipt, layout, tunnel, None)?;
+    Ok(
+        (tunnel.is_former() || service::is_in_place(manager, host, layout, &definition)?)
+            && manager.start_failure(host, layout, tunnel)?.is_none(),
+    )
 }
 
 /// Whether the control plane sees the tunnel's own run. A control plane that is away for a

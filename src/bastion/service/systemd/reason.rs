@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use crate::bastion::host::{Command, Host, HostExt as _};
-use crate::bastion::service::{SERVICE_NAME, StartFailure};
+use crate::bastion::service::StartFailure;
 use crate::bastion::tunnel_name::TunnelName;
 
 /// What is asked of systemd.
@@ -66,12 +66,7 @@ pub(super) fn ask(
     Ok(explain(host, unit, tunnel, &Shown(&shown)))
 }
 
-fn explain(
-    host: &dyn Host,
-    unit: &str,
-    tunnel: TunnelName,
-    shown: &Shown,
-) -> Option<StartFailure> {
+fn explain(host: &dyn Host, unit: &str, tunnel: TunnelName, shown: &Shown) -> Option<StartFailure> {
     let (code, status) = (shown.number("ExecMainCode"), shown.number("ExecMainStatus"));
     let drop_ins = shown.others_drop_ins();
     let in_unit = match drop_ins[..] {
@@ -140,5 +135,95 @@ fn unknown_user(host: &dyn Host, user: &str, tunnel: TunnelName, in_unit: String
         in_unit
     } else {
         format!("create the user {user} again, or correct the unit's User=")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bastion::host::scripted::ScriptedHost;
+
+    /// What is told of an instance of which systemd shows this.
+    fn told(shown: &str, set: impl Fn(&ScriptedHost)) -> Option<StartFailure> {
+        let host = ScriptedHost::new();
+        host.expect("systemctl show unit --property Result", 0, shown, "");
+        set(&host);
+        ask(&host, "unit", "bi.example.com-7".parse().unwrap()).unwrap()
+    }
+
+    fn exited(status: i32, others: &str) -> Option<StartFailure> {
+        let shown = format!(
+            "Result=exit-code\nExecMainCode=1\nExecMainStatus={status}\nReadWritePaths=/\nUser=ada\nDropInPaths={others}\n"
+        );
+        told(&shown, |host| {
+            if matches!(status, 216 | 217) {
+                host.expect("getent passwd ada", 2, "", "");
+            }
+        })
+    }
+
+    #[test]
+    fn each_reason_has_a_remedy_of_its_own() {
+        let own = "/etc/systemd/system/h_autossh@x.service.d/tunnel.conf /usr/lib/systemd/system/service.d/10-all.conf";
+        for (status, remedy) in [
+            (127, "install autossh again"),
+            (200, "systemctl cat unit"),
+            (203, "systemctl cat unit"),
+            (216, "create the user ada again"),
+            (217, "create the user ada again"),
+            (226, "holistics-tunnel update-tunnel 7"),
+        ] {
+            let failure = exited(status, own).unwrap();
+            assert!(failure.what.contains(&status.to_string()), "{failure:?}");
+            assert!(failure.next.contains(remedy), "{failure:?}");
+            assert_eq!(failure.may_be_mounts, status == 226);
+        }
+        let another_s = format!("{own} /etc/systemd/system/h_autossh@.service.d/admin.conf");
+        for status in [127, 200, 203, 226] {
+            let failure = exited(status, &another_s).unwrap();
+            assert!(
+                failure
+                    .next
+                    .ends_with(" /etc/systemd/system/h_autossh@.service.d/admin.conf"),
+                "{failure:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_ssh_and_autossh_end_with_is_no_reason_of_systemd_s() {
+        for status in [0, 1, 255] {
+            assert_eq!(exited(status, ""), None);
+        }
+        assert_eq!(
+            told("Result=signal\nExecMainCode=2\nExecMainStatus=9\n", |_| ()),
+            None
+        );
+    }
+
+    #[test]
+    fn a_folder_that_is_gone_is_no_lack_of_mounts() {
+        let shown =
+            "ExecMainCode=1\nExecMainStatus=226\nReadWritePaths=/home/ada/.holistics/logs\n";
+        let failure = told(shown, |_| ()).unwrap();
+        assert!(
+            failure.next.contains("/home/ada/.holistics/logs"),
+            "{failure:?}"
+        );
+        assert!(!failure.may_be_mounts);
+    }
+
+    #[test]
+    fn what_the_kernel_or_the_control_group_refuses_is_told() {
+        let killed = told(
+            "Result=core-dump\nExecMainCode=3\nExecMainStatus=31\n",
+            |_| (),
+        );
+        assert!(killed.unwrap().what.contains("SystemCallFilter"));
+        let resources = told(
+            "Result=resources\nExecMainCode=0\nExecMainStatus=0\n",
+            |_| (),
+        );
+        assert!(resources.unwrap().what.contains("resources"));
     }
 }
