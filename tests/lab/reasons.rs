@@ -41,6 +41,8 @@ fn a_unit_that_dies_before_its_program_runs_is_told_with_systemd_s_own_reason() 
     lab.host.run("root", &mend).expect_code(0);
     lab.run_setup("ada", &source, "").expect_code(0);
     lab.wait_until_rows_come(&source, SERVICE_LIMIT);
+    // What the drop-in was to blame for cost the tunnel nothing of its sandbox.
+    assert_eq!(unit_of(&lab, "ProtectSystem"), "strict");
 }
 
 /// Of a tunnel's own part of the unit.
@@ -64,6 +66,9 @@ fn set_up_without_mounts(
                    --property User=ada true";
     lab.host.run("root", refused).expect_code(NAMESPACE);
     let source = lab.data_source("Shop");
+    lab.run_setup("ada", &source, "--dry-run")
+        .expect_code(0)
+        .expect_words(&["mount sandboxing of the tunnel"]);
     let setup = lab.start_setup("ada", &source, "");
     lab.wait_until_connected(&source, &setup);
     lab.save_and_finish(&source, setup)
@@ -111,7 +116,7 @@ fn a_container_that_makes_no_mounts_gets_a_unit_without_mount_sandboxing() {
 
 #[test]
 fn service_restart_doctor_its_report_and_status_tell_systemd_s_reason_and_the_remedy_succeeds() {
-    const DROP_IN: &str = "/etc/systemd/system/h_autossh@.service.d/admin.conf";
+    const DROP_IN: &str = "/etc/systemd/system/h_autossh@.service.d/zz-admin.conf";
     let lab = HostLab::boot(Image::DebianReady);
     let source = setup_works(&lab, "");
     lab.host
@@ -127,8 +132,8 @@ fn service_restart_doctor_its_report_and_status_tell_systemd_s_reason_and_the_re
         ("InaccessiblePaths=/nowhere/at/all", "226"),
         ("WorkingDirectory=/nowhere/at/all", "200"),
         ("ExecStart=\nExecStart=/nowhere/at/all", "203"),
-        ("User=nobody-at-all", "217"),
-        ("Group=nobody-at-all", "216"),
+        ("User=nowhere", "217"),
+        ("Group=nowhere", "216"),
         (
             "ExecStart=\nExecStart=/bin/sh -c 'exec /nowhere/at/all'",
             "127",
@@ -142,7 +147,7 @@ fn service_restart_doctor_its_report_and_status_tell_systemd_s_reason_and_the_re
         let began = Instant::now();
         ada("service restart")
             .expect_code(FAILED)
-            .expect_words(&[&status, "at-all", DROP_IN]);
+            .expect_words(&[&status, "nowhere", DROP_IN]);
         assert!(began.elapsed() < SOON, "{:?}", began.elapsed());
         ada("doctor")
             .expect_code(FAILED)

@@ -36,6 +36,7 @@ use super::failure::Failure;
 use super::host::{Authority, Command, Host, HostExt as _, HostLock};
 use super::layout::Layout;
 use super::run::StepContext;
+use super::steps::Proofs;
 use super::ui::Ui;
 use crate::bastion::tunnel_name::TunnelName;
 
@@ -191,6 +192,14 @@ pub trait ServiceManager {
         layout: &Layout,
         tunnel: TunnelName,
     ) -> Result<Option<StartFailure>>;
+
+    /// Notes what cannot be known of a tunnel's start before.
+    ///
+    /// # Errors
+    /// The service manager cannot be asked.
+    fn foresee(&self, _: &dyn Host, _: &mut Proofs) -> Result<()> {
+        Ok(())
+    }
 
     /// Starts a tunnel in the host's own view of the file system, and has that so in its files. Returns
     /// whether there was another one before.

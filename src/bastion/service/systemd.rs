@@ -23,6 +23,7 @@ use crate::bastion::failure::Failure;
 use crate::bastion::host::{Authority, Command, Host, HostExt, HostLock};
 use crate::bastion::layout::Layout;
 use crate::bastion::run::StepContext;
+use crate::bastion::steps::Proofs;
 use crate::bastion::tunnel_name::TunnelName;
 
 /// systemd waits up to 90 s for a unit that does not end; autossh ends at once.

@@ -50,7 +50,8 @@ impl Step for ServiceTunnelStep {
     fn prove(&self, host: &dyn Host, proofs: &mut Proofs) -> anyhow::Result<()> {
         service::check_user(&host.user().name)?;
         let files = self.manager.paths(&self.layout, self.tunnel);
-        system_files::prove_writable(host, files, self.layout.system_authority(), proofs)
+        system_files::prove_writable(host, files, self.layout.system_authority(), proofs)?;
+        self.manager.foresee(host, proofs)
     }
 
     fn apply(&self, work: &mut StepContext) -> anyhow::Result<Outcome> {

@@ -128,13 +128,12 @@ fn explain(host: &dyn Host, unit: &str, tunnel: TunnelName, shown: &Shown) -> Op
 
 fn unknown_user(host: &dyn Host, user: &str, tunnel: TunnelName, in_unit: String) -> String {
     let getent = Command::new("getent").args(["passwd", user]);
-    let is_known = host.run(&getent).is_ok_and(|output| output.success());
     if user == "no-tunnel-conf" {
-        format!("`holistics-tunnel update-tunnel {tunnel}` gives the unit its user again")
-    } else if is_known {
+        format!("run `holistics-tunnel update-tunnel {tunnel}`: it gives the unit its user again")
+    } else if host.run(&getent).is_ok_and(|output| output.success()) {
         in_unit
     } else {
-        format!("create the user {user} again, or correct the unit's User=")
+        format!("create the user {user} again, or {in_unit}")
     }
 }
 
