@@ -29,8 +29,11 @@ use crate::bastion::tunnel_name::TunnelName;
 /// systemd waits up to 90 s for a unit that does not end; autossh ends at once.
 const TIMEOUT: Duration = Duration::from_secs(120);
 
-/// How many of the journal's last lines an error holds.
-const JOURNAL_LINES: usize = 4;
+/// How many of the journal's last lines an error holds, and among how many they are looked for.
+const JOURNAL_LINES: usize = 5;
+const JOURNAL_LINES_READ: usize = 12;
+/// How lines begin that tell no reason.
+const COMES_AND_GOES: [&str; 4] = ["Starting ", "Started ", "Stopped ", "Scheduled "];
 
 pub struct Systemd;
 
@@ -209,6 +212,20 @@ fn last_lines(host: &dyn Host, journal: &Command) -> Result<Vec<String>> {
         }
     }
     Ok(said.lines().map(str::to_owned).collect())
+}
+
+/// The last lines that tell why, each once: what a unit does before its program fails as that does.
+fn reasons_among(lines: &[String], unit: &str) -> Vec<String> {
+    let prefix = format!("{unit}: ");
+    let mut told: Vec<String> = Vec::new();
+    for line in lines.iter().rev() {
+        let line = line.replace(&prefix, "");
+        let is_noise = COMES_AND_GOES.iter().any(|begin| line.starts_with(begin));
+        if !is_noise && !told.contains(&line) && told.len() < JOURNAL_LINES {
+            told.insert(0, line);
+        }
+    }
+    told
 }
 
 /// Which view of the file system an instance has.
@@ -400,13 +417,22 @@ impl ServiceManager for Systemd {
         let Some(failure) = reason::ask(host, &instance(tunnel), tunnel)? else {
             return Ok(None);
         };
-        let lines = match self.journal(host, tunnel, JOURNAL_LINES) {
+        let lines = match self.journal(host, tunnel, JOURNAL_LINES_READ) {
             Some(journal) => last_lines(host, &journal.args(["--output", "cat"]))?,
             None => Vec::new(),
         };
-        let prefix = format!("{}: ", instance(tunnel));
-        let lines = lines.iter().map(|line| line.replace(&prefix, "")).collect();
+        let lines = reasons_among(&lines, &instance(tunnel));
         Ok(Some(StartFailure { lines, ..failure }))
+    }
+
+    fn foresee(&self, host: &dyn Host, proofs: &mut Proofs) -> Result<()> {
+        if reason::has_refused_mounts(host)? {
+            proofs.could_not_see(
+                "mount sandboxing of the tunnel",
+                "systemd could not set it up for another unit of this host; if it cannot here, the tunnel runs without",
+            );
+        }
+        Ok(())
     }
 
     fn start_without_mounts(&self, work: &mut StepContext, tunnel: &ServiceTunnel) -> Result<bool> {
