@@ -101,6 +101,17 @@ fn a_host_whose_root_may_not_look_everywhere_gets_a_unit_without_mount_sandboxin
     ada("service restart").expect_code(0);
     assert_eq!(unit_of(&lab, "ProtectSystem"), "no");
     ada("doctor").expect_code(0);
+    // As a host that could, and was moved to where it cannot.
+    let remove_drop_in = "rm /etc/systemd/system/h_autossh@*.service.d/tunnel.conf";
+    lab.host.run("root", remove_drop_in).expect_code(0);
+    ada("doctor")
+        .expect_code(FAILED)
+        .expect_words(&["update-tunnel"]);
+    ada("update-tunnel --yes")
+        .expect_code(0)
+        .expect_words(&["without mount sandboxing"]);
+    assert_eq!(unit_of(&lab, "ProtectSystem"), "no");
+    ada("doctor").expect_code(0);
     lab.host.reboot();
     lab.wait_until_rows_come(&source, SERVICE_LIMIT);
     remove(&lab, &source).expect_code(0);

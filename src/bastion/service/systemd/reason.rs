@@ -66,6 +66,17 @@ pub(super) fn ask(
     Ok(explain(host, unit, tunnel, &Shown(&shown)))
 }
 
+/// Whether some unit of this host could not be given a view of the file system of its own.
+///
+/// # Errors
+/// systemd cannot be asked.
+pub(super) fn has_refused_mounts(host: &dyn Host) -> anyhow::Result<bool> {
+    let show =
+        Command::new("systemctl").args(["show", "*.service", "--property", "ExecMainStatus"]);
+    let shown = host.run(&show)?.stdout;
+    Ok(shown.lines().any(|line| line == "ExecMainStatus=226"))
+}
+
 fn explain(host: &dyn Host, unit: &str, tunnel: TunnelName, shown: &Shown) -> Option<StartFailure> {
     let (code, status) = (shown.number("ExecMainCode"), shown.number("ExecMainStatus"));
     let drop_ins = shown.others_drop_ins();
