@@ -39,7 +39,7 @@ pub fn restart_as_before(run: &mut Run, tunnel: TunnelName) -> anyhow::Result<()
     let manager = run.manager()?;
     let definition = service_tunnel::describe(run, tunnel, None)?;
     run.without_going_back_on(|run| restart(run, manager.as_ref(), &definition))?;
-    see_it_up(run, manager.as_ref(), tunnel)
+    see_it_up(run, manager.as_ref(), &definition)
 }
 
 /// The same for a tunnel whose files may be gone, and which may not start at boot any more.
@@ -54,27 +54,34 @@ pub fn start_as_before(run: &mut Run, tunnel: TunnelName) -> anyhow::Result<()> 
             &definition,
         )
     })?;
-    see_it_up(run, manager.as_ref(), tunnel)
+    see_it_up(run, manager.as_ref(), &definition)
 }
 
-fn see_it_up(run: &Run, manager: &dyn ServiceManager, tunnel: TunnelName) -> anyhow::Result<()> {
-    let (host, client) = (run.host, run.client(tunnel)?);
+fn see_it_up(
+    run: &Run,
+    manager: &dyn ServiceManager,
+    tunnel: &ServiceTunnel,
+) -> anyhow::Result<()> {
+    let (host, client) = (run.host, run.client(tunnel.id)?);
     // A control plane that is away does not hold up the way back.
-    let limit = match client.tunnel(host, tunnel) {
+    let limit = match client.tunnel(host, tunnel.id) {
         Ok(_) => UP_TIMEOUT,
         Err(_) => Duration::ZERO,
     };
-    let is_up = matches!(
-        wait_until_up(host, &client, manager, tunnel, limit, |_| true),
-        Ok(WaitResult::Up)
+    let (layout, id) = (&run.layout, tunnel.id);
+    run.ui.note(
+        &match wait_until_up(host, layout, &client, manager, id, limit, |_| true) {
+            Ok(WaitResult::Up) => format!("Tunnel {id} is up again as before."),
+            Ok(WaitResult::NotStarted(failure)) => format!(
+                "Tunnel {id} has its former files again, and does not start: {}. Next: {}.",
+                failure.told(),
+                failure.next
+            ),
+            _ => format!(
+                "Tunnel {id} was started again as before; whether it is up could not be checked."
+            ),
+        },
     );
-    run.ui.note(&if is_up {
-        format!("Tunnel {tunnel} is up again as before.")
-    } else {
-        format!(
-            "Tunnel {tunnel} was started again as before; whether it is up could not be checked."
-        )
-    });
     Ok(())
 }
 
@@ -89,9 +96,55 @@ pub enum WaitResult {
     Unanswered(ApiError),
 }
 
+/// Waits for a tunnel that this run has started. One that systemd cannot give a view of the file system of its
+/// own goes on without.
+pub fn see_it_through(
+    run: &mut Run,
+    client: &ControlPlane,
+    manager: &dyn ServiceManager,
+    tunnel: &ServiceTunnel,
+    is_it: impl Fn(&Tunnel) -> bool,
+) -> anyhow::Result<WaitResult> {
+    let (host, layout) = (run.host, run.layout.clone());
+    let wait = || {
+        wait_until_up(
+            host, &layout, client, manager, tunnel.id, UP_TIMEOUT, &is_it,
+        )
+    };
+    let first = match wait()? {
+        WaitResult::NotStarted(failure) if failure.may_be_mounts => failure,
+        seen => return Ok(seen),
+    };
+    let scope = Scope::Tunnel(tunnel.id);
+    let work = &mut run.context(scope, StepName::ServiceTunnel);
+    host.log_line(&format!(
+        "without mounts of its own, since {}",
+        first.told()
+    ));
+    if !manager.start_without_mounts(work, tunnel)? {
+        return Ok(WaitResult::NotStarted(first));
+    }
+    match wait()? {
+        // It was something else.
+        WaitResult::NotStarted(failure) if failure.may_be_mounts => {
+            manager.start_with_mounts(work, tunnel)?;
+            Ok(WaitResult::NotStarted(first))
+        }
+        seen => {
+            run.ui.note(&format!(
+                "This host cannot give tunnel {} a view of the file system of its own ({}), so it runs without mount \
+                 sandboxing; everything else of its sandbox stays.",
+                tunnel.id, first.what
+            ));
+            Ok(seen)
+        }
+    }
+}
+
 /// Waits until the control plane sees the session that `is_it` describes.
 pub fn wait_until_up(
     host: &dyn Host,
+    layout: &Layout,
     client: &ControlPlane,
     manager: &dyn ServiceManager,
     tunnel: TunnelName,
@@ -104,13 +157,13 @@ pub fn wait_until_up(
             Ok(answer) if answer.status == TunnelStatus::Up && is_it(&answer) => {
                 return Ok(WaitResult::Up);
             }
-            Ok(_) => match manager.start_failure(host, tunnel)? {
-                Some(failure) => return Ok(WaitResult::NotStarted(failure)),
-                None => (WaitResult::Down, UP_PAUSE),
-            },
+            Ok(_) => (WaitResult::Down, UP_PAUSE),
             Err(error) if error.is_transient() => (WaitResult::Unanswered(error), RETRY_PAUSE),
             Err(error) => return Err(error.with_advice()),
         };
+        if let Some(failure) = manager.start_failure(host, layout, tunnel)? {
+            return Ok(WaitResult::NotStarted(failure));
+        }
         if host.uptime() >= deadline {
             return Ok(seen);
         }

@@ -2,10 +2,16 @@
 
 use std::time::{Duration, Instant};
 
+use holistics_tunnel::protocol::DataSource;
+
 use crate::FAILED;
-use crate::support::hosts::host_lab::{HostLab, SETUP_LIMIT};
+use crate::setup::{remove, setup_works};
+use crate::support::hosts::host_lab::{AUTHORITY, HostLab, SETUP_LIMIT};
 use crate::support::hosts::image::Image;
 use crate::support::lab::SERVICE_LIMIT;
+
+/// What a command of systemd-run ends with where a unit cannot have a view of the file system of its own.
+const NAMESPACE: i32 = 226;
 
 /// Less than setup waits for a tunnel that was started.
 const SOON: Duration = Duration::from_secs(30);
@@ -35,4 +41,185 @@ fn a_unit_that_dies_before_its_program_runs_is_told_with_systemd_s_own_reason() 
     lab.host.run("root", &mend).expect_code(0);
     lab.run_setup("ada", &source, "").expect_code(0);
     lab.wait_until_rows_come(&source, SERVICE_LIMIT);
+    // What the drop-in was to blame for cost the tunnel nothing of its sandbox.
+    assert_eq!(unit_of(&lab, "ProtectSystem"), "strict");
+}
+
+/// Of a tunnel's own part of the unit.
+fn unit_of(lab: &HostLab, property: &str) -> String {
+    let line = format!("systemctl show 'h_autossh@*' --property {property} --value");
+    lab.host
+        .run("root", &line)
+        .expect_code(0)
+        .stdout
+        .trim()
+        .to_owned()
+}
+
+/// Sets up on a host whose systemd cannot give a unit a view of the file system of its own.
+fn set_up_without_mounts(
+    image: Image,
+    confinement: &'static [&'static str],
+) -> (HostLab, DataSource) {
+    let lab = HostLab::boot_confined(image, confinement);
+    let refused = "systemd-run --quiet --wait --property ProtectSystem=strict --property PrivateTmp=yes \
+                   --property User=ada true";
+    lab.host.run("root", refused).expect_code(NAMESPACE);
+    let source = lab.data_source("Shop");
+    lab.run_setup("ada", &source, "--dry-run")
+        .expect_code(0)
+        .expect_words(&["mount sandboxing of the tunnel"]);
+    let setup = lab.start_setup("ada", &source, "");
+    lab.wait_until_connected(&source, &setup);
+    lab.save_and_finish(&source, setup)
+        .expect_words(&["without mount sandboxing"]);
+    lab.wait_until_rows_come(&source, SERVICE_LIMIT);
+    assert_eq!(unit_of(&lab, "ProtectSystem"), "no");
+    // All the rest holds.
+    assert_eq!(unit_of(&lab, "NoNewPrivileges"), "yes");
+    assert_eq!(unit_of(&lab, "CapabilityBoundingSet"), "");
+    (lab, source)
+}
+
+#[test]
+fn a_host_whose_root_may_not_look_everywhere_gets_a_unit_without_mount_sandboxing() {
+    // As where homes are on a network or FUSE.
+    let (mut lab, source) = set_up_without_mounts(
+        Image::DebianReady,
+        &["--drop-capability=CAP_DAC_OVERRIDE,CAP_DAC_READ_SEARCH"],
+    );
+    let ada = |line: &str| {
+        lab.host.run(
+            "ada",
+            &format!("HOLISTICS_TUNNEL_CA_CERT={AUTHORITY} holistics-tunnel {line}"),
+        )
+    };
+    ada("doctor")
+        .expect_code(0)
+        .expect_words(&["without mount sandboxing"]);
+    ada("rotate-key --yes").expect_code(0);
+    ada("service restart").expect_code(0);
+    assert_eq!(unit_of(&lab, "ProtectSystem"), "no");
+    ada("doctor").expect_code(0);
+    // As a host that could, and was moved to where it cannot.
+    let remove_drop_in = "rm /etc/systemd/system/h_autossh@*.service.d/tunnel.conf";
+    lab.host.run("root", remove_drop_in).expect_code(0);
+    ada("doctor")
+        .expect_code(FAILED)
+        .expect_words(&["update-tunnel"]);
+    ada("update-tunnel --yes")
+        .expect_code(0)
+        .expect_words(&["without mount sandboxing"]);
+    assert_eq!(unit_of(&lab, "ProtectSystem"), "no");
+    ada("doctor").expect_code(0);
+    lab.host.reboot();
+    lab.wait_until_rows_come(&source, SERVICE_LIMIT);
+    remove(&lab, &source).expect_code(0);
+    lab.host
+        .run("root", "find /etc -name '*h_autossh*' | grep .")
+        .expect_code(1);
+}
+
+#[test]
+fn a_container_that_makes_no_mounts_gets_a_unit_without_mount_sandboxing() {
+    set_up_without_mounts(Image::Trixie, &["--system-call-filter=~umount2"]);
+}
+
+#[test]
+fn service_restart_doctor_its_report_and_status_tell_systemd_s_reason_and_the_remedy_succeeds() {
+    const DROP_IN: &str = "/etc/systemd/system/h_autossh@.service.d/zz-admin.conf";
+    let lab = HostLab::boot(Image::DebianReady);
+    let source = setup_works(&lab, "");
+    lab.host
+        .run("root", "mkdir -p /etc/systemd/system/h_autossh@.service.d")
+        .expect_code(0);
+    let ada = |line: &str| {
+        lab.host.run(
+            "ada",
+            &format!("HOLISTICS_TUNNEL_CA_CERT={AUTHORITY} holistics-tunnel {line}"),
+        )
+    };
+    for (setting, step) in [
+        ("InaccessiblePaths=/nowhere/at/all", "226"),
+        ("WorkingDirectory=/nowhere/at/all", "200"),
+        ("ExecStart=\nExecStart=/nowhere/at/all", "203"),
+        ("User=nowhere", "217"),
+        ("Group=nowhere", "216"),
+        (
+            "ExecStart=\nExecStart=/bin/sh -c 'exec /nowhere/at/all'",
+            "127",
+        ),
+    ] {
+        lab.host.write(DROP_IN, format!("[Service]\n{setting}\n"));
+        lab.host
+            .run("root", "systemctl daemon-reload")
+            .expect_code(0);
+        let status = format!("exit status {step}");
+        let began = Instant::now();
+        ada("service restart")
+            .expect_code(FAILED)
+            .expect_words(&[&status, "nowhere", DROP_IN]);
+        assert!(began.elapsed() < SOON, "{:?}", began.elapsed());
+        ada("doctor")
+            .expect_code(FAILED)
+            .expect_words(&[&status, "h_autossh@", DROP_IN]);
+        ada("status").expect_code(FAILED).expect_words(&[&status]);
+    }
+    let report = ada("doctor --report -");
+    report.expect_words(&["exit status 127", DROP_IN]);
+    lab.host
+        .run("root", &format!("rm {DROP_IN}; systemctl daemon-reload"))
+        .expect_code(0);
+    // systemd tries again by itself.
+    lab.wait_until_rows_come(&source, SERVICE_LIMIT);
+    ada("doctor").expect_code(0);
+}
+
+#[test]
+fn a_tunnel_that_the_init_script_cannot_start_is_told_in_its_own_words() {
+    let lab = HostLab::boot(Image::Sysvinit);
+    let source = setup_works(&lab, "");
+    let ada = |line: &str| {
+        lab.host.run(
+            "ada",
+            &format!("HOLISTICS_TUNNEL_CA_CERT={AUTHORITY} holistics-tunnel {line}"),
+        )
+    };
+    for (spoil, words, mend) in [
+        (
+            "mv /usr/bin/autossh /usr/bin/autossh.away",
+            "/usr/bin/autossh cannot be run",
+            "mv /usr/bin/autossh.away /usr/bin/autossh",
+        ),
+        (
+            "mv /home/ada/.holistics/logs /home/ada/.holistics/away",
+            ".holistics/logs/tunnel-",
+            "mv /home/ada/.holistics/away /home/ada/.holistics/logs",
+        ),
+    ] {
+        lab.host.run("root", spoil).expect_code(0);
+        let began = Instant::now();
+        ada("service restart")
+            .expect_code(FAILED)
+            .expect_words(&[words, "it ended at once"]);
+        assert!(began.elapsed() < SOON, "{:?}", began.elapsed());
+        lab.host
+            .run("root", "service h_autossh restart")
+            .expect_code(FAILED)
+            .expect_words(&[words]);
+        ada("doctor").expect_code(FAILED).expect_words(&[words]);
+        ada("doctor --report -")
+            .expect_code(FAILED)
+            .expect_words(&[words]);
+        ada("status")
+            .expect_code(FAILED)
+            .expect_words(&["the init script could not start it"]);
+        lab.host.run("root", mend).expect_code(0);
+        ada("service restart").expect_code(0);
+    }
+    ada("doctor").expect_code(0);
+    remove(&lab, &source).expect_code(0);
+    lab.host
+        .run("root", "find /etc /run -name '*h_autossh*' | grep .")
+        .expect_code(1);
 }

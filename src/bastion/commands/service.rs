@@ -95,13 +95,21 @@ fn comes_to_run(
     tunnel: &InstalledTunnel,
 ) -> anyhow::Result<bool> {
     let InstalledTunnel { name, user, .. } = tunnel;
+    let layout = others::layout(host);
     let deadline = host.uptime() + RUN_TIMEOUT;
     loop {
-        let state = manager.status(host, &others::layout(host), *name)?;
+        let state = manager.status(host, &layout, *name)?;
         let is_running = state == ServiceState::Running;
-        if is_running || host.uptime() >= deadline {
+        let failure = match is_running {
+            true => None,
+            false => manager.start_failure(host, &layout, *name)?,
+        };
+        if is_running || failure.is_some() || host.uptime() >= deadline {
             let state = format!("{state:?}").to_lowercase();
-            ui.note(&format!("Tunnel {name} of {user} ({name:?}): {state}"));
+            let why = failure.map_or_else(String::new, |failure| {
+                format!("; {}. Next: {}", failure.told(), failure.next)
+            });
+            ui.note(&format!("Tunnel {name} of {user} ({name:?}): {state}{why}"));
             return Ok(is_running);
         }
         host.sleep(RUN_PAUSE)?;
@@ -179,7 +187,15 @@ impl Awaited {
             is_held.get() || is_ours(known)
         };
         let limit = restart::UP_TIMEOUT;
-        match restart::wait_until_up(host, &self.client, manager, self.id, limit, is_decided)? {
+        match restart::wait_until_up(
+            host,
+            layout,
+            &self.client,
+            manager,
+            self.id,
+            limit,
+            is_decided,
+        )? {
             WaitResult::Up if is_held.get() => Err(Sign::HeldElsewhere
                 .refusal(&format!(
                     "tunnel {} is started, and refused while that one is alive",

@@ -16,7 +16,7 @@ use crate::bastion::failure::{Exit, OneLine, is_interruption};
 use crate::bastion::host::Host;
 use crate::bastion::layout::Layout;
 use crate::bastion::receipt::Receipt;
-use crate::bastion::service::{self, InstalledTunnel, ServiceState};
+use crate::bastion::service::{self, InstalledTunnel, ServiceManager, ServiceState};
 use crate::bastion::tunnel_name::TunnelName;
 use crate::bastion::ui::{self, Live};
 use crate::protocol::TunnelStatus;
@@ -158,9 +158,9 @@ fn row(
     id: TunnelName,
 ) -> anyhow::Result<Row> {
     let tunnel = tunnels::find(receipt, id)?;
-    let service = match receipt.init {
-        Some(init) => service::manager(init)?.status(host, layout, id)?,
-        None => ServiceState::Unknown,
+    let (service, failure) = match receipt.init {
+        Some(init) => service_of(host, service::manager(init)?.as_ref(), layout, id)?,
+        None => (ServiceState::Unknown, None),
     };
     let (state, control_plane) = match tunnel.client(host, given)? {
         None => (State::Down, "not enrolled".to_owned()),
@@ -195,13 +195,30 @@ fn row(
         state,
         service,
         control_plane,
-        note: sign.as_ref().map(ToString::to_string),
+        note: sign.as_ref().map(ToString::to_string).or(failure),
     })
+}
+
+/// How the service stands, and why it could not start the tunnel where it knows.
+fn service_of(
+    host: &dyn Host,
+    manager: &dyn ServiceManager,
+    layout: &Layout,
+    id: TunnelName,
+) -> anyhow::Result<(ServiceState, Option<String>)> {
+    let state = manager.status(host, layout, id)?;
+    let failure = match state {
+        ServiceState::Running => None,
+        _ => manager.start_failure(host, layout, id)?,
+    };
+    let told = failure.map(|failure| format!("{}. Next: {}", failure.what, failure.next));
+    Ok((state, told))
 }
 
 /// A tunnel of another user: root sees whether it runs; whether it is up, its owner's token would tell.
 fn of_another(host: &dyn Host, tunnel: &InstalledTunnel) -> anyhow::Result<Row> {
-    let service = others::manager(host)?.status(host, &others::layout(host), tunnel.name)?;
+    let (manager, layout) = (others::manager(host)?, others::layout(host));
+    let (service, failure) = service_of(host, manager.as_ref(), &layout, tunnel.name)?;
     let is_running = service == ServiceState::Running;
     Ok(Row {
         id: tunnel.name,
@@ -214,10 +231,12 @@ fn of_another(host: &dyn Host, tunnel: &InstalledTunnel) -> anyhow::Result<Row> 
         },
         service,
         control_plane: "not asked".to_owned(),
-        note: Some(format!(
-            "{:?} is owned by {1}: run status as {1} to know whether it is up",
-            tunnel.name, tunnel.user
-        )),
+        note: Some(failure.unwrap_or_else(|| {
+            format!(
+                "{:?} is owned by {1}: run status as {1} to know whether it is up",
+                tunnel.name, tunnel.user
+            )
+        })),
     })
 }
 

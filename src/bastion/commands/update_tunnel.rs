@@ -16,7 +16,7 @@ use crate::bastion::run::Run;
 use crate::bastion::ssh::vetting;
 use crate::bastion::steps::database::Database;
 use crate::bastion::steps::target::{self, Target, TargetReport, TargetUpdate, shown};
-use crate::bastion::steps::{Step, StepName, planned, prove, rename, rotation};
+use crate::bastion::steps::{Step, StepName, planned, prove, rename, rotation, service_tunnel};
 use crate::bastion::tunnel_name::TunnelName;
 use crate::bastion::ui::{Event, Ui};
 use crate::protocol::{DatabaseAddress, Tunnel, TunnelStatus};
@@ -36,7 +36,8 @@ pub(super) fn run(host: &dyn Host, ui: &Ui, command: &UpdateTunnel) -> anyhow::R
     let known = ask(host, &client, id)?;
     let update = wanted_target(&receipt, id, command, &known)?;
     vetting::check_target_host(&update.to.host)?;
-    if is_applied(&receipt, &update) {
+    // A tunnel that its service cannot start, or has other files of, is put in place anew.
+    if is_applied(&receipt, &update) && service_tunnel::is_sound(host, &receipt, &layout, id)? {
         already(host, ui, &client, &update, &known)?;
         let kept = &tunnels::find(&receipt, id)?.reach;
         if !command.dry_run && kept.renewed(host, &given, client.address())? != *kept {

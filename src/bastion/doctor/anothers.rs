@@ -31,16 +31,18 @@ pub fn examine(
     checks.run("service-boot", &subject, "the service manager", |host| {
         with(&|manager| boot(host, manager, layout, id, Some(init)))
     })?;
+    // Whether it is up is not known; what its log says is a reason only for one that does not run.
+    let said = log::examine(checks.host, tunnel.home(), &tunnel.log, Up::No);
     let running = checks.run("service", &subject, "the service manager", |host| {
-        with(&|manager| service_state(host, manager, layout, id))
+        with(&|manager| service_state(host, manager, layout, id, &said))
     })?;
     let processes = checks.run("processes", &subject, "", |host| {
         processes(host, tunnel.remote_port, tunnel.user_dir(), true)
     })?;
     let is_down = running == Outcome::Fail || processes == Outcome::Fail;
-    let up = if is_down { Up::No } else { Up::Unknown };
-    checks.run("log", &subject, "", |host| {
-        log::examine(host, tunnel.home(), &tunnel.log, up)
+    checks.run("log", &subject, "", |host| match is_down {
+        true => said,
+        false => log::examine(host, tunnel.home(), &tunnel.log, Up::Unknown),
     })?;
     let (target, port) = (tunnel.target_host.as_str(), tunnel.target_port);
     database::examine(checks, &subject, target, port, None)?;

@@ -65,11 +65,13 @@ impl Installation<'_> {
         checks.run("service-boot", subject, "the service manager", |host| {
             with(&|manager| boot(host, manager, self.layout, self.id, self.receipt.init))
         })?;
+        let home = &checks.host.user().home;
+        let said = log::examine(checks.host, home, &self.layout.tunnel_log(self.id), up);
         let running = checks.run("service", subject, "the service manager", |host| {
             if up == Up::Elsewhere {
                 return Finding::skip(HELD_ELSEWHERE);
             }
-            with(&|manager| service_state(host, manager, self.layout, self.id))
+            with(&|manager| service_state(host, manager, self.layout, self.id, &said))
         })?;
         let processes = checks.run("processes", subject, "", |host| {
             match &self.tunnel.enrolled {
@@ -81,10 +83,7 @@ impl Installation<'_> {
                 }
             }
         })?;
-        let log_says = checks.run("log", subject, "", |host| {
-            let home = &host.user().home;
-            log::examine(host, home, &self.layout.tunnel_log(self.id), up)
-        })?;
+        let log_says = checks.run("log", subject, "", |_| said)?;
         let has_processes = running != Outcome::Fail && processes != Outcome::Fail;
         checks.run("tunnel", subject, "", |_| match up {
             Up::Yes => Finding::pass("the tunnel server says that it is up"),
@@ -226,18 +225,32 @@ fn enable(id: TunnelName, init: Option<Init>) -> String {
     }
 }
 
-/// Whether the service runs the tunnel.
+/// Whether the service runs the tunnel; if not, why, as far as the service manager or the tunnel's log knows.
 pub(super) fn service_state(
     host: &dyn Host,
     manager: &dyn ServiceManager,
     layout: &Layout,
     id: TunnelName,
+    log: &Finding,
 ) -> anyhow::Result<Finding> {
-    Ok(match manager.status(host, layout, id)? {
-        ServiceState::Running => Finding::pass("it runs"),
+    let state = manager.status(host, layout, id)?;
+    if state != ServiceState::Running
+        && let Some(failure) = manager.start_failure(host, layout, id)?
+    {
+        return Ok(Finding::fail(failure.told(), failure.next));
+    }
+    Ok(match state {
+        ServiceState::Running => Finding::pass(match manager.note(host, layout, id)? {
+            None => "it runs".to_owned(),
+            Some(note) => format!("it runs; {note}"),
+        }),
         ServiceState::Stopped => Finding::fail(
             "it is stopped",
             "start it with `holistics-tunnel service start`",
+        ),
+        ServiceState::Dead if log.outcome == Outcome::Fail => Finding::fail(
+            "it was started, and its program has ended by itself",
+            "do what the check `log` says",
         ),
         ServiceState::Dead => Finding::fail(
             "it was started and has died",

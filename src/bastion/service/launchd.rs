@@ -16,8 +16,9 @@ use askama::Template;
 use super::installed::read_trusted;
 use super::{
     Action, ForeignScript, InstalledTunnel, MARKER, ServiceManager, ServiceState, ServiceTunnel,
+    StartFailure,
 };
-use crate::bastion::host::{Authority, Command, CommandError, Host, HostExt, HostLock};
+use crate::bastion::host::{Authority, Command, CommandError, Host, HostExt, HostLock, Output};
 use crate::bastion::layout::Layout;
 use crate::bastion::run::StepContext;
 use crate::bastion::tunnel_name::TunnelName;
@@ -149,6 +150,57 @@ fn load(host: &dyn Host, layout: &Layout, tunnel: TunnelName) -> Result<()> {
     Ok(())
 }
 
+fn print(host: &dyn Host, tunnel: TunnelName) -> Result<Output> {
+    let mut print = launchctl("print").arg(target(tunnel));
+    // Asking needs no rights.
+    print.authority = Authority::User;
+    Ok(host.run(&print)?)
+}
+
+/// Why launchd could not start a daemon, by what `launchctl print` shows of it: a line such as
+/// `last exit code = 78: EX_CONFIG`.
+fn explain(said: &str) -> Option<StartFailure> {
+    let lines = || said.lines().map(str::trim);
+    let value = |name: &str| lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(" = "));
+    if value("state") == Some("running") {
+        return None;
+    }
+    let code = value("last exit code").unwrap_or_default();
+    let number = code
+        .split(':')
+        .next()
+        .and_then(|number| number.parse().ok());
+    let next = match (number, value("program")) {
+        // launchd's own, before it runs the program.
+        (Some(78), Some(program)) => format!(
+            "look whether {program} is there (`brew install autossh` brings it back) and whether the user and the folder \
+             of its log are"
+        ),
+        (Some(78), None) => "look whether the daemon's program, user and log are there".to_owned(),
+        (Some(126 | 127), _) => "install autossh again: `brew reinstall autossh`".to_owned(),
+        _ if lines().any(|line| line.contains("OS_REASON_CODESIGNING")) => {
+            "macOS refuses the program's signature: `brew reinstall autossh`".to_owned()
+        }
+        _ => return None,
+    };
+    let told = [
+        "state",
+        "last exit code",
+        "last exit reason",
+        "last terminating signal",
+    ];
+    let is_told = |line: &&str| {
+        told.iter()
+            .any(|name| line.starts_with(&format!("{name} = ")))
+    };
+    Some(StartFailure {
+        what: format!("launchd could not start it (last exit code {code})"),
+        lines: lines().filter(is_told).map(str::to_owned).collect(),
+        next,
+        may_be_mounts: false,
+    })
+}
+
 impl ServiceManager for Launchd {
     /// macOS reads no init scripts.
     fn foreign(&self, _host: &dyn Host, _layout: &Layout) -> Result<Option<ForeignScript>> {
@@ -277,10 +329,7 @@ impl ServiceManager for Launchd {
         _layout: &Layout,
         tunnel: TunnelName,
     ) -> Result<ServiceState> {
-        let mut print = launchctl("print").arg(target(tunnel));
-        // Asking needs no rights.
-        print.authority = Authority::User;
-        let output = host.run(&print)?;
+        let output = print(host, tunnel)?;
         Ok(if !output.success() {
             ServiceState::Unknown
         } else if output.stdout.contains("state = running") {
@@ -288,6 +337,16 @@ impl ServiceManager for Launchd {
         } else {
             ServiceState::Dead
         })
+    }
+
+    fn start_failure(
+        &self,
+        host: &dyn Host,
+        _layout: &Layout,
+        tunnel: TunnelName,
+    ) -> Result<Option<StartFailure>> {
+        let said = print(host, tunnel)?.stdout;
+        Ok(explain(&said))
     }
 
     fn paths(&self, layout: &Layout, tunnel: TunnelName) -> Vec<PathBuf> {

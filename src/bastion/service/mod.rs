@@ -36,6 +36,7 @@ use super::failure::Failure;
 use super::host::{Authority, Command, Host, HostExt as _, HostLock};
 use super::layout::Layout;
 use super::run::StepContext;
+use super::steps::Proofs;
 use super::ui::Ui;
 use crate::bastion::tunnel_name::TunnelName;
 
@@ -180,15 +181,39 @@ pub trait ServiceManager {
         None
     }
 
-    /// Why a tunnel's program could not even be started, where the service manager knows.
+    /// Why a tunnel's program could not even be started, where the service manager knows. It asks nothing at
+    /// the terminal.
     ///
     /// # Errors
     /// The service manager cannot be asked.
     fn start_failure(
         &self,
-        _host: &dyn Host,
-        _tunnel: TunnelName,
-    ) -> anyhow::Result<Option<StartFailure>> {
+        host: &dyn Host,
+        layout: &Layout,
+        tunnel: TunnelName,
+    ) -> Result<Option<StartFailure>>;
+
+    /// Notes what cannot be known of a tunnel's start before.
+    ///
+    /// # Errors
+    /// The service manager cannot be asked.
+    fn foresee(&self, _: &dyn Host, _: &mut Proofs) -> Result<()> {
+        Ok(())
+    }
+
+    /// Starts a tunnel in the host's own view of the file system, and has that so in its files. Returns
+    /// whether there was another one before.
+    fn start_without_mounts(&self, _: &mut StepContext, _: &ServiceTunnel) -> Result<bool> {
+        Ok(false)
+    }
+
+    /// Takes [`ServiceManager::start_without_mounts`] back.
+    fn start_with_mounts(&self, _: &mut StepContext, _: &ServiceTunnel) -> Result<()> {
+        Ok(())
+    }
+
+    /// What is worth knowing of how the service runs a tunnel.
+    fn note(&self, _: &dyn Host, _: &Layout, _: TunnelName) -> Result<Option<&'static str>> {
         Ok(None)
     }
 

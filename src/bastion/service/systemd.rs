@@ -5,6 +5,8 @@
 //! reach all of them, and each of them lives and dies alone. The two units are the same for all users;
 //! an instance's user and what it may write stand in a drop-in of its own.
 
+mod reason;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -21,13 +23,17 @@ use crate::bastion::failure::Failure;
 use crate::bastion::host::{Authority, Command, Host, HostExt, HostLock};
 use crate::bastion::layout::Layout;
 use crate::bastion::run::StepContext;
+use crate::bastion::steps::Proofs;
 use crate::bastion::tunnel_name::TunnelName;
 
 /// systemd waits up to 90 s for a unit that does not end; autossh ends at once.
 const TIMEOUT: Duration = Duration::from_secs(120);
 
-/// How many of the journal's last lines an error holds.
-const JOURNAL_LINES: usize = 4;
+/// How many of the journal's last lines an error holds, and among how many they are looked for.
+const JOURNAL_LINES: usize = 5;
+const JOURNAL_LINES_READ: usize = 12;
+/// How lines begin that tell no reason.
+const COMES_AND_GOES: [&str; 4] = ["Starting ", "Started ", "Stopped ", "Scheduled "];
 
 pub struct Systemd;
 
@@ -51,6 +57,7 @@ struct DropIn<'a> {
     id: TunnelName,
     user: String,
     logs: String,
+    has_own_mounts: bool,
 }
 
 fn umbrella() -> String {
@@ -113,7 +120,7 @@ fn drop_in_path(layout: &Layout, tunnel: TunnelName) -> PathBuf {
 }
 
 /// What of the instance is the tunnel's own.
-fn drop_in(tunnel: TunnelName, user: &str, logs: &Path) -> Result<String> {
+fn drop_in(tunnel: TunnelName, user: &str, logs: &Path, mounts: Mounts) -> Result<String> {
     // What stands in a unit, systemd looks through for its own specifiers.
     let literally = |text: &str| text.replace('%', "%%");
     let drop_in = DropIn {
@@ -121,6 +128,7 @@ fn drop_in(tunnel: TunnelName, user: &str, logs: &Path) -> Result<String> {
         id: tunnel,
         user: literally(user),
         logs: literally(&logs.to_string_lossy()),
+        has_own_mounts: mounts == Mounts::Own,
     };
     let content = drop_in
         .render()
@@ -128,9 +136,9 @@ fn drop_in(tunnel: TunnelName, user: &str, logs: &Path) -> Result<String> {
     Ok(format!("{content}\n"))
 }
 
-fn drop_in_of(tunnel: &ServiceTunnel) -> Result<String> {
+fn drop_in_of(tunnel: &ServiceTunnel, mounts: Mounts) -> Result<String> {
     let logs = tunnel.log.parent().context("a log is in a folder")?;
-    drop_in(tunnel.id, &tunnel.user, logs)
+    drop_in(tunnel.id, &tunnel.user, logs, mounts)
 }
 
 /// Up to version 0.1 the shared unit named the user who set up the last tunnel, for the tunnels of
@@ -142,7 +150,7 @@ fn give_drop_ins(_: &HostLock, host: &dyn Host, layout: &Layout) -> Result<bool>
         if host.exists(&path) {
             continue;
         }
-        let content = drop_in(tunnel.name, &tunnel.user, tunnel.logs_dir())?;
+        let content = drop_in(tunnel.name, &tunnel.user, tunnel.logs_dir(), Mounts::Own)?;
         shared::make_dir(host, layout, &drop_in_dir(layout, tunnel.name))?;
         host.write(&path, content.as_bytes(), 0o644, Authority::Root)?;
         is_changed = true;
@@ -191,6 +199,76 @@ fn forget(host: &dyn Host, tunnel: TunnelName) -> Result<()> {
     // Only a unit that has failed needs it, and for any other it fails.
     host.run(&systemctl("reset-failed", &unit))?;
     Ok(())
+}
+
+/// The journal's last lines. Users may see none but their own, so root is asked then, if that takes no question.
+fn last_lines(host: &dyn Host, journal: &Command) -> Result<Vec<String>> {
+    let mut said = host.run(journal)?.stdout;
+    if said.trim().is_empty() {
+        let words = host.privilege().start(journal, |_| None).words;
+        if let [program, arguments @ ..] = &words[..] {
+            let by_root = Command::new(program).args(arguments);
+            said = host.run(&by_root)?.stdout;
+        }
+    }
+    Ok(said.lines().map(str::to_owned).collect())
+}
+
+/// The last lines that tell why, each once: what a unit does before its program fails as that does.
+fn reasons_among(lines: &[String], unit: &str) -> Vec<String> {
+    let prefix = format!("{unit}: ");
+    let mut told: Vec<String> = Vec::new();
+    for line in lines.iter().rev() {
+        let line = line.replace(&prefix, "");
+        let is_noise = COMES_AND_GOES.iter().any(|begin| line.starts_with(begin));
+        if !is_noise && !told.contains(&line) && told.len() < JOURNAL_LINES {
+            told.insert(0, line);
+        }
+    }
+    told
+}
+
+/// Which view of the file system an instance has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mounts {
+    /// One of its own, in which it can write nothing but its logs.
+    Own,
+    /// The host's, where systemd cannot set up another one.
+    OfTheHost,
+}
+
+impl Mounts {
+    /// As the tunnel's drop-in has it, which root alone writes.
+    fn of(host: &dyn Host, layout: &Layout, tunnel: TunnelName) -> Result<Self> {
+        let content = host.read_if_present(&drop_in_path(layout, tunnel))?;
+        let content = String::from_utf8_lossy(&content.unwrap_or_default()).into_owned();
+        let is_host_s = content.lines().any(|line| line == "ProtectSystem=no");
+        Ok(if is_host_s {
+            Mounts::OfTheHost
+        } else {
+            Mounts::Own
+        })
+    }
+}
+
+impl Systemd {
+    /// Writes the tunnel's drop-in, and starts the tunnel with it.
+    fn put_drop_in(
+        &self,
+        work: &mut StepContext,
+        tunnel: &ServiceTunnel,
+        mounts: Mounts,
+    ) -> Result<()> {
+        let (host, layout) = (work.host(), work.layout().clone());
+        let lock = self.lock(host, work.run.ui, &layout)?;
+        let content = drop_in_of(tunnel, mounts)?;
+        let path = drop_in_path(&layout, tunnel.id);
+        work.write_file(&path, content.as_bytes(), 0o644, Authority::Root)?;
+        host.expect(&daemon_reload())?;
+        drop(lock);
+        host.expect(&systemctl("restart", &instance(tunnel.id)))?;
+        Ok(())
+    }
 }
 
 impl ServiceManager for Systemd {
@@ -253,7 +331,7 @@ impl ServiceManager for Systemd {
 
     fn write_files(&self, work: &mut StepContext, tunnel: &ServiceTunnel) -> Result<bool> {
         let layout = work.layout().clone();
-        let drop_in = drop_in_of(tunnel)?;
+        let drop_in = drop_in_of(tunnel, Mounts::of(work.host(), &layout, tunnel.id)?)?;
         let content = tunnel.render()?;
         // The drop-in comes first: no instance is without it for a moment.
         work.create_dir(&drop_in_dir(&layout, tunnel.id), 0o755, Authority::Root)?;
@@ -333,29 +411,49 @@ impl ServiceManager for Systemd {
     fn start_failure(
         &self,
         host: &dyn Host,
+        _layout: &Layout,
         tunnel: TunnelName,
-    ) -> anyhow::Result<Option<StartFailure>> {
-        let property = "ExecMainStatus";
-        let show =
-            Command::new("systemctl").args(["show", &instance(tunnel), "--property", property]);
-        let shown = host.expect(&show)?.stdout;
-        let status = shown.trim().strip_prefix("ExecMainStatus=");
-        let Some(failure) = status.and_then(|status| StartFailure::of_unit(status.parse().ok()?))
-        else {
+    ) -> Result<Option<StartFailure>> {
+        let Some(failure) = reason::ask(host, &instance(tunnel), tunnel)? else {
             return Ok(None);
         };
-        // Users see no journal but their own.
-        let journal = self.journal(host, tunnel, JOURNAL_LINES);
-        let journal = journal.map(|command| host.run(&command.with_authority(Authority::Root)));
-        let lines = journal.transpose()?.map(|output| output.stdout);
-        let lines = lines
-            .iter()
-            .flat_map(|said| said.lines())
-            .map(str::to_owned);
-        Ok(Some(StartFailure {
-            lines: lines.collect(),
-            ..failure
-        }))
+        let lines = match self.journal(host, tunnel, JOURNAL_LINES_READ) {
+            Some(journal) => last_lines(host, &journal.args(["--output", "cat"]))?,
+            None => Vec::new(),
+        };
+        let lines = reasons_among(&lines, &instance(tunnel));
+        Ok(Some(StartFailure { lines, ..failure }))
+    }
+
+    fn foresee(&self, host: &dyn Host, proofs: &mut Proofs) -> Result<()> {
+        if reason::has_refused_mounts(host)? {
+            proofs.could_not_see(
+                "mount sandboxing of the tunnel",
+                "systemd could not set it up for another unit of this host; if it cannot here, the tunnel runs without",
+            );
+        }
+        Ok(())
+    }
+
+    fn start_without_mounts(&self, work: &mut StepContext, tunnel: &ServiceTunnel) -> Result<bool> {
+        self.put_drop_in(work, tunnel, Mounts::OfTheHost)?;
+        Ok(true)
+    }
+
+    fn start_with_mounts(&self, work: &mut StepContext, tunnel: &ServiceTunnel) -> Result<()> {
+        self.put_drop_in(work, tunnel, Mounts::Own)
+    }
+
+    fn note(
+        &self,
+        host: &dyn Host,
+        layout: &Layout,
+        tunnel: TunnelName,
+    ) -> Result<Option<&'static str>> {
+        let mounts = Mounts::of(host, layout, tunnel)?;
+        Ok((mounts == Mounts::OfTheHost).then_some(
+            "its unit runs without mount sandboxing, which systemd could not set up on this host",
+        ))
     }
 
     fn control(
@@ -365,12 +463,16 @@ impl ServiceManager for Systemd {
         tunnels: &[TunnelName],
         action: Action,
     ) -> Result<()> {
-        if !super::is_shared_with_others(self, host, layout)? {
-            host.expect(&systemctl(action.as_str(), &umbrella()))?;
-            return Ok(());
-        }
-        for tunnel in tunnels {
-            host.expect(&systemctl(action.as_str(), &instance(*tunnel)))?;
+        let is_shared = super::is_shared_with_others(self, host, layout)?;
+        let has_file = |tunnel: &&TunnelName| host.exists(&layout.tunnel_file(**tunnel));
+        let own = tunnels
+            .iter()
+            .filter(|tunnel| is_shared || has_file(tunnel));
+        let own = own.map(|tunnel| instance(*tunnel));
+        let units: Vec<String> = (!is_shared).then(umbrella).into_iter().chain(own).collect();
+        // Of what comes with the umbrella alone, nobody waits: how an instance failed before would be told.
+        if let [first, others @ ..] = &units[..] {
+            host.expect(&systemctl(action.as_str(), first).args(others))?;
         }
         Ok(())
     }
@@ -406,13 +508,14 @@ impl ServiceManager for Systemd {
 
     fn files(
         &self,
-        _host: &dyn Host,
+        host: &dyn Host,
         layout: &Layout,
         tunnel: &ServiceTunnel,
     ) -> Result<Vec<(PathBuf, String)>> {
+        let mounts = Mounts::of(host, layout, tunnel.id)?;
         let units = units(layout)?.map(|unit| (unit.path, unit.content));
         let own = [
-            (drop_in_path(layout, tunnel.id), drop_in_of(tunnel)?),
+            (drop_in_path(layout, tunnel.id), drop_in_of(tunnel, mounts)?),
             (layout.tunnel_file(tunnel.id), tunnel.render()?),
         ];
         Ok(units.into_iter().chain(own).collect())

@@ -8,12 +8,12 @@ use askama::Template;
 
 use super::shared::{self, SharedFile, pid_dir};
 use super::{
-    Action, ForeignScript, MARKER, SERVICE_NAME, ServiceManager, ServiceState, ServiceTunnel, boot,
-    foreign,
+    Action, ForeignScript, MARKER, SERVICE_NAME, ServiceManager, ServiceState, ServiceTunnel,
+    StartFailure, boot, foreign,
 };
 use crate::bastion::change::Change;
 use crate::bastion::failure::Failure;
-use crate::bastion::host::{Command, Host, HostExt, HostLock};
+use crate::bastion::host::{Command, CommandError, Host, HostExt, HostLock};
 use crate::bastion::layout::Layout;
 use crate::bastion::run::StepContext;
 use crate::bastion::tunnel_name::TunnelName;
@@ -65,6 +65,33 @@ impl Sysv {
 
     fn pid_file(layout: &Layout, tunnel: TunnelName) -> PathBuf {
         pid_dir(layout).join(format!("{}.pid", tunnel.slug()))
+    }
+
+    /// What the script has noted of a start that failed.
+    fn failure_file(layout: &Layout, tunnel: TunnelName) -> PathBuf {
+        pid_dir(layout).join(format!("{}.failure", tunnel.slug()))
+    }
+
+    /// Has the script start one tunnel, or all of them. That one of these does not start is told by whoever waits
+    /// for it.
+    fn call_to_start(
+        &self,
+        host: &dyn Host,
+        layout: &Layout,
+        action: &str,
+        tunnel: Option<TunnelName>,
+        started: &[TunnelName],
+    ) -> Result<()> {
+        let called = host.expect(&Self::call(layout, action, tunnel));
+        if let Err(CommandError::Status { .. }) = called {
+            for tunnel in started {
+                if self.start_failure(host, layout, *tunnel)?.is_some() {
+                    return Ok(());
+                }
+            }
+        }
+        called?;
+        Ok(())
     }
 
     /// For one tunnel, or for all of them.
@@ -150,8 +177,7 @@ impl ServiceManager for Sysv {
         is_changed: bool,
     ) -> Result<()> {
         let action = if is_changed { "restart" } else { "start" };
-        host.expect(&Self::call(layout, action, Some(tunnel)))?;
-        Ok(())
+        self.call_to_start(host, layout, action, Some(tunnel), &[tunnel])
     }
 
     fn stop(&self, host: &dyn Host, layout: &Layout, tunnel: TunnelName) -> Result<()> {
@@ -169,10 +195,14 @@ impl ServiceManager for Sysv {
         tunnel: TunnelName,
     ) -> Result<()> {
         let authority = layout.system_authority();
-        // A stop removes it; what a killed one has left would keep the folder.
-        let pid_file = Self::pid_file(layout, tunnel);
-        if host.exists(&pid_file) {
-            host.remove_file(&pid_file, authority)?;
+        // A stop removes them; what a killed one has left would keep the folder.
+        for file in [
+            Self::pid_file(layout, tunnel),
+            Self::failure_file(layout, tunnel),
+        ] {
+            if host.exists(&file) {
+                host.remove_file(&file, authority)?;
+            }
         }
         host.remove_file(&layout.tunnel_file(tunnel), authority)
     }
@@ -211,19 +241,53 @@ impl ServiceManager for Sysv {
         tunnels: &[TunnelName],
         action: Action,
     ) -> Result<()> {
+        let action = action.as_str();
         if !super::is_shared_with_others(self, host, layout)? {
-            host.expect(&Self::call(layout, action.as_str(), None))?;
-            return Ok(());
+            return self.call_to_start(host, layout, action, None, tunnels);
         }
         for tunnel in tunnels {
-            host.expect(&Self::call(layout, action.as_str(), Some(*tunnel)))?;
+            self.call_to_start(host, layout, action, Some(*tunnel), &[*tunnel])?;
         }
         Ok(())
     }
 
     fn restart_one(&self, host: &dyn Host, layout: &Layout, tunnel: TunnelName) -> Result<()> {
-        host.expect(&Self::call(layout, "restart", Some(tunnel)))?;
-        Ok(())
+        self.call_to_start(host, layout, "restart", Some(tunnel), &[tunnel])
+    }
+
+    fn start_failure(
+        &self,
+        host: &dyn Host,
+        layout: &Layout,
+        tunnel: TunnelName,
+    ) -> Result<Option<StartFailure>> {
+        let said = host.read_if_present(&Self::failure_file(layout, tunnel))?;
+        let said = String::from_utf8_lossy(&said.unwrap_or_default()).into_owned();
+        let lines: Vec<String> = said.lines().map(str::to_owned).collect();
+        if lines.is_empty() || self.status(host, layout, tunnel)? == ServiceState::Running {
+            return Ok(None);
+        }
+        let installed = self.installed(host, layout)?;
+        let installed = installed.iter().find(|installed| installed.name == tunnel);
+        let user = installed.map_or("", |installed| installed.user.as_str());
+        let id = Command::new("id").args(["-u", "--", user]);
+        let next = if !host.run(&id)?.success() {
+            format!("create the user {user} again")
+        } else if said.contains(" cannot be run") {
+            "install autossh again with the package manager".to_owned()
+        } else {
+            format!(
+                "do what it says; `sudo {} start {}` tries it",
+                Self::script_path(layout).display(),
+                tunnel.slug()
+            )
+        };
+        Ok(Some(StartFailure {
+            what: "the init script could not start it".to_owned(),
+            lines,
+            next,
+            may_be_mounts: false,
+        }))
     }
 
     fn status(&self, host: &dyn Host, layout: &Layout, tunnel: TunnelName) -> Result<ServiceState> {

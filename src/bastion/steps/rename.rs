@@ -8,7 +8,7 @@ use crate::bastion::change::Change;
 use crate::bastion::host::Authority;
 use crate::bastion::layout::Layout;
 use crate::bastion::receipt::{Receipt, Scope};
-use crate::bastion::restart::{UP_TIMEOUT, WaitResult, not_seen, wait_until_up};
+use crate::bastion::restart::{WaitResult, not_seen, see_it_through};
 use crate::bastion::run::{Run, StepContext};
 use crate::bastion::tunnel_name::TunnelName;
 use crate::protocol::Tunnel;
@@ -111,7 +111,7 @@ impl Rename {
         if former.is_some() {
             let is_new = |known: &Tunnel| known.session != former;
             let manager = manager.as_ref();
-            match wait_until_up(host, &client, manager, self.to, UP_TIMEOUT, is_new)? {
+            match see_it_through(work.run, &client, manager, &definition, is_new)? {
                 WaitResult::Up | WaitResult::Unanswered(_) => {}
                 seen => return Err(not_seen(host, layout, self.to, seen).into()),
             }

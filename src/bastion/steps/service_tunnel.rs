@@ -10,8 +10,8 @@ use super::{Outcome, Proofs, Step, StepName, system_files};
 use crate::bastion::control_plane::ApiError;
 use crate::bastion::host::{Authority, Host};
 use crate::bastion::layout::Layout;
-use crate::bastion::receipt::Scope;
-use crate::bastion::restart::{UP_TIMEOUT, WaitResult, not_seen, wait_until_up};
+use crate::bastion::receipt::{Receipt, Scope};
+use crate::bastion::restart::{WaitResult, not_seen, see_it_through};
 use crate::bastion::run::{Run, StepContext};
 use crate::bastion::service::{self, ServiceManager, ServiceState, ServiceTunnel};
 use crate::bastion::tunnel_name::TunnelName;
@@ -49,7 +49,8 @@ impl Step for ServiceTunnelStep {
     fn prove(&self, host: &dyn Host, proofs: &mut Proofs) -> anyhow::Result<()> {
         service::check_user(&host.user().name)?;
         let files = self.manager.paths(&self.layout, self.tunnel);
-        system_files::prove_writable(host, files, self.layout.system_authority(), proofs)
+        system_files::prove_writable(host, files, self.layout.system_authority(), proofs)?;
+        self.manager.foresee(host, proofs)
     }
 
     fn apply(&self, work: &mut StepContext) -> anyhow::Result<Outcome> {
@@ -67,14 +68,7 @@ impl Step for ServiceTunnelStep {
         temporary_tunnel::end(work.run, self.tunnel)?;
         self.manager.add(work, &tunnel)?;
         let client = work.run.client(self.tunnel)?;
-        match wait_until_up(
-            host,
-            &client,
-            self.manager.as_ref(),
-            self.tunnel,
-            UP_TIMEOUT,
-            |_| true,
-        )? {
+        match see_it_through(work.run, &client, manager, &tunnel, |_| true)? {
             WaitResult::Up => {}
             seen => return Err(not_seen(host, &self.layout, self.tunnel, seen).into()),
         }
@@ -108,16 +102,45 @@ pub fn describe(
     tunnel: TunnelName,
     autossh: Option<PathBuf>,
 ) -> anyhow::Result<ServiceTunnel> {
-    let (host, layout) = (run.host, &run.layout);
+    describe_as(run.host, &run.receipt, &run.layout, tunnel, autossh)
+}
+
+fn describe_as(
+    host: &dyn Host,
+    receipt: &Receipt,
+    layout: &Layout,
+    tunnel: TunnelName,
+    autossh: Option<PathBuf>,
+) -> anyhow::Result<ServiceTunnel> {
     let autossh = autossh.or_else(|| installed::find(host, layout));
     Ok(ServiceTunnel {
         id: tunnel,
         user: host.user().name.clone(),
         autossh: autossh.context("autossh is no longer installed")?,
         ssh: host.which("ssh").context("ssh is no longer installed")?,
-        forward: enrolled_forward(run.host, &run.receipt, layout, tunnel)?,
+        forward: enrolled_forward(host, receipt, layout, tunnel)?,
         log: layout.tunnel_log(tunnel),
     })
+}
+
+/// Whether the service, if there is one, has the tunnel's files as they have to be and can start it.
+pub fn is_sound(
+    host: &dyn Host,
+    receipt: &Receipt,
+    layout: &Layout,
+    tunnel: TunnelName,
+) -> anyhow::Result<bool> {
+    let is_run = receipt.is_done(Scope::Tunnel(tunnel), StepName::ServiceTunnel);
+    let Some(init) = receipt.init.filter(|_| is_run) else {
+        return Ok(true);
+    };
+    let manager = service::manager(init)?;
+    let manager = manager.as_ref();
+    let definition = describe_as(host, receipt, layout, tunnel, None)?;
+    Ok(
+        (tunnel.is_former() || service::is_in_place(manager, host, layout, &definition)?)
+            && manager.start_failure(host, layout, tunnel)?.is_none(),
+    )
 }
 
 /// Whether the control plane sees the tunnel's own run. A control plane that is away for a

@@ -13,7 +13,7 @@ use crate::bastion::failure::{Exit, Failure};
 use crate::bastion::host::{Authority, Host};
 use crate::bastion::layout::Layout;
 use crate::bastion::receipt::Scope;
-use crate::bastion::restart::{self, UP_TIMEOUT, WaitResult, not_seen, retry, wait_until_up};
+use crate::bastion::restart::{self, WaitResult, not_seen, retry, see_it_through};
 use crate::bastion::run::StepContext;
 use crate::bastion::service;
 use crate::bastion::ssh::command_line::{bracketed, foreground_command};
@@ -130,14 +130,7 @@ impl TargetUpdate {
         let former = former.ok().and_then(|known| known.session);
         restart::restart(work.run, manager.as_ref(), &definition)?;
         let is_new = |known: &Tunnel| known.session.is_none() || known.session != former;
-        match wait_until_up(
-            work.host(),
-            &client,
-            manager.as_ref(),
-            tunnel,
-            UP_TIMEOUT,
-            is_new,
-        )? {
+        match see_it_through(work.run, &client, manager.as_ref(), &definition, is_new)? {
             WaitResult::Up => Ok(()),
             seen => Err(not_seen(work.host(), work.layout(), tunnel, seen).into()),
         }

@@ -29,6 +29,8 @@ const PROGRAM: &str = "/usr/local/bin/holistics-tunnel";
 /// A host. Dropped, it loses its power and its disk.
 pub struct Host {
     image: Image,
+    /// What systemd-nspawn is told besides: what it must not be able to do.
+    confinement: &'static [&'static str],
     program: PathBuf,
     network: PathBuf,
     workspace: PathBuf,
@@ -45,10 +47,17 @@ struct Power {
 }
 
 impl Host {
-    /// Boots a fresh host from an image, with this program and this network.
-    pub fn boot(image: Image, program: &Path, network: &Namespace, workspace: &Workspace) -> Self {
+    /// Boots a fresh host from an image, with this program and this network, confined like this.
+    pub fn boot(
+        image: Image,
+        confinement: &'static [&'static str],
+        program: &Path,
+        network: &Namespace,
+        workspace: &Workspace,
+    ) -> Self {
         let mut host = Host {
             image,
+            confinement,
             program: program.to_owned(),
             network: network.file(),
             workspace: workspace.path().to_owned(),
@@ -64,6 +73,7 @@ impl Host {
     pub fn copy(&self, network: &Namespace, workspace: &Workspace) -> Self {
         let copy = Host {
             image: self.image,
+            confinement: self.confinement,
             program: self.program.clone(),
             network: network.file(),
             workspace: self.workspace.clone(),
@@ -184,7 +194,8 @@ impl Host {
             .arg(&self.network)
             .arg(format!("{}-{number}", std::process::id()))
             .arg(&self.workspace)
-            .arg(format!("--bind-ro={}:{PROGRAM}", self.program.display()));
+            .arg(format!("--bind-ro={}:{PROGRAM}", self.program.display()))
+            .args(self.confinement);
         if self.image == Image::Fuse {
             command.arg("--bind=/dev/fuse");
         }

@@ -57,6 +57,11 @@ pub struct HostLab {
 impl HostLab {
     /// Everything started, nothing set up.
     pub fn boot(image: Image) -> Self {
+        Self::boot_confined(image, &[])
+    }
+
+    /// The same with a bastion that is confined by these arguments of systemd-nspawn.
+    pub fn boot_confined(image: Image, confinement: &'static [&'static str]) -> Self {
         let workspace = Workspace::new();
         // What this takes, nobody has to wait for.
         let program = program::for_image(image, &workspace);
@@ -81,7 +86,7 @@ impl HostLab {
             &["--dist-dir", offered.to_str().expect("a path in UTF-8")],
         );
         let lab = HostLab {
-            host: Host::boot(image, &program, &network.bastion, &workspace),
+            host: Host::boot(image, confinement, &program, &network.bastion, &workspace),
             operator: server.operator(),
             server,
             postgres,

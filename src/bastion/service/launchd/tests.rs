@@ -125,3 +125,40 @@ fn a_tunnel_that_launchd_has_forgotten_is_loaded_again_by_a_restart() {
     Launchd.restart_one(&host, &layout, tunnel()).unwrap();
     assert!(host.is_finished());
 }
+
+#[test]
+fn a_daemon_that_launchd_cannot_start_is_told_with_its_reason() {
+    let print = |said: &str| {
+        let host = ScriptedHost::new();
+        host.expect("launchctl print system/io.holistics.h_autossh", 0, said, "");
+        let layout = Layout::new(&host, Path::new("/"));
+        Launchd.start_failure(&host, &layout, tunnel()).unwrap()
+    };
+    let scheduled = |code: &str| {
+        print(&format!(
+            "system/io.holistics.h_autossh.bi.example.com-7 = {{\n\tstate = spawn scheduled\n\n\tprogram = \
+             /opt/homebrew/bin/autossh\n\truns = 3\n\tlast exit code = {code}\n}}\n"
+        ))
+    };
+    let missing = scheduled("78: EX_CONFIG").unwrap();
+    assert!(
+        missing.told().contains("last exit code = 78: EX_CONFIG"),
+        "{missing:?}"
+    );
+    assert!(
+        missing.told().contains("state = spawn scheduled"),
+        "{missing:?}"
+    );
+    assert!(
+        missing.next.contains("/opt/homebrew/bin/autossh"),
+        "{missing:?}"
+    );
+    assert!(scheduled("127").is_some());
+    // ssh's own end is in the tunnel's log.
+    assert_eq!(scheduled("1"), None);
+    assert_eq!(scheduled("(never exited)"), None);
+    assert_eq!(
+        print("\tstate = running\n\tlast exit code = 78: EX_CONFIG\n"),
+        None
+    );
+}

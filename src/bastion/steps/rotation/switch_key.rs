@@ -11,7 +11,7 @@ use crate::bastion::failure::is_interruption;
 use crate::bastion::host::{Authority, Host, HostExt as _};
 use crate::bastion::layout::Layout;
 use crate::bastion::receipt::Scope;
-use crate::bastion::restart::{self, UP_TIMEOUT, WaitResult, not_seen, retry, wait_until_up};
+use crate::bastion::restart::{self, WaitResult, not_seen, retry, see_it_through};
 use crate::bastion::run::{Run, StepContext};
 use crate::bastion::ssh::{KeyType, keys};
 use crate::bastion::steps::{Outcome, Step, StepName, service_tunnel};
@@ -131,7 +131,7 @@ impl SwitchKey {
         let manager = work.run.manager()?;
         let definition = service_tunnel::describe(work.run, tunnel, None)?;
         restart::restart(work.run, manager.as_ref(), &definition)?;
-        wait_until_up(host, &client, manager.as_ref(), tunnel, UP_TIMEOUT, has_key)
+        see_it_through(work.run, &client, manager.as_ref(), &definition, has_key)
     }
 }
 
