@@ -16,6 +16,7 @@
 mod apt;
 mod copies;
 mod debian;
+mod foreign_packages;
 mod former;
 mod former_host;
 mod inits;
