@@ -26,7 +26,8 @@ const SIGNS: Signs = Signs {
 };
 /// What a mirror that is gone, or lists that are older than its content, have in common.
 const STALE_LISTS: &str = "Unable to fetch some archives";
-const HELD: &str = "Held packages were changed";
+/// Above the names of packages that are held.
+const HELD: &str = "The following held packages will be changed:";
 
 pub struct Apt;
 
@@ -137,10 +138,10 @@ impl PackageManager for Apt {
         let simulated = host.run(&simulation("purge").args(&ours))?;
         check_nothing_else_goes(&simulated, &ours)
             .with_context(|| format!("cannot remove {}", ours.join(", ")))?;
-        let mut purge = apt_get("purge")
+        let purge = apt_get("purge")
             .args(["-y", "-o", REMOVAL_PATIENCE])
             .args(&ours);
-        let mut output = host.run(&purge)?;
+        let output = host.run(&purge)?;
         if output.success() {
             return Ok(());
         }
@@ -149,17 +150,17 @@ impl PackageManager for Apt {
         if !left.is_empty() {
             // A package of somebody else's that failed meanwhile, or that apt finds unfinished, keeps it from
             // going on with these. dpkg takes them, and only them, and not where another needs them.
-            purge = dpkg_purge(&left);
-            output = host.run(&purge)?;
+            let purge = dpkg_purge(&left);
+            let output = host.run(&purge)?;
+            let left = left_of(host, &ours)?;
+            if !left.is_empty() {
+                let doing = format!("remove {}", left.join(", "));
+                let trouble = trouble.unwrap_or_else(Trouble::other);
+                return Err(failures::failed(&doing, trouble, &purge, &output));
+            }
         }
-        let left = left_of(host, &ours)?;
-        if left.is_empty() {
-            note(&failures::remark(&purge, &output, trouble));
-            return Ok(());
-        }
-        let doing = format!("remove {}", left.join(", "));
-        let trouble = trouble.unwrap_or_else(Trouble::other);
-        Err(failures::failed(&doing, trouble, &purge, &output))
+        note(&failures::remark(&purge, &output, trouble));
+        Ok(())
     }
 }
 
@@ -192,23 +193,26 @@ fn what_stands_in_the_way(
     if let Some(trouble) = known().or_else(|| dpkg::interrupted(host)) {
         return Ok(Some(trouble));
     }
-    let there = dpkg::Packages::of(host)?;
-    if says(output, &[HELD]) {
-        let held = there.held();
-        return Ok(Some(Trouble {
-            what: format!(
-                "{} is held: somebody has ordered that it does not change",
-                held.join(", ")
-            ),
-            next: format!(
-                "allow it (`sudo apt-mark unhold {}`), or install what is missing by hand; then run the same command \
-                 again",
-                held.join(" ")
-            ),
-        }));
+    if let Some(trouble) = held(output) {
+        return Ok(Some(trouble));
     }
+    let there = dpkg::Packages::of(host)?;
     let unfinished = there.unfinished(added);
     Ok(unfinished.map(|unfinished| unfinished.trouble(output)))
+}
+
+/// Packages that somebody has ordered not to change. dpkg does not list those that are not installed.
+fn held(output: &Output) -> Option<Trouble> {
+    let lines = output.stdout.lines().skip_while(|line| *line != HELD);
+    let lines = lines.skip(1).take_while(|line| line.starts_with(' '));
+    let names: Vec<&str> = lines.flat_map(str::split_whitespace).collect();
+    (!output.success() && !names.is_empty()).then(|| Trouble {
+        what: format!("{} is held, so that it does not change", names.join(", ")),
+        next: format!(
+            "allow it (`sudo apt-mark unhold {}`), or install what is missing by hand",
+            names.join(" ")
+        ),
+    })
 }
 
 /// Whether packages can be written where they go, but for hosts whose apt makes that so for itself.

@@ -73,10 +73,7 @@ impl PackageManager for Brew {
         if let Some(said) = line_with(&output, &[NOT_LINKED]).map(str::to_owned) {
             let trouble = Trouble {
                 what: said,
-                next: format!(
-                    "run `brew link {}` and do what it says, then run the same command again",
-                    packages.join(" ")
-                ),
+                next: format!("run `brew link {}` and do what it says", packages.join(" ")),
             };
             return Err(not_installed(packages, trouble, &install, &output));
         }

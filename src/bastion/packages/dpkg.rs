@@ -15,8 +15,7 @@ const UPDATES: &str = "/var/lib/dpkg/updates";
 /// A package that dpkg knows.
 struct Package {
     name: String,
-    /// dpkg-query(1), `db:Status-Abbrev`: what is wanted, the state, and whether something is wrong.
-    wanted: char,
+    /// dpkg-query(1), `db:Status-Abbrev`: the second letter, and whether the third says that something is wrong.
     state: char,
     needs_reinstallation: bool,
 }
@@ -27,8 +26,7 @@ impl Package {
         let mut letters = status.chars();
         Some(Package {
             name: name.trim().to_owned(),
-            wanted: letters.next()?,
-            state: letters.next()?,
+            state: letters.nth(1)?,
             needs_reinstallation: letters.next() == Some('R'),
         })
     }
@@ -74,12 +72,6 @@ impl Packages {
         packages.any(|package| package.is_called(name) && package.state != 'n')
     }
 
-    /// Those that must not change, by somebody's order.
-    pub(super) fn held(&self) -> Vec<&str> {
-        let held = self.0.iter().filter(|package| package.wanted == 'h');
-        held.map(|package| package.name.as_str()).collect()
-    }
-
     /// The packages that dpkg could not finish, and how that is repaired; `added` are those that setup adds.
     pub(super) fn unfinished(&self, added: &[String]) -> Option<Unfinished> {
         let all = || self.0.iter().filter(|package| package.is_unfinished());
@@ -95,7 +87,7 @@ impl Packages {
         let ours = names(all().filter(is_ours).filter(is_cause).collect());
         if !ours.is_empty() {
             let next = format!(
-                "run `sudo apt-get install {}` yourself to see it fail; once it works, run the same command again",
+                "run `sudo apt-get install {}` yourself to see it fail, and mend what it names",
                 ours.join(" ")
             );
             return Some(Unfinished { names: ours, next });
@@ -117,7 +109,7 @@ impl Packages {
         } else if !failed.is_empty() {
             let joined = failed.join(", ");
             let repair = format!(
-                "run `sudo dpkg --configure -a` to see why {joined} fails, and repair or remove it"
+                "run `sudo dpkg --configure -a` to see why {joined} fails, and mend or remove it"
             );
             (failed, repair)
         } else if !waiting.is_empty() {
@@ -125,8 +117,10 @@ impl Packages {
         } else {
             return None;
         };
-        let next = format!("{repair}; then run the same command again");
-        Some(Unfinished { names, next })
+        Some(Unfinished {
+            names,
+            next: repair,
+        })
     }
 }
 
@@ -185,7 +179,7 @@ pub(super) fn interrupted(host: &dyn Host) -> Option<Trouble> {
     }
     Some(Trouble {
         what: "dpkg was interrupted on this host, and apt installs nothing until it has come to its end".to_owned(),
-        next: "run `sudo dpkg --configure -a`, then run the same command again".to_owned(),
+        next: "run `sudo dpkg --configure -a`".to_owned(),
     })
 }
 
@@ -210,8 +204,7 @@ pub(super) fn diverted(host: &dyn Host, programs: &[&str]) -> anyhow::Result<Opt
         Some(Trouble {
             what: format!("dpkg puts a package's {from} aside as {to} on this host (a local diversion)"),
             next: format!(
-                "put a program in its place, or end the diversion (`sudo dpkg-divert --rename --remove {from}`); then \
-                 run the same command again"
+                "put a program in its place, or end the diversion (`sudo dpkg-divert --rename --remove {from}`)"
             ),
         })
     });
@@ -241,7 +234,6 @@ mod tests {
             assert_eq!(packages.is_installed(name), is_installed, "{name}");
             assert_eq!(packages.has_anything_of(name), has_anything, "{name}");
         }
-        assert_eq!(packages.held(), ["tar"]);
         assert_eq!(
             packages.unfinished(&["curl".to_owned()]).unwrap().names,
             ["curl"]

@@ -18,7 +18,7 @@ pub(super) struct Signs {
     pub unreachable: &'static [&'static str],
 }
 
-/// What stands in the way, and the next thing to do.
+/// What stands in the way, and what is to be done about it. Then the same command works.
 pub(super) struct Trouble {
     pub what: String,
     pub next: String,
@@ -34,30 +34,29 @@ impl Trouble {
     pub(super) fn other() -> Self {
         Trouble::new(
             "the package manager failed",
-            "run the command yourself to see it fail; once it works, run the same command again",
+            "run the command yourself to see it fail, and mend what it names",
         )
     }
 }
 
 impl From<Trouble> for Failure {
     fn from(Trouble { what, next }: Trouble) -> Self {
-        Failure::new(what, next)
+        Failure::new(what, and_again(&next))
     }
+}
+
+fn and_again(next: &str) -> String {
+    format!("{next}; then run the same command again")
 }
 
 const LOCKED: (&str, &str) = (
     "another package manager is running",
-    "wait until it is done (`ps aux | grep -e apt -e dpkg -e dnf -e yum -e brew` shows it), then run the same \
-     command again",
+    "wait until it is done (`ps aux | grep -e apt -e dpkg -e dnf -e yum -e brew` shows it)",
 );
-const DISK_FULL: (&str, &str) = (
-    "the disk is full",
-    "free some space on the disk, then run the same command again",
-);
+const DISK_FULL: (&str, &str) = ("the disk is full", "free some space on the disk");
 const UNREACHABLE: (&str, &str) = (
     "a package mirror cannot be reached",
-    "check that this host reaches its package mirror (proxies are taken from http_proxy and https_proxy), then \
-     run the same command again",
+    "check that this host reaches its package mirror (proxies are taken from http_proxy and https_proxy)",
 );
 
 impl Signs {
@@ -108,7 +107,7 @@ pub(super) fn unknown(
             format!(
                 "{manager} could not reach all of its repositories ({unreached}) and found no package for {packages}"
             ),
-            UNREACHABLE.1,
+            and_again(UNREACHABLE.1),
         ),
     };
     let said = said.trim().to_owned();
@@ -121,7 +120,7 @@ pub(super) fn locked(manager: &str, minutes: u64) -> Failure {
         format!(
             "another package manager has held {manager}'s lock for more than {minutes} minutes"
         ),
-        LOCKED.1,
+        and_again(LOCKED.1),
     )
 }
 
@@ -132,8 +131,8 @@ pub(super) fn failed(
     command: &Command,
     output: &Output,
 ) -> anyhow::Error {
-    let Trouble { what, next } = trouble;
-    Failure::new(format!("could not {doing}: {what}"), next)
+    let what = format!("could not {doing}: {}", trouble.what);
+    Failure::from(Trouble { what, ..trouble })
         .because(Ended {
             command: command.to_string(),
             output: output.clone(),

@@ -131,7 +131,7 @@ pub(super) fn erase(host: &dyn Host, ids: &[String], note: &dyn Fn(&str)) -> any
         Trouble {
             what: format!("the scripts of {} fail", failed.join(", ")),
             next: format!(
-                "remove it without them (`sudo rpm -e --noscripts --notriggers {}`), then run the same command again",
+                "remove it without them (`sudo rpm -e --noscripts --notriggers {}`)",
                 left.join(" ")
             ),
         }
