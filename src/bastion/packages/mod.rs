@@ -22,7 +22,7 @@ use serde::de::value::{Error as NameError, StrDeserializer};
 
 use super::facts::{Facts, PackageManagerKind};
 use super::failure::Failure;
-use super::host::{Authority, Command, Host, HostExt as _};
+use super::host::{Authority, Command, Host};
 use super::steps::Proofs;
 pub use failures::is_unknown_package;
 pub use need::{BUILD_NEEDS, Need};
@@ -155,7 +155,8 @@ const PACKAGES_GO_TO: [&str; 3] = ["/usr", "/etc", "/var"];
 fn check_writable(host: &dyn Host, manager: &str, packages: &[String]) -> anyhow::Result<()> {
     for place in PACKAGES_GO_TO.map(Path::new) {
         // What the system does not say is seen when it installs.
-        if !host.exists(place) || !host.is_read_only(place).unwrap_or(false) {
+        let system = host.file_system(place);
+        if !system.is_ok_and(|system| system.is_read_only) {
             continue;
         }
         let (place, packages) = (place.display(), packages.join(", "));
