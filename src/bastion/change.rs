@@ -175,7 +175,10 @@ impl Change {
                 }
             }
             Change::PackagesInstalled { manager, packages } => match reason {
-                UndoReason::Rollback => packages::by_name(manager)?.remove(host, packages),
+                UndoReason::Rollback => {
+                    let ui = run.ui;
+                    packages::by_name(manager)?.remove(host, packages, &|text| ui.note(text))
+                }
                 // Other software may have come to rely on them.
                 UndoReason::Removal { .. } => Ok(()),
             },

@@ -5,7 +5,8 @@
 //! - [`users`]: several users of one host, of one vendor and of two; [`orders`]: their tunnels' whole lives;
 //! - [`former`]: tunnels of version 0.1 get their present names; [`former_host`]: a host that has some;
 //! - [`copies`]: a cloned host;
-//! - [`debian`], [`apt`], [`red_hat`]: packages, with what may go wrong there;
+//! - [`debian`], [`apt`], [`red_hat`]: packages, with what may go wrong there; [`foreign_packages`]: those of others
+//!   that are broken, and what else is in their way;
 //! - [`refusals`]: users and hosts that setup sends away;
 //! - [`sockets`]: homes in which ssh's control socket does not work;
 //! - [`root_view`]: root, who sees and removes everybody's tunnels;
@@ -18,6 +19,7 @@
 mod apt;
 mod copies;
 mod debian;
+mod foreign_packages;
 mod former;
 mod former_host;
 mod inits;

@@ -18,12 +18,18 @@ pub const RETURN_LIMIT: Duration = Duration::from_secs(120);
 /// The whole of setup by ada, to a query through the service's tunnel.
 #[track_caller]
 pub fn setup_works(lab: &HostLab, arguments: &str) -> DataSource {
+    setup_works_and_says(lab, arguments).0
+}
+
+/// The same, with what it said.
+#[track_caller]
+pub fn setup_works_and_says(lab: &HostLab, arguments: &str) -> (DataSource, Finished) {
     let source = lab.data_source("Shop");
     let setup = lab.start_setup("ada", &source, arguments);
     lab.wait_until_connected(&source, &setup);
-    lab.save_and_finish(&source, setup);
+    let finished = lab.save_and_finish(&source, setup);
     lab.wait_until_rows_come(&source, SERVICE_LIMIT);
-    source
+    (source, finished)
 }
 
 /// Setup by ada that rolls back: the disk and the data source are as before.

@@ -23,6 +23,8 @@ pub struct Command {
     pub atomic: bool,
     /// Whether it fetches something, and needs the proxies of this program's environment.
     pub downloads: bool,
+    /// Whether all that it says stands in the run's log, whatever its status.
+    pub logged: bool,
     /// Where its output goes, in place of [`Output`]. For what leaves a process in the background
     /// that may keep its outputs open: the end of a pipe would come with that process's end.
     pub said_to: Option<PathBuf>,
@@ -39,6 +41,7 @@ impl Command {
             timeout: DEFAULT_TIMEOUT,
             atomic: false,
             downloads: false,
+            logged: false,
             said_to: None,
         }
     }
@@ -89,6 +92,13 @@ impl Command {
     #[must_use]
     pub fn downloads(mut self) -> Self {
         self.downloads = true;
+        self
+    }
+
+    /// Has all that it says in the run's log.
+    #[must_use]
+    pub fn logged(mut self) -> Self {
+        self.logged = true;
         self
     }
 
@@ -183,22 +193,32 @@ pub fn still_runs(error: &anyhow::Error) -> bool {
     })
 }
 
-/// The last lines of what a failed command said, standard error first.
+/// The end of what a failed command said: of its standard error, or else of its standard output.
 fn tail(stderr: &str, stdout: &str) -> String {
-    const LINES: usize = 6;
-    let said = if stderr.trim().is_empty() {
+    end_of(if stderr.trim().is_empty() {
         stdout
     } else {
         stderr
-    };
-    let lines: Vec<&str> = said
-        .lines()
-        .filter(|line| !line.trim().is_empty())
-        .collect();
-    let last = lines[lines.len().saturating_sub(LINES)..].join("\n    ");
-    if last.is_empty() {
-        String::new()
-    } else {
-        format!(":\n    {last}")
+    })
+}
+
+/// The last lines of an output, below the line that names the command.
+fn end_of(output: &str) -> String {
+    below(&last_lines(output))
+}
+
+/// These lines, below the line that names the command.
+pub fn below(lines: &[&str]) -> String {
+    if lines.is_empty() {
+        return String::new();
     }
+    format!(":\n    {}", lines.join("\n    "))
+}
+
+/// The last lines of an output that say something.
+pub fn last_lines(output: &str) -> Vec<&str> {
+    const LINES: usize = 6;
+    let lines = output.lines().filter(|line| !line.trim().is_empty());
+    let lines: Vec<&str> = lines.collect();
+    lines[lines.len().saturating_sub(LINES)..].to_vec()
 }

@@ -19,6 +19,8 @@ use super::{Command, CommandError, Output};
 const KEPT: usize = 10;
 /// How many of the last lines of standard error stand in the log for each command.
 const STDERR_LINES: usize = 20;
+/// How many of each output's last lines, for commands of which everything is logged.
+const ALL_LINES: usize = 500;
 
 #[derive(Default)]
 pub struct RunLog {
@@ -105,11 +107,13 @@ impl RunLog {
             Err(error) => format!("$ {command} ({took:.2} s): {error}"),
         };
         if let Ok(output) = result {
-            let lines: Vec<&str> = output.stderr.lines().collect();
-            for line in &lines[lines.len().saturating_sub(STDERR_LINES)..] {
-                // Writing to a string does not fail.
-                let _ = write!(text, "\n    {line}");
-            }
+            let (stdout, stderr) = if command.logged {
+                (ALL_LINES, ALL_LINES)
+            } else {
+                (0, STDERR_LINES)
+            };
+            text.push_str(&last_lines(&output.stdout, stdout));
+            text.push_str(&last_lines(&output.stderr, stderr));
         }
         self.line(now, &text);
     }
@@ -149,6 +153,19 @@ impl RunLog {
         saved.write_all(state.text.as_bytes()).ok()?;
         saved.keep().ok().map(|(_, path)| path)
     }
+}
+
+/// The last lines of an output, below the command's. Of what was written over itself, as progress is, its
+/// last state.
+fn last_lines(output: &str, count: usize) -> String {
+    let lines: Vec<&str> = output.lines().collect();
+    let mut text = String::new();
+    for line in &lines[lines.len().saturating_sub(count)..] {
+        let line = line.trim_end();
+        // Writing to a string does not fail.
+        let _ = write!(text, "\n    {}", line.rsplit('\r').next().unwrap_or(line));
+    }
+    text
 }
 
 fn write_new(path: &Path, text: &str) -> io::Result<File> {
@@ -228,6 +245,38 @@ mod tests {
         );
         let mode = fs::metadata(&path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn of_a_package_manager_both_outputs_are_logged_without_secrets_when_it_succeeds_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = RunLog::default();
+        log.begin("setup", NOW, None).unwrap();
+        let said = Ok(Output {
+            status: 0,
+            stdout: "(Reading database ... 5%\r(Reading database ... done\nGet:1 http://ada:x@mirror.example/a\n".to_owned(),
+            stderr: "W: a warning\n".to_owned(),
+        });
+        log.command(
+            NOW,
+            &Command::new("apt-get").logged(),
+            &said,
+            Duration::ZERO,
+        );
+        log.command(NOW, &Command::new("id"), &said, Duration::ZERO);
+        log.keep_in(folder.path());
+        let text = fs::read_to_string(log.finish().unwrap()).unwrap();
+        assert_eq!(text.matches("W: a warning").count(), 2, "{text}");
+        assert_eq!(
+            text.matches("(Reading database ... done").count(),
+            1,
+            "{text}"
+        );
+        assert!(
+            text.contains("@mirror.example/a") && !text.contains("ada:x"),
+            "{text}"
+        );
+        assert!(!text.contains("5%"), "{text}");
     }
 
     #[test]

@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 
-use super::failures::{self, Signs, line_with, says};
+use super::failures::{self, Signs, Trouble, line_with, says};
 use super::lock::Runner;
-use super::{Need, PackageManager, Watcher};
+use super::{Need, PackageManager, Watcher, dpkg};
 use crate::bastion::failure::Failure;
-use crate::bastion::host::{Authority, Command, Host, HostExt, Output};
+use crate::bastion::host::{Authority, Command, Host, Output};
+use crate::bastion::steps::Proofs;
 
 /// How long apt may take to fetch and install a handful of small packages.
 const INSTALL_TIMEOUT: Duration = Duration::from_secs(15 * 60);
@@ -25,6 +26,8 @@ const SIGNS: Signs = Signs {
 };
 /// What a mirror that is gone, or lists that are older than its content, have in common.
 const STALE_LISTS: &str = "Unable to fetch some archives";
+/// Above the names of packages that are held.
+const HELD: &str = "The following held packages will be changed:";
 
 pub struct Apt;
 
@@ -47,11 +50,42 @@ impl PackageManager for Apt {
 
     fn install_command(&self, packages: &[String]) -> Command {
         apt_get("install")
-            .args(["-y", "--no-install-recommends"])
+            .args(["-y", "--no-install-recommends", "--no-remove"])
             // A changed configuration file of a dependency is kept and not asked about.
             .args(["-o", "Dpkg::Options::=--force-confdef"])
             .args(["-o", "Dpkg::Options::=--force-confold"])
             .args(packages)
+    }
+
+    fn check(
+        &self,
+        host: &dyn Host,
+        packages: &[String],
+        proofs: &mut Proofs,
+    ) -> anyhow::Result<()> {
+        check_writable(host, packages, proofs)?;
+        if let Some(trouble) = dpkg::interrupted(host) {
+            return Err(Failure::from(trouble).into());
+        }
+        if let Some(trouble) = dpkg::diverted(host, &programs(packages))? {
+            return Err(Failure::from(trouble).into());
+        }
+        let simulate = simulation("install")
+            .arg("--no-install-recommends")
+            .args(packages);
+        let output = host.run(&simulate)?;
+        check_nothing_goes(&output, packages)?;
+        match what_stands_in_the_way(host, &output, &[])? {
+            Some(trouble) if !output.success() && SIGNS.unknown_package(&output).is_none() => {
+                let doing = format!("install {}", packages.join(", "));
+                Err(failures::failed(&doing, trouble, &simulate, &output))
+            }
+            Some(Trouble { what, .. }) => {
+                proofs.could_not_see("whether apt ends without an error", what);
+                Ok(())
+            }
+            None => Ok(()),
+        }
     }
 
     fn install(
@@ -67,7 +101,7 @@ impl PackageManager for Apt {
             is_locked: |output| !output.success() && says(output, SIGNS.locked),
         };
         let added = would_install(&mut runner, packages)?;
-        runner.watcher.record(added)?;
+        runner.watcher.record(added.clone())?;
         let install = self.install_command(packages);
         let mut output = runner.run(&install)?;
         if needs_fresh_lists(&output) {
@@ -77,26 +111,135 @@ impl PackageManager for Apt {
         if output.success() {
             return Ok(());
         }
-        Err(failures::failed(&SIGNS, packages, &install, output))
-    }
-
-    fn remove(&self, host: &dyn Host, packages: &[String]) -> anyhow::Result<()> {
-        let installed: Vec<&str> = packages
-            .iter()
-            .map(String::as_str)
-            .filter(|package| is_installed(host, package))
-            .collect();
-        if installed.is_empty() {
+        // apt ends with an error where it did its work, and somebody else's package failed beside it.
+        let there = dpkg::Packages::of(host)?;
+        let trouble = what_stands_in_the_way(host, &output, &added)?;
+        if packages.iter().all(|package| there.is_installed(package)) {
+            runner
+                .watcher
+                .note(&failures::remark(&install, &output, trouble));
             return Ok(());
         }
+        let doing = format!("install {}", packages.join(", "));
+        let trouble = trouble.unwrap_or_else(Trouble::other);
+        Err(failures::failed(&doing, trouble, &install, &output))
+    }
+
+    fn remove(
+        &self,
+        host: &dyn Host,
+        packages: &[String],
+        note: &dyn Fn(&str),
+    ) -> anyhow::Result<()> {
+        let ours = left_of(host, packages)?;
+        if ours.is_empty() {
+            return Ok(());
+        }
+        let simulated = host.run(&simulation("purge").args(&ours))?;
+        check_nothing_else_goes(&simulated, &ours)
+            .with_context(|| format!("cannot remove {}", ours.join(", ")))?;
         let purge = apt_get("purge")
             .args(["-y", "-o", REMOVAL_PATIENCE])
-            .args(installed.iter().copied());
-        check_nothing_else_goes(host, &installed)
-            .and_then(|()| Ok(host.expect(&purge)?))
-            .with_context(|| format!("cannot remove {}", installed.join(", ")))?;
+            .args(&ours);
+        let output = host.run(&purge)?;
+        if output.success() {
+            return Ok(());
+        }
+        let trouble = what_stands_in_the_way(host, &output, &ours)?;
+        let left = left_of(host, &ours)?;
+        if !left.is_empty() {
+            // A package of somebody else's that failed meanwhile, or that apt finds unfinished, keeps it from
+            // going on with these. dpkg takes them, and only them, and not where another needs them.
+            let purge = dpkg_purge(&left);
+            let output = host.run(&purge)?;
+            let left = left_of(host, &ours)?;
+            if !left.is_empty() {
+                let doing = format!("remove {}", left.join(", "));
+                let trouble = trouble.unwrap_or_else(Trouble::other);
+                return Err(failures::failed(&doing, trouble, &purge, &output));
+            }
+        }
+        note(&failures::remark(&purge, &output, trouble));
         Ok(())
     }
+}
+
+/// What of these is still there, in whatever state.
+fn left_of(host: &dyn Host, packages: &[String]) -> anyhow::Result<Vec<String>> {
+    let there = dpkg::Packages::of(host)?;
+    let left = packages.iter().filter(|name| there.has_anything_of(name));
+    Ok(left.cloned().collect())
+}
+
+fn dpkg_purge(packages: &[String]) -> Command {
+    Command::new("dpkg")
+        .arg("--purge")
+        .args(packages)
+        .env("DEBIAN_FRONTEND", "noninteractive")
+        .env("LC_ALL", "C")
+        .with_authority(Authority::Root)
+        .timeout(INSTALL_TIMEOUT)
+        .atomic()
+        .logged()
+}
+
+/// What keeps apt from its work, or from ending it well: as its words tell, and as dpkg knows it.
+fn what_stands_in_the_way(
+    host: &dyn Host,
+    output: &Output,
+    added: &[String],
+) -> anyhow::Result<Option<Trouble>> {
+    let known = || SIGNS.trouble(output).filter(|_| !output.success());
+    if let Some(trouble) = known().or_else(|| dpkg::interrupted(host)) {
+        return Ok(Some(trouble));
+    }
+    if let Some(trouble) = held(output) {
+        return Ok(Some(trouble));
+    }
+    let there = dpkg::Packages::of(host)?;
+    let unfinished = there.unfinished(added);
+    Ok(unfinished.map(|unfinished| unfinished.trouble(output)))
+}
+
+/// Packages that somebody has ordered not to change. dpkg does not list those that are not installed.
+fn held(output: &Output) -> Option<Trouble> {
+    let lines = output.stdout.lines().skip_while(|line| *line != HELD);
+    let lines = lines.skip(1).take_while(|line| line.starts_with(' '));
+    let names: Vec<&str> = lines.flat_map(str::split_whitespace).collect();
+    (!output.success() && !names.is_empty()).then(|| Trouble {
+        what: format!("{} is held, so that it does not change", names.join(", ")),
+        next: format!(
+            "allow it (`sudo apt-mark unhold {}`), or install what is missing by hand",
+            names.join(" ")
+        ),
+    })
+}
+
+/// Whether packages can be written where they go, but for hosts whose apt makes that so for itself.
+fn check_writable(host: &dyn Host, packages: &[String], proofs: &mut Proofs) -> anyhow::Result<()> {
+    let Err(error) = super::check_writable(host, "apt", packages) else {
+        return Ok(());
+    };
+    let hooks = Command::new("apt-config").args(["dump", "--format", "%v%n", "DPkg::Pre-Invoke"]);
+    if host.run(&hooks)?.stdout.contains("remount") {
+        proofs.could_not_see(
+            "whether apt can write",
+            "a hook of its own makes it possible",
+        );
+        return Ok(());
+    }
+    Err(error)
+}
+
+/// The programs that these packages bring.
+fn programs(packages: &[String]) -> Vec<&str> {
+    let of = |package: &str| match package {
+        "openssh-client" => vec!["ssh", "ssh-keygen"],
+        "curl" => vec!["curl"],
+        "autossh" => vec!["autossh"],
+        _ => Vec::new(),
+    };
+    packages.iter().flat_map(|package| of(package)).collect()
 }
 
 /// Everything that installing these packages would add, dependencies included.
@@ -114,8 +257,12 @@ fn would_install(runner: &mut Runner, packages: &[String]) -> anyhow::Result<Vec
         let unreached = unreached.as_deref();
         return Err(failures::unknown("apt", packages, said, unreached));
     }
+    check_nothing_goes(&output, packages)?;
     if !output.success() {
-        return Err(failures::failed(&SIGNS, packages, &simulate, output));
+        let trouble = what_stands_in_the_way(runner.host, &output, &[])?;
+        let doing = format!("install {}", packages.join(", "));
+        let trouble = trouble.unwrap_or_else(Trouble::other);
+        return Err(failures::failed(&doing, trouble, &simulate, &output));
     }
     Ok(packages_after("Inst", &output.stdout)
         // A package that is upgraded has its old version in brackets: it was there before.
@@ -124,13 +271,35 @@ fn would_install(runner: &mut Runner, packages: &[String]) -> anyhow::Result<Vec
         .collect())
 }
 
-/// apt removes whatever depends on a package along with it, without a word.
-fn check_nothing_else_goes(host: &dyn Host, packages: &[&str]) -> anyhow::Result<()> {
-    let output = host.expect(&simulation("purge").args(packages.iter().copied()))?;
-    let others = packages_after("Purg", &output.stdout)
-        .chain(packages_after("Remv", &output.stdout))
+/// What a simulation would take away.
+fn would_go(simulated: &Output) -> impl Iterator<Item = &str> {
+    packages_after("Purg", &simulated.stdout)
+        .chain(packages_after("Remv", &simulated.stdout))
         .map(|(package, _)| package)
-        .filter(|package| !packages.contains(package))
+}
+
+/// apt makes room for a package by removing those that conflict with it, without a word.
+fn check_nothing_goes(simulated: &Output, packages: &[String]) -> anyhow::Result<()> {
+    let others: Vec<&str> = would_go(simulated).collect();
+    ensure!(
+        others.is_empty(),
+        Failure::new(
+            format!(
+                "apt would remove {} to install {}",
+                others.join(", "),
+                packages.join(", ")
+            ),
+            "remove it by hand if you do not need it, or install what is missing by hand; then run the same command \
+             again",
+        )
+    );
+    Ok(())
+}
+
+/// apt removes whatever depends on a package along with it, without a word.
+fn check_nothing_else_goes(simulated: &Output, packages: &[String]) -> anyhow::Result<()> {
+    let others = would_go(simulated)
+        .filter(|other| packages.iter().all(|package| package != other))
         .collect::<Vec<_>>();
     ensure!(
         others.is_empty(),
@@ -167,6 +336,7 @@ fn apt_get(verb: &str) -> Command {
         .timeout(INSTALL_TIMEOUT)
         .atomic()
         .downloads()
+        .logged()
 }
 
 /// Fetches the package lists, and returns what was said of a repository that failed. That is no error:
@@ -177,12 +347,6 @@ fn update(runner: &mut Runner) -> anyhow::Result<Option<String>> {
     Ok(line_with(&output, SIGNS.unreachable).map(str::to_owned))
 }
 
-fn is_installed(host: &dyn Host, package: &str) -> bool {
-    let query = Command::new("dpkg-query").args(["-W", "-f", "${db:Status-Abbrev}", package]);
-    host.run(&query)
-        .is_ok_and(|output| output.success() && output.stdout.starts_with("ii"))
-}
-
 /// Lists that are missing or older than the mirror's content.
 fn needs_fresh_lists(output: &Output) -> bool {
     SIGNS.unknown_package(output).is_some() || (!output.success() && says(output, &[STALE_LISTS]))
@@ -190,6 +354,8 @@ fn needs_fresh_lists(output: &Output) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
+
     use super::*;
     use crate::bastion::failure::{OneLine, advice_of};
     use crate::bastion::host::scripted::ScriptedHost;
@@ -204,6 +370,8 @@ mod tests {
         "sudo env DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 LC_ALL=C apt-get update";
     const PURGE: &str =
         "sudo env DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 LC_ALL=C apt-get purge";
+    const DPKG_PURGE: &str =
+        "sudo env DEBIAN_FRONTEND=noninteractive LC_ALL=C dpkg --purge autossh";
     const WOULD_INSTALL: &str = "Inst autossh (1.4g-1 Debian)\n";
     const NOT_FOUND: &str = "E: Unable to locate package autossh";
 
@@ -309,38 +477,158 @@ mod tests {
     #[test]
     fn a_full_disk_is_named() {
         let full = "E: You don't have enough free space in /var/cache/apt/archives/.";
-        let (_, result) = install(&[(SIMULATE, 0, WOULD_INSTALL, ""), (INSTALL, 100, "", full)]);
+        let (_, result) = install(&[
+            (SIMULATE, 0, WOULD_INSTALL, ""),
+            (INSTALL, 100, "", full),
+            (QUERY, 0, "", ""),
+        ]);
         let error = result.unwrap_err();
         assert!(error.to_string().contains("disk is full"), "{error}");
     }
 
+    const QUERY: &str = "dpkg-query -W";
+    const FAILED: &str =
+        "Setting up agent (1.0) ...\ncannot start\ndpkg: error processing package agent\n";
+    const ENDED: &str = "E: Sub-process /usr/bin/dpkg returned an error code (1)";
+
+    #[test]
+    fn what_is_installed_is_installed_however_apt_ends_and_who_failed_is_named() {
+        let (witness, result) = install(&[
+            (SIMULATE, 0, WOULD_INSTALL, ""),
+            (INSTALL, 100, FAILED, ENDED),
+            (QUERY, 0, "ii |autossh\niF |agent\n", ""),
+            (QUERY, 0, "ii |autossh\niF |agent\n", ""),
+        ]);
+        result.unwrap();
+        let [note] = &witness.notes[..] else {
+            panic!("{:?}", witness.notes);
+        };
+        for said in [
+            "status 100",
+            "agent",
+            "cannot start",
+            "sudo dpkg --configure -a",
+        ] {
+            assert!(note.contains(said), "{note}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_installed_is_told_with_who_stands_in_the_way_and_both_outputs() {
+        let there = "iU |autossh\niF |agent\n";
+        let (witness, result) = install(&[
+            (SIMULATE, 0, WOULD_INSTALL, ""),
+            (INSTALL, 100, FAILED, ENDED),
+            (QUERY, 0, there, ""),
+            (QUERY, 0, there, ""),
+        ]);
+        let error = result.unwrap_err();
+        assert!(witness.notes.is_empty());
+        assert!(advice_of(&error).unwrap().contains("dpkg --configure -a"));
+        let said = OneLine(&error).to_string();
+        assert!(
+            said.contains("agent is not fully installed (cannot start)"),
+            "{said}"
+        );
+        assert!(
+            said.contains("Setting up agent") && said.contains(ENDED),
+            "{said}"
+        );
+    }
+
+    #[test]
+    fn a_hook_that_fails_is_told_in_apt_s_words() {
+        let hook = "E: Problem executing scripts DPkg::Post-Invoke 'false'";
+        let (witness, result) = install(&[
+            (SIMULATE, 0, WOULD_INSTALL, ""),
+            (INSTALL, 100, "", hook),
+            (QUERY, 0, "ii |autossh\n", ""),
+            (QUERY, 0, "ii |autossh\n", ""),
+        ]);
+        result.unwrap();
+        assert!(witness.notes[0].contains(hook), "{:?}", witness.notes);
+    }
+
+    #[test]
+    fn nothing_of_somebody_else_s_is_removed_to_make_room() {
+        let said = format!("Remv agent [1.0]\n{WOULD_INSTALL}");
+        let (witness, result) = install(&[(SIMULATE, 0, &said, "")]);
+        let error = result.unwrap_err();
+        assert!(error.to_string().contains("remove agent"), "{error}");
+        assert!(witness.records.is_empty());
+    }
+
+    /// Removes autossh where these commands run: what was noted, and how it ended.
+    fn remove(commands: &[(&str, i32, &str, &str)]) -> (Vec<String>, anyhow::Result<()>) {
+        let host = ScriptedHost::new();
+        answers(&host, commands);
+        let notes = RefCell::new(Vec::new());
+        let note = |text: &str| notes.borrow_mut().push(text.to_owned());
+        let result = Apt.remove(&host, &["autossh", "gone"].map(str::to_owned), &note);
+        assert!(host.is_finished());
+        (notes.into_inner(), result)
+    }
+
     #[test]
     fn only_what_is_still_installed_is_removed() {
-        let host = ScriptedHost::new();
-        let commands = [
-            ("dpkg-query", 0, "ii ", ""),
-            ("dpkg-query", 1, "", "no packages found"),
+        let purge = format!("{PURGE} -y -o 'DPkg::Lock::Timeout=120' autossh");
+        let (notes, result) = remove(&[
+            (QUERY, 0, "ii |autossh\nun |gone\n", ""),
             (SIMULATE_PURGE, 0, "Purg autossh [1.4g-1]\n", ""),
-            (PURGE, 0, "", ""),
-        ];
-        answers(&host, &commands);
-        let recorded = ["autossh", "gone"].map(str::to_owned);
-        Apt.remove(&host, &recorded).unwrap();
-        assert!(host.ran()[3].ends_with("'DPkg::Lock::Timeout=120' autossh"));
+            (&purge, 0, "", ""),
+        ]);
+        result.unwrap();
+        assert!(notes.is_empty());
+    }
+
+    #[test]
+    fn what_apt_left_of_a_package_on_account_of_another_goes_all_the_same() {
+        let (notes, result) = remove(&[
+            (QUERY, 0, "iF |autossh\niF |agent\n", ""),
+            (SIMULATE_PURGE, 0, "Purg autossh [1.4g-1]\n", ""),
+            (PURGE, 100, FAILED, ENDED),
+            (QUERY, 0, "ic |autossh\niF |agent\n", ""),
+            (QUERY, 0, "ic |autossh\niF |agent\n", ""),
+            (DPKG_PURGE, 0, "", ""),
+            (QUERY, 0, "iF |agent\n", ""),
+        ]);
+        result.unwrap();
+        assert!(
+            notes[0].contains("agent is not fully installed"),
+            "{notes:?}"
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_removed_is_named() {
+        let there = "iF |autossh\n";
+        let (notes, result) = remove(&[
+            (QUERY, 0, there, ""),
+            (SIMULATE_PURGE, 0, "Purg autossh [1.4g-1]\n", ""),
+            (PURGE, 100, "", ENDED),
+            (QUERY, 0, there, ""),
+            (QUERY, 0, there, ""),
+            (
+                DPKG_PURGE,
+                1,
+                "",
+                "dpkg: error processing package autossh (--purge)",
+            ),
+            (QUERY, 0, there, ""),
+        ]);
+        let said = OneLine(&result.unwrap_err()).to_string();
+        assert!(said.contains("could not remove autossh"), "{said}");
+        assert!(notes.is_empty());
     }
 
     #[test]
     fn what_something_else_has_come_to_need_is_not_removed() {
-        let host = ScriptedHost::new();
         let simulated = "Purg billing-agent [2.0]\nPurg autossh [1.4g-1]\n";
-        let commands = [
-            ("dpkg-query", 0, "ii ", ""),
+        let (_, result) = remove(&[
+            (QUERY, 0, "ii |autossh\n", ""),
             (SIMULATE_PURGE, 0, simulated, ""),
-        ];
-        answers(&host, &commands);
-        let error = Apt.remove(&host, &["autossh".to_owned()]).unwrap_err();
-        let said = OneLine(&error).to_string();
+        ]);
+        let said = OneLine(&result.unwrap_err()).to_string();
         assert!(said.contains("billing-agent depends on autossh"), "{said}");
-        assert!(host.is_finished());
     }
 }

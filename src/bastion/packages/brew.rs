@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 
-use super::failures::{self, Signs};
-use super::{Need, PackageManager, Watcher, record_outcome};
+use super::failures::{self, Signs, Trouble, line_with};
+use super::{Need, PackageManager, Watcher};
 use crate::bastion::failure::Failure;
-use crate::bastion::host::{Command, Host, HostExt};
+use crate::bastion::host::{Command, Host, HostExt, Output};
+use crate::bastion::steps::Proofs;
 
 const INSTALL_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 
@@ -25,6 +26,8 @@ const SIGNS: Signs = Signs {
         "Failed to connect",
     ],
 };
+
+const NOT_LINKED: &str = "`brew link` step did not complete";
 
 pub(super) struct Brew;
 
@@ -43,18 +46,11 @@ impl PackageManager for Brew {
     }
 
     fn install_command(&self, packages: &[String]) -> Command {
-        brew("install").arg("--formula").args(packages)
+        brew("install").arg("--formula").args(packages).logged()
     }
 
-    fn check(&self, host: &dyn Host) -> anyhow::Result<()> {
-        ensure!(
-            host.user().uid != 0,
-            Failure::usage(
-                "Homebrew does not run as root",
-                "run the same command as the user who owns Homebrew, without sudo",
-            )
-        );
-        Ok(())
+    fn check(&self, host: &dyn Host, _: &[String], _: &mut Proofs) -> anyhow::Result<()> {
+        refuse_root(host)
     }
 
     fn install(
@@ -63,16 +59,40 @@ impl PackageManager for Brew {
         packages: &[String],
         watcher: &mut dyn Watcher,
     ) -> anyhow::Result<()> {
-        self.check(host)?;
+        refuse_root(host)?;
         let before = formulae(host)?;
         let asked = packages.iter().filter(|name| !before.contains(*name));
         watcher.record(asked.cloned().collect())?;
-        let result = self.try_to_install(host, packages);
-        let added = formulae(host).map(|after| after.difference(&before).cloned().collect());
-        record_outcome(watcher, result, added)
+        let ended = self.try_to_install(host, packages);
+        let after = formulae(host);
+        if let Ok(after) = &after {
+            watcher.record(after.difference(&before).cloned().collect())?;
+        }
+        let ((install, output), after) = (ended?, after?);
+        // A formula that is not linked is there, and no program of it can be found.
+        if let Some(said) = line_with(&output, &[NOT_LINKED]).map(str::to_owned) {
+            let trouble = Trouble {
+                what: said,
+                next: format!("run `brew link {}` and do what it says", packages.join(" ")),
+            };
+            return Err(not_installed(packages, trouble, &install, &output));
+        }
+        if packages.iter().any(|name| !after.contains(name)) {
+            let trouble = SIGNS.trouble(&output).unwrap_or_else(Trouble::other);
+            return Err(not_installed(packages, trouble, &install, &output));
+        }
+        if !output.success() {
+            watcher.note(&failures::remark(&install, &output, None));
+        }
+        Ok(())
     }
 
-    fn remove(&self, host: &dyn Host, packages: &[String]) -> anyhow::Result<()> {
+    fn remove(
+        &self,
+        host: &dyn Host,
+        packages: &[String],
+        note: &dyn Fn(&str),
+    ) -> anyhow::Result<()> {
         let there = formulae(host)?;
         let ours: Vec<&String> = packages
             .iter()
@@ -82,15 +102,34 @@ impl PackageManager for Brew {
             return Ok(());
         }
         // Homebrew itself refuses where another formula needs one of them.
-        let uninstall = brew("uninstall").arg("--formula").args(ours);
-        host.expect(&uninstall)
-            .with_context(|| format!("cannot remove {}", packages.join(", ")))?;
-        Ok(())
+        let uninstall = brew("uninstall")
+            .arg("--formula")
+            .args(ours.iter().copied())
+            .logged();
+        let output = host.run(&uninstall)?;
+        if output.success() {
+            return Ok(());
+        }
+        let there = formulae(host)?;
+        let left = ours.into_iter().filter(|name| there.contains(*name));
+        let left: Vec<&str> = left.map(String::as_str).collect();
+        if left.is_empty() {
+            note(&failures::remark(&uninstall, &output, None));
+            return Ok(());
+        }
+        let trouble = SIGNS.trouble(&output).unwrap_or_else(Trouble::other);
+        let doing = format!("remove {}", left.join(", "));
+        Err(failures::failed(&doing, trouble, &uninstall, &output))
     }
 }
 
 impl Brew {
-    fn try_to_install(&self, host: &dyn Host, packages: &[String]) -> anyhow::Result<()> {
+    /// How the last attempt ended.
+    fn try_to_install(
+        &self,
+        host: &dyn Host,
+        packages: &[String],
+    ) -> anyhow::Result<(Command, Output)> {
         let install = self.install_command(packages);
         let mut output = host.run(&install)?;
         if SIGNS.unknown_package(&output).is_some() {
@@ -102,11 +141,29 @@ impl Brew {
         if let Some(said) = SIGNS.unknown_package(&output) {
             return Err(failures::unknown(self.name(), packages, said, None));
         }
-        if output.success() {
-            return Ok(());
-        }
-        Err(failures::failed(&SIGNS, packages, &install, output))
+        Ok((install, output))
     }
+}
+
+fn not_installed(
+    packages: &[String],
+    trouble: Trouble,
+    install: &Command,
+    output: &Output,
+) -> anyhow::Error {
+    let doing = format!("install {}", packages.join(", "));
+    failures::failed(&doing, trouble, install, output)
+}
+
+fn refuse_root(host: &dyn Host) -> anyhow::Result<()> {
+    ensure!(
+        host.user().uid != 0,
+        Failure::usage(
+            "Homebrew does not run as root",
+            "run the same command as the user who owns Homebrew, without sudo",
+        )
+    );
+    Ok(())
 }
 
 fn brew(verb: &str) -> Command {
@@ -170,7 +227,7 @@ mod tests {
     #[test]
     fn root_is_refused_before_anything_runs() {
         let host = ScriptedHost::as_root();
-        let error = Brew.check(&host).unwrap_err();
+        let error = Brew.check(&host, &[], &mut Proofs::default()).unwrap_err();
         assert!(advice_of(&error).unwrap().contains("without sudo"));
         assert!(install(&host).1.is_err());
         assert!(host.ran().is_empty());
@@ -209,8 +266,44 @@ mod tests {
         let host = ScriptedHost::new();
         expect(&host, "list", 0, "autossh\njq\n", "");
         expect(&host, "uninstall", 0, "", "");
-        Brew.remove(&host, &["autossh".to_owned(), "gone".to_owned()])
-            .unwrap();
+        let recorded = ["autossh".to_owned(), "gone".to_owned()];
+        Brew.remove(&host, &recorded, &|_| {}).unwrap();
         assert!(host.ran()[1].ends_with("brew uninstall --formula autossh"));
+    }
+
+    #[test]
+    fn what_is_in_the_cellar_is_installed_however_brew_ends_unless_nothing_finds_it() {
+        let postinstall = "Warning: The post-install step did not complete successfully\n";
+        let unlinked = "Error: The `brew link` step did not complete successfully\n";
+        for (words, is_installed) in [(postinstall, true), (unlinked, false)] {
+            let host = ScriptedHost::new();
+            expect(&host, "list", 0, "", "");
+            expect(&host, "install", 1, "", words);
+            expect(&host, "list", 0, "autossh\n", "");
+            let (records, result) = install(&host);
+            assert_eq!(records[1], ["autossh"]);
+            assert_eq!(result.is_ok(), is_installed, "{result:?}");
+            if let Err(error) = result {
+                assert!(advice_of(&error).unwrap().contains("brew link autossh"));
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_longer_in_the_cellar_is_removed_however_brew_ends() {
+        for (after, is_removed) in [("jq\n", true), ("autossh\njq\n", false)] {
+            let host = ScriptedHost::new();
+            expect(&host, "list", 0, "autossh\njq\n", "");
+            expect(
+                &host,
+                "uninstall",
+                1,
+                "",
+                "Error: Could not remove autossh keg!",
+            );
+            expect(&host, "list", 0, after, "");
+            let result = Brew.remove(&host, &["autossh".to_owned()], &|_| {});
+            assert_eq!(result.is_ok(), is_removed, "{result:?}");
+        }
     }
 }

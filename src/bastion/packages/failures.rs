@@ -3,7 +3,8 @@
 //! Each manager lists its own words in [`Signs`]; what they mean and the next thing to do stand here.
 
 use crate::bastion::failure::Failure;
-use crate::bastion::host::{Command, CommandError, Output};
+use crate::bastion::host::command::{below, last_lines};
+use crate::bastion::host::{Command, Output};
 
 /// The words by which a package manager's failures are told apart.
 pub(super) struct Signs {
@@ -17,30 +18,46 @@ pub(super) struct Signs {
     pub unreachable: &'static [&'static str],
 }
 
-/// What failed, and the next thing to do.
-struct Trouble {
-    what: &'static str,
-    next: &'static str,
+/// What stands in the way, and what is to be done about it. Then the same command works.
+pub(super) struct Trouble {
+    pub what: String,
+    pub next: String,
 }
 
-const LOCKED: Trouble = Trouble {
-    what: "another package manager is running",
-    next: "wait until it is done (`ps aux | grep -e apt -e dpkg -e dnf -e yum -e brew` shows it), then run the same \
-           command again",
-};
-const DISK_FULL: Trouble = Trouble {
-    what: "the disk is full",
-    next: "free some space on the disk, then run the same command again",
-};
-const UNREACHABLE: Trouble = Trouble {
-    what: "a package mirror cannot be reached",
-    next: "check that this host reaches its package mirror (proxies are taken from http_proxy and https_proxy), then \
-           run the same command again",
-};
-const OTHER: Trouble = Trouble {
-    what: "the package manager failed",
-    next: "run the command yourself to see it fail; once it works, run setup again",
-};
+impl Trouble {
+    fn new(what: &str, next: &str) -> Self {
+        let (what, next) = (what.to_owned(), next.to_owned());
+        Trouble { what, next }
+    }
+
+    /// What is told where nothing more is known.
+    pub(super) fn other() -> Self {
+        Trouble::new(
+            "the package manager failed",
+            "run the command yourself to see it fail, and mend what it names",
+        )
+    }
+}
+
+impl From<Trouble> for Failure {
+    fn from(Trouble { what, next }: Trouble) -> Self {
+        Failure::new(what, and_again(&next))
+    }
+}
+
+fn and_again(next: &str) -> String {
+    format!("{next}; then run the same command again")
+}
+
+const LOCKED: (&str, &str) = (
+    "another package manager is running",
+    "wait until it is done (`ps aux | grep -e apt -e dpkg -e dnf -e yum -e brew` shows it)",
+);
+const DISK_FULL: (&str, &str) = ("the disk is full", "free some space on the disk");
+const UNREACHABLE: (&str, &str) = (
+    "a package mirror cannot be reached",
+    "check that this host reaches its package mirror (proxies are taken from http_proxy and https_proxy)",
+);
 
 impl Signs {
     /// What a command that failed said of a package that no repository has.
@@ -48,14 +65,15 @@ impl Signs {
         line_with(output, self.unknown).filter(|_| !output.success())
     }
 
-    fn trouble(&self, output: &Output) -> Trouble {
+    /// What is known from the words of a command that failed.
+    pub(super) fn trouble(&self, output: &Output) -> Option<Trouble> {
         let known = [
             (self.locked, LOCKED),
             (self.disk_full, DISK_FULL),
             (self.unreachable, UNREACHABLE),
         ];
         let said = known.into_iter().find(|(signs, _)| says(output, signs));
-        said.map_or(OTHER, |(_, trouble)| trouble)
+        said.map(|(_, (what, next))| Trouble::new(what, next))
     }
 }
 
@@ -89,7 +107,7 @@ pub(super) fn unknown(
             format!(
                 "{manager} could not reach all of its repositories ({unreached}) and found no package for {packages}"
             ),
-            UNREACHABLE.next,
+            and_again(UNREACHABLE.1),
         ),
     };
     let said = said.trim().to_owned();
@@ -102,29 +120,54 @@ pub(super) fn locked(manager: &str, minutes: u64) -> Failure {
         format!(
             "another package manager has held {manager}'s lock for more than {minutes} minutes"
         ),
-        LOCKED.next,
+        and_again(LOCKED.1),
     )
 }
 
-/// An installation failed.
+/// A package manager did not do what it was asked for, such as "install autossh".
 pub(super) fn failed(
-    signs: &Signs,
-    packages: &[String],
+    doing: &str,
+    trouble: Trouble,
     command: &Command,
-    output: Output,
+    output: &Output,
 ) -> anyhow::Error {
-    let Trouble { what, next } = signs.trouble(&output);
-    Failure::new(
-        format!("could not install {}: {what}", packages.join(", ")),
-        next,
-    )
-    .because(CommandError::Status {
-        command: command.to_string(),
-        status: output.status,
-        stderr: output.stderr,
-        stdout: output.stdout,
-    })
-    .into()
+    let what = format!("could not {doing}: {}", trouble.what);
+    Failure::from(Trouble { what, ..trouble })
+        .because(Ended {
+            command: command.to_string(),
+            output: output.clone(),
+        })
+        .into()
+}
+
+/// What is remarked of a package manager that did what it was asked for, and yet ended with an error.
+pub(super) fn remark(command: &Command, output: &Output, trouble: Option<Trouble>) -> String {
+    let program = &command.program;
+    let ended = match output.status {
+        0 => format!("{program} did what was asked for"),
+        status => {
+            format!("{program} ended with status {status}, and did what was asked for all the same")
+        }
+    };
+    match trouble {
+        Some(Trouble { what, next }) => format!("{ended}: {what}. To mend that, {next}."),
+        None => format!("{ended}{}", below(&output.ends())),
+    }
+}
+
+/// A command that ended with an error.
+#[derive(Debug, thiserror::Error)]
+#[error("`{command}` ended with status {}{}", output.status, below(&output.ends()))]
+struct Ended {
+    command: String,
+    output: Output,
+}
+
+impl Output {
+    /// The ends of both outputs: which of them holds the reason differs.
+    fn ends(&self) -> Vec<&str> {
+        [last_lines(&self.stdout), last_lines(&self.stderr)].concat()
+    }
 }
 
 /// Whether a command said one of these signs.

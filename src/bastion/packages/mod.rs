@@ -5,6 +5,7 @@
 
 mod apt;
 mod brew;
+mod dpkg;
 mod epel;
 mod failures;
 mod lock;
@@ -14,12 +15,15 @@ mod rpm;
 pub mod test_support;
 mod yum;
 
+use std::path::Path;
+
 use serde::Deserialize as _;
 use serde::de::value::{Error as NameError, StrDeserializer};
 
 use super::facts::{Facts, PackageManagerKind};
 use super::failure::Failure;
 use super::host::{Authority, Command, Host};
+use super::steps::Proofs;
 pub use failures::is_unknown_package;
 pub use need::{BUILD_NEEDS, Need};
 
@@ -34,6 +38,9 @@ pub trait Watcher {
 
     /// Says what the package manager waits for, where that may take a while.
     fn waits_for(&mut self, what: &str);
+
+    /// Says what is to be known of an installation that worked.
+    fn note(&mut self, text: &str);
 }
 
 pub trait PackageManager {
@@ -57,16 +64,25 @@ pub trait PackageManager {
         self.install_command(&[]).authority == Authority::Root
     }
 
-    /// Looks for what would make every installation fail, and changes nothing.
-    fn check(&self, _host: &dyn Host) -> anyhow::Result<()> {
-        Ok(())
+    /// Looks for what would make the installation of these packages fail, and changes nothing.
+    ///
+    /// # Errors
+    /// What stands in the way, and how to remove it.
+    fn check(
+        &self,
+        host: &dyn Host,
+        packages: &[String],
+        _proofs: &mut Proofs,
+    ) -> anyhow::Result<()> {
+        check_writable(host, self.name(), packages)
     }
 
-    /// Installs packages without asking anything. Everything this adds, dependencies included, goes
+    /// Installs packages without asking anything. Whether they are there afterwards decides, and not how the
+    /// manager ended: it answers for other packages, too. Everything this adds, dependencies included, goes
     /// through [`Watcher::record`] before the host is changed; what was there before never does.
     ///
     /// # Errors
-    /// The package manager fails; the error holds the end of what it said. [`is_unknown_package`]
+    /// They are not installed; the error holds the end of what was said. [`is_unknown_package`]
     /// tells that one of the packages is in no repository.
     fn install(
         &self,
@@ -75,11 +91,17 @@ pub trait PackageManager {
         watcher: &mut dyn Watcher,
     ) -> anyhow::Result<()>;
 
-    /// Removes exactly these packages, which an earlier [`PackageManager::install`] has added.
+    /// Removes exactly these packages, which an earlier [`PackageManager::install`] has added. Whether they are
+    /// gone decides, and not how the manager ended; `note` is told if that was with an error.
     ///
     /// # Errors
-    /// The package manager fails, or something else has come to need one of them.
-    fn remove(&self, host: &dyn Host, packages: &[String]) -> anyhow::Result<()>;
+    /// They are still there, or something else has come to need one of them.
+    fn remove(
+        &self,
+        host: &dyn Host,
+        packages: &[String],
+        note: &dyn Fn(&str),
+    ) -> anyhow::Result<()>;
 
     /// The package that adds the repository in which further packages are, where there is one.
     fn extra_repository(&self) -> Option<&str> {
@@ -131,18 +153,25 @@ fn of_kind(
     }
 }
 
-/// Records what an installation added: after a failure too, since it may have come half-way.
-fn record_outcome(
-    watcher: &mut dyn Watcher,
-    result: anyhow::Result<()>,
-    added: anyhow::Result<Vec<String>>,
-) -> anyhow::Result<()> {
-    match added {
-        Ok(added) => watcher.record(added)?,
-        Err(error) if result.is_ok() => return Err(error),
-        Err(_) => {}
+/// Where packages are put.
+const PACKAGES_GO_TO: [&str; 3] = ["/usr", "/etc", "/var"];
+
+/// Looks whether packages can be written where they go: not on hosts whose system is an image.
+fn check_writable(host: &dyn Host, manager: &str, packages: &[String]) -> anyhow::Result<()> {
+    for place in PACKAGES_GO_TO.map(Path::new) {
+        // What the system does not say is seen when it installs.
+        let system = host.file_system(place);
+        if !system.is_ok_and(|system| system.is_read_only) {
+            continue;
+        }
+        let (place, packages) = (place.display(), packages.join(", "));
+        return Err(Failure::new(
+            format!("{manager} cannot install {packages}: {place} is on a file system that is read-only"),
+            format!("have {packages} in the image of this host, or make {place} writable; then run the same command again"),
+        )
+        .into());
     }
-    result
+    Ok(())
 }
 
 #[cfg(test)]

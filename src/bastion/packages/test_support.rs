@@ -26,6 +26,7 @@ pub fn answers(host: &ScriptedHost, commands: &[(&str, i32, &str, &str)]) {
 pub struct Witness {
     pub records: Vec<Vec<String>>,
     pub waits: Vec<String>,
+    pub notes: Vec<String>,
     /// Nothing can be recorded.
     pub refuses: bool,
 }
@@ -39,5 +40,9 @@ impl Watcher for Witness {
 
     fn waits_for(&mut self, what: &str) {
         self.waits.push(what.to_owned());
+    }
+
+    fn note(&mut self, text: &str) {
+        self.notes.push(text.to_owned());
     }
 }

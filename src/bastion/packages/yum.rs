@@ -5,9 +5,9 @@
 
 use std::time::Duration;
 
-use super::failures::{self, Signs, line_with, says};
+use super::failures::{self, Signs, Trouble, line_with, says};
 use super::lock::Runner;
-use super::{Need, PackageManager, Watcher, epel, record_outcome, rpm};
+use super::{Need, PackageManager, Watcher, epel, rpm};
 use crate::bastion::host::{Authority, Command, Host, Output};
 
 /// How long an installation may take: on a fresh host the metadata of all repositories is fetched.
@@ -100,6 +100,7 @@ impl Program {
             .timeout(INSTALL_TIMEOUT)
             .atomic()
             .downloads()
+            .logged()
     }
 }
 
@@ -128,8 +129,12 @@ impl Yum {
         }
     }
 
-    /// Installs, if need be without the repositories that cannot be reached.
-    fn try_to_install(&self, runner: &mut Runner, packages: &[String]) -> anyhow::Result<()> {
+    /// Installs, if need be without the repositories that cannot be reached: how the last attempt ended.
+    fn try_to_install(
+        &self,
+        runner: &mut Runner,
+        packages: &[String],
+    ) -> anyhow::Result<(Command, Output)> {
         let mut install = self.install_command(packages);
         let mut output = runner.run(&install)?;
         let unreached = line_with(&output, SIGNS.unreachable).map(str::to_owned);
@@ -143,10 +148,7 @@ impl Yum {
             let unreached = unreached.as_deref();
             return Err(failures::unknown(self.name(), packages, said, unreached));
         }
-        if output.success() {
-            return Ok(());
-        }
-        Err(failures::failed(&SIGNS, packages, &install, output))
+        Ok((install, output))
     }
 
     /// What was said of a package that no repository has.
@@ -204,18 +206,45 @@ impl PackageManager for Yum {
             manager: self.name(),
             is_locked,
         };
-        let result = self.try_to_install(&mut runner, packages);
-        let added = rpm::inventory(host).map(|after| rpm::added(&before, &after, &asked));
-        record_outcome(watcher, result, added)
+        let ended = self.try_to_install(&mut runner, packages);
+        let after = rpm::inventory(host);
+        if let Ok(after) = &after {
+            watcher.record(rpm::added(&before, after, &asked))?;
+        }
+        let ((install, output), after) = (ended?, after?);
+        let mut is_there = true;
+        for name in asked {
+            let is_installed = after.iter().any(|package| package.name == name);
+            is_there = is_there && (is_installed || rpm::is_provided(host, name)?);
+        }
+        let failed = rpm::failed_scripts(&output);
+        if !is_there {
+            let trouble = SIGNS
+                .trouble(&output)
+                .or_else(|| rpm::scripts_trouble(&failed))
+                .unwrap_or_else(Trouble::other);
+            let doing = format!("install {}", packages.join(", "));
+            return Err(failures::failed(&doing, trouble, &install, &output));
+        }
+        if !output.success() || !failed.is_empty() {
+            let trouble = rpm::scripts_trouble(&failed);
+            watcher.note(&failures::remark(&install, &output, trouble));
+        }
+        Ok(())
     }
 
-    fn remove(&self, host: &dyn Host, packages: &[String]) -> anyhow::Result<()> {
+    fn remove(
+        &self,
+        host: &dyn Host,
+        packages: &[String],
+        note: &dyn Fn(&str),
+    ) -> anyhow::Result<()> {
         let ours: Vec<String> = rpm::inventory(host)?
             .into_iter()
             .filter(|there| packages.contains(&there.id) || packages.contains(&there.name))
             .map(|there| there.id)
             .collect();
-        rpm::erase(host, &ours)
+        rpm::erase(host, &ours, note)
     }
 
     fn extra_repository(&self) -> Option<&str> {

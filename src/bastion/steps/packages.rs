@@ -153,7 +153,7 @@ impl Step for Packages {
             proofs.saw("curl, ssh and autossh are there");
             return Ok(());
         };
-        manager.check(host)?;
+        manager.check(host, &manager.packages(&self.needs), proofs)?;
         proofs.could_not_see(
             format!("whether {} can install what is missing", manager.name()),
             "its repositories are asked only when it installs",
@@ -217,6 +217,10 @@ impl Watcher for Installation<'_, '_, '_> {
 
     fn waits_for(&mut self, what: &str) {
         self.work.run.ui.progress(&format!("waiting for {what}"));
+    }
+
+    fn note(&mut self, text: &str) {
+        self.work.run.ui.note(text);
     }
 }
 

@@ -14,6 +14,7 @@ const INSTALL_MICRODNF: &str = "sudo env LC_ALL=C microdnf install";
 const BEFORE: &str = "glibc x86_64 2.34-60.el9 1700000000\n";
 const AUTOSSH: &str = "autossh x86_64 1.4g-16.el9 1800000000\n";
 const CURL: &str = "curl x86_64 7.76-1.el9 1800000000\n";
+const BOTH: &str = "autossh x86_64 1.4g-16.el9 1800000000\ncurl x86_64 7.76-1.el9 1800000000\n";
 const METADATA: &str = "Error: Failed to download metadata for repo 'third': Cannot download repomd.xml: \
                         Cannot download repodata/repomd.xml: All mirrors were tried";
 
@@ -31,6 +32,10 @@ fn install(
         host.expect(command, *status, "", said);
     }
     host.expect(RPM, 0, &format!("{before}{new}"), "");
+    host.on("sudo rpm -q --whatprovides", |_, _| Output {
+        status: 1,
+        ..Output::default()
+    });
     let packages = ["curl", "autossh"].map(str::to_owned);
     let mut witness = Witness::default();
     let result = Yum::for_removal(program).install(&host, &packages, &mut witness);
@@ -112,7 +117,7 @@ fn one_broken_repository_does_not_stop_it() {
         (INSTALL_DNF, 1, METADATA),
         (INSTALL_DNF_TOLERANTLY, 0, "Complete!"),
     ];
-    install(DNF, BEFORE, &commands, AUTOSSH).1.unwrap();
+    install(DNF, BEFORE, &commands, BOTH).1.unwrap();
 }
 
 #[test]
@@ -159,7 +164,7 @@ fn a_lock_that_is_released_is_no_failure() {
         (INSTALL_YUM, LOCKED_STATUS, held),
         (INSTALL_YUM, 0, "Complete!"),
     ];
-    install(YUM, BEFORE, &commands, AUTOSSH).1.unwrap();
+    install(YUM, BEFORE, &commands, BOTH).1.unwrap();
 }
 
 #[test]
@@ -170,12 +175,78 @@ fn a_full_disk_is_named() {
 }
 
 #[test]
+fn what_is_in_rpm_s_database_is_installed_however_dnf_ends() {
+    let script = "Error in PREIN scriptlet in rpm package agent\nError: Transaction failed";
+    for (status, said) in [(1, script), (0, script), (1, "Error: a plugin failed")] {
+        let host = ScriptedHost::new();
+        host.expect(RPM, 0, BEFORE, "");
+        host.expect(INSTALL_DNF, status, "", said);
+        host.expect(RPM, 0, &format!("{BEFORE}{AUTOSSH}"), "");
+        let mut witness = Witness::default();
+        let packages = ["autossh".to_owned()];
+        Yum::for_removal(DNF)
+            .install(&host, &packages, &mut witness)
+            .unwrap();
+        let note = &witness.notes[0];
+        let named = if said == script {
+            "script of agent failed"
+        } else {
+            "a plugin failed"
+        };
+        assert!(note.contains(named), "{note}");
+    }
+}
+
+#[test]
+fn what_is_not_there_although_dnf_ended_well_is_no_success() {
+    let host = ScriptedHost::new();
+    host.expect(RPM, 0, BEFORE, "");
+    host.expect(INSTALL_DNF, 0, "Nothing to do.", "");
+    host.expect(RPM, 0, BEFORE, "");
+    host.expect("sudo rpm -q --whatprovides autossh", 1, "", "");
+    let packages = ["autossh".to_owned()];
+    let result = Yum::for_removal(DNF).install(&host, &packages, &mut Witness::default());
+    let said = OneLine(&result.unwrap_err()).to_string();
+    assert!(
+        said.contains("could not install autossh") && said.contains("Nothing to do"),
+        "{said}"
+    );
+}
+
+#[test]
+fn what_rpm_has_removed_is_gone_however_it_ends_and_what_is_left_is_named() {
+    let preun = "error: lua script failed: [string \"%preun(autossh-1.4g-1.x86_64)\"]:1: no\n\
+                 error: autossh-1.4g-1.x86_64: erase failed";
+    let there = format!("{BEFORE}{AUTOSSH}");
+    for (after, is_removed) in [(BEFORE, true), (there.as_str(), false)] {
+        let host = ScriptedHost::new();
+        host.expect(RPM, 0, &there, "");
+        host.expect("sudo env LC_ALL=C rpm -e autossh.x86_64", 2, "", preun);
+        host.expect(RPM, 0, after, "");
+        let notes = std::cell::Cell::new(0);
+        let note = |_: &str| notes.set(notes.get() + 1);
+        let recorded = ["autossh.x86_64".to_owned()];
+        let result = Yum::for_removal(DNF).remove(&host, &recorded, &note);
+        assert_eq!((result.is_ok(), notes.get() == 1), (is_removed, is_removed));
+        if let Err(error) = result {
+            let next = advice_of(&error).unwrap();
+            assert!(
+                next.contains("--noscripts --notriggers autossh.x86_64"),
+                "{next}"
+            );
+        }
+    }
+}
+
+#[test]
 fn removal_is_left_to_rpm_which_takes_nothing_else_along() {
     let host = ScriptedHost::new();
     host.expect(RPM, 0, &format!("{BEFORE}{AUTOSSH}"), "");
     host.expect("sudo env LC_ALL=C rpm -e autossh.x86_64", 0, "", "");
     let recorded = ["autossh.x86_64", "gone.noarch"].map(str::to_owned);
-    Yum::for_removal(DNF).remove(&host, &recorded).unwrap();
+    Yum::for_removal(DNF)
+        .remove(&host, &recorded, &|_| {})
+        .unwrap();
     assert_eq!(host.ran()[1], "sudo env LC_ALL=C rpm -e autossh.x86_64");
 }
 
