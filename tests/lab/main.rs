@@ -8,6 +8,7 @@
 //! - [`refusals`]: users and hosts that setup sends away;
 //! - [`root_view`]: root, who sees and removes everybody's tunnels;
 //! - [`root_commands`]: commands of root that are cut short;
+//! - [`root_policy`]: what root is given, by sudo, sudo-rs and doas;
 //! - [`setup_time`]: how long a setup takes;
 //! - [`setup`]: setups and removals brought to their ends; [`packages`]: what is installed;
 //! - [`user`]: the users of a host; [`reader`]: a row each second, and the longest wait for one.
@@ -26,6 +27,7 @@ mod red_hat;
 mod refusals;
 mod replacement;
 mod root_commands;
+mod root_policy;
 mod root_view;
 mod secrets;
 mod setup;

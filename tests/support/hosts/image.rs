@@ -17,6 +17,10 @@ pub enum Image {
     Sid,
     /// Debian 12 with SysV's init, and all three.
     Sysvinit,
+    /// Debian 12 with doas in the place of sudo, and all three.
+    Doas,
+    /// Debian 13 with sudo-rs in the place of sudo, and all three.
+    SudoRs,
     /// A host of the Red Hat family.
     Rpm,
 }
@@ -69,6 +73,8 @@ impl Image {
             Image::Trixie => "trixie",
             Image::Sid => "sid",
             Image::Sysvinit => "sysvinit",
+            Image::Doas => "doas",
+            Image::SudoRs => "sudo-rs",
             Image::Rpm => "rpm",
         }
     }
