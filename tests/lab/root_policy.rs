@@ -75,6 +75,8 @@ fn a_user_who_is_asked_for_a_password_is_told_what_is_not_allowed_right_after_it
         .expect_code(USAGE)
         .expect_words(&["sudo systemctl daemon-reload"]);
     assert_eq!(finished.output().matches("Password of").count(), 1);
+    let allowed = "sudo mkdir -m";
+    assert!(!finished.output().contains(allowed), "it may\n{finished}");
     disk.assert_same(&Disk::of(&lab.host), |_| false);
     assert_eq!(lab.state(&source), DataSourceState::Draft);
 }

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::redaction::redact;
-use super::{Command, CommandError, Output};
+use super::{CommandError, Output};
 
 /// How many logs of one kind are kept.
 const KEPT: usize = 10;
@@ -94,7 +94,7 @@ impl RunLog {
     pub fn command(
         &self,
         now: jiff::Timestamp,
-        command: &Command,
+        command: &str,
         result: &Result<Output, CommandError>,
         took: Duration,
     ) {
@@ -208,9 +208,13 @@ mod tests {
         let log = RunLog::default();
         log.begin("setup", NOW, None).unwrap();
         log.hide("open-sesame");
-        let command = Command::new("curl").args(["-u", "open-sesame"]);
         let said = output(7, "Authorization: Bearer abc\nopen-sesame is wrong\n");
-        log.command(NOW, &command, &said, Duration::from_millis(1250));
+        log.command(
+            NOW,
+            "curl -u open-sesame",
+            &said,
+            Duration::from_millis(1250),
+        );
         log.keep_in(folder.path());
         log.line(NOW, "the end");
         let path = log.finish().unwrap();

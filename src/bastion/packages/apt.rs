@@ -9,6 +9,7 @@ use super::lock::Runner;
 use super::{Need, PackageManager, Watcher};
 use crate::bastion::failure::Failure;
 use crate::bastion::host::{Authority, Command, Host, HostExt, Output};
+use crate::bastion::steps::PlannedCommand;
 
 /// How long apt may take to fetch and install a handful of small packages.
 const INSTALL_TIMEOUT: Duration = Duration::from_secs(15 * 60);
@@ -52,6 +53,14 @@ impl PackageManager for Apt {
             .args(["-o", "Dpkg::Options::=--force-confdef"])
             .args(["-o", "Dpkg::Options::=--force-confold"])
             .args(packages)
+    }
+
+    fn commands(&self, packages: &[String]) -> Vec<PlannedCommand> {
+        let update = PlannedCommand::from(apt_get("update"));
+        vec![
+            update.only("if its lists do not have them"),
+            self.install_command(packages).into(),
+        ]
     }
 
     fn install(

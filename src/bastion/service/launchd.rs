@@ -14,12 +14,14 @@ use anyhow::{Context as _, Result};
 use askama::Template;
 
 use super::installed::read_trusted;
+use super::shared;
 use super::{
     Action, ForeignScript, InstalledTunnel, MARKER, ServiceManager, ServiceState, ServiceTunnel,
 };
 use crate::bastion::host::{Authority, Command, CommandError, Host, HostExt, HostLock};
 use crate::bastion::layout::Layout;
 use crate::bastion::run::StepContext;
+use crate::bastion::steps::PlannedCommand;
 use crate::bastion::tunnel_name::TunnelName;
 use crate::bastion::ui::Ui;
 
@@ -155,15 +157,16 @@ impl ServiceManager for Launchd {
         Ok(None)
     }
 
-    fn install_commands(&self, _layout: &Layout) -> Vec<String> {
+    fn install_commands(&self, _layout: &Layout) -> Vec<PlannedCommand> {
         Vec::new()
     }
 
-    fn add_commands(&self, layout: &Layout, tunnel: TunnelName) -> Vec<String> {
+    fn add_commands(&self, layout: &Layout, tunnel: TunnelName) -> Vec<PlannedCommand> {
         vec![
-            format!("write {}", plist_path(layout, tunnel).display()),
-            launchctl("enable").arg(target(tunnel)).to_string(),
-            bootstrap(layout, tunnel).to_string(),
+            shared::write_command(layout, plist_path(layout, tunnel), 0o644),
+            launchctl("enable").arg(target(tunnel)).into(),
+            launchctl("bootout").arg(target(tunnel)).into(),
+            bootstrap(layout, tunnel).into(),
         ]
     }
 
