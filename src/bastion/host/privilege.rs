@@ -63,13 +63,15 @@ impl Privilege {
         if way.program().is_some() {
             // Whoever types it can be asked.
             words.remove(1);
-            return shell_words::join(words);
+        } else {
+            let variables = command.env.iter();
+            words.splice(
+                0..0,
+                variables.map(|(name, value)| format!("{name}={value}")),
+            );
         }
-        let variables = command.env.iter();
-        let variables =
-            variables.map(|(name, value)| format!("{name}={}", shell_words::quote(value)));
-        let words = std::iter::once(shell_words::join(words));
-        variables.chain(words).collect::<Vec<_>>().join(" ")
+        let words: Vec<String> = words.iter().map(|word| quoted(word)).collect();
+        words.join(" ")
     }
 
     /// The command with these rights, asking nothing.
@@ -102,6 +104,15 @@ impl Privilege {
         words.extend(variables.map(|(name, value)| format!("{name}={value}")));
         words.extend(own_words);
         Started { words, input }
+    }
+}
+
+/// A word as a shell takes it; of a variable, only the value needs quotes.
+fn quoted(word: &str) -> String {
+    let is_name = |name: &str| name.chars().all(|c| c == '_' || c.is_ascii_alphanumeric());
+    match word.split_once('=') {
+        Some((name, value)) if is_name(name) => format!("{name}={}", shell_words::quote(value)),
+        _ => shell_words::quote(word).into_owned(),
     }
 }
 
@@ -141,5 +152,12 @@ mod tests {
             started.words.ends_with(&end.map(str::to_owned)),
             "{started:?}"
         );
+        let shown = Privilege::Doas.shown(&install.with_authority(Authority::Root), environment);
+        assert!(shown.starts_with("doas sh -c 'while"), "{shown}");
+        assert!(
+            shown.ends_with(" sh env LC_ALL=C apt-get install autossh"),
+            "{shown}"
+        );
+        assert!(!shown.contains("hunter2"), "{shown}");
     }
 }
