@@ -209,8 +209,16 @@ fn doas_without_a_password_runs_what_sudo_would() {
     let plan = lab
         .run_setup("ada", &source, "--dry-run")
         .expect_code(0)
-        .expect_words(&["doas systemctl daemon-reload"]);
+        .expect_words(&[
+            "doas systemctl daemon-reload",
+            "? what doas lets ada run as root: doas has rules that only root can read",
+        ]);
     assert!(!plan.output().contains("sudo "), "{plan}");
+    let plan = lab
+        .run_setup("root", &source, "--dry-run")
+        .expect_code(0)
+        .expect_words(&["  write /etc/systemd/system/h_autossh.service"]);
+    assert!(!plan.output().contains("doas "), "{plan}");
     let setup = lab.start_setup("ada", &source, "");
     lab.wait_until_connected(&source, &setup);
     lab.save_and_finish(&source, setup);

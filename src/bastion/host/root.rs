@@ -32,7 +32,7 @@ pub enum RootProof {
     Allowed,
     /// Each may be run, perhaps with a password.
     MayAsk,
-    /// It is not told before there is a password: what was said.
+    /// It is not told, or not before there is a password: why.
     Untold(String),
 }
 
@@ -222,11 +222,11 @@ impl Root {
     ) -> anyhow::Result<RootProof> {
         let Some(rules) = DOAS_RULES.into_iter().find(|rules| is_readable(rules)) else {
             let silent = run(&self.silent())?;
-            return Ok(if silent.success() {
-                RootProof::MayAsk
+            return Ok(RootProof::Untold(if silent.success() {
+                "doas has rules that only root can read".to_owned()
             } else {
-                RootProof::Untold(silent.stderr.trim().to_owned())
-            });
+                silent.stderr.trim().to_owned()
+            }));
         };
         let mut denied = Vec::new();
         let mut forgetting = Vec::new();

@@ -139,10 +139,9 @@ pub(super) fn prove_root<'s>(
             format!("whether {program} asks for a password"),
             "that depends on the moment, and on rules that it does not tell",
         ),
-        RootProof::Untold(said) => proofs.could_not_see(
-            format!("what {program} lets {user} run as root"),
-            format!("{program} does not tell without a password ({said})"),
-        ),
+        RootProof::Untold(said) => {
+            proofs.could_not_see(format!("what {program} lets {user} run as root"), said)
+        }
     }
     if host.prove_root(purpose, &conditional).is_ok() {
         return Ok(());
