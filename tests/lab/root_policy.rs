@@ -92,6 +92,21 @@ fn a_password_for_other_programs_is_not_asked_for() {
 }
 
 #[test]
+fn a_password_that_nobody_can_be_asked_for_is_told_before_the_key_is_registered() {
+    // The newer sudo tells the rule that it finds, the older one does not.
+    for image in [Image::DebianReady, Image::Trixie] {
+        let lab = HostLab::boot(image);
+        let rules = "carol ALL=(ALL) NOPASSWD: /usr/bin/passwd\n";
+        lab.host.write(RULES, rules);
+        let source = lab.data_source("Shop");
+        lab.run_setup("carol", &source, "")
+            .expect_code(USAGE)
+            .expect_words(&["sudo asks carol for a password", "no terminal"]);
+        assert_eq!(lab.state(&source), DataSourceState::Draft);
+    }
+}
+
+#[test]
 fn the_plan_shows_what_root_is_given_word_for_word() {
     let lab = HostLab::boot(Image::Debian);
     let rules = format!("Defaults logfile={SUDO_LOG}, loglinelen=0\n");

@@ -191,6 +191,24 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_staging_folder_that_others_can_write_or_have_made_is_not_used() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = folder.path().join("h_autossh-1000");
+        create_dir(&place, 0o777).unwrap();
+        assert!(make_staging(&place).is_err());
+        fs::remove_dir(&place).unwrap();
+        std::os::unix::fs::symlink(folder.path(), &place).unwrap();
+        assert!(make_staging(&place).is_err());
+        assert!(folder.path().exists(), "what the link leads to");
+        fs::remove_file(&place).unwrap();
+
+        // What a killed run has left is this user's own.
+        std::mem::forget(make_staging(&place).unwrap());
+        drop(make_staging(&place).unwrap());
+        assert!(!place.exists());
+    }
+
+    #[test]
     fn what_a_killed_write_has_left_is_in_nobody_s_way_and_goes_with_the_file() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("receipt.json");

@@ -129,8 +129,11 @@ impl Runner {
         let kill = Command::new("kill")
             .args(ending::arguments(signal, to))
             .with_authority(Authority::Root);
-        let silent = Command::new("true").with_authority(Authority::Root);
-        if !self.root.uses_sudo_or_doas() || self.succeeds(&kill) || self.succeeds(&silent) {
+        if !self.root.uses_sudo_or_doas() || self.succeeds(&kill) {
+            return;
+        }
+        let mut questions = self.root.silent_questions().into_iter();
+        if questions.any(|question| self.succeeds(&question)) {
             return;
         }
         // The password was forgotten while the command ran.

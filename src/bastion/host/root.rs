@@ -32,6 +32,8 @@ pub enum RootProof {
     Allowed,
     /// Each may be run, perhaps with a password.
     MayAsk,
+    /// Each may be run, and some only with a password.
+    Asks,
     /// It is not told, or not before there is a password: why.
     Untold(String),
 }
@@ -135,20 +137,30 @@ impl Root {
                 .because(status_error(self.silent_words(), output))
                 .into());
         }
-        if before == RootProof::MayAsk && !terminal::is_there() {
-            // Nobody can be asked, and perhaps nobody has to be.
-            return Ok(false);
-        }
+        let has_terminal = terminal::is_there();
+        let (what, remedy) = match before {
+            // Perhaps nobody has to be asked.
+            RootProof::MayAsk if !has_terminal => return Ok(false),
+            RootProof::Asks if !has_terminal => (
+                format!("{program} asks {user} for a password, and there is no terminal"),
+                format!("run it at a terminal, or let {user} use {program} without a password"),
+            ),
+            _ => (
+                format!("{program} does not let {user} have it"),
+                format!("let {user} use {program} (`{program} true` tries it)"),
+            ),
+        };
         let failure = refused(
-            format!("{purpose} requires root, and {program} does not let {user} have it"),
-            format!("let {user} use {program} (`{program} true` tries it)"),
+            format!("{purpose} requires root, and {what}"),
+            remedy,
             shown(),
         );
-        let failure = match before {
-            RootProof::Untold(said) => failure.because(anyhow::anyhow!(said)),
+        Err(match before {
+            // At a terminal, it was asked after that and has said why itself.
+            RootProof::Untold(said) if !has_terminal => failure.because(anyhow::anyhow!(said)),
             _ => failure,
-        };
-        Err(failure.into())
+        }
+        .into())
     }
 
     /// One question at the terminal, if there is one and it helps; whether it was answered rightly. The
@@ -191,26 +203,40 @@ impl Root {
         if !rules.success() {
             return Ok(RootProof::Untold(rules.stderr.trim().to_owned()));
         }
-        let mut denied = Vec::new();
-        let mut asks_nothing = true;
-        for command in commands {
+        // The longer listing has, in newer versions, the rule that was found.
+        let rule_for = |command: &Command| {
             let words = self.start(command).words;
-            // The longer listing has, in newer versions, the rule that was found.
-            let long = run(&asking_sudo(&["-l", "-l"]).args(words.into_iter().skip(2)))?;
-            if !long.success() {
+            run(&asking_sudo(&["-l", "-l"]).args(words.into_iter().skip(2)))
+        };
+        let (mut denied, mut listed) = (Vec::new(), Vec::new());
+        for command in commands {
+            let rule = rule_for(command)?;
+            if !rule.success() {
                 denied.push(command);
             }
-            asks_nothing &= long.stdout.contains("!authenticate");
+            listed.push(rule.stdout);
         }
-        if denied.is_empty() {
-            let is_certain = asks_nothing && !commands.is_empty();
-            return Ok(if is_certain || self.is_silent(run)? {
-                RootProof::Allowed
+        if !denied.is_empty() {
+            return Err(self.denied(purpose, &denied, rules.stdout.trim()).into());
+        }
+        if self.is_silent(run)? {
+            return Ok(RootProof::Allowed);
+        }
+        let is_told = listed.iter().all(|rule| rule.trim().lines().count() > 1);
+        if is_told && !listed.is_empty() {
+            let asks = listed.iter().any(|rule| !rule.contains("!authenticate"));
+            return Ok(if asks {
+                RootProof::Asks
             } else {
-                RootProof::MayAsk
+                RootProof::Allowed
             });
         }
-        Err(self.denied(purpose, &denied, rules.stdout.trim()).into())
+        // Where `true` may be run and is asked for, there is one rule for everything.
+        Ok(if rule_for(&self.silent())?.success() {
+            RootProof::Asks
+        } else {
+            RootProof::MayAsk
+        })
     }
 
     /// doas says it only to those who can read its rules. Others learn it by running a command.
@@ -256,7 +282,7 @@ impl Root {
             ));
         }
         Ok(if asks && !self.is_silent(run)? {
-            RootProof::MayAsk
+            RootProof::Asks
         } else {
             RootProof::Allowed
         })
@@ -265,8 +291,18 @@ impl Root {
     /// Whether nothing is asked for now. Rules for some programs only do not let `true` run; others have a
     /// password for what is not needed here.
     fn is_silent(&self, run: Run) -> Result<bool, CommandError> {
-        Ok(run(&self.silent())?.success()
-            || (self.privilege == Privilege::Sudo && run(&asking_sudo(&["-v"]))?.success()))
+        for question in self.silent_questions() {
+            if run(&question)?.success() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Each succeeds only if nothing is asked.
+    pub fn silent_questions(&self) -> Vec<Command> {
+        let by_sudo = (self.privilege == Privilege::Sudo).then(|| asking_sudo(&["-v"]));
+        std::iter::once(self.silent()).chain(by_sudo).collect()
     }
 
     fn silent(&self) -> Command {

@@ -135,9 +135,12 @@ pub(super) fn prove_root<'s>(
         RootProof::Allowed => proofs.saw(format!(
             "{program} lets {user} run each of these commands as root"
         )),
+        RootProof::Asks => proofs.saw(format!(
+            "{program} lets {user} run each of these commands as root, with a password"
+        )),
         RootProof::MayAsk => proofs.could_not_see(
             format!("whether {program} asks for a password"),
-            "that depends on the moment, and on rules that it does not tell",
+            "its rules ask for one, but not for each command",
         ),
         RootProof::Untold(said) => {
             proofs.could_not_see(format!("what {program} lets {user} run as root"), said)
