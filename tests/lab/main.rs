@@ -12,6 +12,7 @@
 //! - [`root_view`]: root, who sees and removes everybody's tunnels;
 //! - [`root_commands`]: commands of root that are cut short;
 //! - [`server_disk`]: the vendor's disk is full for a while;
+//! - [`root_policy`]: what root is given, by sudo, sudo-rs and doas;
 //! - [`setup_time`]: how long a setup takes;
 //! - [`setup`]: setups and removals brought to their ends; [`packages`]: what is installed;
 //! - [`user`]: the users of a host; [`reader`]: a row each second, and the longest wait for one.
@@ -31,6 +32,7 @@ mod red_hat;
 mod refusals;
 mod replacement;
 mod root_commands;
+mod root_policy;
 mod root_view;
 mod secrets;
 mod server_disk;

@@ -36,7 +36,7 @@ use super::layout::Layout;
 use super::receipt::Receipt;
 use super::service::ForeignScript;
 use super::settings::Settings;
-use super::steps::Step;
+use super::steps::{Step, planned};
 use super::ui::{Event, Style, Ui};
 
 /// Runs a command; everything it has to say is said when this returns.
@@ -72,7 +72,6 @@ pub fn run(cli: Cli) -> Exit {
     if cli.global.verbose {
         let ui = Rc::clone(&ui);
         host.trace_commands(move |command, outcome| {
-            let command = &command.to_string();
             ui.show(&Event::Trace { command, outcome });
         });
     }
@@ -168,8 +167,7 @@ fn acquire_root<'s>(
     if privileged.peek().is_none() {
         return Ok(());
     }
-    let commands: Vec<String> = privileged.flat_map(|step| step.commands()).collect();
-    host.acquire_root(purpose, &commands)
+    host.acquire_root(purpose, &planned::root_commands(host, privileged))
 }
 
 fn settings(options: &PlanOptions, wait: std::time::Duration) -> anyhow::Result<Settings> {

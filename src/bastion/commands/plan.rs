@@ -10,11 +10,12 @@ use crate::bastion::cli::Plan;
 use crate::bastion::facts::{self, Family};
 use crate::bastion::failure::{Exit, Failure, OneLine, advice_of};
 use crate::bastion::guide::{self, GuideFor, Values};
-use crate::bastion::host::{Host, HostExt};
+use crate::bastion::host::{Host, HostExt, WayToRoot};
 use crate::bastion::layout::Layout;
 use crate::bastion::plan::{PlanInput, Target, key_type, plan};
 use crate::bastion::receipt::Receipt;
-use crate::bastion::steps::{Proofs, planned, prove};
+use crate::bastion::steps::planned::{lines, planned};
+use crate::bastion::steps::{Proofs, prove};
 use crate::bastion::ui;
 
 const DEFAULT_WAIT: Duration = Duration::from_secs(30 * 60);
@@ -69,12 +70,17 @@ pub(super) fn run(host: &dyn Host, command: &Plan) -> anyhow::Result<Exit> {
         Ok(steps) if is_this_host => prove(host, steps),
         _ => Ok(Proofs::default()),
     };
+    let way = if is_this_host {
+        WayToRoot::of(host)
+    } else {
+        WayToRoot::of_another_host()
+    };
     let obstacle = steps.as_ref().err().or(proofs.as_ref().err());
     if command.json {
         let document = json!({
             "host": facts,
             "supported": steps.is_ok(),
-            "steps": planned(steps.as_deref().unwrap_or_default()),
+            "steps": planned(&way, steps.as_deref().unwrap_or_default()),
             "proofs": proofs.as_ref().ok(),
             "reason": obstacle.map(|error| OneLine(error).to_string()),
             "guide": guide,
@@ -102,7 +108,7 @@ pub(super) fn run(host: &dyn Host, command: &Plan) -> anyhow::Result<Exit> {
     }
     for (number, step) in steps.iter().enumerate() {
         ui::print(&format!("{}. {}", number + 1, step.summary()));
-        for command in step.commands() {
+        for command in lines(&way, step.as_ref()) {
             ui::print(&format!("     {command}"));
         }
     }

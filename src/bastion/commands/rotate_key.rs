@@ -8,7 +8,7 @@ use crate::bastion::cli::RotateKey;
 use crate::bastion::control_plane::{ApiError, Given};
 use crate::bastion::copies;
 use crate::bastion::failure::{Exit, Failure};
-use crate::bastion::host::{Host, HostExt as _};
+use crate::bastion::host::{Host, HostExt as _, WayToRoot};
 use crate::bastion::layout::Layout;
 use crate::bastion::receipt::{Receipt, Scope};
 use crate::bastion::run::Run;
@@ -33,7 +33,7 @@ pub(super) fn run(host: &dyn Host, ui: &Ui, command: &RotateKey) -> anyhow::Resu
     let steps = steps(host, &receipt, &layout, rotation)?;
     ui.show(&Event::Plan {
         introduction: &introduction(&receipt, &layout, rotation),
-        steps: &planned(renames.iter().chain(&steps)),
+        steps: &planned(&WayToRoot::of(host), renames.iter().chain(&steps)),
         with_commands: command.dry_run,
     });
     if command.dry_run {

@@ -13,7 +13,7 @@ use crate::bastion::copies;
 use crate::bastion::facts::{self, Facts, Family};
 use crate::bastion::failure::{Exit, Failure};
 use crate::bastion::guide::{self, GuideFor, Values};
-use crate::bastion::host::{Host, HostExt, own_name};
+use crate::bastion::host::{Host, HostExt, WayToRoot, own_name};
 use crate::bastion::layout::Layout;
 use crate::bastion::lock;
 use crate::bastion::plan::{PlanInput, Target, key_type, plan};
@@ -99,7 +99,7 @@ pub(super) fn run(host: &dyn Host, ui: &Ui, command: &Setup) -> anyhow::Result<E
     }
     ui.show(&Event::Plan {
         introduction: &introduction(host, &enrollment, &server),
-        steps: &planned(&steps),
+        steps: &planned(&WayToRoot::of(host), &steps),
         with_commands: command.dry_run,
     });
     let proofs = prove(host, &steps)?;

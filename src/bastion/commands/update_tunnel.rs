@@ -9,7 +9,7 @@ use crate::bastion::cli::UpdateTunnel;
 use crate::bastion::control_plane::{ControlPlane, Given, is_gone};
 use crate::bastion::copies;
 use crate::bastion::failure::{Exit, Failure};
-use crate::bastion::host::Host;
+use crate::bastion::host::{Host, WayToRoot};
 use crate::bastion::layout::Layout;
 use crate::bastion::receipt::{Receipt, Scope, TunnelRecord};
 use crate::bastion::run::Run;
@@ -59,7 +59,7 @@ pub(super) fn run(host: &dyn Host, ui: &Ui, command: &UpdateTunnel) -> anyhow::R
     );
     ui.show(&Event::Plan {
         introduction: &introduction,
-        steps: &planned(renames.iter().chain(&steps)),
+        steps: &planned(&WayToRoot::of(host), renames.iter().chain(&steps)),
         with_commands: command.dry_run,
     });
     let proofs = prove(host, renames.iter().chain(&steps))?;

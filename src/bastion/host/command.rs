@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::Authority;
+use super::{Authority, Privilege};
 
 /// How long a command may take unless it says otherwise.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -116,18 +116,10 @@ impl Command {
     }
 }
 
+/// As it is shown on most hosts; [`HostExt::shown`](super::HostExt::shown) knows this one.
 impl fmt::Display for Command {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.authority == Authority::Root {
-            f.write_str("sudo ")?;
-            if !self.env.is_empty() {
-                f.write_str("env ")?;
-            }
-        }
-        for (name, value) in &self.env {
-            write!(f, "{name}={} ", shell_words::quote(value))?;
-        }
-        f.write_str(&shell_words::join(self.words()))
+        f.write_str(&Privilege::Sudo.shown(self, |_| None))
     }
 }
 

@@ -5,7 +5,7 @@
 //! file is root's alone, so nobody else can open it, let alone keep it.
 
 use std::any::Any;
-use std::io::{self, BufRead as _, BufReader, Read as _};
+use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
@@ -25,21 +25,15 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// How long root's shell may take to begin, and to end.
 const SLACK: Duration = Duration::from_secs(10);
 
-/// The file, who takes it, and for how long another holder is waited for: `$1`, `$2` and `$3`. The file
-/// goes with its last holder, so whoever waited looks whether it is still the one that others will find.
-const HOLD: &str = r#"umask 077
-while :; do
-    exec 9>>"$1" || exit 1
-    if ! flock -n 9; then
-        echo "waiting $(cat "$1")"
-        flock -w "$3" 9 || exit 75
-    fi
-    [ /proc/self/fd/9 -ef "$1" ] && break
-done
-echo "$2" >"$1"
-echo held
-cat >/dev/null
-rm -f "$1""#;
+/// The file, and for how long another holder is waited for: `$1` and `$2`; who takes it is said on standard
+/// input, so that the plan can show the command. The file goes with its last holder, so whoever waited looks
+/// whether it is still the one that others will find.
+const HOLD: &str = concat!(
+    r#"umask 077; IFS= read -r holder || exit 1; while :; do exec 9>>"$1" || exit 1; "#,
+    r#"flock -n 9 || { echo "waiting $(cat "$1")"; flock -w "$2" 9 || exit 75; }; "#,
+    r#"[ /proc/self/fd/9 -ef "$1" ] && break; done; "#,
+    r#"echo "$holder" >"$1"; echo held; cat >/dev/null; rm -f "$1""#
+);
 
 const HELD: &str = "held";
 const WAITING: &str = "waiting ";
@@ -60,12 +54,12 @@ impl HostLock {
 }
 
 /// The command that holds the lock for a user who is not root.
-pub fn command(path: &Path, holder: &str) -> Command {
+pub fn command(path: &Path) -> Command {
     let limit = LIMIT.as_secs().to_string();
     Command::new("sh")
         .args(["-c", HOLD, "sh"])
         .path(path)
-        .args([holder, &limit])
+        .arg(limit)
         .with_authority(Authority::Root)
 }
 
@@ -109,6 +103,7 @@ pub fn take(
 pub fn take_through(
     words: &[String],
     path: &Path,
+    holder: &str,
     waits: &dyn Fn(&str),
     check: &dyn Fn() -> Result<(), Interrupted>,
 ) -> anyhow::Result<HostLock> {
@@ -125,6 +120,10 @@ pub fn take_through(
         .spawn()
         .with_context(cannot)?;
     let lines = lines_of(&mut shell).with_context(cannot)?;
+    if let Some(input) = &mut shell.stdin {
+        // One that has ended at once says why below.
+        let _ = writeln!(input, "{holder}");
+    }
     // Dropped on the way out, it lets go.
     let mut shell = RootShell(shell);
     let mut other = String::new();
@@ -225,8 +224,8 @@ mod tests {
 
     use super::*;
 
-    fn words(path: &Path, holder: &str) -> Vec<String> {
-        let command = command(path, holder);
+    fn words(path: &Path) -> Vec<String> {
+        let command = command(path);
         command.words().into_iter().map(str::to_owned).collect()
     }
 
@@ -236,7 +235,7 @@ mod tests {
         told: &RefCell<Vec<String>>,
     ) -> anyhow::Result<HostLock> {
         let waits = |other: &str| told.borrow_mut().push(other.to_owned());
-        take_through(&words(path, holder), path, &waits, &|| Ok(()))
+        take_through(&words(path), path, holder, &waits, &|| Ok(()))
     }
 
     #[test]
@@ -285,8 +284,8 @@ mod tests {
         let path = folder.path().join("h_autossh.lock");
         // The run that holds it is a shell here, which is killed with its end of the pipe.
         let holding = format!(
-            "{{ echo; sleep 60; }} | {} | cat",
-            shell_words::join(words(&path, "a"))
+            "{{ echo a; sleep 60; }} | {} | cat",
+            shell_words::join(words(&path))
         );
         let mut run = std::process::Command::new("sh")
             .args(["-c", &holding])

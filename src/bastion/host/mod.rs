@@ -5,6 +5,7 @@
 //! can be tested without the machine it needs. Nothing else in `bastion` calls the operating system.
 
 pub mod command;
+mod effect;
 mod ending;
 pub mod exchange;
 pub mod files;
@@ -31,10 +32,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use command::{Command, CommandError, Output};
+pub use effect::{Effect, WayToRoot};
 pub use host_lock::HostLock;
 pub use interrupts::aside;
 pub use lock_file::LockAttempt;
 pub use privilege::Privilege;
+pub use root::RootProof;
 pub use untrusted::FileEnd;
 
 use super::failure::Interrupted;
@@ -105,13 +108,20 @@ pub trait Commands {
 
     fn privilege(&self) -> Privilege;
 
-    /// Makes sure that commands can have the superuser's rights: without a word where that is
+    /// Asks whether each of these commands may be run with the superuser's rights. Nobody is asked for a
+    /// password, and nothing is run.
+    ///
+    /// # Errors
+    /// Some may not, for all that is known now. The error names them, so that somebody who has the rights
+    /// can look at them.
+    fn prove_root(&self, purpose: &str, commands: &[Command]) -> anyhow::Result<RootProof>;
+
+    /// Makes sure that these commands can have the superuser's rights: without a word where that is
     /// possible, else by one question on the terminal that says what they are for.
     ///
     /// # Errors
-    /// There is no way to these rights, or they were refused. The error names the commands, so that
-    /// somebody who has the rights can look at them.
-    fn acquire_root(&self, purpose: &str, commands: &[String]) -> anyhow::Result<()>;
+    /// As [`Commands::prove_root`]; or the question was not answered rightly.
+    fn acquire_root(&self, purpose: &str, commands: &[Command]) -> anyhow::Result<()>;
 
     /// Takes the lock of what all users of the host share, with these rights; another holder is waited
     /// for, within a bound, and `waits` is told who it is.
@@ -286,11 +296,16 @@ pub trait HostExt: Host {
             return Ok(output);
         }
         Err(CommandError::Status {
-            command: command.to_string(),
+            command: self.shown(command),
             status: output.status,
             stderr: output.stderr,
             stdout: output.stdout,
         })
+    }
+
+    /// A command as it is typed on this host.
+    fn shown(&self, command: &Command) -> String {
+        self.privilege().shown(command, |_| None)
     }
 
     fn log_line(&self, text: &str) {

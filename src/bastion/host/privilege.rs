@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Command;
+use super::{Authority, Command};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -19,7 +19,7 @@ pub enum Privilege {
 }
 
 /// Where package managers look for the way out. sudo strips them.
-const PROXIES: [&str; 6] = [
+pub const PROXIES: [&str; 6] = [
     "http_proxy",
     "https_proxy",
     "no_proxy",
@@ -27,6 +27,9 @@ const PROXIES: [&str; 6] = [
     "HTTPS_PROXY",
     "NO_PROXY",
 ];
+
+/// Has sudo and doas fail where they would ask.
+const NOT_INTERACTIVE: &str = "-n";
 
 /// Takes variables from its standard input, a line each, and gives them to the command that follows.
 const WITH_VARIABLES: &str = r#"while IFS= read -r line; do export "$line"; done; exec "$@""#;
@@ -41,21 +44,47 @@ pub struct Started {
 }
 
 impl Privilege {
+    /// The program that stands between a user and root.
+    pub fn program(self) -> Option<&'static str> {
+        match self {
+            Privilege::Root | Privilege::None => None,
+            Privilege::Sudo => Some("sudo"),
+            Privilege::Doas => Some("doas"),
+        }
+    }
+
+    /// A command as a person types it to have the same done.
+    pub fn shown(self, command: &Command, variable: impl Fn(&str) -> Option<String>) -> String {
+        let way = match command.authority {
+            Authority::Root => self,
+            Authority::User => Privilege::None,
+        };
+        let mut words = way.start(command, variable).words;
+        if way.program().is_some() {
+            // Whoever types it can be asked.
+            words.remove(1);
+        } else {
+            let variables = command.env.iter();
+            words.splice(
+                0..0,
+                variables.map(|(name, value)| format!("{name}={value}")),
+            );
+        }
+        let words: Vec<String> = words.iter().map(|word| quoted(word)).collect();
+        words.join(" ")
+    }
+
     /// The command with these rights, asking nothing.
     ///
     /// Variables go through `env`, since `sudo` strips the environment. Proxies go through standard
     /// input: they may hold a password, and what stands on a command line is in `ps` and in sudo's log.
     pub fn start(self, command: &Command, variable: impl Fn(&str) -> Option<String>) -> Started {
         let own_words = command.words().into_iter().map(str::to_owned);
-        let program = match self {
-            Privilege::Root | Privilege::None => {
-                return Started {
-                    words: own_words.collect(),
-                    input: String::new(),
-                };
-            }
-            Privilege::Sudo => "sudo",
-            Privilege::Doas => "doas",
+        let Some(program) = self.program() else {
+            return Started {
+                words: own_words.collect(),
+                input: String::new(),
+            };
         };
         let input: String = PROXIES
             .into_iter()
@@ -64,7 +93,7 @@ impl Privilege {
             .filter(|(_, value)| !value.contains('\n'))
             .map(|(name, value)| format!("{name}={value}\n"))
             .collect();
-        let mut words = vec![program.to_owned(), "-n".to_owned()];
+        let mut words = vec![program.to_owned(), NOT_INTERACTIVE.to_owned()];
         if !input.is_empty() {
             words.extend(["sh", "-c", WITH_VARIABLES, "sh"].map(str::to_owned));
         }
@@ -75,6 +104,15 @@ impl Privilege {
         words.extend(variables.map(|(name, value)| format!("{name}={value}")));
         words.extend(own_words);
         Started { words, input }
+    }
+}
+
+/// A word as a shell takes it; of a variable, only the value needs quotes.
+fn quoted(word: &str) -> String {
+    let is_name = |name: &str| name.chars().all(|c| c == '_' || c.is_ascii_alphanumeric());
+    match word.split_once('=') {
+        Some((name, value)) if is_name(name) => format!("{name}={}", shell_words::quote(value)),
+        _ => shell_words::quote(word).into_owned(),
     }
 }
 
@@ -114,5 +152,12 @@ mod tests {
             started.words.ends_with(&end.map(str::to_owned)),
             "{started:?}"
         );
+        let shown = Privilege::Doas.shown(&install.with_authority(Authority::Root), environment);
+        assert!(shown.starts_with("doas sh -c 'while"), "{shown}");
+        assert!(
+            shown.ends_with(" sh env LC_ALL=C apt-get install autossh"),
+            "{shown}"
+        );
+        assert!(!shown.contains("hunter2"), "{shown}");
     }
 }

@@ -104,7 +104,7 @@ impl Runner {
             if !family.end(&send_as_root) && !family.wait(OWN_END_LIMIT) {
                 let left: Vec<String> = family.left().iter().map(i32::to_string).collect();
                 return CommandError::StillRuns {
-                    command: command.to_string(),
+                    command: self.shown(command),
                     processes: left.join(", "),
                 };
             }
@@ -114,10 +114,14 @@ impl Runner {
         match reason {
             Reason::Interrupted(interrupted) => interrupted.into(),
             Reason::Timeout => CommandError::Timeout {
-                command: command.to_string(),
+                command: self.shown(command),
                 timeout: command.timeout,
             },
         }
+    }
+
+    fn shown(&self, command: &Command) -> String {
+        self.root.privilege().shown(command, |_| None)
     }
 
     /// Whether it arrives is seen by who is left.
@@ -125,8 +129,11 @@ impl Runner {
         let kill = Command::new("kill")
             .args(ending::arguments(signal, to))
             .with_authority(Authority::Root);
-        let silent = Command::new("true").with_authority(Authority::Root);
-        if !self.root.uses_sudo_or_doas() || self.succeeds(&kill) || self.succeeds(&silent) {
+        if !self.root.uses_sudo_or_doas() || self.succeeds(&kill) {
+            return;
+        }
+        let mut questions = self.root.silent_questions().into_iter();
+        if questions.any(|question| self.succeeds(&question)) {
             return;
         }
         // The password was forgotten while the command ran.

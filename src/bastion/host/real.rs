@@ -21,8 +21,8 @@ use super::run_log::RunLog;
 use super::terminal::Terminal;
 use super::{
     Authority, Command, CommandError, Commands, Connection, Environment, FileEnd, FileSystem,
-    Files, HostExt, HostLock, LockAttempt, Net, Output, ProbeError, Prompts, RunControl, Stat,
-    User, files, host_lock, http, lock_file, network, socket, untrusted,
+    Files, HostExt, HostLock, LockAttempt, Net, Output, ProbeError, Prompts, RootProof, RunControl,
+    Stat, User, files, host_lock, http, lock_file, network, socket, untrusted,
 };
 use crate::bastion::failure::{Failure, Interrupted};
 
@@ -36,8 +36,11 @@ pub struct RealHost {
     trace: RefCell<Option<Trace>>,
 }
 
+/// What a password is asked for that was given and is forgotten.
+const GOING_ON: &str = "Going on";
+
 /// Is told of every command that ran, and how it ended.
-type Trace = Rc<dyn Fn(&Command, &str)>;
+type Trace = Rc<dyn Fn(&str, &str)>;
 
 impl RealHost {
     /// Finds out who runs the program and catches the signals that ask it to stop.
@@ -57,22 +60,23 @@ impl RealHost {
     }
 
     /// From here on, shows every command that runs, and how it ended.
-    pub fn trace_commands(&self, trace: impl Fn(&Command, &str) + 'static) {
+    pub fn trace_commands(&self, trace: impl Fn(&str, &str) + 'static) {
         self.trace.replace(Some(Rc::new(trace)));
     }
 
     fn run_once(&self, command: &Command) -> Result<Output, CommandError> {
         let begun = Instant::now();
         let result = self.runner.run(command);
+        let shown = &self.shown(command);
         self.log
-            .command(self.now(), command, &result, begun.elapsed());
+            .command(self.now(), command, shown, &result, begun.elapsed());
         let trace = self.trace.borrow().clone();
         if let Some(trace) = trace {
             let outcome = match &result {
                 Ok(output) => output.status.to_string(),
                 Err(error) => error.to_string(),
             };
-            trace(command, &outcome);
+            trace(shown, &outcome);
         }
         result
     }
@@ -86,15 +90,16 @@ impl RealHost {
 impl Commands for RealHost {
     fn run(&self, command: &Command) -> Result<Output, CommandError> {
         let output = self.run_once(command)?;
-        let is_by_sudo =
-            command.authority == Authority::Root && self.privilege() == Privilege::Sudo;
-        if is_by_sudo && may_be_refusal(&output) {
-            // A password given to sudo is forgotten after some minutes, and setup waits for the browser
-            // for longer than that. A command runs again only if sudo had a question: it did not run then.
+        let program = self.privilege().program();
+        let program = program.filter(|_| command.authority == Authority::Root);
+        if program.is_some_and(|program| may_be_refusal(&output, program)) {
+            // A password is forgotten after some minutes, and setup waits for the browser for longer than
+            // that. A command runs again only if there was a question: it did not run then.
             let run = |command: &Command| self.run_once(command);
+            let commands = std::slice::from_ref(command);
             let root = self.runner.root();
             if root
-                .acquire(&run, &self.interrupts, "Going on", &[])
+                .acquire(&run, &self.interrupts, GOING_ON, commands)
                 .unwrap_or(false)
             {
                 return self.run_once(command);
@@ -124,7 +129,12 @@ impl Commands for RealHost {
         self.runner.root().privilege()
     }
 
-    fn acquire_root(&self, purpose: &str, commands: &[String]) -> anyhow::Result<()> {
+    fn prove_root(&self, purpose: &str, commands: &[Command]) -> anyhow::Result<RootProof> {
+        let run = |command: &Command| self.run_once(command);
+        self.runner.root().prove(&run, purpose, commands)
+    }
+
+    fn acquire_root(&self, purpose: &str, commands: &[Command]) -> anyhow::Result<()> {
         let run = |command: &Command| self.run_once(command);
         let root = self.runner.root();
         root.acquire(&run, &self.interrupts, purpose, commands)?;
@@ -144,11 +154,11 @@ impl Commands for RealHost {
                 self.sleep(time)
             });
         }
-        // As every command, it may be the first after sudo has forgotten the password.
-        self.expect(&Command::new("true").with_authority(Authority::Root))?;
-        let command = host_lock::command(path, holder);
+        let command = host_lock::command(path);
+        // As every command, it may be the first after the password was forgotten.
+        self.acquire_root(GOING_ON, std::slice::from_ref(&command))?;
         let words = self.runner.root().start(&command).words;
-        host_lock::take_through(&words, path, waits, &|| self.check_interrupt())
+        host_lock::take_through(&words, path, holder, waits, &|| self.check_interrupt())
     }
 }
 
@@ -196,18 +206,13 @@ impl Files for RealHost {
             return files::write_atomically(path, content, mode);
         }
         // Staged where only this user can write, copied by root beside the target, renamed there.
-        let staging = tempfile::Builder::new().prefix("h_autossh-").tempdir()?;
-        let staged = staging.path().join("content");
+        let staging = files::staging(&self.user.uid.to_string());
+        let staged = files::staged(&staging, path);
+        let _staging = files::make_staging(&staging)?;
         files::write_atomically(&staged, content, 0o600)?;
-        let beside = files::unfinished(path)?;
-        let install = Command::new("install")
-            .args(["-o", "root", "-g", "0", "-m", &format!("{mode:o}")])
-            .path(&staged)
-            .path(&beside)
-            .with_authority(Authority::Root);
-        self.expect(&install)?;
-        let rename = Command::new("mv").arg("-f").path(&beside).path(path);
-        self.expect(&rename.with_authority(Authority::Root))?;
+        for command in files::put_in_place(&staged, path, mode) {
+            self.expect(&command)?;
+        }
         Ok(())
     }
 
@@ -216,10 +221,7 @@ impl Files for RealHost {
             return files::create_dir(path, mode)
                 .with_context(|| format!("cannot make {}", path.display()));
         }
-        let mkdir = Command::new("mkdir")
-            .args(["-m", &format!("{mode:o}")])
-            .path(path);
-        self.expect(&mkdir.with_authority(Authority::Root))?;
+        self.expect(&files::mkdir(path, mode))?;
         Ok(())
     }
 
@@ -230,7 +232,7 @@ impl Files for RealHost {
         let rm = Command::new("rm")
             .arg("-f")
             .path(path)
-            .path(&files::unfinished(path)?);
+            .path(&files::unfinished(path));
         self.expect(&rm.with_authority(Authority::Root))?;
         Ok(())
     }
@@ -359,10 +361,10 @@ impl Prompts for RealHost {
     }
 }
 
-/// Whether sudo may have refused to run a command. Its words differ between its kinds, so that it is asked
-/// once more whether it grants anything.
-fn may_be_refusal(output: &Output) -> bool {
-    output.status == 1 && output.stdout.is_empty() && output.stderr.contains("sudo")
+/// Whether sudo or doas may have refused to run a command. Their words differ, so that they are asked once
+/// more whether they allow it.
+fn may_be_refusal(output: &Output, program: &str) -> bool {
+    output.status == 1 && output.stdout.is_empty() && output.stderr.contains(program)
 }
 
 fn current_user() -> anyhow::Result<User> {

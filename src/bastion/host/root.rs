@@ -1,4 +1,9 @@
-//! The superuser's rights for single commands: found, asked for, and refused with what can be done.
+//! The superuser's rights for single commands: asked about, asked for, and refused with what can be done.
+//!
+//! What sudo and doas allow, they are asked themselves, by their exit status: their words differ between
+//! versions and kinds, and are passed on as they are.
+
+use std::path::Path;
 
 use anyhow::bail;
 
@@ -8,10 +13,29 @@ use super::terminal;
 use super::{Authority, Command, CommandError, Output, User};
 use crate::bastion::failure::Failure;
 
+/// Where doas has its rules, on the systems that have it.
+const DOAS_RULES: [&str; 2] = ["/etc/doas.conf", "/usr/local/etc/doas.conf"];
+
+/// Runs a command of this user's.
+type Run<'a> = &'a dyn Fn(&Command) -> Result<Output, CommandError>;
+
 /// The way to the superuser's rights on this host.
 pub struct Root {
     privilege: Privilege,
     user: String,
+}
+
+/// What is known of commands before one of them has run.
+#[derive(Debug, PartialEq, Eq)]
+pub enum RootProof {
+    /// Each may be run, and nothing will be asked.
+    Allowed,
+    /// Each may be run, perhaps with a password.
+    MayAsk,
+    /// Each may be run, and some only with a password.
+    Asks,
+    /// It is not told, or not before there is a password: why.
+    Untold(String),
 }
 
 impl Root {
@@ -37,7 +61,7 @@ impl Root {
 
     /// Whether a program stands between this user and these rights.
     pub fn uses_sudo_or_doas(&self) -> bool {
-        matches!(self.privilege, Privilege::Sudo | Privilege::Doas)
+        self.privilege.program().is_some()
     }
 
     /// A command with these rights, asking nothing.
@@ -46,75 +70,292 @@ impl Root {
             .start(command, |name| std::env::var(name).ok())
     }
 
+    /// Asks about each of these commands, and nobody for a password.
+    ///
+    /// # Errors
+    /// Some of them may not be run.
+    pub fn prove(
+        &self,
+        run: Run,
+        purpose: &str,
+        commands: &[Command],
+    ) -> anyhow::Result<RootProof> {
+        let user = &self.user;
+        match self.privilege {
+            Privilege::Root => Ok(RootProof::Allowed),
+            Privilege::Sudo => self.prove_by_sudo(run, purpose, commands),
+            Privilege::Doas => self.prove_by_doas(run, purpose, commands),
+            Privilege::None => bail!(refused(
+                format!("{purpose} requires root, and neither sudo nor doas is installed"),
+                format!("install sudo and let {user} use it"),
+                commands.iter().map(Command::to_string),
+            )),
+        }
+    }
+
     /// Makes sure that commands can have these rights, by a question at the terminal if need be; returns
     /// whether it was asked.
     pub fn acquire(
         &self,
-        run: &dyn Fn(&Command) -> Result<Output, CommandError>,
+        run: Run,
         interrupts: &Interrupts,
         purpose: &str,
-        commands: &[String],
+        commands: &[Command],
     ) -> anyhow::Result<bool> {
-        let user = &self.user;
-        let program = match self.privilege {
-            Privilege::Root => return Ok(false),
-            Privilege::Sudo => "sudo",
-            Privilege::Doas => "doas",
-            Privilege::None => bail!(refused(
-                format!("{purpose} requires root, and neither sudo nor doas is installed"),
-                format!("install sudo and let {user} use it"),
-                commands,
-            )),
+        let before = self.prove(run, purpose, commands)?;
+        let Some(program) = self.privilege.program() else {
+            return Ok(false);
         };
-        let silent = Command::new("true").with_authority(Authority::Root);
-        let refusal = run(&silent)?;
-        if refusal.success() {
+        if before == RootProof::Allowed || self.is_silent(run)? {
             return Ok(false);
         }
         let is_given = self.ask_for_password(purpose);
         interrupts.check()?;
+        let user = &self.user;
+        let shown = || commands.iter().map(|command| self.shown(command));
         if is_given {
             // A policy may forget the password at once (`timestamp_timeout=0`), and no command would run.
-            let output = run(&silent)?;
-            if output.success() {
+            if self.is_silent(run)? {
+                self.prove(run, purpose, commands)?;
                 return Ok(true);
             }
+            let output = run(&self.silent())?;
+            let remembers = match self.privilege {
+                Privilege::Doas => format!("write `permit persist {user}` into its rules"),
+                _ => format!("set timestamp_timeout to more than 0 for {user}"),
+            };
             let failure = refused(
                 format!(
                     "{purpose} requires root, and {program} does not remember {user}'s password"
                 ),
                 format!(
-                    "let {user} use {program} without a password for the time of the run, or set \
-                     timestamp_timeout to more than 0 for {user}"
+                    "let {user} use {program} without a password for the time of the run, or {remembers}"
                 ),
-                commands,
+                shown(),
             );
-            return Err(failure.because(status_error(&silent, output)).into());
+            return Err(failure
+                .because(status_error(self.silent_words(), output))
+                .into());
         }
+        let has_terminal = terminal::is_there();
+        let (what, remedy) = match before {
+            // Perhaps nobody has to be asked.
+            RootProof::MayAsk if !has_terminal => return Ok(false),
+            RootProof::Asks if !has_terminal => (
+                format!("{program} asks {user} for a password, and there is no terminal"),
+                format!("run it at a terminal, or let {user} use {program} without a password"),
+            ),
+            _ => (
+                format!("{program} does not let {user} have it"),
+                format!("let {user} use {program} (`{program} true` tries it)"),
+            ),
+        };
         let failure = refused(
-            format!("{purpose} requires root, and {program} does not let {user} have it"),
-            format!("let {user} use {program} (`{program} true` tries it)"),
-            commands,
+            format!("{purpose} requires root, and {what}"),
+            remedy,
+            shown(),
         );
-        Err(failure.because(status_error(&silent, refusal)).into())
+        Err(match before {
+            // At a terminal, it was asked after that and has said why itself.
+            RootProof::Untold(said) if !has_terminal => failure.because(anyhow::anyhow!(said)),
+            _ => failure,
+        }
+        .into())
     }
 
-    /// One question at the terminal, if there is one and it helps; whether it was answered rightly.
+    /// One question at the terminal, if there is one and it helps; whether it was answered rightly. The
+    /// password never passes through this program.
     pub fn ask_for_password(&self, purpose: &str) -> bool {
-        if self.privilege != Privilege::Sudo || !terminal::is_there() {
+        if !terminal::is_there() {
             return false;
         }
-        // sudo reads the password from the terminal itself; it never passes through this program.
-        // Whose it is, sudo knows: root's, where its rules say so (`rootpw`).
-        let prompt = format!("{purpose} requires root. Password of %p: ");
-        let asked = duct::cmd("sudo", ["-v", "-p", &prompt]).unchecked().run();
+        let user = &self.user;
+        let question = match self.privilege {
+            Privilege::Sudo if takes_prompt() => {
+                // Whose it is, sudo knows: root's, where its rules say so (`rootpw`).
+                let prompt = format!("{purpose} requires root. Password of %p: ");
+                duct::cmd("sudo", ["-v", "-p", &prompt])
+            }
+            Privilege::Sudo => {
+                terminal::say(&format!("{purpose} requires root. sudo asks {user}:"));
+                duct::cmd!("sudo", "-v")
+            }
+            Privilege::Doas => {
+                terminal::say(&format!(
+                    "{purpose} requires root. doas may ask for {user}'s password:"
+                ));
+                duct::cmd!("doas", "true")
+            }
+            Privilege::Root | Privilege::None => return false,
+        };
+        let asked = question.unchecked().run();
         asked.is_ok_and(|output| output.status.success())
+    }
+
+    /// sudo says of each command whether it may be run, without running it.
+    fn prove_by_sudo(
+        &self,
+        run: Run,
+        purpose: &str,
+        commands: &[Command],
+    ) -> anyhow::Result<RootProof> {
+        let rules = run(&asking_sudo(&["-l"]))?;
+        if !rules.success() {
+            return Ok(RootProof::Untold(rules.stderr.trim().to_owned()));
+        }
+        // The longer listing has, in newer versions, the rule that was found.
+        let rule_for = |command: &Command| {
+            let words = self.start(command).words;
+            run(&asking_sudo(&["-l", "-l"]).args(words.into_iter().skip(2)))
+        };
+        let (mut denied, mut listed) = (Vec::new(), Vec::new());
+        for command in commands {
+            let rule = rule_for(command)?;
+            if !rule.success() {
+                denied.push(command);
+            }
+            listed.push(rule.stdout);
+        }
+        if !denied.is_empty() {
+            return Err(self.denied(purpose, &denied, rules.stdout.trim()).into());
+        }
+        if self.is_silent(run)? {
+            return Ok(RootProof::Allowed);
+        }
+        let is_told = listed.iter().all(|rule| rule.trim().lines().count() > 1);
+        if is_told && !listed.is_empty() {
+            let asks = listed.iter().any(|rule| !rule.contains("!authenticate"));
+            return Ok(if asks {
+                RootProof::Asks
+            } else {
+                RootProof::Allowed
+            });
+        }
+        // Where `true` may be run and is asked for, there is one rule for everything.
+        Ok(if rule_for(&self.silent())?.success() {
+            RootProof::Asks
+        } else {
+            RootProof::MayAsk
+        })
+    }
+
+    /// doas says it only to those who can read its rules. Others learn it by running a command.
+    fn prove_by_doas(
+        &self,
+        run: Run,
+        purpose: &str,
+        commands: &[Command],
+    ) -> anyhow::Result<RootProof> {
+        let Some(rules) = DOAS_RULES.into_iter().find(|rules| is_readable(rules)) else {
+            let silent = run(&self.silent())?;
+            return Ok(RootProof::Untold(if silent.success() {
+                "doas has rules that only root can read".to_owned()
+            } else {
+                silent.stderr.trim().to_owned()
+            }));
+        };
+        let mut denied = Vec::new();
+        let mut forgetting = Vec::new();
+        let mut asks = false;
+        for command in commands {
+            let words = self.start(command).words;
+            let check = Command::new("doas").args(["-C", rules]);
+            let said = run(&check.args(words.into_iter().skip(2)))?.stdout;
+            match said.trim() {
+                "permit nopass" => {}
+                "permit persist" => asks = true,
+                "permit" => forgetting.push(command),
+                _ => denied.push(command),
+            }
+        }
+        if !denied.is_empty() {
+            let said = format!("doas: {rules} has no rule for it");
+            return Err(self.denied(purpose, &denied, &said).into());
+        }
+        if !forgetting.is_empty() {
+            let user = &self.user;
+            let commands = forgetting.iter().map(|command| self.shown(command));
+            bail!(refused(
+                format!("{purpose} requires root, and doas does not remember {user}'s password"),
+                format!("write `permit persist {user}` into {rules}"),
+                commands,
+            ));
+        }
+        Ok(if asks && !self.is_silent(run)? {
+            RootProof::Asks
+        } else {
+            RootProof::Allowed
+        })
+    }
+
+    /// Whether nothing is asked for now. Rules for some programs only do not let `true` run; others have a
+    /// password for what is not needed here.
+    fn is_silent(&self, run: Run) -> Result<bool, CommandError> {
+        for question in self.silent_questions() {
+            if run(&question)?.success() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Each succeeds only if nothing is asked.
+    pub fn silent_questions(&self) -> Vec<Command> {
+        let by_sudo = (self.privilege == Privilege::Sudo).then(|| asking_sudo(&["-v"]));
+        std::iter::once(self.silent()).chain(by_sudo).collect()
+    }
+
+    fn silent(&self) -> Command {
+        Command::new("true").with_authority(Authority::Root)
+    }
+
+    fn silent_words(&self) -> String {
+        shell_words::join(self.start(&self.silent()).words)
+    }
+
+    fn shown(&self, command: &Command) -> String {
+        self.privilege
+            .shown(command, |name| std::env::var(name).ok())
+    }
+
+    fn denied(&self, purpose: &str, denied: &[&Command], said: &str) -> Failure {
+        let user = &self.user;
+        let program = self.privilege.program().unwrap_or_default();
+        let first = denied.first().map(|command| self.shown(command));
+        let first = first.unwrap_or_default();
+        let failure = refused(
+            format!("{purpose} requires root, and {program} does not let {user} run `{first}`"),
+            format!("have it allowed in {program}'s rules"),
+            denied.iter().map(|command| self.shown(command)),
+        );
+        failure.because(anyhow::anyhow!(said.to_owned()))
     }
 }
 
-fn status_error(command: &Command, output: Output) -> CommandError {
+/// A question to sudo itself, in the words of this program's language.
+fn asking_sudo(options: &[&str]) -> Command {
+    Command::new("sudo")
+        .arg("-n")
+        .args(options.iter().copied())
+        .env("LC_ALL", "C")
+}
+
+/// Whether this sudo can be given the words of its question. The first versions of sudo-rs cannot.
+fn takes_prompt() -> bool {
+    let help = duct::cmd!("sudo", "-h")
+        .env("LC_ALL", "C")
+        .stderr_to_stdout();
+    let help = help.unchecked().read();
+    help.is_ok_and(|help| help.contains("--prompt"))
+}
+
+fn is_readable(file: &str) -> bool {
+    std::fs::File::open(Path::new(file)).is_ok()
+}
+
+fn status_error(command: String, output: Output) -> CommandError {
     CommandError::Status {
-        command: command.to_string(),
+        command,
         status: output.status,
         stderr: output.stderr,
         stdout: output.stdout,
@@ -122,18 +363,12 @@ fn status_error(command: &Command, output: Output) -> CommandError {
 }
 
 /// Nothing was changed; whoever has the rights sees what they are needed for.
-fn refused(what: String, remedy: String, commands: &[String]) -> Failure {
-    let shown: Vec<String> = commands
-        .iter()
-        .map(|command| format!("\n    {command}"))
-        .collect();
+fn refused(what: String, remedy: String, commands: impl Iterator<Item = String>) -> Failure {
+    let shown: String = commands.map(|command| format!("\n    {command}")).collect();
     let next = if shown.is_empty() {
         format!("{remedy}, then run the same command again")
     } else {
-        format!(
-            "{remedy}, then run the same command again. It is needed for:{}",
-            shown.concat()
-        )
+        format!("{remedy}, then run the same command again. It is needed for:{shown}")
     };
     Failure::usage(what, next)
 }

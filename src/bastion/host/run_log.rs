@@ -97,14 +97,15 @@ impl RunLog {
         &self,
         now: jiff::Timestamp,
         command: &Command,
+        shown: &str,
         result: &Result<Output, CommandError>,
         took: Duration,
     ) {
         let took = took.as_secs_f64();
         let mut text = match result {
-            Ok(output) => format!("$ {command} (status {}, {took:.2} s)", output.status),
+            Ok(output) => format!("$ {shown} (status {}, {took:.2} s)", output.status),
             // The command stands in the error's own words.
-            Err(error) => format!("$ {command} ({took:.2} s): {error}"),
+            Err(error) => format!("$ {shown} ({took:.2} s): {error}"),
         };
         if let Ok(output) = result {
             let (stdout, stderr) = if command.logged {
@@ -225,9 +226,14 @@ mod tests {
         let log = RunLog::default();
         log.begin("setup", NOW, None).unwrap();
         log.hide("open-sesame");
-        let command = Command::new("curl").args(["-u", "open-sesame"]);
         let said = output(7, "Authorization: Bearer abc\nopen-sesame is wrong\n");
-        log.command(NOW, &command, &said, Duration::from_millis(1250));
+        log.command(
+            NOW,
+            &Command::new("curl"),
+            "curl -u open-sesame",
+            &said,
+            Duration::from_millis(1250),
+        );
         log.keep_in(folder.path());
         log.line(NOW, "the end");
         let path = log.finish().unwrap();
@@ -260,10 +266,11 @@ mod tests {
         log.command(
             NOW,
             &Command::new("apt-get").logged(),
+            "apt-get",
             &said,
             Duration::ZERO,
         );
-        log.command(NOW, &Command::new("id"), &said, Duration::ZERO);
+        log.command(NOW, &Command::new("id"), "id", &said, Duration::ZERO);
         log.keep_in(folder.path());
         let text = fs::read_to_string(log.finish().unwrap()).unwrap();
         assert_eq!(text.matches("W: a warning").count(), 2, "{text}");

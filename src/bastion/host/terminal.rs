@@ -5,7 +5,7 @@
 //! back as it was, however a question ends.
 
 use std::fs::File;
-use std::io::{self, IsTerminal as _};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::os::fd::AsFd as _;
 use std::time::Duration;
 
@@ -111,6 +111,14 @@ fn device() -> Option<File> {
     io::stderr()
         .is_terminal()
         .then(|| options.read(true).write(true).open("/dev/tty").ok())?
+}
+
+/// Says something right before a question that another program asks there.
+pub fn say(text: &str) {
+    if let Some(mut device) = device() {
+        // Who cannot read it sees the question all the same.
+        let _ = writeln!(device, "{text}");
+    }
 }
 
 /// Whether a question can be asked.

@@ -9,7 +9,7 @@ use super::lock::Runner;
 use super::{Need, PackageManager, Watcher, dpkg};
 use crate::bastion::failure::Failure;
 use crate::bastion::host::{Authority, Command, Host, Output};
-use crate::bastion::steps::Proofs;
+use crate::bastion::steps::{PlannedCommand, Proofs};
 
 /// How long apt may take to fetch and install a handful of small packages.
 const INSTALL_TIMEOUT: Duration = Duration::from_secs(15 * 60);
@@ -55,6 +55,14 @@ impl PackageManager for Apt {
             .args(["-o", "Dpkg::Options::=--force-confdef"])
             .args(["-o", "Dpkg::Options::=--force-confold"])
             .args(packages)
+    }
+
+    fn commands(&self, packages: &[String]) -> Vec<PlannedCommand> {
+        let update = PlannedCommand::from(apt_get("update"));
+        vec![
+            update.only("if its lists do not have them"),
+            self.install_command(packages).into(),
+        ]
     }
 
     fn check(

@@ -23,7 +23,7 @@ use serde::de::value::{Error as NameError, StrDeserializer};
 use super::facts::{Facts, PackageManagerKind};
 use super::failure::Failure;
 use super::host::{Authority, Command, Host};
-use super::steps::Proofs;
+use super::steps::{PlannedCommand, Proofs};
 pub use failures::is_unknown_package;
 pub use need::{BUILD_NEEDS, Need};
 
@@ -56,8 +56,13 @@ pub trait PackageManager {
         packages.map(str::to_owned).collect()
     }
 
-    /// The command that installs packages, as the plan shows it.
+    /// The command that installs packages.
     fn install_command(&self, packages: &[String]) -> Command;
+
+    /// What [`PackageManager::install`] runs, for the plan.
+    fn commands(&self, packages: &[String]) -> Vec<PlannedCommand> {
+        vec![self.install_command(packages).into()]
+    }
 
     /// Whether it installs as root.
     fn needs_root(&self) -> bool {

@@ -33,7 +33,19 @@ impl Installed {
 }
 
 pub(super) fn inventory(host: &dyn Host) -> anyhow::Result<Vec<Installed>> {
-    let query = Command::new("rpm")
+    let output = host.expect(&query()).with_context(|| {
+        Failure::new(
+            "cannot list the installed packages",
+            "look whether `sudo rpm -qa` works (`sudo rpm --rebuilddb` repairs a damaged database), then run the same \
+             command again",
+        )
+    })?;
+    Ok(output.stdout.lines().filter_map(installed).collect())
+}
+
+/// The command that lists what is installed.
+pub(super) fn query() -> Command {
+    Command::new("rpm")
         .args([
             "-qa",
             "--qf",
@@ -42,15 +54,7 @@ pub(super) fn inventory(host: &dyn Host) -> anyhow::Result<Vec<Installed>> {
         // Debian's rpm shows everybody else a database of their own, and makes it in their home.
         .with_authority(Authority::Root)
         // What was added is to be known even if the run is interrupted now.
-        .atomic();
-    let output = host.expect(&query).with_context(|| {
-        Failure::new(
-            "cannot list the installed packages",
-            "look whether `sudo rpm -qa` works (`sudo rpm --rebuilddb` repairs a damaged database), then run the same \
-             command again",
-        )
-    })?;
-    Ok(output.stdout.lines().filter_map(installed).collect())
+        .atomic()
 }
 
 fn installed(line: &str) -> Option<Installed> {

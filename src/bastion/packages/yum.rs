@@ -9,6 +9,7 @@ use super::failures::{self, Signs, Trouble, line_with, says};
 use super::lock::Runner;
 use super::{Need, PackageManager, Watcher, epel, rpm};
 use crate::bastion::host::{Authority, Command, Host, Output};
+use crate::bastion::steps::PlannedCommand;
 
 /// How long an installation may take: on a fresh host the metadata of all repositories is fetched.
 const INSTALL_TIMEOUT: Duration = Duration::from_secs(15 * 60);
@@ -183,6 +184,18 @@ impl PackageManager for Yum {
 
     fn install_command(&self, packages: &[String]) -> Command {
         self.program.command("install", packages, &[])
+    }
+
+    fn commands(&self, packages: &[String]) -> Vec<PlannedCommand> {
+        let mut commands = vec![rpm::query().into(), self.install_command(packages).into()];
+        if !self.program.tolerance.is_empty() {
+            let tolerant = self
+                .program
+                .command("install", packages, self.program.tolerance);
+            let tolerant = PlannedCommand::from(tolerant);
+            commands.push(tolerant.only("if a repository cannot be reached"));
+        }
+        commands
     }
 
     fn install(

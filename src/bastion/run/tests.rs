@@ -24,10 +24,6 @@ impl Step for Example {
         String::new()
     }
 
-    fn commands(&self) -> Vec<String> {
-        Vec::new()
-    }
-
     fn apply(&self, work: &mut StepContext) -> anyhow::Result<Outcome> {
         let path = work.layout().private_key(KeyType::Rsa);
         work.write_file(&path, b"key", 0o600, Authority::User)?;

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use super::SERVICE_NAME;
 use crate::bastion::host::{Command, Host, HostExt as _};
 use crate::bastion::layout::Layout;
+use crate::bastion::steps::PlannedCommand;
 
 /// Where the links are that start scripts at boot: Debian's and, on older hosts, Red Hat's.
 const RUNLEVELS: [&str; 4] = ["rc2.d", "rc3.d", "rc4.d", "rc5.d"];
@@ -38,13 +39,7 @@ pub(super) fn reads_the_script(host: &dyn Host) -> bool {
 }
 
 pub(super) fn unregister(host: &dyn Host, layout: &Layout) -> Result<()> {
-    let command = tool(
-        host,
-        layout,
-        &["-f", SERVICE_NAME, "remove"],
-        &["--del", SERVICE_NAME],
-    );
-    if let Some(command) = command {
+    if let Some(command) = found(host, unregister_tools(layout)) {
         host.expect(&command)?;
     }
     Ok(())
@@ -52,29 +47,55 @@ pub(super) fn unregister(host: &dyn Host, layout: &Layout) -> Result<()> {
 
 /// The command of [`register`], where the host has a tool for it.
 pub(super) fn register_command(host: &dyn Host, layout: &Layout) -> Option<Command> {
-    tool(
-        host,
+    found(host, register_tools(layout))
+}
+
+/// What the plan says of [`register`].
+pub(super) fn register_commands(layout: &Layout) -> impl Iterator<Item = PlannedCommand> {
+    planned(register_tools(layout))
+}
+
+/// What the plan says of [`unregister`].
+pub(super) fn unregister_commands(layout: &Layout) -> impl Iterator<Item = PlannedCommand> {
+    planned(unregister_tools(layout))
+}
+
+fn register_tools(layout: &Layout) -> Vec<Command> {
+    tools(
         layout,
         &[SERVICE_NAME, "defaults"],
         &["--add", SERVICE_NAME],
     )
 }
 
-fn tool(
-    host: &dyn Host,
-    layout: &Layout,
-    update_rc: &[&str],
-    chkconfig: &[&str],
-) -> Option<Command> {
+fn unregister_tools(layout: &Layout) -> Vec<Command> {
+    tools(
+        layout,
+        &["-f", SERVICE_NAME, "remove"],
+        &["--del", SERVICE_NAME],
+    )
+}
+
+/// One for each tool; none under a prefix, where there is no boot.
+fn tools(layout: &Layout, update_rc: &[&str], chkconfig: &[&str]) -> Vec<Command> {
     if !layout.is_system_wide() {
-        return None;
+        return Vec::new();
     }
-    let command = if host.which("update-rc.d").is_some() {
-        Command::new("update-rc.d").args(update_rc.iter().copied())
-    } else if host.which("chkconfig").is_some() {
-        Command::new("chkconfig").args(chkconfig.iter().copied())
-    } else {
-        return None;
-    };
-    Some(command.with_authority(layout.system_authority()))
+    [("update-rc.d", update_rc), ("chkconfig", chkconfig)]
+        .map(|(tool, arguments)| {
+            Command::new(tool)
+                .args(arguments.iter().copied())
+                .with_authority(layout.system_authority())
+        })
+        .into()
+}
+
+fn found(host: &dyn Host, tools: Vec<Command>) -> Option<Command> {
+    let mut tools = tools.into_iter();
+    tools.find(|tool| host.which(&tool.program).is_some())
+}
+
+fn planned(tools: Vec<Command>) -> impl Iterator<Item = PlannedCommand> {
+    let tools = tools.into_iter();
+    tools.map(|tool| PlannedCommand::from(tool).only("whichever this host has"))
 }

@@ -14,6 +14,7 @@ use crate::bastion::failure::Failure;
 use crate::bastion::host::{Authority, Command, CommandError, Host, HostExt as _, HostLock};
 use crate::bastion::layout::Layout;
 use crate::bastion::run::StepContext;
+use crate::bastion::steps::PlannedCommand;
 
 /// The script may wait for each of its tunnels to end.
 const STOP_TIMEOUT: Duration = Duration::from_secs(60);
@@ -119,6 +120,18 @@ impl ForeignScript {
         Ok(())
     }
 
+    /// What the plan says of [`ForeignScript::move_aside`].
+    pub fn commands(&self, layout: &Layout, stops: Vec<Command>) -> Vec<PlannedCommand> {
+        let authority = layout.system_authority();
+        let stops = stops.into_iter();
+        let stops = stops.map(|stop| PlannedCommand::from(stop.with_authority(authority)));
+        stops
+            .map(|stop| stop.only("until one succeeds"))
+            .chain([rename_command(&self.path, &self.kept, authority).into()])
+            .chain(boot::unregister_commands(layout))
+            .collect()
+    }
+
     /// Stops its tunnels, by the first of these commands that succeeds, and moves it aside; recorded
     /// before, so that it can come back. A script that cannot stop its tunnels is moved all the same:
     /// newer systems run no init scripts at all.
@@ -217,9 +230,13 @@ fn is_stopped_by(
 }
 
 fn rename(host: &dyn Host, from: &Path, to: &Path, authority: Authority) -> Result<()> {
-    let mv = Command::new("mv").args(["-n", "--"]).path(from).path(to);
-    host.expect(&mv.with_authority(authority))?;
+    host.expect(&rename_command(from, to, authority))?;
     Ok(())
+}
+
+fn rename_command(from: &Path, to: &Path, authority: Authority) -> Command {
+    let mv = Command::new("mv").args(["-n", "--"]).path(from).path(to);
+    mv.with_authority(authority)
 }
 
 /// A line of somebody else's file cannot move the cursor of the person who reads it.

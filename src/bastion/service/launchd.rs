@@ -14,6 +14,7 @@ use anyhow::{Context as _, Result};
 use askama::Template;
 
 use super::installed::read_trusted;
+use super::shared;
 use super::{
     Action, ForeignScript, InstalledTunnel, MARKER, ServiceManager, ServiceState, ServiceTunnel,
     StartFailure,
@@ -21,6 +22,7 @@ use super::{
 use crate::bastion::host::{Authority, Command, CommandError, Host, HostExt, HostLock, Output};
 use crate::bastion::layout::Layout;
 use crate::bastion::run::StepContext;
+use crate::bastion::steps::PlannedCommand;
 use crate::bastion::tunnel_name::TunnelName;
 use crate::bastion::ui::Ui;
 
@@ -207,15 +209,16 @@ impl ServiceManager for Launchd {
         Ok(None)
     }
 
-    fn install_commands(&self, _layout: &Layout) -> Vec<String> {
+    fn install_commands(&self, _layout: &Layout) -> Vec<PlannedCommand> {
         Vec::new()
     }
 
-    fn add_commands(&self, layout: &Layout, tunnel: TunnelName) -> Vec<String> {
+    fn add_commands(&self, layout: &Layout, tunnel: TunnelName) -> Vec<PlannedCommand> {
         vec![
-            format!("write {}", plist_path(layout, tunnel).display()),
-            launchctl("enable").arg(target(tunnel)).to_string(),
-            bootstrap(layout, tunnel).to_string(),
+            shared::write_command(layout, plist_path(layout, tunnel), 0o644),
+            launchctl("enable").arg(target(tunnel)).into(),
+            launchctl("bootout").arg(target(tunnel)).into(),
+            bootstrap(layout, tunnel).into(),
         ]
     }
 

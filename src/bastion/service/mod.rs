@@ -36,7 +36,7 @@ use super::failure::Failure;
 use super::host::{Authority, Command, Host, HostExt as _, HostLock};
 use super::layout::Layout;
 use super::run::StepContext;
-use super::steps::Proofs;
+use super::steps::{PlannedCommand, Proofs};
 use super::ui::Ui;
 use crate::bastion::tunnel_name::TunnelName;
 
@@ -86,10 +86,15 @@ pub trait ServiceManager {
     }
 
     /// What the plan says about [`ServiceManager::install`].
-    fn install_commands(&self, layout: &Layout) -> Vec<String>;
+    fn install_commands(&self, layout: &Layout) -> Vec<PlannedCommand>;
+
+    /// What stops the tunnels of a script of somebody else's, the likeliest first.
+    fn foreign_stops(&self, _layout: &Layout, _foreign: &ForeignScript) -> Vec<Command> {
+        Vec::new()
+    }
 
     /// What the plan says about [`ServiceManager::add`].
-    fn add_commands(&self, layout: &Layout, tunnel: TunnelName) -> Vec<String>;
+    fn add_commands(&self, layout: &Layout, tunnel: TunnelName) -> Vec<PlannedCommand>;
 
     /// Looks for what stands in the way, and changes nothing.
     fn check(&self, host: &dyn Host, layout: &Layout) -> Result<()>;

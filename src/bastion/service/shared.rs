@@ -8,9 +8,10 @@ use anyhow::{Context as _, Result, ensure};
 use super::installed::tunnel_files;
 use super::{MARKER, SERVICE_NAME};
 use crate::bastion::failure::Failure;
-use crate::bastion::host::{Authority, Host, HostExt as _, HostLock, Kind, files};
+use crate::bastion::host::{Authority, Effect, Host, HostExt as _, HostLock, Kind, files};
 use crate::bastion::layout::Layout;
 use crate::bastion::lock::holder;
+use crate::bastion::steps::PlannedCommand;
 use crate::bastion::ui::Ui;
 
 /// A file that all tunnels share.
@@ -32,8 +33,31 @@ pub(super) fn lock(host: &dyn Host, ui: &Ui, layout: &Layout) -> Result<HostLock
 }
 
 /// What the plan says of that.
-pub(super) fn lock_command(layout: &Layout) -> String {
-    format!("lock {}", layout.host_lock().display())
+pub(super) fn lock_command(layout: &Layout) -> PlannedCommand {
+    let (path, authority) = (layout.host_lock(), layout.system_authority());
+    Effect::Lock { path, authority }.into()
+}
+
+/// What the plan says of a file.
+pub(super) fn write_command(layout: &Layout, path: PathBuf, mode: u32) -> PlannedCommand {
+    let authority = layout.system_authority();
+    let write = Effect::Write {
+        path,
+        mode,
+        authority,
+    };
+    write.into()
+}
+
+/// What the plan says of [`make_dir`].
+pub(super) fn mkdir_command(layout: &Layout, path: PathBuf) -> PlannedCommand {
+    let authority = layout.system_authority();
+    let make = Effect::CreateDir {
+        path,
+        mode: 0o755,
+        authority,
+    };
+    make.into()
 }
 
 /// Where an init script keeps the numbers of processes.
@@ -122,7 +146,7 @@ pub(super) fn make_dir(host: &dyn Host, layout: &Layout, dir: &Path) -> Result<(
 /// else's stays.
 pub(super) fn remove(host: &dyn Host, layout: &Layout, path: &Path) -> Result<()> {
     let is_there = host.exists(path);
-    let is_left = !is_there && host.exists(&files::unfinished(path)?);
+    let is_left = !is_there && host.exists(&files::unfinished(path));
     if is_left || (is_there && is_ours(host, path)?) {
         host.remove_file(path, layout.system_authority())?;
     }

@@ -23,7 +23,7 @@ use crate::bastion::failure::Failure;
 use crate::bastion::host::{Authority, Command, Host, HostExt, HostLock};
 use crate::bastion::layout::Layout;
 use crate::bastion::run::StepContext;
-use crate::bastion::steps::Proofs;
+use crate::bastion::steps::{PlannedCommand, Proofs};
 use crate::bastion::tunnel_name::TunnelName;
 
 /// systemd waits up to 90 s for a unit that does not end; autossh ends at once.
@@ -272,26 +272,32 @@ impl Systemd {
 }
 
 impl ServiceManager for Systemd {
-    fn install_commands(&self, layout: &Layout) -> Vec<String> {
+    fn install_commands(&self, layout: &Layout) -> Vec<PlannedCommand> {
         vec![
             shared::lock_command(layout),
-            format!("write {}", unit_path(layout, &umbrella()).display()),
-            format!("write {}", unit_path(layout, &instances()).display()),
-            format!("mkdir {}", layout.tunnels_dir().display()),
-            daemon_reload().to_string(),
-            systemctl("enable", &umbrella()).to_string(),
-            start_alone().to_string(),
+            shared::mkdir_command(layout, layout.tunnels_dir()),
+            shared::write_command(layout, unit_path(layout, &instances()), 0o644),
+            shared::write_command(layout, unit_path(layout, &umbrella()), 0o644),
+            daemon_reload().into(),
+            systemctl("enable", &umbrella()).into(),
+            start_alone().into(),
         ]
     }
 
-    fn add_commands(&self, layout: &Layout, tunnel: TunnelName) -> Vec<String> {
+    fn foreign_stops(&self, _layout: &Layout, foreign: &ForeignScript) -> Vec<Command> {
+        let by_itself = Command::new(foreign.path.to_string_lossy()).arg("stop");
+        vec![systemctl("stop", &umbrella()), by_itself]
+    }
+
+    fn add_commands(&self, layout: &Layout, tunnel: TunnelName) -> Vec<PlannedCommand> {
         vec![
             shared::lock_command(layout),
-            format!("write {}", drop_in_path(layout, tunnel).display()),
-            format!("write {}", layout.tunnel_file(tunnel).display()),
-            daemon_reload().to_string(),
-            systemctl("enable", &instance(tunnel)).to_string(),
-            systemctl("restart", &instance(tunnel)).to_string(),
+            shared::mkdir_command(layout, drop_in_dir(layout, tunnel)),
+            shared::write_command(layout, drop_in_path(layout, tunnel), 0o644),
+            shared::write_command(layout, layout.tunnel_file(tunnel), 0o644),
+            daemon_reload().into(),
+            systemctl("enable", &instance(tunnel)).into(),
+            systemctl("restart", &instance(tunnel)).into(),
         ]
     }
 
@@ -313,8 +319,7 @@ impl ServiceManager for Systemd {
         shared::refuse_foreign(host, &layout, &units(&layout)?)?;
         if let Some(foreign) = foreign {
             // Beside a unit of the same name, a script would start a second copy on some hosts.
-            let by_itself = Command::new(foreign.path.to_string_lossy()).arg("stop");
-            foreign.move_aside(work, &[systemctl("stop", &umbrella()), by_itself])?;
+            foreign.move_aside(work, &self.foreign_stops(&layout, foreign))?;
         }
         work.record(Change::ServiceInstalled)?;
         let is_changed = put_in_place(&lock, host, &layout)?;

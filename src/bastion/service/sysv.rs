@@ -8,14 +8,15 @@ use askama::Template;
 
 use super::shared::{self, SharedFile, pid_dir};
 use super::{
-    Action, ForeignScript, MARKER, SERVICE_NAME, ServiceManager, ServiceState, ServiceTunnel,
-    StartFailure, boot, foreign,
+    Action, ForeignScript, MARKER, ServiceManager, ServiceState, ServiceTunnel, StartFailure, boot,
+    foreign,
 };
 use crate::bastion::change::Change;
 use crate::bastion::failure::Failure;
 use crate::bastion::host::{Command, CommandError, Host, HostExt, HostLock};
 use crate::bastion::layout::Layout;
 use crate::bastion::run::StepContext;
+use crate::bastion::steps::PlannedCommand;
 use crate::bastion::tunnel_name::TunnelName;
 
 /// The script waits up to 5 s for a tunnel to end before it kills it.
@@ -107,23 +108,26 @@ impl Sysv {
 }
 
 impl ServiceManager for Sysv {
-    fn install_commands(&self, layout: &Layout) -> Vec<String> {
+    fn install_commands(&self, layout: &Layout) -> Vec<PlannedCommand> {
         let mut commands = vec![
             shared::lock_command(layout),
-            format!("write {}", Self::script_path(layout).display()),
-            format!("mkdir {}", layout.tunnels_dir().display()),
+            shared::mkdir_command(layout, pid_dir(layout)),
+            shared::mkdir_command(layout, layout.tunnels_dir()),
+            shared::write_command(layout, Self::script_path(layout), 0o755),
         ];
-        if layout.is_system_wide() {
-            commands.push(format!("register {SERVICE_NAME} to start at boot"));
-        }
+        commands.extend(boot::register_commands(layout));
         commands
     }
 
-    fn add_commands(&self, layout: &Layout, tunnel: TunnelName) -> Vec<String> {
+    fn foreign_stops(&self, layout: &Layout, _foreign: &ForeignScript) -> Vec<Command> {
+        vec![Self::call(layout, "stop", None)]
+    }
+
+    fn add_commands(&self, layout: &Layout, tunnel: TunnelName) -> Vec<PlannedCommand> {
         vec![
             shared::lock_command(layout),
-            format!("write {}", layout.tunnel_file(tunnel).display()),
-            Self::call(layout, "start", Some(tunnel)).to_string(),
+            shared::write_command(layout, layout.tunnel_file(tunnel), 0o644),
+            Self::call(layout, "restart", Some(tunnel)).into(),
         ]
     }
 
@@ -143,7 +147,7 @@ impl ServiceManager for Sysv {
         let host = work.host();
         let lock = self.lock(host, work.run.ui, &layout)?;
         if let Some(foreign) = foreign {
-            foreign.move_aside(work, &[Self::call(&layout, "stop", None)])?;
+            foreign.move_aside(work, &self.foreign_stops(&layout, foreign))?;
         }
         // There on every host; under a prefix they are this run's own.
         for dir in ["etc", "etc/init.d", "var", "var/run"] {

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::ensure;
 
-use super::{Outcome, Step, StepName};
+use super::{Outcome, PlannedCommand, Step, StepName};
 use crate::bastion::change::{Change, UndoReason};
 use crate::bastion::failure::Failure;
 use crate::bastion::host::{Authority, Host, HostExt, Kind};
@@ -35,11 +35,8 @@ impl Step for Directory {
         )
     }
 
-    fn commands(&self) -> Vec<String> {
-        vec![format!(
-            "mkdir -m 0700 {}",
-            self.layout.user_dir().display()
-        )]
+    fn commands(&self) -> Vec<PlannedCommand> {
+        vec![format!("mkdir -m 0700 {}", self.layout.user_dir().display()).into()]
     }
 
     fn apply(&self, work: &mut StepContext) -> anyhow::Result<Outcome> {

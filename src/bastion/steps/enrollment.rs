@@ -7,7 +7,7 @@
 use anyhow::Context as _;
 
 use super::database::Database;
-use super::{Outcome, Proofs, Step, StepName, system_files};
+use super::{Outcome, PlannedCommand, Proofs, Step, StepName, system_files};
 use crate::bastion::change::Change;
 use crate::bastion::control_plane::{ApiError, ControlPlane};
 use crate::bastion::host::{Authority, Host};
@@ -45,13 +45,14 @@ impl Step for Enrollment {
         format!("Register the public key at {}", self.control_plane)
     }
 
-    fn commands(&self) -> Vec<String> {
+    fn commands(&self) -> Vec<PlannedCommand> {
         vec![
             format!(
                 "PUT {}/api/v1/enrollment/public-key",
                 self.control_plane.trim_end_matches('/')
-            ),
-            format!("write {}", self.layout.known_hosts().display()),
+            )
+            .into(),
+            format!("write {}", self.layout.known_hosts().display()).into(),
         ]
     }
 

@@ -5,7 +5,7 @@ use anyhow::Context as _;
 
 use super::autossh::installed;
 use super::temporary_tunnel::{self, enrolled_forward};
-use super::{Outcome, Step, StepName};
+use super::{Outcome, PlannedCommand, Step, StepName};
 use crate::bastion::host::own_name;
 use crate::bastion::layout::Layout;
 use crate::bastion::receipt::Scope;
@@ -35,8 +35,8 @@ impl Step for Foreground {
         "End the temporary tunnel and show the command that runs this one: this host has no service manager".to_owned()
     }
 
-    fn commands(&self) -> Vec<String> {
-        vec![foreground_command("autossh", &self.preview).to_string()]
+    fn commands(&self) -> Vec<PlannedCommand> {
+        vec![foreground_command("autossh", &self.preview).into()]
     }
 
     fn apply(&self, work: &mut StepContext) -> anyhow::Result<Outcome> {

@@ -1,6 +1,6 @@
 //! The key pair by which this host is known to the tunnel server.
 
-use super::{Outcome, Step, StepName};
+use super::{Outcome, PlannedCommand, Step, StepName};
 use crate::bastion::change::Change;
 use crate::bastion::host::{Authority, HostExt as _};
 use crate::bastion::layout::Layout;
@@ -45,11 +45,11 @@ impl Step for KeyPair {
         }
     }
 
-    fn commands(&self) -> Vec<String> {
+    fn commands(&self) -> Vec<PlannedCommand> {
         if self.exists {
             Vec::new()
         } else {
-            vec![self.command().to_string()]
+            vec![self.command().into()]
         }
     }
 

@@ -14,6 +14,7 @@ pub mod enrollment;
 pub mod foreground;
 pub mod key_pair;
 pub mod packages;
+pub mod planned;
 pub mod proofs;
 pub mod remains;
 pub mod removal;
@@ -33,7 +34,8 @@ use super::host::Host;
 use super::receipt::Scope;
 pub use super::receipt::StepName;
 use super::run::StepContext;
-pub use super::ui::{Outcome, PlannedStep};
+pub use super::ui::Outcome;
+pub use planned::{PlannedCommand, planned};
 pub use proofs::Proofs;
 
 /// One step of a plan.
@@ -47,18 +49,9 @@ pub trait Step {
     /// What it does, in one line.
     fn summary(&self) -> String;
 
-    /// The commands it runs and the files it writes, for the person who decides.
-    fn commands(&self) -> Vec<String> {
+    /// The commands it runs and the files it writes: shown to the person who decides, and root is asked about.
+    fn commands(&self) -> Vec<PlannedCommand> {
         Vec::new()
-    }
-
-    /// How a plan shows it.
-    fn planned(&self) -> PlannedStep {
-        PlannedStep {
-            name: self.name(),
-            summary: self.summary(),
-            commands: self.commands(),
-        }
     }
 
     /// Whether it needs the superuser's rights.
@@ -94,16 +87,12 @@ pub trait Step {
 /// The first that cannot succeed.
 pub fn prove<'s>(
     host: &dyn Host,
-    steps: impl IntoIterator<Item = &'s Box<dyn Step>>,
+    steps: impl IntoIterator<Item = &'s Box<dyn Step>> + Clone,
 ) -> anyhow::Result<Proofs> {
     let mut proofs = Proofs::default();
-    for step in steps {
+    for step in steps.clone() {
         step.prove(host, &mut proofs)?;
     }
+    planned::prove_root(host, "Carrying this out", steps, &mut proofs)?;
     Ok(proofs)
-}
-
-/// How these steps are shown in a plan.
-pub fn planned<'s>(steps: impl IntoIterator<Item = &'s Box<dyn Step>>) -> Vec<PlannedStep> {
-    steps.into_iter().map(|step| step.planned()).collect()
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::ensure;
 
 use super::autossh::installed;
-use super::{Outcome, Proofs, Step, StepName};
+use super::{Outcome, PlannedCommand, Proofs, Step, StepName};
 use crate::bastion::change::Change;
 use crate::bastion::failure::Failure;
 use crate::bastion::host::Host;
@@ -125,21 +125,19 @@ impl Step for Packages {
         }
     }
 
-    fn commands(&self) -> Vec<String> {
+    fn commands(&self) -> Vec<PlannedCommand> {
         let Some(manager) = self.manager() else {
             return Vec::new();
         };
         let mut commands = Vec::new();
         if let Some(renew) = manager.renew_trust().filter(|_| self.renew_trust) {
-            commands.push(format!("{renew} (where available)"));
+            commands.push(PlannedCommand::from(renew).only("where available"));
         }
-        let install = manager.install_command(&manager.packages(&self.needs));
-        commands.push(install.to_string());
+        commands.extend(manager.commands(&manager.packages(&self.needs)));
         if let Some(repository) = self.extra_repository() {
             let enable = manager.install_command(&[repository.to_owned()]);
-            commands.push(format!(
-                "{enable} (if the other repositories have no autossh)"
-            ));
+            let enable = PlannedCommand::from(enable);
+            commands.push(enable.only("if the other repositories have no autossh"));
         }
         commands
     }

@@ -36,10 +36,6 @@ impl Step for RemoveAnothersTunnel {
         format!("Remove {}", self.whose())
     }
 
-    fn commands(&self) -> Vec<String> {
-        Vec::new()
-    }
-
     fn is_transactional(&self) -> bool {
         true
     }

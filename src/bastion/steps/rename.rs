@@ -3,7 +3,7 @@
 //! Each is away for a reconnect. Until it has happened everything works by the former name, so that only
 //! what changes this host anyway does it, and a removal goes without.
 
-use super::{Outcome, Step, StepName, enrollment, service_tunnel};
+use super::{Outcome, PlannedCommand, Step, StepName, enrollment, service_tunnel};
 use crate::bastion::change::Change;
 use crate::bastion::host::Authority;
 use crate::bastion::layout::Layout;
@@ -18,7 +18,7 @@ struct Rename {
     from: TunnelName,
     to: TunnelName,
     /// What the service manager is told, for the person who decides.
-    commands: Vec<String>,
+    commands: Vec<PlannedCommand>,
 }
 
 /// The steps for all tunnels of a receipt.
@@ -68,7 +68,7 @@ impl Step for Rename {
         )
     }
 
-    fn commands(&self) -> Vec<String> {
+    fn commands(&self) -> Vec<PlannedCommand> {
         self.commands.clone()
     }
 

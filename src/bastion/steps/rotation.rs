@@ -19,7 +19,7 @@ use new_key::NewKey;
 use retire_key::RetireKey;
 use switch_key::SwitchKey;
 
-use super::{Step, StepName};
+use super::{PlannedCommand, Step, StepName};
 use crate::bastion::change::Change;
 use crate::bastion::failure::{Exit, Failure};
 use crate::bastion::host::Authority;
@@ -82,7 +82,7 @@ pub fn steps(
     receipt: &Receipt,
     layout: &Layout,
     comment: &str,
-    restarts: Vec<String>,
+    restarts: Vec<PlannedCommand>,
 ) -> Vec<Box<dyn Step>> {
     let mut steps: Vec<Box<dyn Step>> = Vec::new();
     if !Rotation::is_proved(receipt) {

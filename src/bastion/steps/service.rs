@@ -2,7 +2,7 @@
 
 use anyhow::ensure;
 
-use super::{Outcome, Proofs, Step, StepName};
+use super::{Outcome, PlannedCommand, Proofs, Step, StepName};
 use crate::bastion::facts::Init;
 use crate::bastion::failure::Failure;
 use crate::bastion::host::{Authority, Host};
@@ -32,15 +32,11 @@ impl Step for Service {
         format!("Install the service {SERVICE_NAME}, started at boot")
     }
 
-    fn commands(&self) -> Vec<String> {
+    fn commands(&self) -> Vec<PlannedCommand> {
         let mut commands = Vec::new();
         if let Some(foreign) = &self.foreign {
-            commands.push(format!("service {SERVICE_NAME} stop"));
-            commands.push(format!(
-                "mv {} {}",
-                foreign.path.display(),
-                foreign.kept.display()
-            ));
+            let stops = self.manager.foreign_stops(&self.layout, foreign);
+            commands.extend(foreign.commands(&self.layout, stops));
         }
         commands.extend(self.manager.install_commands(&self.layout));
         commands

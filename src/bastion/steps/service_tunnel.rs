@@ -6,7 +6,7 @@ use anyhow::Context as _;
 
 use super::autossh::installed;
 use super::temporary_tunnel::{self, enrolled_forward};
-use super::{Outcome, Proofs, Step, StepName, system_files};
+use super::{Outcome, PlannedCommand, Proofs, Step, StepName, system_files};
 use crate::bastion::control_plane::ApiError;
 use crate::bastion::host::{Authority, Host};
 use crate::bastion::layout::Layout;
@@ -38,7 +38,7 @@ impl Step for ServiceTunnelStep {
         "End the temporary tunnel and start this one under the service".to_owned()
     }
 
-    fn commands(&self) -> Vec<String> {
+    fn commands(&self) -> Vec<PlannedCommand> {
         self.manager.add_commands(&self.layout, self.tunnel)
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 
 use super::database::Database;
-use super::{Outcome, Proofs, Step, StepName, service_tunnel, system_files};
+use super::{Outcome, PlannedCommand, Proofs, Step, StepName, service_tunnel, system_files};
 use crate::bastion::change::Change;
 use crate::bastion::control_plane::{ApiError, ControlPlane};
 use crate::bastion::facts::Init;
@@ -48,7 +48,7 @@ pub struct TargetUpdate {
     /// What becomes reachable.
     pub database: Database,
     /// What that takes, for the person who decides.
-    pub commands: Vec<String>,
+    pub commands: Vec<PlannedCommand>,
 }
 
 impl Step for TargetUpdate {
@@ -65,7 +65,7 @@ impl Step for TargetUpdate {
         format!("Restart tunnel {tunnel} with {to} behind it")
     }
 
-    fn commands(&self) -> Vec<String> {
+    fn commands(&self) -> Vec<PlannedCommand> {
         self.commands.clone()
     }
 
@@ -228,7 +228,7 @@ pub fn commands(
     init: Option<Init>,
     layout: &Layout,
     tunnel: TunnelName,
-) -> anyhow::Result<Vec<String>> {
+) -> anyhow::Result<Vec<PlannedCommand>> {
     match init {
         Some(init) => Ok(service::manager(init)?.add_commands(layout, tunnel)),
         None => Ok(Vec::new()),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 
-use super::{Outcome, Proofs, Step, StepName};
+use super::{Outcome, PlannedCommand, Proofs, Step, StepName};
 use crate::bastion::change::{Change, UndoReason};
 use crate::bastion::copies;
 use crate::bastion::failure::Failure;
@@ -48,8 +48,8 @@ impl Step for TemporaryTunnel {
         "Open a temporary tunnel and have the control plane confirm it".to_owned()
     }
 
-    fn commands(&self) -> Vec<String> {
-        vec![ssh(&self.preview, &self.layout.control_socket(self.tunnel)).to_string()]
+    fn commands(&self) -> Vec<PlannedCommand> {
+        vec![ssh(&self.preview, &self.layout.control_socket(self.tunnel)).into()]
     }
 
     fn prove(&self, host: &dyn Host, proofs: &mut Proofs) -> anyhow::Result<()> {

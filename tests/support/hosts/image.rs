@@ -19,6 +19,10 @@ pub enum Image {
     Sysvinit,
     /// Debian 12 with all three, and with bindfs, a file system in user space.
     Fuse,
+    /// Debian 12 with doas in the place of sudo, and all three.
+    Doas,
+    /// Debian 13 with sudo-rs in the place of sudo, and all three.
+    SudoRs,
     /// A host of the Red Hat family.
     Rpm,
 }
@@ -75,6 +79,8 @@ impl Image {
             Image::Sid => "sid",
             Image::Sysvinit => "sysvinit",
             Image::Fuse => "fuse",
+            Image::Doas => "doas",
+            Image::SudoRs => "sudo-rs",
             Image::Rpm => "rpm",
         }
     }

@@ -8,7 +8,8 @@ use std::rc::Rc;
 use super::ScriptedHost;
 use crate::bastion::failure::Failure;
 use crate::bastion::host::{
-    Authority, Command, CommandError, Commands, HostLock, Output, Privilege, RunControl as _,
+    Authority, Command, CommandError, Commands, HostLock, Output, Privilege, RootProof,
+    RunControl as _,
 };
 
 /// What a command answers, and what it does to the files.
@@ -131,7 +132,11 @@ impl Commands for ScriptedHost {
         }
     }
 
-    fn acquire_root(&self, purpose: &str, _: &[String]) -> anyhow::Result<()> {
+    fn prove_root(&self, _: &str, _: &[Command]) -> anyhow::Result<RootProof> {
+        Ok(RootProof::Allowed)
+    }
+
+    fn acquire_root(&self, purpose: &str, _: &[Command]) -> anyhow::Result<()> {
         let refusal = || Failure::usage(format!("{purpose} requires root"), "ask for them");
         anyhow::ensure!(!self.refuses_root.get(), refusal());
         Ok(())

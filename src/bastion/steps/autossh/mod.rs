@@ -13,10 +13,10 @@ use std::path::Path;
 use anyhow::{Context as _, ensure};
 
 use super::packages::install;
-use super::{Outcome, Proofs, Step, StepName};
+use super::{Outcome, PlannedCommand, Proofs, Step, StepName};
 use crate::bastion::change::{Change, UndoReason};
 use crate::bastion::failure::{Failure, is_interruption};
-use crate::bastion::host::{Authority, Command, Host, HostExt};
+use crate::bastion::host::{Authority, Command, Effect, Host, HostExt};
 use crate::bastion::layout::Layout;
 use crate::bastion::packages::{BUILD_NEEDS, Need, PackageManager};
 use crate::bastion::receipt::Scope;
@@ -49,23 +49,29 @@ impl Step for Autossh {
         }
     }
 
-    fn commands(&self) -> Vec<String> {
+    fn commands(&self) -> Vec<PlannedCommand> {
         let mut commands = Vec::new();
         if let Some(manager) = &self.manager {
             let tools = manager.packages(&BUILD_NEEDS);
             if !tools.is_empty() {
                 let install = manager.install_command(&tools);
-                commands.push(format!("{install} (only what is missing)"));
+                let install = PlannedCommand::from(install);
+                commands.push(install.only("only what is missing"));
             }
         }
-        commands.push(source::fetch_line(&self.source));
+        commands.push(source::fetch_line(&self.source).into());
         let folder = self.layout.build_dir();
-        commands.extend(build::commands(&folder, Path::new("/usr/bin/ssh")));
-        commands.push(format!(
-            "install -m 0755 {} {}",
-            folder.join("autossh").display(),
-            self.layout.compiled_autossh().display()
-        ));
+        let build = build::commands(&folder, Path::new("/usr/bin/ssh"));
+        commands.extend(build.into_iter().map(PlannedCommand::from));
+        let install = PlannedCommand::from(Effect::Write {
+            path: self.layout.compiled_autossh(),
+            mode: 0o755,
+            authority: self.layout.system_authority(),
+        });
+        commands.push(match self.manager {
+            Some(_) => install.only("if no repository has it"),
+            None => install,
+        });
         commands
     }
 

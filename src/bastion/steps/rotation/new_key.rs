@@ -11,7 +11,7 @@ use crate::bastion::receipt::Scope;
 use crate::bastion::restart::retry;
 use crate::bastion::run::{Run, StepContext};
 use crate::bastion::ssh::keys;
-use crate::bastion::steps::{Outcome, Step, StepName};
+use crate::bastion::steps::{Outcome, PlannedCommand, Step, StepName};
 use crate::bastion::tunnel_name::TunnelName;
 
 pub(super) struct NewKey {
@@ -35,9 +35,9 @@ impl Step for NewKey {
         "Make a new key pair and register it beside the current one".to_owned()
     }
 
-    fn commands(&self) -> Vec<String> {
+    fn commands(&self) -> Vec<PlannedCommand> {
         let next = self.layout.next_key();
-        vec![keys::keygen(self.rotation.to, &next, &self.comment).to_string()]
+        vec![keys::keygen(self.rotation.to, &next, &self.comment).into()]
     }
 
     fn is_transactional(&self) -> bool {

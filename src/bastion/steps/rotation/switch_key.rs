@@ -14,7 +14,7 @@ use crate::bastion::receipt::Scope;
 use crate::bastion::restart::{self, WaitResult, not_seen, retry, see_it_through};
 use crate::bastion::run::{Run, StepContext};
 use crate::bastion::ssh::{KeyType, keys};
-use crate::bastion::steps::{Outcome, Step, StepName, service_tunnel};
+use crate::bastion::steps::{Outcome, PlannedCommand, Step, StepName, service_tunnel};
 use crate::bastion::tunnel_name::TunnelName;
 use crate::protocol::Tunnel;
 
@@ -23,7 +23,7 @@ pub(super) struct SwitchKey {
     pub layout: Layout,
     pub tunnels: Vec<TunnelName>,
     /// What a restart takes, for the person who decides.
-    pub commands: Vec<String>,
+    pub commands: Vec<PlannedCommand>,
 }
 
 impl Step for SwitchKey {
@@ -41,7 +41,7 @@ impl Step for SwitchKey {
         format!("Put it in place, {place}, and restart the tunnels, one at a time")
     }
 
-    fn commands(&self) -> Vec<String> {
+    fn commands(&self) -> Vec<PlannedCommand> {
         self.commands.clone()
     }
 
