@@ -227,6 +227,7 @@ mod tests {
             target_host: "localhost".to_owned(),
             target_port: 5432,
             token_sha256: String::new(),
+            proxy_command: None,
             enrolled: None,
             steps: Vec::new(),
         };

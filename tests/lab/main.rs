@@ -8,6 +8,7 @@
 //! - [`refusals`]: users and hosts that setup sends away;
 //! - [`root_view`]: root, who sees and removes everybody's tunnels;
 //! - [`root_commands`]: commands of root that are cut short;
+//! - [`way_out`]: bastions from which a web proxy alone leads out;
 //! - [`setup_time`]: how long a setup takes;
 //! - [`setup`]: setups and removals brought to their ends; [`packages`]: what is installed;
 //! - [`user`]: the users of a host; [`reader`]: a row each second, and the longest wait for one.
@@ -35,6 +36,7 @@ mod support;
 mod unattended;
 mod user;
 mod users;
+mod way_out;
 
 const FAILED: i32 = 1;
 const USAGE: i32 = 2;

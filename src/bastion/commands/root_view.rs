@@ -125,6 +125,7 @@ impl Bastion {
             target_host: "db.internal".to_owned(),
             target_port: 5432,
             token_sha256: String::new(),
+            proxy_command: None,
             enrolled: Some(EnrolledRecord {
                 remote_port: 20001,
                 server: TunnelServerAddress {

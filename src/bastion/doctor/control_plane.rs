@@ -10,12 +10,12 @@ use url::Url;
 use super::certificate::{self, Trouble};
 use super::check::{Checks, Finding, Outcome, Subject};
 use super::network::{Endpoint, Unreached};
-use super::proxy::{self, Proxy};
 use crate::bastion::control_plane::{ApiError, ControlPlane, Health, is_gone};
 use crate::bastion::failure::{Interrupted, OneLine};
 use crate::bastion::host::Host;
 use crate::bastion::receipt::TunnelRecord;
 use crate::bastion::tunnel_name::TunnelName;
+use crate::bastion::web_proxy::{self, Proxy};
 use crate::protocol::Tunnel;
 
 /// How long one request may take.
@@ -57,7 +57,7 @@ pub fn examine(
     let proxy = if is_this_machine(address) {
         None
     } else {
-        proxy::for_address(checks.host, address)
+        web_proxy::for_address(checks.host, address)
     };
     if !connects(checks, &subject, address, proxy.as_ref())? {
         seen.silent_because = Some("the control plane cannot be reached".to_owned());

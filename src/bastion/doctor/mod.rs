@@ -18,7 +18,6 @@ mod log;
 mod login;
 mod network;
 mod permissions;
-mod proxy;
 pub mod report;
 mod system;
 mod tunnel_server;

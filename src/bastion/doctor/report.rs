@@ -17,8 +17,8 @@ use crate::bastion::receipt::Receipt;
 use crate::bastion::service;
 use crate::bastion::ssh::command_line::AUTOSSH_ENVIRONMENT;
 
-/// Fields of the receipt that are secrets, or may hold a file of somebody else's.
-const LEFT_OUT: [&str; 3] = ["tunnel_token", "token_sha256", "former"];
+/// Fields of the receipt that are secrets, or may hold one, or a file of somebody else's.
+const LEFT_OUT: [&str; 4] = ["tunnel_token", "token_sha256", "former", "proxy_command"];
 /// Lines of each log.
 const LOG_LINES: usize = 100;
 /// Bytes of each file.
@@ -171,11 +171,11 @@ mod tests {
     #[test]
     fn the_receipt_is_shown_without_the_fields_that_hold_secrets() {
         let receipt = json!({
-            "tunnels": {"1": {"token_sha256": "ab", "enrolled": {"tunnel_token": "cd", "remote_port": 7}}},
+            "tunnels": {"1": {"token_sha256": "ab", "proxy_command": "p a:b", "enrolled": {"tunnel_token": "cd", "remote_port": 7}}},
             "steps": [{"changes": [{"former": "ZWY="}]}],
         });
         let shown = without_secrets(receipt).to_string();
-        for secret in ["\"ab\"", "\"cd\"", "ZWY="] {
+        for secret in ["\"ab\"", "\"cd\"", "ZWY=", "a:b"] {
             assert!(!shown.contains(secret), "{shown}");
         }
         assert!(shown.contains("\"remote_port\":7"));

@@ -49,6 +49,7 @@ fn receipt() -> Receipt {
         target_host: "db.internal".into(),
         target_port: 3306,
         token_sha256: String::new(),
+        proxy_command: None,
         enrolled: Some(EnrolledRecord {
             remote_port: 20001,
             server: TunnelServerAddress {
