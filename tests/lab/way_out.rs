@@ -30,6 +30,11 @@ fn a_proxy_with_a_login_is_found_and_its_password_is_seen_by_nobody() {
     let _proxy = WebProxy::alone_leads_out_of(&lab, &format!("BasicAuth ada {SECRET}\n"));
     set_proxy(&lab, &format!("ada:{SECRET}@"));
     journey(lab, "", |lab, kept| {
+        let seen = lab.host.read("/var/log/lab-ps");
+        assert!(
+            seen.contains("ncat --proxy mirror.example"),
+            "nobody looked"
+        );
         // What is looked for must not stand on the search's own command line.
         let search = "grep --recursive -o 'h[u]nter2.*' /etc /home /root /run /tmp /var; journalctl | grep 'h[u]nter2'";
         let found = lab.host.run("root", search).output();

@@ -14,7 +14,7 @@ use crate::bastion::host::{CommandError, Host};
 /// `%h` and `%p`.
 ///
 /// It is one line without control characters, so that it can stand in ssh's settings as it is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct ProxyCommand(String);
 

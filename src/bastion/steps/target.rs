@@ -103,7 +103,7 @@ impl Step for TargetUpdate {
         tunnel.target_host.clone_from(&self.target.to.host);
         tunnel.target_port = self.target.to.port;
         work.run.save()?;
-        if !self.init.is_some() {
+        if self.init.is_none() {
             self.show_command(work)?;
         }
         Ok(Outcome::Changed(format!(
