@@ -101,7 +101,7 @@ fn what_the_host_has_already_leads_out_of_the_service_s_sandbox() {
 
 /// Setup, a reboot, a new key, and the removal.
 fn journey(mut lab: HostLab, arguments: &str, look: impl FnOnce(&HostLab, &str)) {
-    lab.host.start(
+    let watcher = lab.host.start(
         "root",
         "while :; do ps -A -ww -o args= >>/var/log/lab-ps; sleep 0.02; done",
     );
@@ -116,6 +116,7 @@ fn journey(mut lab: HostLab, arguments: &str, look: impl FnOnce(&HostLab, &str))
     }
     lab.wait_until_rows_come(&source, RETURN_LIMIT);
 
+    drop(watcher);
     lab.host.reboot();
     lab.wait_until_rows_come(&source, RETURN_LIMIT);
     let run = |line: &str| {
