@@ -33,7 +33,7 @@ declare -A needs=(
     [tunnel-server]="ssh"
     [databases]="tunnels certificates mariadb clickhouse"
     [web]="tunnels certificates mariadb browsers"
-    [lab]="tunnels certificates"
+    [lab]="tunnels certificates web_proxy"
     [release]="tunnels bootstrap release"
 )
 

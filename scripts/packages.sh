@@ -68,8 +68,13 @@ need_for_autossh_source() {
 need_for_bootstrap() {
     need busybox busybox
     need libnss-wrapper '/usr/lib/*/libnss_wrapper.so'
-    need tinyproxy-bin tinyproxy
+    need_for_web_proxy
     need wget wget
+}
+
+# What leads out where nothing else does.
+need_for_web_proxy() {
+    need tinyproxy-bin tinyproxy
 }
 
 # What a release is linked, packed and looked at with.

@@ -54,8 +54,8 @@ fn with_variables(command: clap::Command) -> clap::Command {
                 return arg;
             };
             let variable = format!("{ENVIRONMENT}{}", flag.to_uppercase().replace('-', "_"));
-            let is_secret = flag == "token";
-            arg.env(variable).hide_env_values(is_secret)
+            let may_be_secret = ["token", "proxy-command"].contains(&flag);
+            arg.env(variable).hide_env_values(may_be_secret)
         })
         .mut_subcommands(with_variables)
 }

@@ -228,6 +228,7 @@ mod tests {
             target_port: 5432,
             reach: Default::default(),
             token_sha256: String::new(),
+            proxy_command: None,
             enrolled: None,
             steps: Vec::new(),
         };

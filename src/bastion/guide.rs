@@ -10,7 +10,7 @@ use super::layout::Layout;
 use super::plan::Target;
 use super::receipt::{Receipt, TunnelRecord};
 use super::ssh::command_line::{Forward, autossh_command, ssh_command};
-use super::ssh::{KeyType, keys, known_hosts};
+use super::ssh::{KeyType, ProxyCommand, Way, keys, known_hosts};
 use super::steps::temporary_tunnel::enrolled_forward;
 use crate::bastion::tunnel_name::TunnelName;
 use crate::protocol::Enrollment;
@@ -42,6 +42,8 @@ pub struct Values {
     remote_port: String,
     target_host: String,
     target_port: String,
+    /// How ssh gets to the tunnel server, where it does not connect by itself.
+    proxy_command: Option<String>,
 }
 
 #[derive(Template)]
@@ -79,9 +81,14 @@ impl Values {
             target.display_name.clone_from(&tunnel.display_name);
             target.forward.target_host.clone_from(&tunnel.target_host);
             target.forward.target_port = tunnel.target_port.to_string();
+            target.forward.way = way(tunnel.proxy_command.as_ref());
             return Ok(Self::of_target(&target, layout, key));
         };
-        let mut values = Self::new(&enrolled_forward(host, receipt, layout, id)?, layout, key);
+        let forward = Forward {
+            way: way(tunnel.proxy_command.as_ref()),
+            ..enrolled_forward(host, receipt, layout, id)?
+        };
+        let mut values = Self::new(&forward, layout, key);
         values.display_name.clone_from(&tunnel.display_name);
         values.control_plane = without_slash(tunnel.control_plane.as_str());
         values.tunnel = id;
@@ -99,12 +106,11 @@ impl Values {
         enrollment: &Enrollment,
         layout: &Layout,
         key: KeyType,
+        proxy_command: Option<&ProxyCommand>,
     ) -> Self {
-        Self::of_target(
-            &Target::new(control_plane, enrollment, layout, key),
-            layout,
-            key,
-        )
+        let mut target = Target::new(control_plane, enrollment, layout, key);
+        target.forward.way = way(proxy_command);
+        Self::of_target(&target, layout, key)
     }
 
     pub fn unknown(layout: &Layout) -> Self {
@@ -139,7 +145,19 @@ impl Values {
             remote_port: forward.remote_port.clone(),
             target_host: forward.target_host.clone(),
             target_port: forward.target_port.clone(),
+            proxy_command: match &forward.way {
+                Way::Command(command) => Some(command.to_string()),
+                Way::Direct | Way::Settings(_) => None,
+            },
         }
+    }
+}
+
+/// The command itself, which a guide shows in the place of the file that holds it.
+fn way(proxy_command: Option<&ProxyCommand>) -> Way {
+    match proxy_command.filter(|command| !command.is_none()) {
+        Some(command) => Way::Command(command.clone()),
+        None => Way::Direct,
     }
 }
 

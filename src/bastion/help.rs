@@ -12,7 +12,8 @@ The setup command comes from the browser.
 Environment:
   Every option has a variable, HOLISTICS_TUNNEL_ and its name: HOLISTICS_TUNNEL_YES=true is --yes.
   NO_COLOR         no colours
-  https_proxy      the proxy for the control plane, kept by setup; no_proxy for exceptions
+  https_proxy      the proxy for the control plane and, if need be, ssh; setup keeps it
+  no_proxy         exceptions
 
 Exit status:
   0    done

@@ -64,6 +64,17 @@ impl Layout {
         self.user_dir().join("known_hosts")
     }
 
+    /// ssh's settings for a tunnel whose server is reached through a proxy command.
+    pub fn ssh_config(&self, tunnel: TunnelName) -> PathBuf {
+        self.user_dir()
+            .join(format!("ssh_config-{}", tunnel.slug()))
+    }
+
+    /// The script that is such a command, where the proxy asks for a login: it holds the password.
+    pub fn proxy_script(&self, tunnel: TunnelName) -> PathBuf {
+        self.user_dir().join(format!("proxy-{}.sh", tunnel.slug()))
+    }
+
     /// What was done to this host.
     pub fn receipt(&self) -> PathBuf {
         self.user_dir().join("receipt.json")

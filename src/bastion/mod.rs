@@ -31,6 +31,8 @@ mod steps;
 /// Public, so that tests say which files are a tunnel's.
 pub mod tunnel_name;
 mod ui;
+mod way_out;
+mod web_proxy;
 
 /// Runs the program with the process's arguments and returns its exit code.
 pub fn main() -> i32 {

@@ -12,7 +12,7 @@ use super::packages::{self, Need, PackageManager};
 use super::receipt::{Receipt, Scope};
 use super::service::{self, ForeignScript};
 use super::settings::Settings;
-use super::ssh::{Forward, KeyType, client};
+use super::ssh::{Forward, KeyType, Way, client};
 use super::steps::autossh::Autossh;
 use super::steps::database::Database;
 use super::steps::directory::Directory;
@@ -24,7 +24,9 @@ use super::steps::service::Service;
 use super::steps::service_tunnel::ServiceTunnelStep;
 use super::steps::temporary_tunnel::TemporaryTunnel;
 use super::steps::wait_for_save::WaitForSave;
+use super::steps::way_out::WayOutStep;
 use super::steps::{Step, StepName};
+use super::way_out::WayOut;
 use crate::bastion::tunnel_name::TunnelName;
 use crate::protocol::{DataSourceState, Enrollment};
 
@@ -85,6 +87,7 @@ fn preview(control_plane: &Url, enrollment: &Enrollment, layout: &Layout, key: K
 
 fn placeholders(layout: &Layout, key: KeyType) -> Forward {
     Forward {
+        way: Way::Direct,
         ciphers: client::ciphers(),
         private_key: layout.private_key(key),
         known_hosts: layout.known_hosts(),
@@ -119,6 +122,9 @@ pub struct PlanInput<'a> {
     pub key_comment: String,
     /// What becomes reachable, where that is known.
     pub database: Option<Database>,
+    /// How ssh gets to the tunnel server, and what is missing for that.
+    pub way_out: WayOut,
+    pub missing_for_way_out: Option<Need>,
     /// A script of somebody else's under the service's name.
     pub foreign: Option<ForeignScript>,
 }
@@ -132,6 +138,10 @@ pub fn plan(input: &PlanInput) -> anyhow::Result<Vec<Box<dyn Step>>> {
         ..
     } = input;
     let key_type = key_type(settings, input.receipt);
+    let mut preview = target.forward.clone();
+    if input.way_out != WayOut::Direct {
+        preview.way = Way::Settings(layout.ssh_config(target.tunnel));
+    }
     check_openssh(facts, key_type)?;
     let mut steps: Vec<Box<dyn Step>> = vec![
         Box::new(Directory {
@@ -152,6 +162,19 @@ pub fn plan(input: &PlanInput) -> anyhow::Result<Vec<Box<dyn Step>>> {
         exists: input.has_key,
         comment: input.key_comment.clone(),
     }));
+    let record = input
+        .receipt
+        .and_then(|receipt| receipt.tunnels.get(&target.tunnel));
+    if input.way_out != WayOut::Direct
+        || record.is_some_and(|record| record.proxy_command.is_some())
+    {
+        steps.push(Box::new(WayOutStep {
+            layout: (*layout).clone(),
+            tunnel: target.tunnel,
+            way: input.way_out.clone(),
+            preview: preview.clone(),
+        }));
+    }
     steps.push(Box::new(EnrollmentStep {
         layout: (*layout).clone(),
         tunnel: target.tunnel,
@@ -165,7 +188,7 @@ pub fn plan(input: &PlanInput) -> anyhow::Result<Vec<Box<dyn Step>>> {
         let temporary = || TemporaryTunnel {
             layout: (*layout).clone(),
             tunnel: target.tunnel,
-            preview: target.forward.clone(),
+            preview: preview.clone(),
         };
         steps.push(Box::new(temporary()));
         steps.push(Box::new(WaitForSave {
@@ -179,7 +202,7 @@ pub fn plan(input: &PlanInput) -> anyhow::Result<Vec<Box<dyn Step>>> {
         steps.push(Box::new(Foreground {
             layout: (*layout).clone(),
             tunnel: target.tunnel,
-            preview: target.forward.clone(),
+            preview: preview.clone(),
         }));
         return Ok(steps);
     }
@@ -281,6 +304,7 @@ fn packages_step(input: &PlanInput) -> anyhow::Result<Packages> {
     if usable_autossh(facts).is_none() && !is_compiled(input) {
         needs.push(Need::Autossh);
     }
+    needs.extend(input.missing_for_way_out);
     let manager = packages::for_host(facts);
     let is_served = facts.family != Family::Unsupported
         || (needs.is_empty() && (facts.init != Init::None || input.settings.init.is_some()));

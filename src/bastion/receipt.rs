@@ -18,7 +18,7 @@ use super::control_plane::{ControlPlane, Given, Reach};
 use super::facts::Init;
 use super::failure::Failure;
 use super::host::{Authority, Host, HostExt};
-use super::ssh::KeyType;
+use super::ssh::{KeyType, ProxyCommand};
 use crate::bastion::tunnel_name::TunnelName;
 use crate::protocol::{DataSourceId, DatabaseType, TunnelServerAddress};
 
@@ -90,6 +90,9 @@ pub struct TunnelRecord {
     pub reach: Reach,
     /// The SHA-256 of the enrollment token, by which the same command is known again.
     pub token_sha256: String,
+    /// How ssh gets to the tunnel server, where it does not connect by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy_command: Option<ProxyCommand>,
     /// What the control plane answered to the public key.
     pub enrolled: Option<EnrolledRecord>,
     /// What was done for this tunnel.
@@ -136,6 +139,8 @@ pub enum StepName {
     /// autossh where it has to be compiled.
     Autossh,
     KeyPair,
+    /// How ssh gets to the tunnel server, where it does not connect by itself.
+    WayOut,
     /// The public key at the control plane.
     Enrollment,
     /// The tunnel that lives as long as setup.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::facts::Init;
-use super::ssh::KeyType;
+use super::ssh::{KeyType, ProxyCommand};
 use super::steps::autossh::source::Source;
 
 #[derive(Debug, Clone)]
@@ -17,6 +17,8 @@ pub struct Settings {
     pub prefix: PathBuf,
     /// Where the source of autossh comes from, should it have to be compiled.
     pub autossh_source: Source,
+    /// How ssh is to get to the tunnel server.
+    pub proxy_command: Option<ProxyCommand>,
     /// Whether EPEL may be enabled where no enabled repository has autossh.
     pub enable_epel: bool,
 }

@@ -13,6 +13,7 @@
 //! - [`root_commands`]: commands of root that are cut short;
 //! - [`server_disk`]: the vendor's disk is full for a while;
 //! - [`root_policy`]: what root is given, by sudo, sudo-rs and doas;
+//! - [`way_out`]: bastions from which a web proxy alone leads out;
 //! - [`setup_time`]: how long a setup takes;
 //! - [`setup`]: setups and removals brought to their ends; [`packages`]: what is installed;
 //! - [`user`]: the users of a host; [`reader`]: a row each second, and the longest wait for one.
@@ -45,6 +46,7 @@ mod unattended;
 mod unknown;
 mod user;
 mod users;
+mod way_out;
 
 const FAILED: i32 = 1;
 const USAGE: i32 = 2;

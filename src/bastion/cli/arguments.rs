@@ -10,7 +10,7 @@ use jiff::SignedDuration;
 use crate::bastion::facts::Init;
 use crate::bastion::guide::GuideFor;
 
-use crate::bastion::ssh::KeyType;
+use crate::bastion::ssh::{KeyType, ProxyCommand};
 use crate::bastion::steps::autossh::source::Source;
 use crate::protocol::TunnelId;
 
@@ -69,6 +69,10 @@ pub struct PlanOptions {
     /// [default: the author's site, or else Debian's archive]
     #[arg(long, value_name = "URL|FILE", value_parser = Source::parse)]
     pub autossh_source: Option<Source>,
+    /// How ssh gets to the tunnel server where it cannot connect by itself, as its ProxyCommand with %h and %p;
+    /// none for the direct way [default: the proxy of https_proxy, where the direct way is closed]
+    #[arg(long, value_name = "COMMAND")]
+    pub proxy_command: Option<ProxyCommand>,
     /// On RHEL and its relatives: enable EPEL if no enabled repository has autossh
     #[arg(long)]
     pub enable_epel: bool,

@@ -184,6 +184,7 @@ fn settings(options: &PlanOptions, wait: std::time::Duration) -> anyhow::Result<
         wait,
         prefix: options.prefix.clone(),
         autossh_source: options.autossh_source.clone().unwrap_or_default(),
+        proxy_command: options.proxy_command.clone(),
         enable_epel: options.enable_epel,
     })
 }

@@ -17,6 +17,7 @@ use crate::bastion::receipt::Receipt;
 use crate::bastion::steps::planned::{lines, planned};
 use crate::bastion::steps::{Proofs, prove};
 use crate::bastion::ui;
+use crate::bastion::way_out::WayOut;
 
 const DEFAULT_WAIT: Duration = Duration::from_secs(30 * 60);
 
@@ -53,6 +54,12 @@ pub(super) fn run(host: &dyn Host, command: &Plan) -> anyhow::Result<Exit> {
         } else {
             "<user>@<host>".to_owned()
         },
+        // A plan for no tunnel server in particular looks for no proxy.
+        way_out: match &settings.proxy_command {
+            Some(command) if !command.is_none() => WayOut::Command(command.clone()),
+            _ => WayOut::Direct,
+        },
+        missing_for_way_out: None,
         foreign: if is_this_host {
             foreign_service(host, &facts, &settings, &layout, receipt.as_ref())?
         } else {

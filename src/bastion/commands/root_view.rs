@@ -126,6 +126,7 @@ impl Bastion {
             target_port: 5432,
             reach: Default::default(),
             token_sha256: String::new(),
+            proxy_command: None,
             enrolled: Some(EnrolledRecord {
                 remote_port: 20001,
                 server: TunnelServerAddress {

@@ -27,6 +27,7 @@ use crate::bastion::steps::database::Database;
 use crate::bastion::steps::{Step, planned, prove, rename, rotation};
 use crate::bastion::tunnel_name::TunnelName;
 use crate::bastion::ui::{Event, Ui};
+use crate::bastion::way_out::{self, WayOut};
 use crate::protocol::{DatabaseAddress, Enrollment};
 
 pub(super) fn run(host: &dyn Host, ui: &Ui, command: &Setup) -> anyhow::Result<Exit> {
@@ -83,11 +84,25 @@ pub(super) fn run(host: &dyn Host, ui: &Ui, command: &Setup) -> anyhow::Result<E
         enrollment: &enrollment,
         control_plane: &control_plane,
         database: database(command, &enrollment),
+        way_out: way_out(
+            host,
+            &settings,
+            &layout,
+            receipt.as_ref(),
+            &server,
+            &enrollment,
+        )?,
     };
     let steps = request.plan(host, receipt.as_ref());
     if steps.is_err() && facts.family == Family::Unsupported {
         let key_type = key_type(&settings, receipt.as_ref());
-        let values = Values::of_enrollment(&server, &enrollment, &layout, key_type);
+        let values = Values::of_enrollment(
+            &server,
+            &enrollment,
+            &layout,
+            key_type,
+            settings.proxy_command.as_ref(),
+        );
         ui.note(&guide::render(GuideFor::Linux, &values)?);
     }
     let mut steps = steps?;
@@ -188,6 +203,7 @@ struct Request<'r> {
     enrollment: &'r Enrollment,
     control_plane: &'r ControlPlane,
     database: Database,
+    way_out: WayOut,
     foreign: Option<ForeignScript>,
 }
 
@@ -212,9 +228,29 @@ impl Request<'_> {
             client: Some(self.control_plane.clone()),
             key_comment: key_comment(host),
             database: Some(self.database.clone()),
+            missing_for_way_out: self.way_out.need().filter(|need| !need.is_met(host)),
+            way_out: self.way_out.clone(),
             foreign: self.foreign.clone(),
         })
     }
+}
+
+fn way_out(
+    host: &dyn Host,
+    settings: &Settings,
+    layout: &Layout,
+    receipt: Option<&Receipt>,
+    server: &Url,
+    enrollment: &Enrollment,
+) -> anyhow::Result<WayOut> {
+    let target = Target::new(server, enrollment, layout, settings.key_type);
+    let record = receipt.and_then(|receipt| receipt.tunnels.get(&target.tunnel));
+    let question = way_out::Question {
+        asked: settings.proxy_command.as_ref(),
+        recorded: record.and_then(|record| record.proxy_command.as_ref()),
+        server: &target.forward,
+    };
+    way_out::find(host, &question)
 }
 
 fn introduction(host: &dyn Host, enrollment: &Enrollment, server: &Url) -> String {
@@ -278,6 +314,7 @@ fn remember_tunnel(
             target_port: 0,
             reach: Reach::default(),
             token_sha256: String::new(),
+            proxy_command: None,
             enrolled: None,
             steps: Vec::new(),
         });

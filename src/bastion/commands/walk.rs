@@ -118,6 +118,30 @@ impl Bastion {
         bastion
     }
 
+    /// A host from which a proxy alone leads out, with a login.
+    fn behind_a_proxy() -> Self {
+        const PROXY: &str = "10.0.0.9:3128";
+        let bastion = Bastion::new();
+        let host = &bastion.host;
+        host.listen("10.0.0.2:50022", Listener::HangsUp(Vec::new()));
+        let through = b"HTTP/1.1 200 OK\r\n\r\nSSH-2.0-lab\r\n";
+        host.listen(PROXY, Listener::Says(through.to_vec()));
+        host.set_env("all_proxy", &format!("http://ada:hunter2@{PROXY}"));
+        host.set_env("no_proxy", "bi.example.com");
+        host.install("ncat");
+        host.on("SHELL=/bin/sh ssh -v", |host, _| {
+            let has = |begins: &str| {
+                let begins = format!("600 {OWN}/{begins}");
+                host.paths().iter().any(|path| path.contains(&begins))
+            };
+            match has("ssh_config-") && has("proxy-") {
+                true => said("", "debug1: remote software version lab\n"),
+                false => failed(),
+            }
+        });
+        bastion
+    }
+
     fn answer_commands(&self) {
         let on = |begins: &str, act: fn(&World, &ScriptedHost, &host::Command) -> Output| {
             let world = Rc::clone(&self.world);
@@ -153,13 +177,15 @@ impl Bastion {
                 _ => failed(),
             }
         });
-        on("ssh -f", |world, host, command| {
+        let start_master = |world: &World, host: &ScriptedHost, command: &host::Command| {
             let socket = command.args.iter().position(|word| word == "-S").unwrap();
             let socket = Path::new(&command.args[socket + 1]);
             let _ = host.write(socket, b"", 0o600, Authority::User);
             *world.master.borrow_mut() = key_in_place(host);
             Output::default()
-        });
+        };
+        on("ssh -f", start_master);
+        on("SHELL=/bin/sh ssh -f", start_master);
         on("ssh -F none -S", |world, host, command| {
             let is_alive = world.master.borrow().is_some();
             if command.args.iter().any(|word| word == "exit") {
@@ -464,7 +490,10 @@ const REMOVE: &[&str] = &["uninstall-tunnel", "7", "--yes"];
 
 /// A host on which these commands have run.
 fn after(commands: &[&[&str]]) -> Bastion {
-    let bastion = Bastion::new();
+    having_run(Bastion::new(), commands)
+}
+
+fn having_run(bastion: Bastion, commands: &[&[&str]]) -> Bastion {
     for command in commands {
         assert_eq!(
             bastion.run(command, Fault::None),
@@ -527,6 +556,16 @@ fn walk_from(host: &dyn Fn() -> Bastion, last: &[&str], look: &dyn Fn(&Bastion, 
 #[test]
 fn a_setup_comes_to_the_same_end_after_any_fault() {
     walk(&[SETUP]);
+}
+
+#[test]
+fn a_setup_and_a_removal_behind_a_proxy_come_to_the_same_end_after_any_fault() {
+    walk_from(&Bastion::behind_a_proxy, SETUP, &|_, _| {});
+    let set_up = || having_run(Bastion::behind_a_proxy(), &[SETUP]);
+    let end = set_up().end();
+    // The password is in one file alone.
+    assert_eq!(end.matches("hunter2").count(), 1, "{end}");
+    walk_from(&set_up, REMOVE, &|_, _| {});
 }
 
 #[test]

@@ -9,14 +9,13 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use hyper_util::client::proxy::matcher::Matcher;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
 use super::{ApiError, ControlPlane};
 use crate::bastion::failure::{Failure, Interrupted};
 use crate::bastion::host::Host;
-use crate::bastion::host::http::is_loopback;
+use crate::bastion::web_proxy::Environment;
 
 /// Bundles of all public authorities have a quarter of that.
 const LARGEST_AUTHORITY: u64 = 1 << 20;
@@ -25,11 +24,6 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(8);
 
 const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
 const END: &str = "-----END CERTIFICATE-----";
-
-/// The variables that name a proxy for https, in the order in which they count. Plain http goes to this machine
-/// only, without a proxy.
-const PROXIES: [&str; 4] = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
-const EXCEPTIONS: [&str; 2] = ["NO_PROXY", "no_proxy"];
 
 /// What reaching a control plane takes.
 #[derive(Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -155,59 +149,6 @@ impl fmt::Debug for Reach {
     }
 }
 
-/// What the environment says of the way to an address.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Environment {
-    Silent,
-    /// No proxy: none may be used to there.
-    Direct,
-    /// The variable, and the proxy that it names.
-    Through(&'static str, String),
-}
-
-impl Environment {
-    /// By the same variables and rules as the HTTP client decides, since they come from the same library.
-    pub fn of(host: &dyn Host, address: &Url) -> Self {
-        if is_loopback(address) {
-            return Environment::Direct;
-        }
-        let mut named = PROXIES
-            .iter()
-            .filter_map(|name| Some((*name, host.env(name)?)))
-            .peekable();
-        let is_silent = named.peek().is_none();
-        let exceptions = EXCEPTIONS.iter().find_map(|name| host.env(name));
-        let exceptions = exceptions.unwrap_or_default();
-        match named.find(|(_, value)| !value.is_empty()) {
-            Some((name, value)) if matched(&value, &exceptions, address).is_some() => {
-                Environment::Through(name, value)
-            }
-            None if is_silent && matched("http://proxy", &exceptions, address).is_some() => {
-                Environment::Silent
-            }
-            _ => Environment::Direct,
-        }
-    }
-}
-
-/// The host and the port of a proxy, without its login.
-pub fn place_of(proxy: &str, address: &Url) -> Option<(String, u16)> {
-    matched(proxy, "", address)
-}
-
-fn matched(proxy: &str, exceptions: &str, address: &Url) -> Option<(String, u16)> {
-    let matcher = Matcher::builder().all(proxy).no(exceptions).build();
-    let intercept = matcher.intercept(&address.as_str().parse().ok()?)?;
-    let uri = intercept.uri();
-    let port = match (uri.port_u16(), uri.scheme_str()) {
-        (Some(port), _) => port,
-        (None, Some("https")) => 443,
-        (None, Some("socks4" | "socks4a" | "socks5" | "socks5h")) => 1080,
-        (None, _) => 80,
-    };
-    Some((uri.host()?.to_owned(), port))
-}
-
 /// The certificates of a PEM file, without keys and remarks.
 fn certificates(pem: &str) -> String {
     let mut found = String::new();
@@ -273,8 +214,6 @@ mod tests {
         let loopback = "http://127.0.0.1:8080".parse().unwrap();
         let host = with(&[("https_proxy", proxy)]);
         assert_eq!(Environment::of(&host, &loopback), Environment::Direct);
-        let place = place_of(proxy, &vendor());
-        assert_eq!(place, Some(("proxy.internal".to_owned(), 3128)));
     }
 
     #[test]

@@ -9,12 +9,12 @@ use url::Url;
 use super::certificate::{self, Trouble};
 use super::check::{Checks, Finding, Outcome, Subject};
 use super::network::{Endpoint, Unreached};
-use crate::bastion::control_plane::reach::{Environment, place_of};
 use crate::bastion::control_plane::{ApiError, Given, Health, is_gone};
 use crate::bastion::failure::{Interrupted, OneLine};
 use crate::bastion::host::Host;
 use crate::bastion::receipt::TunnelRecord;
 use crate::bastion::tunnel_name::TunnelName;
+use crate::bastion::web_proxy::{Environment, place_of};
 use crate::protocol::Tunnel;
 
 /// How long one request may take.

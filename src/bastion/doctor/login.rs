@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::check::Finding;
-use crate::bastion::host::{Command, CommandError, Host};
+use crate::bastion::host::{CommandError, Host};
 use crate::bastion::ssh::Forward;
 
 /// How long ssh may take to connect.
@@ -21,8 +21,8 @@ pub struct Login {
 
 /// Logs in and leaves; the tunnel's own session is not touched, since no port is asked for.
 pub fn attempt(host: &dyn Host, forward: &Forward) -> Login {
-    let command = Command::new("ssh")
-        .args(forward.login_arguments(CONNECT_TIMEOUT))
+    let command = forward
+        .ssh(forward.login_arguments(CONNECT_TIMEOUT))
         .timeout(LOGIN_TIMEOUT);
     match host.run(&command) {
         Ok(output) => judge(&output.stderr),

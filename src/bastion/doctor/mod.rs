@@ -40,6 +40,7 @@ use super::host::Host;
 use super::host::privilege::Privilege;
 use super::layout::Layout;
 use super::receipt::{Receipt, TunnelRecord};
+use super::ssh::ProxyCommand;
 use super::ssh::command_line::bracketed;
 use super::steps::temporary_tunnel::enrolled_forward;
 use crate::bastion::service::InstalledTunnel;
@@ -195,7 +196,7 @@ fn examine_control_planes(
     Ok(known)
 }
 
-/// Each tunnel server once: all tunnels share this host's key.
+/// Each tunnel server once for each way to it: all tunnels share this host's key.
 fn examine_tunnel_servers(
     checks: &mut Checks,
     target: &Target,
@@ -203,10 +204,12 @@ fn examine_tunnel_servers(
     layout: &Layout,
     known: &BTreeMap<TunnelName, Known>,
 ) -> Result<(), Interrupted> {
-    let mut by_address: BTreeMap<(&str, u16), Vec<TunnelName>> = BTreeMap::new();
+    type Address<'a> = (&'a str, u16, Option<&'a ProxyCommand>);
+    let mut by_address: BTreeMap<Address, Vec<TunnelName>> = BTreeMap::new();
     for (id, tunnel) in target.tunnels() {
         if let Some(enrolled) = &tunnel.enrolled {
-            let address = (enrolled.server.host.as_str(), enrolled.server.port);
+            let (server, way) = (&enrolled.server, tunnel.proxy_command.as_ref());
+            let address = (server.host.as_str(), server.port, way);
             by_address.entry(address).or_default().push(id);
         }
     }

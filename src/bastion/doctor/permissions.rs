@@ -21,6 +21,9 @@ pub fn examine(host: &dyn Host, layout: &Layout, receipt: &Receipt) -> Finding {
             .key_type
             .map(|key_type| layout.private_key(key_type)),
     );
+    for tunnel in receipt.tunnels.keys() {
+        private.extend([layout.ssh_config(*tunnel), layout.proxy_script(*tunnel)]);
+    }
     let mut shared = vec![layout.known_hosts()];
     let files = receipt.tunnels.keys().map(|id| layout.tunnel_file(*id));
     shared.extend(std::iter::once(layout.tunnels_dir()).chain(files));

@@ -18,7 +18,14 @@ use crate::bastion::service;
 use crate::bastion::ssh::command_line::AUTOSSH_ENVIRONMENT;
 
 /// Fields of the receipt that are secrets, may hold one or a file of somebody else's, or say nothing to a person.
-const LEFT_OUT: [&str; 5] = ["tunnel_token", "token_sha256", "former", "proxy", "ca_cert"];
+const LEFT_OUT: [&str; 6] = [
+    "tunnel_token",
+    "token_sha256",
+    "former",
+    "proxy",
+    "proxy_command",
+    "ca_cert",
+];
 /// Lines of each log.
 const LOG_LINES: usize = 100;
 /// Bytes of each file.
@@ -171,11 +178,11 @@ mod tests {
     #[test]
     fn the_receipt_is_shown_without_the_fields_that_hold_secrets() {
         let receipt = json!({
-            "tunnels": {"1": {"token_sha256": "ab", "reach": {"proxy": "ada:gh@proxy:1", "ca_cert": "ij"}, "enrolled": {"tunnel_token": "cd", "remote_port": 7}}},
+            "tunnels": {"1": {"token_sha256": "ab", "proxy_command": "p a:b", "reach": {"proxy": "ada:gh@proxy:1", "ca_cert": "ij"}, "enrolled": {"tunnel_token": "cd", "remote_port": 7}}},
             "steps": [{"changes": [{"former": "ZWY="}]}],
         });
         let shown = without_secrets(receipt).to_string();
-        for secret in ["\"ab\"", "\"cd\"", "ZWY=", "gh", "\"ij\""] {
+        for secret in ["\"ab\"", "\"cd\"", "ZWY=", "gh", "\"ij\"", "a:b"] {
             assert!(!shown.contains(secret), "{shown}");
         }
         assert!(shown.contains("\"remote_port\":7"));

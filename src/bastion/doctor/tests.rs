@@ -4,8 +4,8 @@ use std::path::Path;
 
 use super::*;
 use crate::bastion::facts::{Family, Init, Tools};
-use crate::bastion::host::Authority;
 use crate::bastion::host::scripted::{Listener, ScriptedHost};
+use crate::bastion::host::{Authority, Output};
 use crate::bastion::receipt::EnrolledRecord;
 use crate::bastion::ssh::KeyType;
 use crate::protocol::{DataSourceId, DatabaseType, TunnelServerAddress};
@@ -51,6 +51,7 @@ fn receipt() -> Receipt {
         target_port: 3306,
         reach: Default::default(),
         token_sha256: String::new(),
+        proxy_command: None,
         enrolled: Some(EnrolledRecord {
             remote_port: 20001,
             server: TunnelServerAddress {
@@ -164,6 +165,36 @@ fn what_depends_on_something_that_failed_is_skipped_with_the_reason() {
     assert_eq!(
         outcome(&checks, "database-protocol"),
         (Outcome::Pass, "it is MySQL 8.4.0".to_owned())
+    );
+}
+
+#[test]
+fn behind_a_proxy_command_it_is_ssh_that_says_whether_the_server_answers() {
+    let host = ScriptedHost::new();
+    host.expect("LC_ALL=C df", 0, DF, "");
+    host.install("ssh");
+    host.on("ssh ", |_, _| Output::default());
+    host.on(
+        "SHELL=/bin/sh ssh -v -F /home/ada/.holistics/ssh_config-",
+        |_, _| Output {
+            status: 255,
+            stderr: "debug1: x\nNcat: Proxy returned status code 403.\n".to_owned(),
+            ..Output::default()
+        },
+    );
+    let mut receipt = receipt();
+    let tunnel = receipt.tunnels.get_mut(&tunnel_name()).unwrap();
+    tunnel.proxy_command = Some("ncat %h %p".parse().unwrap());
+    let checks = examine(&host, &Nobody, &target(&host, Some(receipt))).unwrap();
+    // Its name is not this host's business.
+    for name in ["server-name", "server-tcp", "server-host-key", "server-key"] {
+        assert_eq!(outcome(&checks, name).0, Outcome::Skip, "{name}");
+    }
+    let (found, detail) = outcome(&checks, "server-ssh");
+    assert_eq!(found, Outcome::Fail);
+    assert!(
+        detail.contains("Proxy returned status code 403"),
+        "{detail}"
     );
 }
 

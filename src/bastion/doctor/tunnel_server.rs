@@ -5,9 +5,9 @@ use super::check::{Checks, Finding, Outcome, Subject};
 use super::login;
 use super::network::{Endpoint, Reached, Unreached};
 use crate::bastion::failure::Interrupted;
-use crate::bastion::host::HostExt as _;
-use crate::bastion::ssh::Forward;
+use crate::bastion::host::{CommandError, HostExt as _};
 use crate::bastion::ssh::greeting::{self, Greeting};
+use crate::bastion::ssh::{Forward, Way, proxy_command};
 use crate::protocol::TunnelServerAddress;
 
 /// Looks at a tunnel server. `revoked` is why its login need not be tried.
@@ -18,6 +18,10 @@ pub fn examine(
     revoked: Option<&str>,
 ) -> Result<(), Interrupted> {
     let subject = Subject::shared(format!("Tunnel server {}:{}", server.host, server.port));
+    if forward.way != Way::Direct {
+        let speaks = examine_way(checks, &subject, forward)?;
+        return examine_login(checks, &subject, forward, speaks, revoked);
+    }
     let endpoint = Endpoint {
         checks: ["server-name", "server-tcp"],
         what: "the tunnel server",
@@ -37,6 +41,38 @@ pub fn examine(
     examine_login(checks, &subject, forward, speaks, revoked)
 }
 
+/// The same three checks where ssh goes through a proxy command: what lies behind that, this host cannot see.
+fn examine_way(
+    checks: &mut Checks,
+    subject: &Subject,
+    forward: &Forward,
+) -> Result<Outcome, Interrupted> {
+    const WHY: &str = "ssh goes through a proxy command, which connects in its place";
+    for check in ["server-name", "server-tcp"] {
+        checks.run(check, subject, "", |_| Finding::skip(WHY))?;
+    }
+    checks.run("server-ssh", subject, "its SSH banner", |host| {
+        if host.which("ssh").is_none() {
+            return Finding::skip("ssh is not installed");
+        }
+        match proxy_command::greeting(host, forward) {
+            Ok(version) => Finding::pass(format!(
+                "it speaks SSH through the proxy command ({version})"
+            )),
+            Err(error) => Finding::fail(
+                match error {
+                    CommandError::Status { stderr, .. } => {
+                        format!("no SSH server answers through the proxy command: {stderr}")
+                    }
+                    error => error.to_string(),
+                },
+                "look at the proxy (its log says why); if it has moved, run the setup command from the browser again, \
+                 with --proxy-command if need be",
+            ),
+        }
+    })
+}
+
 fn tcp_remedy(error: &Unreached, server: &TunnelServerAddress) -> String {
     let TunnelServerAddress { host, port, .. } = server;
     match error {
@@ -45,8 +81,8 @@ fn tcp_remedy(error: &Unreached, server: &TunnelServerAddress) -> String {
              {host} port {port}: allow it"
         ),
         _ => format!(
-            "allow outbound TCP from this host to {host} port {port} in the firewall; SSH does not go through \
-             a web proxy"
+            "allow outbound TCP from this host to {host} port {port} in the firewall; where only a \
+             web proxy leads out, run the setup command from the browser again with --proxy-command"
         ),
     }
 }

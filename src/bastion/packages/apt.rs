@@ -41,6 +41,7 @@ impl PackageManager for Apt {
             Need::Curl => "curl",
             Need::Autossh => "autossh",
             Need::OpensshClient => "openssh-client",
+            Need::Ncat => "ncat",
             Need::Compiler => "gcc",
             Need::Make => "make",
             Need::LibcHeaders => "libc6-dev",

@@ -41,6 +41,7 @@ impl PackageManager for Brew {
         match need {
             Need::Autossh => Some("autossh"),
             Need::Curl => Some("curl"),
+            Need::Ncat => Some("nmap"),
             _ => None,
         }
     }

@@ -11,6 +11,8 @@ pub enum Need {
     Autossh,
     /// `ssh` and `ssh-keygen`.
     OpensshClient,
+    /// nmap's netcat, which leads ssh through a web proxy.
+    Ncat,
     Compiler,
     Make,
     LibcHeaders,
@@ -34,6 +36,7 @@ impl Need {
             Need::Curl => "curl",
             Need::Autossh => "autossh",
             Need::OpensshClient => "ssh and ssh-keygen",
+            Need::Ncat => "ncat",
             Need::Compiler => "a C compiler",
             Need::Make => "make",
             Need::LibcHeaders => "the C library's headers",
@@ -47,6 +50,7 @@ impl Need {
             Need::Curl => has("curl"),
             Need::Autossh => has("autossh"),
             Need::OpensshClient => has("ssh") && has("ssh-keygen"),
+            Need::Ncat => has("ncat"),
             Need::Compiler => has("gcc") || has("cc"),
             Need::Make => has("make"),
             Need::LibcHeaders => LIBC_HEADERS.iter().any(|path| host.exists(Path::new(path))),

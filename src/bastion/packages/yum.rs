@@ -175,6 +175,7 @@ impl PackageManager for Yum {
             Need::Curl => "curl",
             Need::Autossh => "autossh",
             Need::OpensshClient => "openssh-clients",
+            Need::Ncat => "nmap-ncat",
             Need::Compiler => "gcc",
             Need::Make => "make",
             Need::LibcHeaders => "glibc-devel",

@@ -50,6 +50,8 @@ impl ServiceTunnel {
             .collect();
         environment.push(("AUTOSSH_LOGFILE", self.log.to_string_lossy().into_owned()));
         environment.push(("AUTOSSH_PATH", self.ssh.to_string_lossy().into_owned()));
+        let for_ssh = self.forward.environment();
+        environment.extend(for_ssh.map(|(name, value)| (name, value.to_owned())));
         environment
     }
 
@@ -116,7 +118,7 @@ fn check_literal(value: &str) -> Result<()> {
 
 #[cfg(test)]
 pub(crate) fn example(home: &str) -> ServiceTunnel {
-    use crate::bastion::ssh::client;
+    use crate::bastion::ssh::{Way, client};
 
     ServiceTunnel {
         id: "bi.example.com-7".parse().unwrap(),
@@ -125,6 +127,7 @@ pub(crate) fn example(home: &str) -> ServiceTunnel {
         ssh: "/usr/bin/ssh".into(),
         log: format!("{home}/.holistics/logs/tunnel-7.log").into(),
         forward: Forward {
+            way: Way::Direct,
             ciphers: client::ciphers(),
             private_key: format!("{home}/.holistics/id_rsa").into(),
             known_hosts: format!("{home}/.holistics/known_hosts").into(),

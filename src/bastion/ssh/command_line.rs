@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::proxy_command::ProxyCommand;
 use crate::bastion::host::Command;
 
 /// Seconds of silence after which ssh asks the server for a sign of life.
@@ -12,11 +13,23 @@ const ALIVE_COUNT: &str = "2";
 /// Seconds a connection attempt may take.
 const CONNECT_TIMEOUT: &str = "15";
 
+/// How ssh gets to the tunnel server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Way {
+    /// It connects by itself.
+    Direct,
+    /// Through this command.
+    Command(ProxyCommand),
+    /// Through the command in this file of settings.
+    Settings(PathBuf),
+}
+
 /// One remote port carried back to one database.
 ///
 /// The numbers and names are texts, so that a plan made before enrollment can show `<remote-port>`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Forward {
+    pub way: Way,
     /// What the line may be encrypted with, the best first; see `ssh::client`.
     pub ciphers: String,
     pub private_key: PathBuf,
@@ -34,12 +47,8 @@ pub struct Forward {
 impl Forward {
     /// The arguments for `ssh` in the foreground.
     pub fn ssh_arguments(&self) -> Vec<String> {
-        let mut arguments = vec![
-            "-F".to_owned(),
-            "none".to_owned(),
-            "-N".to_owned(),
-            "-T".to_owned(),
-        ];
+        let mut arguments = self.way_arguments();
+        arguments.extend(["-N".to_owned(), "-T".to_owned()]);
         arguments.extend(self.connection_arguments());
         arguments.extend(["-R".to_owned(), self.remote_forward(), self.destination()]);
         arguments
@@ -51,12 +60,66 @@ impl Forward {
     /// command either; asking for one is what makes ssh leave.
     pub fn login_arguments(&self, timeout: Duration) -> Vec<String> {
         // ssh takes the first value of an option, so what differs from a tunnel's stands first.
-        let mut arguments = vec!["-v".to_owned(), "-F".to_owned(), "none".to_owned()];
-        arguments.extend(["-T".to_owned(), "-o".to_owned()]);
-        arguments.push(format!("ConnectTimeout={}", timeout.as_secs()));
+        let mut arguments = self.question_arguments(timeout);
         arguments.extend(self.connection_arguments());
         arguments.extend([self.destination(), "exit".to_owned()]);
         arguments
+    }
+
+    /// The arguments for an `ssh` that goes as far as the server's host key, which it takes for a strange one.
+    pub fn greeting_arguments(&self, timeout: Duration) -> Vec<String> {
+        let mut arguments = self.question_arguments(timeout);
+        for option in [
+            "BatchMode=yes",
+            "StrictHostKeyChecking=yes",
+            "UserKnownHostsFile=/dev/null",
+            "GlobalKnownHostsFile=/dev/null",
+        ] {
+            arguments.extend(["-o".to_owned(), option.to_owned()]);
+        }
+        arguments.extend(["-p".to_owned(), self.server_port.clone()]);
+        arguments.extend([self.destination(), "exit".to_owned()]);
+        arguments
+    }
+
+    fn question_arguments(&self, timeout: Duration) -> Vec<String> {
+        let mut arguments = vec!["-v".to_owned()];
+        arguments.extend(self.way_arguments());
+        arguments.extend(["-T".to_owned(), "-o".to_owned()]);
+        arguments.push(format!("ConnectTimeout={}", timeout.as_secs()));
+        arguments
+    }
+
+    /// Which settings ssh reads: never the user's or the host's own.
+    fn way_arguments(&self) -> Vec<String> {
+        let (file, command) = match &self.way {
+            Way::Direct => ("none".into(), None),
+            Way::Command(command) => ("none".into(), Some(command)),
+            Way::Settings(file) => (file.to_string_lossy(), None),
+        };
+        let mut arguments = vec!["-F".to_owned(), file.into_owned()];
+        if let Some(command) = command {
+            arguments.extend(["-o".to_owned(), format!("ProxyCommand={command}")]);
+        }
+        arguments
+    }
+
+    /// What ssh needs in its environment: the shell that runs a proxy command is the user's, which may be one
+    /// that runs nothing (`nologin`).
+    pub fn environment(&self) -> Option<(&'static str, &'static str)> {
+        (self.way != Way::Direct).then_some(("SHELL", "/bin/sh"))
+    }
+
+    /// `ssh` with these arguments.
+    pub fn ssh(&self, arguments: Vec<String>) -> Command {
+        self.with_environment(Command::new("ssh").args(arguments))
+    }
+
+    fn with_environment(&self, command: Command) -> Command {
+        match self.environment() {
+            Some((name, value)) => command.env(name, value),
+            None => command,
+        }
     }
 
     fn connection_arguments(&self) -> Vec<String> {
@@ -151,24 +214,28 @@ impl Forward {
 
 /// `ssh` in the foreground, as a person or a supervisor runs it.
 pub fn ssh_command(forward: &Forward) -> Command {
-    Command::new("ssh").args(forward.ssh_arguments())
+    forward.ssh(forward.ssh_arguments())
 }
 
 /// `autossh` with a log of its own, as a person starts it who sets a tunnel up by hand.
 pub fn autossh_command(program: &str, forward: &Forward, log: &Path) -> Command {
-    with_environment(Command::new(program).args(forward.autossh_arguments(log)))
+    with_environment(
+        Command::new(program).args(forward.autossh_arguments(log)),
+        forward,
+    )
 }
 
 /// `autossh` in the foreground, as a supervisor runs it: what ssh has to say goes to standard error.
 pub fn foreground_command(program: &str, forward: &Forward) -> Command {
     let command = Command::new(program).args(["-M", "0"]);
-    with_environment(command.args(forward.ssh_arguments()))
+    with_environment(command.args(forward.ssh_arguments()), forward)
 }
 
-fn with_environment(command: Command) -> Command {
-    AUTOSSH_ENVIRONMENT
+fn with_environment(command: Command, forward: &Forward) -> Command {
+    let command = AUTOSSH_ENVIRONMENT
         .iter()
-        .fold(command, |command, (name, value)| command.env(*name, *value))
+        .fold(command, |command, (name, value)| command.env(*name, *value));
+    forward.with_environment(command)
 }
 
 /// Environment variables that bound how long autossh waits between attempts.
@@ -194,6 +261,7 @@ mod tests {
 
     fn forward(target_host: &str) -> Forward {
         Forward {
+            way: Way::Direct,
             ciphers: client::ciphers(),
             private_key: "/home/ada/.holistics/id_rsa".into(),
             known_hosts: "/home/ada/.holistics/known_hosts".into(),
@@ -212,6 +280,27 @@ mod tests {
         let arguments = forward("db.internal").autossh_arguments(Path::new("/tmp/log"));
         assert_eq!(arguments.last().unwrap(), "tunnel@tunnel.example.com");
         assert_eq!(arguments[..2], ["-M", "0"]);
+    }
+
+    #[test]
+    fn a_proxy_command_is_one_word_of_ssh_or_stands_in_a_file() {
+        let command = "ncat --proxy 'p:1' %h %p";
+        let through = |way| Forward {
+            way,
+            ..forward("db.internal")
+        };
+        let given = through(Way::Command(command.parse().unwrap()));
+        let arguments = given.ssh_arguments();
+        assert_eq!(arguments[..3], ["-F", "none", "-o"]);
+        assert_eq!(arguments[3], format!("ProxyCommand={command}"));
+        let kept = through(Way::Settings("/home/ada/.holistics/ssh_config".into()));
+        let arguments = kept.autossh_arguments(Path::new("/tmp/log"));
+        assert_eq!(arguments[4..6], ["-F", "/home/ada/.holistics/ssh_config"]);
+        assert!(!arguments.join(" ").contains("ProxyCommand"));
+        // The user's own shell may run nothing.
+        let typed = ssh_command(&kept).to_string();
+        assert!(typed.starts_with("SHELL=/bin/sh ssh "), "{typed}");
+        assert_eq!(forward("db.internal").environment(), None);
     }
 
     #[test]

@@ -31,7 +31,7 @@ pub fn read(connection: &mut dyn Connection) -> Greeting {
 }
 
 /// `SSH-2.0-…`, on a line of its own, once it is whole.
-fn version_line(said: &[u8]) -> Option<String> {
+pub fn version_line(said: &[u8]) -> Option<String> {
     let whole = &said[..said.iter().rposition(|byte| *byte == b'\n')?];
     whole
         .split(|byte| *byte == b'\n')

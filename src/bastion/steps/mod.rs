@@ -27,6 +27,7 @@ pub mod system_files;
 pub mod target;
 pub mod temporary_tunnel;
 pub mod wait_for_save;
+pub mod way_out;
 
 #[cfg(doc)]
 use super::change::Change;

@@ -14,18 +14,15 @@ use crate::bastion::host::{Authority, Command, Host, HostExt as _};
 use crate::bastion::layout::Layout;
 use crate::bastion::receipt::{Receipt, Scope, TunnelRecord};
 use crate::bastion::run::{Run, StepContext};
-use crate::bastion::ssh::greeting::{self, Greeting};
-use crate::bastion::ssh::{Forward, client, control_socket};
+use crate::bastion::ssh::{Forward, Way, client, control_socket};
 use crate::bastion::tunnel_name::TunnelName;
+use crate::bastion::way_out;
 use crate::protocol::ProblemKind;
 
 /// How long ssh may take to connect, prove itself and have the port.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long the control plane may take to see a session that ssh reports as connected.
 const SEEN_TIMEOUT: Duration = Duration::from_secs(15);
-/// How long the name of the tunnel server may take, and each of its addresses to accept and to greet.
-const NAME_TIMEOUT: Duration = Duration::from_secs(10);
-const GREETING_TIMEOUT: Duration = Duration::from_secs(10);
 const SEEN_PAUSE: Duration = Duration::from_millis(200);
 
 pub struct TemporaryTunnel {
@@ -57,6 +54,8 @@ impl Step for TemporaryTunnel {
         proofs.saw(place.to_string());
         let tried = Forward {
             ciphers: client::ciphers_of(host)?,
+            // The file of another way comes about only after this.
+            way: Way::Direct,
             ..with_any_server(&self.preview)
         };
         client::prove(host, &tried.ssh_arguments(), proofs)?;
@@ -105,8 +104,8 @@ impl TemporaryTunnel {
 
 fn ssh(forward: &Forward, socket: &Path) -> Command {
     let log = log_beside(socket);
-    Command::new("ssh")
-        .args(forward.master_arguments(socket, &log))
+    forward
+        .ssh(forward.master_arguments(socket, &log))
         .timeout(CONNECT_TIMEOUT)
         // `ssh -f` of OpenSSH 8.4 keeps its outputs open as long as the tunnel lives; 9.2 does not.
         .said_to(&log)
@@ -141,58 +140,22 @@ fn with_any_server(preview: &Forward) -> Forward {
     }
 }
 
-/// Looks whether the tunnel server answers at its SSH port: the way there may be closed while https is open.
+/// Looks whether the tunnel server answers at its SSH port, where ssh connects to it by itself.
 fn prove_way_out(host: &dyn Host, server: &Forward, proofs: &mut Proofs) -> anyhow::Result<()> {
     const WHAT: &str = "the way to the tunnel server";
-    let Ok(port) = server.server_port.parse() else {
+    if server.way != Way::Direct {
+        // The step of the way out proves another one.
+        return Ok(());
+    }
+    let Some((name, port)) = way_out::address(server) else {
         proofs.could_not_see(WHAT, "the control plane has not told its address yet");
         return Ok(());
     };
-    let name = server.server_host.trim_matches(['[', ']']);
-    let open = format!(
-        "allow outbound TCP from this host to {name} port {port} in the firewall, then run the same command again; \
-         SSH does not go through a web proxy"
-    );
-    let failure = |what: String, next: String| Err(Failure::new(what, next).into());
-    let addresses = match host.resolve(name, port, NAME_TIMEOUT) {
-        Ok(addresses) => addresses,
-        Err(error) => {
-            host.check_interrupt()?;
-            return failure(
-                format!(
-                    "the name of the tunnel server, {name}, cannot be resolved on this host: {error}"
-                ),
-                format!(
-                    "check the host's DNS (`getent hosts {name}`), then run the same command again"
-                ),
-            );
-        }
-    };
-    let mut unreached = String::new();
-    for address in addresses {
-        host.check_interrupt()?;
-        let mut connection = match host.connect(address, GREETING_TIMEOUT) {
-            Ok(connection) => connection,
-            Err(error) => {
-                unreached = format!(": {error}");
-                continue;
-            }
-        };
-        let what = match greeting::read(connection.as_mut()) {
-            Greeting::Ssh(_) => {
-                proofs.saw(format!("the tunnel server answers at {name}:{port}"));
-                return Ok(());
-            }
-            Greeting::HungUp => "takes the connection and hangs up without a word".to_owned(),
-            Greeting::Silence => "takes the connection and says nothing".to_owned(),
-            Greeting::Other(said) => format!("does not speak SSH, but says: {said:?}"),
-        };
-        unreached = format!(": {address} {what}");
-    }
-    failure(
-        format!("the tunnel server {name}:{port} cannot be reached from this host{unreached}"),
-        open,
-    )
+    let looked = way_out::look(host, name, port);
+    host.check_interrupt()?;
+    looked?;
+    proofs.saw(format!("the tunnel server answers at {name}:{port}"));
+    Ok(())
 }
 
 /// The command line of an enrolled tunnel.
@@ -212,6 +175,10 @@ pub fn enrolled_forward(
         .context("the tunnel is not enrolled")?;
     let key_type = receipt.key_type.context("the receipt names no key pair")?;
     Ok(Forward {
+        way: match record.proxy_command {
+            Some(_) => Way::Settings(layout.ssh_config(tunnel)),
+            None => Way::Direct,
+        },
         ciphers: client::ciphers_of(host)?,
         private_key: layout.private_key(key_type),
         known_hosts: layout.known_hosts(),
@@ -283,6 +250,11 @@ fn explain(said: &str, forward: &Forward) -> Failure {
         Failure::new(
             format!("the name {server_host} cannot be resolved on this host"),
             "check the host's DNS (`getent hosts NAME`), then run the same command again",
+        )
+    } else if forward.way != Way::Direct {
+        Failure::new(
+            format!("the tunnel server {server} cannot be reached through the proxy command"),
+            "look at the proxy; then run the same command again, with another --proxy-command if need be",
         )
     } else {
         Failure::new(

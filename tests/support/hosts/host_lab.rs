@@ -109,6 +109,11 @@ impl HostLab {
         lab
     }
 
+    /// A new folder of this machine's, which goes with the lab.
+    pub fn folder(&self, name: &str) -> std::path::PathBuf {
+        self.workspace.folder(name)
+    }
+
     /// A machine with a copy of the bastion's disk, and its network. It is off.
     pub fn copy_of_the_host(&self) -> (Host, Namespace) {
         let network = self.network.second_bastion(&self.workspace);

@@ -7,7 +7,7 @@
 //!   under test, as that host can run it; [`host`]: a host that
 //!   boots, reboots, loses power, and runs commands for its users; [`terminal`]: somebody in front
 //!   of it; [`disk`]: what is on its disk, to be compared;
-//! - [`mirror`]: the web server with the packages; [`certificate`]: the vendor's https;
+//! - [`mirror`]: the web server with the packages; [`web_proxy`]: the only way out of some bastions; [`certificate`]: the vendor's https;
 //! - [`host_lab`]: all of it together, brought to a given point of the journey; [`other_vendor`]: a
 //!   second vendor, of whom the bastion's users have tunnels, too.
 //!
@@ -25,3 +25,4 @@ pub mod network;
 pub mod other_vendor;
 pub mod program;
 pub mod terminal;
+pub mod web_proxy;
