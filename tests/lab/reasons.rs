@@ -139,30 +139,31 @@ fn service_restart_doctor_its_report_and_status_tell_systemd_s_reason_and_the_re
             &format!("HOLISTICS_TUNNEL_CA_CERT={AUTHORITY} holistics-tunnel {line}"),
         )
     };
-    for (setting, step) in [
-        ("InaccessiblePaths=/nowhere/at/all", "226"),
-        ("WorkingDirectory=/nowhere/at/all", "200"),
-        ("ExecStart=\nExecStart=/nowhere/at/all", "203"),
-        ("User=nowhere", "217"),
-        ("Group=nowhere", "216"),
+    for (setting, status, words) in [
+        ("InaccessiblePaths=/nowhere/at/all", "226", "step NAMESPACE"),
+        ("WorkingDirectory=/nowhere/at/all", "200", "step CHDIR"),
+        ("ExecStart=\nExecStart=/nowhere/at/all", "203", "step EXEC"),
+        ("User=nowhere", "217", "step USER"),
+        ("Group=nowhere", "216", "step GROUP"),
         (
             "ExecStart=\nExecStart=/bin/sh -c 'exec /nowhere/at/all'",
             "127",
+            "/nowhere/at/all",
         ),
     ] {
         lab.host.write(DROP_IN, format!("[Service]\n{setting}\n"));
         lab.host
             .run("root", "systemctl daemon-reload")
             .expect_code(0);
-        let status = format!("exit status {step}");
+        let status = format!("exit status {status}");
         let began = Instant::now();
         ada("service restart")
             .expect_code(FAILED)
-            .expect_words(&[&status, "nowhere", DROP_IN]);
+            .expect_words(&[&status, words, DROP_IN]);
         assert!(began.elapsed() < SOON, "{:?}", began.elapsed());
         ada("doctor")
             .expect_code(FAILED)
-            .expect_words(&[&status, "h_autossh@", DROP_IN]);
+            .expect_words(&[&status, words, DROP_IN]);
         ada("status").expect_code(FAILED).expect_words(&[&status]);
     }
     let report = ada("doctor --report -");

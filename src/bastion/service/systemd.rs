@@ -32,7 +32,9 @@ const TIMEOUT: Duration = Duration::from_secs(120);
 /// How many of the journal's last lines an error holds, and among how many they are looked for.
 const JOURNAL_LINES: usize = 5;
 const JOURNAL_LINES_READ: usize = 12;
-/// How lines begin that tell no reason.
+const JOURNAL_TRIES: u32 = 4;
+const JOURNAL_PAUSE: Duration = Duration::from_millis(200);
+/// What lines hold that tell no reason.
 const COMES_AND_GOES: [&str; 4] = ["Starting ", "Started ", "Stopped ", "Scheduled "];
 
 pub struct Systemd;
@@ -201,17 +203,41 @@ fn forget(host: &dyn Host, tunnel: TunnelName) -> Result<()> {
     Ok(())
 }
 
-/// The journal's last lines. Users may see none but their own, so root is asked then, if that takes no question.
-fn last_lines(host: &dyn Host, journal: &Command) -> Result<Vec<String>> {
-    let mut said = host.run(journal)?.stdout;
-    if said.trim().is_empty() {
-        let words = host.privilege().start(journal, |_| None).words;
-        if let [program, arguments @ ..] = &words[..] {
-            let by_root = Command::new(program).args(arguments);
-            said = host.run(&by_root)?.stdout;
-        }
+/// The messages alone, and of one start of the unit: those of an earlier one have their own reason.
+fn of_start(journal: Command, start: &str) -> Command {
+    let journal = journal.args(["--output", "cat"]);
+    match start {
+        "" => journal,
+        _ => journal.args([
+            &format!("INVOCATION_ID={start}"),
+            "+",
+            &format!("_SYSTEMD_INVOCATION_ID={start}"),
+        ]),
     }
-    Ok(said.lines().map(str::to_owned).collect())
+}
+
+/// The journal's last lines. Users may see none but their own, so root is asked then, if that takes no question.
+/// They may come a moment after what they are about.
+fn last_lines(host: &dyn Host, journal: Command) -> Result<Vec<String>> {
+    let words = host.privilege().start(&journal, |_| None).words;
+    let by_root = words
+        .split_first()
+        .map(|(program, arguments)| Command::new(program).args(arguments));
+    for _ in 0..JOURNAL_TRIES {
+        for command in std::iter::once(&journal).chain(&by_root) {
+            let said = host.run(command)?.stdout;
+            let lines: Vec<String> = said.lines().map(str::to_owned).collect();
+            if lines.iter().any(|line| is_reason(line)) {
+                return Ok(lines);
+            }
+        }
+        host.sleep(JOURNAL_PAUSE)?;
+    }
+    Ok(Vec::new())
+}
+
+fn is_reason(line: &str) -> bool {
+    !COMES_AND_GOES.iter().any(|begin| line.contains(begin))
 }
 
 /// The last lines that tell why, each once: what a unit does before its program fails as that does.
@@ -220,8 +246,7 @@ fn reasons_among(lines: &[String], unit: &str) -> Vec<String> {
     let mut told: Vec<String> = Vec::new();
     for line in lines.iter().rev() {
         let line = line.replace(&prefix, "");
-        let is_noise = COMES_AND_GOES.iter().any(|begin| line.starts_with(begin));
-        if !is_noise && !told.contains(&line) && told.len() < JOURNAL_LINES {
+        if is_reason(&line) && !told.contains(&line) && told.len() < JOURNAL_LINES {
             told.insert(0, line);
         }
     }
@@ -419,11 +444,11 @@ impl ServiceManager for Systemd {
         _layout: &Layout,
         tunnel: TunnelName,
     ) -> Result<Option<StartFailure>> {
-        let Some(failure) = reason::ask(host, &instance(tunnel), tunnel)? else {
+        let Some((failure, start)) = reason::ask(host, &instance(tunnel), tunnel)? else {
             return Ok(None);
         };
         let lines = match self.journal(host, tunnel, JOURNAL_LINES_READ) {
-            Some(journal) => last_lines(host, &journal.args(["--output", "cat"]))?,
+            Some(journal) => last_lines(host, of_start(journal, &start))?,
             None => Vec::new(),
         };
         let lines = reasons_among(&lines, &instance(tunnel));

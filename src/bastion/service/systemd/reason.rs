@@ -8,13 +8,14 @@ use crate::bastion::service::StartFailure;
 use crate::bastion::tunnel_name::TunnelName;
 
 /// What is asked of systemd.
-const PROPERTIES: [&str; 6] = [
+const PROPERTIES: [&str; 7] = [
     "Result",
     "ExecMainCode",
     "ExecMainStatus",
     "DropInPaths",
     "ReadWritePaths",
     "User",
+    "InvocationID",
 ];
 
 /// What stands for "ended by itself" and for "killed by a signal" in `ExecMainCode`.
@@ -49,7 +50,7 @@ impl<'a> Shown<'a> {
     }
 }
 
-/// Asks systemd.
+/// Asks systemd; beside the reason, which start of the unit it is about, where this version numbers them.
 ///
 /// # Errors
 /// It does not answer.
@@ -57,13 +58,15 @@ pub(super) fn ask(
     host: &dyn Host,
     unit: &str,
     tunnel: TunnelName,
-) -> anyhow::Result<Option<StartFailure>> {
+) -> anyhow::Result<Option<(StartFailure, String)>> {
     let properties = PROPERTIES.iter().flat_map(|name| ["--property", name]);
     let show = Command::new("systemctl")
         .args(["show", unit])
         .args(properties);
     let shown = host.expect(&show)?.stdout;
-    Ok(explain(host, unit, tunnel, &Shown(&shown)))
+    let shown = Shown(&shown);
+    let failure = explain(host, unit, tunnel, &shown);
+    Ok(failure.map(|failure| (failure, shown.property("InvocationID").to_owned())))
 }
 
 /// Whether some unit of this host could not be given a view of the file system of its own.
@@ -158,7 +161,8 @@ mod tests {
         let host = ScriptedHost::new();
         host.expect("systemctl show unit --property Result", 0, shown, "");
         set(&host);
-        ask(&host, "unit", "bi.example.com-7".parse().unwrap()).unwrap()
+        let asked = ask(&host, "unit", "bi.example.com-7".parse().unwrap());
+        asked.unwrap().map(|(failure, _)| failure)
     }
 
     fn exited(status: i32, others: &str) -> Option<StartFailure> {
