@@ -360,7 +360,7 @@ mod tests {
         };
         let greets = "debug1: Remote protocol version 2.0, remote software version x\n";
         host.expect(
-            "SHELL=/bin/sh ssh -v -F none -o 'ProxyCommand=mine %h %p'",
+            "SHELL=/bin/sh ssh -v -F none -o ProxyCommand='mine %h %p'",
             255,
             "",
             greets,
