@@ -211,7 +211,8 @@ impl Root {
         let (mut denied, mut listed) = (Vec::new(), Vec::new());
         for command in commands {
             let rule = rule_for(command)?;
-            if !rule.success() {
+            // Of a program that is not there yet, sudo says nothing.
+            if !rule.success() && is_there(self.start(command).words.get(2)) {
                 denied.push(command);
             }
             listed.push(rule.stdout);
@@ -347,6 +348,13 @@ fn takes_prompt() -> bool {
         .stderr_to_stdout();
     let help = help.unchecked().read();
     help.is_ok_and(|help| help.contains("--prompt"))
+}
+
+/// Whether a command's program can be found, as root or as this user.
+fn is_there(program: Option<&String>) -> bool {
+    let path = std::env::var("PATH").unwrap_or_default();
+    let path = format!("{path}:/usr/sbin:/sbin");
+    program.is_some_and(|program| which::which_in(program, Some(path), "/").is_ok())
 }
 
 fn is_readable(file: &str) -> bool {

@@ -1,5 +1,7 @@
 //! What a step does, line by line, for the person who decides and for the proof that root may do it.
 
+use std::path::Path;
+
 use super::{Proofs, Step};
 use crate::bastion::host::{Command, Effect, Host, HostExt as _, RootProof, WayToRoot};
 use crate::bastion::ui::PlannedStep;
@@ -144,6 +146,18 @@ pub(super) fn prove_root<'s>(
         ),
         RootProof::Untold(said) => {
             proofs.could_not_see(format!("what {program} lets {user} run as root"), said)
+        }
+    }
+    for command in certain.iter().chain(&conditional) {
+        let path = Path::new(&command.program);
+        if path.is_absolute() && !host.exists(path) {
+            proofs.could_not_see(
+                format!(
+                    "whether {program} lets {user} run `{}`",
+                    host.shown(command)
+                ),
+                "it is not there yet",
+            );
         }
     }
     if host.prove_root(purpose, &conditional).is_ok() {
