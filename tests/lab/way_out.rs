@@ -125,7 +125,7 @@ fn journey(mut lab: HostLab, arguments: &str, look: impl FnOnce(&HostLab, &str))
     };
     run("doctor").expect_words(&["it speaks SSH through the proxy command"]);
     let manual = lab.host.run("ada", "holistics-tunnel manual linux");
-    manual.expect_code(0).expect_words(&["-o 'ProxyCommand="]);
+    manual.expect_code(0).expect_words(&["-o ProxyCommand="]);
     // The same command again finds everything as it is.
     let again = lab.host.run("ada", &with_proxy(&line));
     again.expect_code(0).expect_words(&["nothing was changed"]);
