@@ -12,6 +12,7 @@ use crate::support::lab::{Lab, token_of};
 use crate::support::postgres::Postgres;
 use crate::support::process::Finished;
 use crate::support::server::Server;
+use crate::support::wait;
 use crate::support::workspace::Workspace;
 use crate::{CANNOT_TELL, FAILED, content, run, shell, url_in, url_of};
 
@@ -201,7 +202,10 @@ fn a_renewed_authority_takes_the_kept_one_s_place_and_another_s_does_not() {
         .expect_words(&["does not fit", "update-tunnel", "--ca-cert FILE"]);
     assert!(update_with(&new.authority).contains(kept));
     take_away(&new.authority);
-    program(&bastion, &["status"]).expect_code(0);
+    // The tunnel comes back when autossh's next try is due.
+    wait::until_true("the tunnel is up again", SETUP_LIMIT, String::new, || {
+        program(&bastion, &["status"]).code == 0
+    });
     take_away(&strange.authority);
     assert!(!content(&bastion.receipt()).contains(&content(&old.authority).replace('\n', "\\n")));
 }

@@ -43,9 +43,13 @@ fn a_proxy_with_a_login_is_found_and_its_password_is_seen_by_nobody() {
             .filter_map(|line| line.split(':').next())
             .collect();
         files.sort_unstable();
-        assert_eq!(files, [kept, SETTING], "{found}");
-        let mode = lab.host.run("root", &format!("stat -c '%a %U' {kept}"));
-        mode.expect_code(0).expect_words(&["600 ada"]);
+        // The receipt keeps the way to the control plane.
+        let receipt = "/home/ada/.holistics/receipt.json";
+        assert_eq!(files, [kept, receipt, SETTING], "{found}");
+        let mode = lab
+            .host
+            .run("root", &format!("stat -c '%a %U' {kept} {receipt}"));
+        assert_eq!(mode.stdout, "600 ada\n600 ada\n", "{mode}");
     });
 }
 
