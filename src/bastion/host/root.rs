@@ -3,7 +3,10 @@
 //! What sudo and doas allow, they are asked themselves, by their exit status: their words differ between
 //! versions and kinds, and are passed on as they are.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use anyhow::bail;
 
@@ -16,6 +19,9 @@ use crate::bastion::failure::Failure;
 /// Where doas has its rules, on the systems that have it.
 const DOAS_RULES: [&str; 2] = ["/etc/doas.conf", "/usr/local/etc/doas.conf"];
 
+/// How long what sudo has allowed is not asked again: rules stay, and each question takes some milliseconds.
+const ANSWER_HOLDS: Duration = Duration::from_secs(10);
+
 /// Runs a command of this user's.
 type Run<'a> = &'a dyn Fn(&Command) -> Result<Output, CommandError>;
 
@@ -23,6 +29,8 @@ type Run<'a> = &'a dyn Fn(&Command) -> Result<Output, CommandError>;
 pub struct Root {
     privilege: Privilege,
     user: String,
+    /// What sudo has answered about commands that it lets this user run, and when.
+    allowed: RefCell<HashMap<Vec<String>, (Instant, Output)>>,
 }
 
 /// What is known of commands before one of them has run.
@@ -52,6 +60,7 @@ impl Root {
         Root {
             privilege,
             user: user.name.clone(),
+            allowed: RefCell::default(),
         }
     }
 
@@ -203,14 +212,9 @@ impl Root {
         if !rules.success() {
             return Ok(RootProof::Untold(rules.stderr.trim().to_owned()));
         }
-        // The longer listing has, in newer versions, the rule that was found.
-        let rule_for = |command: &Command| {
-            let words = self.start(command).words;
-            run(&asking_sudo(&["-l", "-l"]).args(words.into_iter().skip(2)))
-        };
         let (mut denied, mut listed) = (Vec::new(), Vec::new());
         for command in commands {
-            let rule = rule_for(command)?;
+            let rule = self.rule_for(run, command)?;
             // Of a program that is not there yet, sudo says nothing.
             if !rule.success() && is_there(self.start(command).words.get(2)) {
                 denied.push(command);
@@ -233,11 +237,28 @@ impl Root {
             });
         }
         // Where `true` may be run and is asked for, there is one rule for everything.
-        Ok(if rule_for(&self.silent())?.success() {
+        Ok(if self.rule_for(run, &self.silent())?.success() {
             RootProof::Asks
         } else {
             RootProof::MayAsk
         })
+    }
+
+    /// What sudo says of one command. The longer listing has, in newer versions, the rule that was found.
+    fn rule_for(&self, run: Run, command: &Command) -> Result<Output, CommandError> {
+        let words = self.start(command).words;
+        if let Some((at, answer)) = self.allowed.borrow().get(&words)
+            && at.elapsed() < ANSWER_HOLDS
+        {
+            return Ok(answer.clone());
+        }
+        let question = asking_sudo(&["-l", "-l"]).args(words.iter().skip(2).cloned());
+        let answer = run(&question)?;
+        if answer.success() {
+            let known = (Instant::now(), answer.clone());
+            self.allowed.borrow_mut().insert(words, known);
+        }
+        Ok(answer)
     }
 
     /// doas says it only to those who can read its rules. Others learn it by running a command.

@@ -74,8 +74,13 @@ pub(super) fn ask(
 /// # Errors
 /// systemd cannot be asked.
 pub(super) fn has_refused_mounts(host: &dyn Host) -> anyhow::Result<bool> {
-    let show =
-        Command::new("systemctl").args(["show", "*.service", "--property", "ExecMainStatus"]);
+    let show = Command::new("systemctl").args([
+        "show",
+        "*.service",
+        "--state=failed,activating",
+        "--property",
+        "ExecMainStatus",
+    ]);
     let shown = host.run(&show)?.stdout;
     Ok(shown.lines().any(|line| line == "ExecMainStatus=226"))
 }
