@@ -84,7 +84,7 @@ impl World {
             .replace("{file}", "pages.css")
     }
 
-    /// Everything that is kept, but for who is signed in.
+    /// Everything that is kept, but for who is signed in and for the row by which writing is tried.
     pub fn kept(&self) -> Vec<String> {
         let runtime = tokio::runtime::Runtime::new().expect("a runtime");
         runtime.block_on(async {
@@ -93,7 +93,7 @@ impl World {
             let mut database = options.connect().await.expect("the server's database");
             let tables: Vec<String> = sqlx::query_scalar(
                 "SELECT name FROM sqlite_schema WHERE type = 'table'
-                 AND name NOT IN ('browser_sessions', 'sqlite_sequence') ORDER BY name",
+                 AND name NOT IN ('browser_sessions', 'readiness', 'sqlite_sequence') ORDER BY name",
             )
             .fetch_all(&mut database)
             .await
