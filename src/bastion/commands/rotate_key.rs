@@ -14,7 +14,7 @@ use crate::bastion::receipt::{Receipt, Scope};
 use crate::bastion::run::Run;
 use crate::bastion::service;
 use crate::bastion::steps::rotation::{self, Rotation};
-use crate::bastion::steps::{Step, StepName, planned, rename};
+use crate::bastion::steps::{Step, StepName, planned, prove, rename};
 use crate::bastion::tunnel_name::TunnelName;
 use crate::bastion::ui::{Event, Ui};
 use crate::protocol::TunnelStatus;
@@ -36,7 +36,9 @@ pub(super) fn run(host: &dyn Host, ui: &Ui, command: &RotateKey) -> anyhow::Resu
         steps: &planned(&WayToRoot::of(host), renames.iter().chain(&steps)),
         with_commands: command.dry_run,
     });
+    let proofs = prove(host, renames.iter().chain(&steps))?;
     if command.dry_run {
+        ui.show(&Event::Proofs(&proofs));
         ui.finished(
             &["Nothing was changed.".to_owned()],
             json!({"changed": false}),

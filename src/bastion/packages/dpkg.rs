@@ -6,6 +6,7 @@ use anyhow::Context as _;
 
 use super::failures::Trouble;
 use crate::bastion::host::{Command, Host, HostExt as _, Output};
+use crate::bastion::processes;
 
 /// How many lines of a package's own script are told.
 const SAID_LINES: usize = 4;
@@ -174,20 +175,16 @@ impl Unfinished {
 pub(super) fn interrupted(host: &dyn Host) -> Option<Trouble> {
     let is_left = |name: &String| name.bytes().all(|byte| byte.is_ascii_digit());
     let names = host.list(Path::new(UPDATES)).unwrap_or_default();
-    if !names.iter().any(is_left) || is_running(host) {
+    let is_running = || {
+        let processes = processes::all(host).unwrap_or_default();
+        processes.iter().any(|process| process.runs("dpkg"))
+    };
+    if !names.iter().any(is_left) || is_running() {
         return None;
     }
     Some(Trouble {
         what: "dpkg was interrupted on this host, and apt installs nothing until it has come to its end".to_owned(),
         next: "run `sudo dpkg --configure -a`".to_owned(),
-    })
-}
-
-fn is_running(host: &dyn Host) -> bool {
-    let processes = host.list(Path::new("/proc")).unwrap_or_default();
-    processes.iter().any(|process| {
-        let name = host.read(&Path::new("/proc").join(process).join("comm"));
-        name.is_ok_and(|name| name.trim_ascii() == b"dpkg")
     })
 }
 

@@ -1,6 +1,7 @@
 //! The engine on a host in memory.
 
 use super::*;
+use crate::bastion::control_plane::Given;
 use crate::bastion::failure::exit_of;
 use crate::bastion::host::scripted::{ScriptedHost, Snapshot};
 use crate::bastion::host::{Authority, Command, CommandError, Output};
@@ -42,13 +43,7 @@ fn carry_out(host: &ScriptedHost, still_runs: bool) -> (anyhow::Result<Progress>
     host.on("slow", |_, _| Output::default());
     let layout = Layout::new(host, std::path::Path::new("/"));
     let ui = Ui::new(false, true, true);
-    let mut run = Run::begin(
-        host,
-        &ui,
-        layout,
-        crate::bastion::control_plane::Given::default(),
-    )
-    .unwrap();
+    let mut run = Run::begin(host, &ui, layout, Given::default()).unwrap();
     run.save().unwrap();
     let before = host.snapshot();
     let steps: [Box<dyn Step>; 1] = [Box::new(Example { still_runs })];

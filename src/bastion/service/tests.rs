@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::tunnel_file::example;
 use super::*;
+use crate::bastion::control_plane::Given;
 use crate::bastion::host::scripted::ScriptedHost;
 use crate::bastion::receipt::{Scope, StepName};
 use crate::bastion::run::Run;
@@ -68,13 +69,7 @@ fn tunnel(host: &ScriptedHost, slug: &str) -> ServiceTunnel {
 fn run<T>(host: &ScriptedHost, act: impl FnOnce(&mut StepContext) -> T) -> (T, Vec<Change>) {
     let layout = Layout::new(host, Path::new("/"));
     let ui = Ui::new(false, true, true);
-    let mut run = Run::begin(
-        host,
-        &ui,
-        layout,
-        crate::bastion::control_plane::Given::default(),
-    )
-    .unwrap();
+    let mut run = Run::begin(host, &ui, layout, Given::default()).unwrap();
     let done = act(&mut run.context(Scope::Host, StepName::Service));
     let changes = run.changes_of(Scope::Host, StepName::Service);
     // What the run itself has left is not what these tests look at.

@@ -26,6 +26,12 @@ impl Proofs {
         add(&mut self.seen, what.into());
     }
 
+    /// It could not be looked at.
+    pub fn could_not_see(&mut self, what: impl Into<String>, why: impl Into<String>) {
+        let (what, why) = (what.into(), why.into());
+        add(&mut self.unseen, Unseen { what, why });
+    }
+
     /// As a person reads it; `sign` stands before what holds.
     pub fn lines(&self, sign: &str) -> Vec<String> {
         let mut lines = Vec::new();
@@ -39,12 +45,6 @@ impl Proofs {
             lines.extend(unseen.map(|unseen| format!("     ? {}: {}", unseen.what, unseen.why)));
         }
         lines
-    }
-
-    /// It could not be looked at.
-    pub fn could_not_see(&mut self, what: impl Into<String>, why: impl Into<String>) {
-        let (what, why) = (what.into(), why.into());
-        add(&mut self.unseen, Unseen { what, why });
     }
 }
 

@@ -241,6 +241,7 @@ fn remove_tools(work: &mut StepContext) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bastion::control_plane::Given;
     use crate::bastion::failure::{OneLine, advice_of};
     use crate::bastion::host::scripted::ScriptedHost;
     use crate::bastion::packages::by_name;
@@ -295,13 +296,7 @@ mod tests {
             manager: Some(by_name("dnf").unwrap()),
             source: Source::File(CARRIED_IN.into()),
         };
-        let mut run = Run::begin(
-            host,
-            &ui,
-            layout,
-            crate::bastion::control_plane::Given::default(),
-        )
-        .unwrap();
+        let mut run = Run::begin(host, &ui, layout, Given::default()).unwrap();
         let result = step.apply(&mut run.context(Scope::Host, StepName::Autossh));
         then(result, &mut run);
         assert!(host.is_finished());
