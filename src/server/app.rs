@@ -3,14 +3,14 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::address::PublicAddress;
-use super::changes::Changes;
-use super::downloads::Downloads;
+use super::domain::address::PublicAddress;
+use super::domain::changes::Changes;
+use super::domain::secret::SecretKey;
+use super::http::downloads::Downloads;
+use super::http::web::shared::Shared;
 use super::metrics::counts::Metrics;
-use super::secret::SecretKey;
 use super::store::{PortRange, Record, Store};
 use super::tunnel_server::TunnelServer;
-use super::web::shared::Shared;
 use crate::protocol::{DataSourceState, TunnelId, TunnelStatus};
 
 /// What they share.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use url::Url;
 
-use super::inputs;
+use super::domain::inputs;
 use super::store::PortRange;
 use super::tunnel_server::Limits;
 

@@ -1,46 +1,29 @@
 //! The vendor's program, `holistics-tunnel-server`.
 //!
-//! - [`certificate`] is the web's, kept fresh.
 //! - [`cli`] reads the command line; [`serve`] runs the server and [`core_tasks`], without which it
-//!   ends, [`operator_tokens`] the `token` commands. [`log`] is what people and programs read of it.
-//! - [`app`] is what everything works with; [`router`] leads requests to [`api`] and [`web`], and
-//!   [`browser`] tells both who is signed in.
-//! - [`api`] is the HTTP API under `/api/v1`; [`scripts`] and [`downloads`] are what a bastion
-//!   fetches before it has the program.
+//!   ends, [`operator_tokens`] and [`operators`] the other commands. [`log`] is what people and programs read of it.
+//! - [`app`] is what everything works with.
+//! - [`http`] leads requests to the API and the pages.
+//! - [`domain`] holds the rules, and knows neither HTTP nor SQL.
 //! - [`store`] keeps everything, in one SQLite file under the [`data_dir`].
 //! - [`tunnel_server`] speaks SSH; [`sessions`] writes down what it sees.
-//! - [`probe`] is "Test connection"; [`logins`] decides when a saved password is used for it, and
-//!   [`sealing`] encrypts what is saved. [`metrics`] is what Prometheus reads.
-//! - [`web`] is what a browser shows; [`operators`] the `login-link` command.
+//! - [`probe`] is "Test connection"; [`metrics`] is what Prometheus reads.
 
-pub mod address;
-pub mod api;
 pub mod app;
-pub mod browser;
-pub mod certificate;
-pub mod changes;
 pub mod cli;
 pub mod core_tasks;
 pub mod data_dir;
-pub mod downloads;
-pub mod inputs;
+pub mod domain;
+pub mod http;
 pub mod log;
-pub mod logins;
 pub mod metrics;
 pub mod operator_tokens;
 pub mod operators;
 pub mod probe;
-pub mod public_key;
-pub mod router;
-pub mod scripts;
-pub mod sealing;
-pub mod secret;
 pub mod serve;
 pub mod sessions;
 pub mod store;
-pub mod token;
 pub mod tunnel_server;
-pub mod web;
 
 use cli::{Cli, Command};
 

@@ -4,8 +4,8 @@ use anyhow::bail;
 
 use super::cli::{TokenAction, TokenArgs};
 use super::data_dir::DataDir;
+use super::domain::token::{Token, TokenKind};
 use super::store::{Store, StoreError};
-use super::token::{Token, TokenKind};
 
 /// Carries out `token create`, `token list` or `token revoke`.
 ///

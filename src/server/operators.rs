@@ -8,8 +8,8 @@ use anyhow::Context;
 
 use super::cli::LoginLinkArgs;
 use super::data_dir::DataDir;
+use super::domain::token::{Token, TokenKind};
 use super::store::Store;
-use super::token::{Token, TokenKind};
 
 /// The account that the first start makes.
 pub const FIRST_OPERATOR: &str = "admin";

@@ -10,25 +10,25 @@ use anyhow::Context;
 use axum_server::tls_rustls::RustlsConfig;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::address::{self, PublicAddress, PublicSettings};
 use super::app::App;
-use super::certificate::{self, Certificate};
-use super::changes::Changes;
 use super::cli::Serve;
 use super::core_tasks::CoreTasks;
 use super::data_dir::DataDir;
-use super::downloads::Downloads;
-use super::logins;
+use super::domain::address::{self, PublicAddress, PublicSettings};
+use super::domain::changes::Changes;
+use super::domain::logins;
+use super::domain::secret::SecretKey;
+use super::http::certificate::{self, Certificate};
+use super::http::downloads::Downloads;
+use super::http::router;
+use super::http::web::shared::Shared;
 use super::metrics;
 use super::metrics::counts::Metrics;
 use super::operator_tokens;
 use super::operators;
-use super::router;
-use super::secret::SecretKey;
 use super::sessions;
 use super::store::{SessionLimits, Store};
 use super::tunnel_server::{TunnelServer, TunnelServerConfig};
-use super::web::shared::Shared;
 
 /// The name of the token that an empty data folder gets.
 const FIRST_TOKEN: &str = "first";

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::app::App;
-use super::changes::Changes;
+use super::domain::changes::Changes;
 use super::store::Store;
 use super::tunnel_server::SessionEvents;
 

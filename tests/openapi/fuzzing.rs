@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use holistics_tunnel::server::api::openapi;
+use holistics_tunnel::server::http::api::openapi;
 use reqwest::Method;
 use serde_json::Value;
 

@@ -3,8 +3,8 @@
 
 use std::collections::BTreeSet;
 
-use holistics_tunnel::server::api::openapi;
-use holistics_tunnel::server::web;
+use holistics_tunnel::server::http::api::openapi;
+use holistics_tunnel::server::http::web;
 use reqwest::Method;
 use serde_json::{Map, Value};
 

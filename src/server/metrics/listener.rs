@@ -11,9 +11,9 @@ use axum::extract::State;
 use axum::response::Response;
 use axum::routing::get;
 
-use crate::server::api::problem::ApiError;
-use crate::server::api::problem::{no_such_path, wrong_method};
 use crate::server::app::App;
+use crate::server::http::api::problem::ApiError;
+use crate::server::http::api::problem::{no_such_path, wrong_method};
 
 /// Serves until aborted.
 ///

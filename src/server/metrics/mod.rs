@@ -17,9 +17,9 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use prometheus_client::encoding::prometheus_text;
 
-use super::api::auth::Operator;
-use super::api::problem::ApiError;
 use super::app::App;
+use super::http::api::auth::Operator;
+use super::http::api::problem::ApiError;
 use counts::Call;
 use facts::Facts;
 

@@ -8,8 +8,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use tokio::net::lookup_host;
 
 use super::report::Failure;
-use crate::server::address::reachable;
-use crate::server::scripts::PROGRAM;
+use crate::server::domain::address::reachable;
+use crate::server::http::scripts::PROGRAM;
 
 /// The way to the database.
 #[derive(Debug, Clone, PartialEq, Eq)]

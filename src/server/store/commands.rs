@@ -4,8 +4,8 @@ use super::data_sources::{present, staying};
 use super::tokens;
 use super::{Result, Store, StoreError, audit, timestamp};
 use crate::protocol::{DataSourceId, DataSourceState, TunnelId};
-use crate::server::secret::SecretKey;
-use crate::server::token::{Token, TokenHash, TokenKind};
+use crate::server::domain::secret::SecretKey;
+use crate::server::domain::token::{Token, TokenHash, TokenKind};
 
 /// The token of a command that was generated.
 #[derive(Debug)]

@@ -6,7 +6,7 @@ use super::events::{self, EventKind};
 use super::logins::{self, StoredLogin};
 use super::{Record, Result, Store, StoreError, keys, now, tokens};
 use crate::protocol::{DataSourceId, DatabaseType, TunnelId};
-use crate::server::token::{TokenHash, TokenKind};
+use crate::server::domain::token::{TokenHash, TokenKind};
 
 /// A data source to create; its values are checked already.
 #[derive(Debug)]

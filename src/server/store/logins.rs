@@ -5,7 +5,7 @@ use sqlx::{Row, SqliteConnection};
 
 use super::Result;
 use crate::protocol::{DataSourceId, DatabaseAddress, TlsMode};
-use crate::server::sealing::SealedPassword;
+use crate::server::domain::crypto::SealedPassword;
 
 /// A login as it is stored, with what its password is bound to.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Result, Store, StoreError, audit, now};
-use crate::server::token::TokenHash;
+use crate::server::domain::token::TokenHash;
 
 /// How exactly it is known when a session was last used. Writing it at every request would make
 /// every page view a write.

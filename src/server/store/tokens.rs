@@ -4,7 +4,7 @@ use sqlx::SqliteConnection;
 
 use super::{Result, Store, StoreError, now, timestamp};
 use crate::protocol::TunnelId;
-use crate::server::token::{TokenHash, TokenKind};
+use crate::server::domain::token::{TokenHash, TokenKind};
 
 /// What is known of a presented token.
 #[derive(Debug, Clone)]

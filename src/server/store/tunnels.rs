@@ -8,8 +8,8 @@ use super::events::{self, EventKind};
 use super::ports::{self, PortRange};
 use super::{Record, Result, Store, StoreError, json, keys, now, tokens};
 use crate::protocol::{DataSourceId, DatabaseAddress, TunnelId};
-use crate::server::secret::SecretKey;
-use crate::server::token::{Token, TokenHash, TokenKind};
+use crate::server::domain::secret::SecretKey;
+use crate::server::domain::token::{Token, TokenHash, TokenKind};
 use crate::server::tunnel_server::{SessionEvent, SessionNote};
 
 /// The actor of what a bastion does.

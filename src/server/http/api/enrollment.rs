@@ -1,0 +1,183 @@
+//! The bastion's calls during setup.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use serde::Deserialize;
+use tokio::time::{Instant, timeout_at};
+
+use super::auth::Bastion;
+use super::extract::{Body, Options};
+use super::problem::ApiError;
+use crate::protocol::{
+    Enrolled, Enrollment, KeyRegistration, LONGEST_POLL_SECONDS, ProblemKind, SaveProgress,
+    SaveStatus, TunnelServerAddress, TunnelStatus, TunnelUp,
+};
+use crate::server::app::App;
+use crate::server::domain::changes::Wake;
+use crate::server::domain::{inputs, public_key};
+use crate::server::store::{Record, Registration};
+
+/// The user bastions log in as. The key decides; the name is the same for all.
+const SSH_USER: &str = "tunnel";
+
+/// Shows what to tunnel
+#[utoipa::path(get, path = "/api/v1/enrollment", operation_id = "read_enrollment",
+    responses((status = 200, description = "What this token is for", body = Enrollment),
+        (status = 404, description = "The data source has been removed")))]
+pub async fn read(
+    bastion: Bastion,
+    State(app): State<Arc<App>>,
+) -> Result<Json<Enrollment>, ApiError> {
+    let record = app.store.tunnel(bastion.tunnel_id).await?;
+    if record.is_removed() {
+        return Err(ApiError::gone());
+    }
+    Ok(Json(Enrollment {
+        data_source_id: record.id,
+        tunnel_id: bastion.tunnel_id,
+        state: app.state(&record),
+        display_name: record.display_name,
+        database_type: record.database_type,
+        host: record.host,
+        port: record.port,
+        expires_at: bastion.expires_at,
+        server: Some(tunnel_server(&app)),
+    }))
+}
+
+/// Registers the bastion's key
+///
+/// The same key again gets the same answer.
+#[utoipa::path(put, path = "/api/v1/enrollment/public-key", operation_id = "register_key", request_body = KeyRegistration,
+    responses((status = 200, description = "Where to connect, and the token for later calls", body = Enrolled),
+        (status = 404, description = "The data source has been removed"),
+        (status = 409, description = "Another key is enrolled, the key is another bastion's, or the data source is being removed"),
+        (status = 503, description = "Every remote port is given to a tunnel")))]
+pub async fn register_key(
+    bastion: Bastion,
+    State(app): State<Arc<App>>,
+    Body(registration): Body<KeyRegistration>,
+) -> Result<Json<Enrolled>, ApiError> {
+    let registration = checked(registration).map_err(ApiError::invalid)?;
+    let enrollment = app
+        .store
+        .enroll(
+            bastion.tunnel_id,
+            &bastion.credential,
+            &registration,
+            app.ports,
+            &app.secret,
+        )
+        .await
+        .inspect_err(
+            |error| tracing::warn!(tunnel = bastion.tunnel_id.0, %error, "not enrolled"),
+        )?;
+    tracing::info!(
+        tunnel = bastion.tunnel_id.0,
+        port = enrollment.remote_port,
+        "enrolled"
+    );
+    app.changes.announce(enrollment.data_source);
+    Ok(Json(Enrolled {
+        tunnel_id: bastion.tunnel_id,
+        remote_port: enrollment.remote_port,
+        server: tunnel_server(&app),
+        tunnel_token: enrollment.tunnel_token.as_str().to_owned(),
+    }))
+}
+
+fn tunnel_server(app: &App) -> TunnelServerAddress {
+    TunnelServerAddress {
+        host: app.public.ssh_host.clone(),
+        port: app.public.ssh_port,
+        user: SSH_USER.to_owned(),
+        host_keys: app.tunnels.host_keys(),
+    }
+}
+
+fn checked(registration: KeyRegistration) -> Result<Registration, String> {
+    inputs::one_line("hostname", &registration.hostname, 255)?;
+    inputs::one_line("os", &registration.os, 200)?;
+    inputs::one_line("user", &registration.user, 64)?;
+    Ok(Registration {
+        public_key: public_key::normalize(&registration.public_key)?,
+        hostname: registration.hostname,
+        os: registration.os,
+        user: registration.user,
+    })
+}
+
+/// Confirms that the tunnel is up
+///
+/// The server looks whether this tunnel's own session listens.
+#[utoipa::path(post, path = "/api/v1/enrollment/tunnel-up", operation_id = "confirm_tunnel",
+    responses((status = 200, description = "It listens", body = TunnelUp),
+        (status = 404, description = "The data source has been removed"),
+        (status = 409, description = "It does not listen, or the data source is being removed")))]
+pub async fn tunnel_up(
+    bastion: Bastion,
+    State(app): State<Arc<App>>,
+) -> Result<Json<TunnelUp>, ApiError> {
+    if !app.tunnels.is_up(bastion.tunnel_id) {
+        return Err(ApiError::new(
+            ProblemKind::TunnelDown,
+            "no session with this tunnel's key listens on its port. Start ssh, wait until it reports the forward, and call again.",
+        ));
+    }
+    let record = app.store.note_connected(bastion.tunnel_id).await?;
+    app.changes.announce(record.id);
+    Ok(Json(TunnelUp {
+        status: TunnelStatus::Up,
+        state: record.state(true),
+    }))
+}
+
+/// The options of [`wait_for_save`].
+#[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields, default)]
+pub struct WaitOptions {
+    /// How many seconds the answer may take.
+    #[param(maximum = 25)]
+    wait: u64,
+}
+
+/// Waits for the save
+///
+/// Answers as soon as there is news, or when the time is over.
+#[utoipa::path(get, path = "/api/v1/enrollment/data-source", operation_id = "wait_for_save", params(WaitOptions),
+    responses((status = 200, description = "What the operator has done", body = SaveProgress)))]
+pub async fn wait_for_save(
+    bastion: Bastion,
+    Options(options): Options<WaitOptions>,
+    State(app): State<Arc<App>>,
+) -> Result<Json<SaveProgress>, ApiError> {
+    if options.wait > LONGEST_POLL_SECONDS {
+        let most = format!("wait must be at most {LONGEST_POLL_SECONDS} seconds");
+        return Err(ApiError::invalid(most));
+    }
+    let deadline = Instant::now() + Duration::from_secs(options.wait);
+    let record = app.store.tunnel(bastion.tunnel_id).await?;
+    let mut watch = app.changes.watch(record.id);
+    loop {
+        let status = progress(&app.store.tunnel(bastion.tunnel_id).await?);
+        if status != SaveStatus::Waiting {
+            return Ok(Json(SaveProgress { status }));
+        }
+        match timeout_at(deadline, watch.next()).await {
+            Ok(Wake::Changed) => {}
+            Ok(Wake::ShuttingDown) | Err(_) => return Ok(Json(SaveProgress { status })),
+        }
+    }
+}
+
+fn progress(record: &Record) -> SaveStatus {
+    match (record.is_leaving(), record.is_saved()) {
+        (true, _) => SaveStatus::Cancelled,
+        (false, true) => SaveStatus::Saved,
+        (false, false) => SaveStatus::Waiting,
+    }
+}

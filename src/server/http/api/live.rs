@@ -1,0 +1,230 @@
+//! Server-sent events: what happens to a data source, or to all of them, as it happens.
+//!
+//! A stream sends `event` for each entry of the data source's history, with its number as the id,
+//! and after each change `state`, the data source as `GET /data-sources/{id}` shows it. The stream
+//! of one data source begins with its state; a client that was cut off sends `Last-Event-ID` and gets what it missed.
+//! Streams are bounded in number, and end with the server or the sign-in.
+
+use std::collections::BTreeSet;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::{HeaderMap, header};
+use axum::response::IntoResponse;
+use axum::response::sse::{self, KeepAlive, Sse};
+use futures_util::stream;
+use serde::Serialize;
+use tokio::sync::{OwnedSemaphorePermit, TryAcquireError, mpsc};
+
+use super::auth::{self, Operator};
+use super::data_sources::view;
+use super::extract::Id;
+use super::problem::ApiError;
+use crate::protocol::{DataSourceId, ProblemKind};
+use crate::server::app::App;
+use crate::server::domain::changes::{Wake, Watch};
+use crate::server::store::StoreError;
+
+/// How often a silent stream says that it lives; proxies close what is silent for a minute.
+const HEARTBEAT: Duration = Duration::from_secs(15);
+
+/// How often is looked whether the operator is still signed in.
+const SIGN_IN_CHECK: Duration = Duration::from_secs(60);
+
+/// Messages that wait for a slow reader; past that, the stream waits for it.
+const BACKLOG: usize = 16;
+
+/// Past events that are sent at once after `Last-Event-ID`.
+const MISSED: u32 = 500;
+
+/// An entry of a data source's history.
+#[derive(Serialize)]
+struct HistoryEntry {
+    data_source_id: DataSourceId,
+    at: jiff::Timestamp,
+    kind: String,
+    actor: String,
+}
+
+/// Streams what happens to a data source
+///
+/// Server-sent events: `event` for each entry of its history, with its number as the id, and `state` after
+/// each change, the data source as it is read. The stream begins with the state.
+#[utoipa::path(get, path = "/api/v1/data-sources/{id}/events", operation_id = "watch_data_source",
+    params(("id" = i64, Path, minimum = 1, description = "The data source"),
+        ("Last-Event-ID" = Option<i64>, Header, description = "The last event that was read; what came after it is sent first")),
+    responses((status = 200, description = "The stream; it ends with the server or the sign-in", body = String, content_type = "text/event-stream"),
+        (status = 503, description = "Too many streams are open")))]
+pub async fn one(
+    _: Operator,
+    Id(id): Id<DataSourceId>,
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+) -> Result<impl IntoResponse, ApiError> {
+    app.store.data_source(id).await?;
+    let watch = app.changes.watch(id);
+    start(app, watch, Some(id), headers).await
+}
+
+/// Streams what happens to all data sources
+///
+/// Server-sent events: `event`, `state` and `changed`.
+#[utoipa::path(get, path = "/api/v1/data-sources/events", operation_id = "watch_data_sources",
+    params(("Last-Event-ID" = Option<i64>, Header, description = "The last event that was read; what came after it is sent first")),
+    responses((status = 200, description = "The stream; it ends with the server or the sign-in", body = String, content_type = "text/event-stream"),
+        (status = 503, description = "Too many streams are open")))]
+pub async fn all(
+    _: Operator,
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+) -> Result<impl IntoResponse, ApiError> {
+    let watch = app.changes.watch_all();
+    start(app, watch, None, headers).await
+}
+
+async fn start(
+    app: Arc<App>,
+    watch: Watch,
+    data_source: Option<DataSourceId>,
+    headers: HeaderMap,
+) -> Result<impl IntoResponse, ApiError> {
+    let permit = permit(&app)?;
+    let newest = app.store.newest_event().await?;
+    let seen = last_event_id(&headers).map_or(newest, |id| id.min(newest));
+    let (sender, receiver) = mpsc::channel(BACKLOG);
+    let stream = LiveStream {
+        app,
+        data_source,
+        seen,
+        headers,
+        sender,
+    };
+    tokio::spawn(stream.run(watch, permit));
+    let messages = stream::unfold(receiver, |mut receiver| async {
+        let message = receiver.recv().await?;
+        Some((Ok::<_, Infallible>(message), receiver))
+    });
+    // Without this, some proxies hold a stream back until it ends.
+    let unbuffered = [(header::HeaderName::from_static("x-accel-buffering"), "no")];
+    Ok((
+        unbuffered,
+        Sse::new(messages).keep_alive(KeepAlive::new().interval(HEARTBEAT)),
+    ))
+}
+
+fn permit(app: &App) -> Result<OwnedSemaphorePermit, ApiError> {
+    match Arc::clone(&app.web.streams).try_acquire_owned() {
+        Ok(permit) => Ok(permit),
+        Err(TryAcquireError::NoPermits | TryAcquireError::Closed) => Err(ApiError::new(
+            ProblemKind::Busy,
+            "too many live streams are open; close some pages, or ask again in a while",
+        )),
+    }
+}
+
+fn last_event_id(headers: &HeaderMap) -> Option<i64> {
+    headers.get("last-event-id")?.to_str().ok()?.parse().ok()
+}
+
+struct LiveStream {
+    app: Arc<App>,
+    data_source: Option<DataSourceId>,
+    /// The newest event that was sent.
+    seen: i64,
+    headers: HeaderMap,
+    sender: mpsc::Sender<sse::Event>,
+}
+
+/// The reader is gone, or the database failed.
+struct Ended;
+
+impl LiveStream {
+    async fn run(mut self, mut watch: Watch, _permit: OwnedSemaphorePermit) {
+        if self.begin().await.is_err() {
+            return;
+        }
+        let mut sign_in = tokio::time::interval(SIGN_IN_CHECK);
+        let closed = self.sender.clone();
+        loop {
+            tokio::select! {
+                wake = watch.next() => match wake {
+                    Wake::Changed => if self.send_news().await.is_err() { return },
+                    Wake::ShuttingDown => return,
+                },
+                _ = sign_in.tick() => {
+                    if !auth::still_allowed(&self.app, &self.headers).await { return }
+                }
+                () = closed.closed() => return,
+            }
+        }
+    }
+
+    async fn begin(&mut self) -> Result<(), Ended> {
+        self.send_history().await?;
+        match self.data_source {
+            Some(id) => self.send_state(id).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn send_news(&mut self) -> Result<(), Ended> {
+        let mut changed = self.send_history().await?;
+        changed.extend(self.data_source);
+        for id in &changed {
+            self.send_state(*id).await?;
+        }
+        if changed.is_empty() {
+            // A change without an entry of its own, such as a target that was applied.
+            self.send(sse::Event::default().event("changed").data("{}"))
+                .await?;
+        }
+        Ok(())
+    }
+
+    async fn send_history(&mut self) -> Result<BTreeSet<DataSourceId>, Ended> {
+        let mut changed = BTreeSet::new();
+        let events = self
+            .app
+            .store
+            .events_after(self.seen, self.data_source, MISSED)
+            .await
+            .map_err(ended)?;
+        for event in events {
+            changed.insert(event.data_source);
+            self.seen = event.id;
+            let entry = HistoryEntry {
+                data_source_id: event.data_source,
+                at: event.at,
+                kind: event.kind,
+                actor: event.actor,
+            };
+            let message = sse::Event::default()
+                .event("event")
+                .id(event.id.to_string())
+                .json_data(entry)
+                .map_err(|_| Ended)?;
+            self.send(message).await?;
+        }
+        Ok(changed)
+    }
+
+    async fn send_state(&self, id: DataSourceId) -> Result<(), Ended> {
+        let record = self.app.store.data_source(id).await.map_err(ended)?;
+        let message = sse::Event::default()
+            .event("state")
+            .json_data(view(&self.app, &record))
+            .map_err(|_| Ended)?;
+        self.send(message).await
+    }
+
+    async fn send(&self, message: sse::Event) -> Result<(), Ended> {
+        self.sender.send(message).await.map_err(|_| Ended)
+    }
+}
+
+fn ended(error: StoreError) -> Ended {
+    tracing::error!(?error, "a live stream cannot read the store");
+    Ended
+}

@@ -1,0 +1,13 @@
+//! What speaks HTTP: [`api`] for programs, [`web`] for browsers, and what a bastion fetches before it has the program
+//! ([`scripts`], [`downloads`]).
+//!
+//! Thin on purpose: a handler reads a request, calls a use case and shows the outcome. Rules live in
+//! [`super::domain`].
+
+pub mod api;
+pub mod browser;
+pub mod certificate;
+pub mod downloads;
+pub mod router;
+pub mod scripts;
+pub mod web;

@@ -1,0 +1,123 @@
+//! API tokens: made, shown once, revoked.
+
+use std::sync::Arc;
+
+use askama::Template;
+use axum::Form;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Redirect, Response};
+use serde::Deserialize;
+
+use super::error::{PageError, sentence};
+use super::frame::{Frame, Moment, page};
+use crate::server::app::App;
+use crate::server::domain::inputs;
+use crate::server::domain::token::{Token, TokenKind};
+use crate::server::http::browser::SignedIn;
+use crate::server::store::StoreError;
+
+/// A token's name.
+#[derive(Deserialize)]
+pub struct Named {
+    name: String,
+}
+
+#[derive(Template)]
+#[template(path = "web/api_tokens.html")]
+struct TokensPage {
+    frame: Frame,
+    tokens: Vec<TokenRow>,
+    typed: String,
+    /// The token that was just made: shown now and never again.
+    made: Option<Made>,
+    error: Option<String>,
+}
+
+struct Made {
+    name: String,
+    token: String,
+}
+
+struct TokenRow {
+    name: String,
+    created: Moment,
+    revoked: Option<Moment>,
+}
+
+/// `GET /api-tokens`
+pub async fn show(State(app): State<Arc<App>>, signed_in: SignedIn) -> Result<Response, PageError> {
+    answer(&app, &signed_in, String::new(), Ok(None)).await
+}
+
+/// `POST /api-tokens`
+pub async fn create(
+    State(app): State<Arc<App>>,
+    signed_in: SignedIn,
+    Form(sent): Form<Named>,
+) -> Result<Response, PageError> {
+    let name = sent.name.trim().to_owned();
+    if let Err(error) = inputs::identifier("the name", &name) {
+        return answer(&app, &signed_in, name, Err(sentence(&error))).await;
+    }
+    let token = Token::generate(TokenKind::Operator);
+    match app.store.add_operator_token(&name, &token.hash()).await {
+        Ok(()) => {}
+        Err(StoreError::NameTaken) => {
+            let error = "There is an API token of this name already; choose another name.";
+            return answer(&app, &signed_in, name, Err(error.to_owned())).await;
+        }
+        Err(error) => return Err(error.into()),
+    }
+    note(&app, &signed_in, "API token made", &name).await;
+    let made = Made {
+        token: token.as_str().to_owned(),
+        name,
+    };
+    answer(&app, &signed_in, String::new(), Ok(Some(made))).await
+}
+
+/// `POST /api-tokens/revoke`
+pub async fn revoke(
+    State(app): State<Arc<App>>,
+    signed_in: SignedIn,
+    Form(sent): Form<Named>,
+) -> Result<Response, PageError> {
+    match app.store.revoke_operator_token(&sent.name).await {
+        Ok(()) => note(&app, &signed_in, "API token revoked", &sent.name).await,
+        // Revoked already, from another page: the list says so.
+        Err(StoreError::NotFound) => {}
+        Err(error) => return Err(error.into()),
+    }
+    Ok(Redirect::to(&app.web.path("/api-tokens")).into_response())
+}
+
+async fn note(app: &App, who: &SignedIn, action: &str, name: &str) {
+    app.note_done(&who.account.name, action, name).await;
+}
+
+async fn answer(
+    app: &App,
+    signed_in: &SignedIn,
+    typed: String,
+    outcome: Result<Option<Made>, String>,
+) -> Result<Response, PageError> {
+    let tokens = app.store.operator_tokens().await?;
+    let row = |token: crate::server::store::OperatorToken| TokenRow {
+        name: token.name,
+        created: Moment(token.created_at),
+        revoked: token.revoked_at.map(Moment),
+    };
+    let (status, made, error) = match outcome {
+        Ok(made) => (StatusCode::OK, made, None),
+        Err(error) => (StatusCode::UNPROCESSABLE_ENTITY, None, Some(error)),
+    };
+    let template = TokensPage {
+        frame: Frame::of(app, signed_in),
+        tokens: tokens.into_iter().map(row).collect(),
+        typed,
+        made,
+        error,
+    };
+    page(status, &template)
+}

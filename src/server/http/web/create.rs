@@ -1,0 +1,149 @@
+//! A new data source, and another setup command for one that has lost its own.
+
+use std::sync::Arc;
+
+use askama::Template;
+use axum::Form;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Redirect, Response};
+use serde::Deserialize;
+
+use super::error::{PageError, sentence};
+use super::frame::{Frame, page};
+use super::labels;
+use crate::protocol::{ConnectionKind, DataSourceId, DatabaseType, NewDataSource, ProblemKind};
+use crate::server::app::App;
+use crate::server::http::api::data_sources;
+use crate::server::http::api::extract::Id;
+use crate::server::http::browser::SignedIn;
+
+/// The form, as it was typed.
+#[derive(Default, Deserialize)]
+pub struct Typed {
+    #[serde(default)]
+    display_name: String,
+    #[serde(default)]
+    database_type: String,
+    #[serde(default)]
+    connection: String,
+    #[serde(default)]
+    host: String,
+    #[serde(default)]
+    port: String,
+}
+
+#[derive(Template)]
+#[template(path = "web/new.html")]
+struct NewPage {
+    frame: Frame,
+    typed: Typed,
+    types: Vec<TypeChoice>,
+    error: Option<String>,
+}
+
+struct TypeChoice {
+    value: &'static str,
+    label: &'static str,
+    port: Option<u16>,
+}
+
+/// `GET /data-sources/new`
+pub async fn show(State(app): State<Arc<App>>, signed_in: SignedIn) -> Result<Response, PageError> {
+    let typed = Typed {
+        database_type: DatabaseType::Postgresql.as_str().to_owned(),
+        connection: ConnectionKind::default().as_str().to_owned(),
+        ..Typed::default()
+    };
+    form(&app, &signed_in, typed, None)
+}
+
+/// `POST /data-sources`
+pub async fn create(
+    State(app): State<Arc<App>>,
+    signed_in: SignedIn,
+    Form(typed): Form<Typed>,
+) -> Result<Response, PageError> {
+    let new = match read(&typed) {
+        Ok(new) => new,
+        Err(error) => return form(&app, &signed_in, typed, Some(error)),
+    };
+    match data_sources::create_for(&app, &signed_in.operator(), new).await {
+        Ok(source) => Ok(to_data_source(&app, source.id)),
+        Err(error) if error.problem().kind == ProblemKind::InvalidRequest => {
+            let error = sentence(&error.problem().detail);
+            form(&app, &signed_in, typed, Some(error))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn read(typed: &Typed) -> Result<NewDataSource, String> {
+    let database_type = DatabaseType::ALL
+        .into_iter()
+        .find(|known| known.as_str() == typed.database_type)
+        .ok_or("Choose a database type.")?;
+    let connection = ConnectionKind::ALL
+        .into_iter()
+        .find(|known| known.as_str() == typed.connection)
+        .unwrap_or_default();
+    Ok(NewDataSource {
+        display_name: typed.display_name.clone(),
+        database_type,
+        connection,
+        host: typed.host.trim().to_owned(),
+        port: port(&typed.port, database_type)?,
+        region: None,
+    })
+}
+
+/// The port that was typed, or the usual one where nothing was.
+fn port(typed: &str, database_type: DatabaseType) -> Result<u16, String> {
+    match (typed.trim(), labels::usual_port(database_type)) {
+        ("", Some(usual)) => Ok(usual),
+        (typed, _) => typed
+            .parse()
+            .ok()
+            .filter(|port| *port != 0)
+            .ok_or_else(|| "The port must be a number between 1 and 65535.".to_owned()),
+    }
+}
+
+fn form(
+    app: &App,
+    signed_in: &SignedIn,
+    typed: Typed,
+    error: Option<String>,
+) -> Result<Response, PageError> {
+    let status = match error {
+        Some(_) => StatusCode::UNPROCESSABLE_ENTITY,
+        None => StatusCode::OK,
+    };
+    let types = DatabaseType::ALL.into_iter().map(|known| TypeChoice {
+        value: known.as_str(),
+        label: labels::database(known),
+        port: labels::usual_port(known),
+    });
+    let template = NewPage {
+        frame: Frame::of(app, signed_in),
+        typed,
+        types: types.collect(),
+        error,
+    };
+    page(status, &template)
+}
+
+/// `POST /data-sources/{id}/command`
+pub async fn new_command(
+    State(app): State<Arc<App>>,
+    signed_in: SignedIn,
+    Id(id): Id<DataSourceId>,
+) -> Result<Response, PageError> {
+    data_sources::new_command(&app, &signed_in.operator(), id).await?;
+    Ok(to_data_source(&app, id))
+}
+
+/// Back to a data source's page.
+pub fn to_data_source(app: &App, id: DataSourceId) -> Response {
+    Redirect::to(&app.web.path(&format!("/data-sources/{id}"))).into_response()
+}

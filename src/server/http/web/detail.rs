@@ -1,0 +1,348 @@
+//! One data source: setting it up, and how it does.
+
+use std::cmp::Ordering;
+use std::sync::Arc;
+
+use askama::Template;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+
+use super::error::PageError;
+use super::frame::{Frame, Moment, Prose, page};
+use super::labels::{self, StateLabel};
+use super::list::{LastSeen, last_seen};
+use crate::protocol::{
+    ConnectionKind, ConnectionTestResult, DataSource, DataSourceId, DataSourceState,
+    DatabaseAddress, DatabaseType, TunnelId, TunnelStatus,
+};
+use crate::server::app::App;
+use crate::server::domain::token::TokenKind;
+use crate::server::http::api::data_sources;
+use crate::server::http::api::extract::Id;
+use crate::server::http::browser::SignedIn;
+use crate::server::http::scripts;
+use crate::server::store::{CommandToken, Event, Record};
+
+/// Events on the page.
+const EVENTS: u32 = 20;
+
+/// What stands in the login's form; never a password.
+#[derive(Default)]
+pub struct TypedLogin {
+    /// The database's name.
+    pub database: String,
+    /// The user.
+    pub username: String,
+    /// The TLS mode's name.
+    pub tls: String,
+}
+
+/// What the page says beside the data source itself.
+#[derive(Default)]
+pub struct Extra {
+    /// The form as it was typed; the saved login where absent.
+    pub typed: Option<TypedLogin>,
+    /// What a test found.
+    pub result: Option<ConnectionTestResult>,
+    /// Why what was asked for was not done.
+    pub error: Option<String>,
+}
+
+#[derive(Template)]
+#[template(path = "web/detail.html")]
+struct DetailPage {
+    frame: Frame,
+    source: DataSource,
+    database: &'static str,
+    place: String,
+    state: StateLabel,
+    last_seen: Option<LastSeen>,
+    steps: Vec<Step>,
+    setup: Option<Command>,
+    removal: Option<Command>,
+    events: Vec<EventRow>,
+    typed: TypedLogin,
+    password: PasswordHint,
+    result: Option<Outcome>,
+    error: Option<String>,
+    created: Moment,
+    /// Whether the page shall come again by itself where there is no script.
+    reloads: bool,
+}
+
+/// What there is to say beside the field for the password.
+enum PasswordHint {
+    /// None is saved.
+    None,
+    /// The saved one is used where none is typed.
+    Saved,
+    /// The saved one is for another host or port.
+    ForAnotherAddress,
+}
+
+struct Step {
+    label: &'static str,
+    hint: &'static str,
+    /// `done`, `now` or `later`.
+    progress: &'static str,
+}
+
+/// A command for the bastion.
+struct Command {
+    text: String,
+    expires: Moment,
+    expired: bool,
+}
+
+struct EventRow {
+    at: Moment,
+    what: String,
+    actor: String,
+}
+
+struct Outcome {
+    ok: bool,
+    stages: Vec<StageRow>,
+    server_version: Option<String>,
+}
+
+struct StageRow {
+    name: String,
+    ok: bool,
+    milliseconds: u64,
+    detail: Prose,
+    remedy: Option<Prose>,
+}
+
+impl DetailPage {
+    fn is_up(&self) -> bool {
+        let tunnel = self.source.tunnel.as_ref();
+        tunnel.is_some_and(|tunnel| tunnel.status == TunnelStatus::Up)
+    }
+
+    fn is_direct(&self) -> bool {
+        self.source.connection == ConnectionKind::Direct
+    }
+
+    fn is_in_setup(&self) -> bool {
+        use DataSourceState::{Connected, Draft, Enrolled, Saved};
+        !self.is_direct() && matches!(self.source.state, Draft | Enrolled | Connected | Saved)
+    }
+
+    /// Where the bastion leads the tunnel now.
+    fn applied(&self) -> Option<&DatabaseAddress> {
+        self.source.tunnel.as_ref()?.applied.as_ref()
+    }
+
+    /// Whether there is something to test and save: a direct connection, or an enrolled tunnel.
+    fn takes_a_login(&self) -> bool {
+        let tunnel = self.source.tunnel.as_ref();
+        tunnel.is_none_or(|tunnel| tunnel.remote_port.is_some())
+    }
+
+    fn awaits_command(&self) -> bool {
+        awaits_command(self.source.state, self.is_up())
+    }
+
+    fn is_unsaved(&self) -> bool {
+        use DataSourceState::{Connected, Draft, Enrolled};
+        matches!(self.source.state, Draft | Enrolled | Connected)
+    }
+
+    fn is_leaving(&self) -> bool {
+        self.is_removed() || self.source.state == DataSourceState::Removing
+    }
+
+    fn is_removed(&self) -> bool {
+        self.source.state == DataSourceState::Removed
+    }
+
+    fn is_down(&self) -> bool {
+        self.source.state == DataSourceState::Down
+    }
+}
+
+/// `GET /data-sources/{id}`
+pub async fn show(
+    State(app): State<Arc<App>>,
+    signed_in: SignedIn,
+    Id(id): Id<DataSourceId>,
+) -> Result<Response, PageError> {
+    answer(&app, &signed_in, id, StatusCode::OK, Extra::default()).await
+}
+
+/// The page, with what else there is to say.
+///
+/// # Errors
+/// There is no such data source, or the database failed.
+pub async fn answer(
+    app: &App,
+    signed_in: &SignedIn,
+    id: DataSourceId,
+    status: StatusCode,
+    extra: Extra,
+) -> Result<Response, PageError> {
+    let record = app.store.data_source(id).await?;
+    let source = data_sources::view(app, &record);
+    let events = app.store.events(id, EVENTS).await?;
+    let template = DetailPage {
+        frame: Frame::of(app, signed_in),
+        database: labels::database(source.database_type),
+        place: source.address().to_string(),
+        state: labels::state(source.connection, source.state),
+        last_seen: source.tunnel.as_ref().map(last_seen),
+        steps: steps(source.state),
+        setup: setup(app, &record, source.state).await?,
+        removal: removal(app, &record, source.state).await?,
+        events: events.into_iter().map(event_row).collect(),
+        typed: extra.typed.unwrap_or_else(|| saved_login(&source)),
+        password: password_hint(&record),
+        result: extra.result.map(outcome),
+        error: extra.error,
+        created: Moment(source.created_at),
+        reloads: status == StatusCode::OK
+            && source.state == DataSourceState::Draft
+            && source.tunnel.is_some(),
+        source,
+    };
+    page(status, &template)
+}
+
+fn saved_login(source: &DataSource) -> TypedLogin {
+    let Some(login) = &source.login else {
+        return TypedLogin::default();
+    };
+    TypedLogin {
+        database: login.database.clone(),
+        username: login.username.clone(),
+        tls: login.tls.as_str().to_owned(),
+    }
+}
+
+fn password_hint(record: &Record) -> PasswordHint {
+    match &record.login {
+        Some(login) if login.password.is_some() => match login.address == record.address() {
+            true => PasswordHint::Saved,
+            false => PasswordHint::ForAnotherAddress,
+        },
+        _ => PasswordHint::None,
+    }
+}
+
+fn steps(state: DataSourceState) -> Vec<Step> {
+    let done = match state {
+        DataSourceState::Draft => 0,
+        DataSourceState::Enrolled => 2,
+        DataSourceState::Connected | DataSourceState::Saved => 3,
+        _ => 4,
+    };
+    let last_hint = match state {
+        DataSourceState::Saved => "The bastion is setting its service up.",
+        _ => "Save here; the bastion then sets its service up by itself.",
+    };
+    let steps = [
+        (
+            "Command run on the bastion",
+            "Waiting for the bastion: run the command below on it.",
+        ),
+        ("Key registered", ""),
+        ("Tunnel up", "The bastion is opening its tunnel."),
+        ("Saved and running as a service", last_hint),
+    ];
+    let step = |(number, (label, hint)): (usize, (&'static str, &'static str))| Step {
+        label,
+        hint,
+        progress: match number.cmp(&done) {
+            Ordering::Less => "done",
+            Ordering::Equal => "now",
+            Ordering::Greater => "later",
+        },
+    };
+    steps.into_iter().enumerate().map(step).collect()
+}
+
+/// Whether the setup command is what comes next. While the tunnel is up, somebody has run it, and
+/// it waits.
+fn awaits_command(state: DataSourceState, is_up: bool) -> bool {
+    match state {
+        DataSourceState::Draft | DataSourceState::Enrolled => true,
+        DataSourceState::Saved => !is_up,
+        _ => false,
+    }
+}
+
+async fn setup(
+    app: &App,
+    record: &Record,
+    state: DataSourceState,
+) -> Result<Option<Command>, PageError> {
+    let Some(tunnel) = record.tunnel_id() else {
+        return Ok(None);
+    };
+    if !awaits_command(state, app.is_up(record)) {
+        return Ok(None);
+    }
+    let token = command_token(app, tunnel, TokenKind::Enrollment).await?;
+    Ok(token.map(|found| {
+        command(
+            &found,
+            scripts::bootstrap_command(&app.public, &found.token),
+        )
+    }))
+}
+
+async fn removal(
+    app: &App,
+    record: &Record,
+    state: DataSourceState,
+) -> Result<Option<Command>, PageError> {
+    let Some(tunnel) = record.tunnel_id() else {
+        return Ok(None);
+    };
+    if state != DataSourceState::Removing {
+        return Ok(None);
+    }
+    let token = command_token(app, tunnel, TokenKind::Removal).await?;
+    Ok(token.map(|found| command(&found, scripts::removal_command(&app.public, &found.token))))
+}
+
+async fn command_token(
+    app: &App,
+    tunnel: TunnelId,
+    kind: TokenKind,
+) -> Result<Option<CommandToken>, PageError> {
+    let found = app.store.command_token(tunnel, kind, &app.secret).await?;
+    Ok(found.filter(|token| !token.used))
+}
+
+fn command(found: &CommandToken, text: String) -> Command {
+    Command {
+        text,
+        expires: Moment(found.expires_at),
+        expired: found.expires_at <= jiff::Timestamp::now(),
+    }
+}
+
+fn event_row(event: Event) -> EventRow {
+    EventRow {
+        at: Moment(event.at),
+        what: labels::event(&event.kind).to_owned(),
+        actor: event.actor,
+    }
+}
+
+fn outcome(result: ConnectionTestResult) -> Outcome {
+    let stages = result.stages.into_iter().map(|stage| StageRow {
+        name: labels::stage(&stage.name).to_owned(),
+        ok: stage.ok,
+        milliseconds: stage.milliseconds,
+        detail: Prose(stage.detail),
+        remedy: stage.remedy.map(Prose),
+    });
+    Outcome {
+        ok: result.ok,
+        stages: stages.collect(),
+        server_version: result.server_version,
+    }
+}

@@ -1,0 +1,111 @@
+//! Another name, host or port.
+
+use std::sync::Arc;
+
+use askama::Template;
+use axum::Form;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use serde::Deserialize;
+
+use super::create::to_data_source;
+use super::error::{PageError, sentence};
+use super::frame::{Frame, page};
+use crate::protocol::{DataSourceChange, DataSourceId, ProblemKind};
+use crate::server::app::App;
+use crate::server::http::api::data_sources;
+use crate::server::http::api::extract::{Body, Id};
+use crate::server::http::api::problem::ApiError;
+use crate::server::http::browser::SignedIn;
+
+/// The form, as it was typed.
+#[derive(Deserialize)]
+pub struct Typed {
+    display_name: String,
+    host: String,
+    port: String,
+}
+
+#[derive(Template)]
+#[template(path = "web/edit.html")]
+struct EditPage {
+    frame: Frame,
+    id: DataSourceId,
+    name: String,
+    typed: Typed,
+    is_direct: bool,
+    is_enrolled: bool,
+    has_password: bool,
+    error: Option<String>,
+}
+
+/// `GET /data-sources/{id}/edit`
+pub async fn show(
+    State(app): State<Arc<App>>,
+    signed_in: SignedIn,
+    Id(id): Id<DataSourceId>,
+) -> Result<Response, PageError> {
+    let record = app.store.data_source(id).await?;
+    let typed = Typed {
+        display_name: record.display_name,
+        host: record.host,
+        port: record.port.to_string(),
+    };
+    form(&app, &signed_in, id, typed, None).await
+}
+
+/// `POST /data-sources/{id}/edit`
+pub async fn change(
+    State(app): State<Arc<App>>,
+    signed_in: SignedIn,
+    Id(id): Id<DataSourceId>,
+    Form(typed): Form<Typed>,
+) -> Result<Response, PageError> {
+    let Some(port) = typed.port.trim().parse().ok().filter(|port| *port != 0) else {
+        let error = "The port must be a number between 1 and 65535.".to_owned();
+        return form(&app, &signed_in, id, typed, Some(error)).await;
+    };
+    let change = DataSourceChange {
+        display_name: Some(typed.display_name.clone()),
+        host: Some(typed.host.trim().to_owned()),
+        port: Some(port),
+    };
+    let state = State(Arc::clone(&app));
+    match data_sources::change(signed_in.operator(), Id(id), state, Body(change)).await {
+        Ok(_) => Ok(to_data_source(&app, id)),
+        Err(error) if error.problem().kind == ProblemKind::InvalidRequest => {
+            let error = sentence(&error.problem().detail);
+            form(&app, &signed_in, id, typed, Some(error)).await
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+async fn form(
+    app: &App,
+    signed_in: &SignedIn,
+    id: DataSourceId,
+    typed: Typed,
+    error: Option<String>,
+) -> Result<Response, PageError> {
+    let record = app.store.data_source(id).await?;
+    if record.is_leaving() {
+        return Err(ApiError::gone().into());
+    }
+    let status = match error {
+        Some(_) => StatusCode::UNPROCESSABLE_ENTITY,
+        None => StatusCode::OK,
+    };
+    let template = EditPage {
+        frame: Frame::of(app, signed_in),
+        id,
+        is_direct: record.tunnel.is_none(),
+        is_enrolled: record.is_enrolled(),
+        has_password: record.login.is_some_and(|login| login.password.is_some()),
+        name: record.display_name,
+        typed,
+        error,
+    };
+    page(status, &template)
+}

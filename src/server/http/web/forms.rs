@@ -1,0 +1,88 @@
+//! Forms: no other site can send one in somebody's name.
+//!
+//! Every form carries a token that belongs to the browser's cookie: the session's, or before sign-in
+//! a random one of its own. Where the browser says from which site the form was sent, that must be
+//! this one.
+
+use std::sync::Arc;
+
+use axum::body::{self, Body};
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderValue, Method};
+use axum::middleware::Next;
+use axum::response::Response;
+
+use super::error::PageError;
+use crate::protocol::ProblemKind;
+use crate::server::app::App;
+use crate::server::domain::token::{Token, TokenKind};
+use crate::server::http::api::problem::ApiError;
+use crate::server::http::browser;
+
+/// The largest form that is read, in bytes.
+const FORM_LIMIT: usize = 64 * 1024;
+
+/// How long a browser may take from opening a sign-in page to sending it, in seconds.
+const SIGN_IN_PAGE_SECONDS: u64 = 24 * 3600;
+
+/// Refuses what changes something and carries no token of this browser.
+pub async fn protect(
+    State(app): State<Arc<App>>,
+    request: Request,
+    next: Next,
+) -> Result<Response, PageError> {
+    if request.method().is_safe() {
+        return Ok(next.run(request).await);
+    }
+    if request.method() != Method::POST || !browser::is_from_here(&app, request.headers()) {
+        return Err(refused().into());
+    }
+    let (parts, form) = request.into_parts();
+    let form = body::to_bytes(form, FORM_LIMIT)
+        .await
+        .map_err(|_| ApiError::new(ProblemKind::TooLarge, "this form holds more than is read"))?;
+    let sent = url::form_urlencoded::parse(&form).find(|(name, _)| name == "csrf");
+    let is_ours = sent
+        .zip(browser_cookie(&app, &parts.headers))
+        .is_some_and(|((_, sent), cookie)| app.secret.is_form_token(cookie, &sent));
+    match is_ours {
+        true => Ok(next.run(Request::from_parts(parts, Body::from(form))).await),
+        false => Err(refused().into()),
+    }
+}
+
+fn refused() -> ApiError {
+    ApiError::new(
+        ProblemKind::Forbidden,
+        "This form is too old or was not sent from this site, so nothing was changed. Go back, reload the page and send it again.",
+    )
+}
+
+/// The cookie that a browser's forms belong to.
+fn browser_cookie<'h>(app: &App, headers: &'h HeaderMap) -> Option<&'h str> {
+    browser::session_cookie(app, headers).or_else(|| browser::cookie(headers, anonymous_name(app)))
+}
+
+/// The form token for a browser that may not be signed in, and the `Set-Cookie` if it needs one.
+///
+/// # Errors
+/// The cookie cannot be written.
+pub(super) fn token_for_anybody(
+    app: &App,
+    headers: &HeaderMap,
+) -> Result<(String, Option<HeaderValue>), ApiError> {
+    if let Some(cookie) = browser_cookie(app, headers) {
+        return Ok((app.secret.form_token(cookie), None));
+    }
+    let token = Token::generate(TokenKind::Session);
+    let name = anonymous_name(app);
+    let cookie = browser::set_cookie(app, name, token.as_str(), SIGN_IN_PAGE_SECONDS)?;
+    Ok((app.secret.form_token(token.as_str()), Some(cookie)))
+}
+
+fn anonymous_name(app: &App) -> &'static str {
+    match app.web.https {
+        true => "__Host-holistics-tunnel-form",
+        false => "holistics-tunnel-form",
+    }
+}

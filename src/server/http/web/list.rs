@@ -1,0 +1,74 @@
+//! The list of data sources.
+
+use std::sync::Arc;
+
+use askama::Template;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+
+use super::error::PageError;
+use super::frame::{Frame, Moment, page};
+use super::labels::{self, StateLabel};
+use crate::protocol::{DataSource, DataSourceId, TunnelStatus, TunnelSummary};
+use crate::server::app::App;
+use crate::server::http::api::data_sources;
+use crate::server::http::browser::SignedIn;
+
+#[derive(Template)]
+#[template(path = "web/list.html")]
+struct ListPage {
+    frame: Frame,
+    rows: Vec<Row>,
+}
+
+struct Row {
+    id: DataSourceId,
+    name: String,
+    database: &'static str,
+    place: String,
+    state: StateLabel,
+    /// Absent for a direct connection, which is not kept open.
+    last_seen: Option<LastSeen>,
+}
+
+/// When a tunnel was last seen alive.
+pub enum LastSeen {
+    /// At this moment.
+    Now,
+    /// Then.
+    At(Moment),
+    /// Never yet.
+    Never,
+}
+
+/// When a tunnel was last seen alive.
+pub fn last_seen(tunnel: &TunnelSummary) -> LastSeen {
+    match (tunnel.status, tunnel.last_seen) {
+        (TunnelStatus::Up, _) => LastSeen::Now,
+        (_, Some(at)) => LastSeen::At(Moment(at)),
+        (_, None) => LastSeen::Never,
+    }
+}
+
+/// `GET /data-sources`
+pub async fn show(State(app): State<Arc<App>>, signed_in: SignedIn) -> Result<Response, PageError> {
+    let records = app.store.data_sources().await?;
+    let sources = records.iter().map(|r| data_sources::view(&app, r));
+    let template = ListPage {
+        frame: Frame::of(&app, &signed_in),
+        rows: sources.map(|source| row(&source)).collect(),
+    };
+    page(StatusCode::OK, &template)
+}
+
+fn row(source: &DataSource) -> Row {
+    Row {
+        id: source.id,
+        name: source.display_name.clone(),
+        database: labels::database(source.database_type),
+        place: source.address().to_string(),
+        state: labels::state(source.connection, source.state),
+        last_seen: source.tunnel.as_ref().map(last_seen),
+    }
+}

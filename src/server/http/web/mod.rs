@@ -1,0 +1,105 @@
+//! What a browser shows: plain pages and forms that work without JavaScript.
+//!
+//! The pages do what the API does, by its own handlers; nothing is decided here that a program with a
+//! token would find otherwise. One file holds one page or one group of forms. [`session`] lets
+//! people in, `forms` keeps other sites from sending forms in their name, `frame` is what all
+//! pages share, and `assets` the style and the script.
+
+mod account;
+mod api_docs;
+mod api_tokens;
+mod assets;
+mod audit;
+mod connection;
+mod create;
+mod detail;
+mod edit;
+mod error;
+mod forms;
+mod frame;
+mod headers;
+mod labels;
+mod list;
+mod passwords;
+mod rate_limit;
+mod removal;
+mod routes;
+pub mod session;
+pub mod shared;
+mod sign_in;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::middleware::{from_fn_with_state, map_response_with_state};
+use axum::response::Redirect;
+use axum::routing::{get, post};
+
+use crate::server::app::App;
+
+use routes::Routes;
+
+/// All pages.
+pub fn routes(app: &Arc<App>) -> Router<Arc<App>> {
+    let state = || Arc::clone(app);
+    Router::new()
+        .merge(
+            signed_in_routes()
+                .into_router()
+                .route_layer(from_fn_with_state(state(), session::require)),
+        )
+        .merge(open_routes().into_router())
+        .route_layer(from_fn_with_state(state(), forms::protect))
+        .route_layer(map_response_with_state(state(), error::render))
+        .route_layer(map_response_with_state(state(), headers::secure))
+}
+
+/// The paths of the pages for those who are signed in, and of those for anybody.
+pub fn paths() -> [Vec<&'static str>; 2] {
+    [signed_in_routes().into_paths(), open_routes().into_paths()]
+}
+
+/// Pages for those who are signed in.
+fn signed_in_routes() -> Routes {
+    Routes::default()
+        .route("/", get(home))
+        .route("/data-sources", get(list::show).post(create::create))
+        .route("/data-sources/new", get(create::show))
+        .route("/data-sources/{id}", get(detail::show))
+        .route("/data-sources/{id}/command", post(create::new_command))
+        .route("/data-sources/{id}/test", post(connection::test))
+        .route("/data-sources/{id}/save", post(connection::save))
+        .route("/data-sources/{id}/forget-login", post(connection::forget))
+        .route(
+            "/data-sources/{id}/edit",
+            get(edit::show).post(edit::change),
+        )
+        .route(
+            "/data-sources/{id}/delete",
+            get(removal::show).post(removal::remove),
+        )
+        .route(
+            "/api-tokens",
+            get(api_tokens::show).post(api_tokens::create),
+        )
+        .route("/api-tokens/revoke", post(api_tokens::revoke))
+        .route("/api/docs", get(api_docs::show))
+        .route("/account", get(account::show).post(account::set_password))
+        .route("/audit", get(audit::show))
+        .route("/sign-out", post(sign_in::sign_out))
+}
+
+/// What works without being signed in.
+fn open_routes() -> Routes {
+    Routes::default()
+        .route("/sign-in", get(sign_in::show).post(sign_in::by_password))
+        .route(
+            "/login/{token}",
+            get(sign_in::show_link).post(sign_in::by_link),
+        )
+        .route("/assets/{file}", get(assets::serve))
+}
+
+async fn home(axum::extract::State(app): axum::extract::State<Arc<App>>) -> Redirect {
+    Redirect::to(&app.web.path("/data-sources"))
+}

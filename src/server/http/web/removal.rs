@@ -1,0 +1,86 @@
+//! Deleting a data source: with its bastion, or without.
+
+use std::sync::Arc;
+
+use askama::Template;
+use axum::Form;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Redirect, Response};
+use serde::Deserialize;
+
+use super::create::to_data_source;
+use super::error::PageError;
+use super::frame::{Frame, page};
+use crate::protocol::DataSourceId;
+use crate::server::app::App;
+use crate::server::http::api::data_sources;
+use crate::server::http::api::extract::Id;
+use crate::server::http::api::problem::ApiError;
+use crate::server::http::browser::SignedIn;
+
+/// Which of the two.
+#[derive(Deserialize)]
+pub struct Choice {
+    how: How,
+}
+
+/// How to delete.
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum How {
+    /// The bastion is cleaned by a command.
+    Command,
+    /// At once, whatever is on the bastion.
+    Now,
+}
+
+#[derive(Template)]
+#[template(path = "web/delete.html")]
+struct DeletePage {
+    frame: Frame,
+    id: DataSourceId,
+    name: String,
+    is_direct: bool,
+    is_enrolled: bool,
+}
+
+/// `GET /data-sources/{id}/delete`
+pub async fn show(
+    State(app): State<Arc<App>>,
+    signed_in: SignedIn,
+    Id(id): Id<DataSourceId>,
+) -> Result<Response, PageError> {
+    let record = app.store.data_source(id).await?;
+    if record.is_removed() {
+        return Err(ApiError::gone().into());
+    }
+    let template = DeletePage {
+        frame: Frame::of(&app, &signed_in),
+        id,
+        is_direct: record.tunnel.is_none(),
+        is_enrolled: record.is_enrolled(),
+        name: record.display_name,
+    };
+    page(StatusCode::OK, &template)
+}
+
+/// `POST /data-sources/{id}/delete`
+pub async fn remove(
+    State(app): State<Arc<App>>,
+    signed_in: SignedIn,
+    Id(id): Id<DataSourceId>,
+    Form(choice): Form<Choice>,
+) -> Result<Response, PageError> {
+    let operator = signed_in.operator();
+    match choice.how {
+        How::Command => {
+            data_sources::request_removal(&app, id, &operator).await?;
+            Ok(to_data_source(&app, id))
+        }
+        How::Now => {
+            data_sources::remove_now(&app, id, &operator).await?;
+            Ok(Redirect::to(&app.web.path("/data-sources")).into_response())
+        }
+    }
+}

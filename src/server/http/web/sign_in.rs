@@ -1,0 +1,240 @@
+//! Signing in by a one-time link or a password, and signing out.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use askama::Template;
+use axum::Form;
+use axum::extract::{ConnectInfo, Path, Query, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Redirect, Response};
+use serde::Deserialize;
+
+use super::error::PageError;
+use super::frame::{Frame, page};
+use super::session;
+use super::{forms, passwords};
+use crate::server::app::App;
+use crate::server::domain::token::TokenHash;
+use crate::server::http::api::problem::ApiError;
+use crate::server::http::browser::{self, SignedIn};
+use crate::server::store::{OperatorAccount, StoreError};
+
+/// Where to go after signing in.
+#[derive(Deserialize)]
+pub struct Next {
+    next: Option<String>,
+}
+
+/// The form of the sign-in page.
+#[derive(Deserialize)]
+pub struct Credentials {
+    name: String,
+    password: String,
+    next: String,
+}
+
+#[derive(Template)]
+#[template(path = "web/sign_in.html")]
+struct SignInPage {
+    frame: Frame,
+    name: String,
+    next: String,
+    error: Option<String>,
+}
+
+#[derive(Template)]
+#[template(path = "web/login_link.html")]
+struct LinkPage {
+    frame: Frame,
+    works: bool,
+    action: String,
+}
+
+/// `GET /sign-in`
+pub async fn show(
+    State(app): State<Arc<App>>,
+    Query(next): Query<Next>,
+    headers: HeaderMap,
+) -> Result<Response, PageError> {
+    let next = next.next.unwrap_or_default();
+    if browser::signed_in(&app, &headers).await?.is_some() {
+        return Ok(Redirect::to(&app.web.path(own_path(&next))).into_response());
+    }
+    sign_in_page(&app, &headers, StatusCode::OK, String::new(), next, None)
+}
+
+/// `POST /sign-in`
+pub async fn by_password(
+    State(app): State<Arc<App>>,
+    ConnectInfo(address): ConnectInfo<SocketAddr>,
+    headers: HeaderMap,
+    Form(sent): Form<Credentials>,
+) -> Result<Response, PageError> {
+    let name = sent.name.trim().to_owned();
+    if let Err(wait) = app.web.sign_ins.attempt(address.ip(), &name) {
+        return too_many(&app, &headers, name, sent.next, wait.as_secs());
+    }
+    match check(&app, &name, sent.password).await? {
+        Some(account) => {
+            app.web.sign_ins.succeeded(address.ip(), &name);
+            let cookie = session::begin(&app, &account, "by password").await?;
+            Ok(go(&app, own_path(&sent.next), cookie))
+        }
+        None => {
+            tracing::warn!(%address, "a sign-in was refused");
+            let error = "Name or password is wrong. Without a password, sign in by a link.";
+            let status = StatusCode::UNAUTHORIZED;
+            sign_in_page(
+                &app,
+                &headers,
+                status,
+                name,
+                sent.next,
+                Some(error.to_owned()),
+            )
+        }
+    }
+}
+
+async fn check(
+    app: &App,
+    name: &str,
+    password: String,
+) -> Result<Option<OperatorAccount>, PageError> {
+    let account = app.store.operator(name).await?;
+    let hash = account.as_ref().and_then(|a| a.password_hash.clone());
+    let right = password.len() <= 4 * passwords::LONGEST
+        && passwords::verify(&app.web.hashers, password, hash)
+            .await
+            .map_err(|error| ApiError::internal(&error))?;
+    Ok(account.filter(|_| right))
+}
+
+fn too_many(
+    app: &App,
+    headers: &HeaderMap,
+    name: String,
+    next: String,
+    seconds: u64,
+) -> Result<Response, PageError> {
+    let minutes = seconds.div_ceil(60);
+    let error = format!(
+        "Too many attempts. Try again in {minutes} min, or sign in by a link: \
+         holistics-tunnel-server login-link"
+    );
+    let status = StatusCode::TOO_MANY_REQUESTS;
+    let mut response = sign_in_page(app, headers, status, name, next, Some(error))?;
+    response
+        .headers_mut()
+        .insert(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+    Ok(response)
+}
+
+fn sign_in_page(
+    app: &App,
+    headers: &HeaderMap,
+    status: StatusCode,
+    name: String,
+    next: String,
+    error: Option<String>,
+) -> Result<Response, PageError> {
+    let (form_token, cookie) = forms::token_for_anybody(app, headers)?;
+    let template = SignInPage {
+        frame: Frame::for_anybody(app, form_token),
+        name,
+        next,
+        error,
+    };
+    with_cookie(page(status, &template)?, cookie)
+}
+
+/// `GET /login/{token}`: asks for a press of a button, since programs that look at links in mails
+/// and chats would use it up.
+pub async fn show_link(
+    State(app): State<Arc<App>>,
+    Path(token): Path<String>,
+    headers: HeaderMap,
+) -> Result<Response, PageError> {
+    let works = app.store.login_link_works(&TokenHash::of(&token)).await?;
+    let (form_token, cookie) = forms::token_for_anybody(&app, &headers)?;
+    let template = LinkPage {
+        frame: Frame::for_anybody(&app, form_token),
+        works,
+        action: app.web.path(&format!("/login/{token}")),
+    };
+    let status = match works {
+        true => StatusCode::OK,
+        false => StatusCode::GONE,
+    };
+    with_cookie(page(status, &template)?, cookie)
+}
+
+/// `POST /login/{token}`
+pub async fn by_link(
+    State(app): State<Arc<App>>,
+    Path(token): Path<String>,
+    headers: HeaderMap,
+) -> Result<Response, PageError> {
+    match app.store.use_login_link(&TokenHash::of(&token)).await {
+        Ok(account) => {
+            let cookie = session::begin(&app, &account, "by link").await?;
+            let next = match account.password_hash {
+                Some(_) => "/data-sources",
+                None => "/account",
+            };
+            Ok(go(&app, next, cookie))
+        }
+        Err(StoreError::NotFound) => show_link(State(app), Path(token), headers).await,
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// `POST /sign-out`
+pub async fn sign_out(
+    State(app): State<Arc<App>>,
+    signed_in: SignedIn,
+) -> Result<Response, PageError> {
+    let cookie = session::end(&app, &signed_in).await?;
+    Ok(go(&app, "/sign-in", cookie))
+}
+
+fn go(app: &App, path: &str, cookie: HeaderValue) -> Response {
+    let to = Redirect::to(&app.web.path(path));
+    ([(header::SET_COOKIE, cookie)], to).into_response()
+}
+
+fn with_cookie(mut response: Response, cookie: Option<HeaderValue>) -> Result<Response, PageError> {
+    if let Some(cookie) = cookie {
+        response.headers_mut().insert(header::SET_COOKIE, cookie);
+    }
+    Ok(response)
+}
+
+/// A path of this server, or the list: `next` comes from the address bar, and must lead nowhere else.
+fn own_path(next: &str) -> &str {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'/');
+    match next.starts_with('/') && !next.starts_with("//") && next.bytes().all(is_plain) {
+        true => next,
+        false => "/data-sources",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn signing_in_leads_to_no_other_site() {
+        assert_eq!(own_path("/data-sources/7"), "/data-sources/7");
+        for elsewhere in [
+            "",
+            "//evil.example",
+            "/\\evil.example",
+            "https://evil.example",
+            "/a?b=c",
+        ] {
+            assert_eq!(own_path(elsewhere), "/data-sources", "{elsewhere}");
+        }
+    }
+}
