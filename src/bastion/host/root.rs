@@ -111,6 +111,11 @@ impl Root {
         purpose: &str,
         commands: &[Command],
     ) -> anyhow::Result<bool> {
+        // Rules stay for a moment; a password may be forgotten at any.
+        for question in self.silent_questions() {
+            let words = self.start(&question).words;
+            self.answers.borrow_mut().remove(&words);
+        }
         let before = self.prove(run, purpose, commands)?;
         let Some(program) = self.privilege.program() else {
             return Ok(false);
