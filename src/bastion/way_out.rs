@@ -8,7 +8,8 @@ use super::host::{Command, Host};
 use super::packages::Need;
 use super::ssh::command_line::bracketed;
 use super::ssh::greeting::{self, Greeting};
-use super::ssh::proxy_command::{self, ProxyCommand};
+use super::ssh::proxy_command::ProxyCommand;
+use super::ssh::trial::{self, Heard};
 use super::ssh::{Forward, Way};
 use super::web_proxy::{self, Proxy};
 
@@ -173,9 +174,9 @@ fn leads(host: &dyn Host, server: &Forward, command: &ProxyCommand) -> anyhow::R
         way: Way::Command(command.clone()),
         ..server.clone()
     };
-    match proxy_command::greeting(host, &forward) {
+    match trial::run(host, &forward) {
         Err(error) if error.stops_the_run() => Err(error.into()),
-        result => Ok(result.is_ok()),
+        said => Ok(said.is_ok_and(|said| Heard(&said).version().is_some())),
     }
 }
 
@@ -359,12 +360,7 @@ mod tests {
             server: &server(&host),
         };
         let greets = "debug1: Remote protocol version 2.0, remote software version x\n";
-        host.expect(
-            "SHELL=/bin/sh ssh -v -F none -o ProxyCommand='mine %h %p'",
-            255,
-            "",
-            greets,
-        );
+        host.expect("SHELL=/bin/sh ssh -v", 255, "", greets);
         assert_eq!(
             find(&host, &question).unwrap(),
             WayOut::Command(recorded.clone())

@@ -5,9 +5,10 @@ use super::check::{Checks, Finding, Outcome, Subject};
 use super::login;
 use super::network::{Endpoint, Reached, Unreached};
 use crate::bastion::failure::Interrupted;
-use crate::bastion::host::{CommandError, HostExt as _};
+use crate::bastion::host::HostExt as _;
 use crate::bastion::ssh::greeting::{self, Greeting};
-use crate::bastion::ssh::{Forward, Way, proxy_command};
+use crate::bastion::ssh::trial::{self, Heard};
+use crate::bastion::ssh::{Forward, Way};
 use crate::protocol::TunnelServerAddress;
 
 /// Looks at a tunnel server. `revoked` is why its login need not be tried.
@@ -55,17 +56,20 @@ fn examine_way(
         if host.which("ssh").is_none() {
             return Finding::skip("ssh is not installed");
         }
-        match proxy_command::greeting(host, forward) {
-            Ok(version) => Finding::pass(format!(
+        let said = match trial::run(host, forward) {
+            Ok(said) => said,
+            Err(error) => error.to_string(),
+        };
+        let heard = Heard(&said);
+        match heard.version() {
+            Some(version) => Finding::pass(format!(
                 "it speaks SSH through the proxy command ({version})"
             )),
-            Err(error) => Finding::fail(
-                match error {
-                    CommandError::Status { stderr, .. } => {
-                        format!("no SSH server answers through the proxy command: {stderr}")
-                    }
-                    error => error.to_string(),
-                },
+            None => Finding::fail(
+                format!(
+                    "no SSH server answers through the proxy command: {}",
+                    heard.last_words()
+                ),
                 "look at the proxy (its log says why); if it has moved, run the setup command from the browser again, \
                  with --proxy-command if need be",
             ),
