@@ -75,15 +75,15 @@ pub fn prove(host: &dyn Host, key_type: KeyType) -> anyhow::Result<()> {
     let Some(why) = refusal(host, key_type)? else {
         return Ok(());
     };
-    let mut others = Vec::new();
-    for other in KeyType::ALL.into_iter().filter(|other| *other != key_type) {
-        if refusal(host, other)?.is_none() {
-            others.push(format!("--key-type {}", other.word()));
-        }
-    }
+    let others = others(host, key_type)?;
     let next = match others.is_empty() {
-        true => "use a bastion with the OpenSSH of its distribution".to_owned(),
-        false => format!("use {}", others.join(" or ")),
+        true => NO_TYPE.to_owned(),
+        false => {
+            let flags = others
+                .iter()
+                .map(|other| format!("--key-type {}", other.word()));
+            format!("use {}", flags.collect::<Vec<_>>().join(" or "))
+        }
     };
     let kind = key_type.word();
     Err(Failure::usage(
@@ -93,8 +93,22 @@ pub fn prove(host: &dyn Host, key_type: KeyType) -> anyhow::Result<()> {
     .into())
 }
 
+/// What to do where no type of key is left.
+pub const NO_TYPE: &str = "use a bastion with the OpenSSH of its distribution";
+
+/// The other types that this host has.
+pub fn others(host: &dyn Host, key_type: KeyType) -> anyhow::Result<Vec<KeyType>> {
+    let mut others = Vec::new();
+    for other in KeyType::ALL.into_iter().filter(|other| *other != key_type) {
+        if refusal(host, other)?.is_none() {
+            others.push(other);
+        }
+    }
+    Ok(others)
+}
+
 /// Why this host has no keys of this type.
-fn refusal(host: &dyn Host, key_type: KeyType) -> anyhow::Result<Option<String>> {
+pub fn refusal(host: &dyn Host, key_type: KeyType) -> anyhow::Result<Option<String>> {
     // Where there can be no file, so that a key is made and kept nowhere.
     const NOWHERE: &str = "/dev/null/key";
     if !client::knows(host, key_type)? {

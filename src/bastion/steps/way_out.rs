@@ -35,10 +35,12 @@ impl Step for WayOutStep {
         match &self.way {
             WayOut::Direct => "Have ssh connect to the tunnel server directly again".to_owned(),
             WayOut::Command(command) => format!("Have ssh connect through: {command}"),
-            WayOut::Proxy(proxy, _) => format!(
-                "Have ssh connect through the proxy {proxy} of {}",
-                proxy.variable
-            ),
+            WayOut::Proxy(proxy, _) => {
+                format!(
+                    "Have ssh connect through the proxy {proxy} {}",
+                    proxy.origin()
+                )
+            }
         }
     }
 
