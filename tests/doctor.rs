@@ -24,6 +24,8 @@ use support::{ports, wait};
 
 /// Longer than `doctor` may take, whatever is gone.
 const DOCTOR_LIMIT: Duration = Duration::from_secs(60);
+/// Wrong usage.
+const USAGE: i32 = 2;
 /// Longer than any `doctor` of a healthy tunnel takes, and answered with a number of its own.
 
 // ---------------------------------------------------------------------------------------------
@@ -204,6 +206,84 @@ fn a_host_key_that_changed_is_a_failure_and_nothing_logs_in() {
         "{}",
         found.first()
     );
+}
+
+#[test]
+fn what_this_host_s_ssh_no_longer_does_is_told_apart_with_a_remedy_that_succeeds() {
+    const REAL: &str = "exec /usr/bin/ssh \"$@\"";
+    let mut lab = Lab::new();
+    lab.bastion = Bastion::without(&["ssh"]);
+    lab.bastion.put_program("ssh", REAL);
+    lab.active_data_source("Shop");
+    let found_with = |lines: &str| {
+        lab.bastion.put_program("ssh", &format!("{lines}\n{REAL}"));
+        examine(&lab.bastion)
+    };
+
+    let policy = r#"case "$*" in *-v*tunnel@*) set -- -o HostKeyAlgorithms=ssh-dss "$@" ;; esac"#;
+    let found = found_with(policy);
+    found.expect(
+        "server-host-key",
+        "fail",
+        &["no algorithms in common", "Their offer"],
+    );
+    assert!(
+        found.first().contains("no network is at fault"),
+        "{}",
+        found.first()
+    );
+
+    let refuses = r#"case "$*" in
+        *ServerAliveCountMax*) echo "Bad configuration option: serveralivecountmax" >&2; exit 255 ;;
+    esac"#;
+    let found = found_with(refuses);
+    found.expect(
+        "server-host-key",
+        "fail",
+        &["refuses the arguments", "Bad configuration option"],
+    );
+    assert!(
+        found.first().contains("no network is at fault"),
+        "{}",
+        found.first()
+    );
+
+    let another = r#"[ "$*" != -V ] || { echo "Dropbear v2022.83" >&2; exit; }"#;
+    let found = found_with(another);
+    found.expect("openssh", "fail", &["not OpenSSH", "Dropbear v2022.83"]);
+    assert!(
+        found.first().contains("install the OpenSSH client"),
+        "{}",
+        found.first()
+    );
+
+    let no_ed25519 =
+        r#"case "$*" in "-Q key") /usr/bin/ssh -Q key | grep -v ed25519; exit ;; esac"#;
+    let found = found_with(no_ed25519);
+    found.expect(
+        "openssh",
+        "fail",
+        &["`ssh -Q key` does not list ssh-ed25519"],
+    );
+    let remedy = "rotate-key --key-type rsa";
+    assert!(found.first().contains(remedy), "{}", found.first());
+    let key = std::fs::read(lab.bastion.private_key()).expect("the key");
+    let rotate = |more: &[&str]| {
+        let mut command = lab.bastion.program(["rotate-key", "--yes"]);
+        lab.bastion.start(command.args(more)).wait(SETUP_LIMIT)
+    };
+    // Of the type that is in use there is no new one.
+    rotate(&[]).expect_code(USAGE).expect_words(&[
+        "no keys of type ed25519",
+        "--key-type rsa or --key-type ecdsa",
+    ]);
+    assert_eq!(
+        std::fs::read(lab.bastion.private_key()).expect("the key"),
+        key
+    );
+    rotate(&["--key-type", "rsa"]).expect_code(0);
+    let found = examine(&lab.bastion);
+    assert_eq!(found.failed(), Vec::<&str>::new(), "{}", found.text);
 }
 
 #[test]

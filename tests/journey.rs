@@ -233,7 +233,7 @@ fn plan_and_dry_run_show_every_step_and_change_nothing() {
     let json = json.expect_code(0).json();
     assert_eq!(json["supported"], true);
     assert_eq!(
-        json["proofs"]["unseen"][0]["what"], "the way to the tunnel server",
+        json["proofs"]["unseen"][0]["what"], "whether this host's ssh and the tunnel server agree",
         "{json:#}"
     );
     assert!(
@@ -256,8 +256,8 @@ fn plan_and_dry_run_show_every_step_and_change_nothing() {
             &database,
             "Looked at on this host",
             "curl, ssh and autossh are there",
-            "this host's ssh takes the tunnel's arguments",
-            "the tunnel server answers",
+            "this host's OpenSSH has keys of type",
+            "this host's ssh gets to the tunnel server",
             &format!("the database {database} accepts connections"),
         ]);
 

@@ -13,6 +13,7 @@ use super::ssh::command_line::{Forward, autossh_command, ssh_command};
 use super::ssh::{KeyType, ProxyCommand, Way, keys, known_hosts};
 use super::steps::temporary_tunnel::enrolled_forward;
 use crate::bastion::tunnel_name::TunnelName;
+use crate::bastion::web_proxy;
 use crate::protocol::Enrollment;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -42,6 +43,8 @@ pub struct Values {
     remote_port: String,
     target_host: String,
     target_port: String,
+    /// curl's option for the proxy that is kept, where the environment names none.
+    curl_proxy: String,
     /// How ssh gets to the tunnel server, where it does not connect by itself.
     proxy_command: Option<String>,
 }
@@ -82,7 +85,13 @@ impl Values {
             target.forward.target_host.clone_from(&tunnel.target_host);
             target.forward.target_port = tunnel.target_port.to_string();
             target.forward.way = way(tunnel.proxy_command.as_ref());
-            return Ok(Self::of_target(&target, layout, key));
+            let kept = tunnel.reach.proxy.as_deref();
+            let proxy = web_proxy::for_address(host, &tunnel.control_plane, kept);
+            let kept = proxy.filter(|proxy| proxy.variable.is_none());
+            return Ok(Values {
+                curl_proxy: kept.map_or_else(String::new, |proxy| format!(" --proxy {proxy}")),
+                ..Self::of_target(&target, layout, key)
+            });
         };
         let forward = Forward {
             way: way(tunnel.proxy_command.as_ref()),
@@ -131,6 +140,7 @@ impl Values {
         Values {
             display_name: String::new(),
             control_plane: String::new(),
+            curl_proxy: String::new(),
             tunnel: TunnelName::unknown(),
             is_enrolled: false,
             private_key: forward.private_key.to_string_lossy().into_owned(),

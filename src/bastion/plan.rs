@@ -81,6 +81,7 @@ fn preview(control_plane: &Url, enrollment: &Enrollment, layout: &Layout, key: K
         forward.server_user.clone_from(&server.user);
         forward.server_host.clone_from(&server.host);
         forward.server_port = server.port.to_string();
+        forward.host_keys.clone_from(&server.host_keys);
     }
     forward
 }
@@ -92,6 +93,7 @@ fn placeholders(layout: &Layout, key: KeyType) -> Forward {
         private_key: layout.private_key(key),
         known_hosts: layout.known_hosts(),
         host_key_alias: Some(TunnelName::unknown().slug()),
+        host_keys: Vec::new(),
         server_user: "<tunnel-user>".to_owned(),
         server_host: "<tunnel-server>".to_owned(),
         server_port: "<ssh-port>".to_owned(),
@@ -227,14 +229,7 @@ pub const OLDEST_OPENSSH: (u32, u32) = (6, 5);
 fn check_openssh(facts: &Facts, key_type: KeyType) -> anyhow::Result<()> {
     let version = facts.openssh.as_deref().map(openssh_version);
     if let Some(None) = version {
-        return Err(Failure::new(
-            format!(
-                "this host's `ssh` is not OpenSSH, but {}",
-                facts.openssh.as_deref().unwrap_or_default()
-            ),
-            "install the OpenSSH client and have it found first on PATH, then run the same command again",
-        )
-        .into());
+        return Err(client::not_openssh(facts.openssh.as_deref().unwrap_or_default()).into());
     }
     if let Some(Some(version)) = version
         && version < OLDEST_OPENSSH
@@ -245,7 +240,8 @@ fn check_openssh(facts: &Facts, key_type: KeyType) -> anyhow::Result<()> {
         )
         .into());
     }
-    if facts.fips && key_type == KeyType::Ed25519 {
+    // An ssh that is there is asked.
+    if facts.fips && version.is_none() && key_type == KeyType::Ed25519 {
         return Err(Failure::usage(
             "this host is in FIPS mode, which does not allow ed25519",
             "use --key-type rsa or --key-type ecdsa",

@@ -8,7 +8,8 @@ use super::host::{Command, Host};
 use super::packages::Need;
 use super::ssh::command_line::bracketed;
 use super::ssh::greeting::{self, Greeting};
-use super::ssh::proxy_command::{self, ProxyCommand};
+use super::ssh::proxy_command::ProxyCommand;
+use super::ssh::trial::{self, Heard};
 use super::ssh::{Forward, Way};
 use super::web_proxy::{self, Proxy};
 
@@ -95,6 +96,8 @@ pub struct Question<'a> {
     pub asked: Option<&'a ProxyCommand>,
     /// How an earlier run went.
     pub recorded: Option<&'a ProxyCommand>,
+    /// The proxy by which the control plane was reached before.
+    pub kept: Option<&'a str>,
     /// The tunnel server.
     pub server: &'a Forward,
 }
@@ -126,7 +129,7 @@ pub fn find(host: &dyn Host, question: &Question) -> anyhow::Result<WayOut> {
     let Some(proxy) = format!("https://{server}/")
         .parse()
         .ok()
-        .and_then(|server| web_proxy::for_address(host, &server))
+        .and_then(|server| web_proxy::for_address(host, &server, question.kept))
     else {
         return Ok(as_before());
     };
@@ -135,7 +138,7 @@ pub fn find(host: &dyn Host, question: &Question) -> anyhow::Result<WayOut> {
         Err(closed) => closed,
     };
     host.check_interrupt()?;
-    let variable = proxy.variable;
+    let variable = proxy.variable.unwrap_or("https_proxy");
     let (refusal, next) = if proxy.is_plain_http() {
         match proxy.leads_to(host, name, port) {
             Ok(()) => {
@@ -162,7 +165,10 @@ pub fn find(host: &dyn Host, question: &Question) -> anyhow::Result<WayOut> {
     };
     host.check_interrupt()?;
     Err(Failure::new(
-        format!("{closed}; nor through the proxy {proxy} of {variable}: {refusal}"),
+        format!(
+            "{closed}; nor through the proxy {proxy} {}: {refusal}",
+            proxy.origin()
+        ),
         format!("{next}; then run the same command again"),
     )
     .into())
@@ -173,9 +179,9 @@ fn leads(host: &dyn Host, server: &Forward, command: &ProxyCommand) -> anyhow::R
         way: Way::Command(command.clone()),
         ..server.clone()
     };
-    match proxy_command::greeting(host, &forward) {
+    match trial::run(host, &forward) {
         Err(error) if error.stops_the_run() => Err(error.into()),
-        result => Ok(result.is_ok()),
+        said => Ok(said.is_ok_and(|said| Heard(&said).version().is_some())),
     }
 }
 
@@ -255,6 +261,7 @@ mod tests {
         let question = Question {
             asked: None,
             recorded: None,
+            kept: None,
             server: &server(host),
         };
         find(host, &question)
@@ -311,6 +318,27 @@ mod tests {
     }
 
     #[test]
+    fn a_proxy_that_was_kept_leads_out_where_the_environment_names_none() {
+        let host = ScriptedHost::new();
+        host.listen(PROXY, Listener::Says(LETS_THROUGH.as_bytes().to_vec()));
+        let kept = format!("http://{PROXY}");
+        let question = Question {
+            asked: None,
+            recorded: None,
+            kept: Some(&kept),
+            server: &server(&host),
+        };
+        let way = find(&host, &question).unwrap();
+        assert!(
+            matches!(&way, WayOut::Proxy(proxy, _) if proxy.to_string() == PROXY),
+            "{way:?}"
+        );
+        host.set_env("https_proxy", "http://10.0.0.8:1");
+        let error = find(&host, &question).unwrap_err().to_string();
+        assert!(error.contains("10.0.0.8:1 of https_proxy"), "{error}");
+    }
+
+    #[test]
     fn a_login_needs_the_one_that_takes_it_from_its_environment() {
         let host = behind_a_proxy(LETS_THROUGH);
         host.set_env("https_proxy", &format!("http://ada:secret@{PROXY}"));
@@ -356,15 +384,11 @@ mod tests {
         let question = Question {
             asked: None,
             recorded: Some(&recorded),
+            kept: None,
             server: &server(&host),
         };
         let greets = "debug1: Remote protocol version 2.0, remote software version x\n";
-        host.expect(
-            "SHELL=/bin/sh ssh -v -F none -o ProxyCommand='mine %h %p'",
-            255,
-            "",
-            greets,
-        );
+        host.expect("SHELL=/bin/sh ssh -v", 255, "", greets);
         assert_eq!(
             find(&host, &question).unwrap(),
             WayOut::Command(recorded.clone())

@@ -21,8 +21,8 @@ pub struct Proxy {
     pub host: String,
     /// Its port.
     pub port: u16,
-    /// The variable that names it.
-    pub variable: &'static str,
+    /// The variable that names it; otherwise it is the one that is kept.
+    pub variable: Option<&'static str>,
     /// How it is spoken to: `http`.
     scheme: String,
     /// `NAME:PASSWORD`, where the variable holds them.
@@ -32,7 +32,7 @@ pub struct Proxy {
 /// Without the login.
 impl fmt::Debug for Proxy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Proxy({self} of {})", self.variable)
+        write!(f, "Proxy({self} {})", self.origin())
     }
 }
 
@@ -49,6 +49,14 @@ const NAME_TIMEOUT: Duration = Duration::from_secs(10);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 
 impl Proxy {
+    /// Where it comes from, behind its name.
+    pub fn origin(&self) -> String {
+        match self.variable {
+            Some(variable) => format!("of {variable}"),
+            None => "that is kept since setup".to_owned(),
+        }
+    }
+
     /// Whether it is one that ssh can be led through: spoken to in plain HTTP.
     pub fn is_plain_http(&self) -> bool {
         self.scheme == "http"
@@ -168,21 +176,15 @@ impl Environment {
     }
 }
 
-/// The proxy of the environment for an address; none for this machine itself.
-pub fn for_address(host: &dyn Host, address: &Url) -> Option<Proxy> {
-    match Environment::of(host, address) {
-        Environment::Through(variable, value) => named(variable, &value, address),
-        Environment::Silent | Environment::Direct => None,
-    }
-}
-
-/// The host and the port of a proxy, without its login.
-pub fn place_of(proxy: &str, address: &Url) -> Option<(String, u16)> {
-    named("", proxy, address).map(|proxy| (proxy.host, proxy.port))
-}
-
-fn named(variable: &'static str, value: &str, address: &Url) -> Option<Proxy> {
-    let proxy = intercept(value, "", address)?;
+/// The proxy for an address: the environment's, or the one that was kept where that says nothing; none for this
+/// machine itself.
+pub fn for_address(host: &dyn Host, address: &Url, kept: Option<&str>) -> Option<Proxy> {
+    let (variable, value) = match Environment::of(host, address) {
+        Environment::Through(variable, value) => (Some(variable), value),
+        Environment::Silent => (None, kept?.to_owned()),
+        Environment::Direct => return None,
+    };
+    let proxy = intercept(&value, "", address)?;
     let uri = proxy.uri();
     let login = proxy.basic_auth().and_then(|value| {
         let encoded = value.to_str().ok()?.strip_prefix("Basic ")?;
@@ -218,7 +220,7 @@ mod tests {
         for (name, value) in variables {
             host.set_env(name, value);
         }
-        for_address(&host, &address.parse().unwrap())
+        for_address(&host, &address.parse().unwrap(), None)
     }
 
     #[test]
@@ -230,7 +232,7 @@ mod tests {
         .unwrap();
         assert_eq!(
             (found.host.as_str(), found.port, found.variable),
-            ("proxy.internal", 3128, "https_proxy")
+            ("proxy.internal", 3128, Some("https_proxy"))
         );
         assert_eq!(found.login(), Some("ada:secret"));
         assert!(!format!("{found:?} {found}").contains("secret"));
@@ -257,7 +259,7 @@ mod tests {
         let host = ScriptedHost::new();
         host.set_env("https_proxy", "http://ada:s%40cret@10.0.0.9:3128");
         let server = "https://tunnel.example.com:50022".parse().unwrap();
-        let proxy = for_address(&host, &server).unwrap();
+        let proxy = for_address(&host, &server, None).unwrap();
         assert_eq!(proxy.login(), Some("ada:s@cret"));
         host.listen(
             "10.0.0.9:3128",

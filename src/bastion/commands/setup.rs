@@ -91,6 +91,7 @@ pub(super) fn run(host: &dyn Host, ui: &Ui, command: &Setup) -> anyhow::Result<E
             receipt.as_ref(),
             &server,
             &enrollment,
+            reach.proxy.as_deref(),
         )?,
     };
     let steps = request.plan(host, receipt.as_ref());
@@ -242,12 +243,14 @@ fn way_out(
     receipt: Option<&Receipt>,
     server: &Url,
     enrollment: &Enrollment,
+    kept: Option<&str>,
 ) -> anyhow::Result<WayOut> {
     let target = Target::new(server, enrollment, layout, settings.key_type);
     let record = receipt.and_then(|receipt| receipt.tunnels.get(&target.tunnel));
     let question = way_out::Question {
         asked: settings.proxy_command.as_ref(),
         recorded: record.and_then(|record| record.proxy_command.as_ref()),
+        kept,
         server: &target.forward,
     };
     way_out::find(host, &question)

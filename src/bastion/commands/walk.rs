@@ -23,6 +23,9 @@ use crate::bastion::ui::Ui;
 
 const HOST_KEY: &str =
     "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl";
+/// What ssh says of a server that takes it for a stranger without a key.
+const UP_TO_THE_LOGIN: &str = "debug1: Remote protocol version 2.0, remote software version lab\n\
+                               debug1: Authentications that can continue: publickey\n";
 const OWN: &str = "/home/ada/.holistics";
 const KEY: &str = "/home/ada/.holistics/id_ed25519";
 /// How the names of tunnels' units begin.
@@ -135,7 +138,7 @@ impl Bastion {
                 host.paths().iter().any(|path| path.contains(&begins))
             };
             match has("ssh_config-") && has("proxy-") {
-                true => said("", "debug1: remote software version lab\n"),
+                true => said("", UP_TO_THE_LOGIN),
                 false => failed(),
             }
         });
@@ -152,9 +155,14 @@ impl Bastion {
         on("ssh -Q cipher", |_, _, _| {
             said("aes128-ctr\naes128-gcm@openssh.com\n", "")
         });
+        on("ssh -Q key", |_, _, _| said("ssh-ed25519\n", ""));
         on("ssh -G", |_, _, _| said("user tunnel\n", ""));
+        on("ssh -v", |_, _, _| said("", UP_TO_THE_LOGIN));
         on("ssh-keygen -q", |_, host, command| {
             let path = PathBuf::from(command.args.last().unwrap());
+            if path.starts_with("/dev/null") {
+                return said("", "Saving key failed");
+            }
             let content = format!("key {}", path.file_name().unwrap().display());
             let line = format!("{}\n", public(&content));
             let files = [

@@ -14,7 +14,7 @@ use crate::bastion::failure::{Interrupted, OneLine};
 use crate::bastion::host::Host;
 use crate::bastion::receipt::TunnelRecord;
 use crate::bastion::tunnel_name::TunnelName;
-use crate::bastion::web_proxy::{Environment, place_of};
+use crate::bastion::web_proxy::{Proxy, for_address};
 use crate::protocol::Tunnel;
 
 /// How long one request may take.
@@ -55,8 +55,8 @@ pub fn examine(
         subject: subject.clone(),
         silent_because: None,
     };
-    let proxy = Proxy::of(checks.host, id, tunnel);
-    if !connects(checks, &subject, address, proxy.as_ref())? {
+    let proxy = for_address(checks.host, address, tunnel.reach.proxy.as_deref());
+    if !connects(checks, &subject, address, proxy.as_ref(), id)? {
         seen.silent_because = Some("the control plane cannot be reached".to_owned());
         let others = ["control-plane-tls", "control-plane-http", "clock"];
         checks.skip(&others, &subject, "it cannot be reached")?;
@@ -94,7 +94,7 @@ pub fn examine(
         (_, Some(health)) => health,
     };
     let answers = checks.run("control-plane-http", &subject, "", |_| {
-        http(&health, proxy.as_ref())
+        http(&health, proxy.as_ref(), id)
     })?;
     if answers != Outcome::Pass {
         seen.silent_because = Some("the control plane gives no usable answer".to_owned());
@@ -114,6 +114,7 @@ fn connects(
     subject: &Subject,
     address: &Url,
     proxy: Option<&Proxy>,
+    id: TunnelName,
 ) -> Result<bool, Interrupted> {
     let (what, host_name, port) = match proxy {
         Some(proxy) => ("the proxy", proxy.host.clone(), proxy.port),
@@ -134,21 +135,23 @@ fn connects(
         subject,
         |found| {
             if let Some(proxy) = proxy {
-                found.detail = format!("through {}: {}", proxy.origin(), found.detail);
+                found.detail = format!("through the proxy {}: {}", proxy.origin(), found.detail);
             }
         },
-        |error| tcp_remedy(error, proxy, &host_name, port),
+        |error| match proxy {
+            Some(proxy) => proxy_remedy(proxy, id),
+            None => tcp_remedy(error, &host_name, port),
+        },
     )?;
     Ok(reached.is_some())
 }
 
-fn tcp_remedy(error: &Unreached, proxy: Option<&Proxy>, host_name: &str, port: u16) -> String {
-    match (proxy, error) {
-        (Some(proxy), _) => proxy.remedy(),
-        (None, Unreached::Refused(_)) => format!(
+fn tcp_remedy(error: &Unreached, host_name: &str, port: u16) -> String {
+    match error {
+        Unreached::Refused(_) => format!(
             "ask the vendor whether its control plane runs; running tunnels go on without it ({host_name}:{port})"
         ),
-        (None, _) => format!(
+        _ => format!(
             "allow outbound TCP from this host to {host_name} port {port} in the firewall, or set https_proxy if \
              this host reaches the web through a proxy"
         ),
@@ -199,7 +202,7 @@ fn tls(id: TunnelName, tunnel: &TunnelRecord, health: &Result<Health, ApiError>)
     }
 }
 
-fn http(health: &Result<Health, ApiError>, proxy: Option<&Proxy>) -> Finding {
+fn http(health: &Result<Health, ApiError>, proxy: Option<&Proxy>, id: TunnelName) -> Finding {
     match health {
         Ok(health) if (200..300).contains(&health.status) => Finding::pass("it answers"),
         Ok(health) => Finding::fail(
@@ -215,7 +218,7 @@ fn http(health: &Result<Health, ApiError>, proxy: Option<&Proxy>) -> Finding {
                 format!("it takes the connection and gives no answer: {said}"),
                 match proxy {
                     // As the HTTP library says 407.
-                    Some(proxy) if said.contains("proxy authorization required") => proxy.remedy(),
+                    Some(proxy) if said.contains("proxy authorization required") => proxy_remedy(proxy, id),
                     Some(_) => {
                         "look into the proxy's log: it has to allow CONNECT to the control plane".to_owned()
                     }
@@ -321,50 +324,16 @@ fn unusable(error: &anyhow::Error) -> (Finding, Known) {
     )
 }
 
-/// The proxy by which a control plane is reached, without the login that it may take.
-struct Proxy {
-    host: String,
-    port: u16,
-    /// The variable that names it; otherwise it is the one that is kept.
-    variable: Option<&'static str>,
-    tunnel: TunnelName,
-}
-
-impl Proxy {
-    fn of(host: &dyn Host, id: TunnelName, tunnel: &TunnelRecord) -> Option<Self> {
-        let address = &tunnel.control_plane;
-        let (variable, proxy) = match Environment::of(host, address) {
-            Environment::Through(variable, proxy) => (Some(variable), proxy),
-            Environment::Silent => (None, tunnel.reach.proxy.clone()?),
-            Environment::Direct => return None,
-        };
-        let (host, port) = place_of(&proxy, address)?;
-        Some(Proxy {
-            host,
-            port,
-            variable,
-            tunnel: id,
-        })
-    }
-
-    fn origin(&self) -> String {
-        match self.variable {
-            Some(variable) => format!("the proxy of {variable}"),
-            None => "the proxy that is kept since setup".to_owned(),
-        }
-    }
-
-    fn remedy(&self) -> String {
-        match self.variable {
-            Some(variable) => format!(
-                "correct the proxy in {variable} (http://NAME:PASSWORD@PROXY:PORT), or unset it if this host needs none"
-            ),
-            None => format!(
-                "set https_proxy to the present proxy (http://NAME:PASSWORD@PROXY:PORT), or no_proxy to * if this host \
-                 needs none, and have that kept: `holistics-tunnel update-tunnel {}`",
-                self.tunnel
-            ),
-        }
+/// What to do about the proxy by which a control plane is reached.
+fn proxy_remedy(proxy: &Proxy, id: TunnelName) -> String {
+    match proxy.variable {
+        Some(variable) => format!(
+            "correct the proxy in {variable} (http://NAME:PASSWORD@PROXY:PORT), or unset it if this host needs none"
+        ),
+        None => format!(
+            "set https_proxy to the present proxy (http://NAME:PASSWORD@PROXY:PORT), or no_proxy to * if this host \
+             needs none, and have that kept: `holistics-tunnel update-tunnel {id}`"
+        ),
     }
 }
 

@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use super::check::Finding;
+use crate::bastion::failure::Failure;
 use crate::bastion::host::{CommandError, Host};
-use crate::bastion::ssh::Forward;
+use crate::bastion::ssh::trial::{Heard, Stage};
+use crate::bastion::ssh::{Forward, client};
 
 /// How long ssh may take to connect.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(6);
@@ -25,6 +27,12 @@ pub fn attempt(host: &dyn Host, forward: &Forward) -> Login {
         .ssh(forward.login_arguments(CONNECT_TIMEOUT))
         .timeout(LOGIN_TIMEOUT);
     match host.run(&command) {
+        Ok(output) if Heard(&output.stderr).stage() == Stage::Unheard => {
+            match client::fault(host, forward) {
+                Ok(Some(fault)) => Login::refused_here(fault),
+                _ => judge(&output.stderr),
+            }
+        }
         Ok(output) => judge(&output.stderr),
         Err(CommandError::Timeout { .. }) => Login::undecided(format!(
             "the login did not end within {} s",
@@ -43,6 +51,14 @@ impl Login {
         }
     }
 
+    /// It is this host's ssh that does not do it.
+    fn refused_here(fault: Failure) -> Self {
+        Login {
+            host_key: Finding::fail(fault.what, fault.next),
+            key: Finding::skip("the login did not come that far"),
+        }
+    }
+
     fn stopped_at_the_host_key(host_key: Finding) -> Self {
         Login {
             host_key,
@@ -54,7 +70,10 @@ impl Login {
 /// Reads ssh's words; OpenSSH has said them so since 6.5.
 fn judge(said: &str) -> Login {
     let has = |sign: &str| said.contains(sign);
-    let shown = shown_key(said).map_or_else(String::new, |key| format!(" (it shows {key})"));
+    let heard = Heard(said);
+    let shown = heard
+        .host_key()
+        .map_or_else(String::new, |key| format!(" (it shows {key})"));
     if has("REMOTE HOST IDENTIFICATION HAS CHANGED") {
         return Login::stopped_at_the_host_key(Finding::fail(
             format!("the server's host key is not the pinned one{shown}"),
@@ -75,8 +94,8 @@ fn judge(said: &str) -> Login {
             "ask the vendor whether it has changed its key, with the key shown here",
         ));
     }
-    if has("Unable to negotiate") {
-        return Login::undecided(last_word(said));
+    if heard.stage() == Stage::Refused {
+        return Login::refused_here(client::refused(&heard.last_words()));
     }
     let host_key = Finding::pass(format!("it is the pinned one{shown}"));
     if has("Authenticated to ") || has("Authentication succeeded") {
@@ -104,24 +123,10 @@ fn judge(said: &str) -> Login {
             ),
         };
     }
-    Login::undecided(last_word(said))
-}
-
-/// `ssh-ed25519 SHA256:…`
-fn shown_key(said: &str) -> Option<&str> {
-    said.lines()
-        .find_map(|line| line.trim().strip_prefix("debug1: Server host key: "))
-}
-
-fn last_word(said: &str) -> String {
-    let last = said
-        .lines()
-        .map(str::trim)
-        .rfind(|line| !line.is_empty() && !line.starts_with("debug"));
-    last.map_or_else(
-        || "ssh ended without a word".to_owned(),
-        |line| format!("ssh says: {line}"),
-    )
+    Login::undecided(match heard.last_words() {
+        words if words.is_empty() => "ssh ended without a word".to_owned(),
+        words => format!("ssh says: {words}"),
+    })
 }
 
 #[cfg(test)]

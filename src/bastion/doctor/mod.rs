@@ -134,6 +134,7 @@ fn examine_host(checks: &mut Checks, target: &Target) -> Result<(), Interrupted>
         init: installed
             .and_then(|(receipt, _)| receipt.init)
             .or(has_others.then_some(target.facts.init)),
+        key_type: installed.and_then(|(receipt, _)| receipt.key_type),
         has_tunnels: has_others || !target.tunnels().is_empty(),
         folders: folders(checks.host, installed.map(|(_, layout)| layout)),
     };
@@ -215,9 +216,9 @@ fn examine_tunnel_servers(
     }
     for tunnels in by_address.values() {
         // The last one's keys are the ones that are pinned.
-        let Some((id, enrolled)) = tunnels.last().and_then(|id| {
+        let Some((id, tunnel, enrolled)) = tunnels.last().and_then(|id| {
             let tunnel = receipt.tunnels.get(id)?;
-            Some((*id, tunnel.enrolled.as_ref()?))
+            Some((*id, tunnel, tunnel.enrolled.as_ref()?))
         }) else {
             continue;
         };
@@ -229,7 +230,8 @@ fn examine_tunnel_servers(
             .all(|id| matches!(known.get(id), Some(Known::Gone)));
         let revoked =
             all_gone.then_some("the tunnel was removed in the browser, and its key with it");
-        tunnel_server::examine(checks, &enrolled.server, &forward, revoked)?;
+        let kept = tunnel.reach.proxy.as_deref();
+        tunnel_server::examine(checks, &enrolled.server, &forward, kept, revoked)?;
     }
     Ok(())
 }

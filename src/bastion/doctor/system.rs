@@ -9,6 +9,7 @@ use crate::bastion::failure::Interrupted;
 use crate::bastion::host::{Command, Host, HostExt as _};
 use crate::bastion::plan::{OLDEST_OPENSSH, openssh_version};
 use crate::bastion::service::SERVICE_NAME;
+use crate::bastion::ssh::{KeyType, client, keys};
 
 /// `df` hangs where a network disk is gone.
 const DF_TIMEOUT: Duration = Duration::from_secs(5);
@@ -21,6 +22,8 @@ pub struct System<'a> {
     pub facts: &'a Facts,
     /// The service manager that runs the tunnels; nothing where there are none yet.
     pub init: Option<Init>,
+    /// What kind of key they have.
+    pub key_type: Option<KeyType>,
     /// Whether there are tunnels, so that what setup would install has to be there.
     pub has_tunnels: bool,
     /// The folders that have to have room.
@@ -34,7 +37,7 @@ pub fn examine(checks: &mut Checks, system: &System) -> Result<(), Interrupted> 
     checks.run("system", &subject, "", |host| known_system(host, facts))?;
     checks.run("package-manager", &subject, "", |_| package_manager(facts))?;
     checks.run("service-manager", &subject, "", |_| service_manager(system))?;
-    checks.run("openssh", &subject, "", |_| openssh(facts))?;
+    checks.run("openssh", &subject, "", |host| openssh(host, system))?;
     checks.run("autossh", &subject, "", |host| autossh(host, system))?;
     checks.run("disk", &subject, "the disks", |host| {
         disk(host, &system.folders)
@@ -85,7 +88,8 @@ fn service_manager(system: &System) -> Finding {
     }
 }
 
-fn openssh(facts: &Facts) -> Finding {
+fn openssh(host: &dyn Host, system: &System) -> Finding {
+    let facts = system.facts;
     if facts.tools.ssh.is_none() || facts.tools.ssh_keygen.is_none() {
         return Finding::fail(
             "ssh or ssh-keygen is not installed",
@@ -94,12 +98,35 @@ fn openssh(facts: &Facts) -> Finding {
     }
     let said = facts.openssh.clone().unwrap_or_default();
     match openssh_version(&said) {
+        None => {
+            let another = client::not_openssh(&said);
+            Finding::fail(another.what, another.next)
+        }
         Some(version) if version < OLDEST_OPENSSH => Finding::fail(
             format!("{said} is too old: 6.5 or newer is needed"),
             "use a bastion with a newer system",
         ),
-        _ => Finding::pass(said),
+        Some(_) => match system.key_type {
+            Some(key_type) => key_type_of(host, key_type).unwrap_or_else(|| Finding::pass(said)),
+            None => Finding::pass(said),
+        },
     }
+}
+
+/// What is wrong with the tunnels' type of key on this host, such as one that a policy has taken away.
+fn key_type_of(host: &dyn Host, key_type: KeyType) -> Option<Finding> {
+    let why = keys::refusal(host, key_type).ok()??;
+    let mut others = keys::others(host, key_type).ok()?.into_iter();
+    Some(Finding::fail(
+        format!("the tunnels' key is of a type that this host's OpenSSH does not have: {why}"),
+        match others.next() {
+            Some(other) => format!(
+                "run `holistics-tunnel rotate-key --key-type {}`",
+                other.word()
+            ),
+            None => keys::NO_TYPE.to_owned(),
+        },
+    ))
 }
 
 fn autossh(host: &dyn Host, system: &System) -> Finding {

@@ -174,14 +174,11 @@ fn behind_a_proxy_command_it_is_ssh_that_says_whether_the_server_answers() {
     host.expect("LC_ALL=C df", 0, DF, "");
     host.install("ssh");
     host.on("ssh ", |_, _| Output::default());
-    host.on(
-        "SHELL=/bin/sh ssh -v -F /home/ada/.holistics/ssh_config-",
-        |_, _| Output {
-            status: 255,
-            stderr: "debug1: x\nNcat: Proxy returned status code 403.\n".to_owned(),
-            ..Output::default()
-        },
-    );
+    host.on("SHELL=/bin/sh ssh -v", |_, _| Output {
+        status: 255,
+        stderr: "debug1: x\nNcat: Proxy returned status code 403.\n".to_owned(),
+        ..Output::default()
+    });
     let mut receipt = receipt();
     let tunnel = receipt.tunnels.get_mut(&tunnel_name()).unwrap();
     tunnel.proxy_command = Some("ncat %h %p".parse().unwrap());

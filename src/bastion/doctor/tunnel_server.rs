@@ -5,16 +5,20 @@ use super::check::{Checks, Finding, Outcome, Subject};
 use super::login;
 use super::network::{Endpoint, Reached, Unreached};
 use crate::bastion::failure::Interrupted;
-use crate::bastion::host::{CommandError, HostExt as _};
+use crate::bastion::host::{Host, HostExt as _};
+use crate::bastion::ssh::command_line::bracketed;
 use crate::bastion::ssh::greeting::{self, Greeting};
-use crate::bastion::ssh::{Forward, Way, proxy_command};
+use crate::bastion::ssh::trial::{self, Heard};
+use crate::bastion::ssh::{Forward, Way};
+use crate::bastion::web_proxy::{self, Proxy};
 use crate::protocol::TunnelServerAddress;
 
-/// Looks at a tunnel server. `revoked` is why its login need not be tried.
+/// Looks at a tunnel server. `kept` is the proxy that is kept for it, and `revoked` is why its login need not be tried.
 pub fn examine(
     checks: &mut Checks,
     server: &TunnelServerAddress,
     forward: &Forward,
+    kept: Option<&str>,
     revoked: Option<&str>,
 ) -> Result<(), Interrupted> {
     let subject = Subject::shared(format!("Tunnel server {}:{}", server.host, server.port));
@@ -28,7 +32,15 @@ pub fn examine(
         name: &server.host,
         port: server.port,
     };
-    let reached = endpoint.reach(checks, &subject, |_| {}, |error| tcp_remedy(error, server))?;
+    let host = checks.host;
+    let remedy = |error: &Unreached| match proxy_to(host, server, kept) {
+        Some(proxy) => format!(
+            "run the setup command from the browser again: it has ssh go through the proxy {proxy} {}, which leads there",
+            proxy.origin()
+        ),
+        None => tcp_remedy(error, server),
+    };
+    let reached = endpoint.reach(checks, &subject, |_| {}, remedy)?;
     let speaks = checks.run(
         "server-ssh",
         &subject,
@@ -55,22 +67,34 @@ fn examine_way(
         if host.which("ssh").is_none() {
             return Finding::skip("ssh is not installed");
         }
-        match proxy_command::greeting(host, forward) {
-            Ok(version) => Finding::pass(format!(
+        let said = match trial::run(host, forward) {
+            Ok(said) => said,
+            Err(error) => error.to_string(),
+        };
+        let heard = Heard(&said);
+        match heard.version() {
+            Some(version) => Finding::pass(format!(
                 "it speaks SSH through the proxy command ({version})"
             )),
-            Err(error) => Finding::fail(
-                match error {
-                    CommandError::Status { stderr, .. } => {
-                        format!("no SSH server answers through the proxy command: {stderr}")
-                    }
-                    error => error.to_string(),
-                },
+            None => Finding::fail(
+                format!(
+                    "no SSH server answers through the proxy command: {}",
+                    heard.last_words()
+                ),
                 "look at the proxy (its log says why); if it has moved, run the setup command from the browser again, \
                  with --proxy-command if need be",
             ),
         }
     })
+}
+
+/// The proxy that leads to the tunnel server, where one does.
+fn proxy_to(host: &dyn Host, server: &TunnelServerAddress, kept: Option<&str>) -> Option<Proxy> {
+    let name = server.host.trim_matches(['[', ']']);
+    let address = format!("https://{}:{}/", bracketed(name), server.port);
+    let proxy = web_proxy::for_address(host, &address.parse().ok()?, kept)?;
+    let leads = proxy.is_plain_http() && proxy.leads_to(host, name, server.port).is_ok();
+    leads.then_some(proxy)
 }
 
 fn tcp_remedy(error: &Unreached, server: &TunnelServerAddress) -> String {

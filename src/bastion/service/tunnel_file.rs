@@ -132,6 +132,7 @@ pub(crate) fn example(home: &str) -> ServiceTunnel {
             private_key: format!("{home}/.holistics/id_rsa").into(),
             known_hosts: format!("{home}/.holistics/known_hosts").into(),
             host_key_alias: Some("bi.example.com-7".into()),
+            host_keys: Vec::new(),
             server_user: "tunnel".into(),
             server_host: "tunnel.example.com".into(),
             server_port: "50022".into(),

@@ -36,6 +36,8 @@ pub struct Forward {
     pub known_hosts: PathBuf,
     /// The name under which the server's host keys are pinned, where that is not the server's own.
     pub host_key_alias: Option<String>,
+    /// The server's host keys, where they are known before they are pinned.
+    pub host_keys: Vec<String>,
     pub server_user: String,
     pub server_host: String,
     pub server_port: String,
@@ -60,33 +62,28 @@ impl Forward {
     /// command either; asking for one is what makes ssh leave.
     pub fn login_arguments(&self, timeout: Duration) -> Vec<String> {
         // ssh takes the first value of an option, so what differs from a tunnel's stands first.
-        let mut arguments = self.question_arguments(timeout);
+        let mut arguments = vec!["-v".to_owned()];
+        arguments.extend(self.way_arguments());
+        arguments.extend(["-T".to_owned(), "-o".to_owned()]);
+        arguments.push(format!("ConnectTimeout={}", timeout.as_secs()));
         arguments.extend(self.connection_arguments());
         arguments.extend([self.destination(), "exit".to_owned()]);
         arguments
     }
 
-    /// The arguments for an `ssh` that goes as far as the server's host key, which it takes for a strange one.
-    pub fn greeting_arguments(&self, timeout: Duration) -> Vec<String> {
-        let mut arguments = self.question_arguments(timeout);
+    /// The tunnel's own arguments for an `ssh` that offers no key, and says how far it came. The server's keys
+    /// may not be pinned yet: whoever reads what it said compares them.
+    pub fn trial_arguments(&self, timeout: Duration) -> Vec<String> {
+        let mut arguments = vec!["-v".to_owned()];
         for option in [
-            "BatchMode=yes",
-            "StrictHostKeyChecking=yes",
+            &format!("ConnectTimeout={}", timeout.as_secs()),
+            "PubkeyAuthentication=no",
+            "StrictHostKeyChecking=no",
             "UserKnownHostsFile=/dev/null",
-            "GlobalKnownHostsFile=/dev/null",
         ] {
             arguments.extend(["-o".to_owned(), option.to_owned()]);
         }
-        arguments.extend(["-p".to_owned(), self.server_port.clone()]);
-        arguments.extend([self.destination(), "exit".to_owned()]);
-        arguments
-    }
-
-    fn question_arguments(&self, timeout: Duration) -> Vec<String> {
-        let mut arguments = vec!["-v".to_owned()];
-        arguments.extend(self.way_arguments());
-        arguments.extend(["-T".to_owned(), "-o".to_owned()]);
-        arguments.push(format!("ConnectTimeout={}", timeout.as_secs()));
+        arguments.extend(self.ssh_arguments());
         arguments
     }
 
@@ -266,6 +263,7 @@ mod tests {
             private_key: "/home/ada/.holistics/id_rsa".into(),
             known_hosts: "/home/ada/.holistics/known_hosts".into(),
             host_key_alias: Some("bi.example.com-7".into()),
+            host_keys: Vec::new(),
             server_user: "tunnel".into(),
             server_host: "tunnel.example.com".into(),
             server_port: "50022".into(),

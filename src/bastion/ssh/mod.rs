@@ -9,7 +9,9 @@ pub mod control_socket;
 pub mod greeting;
 pub mod keys;
 pub mod known_hosts;
+pub mod proof;
 pub mod proxy_command;
+pub mod trial;
 pub mod vetting;
 
 pub use command_line::{Forward, Way};

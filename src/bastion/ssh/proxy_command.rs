@@ -3,12 +3,8 @@
 use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-
-use super::Forward;
-use crate::bastion::host::{CommandError, Host};
 
 /// A command whose input and output are a connection to the tunnel server. ssh puts the server in the place of
 /// `%h` and `%p`.
@@ -76,51 +72,6 @@ pub fn word(path: &Path) -> String {
     shell_words::quote(&path.to_string_lossy()).replace('%', "%%")
 }
 
-/// How long ssh may take to hear the server's first words.
-const GREETING_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long ssh may take in all.
-const LIMIT: Duration = Duration::from_secs(20);
-
-/// Has ssh go this forward's way, and returns what the server there says it is. ssh stops at its host key:
-/// nothing but the way is looked at.
-///
-/// # Errors
-/// What stood in the way, in the words of ssh and of the command.
-pub fn greeting(host: &dyn Host, forward: &Forward) -> Result<String, CommandError> {
-    let command = forward
-        .ssh(forward.greeting_arguments(GREETING_TIMEOUT))
-        .timeout(LIMIT);
-    let output = host.run(&command)?;
-    match version(&output.stderr) {
-        Some(version) => Ok(version.to_owned()),
-        None => Err(CommandError::Status {
-            command: command.to_string(),
-            status: output.status,
-            stderr: last_words(&output.stderr),
-            stdout: output.stdout,
-        }),
-    }
-}
-
-/// What `ssh -v` says of the server's greeting; OpenSSH has said it so since 6.5.
-fn version(said: &str) -> Option<&str> {
-    said.lines()
-        .find_map(|line| line.split_once("remote software version "))
-        .map(|(_, version)| version.trim())
-}
-
-/// What ssh and the command have to say for people.
-fn last_words(said: &str) -> String {
-    let lines: Vec<&str> = said
-        .lines()
-        .map(str::trim)
-        .filter(|line| !line.is_empty() && !line.starts_with("debug"))
-        // Behind a proxy command ssh knows no address.
-        .filter(|line| !line.starts_with("OpenSSH_") && !line.contains("UNKNOWN port"))
-        .collect();
-    lines[lines.len().saturating_sub(3)..].join("; ")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -148,14 +99,5 @@ mod tests {
     #[test]
     fn a_path_is_one_word_for_the_shell_and_no_token_for_ssh() {
         assert_eq!(word(Path::new("/home/a b/100%")), "'/home/a b/100%%'");
-    }
-
-    #[test]
-    fn the_greeting_is_told_from_what_stood_in_the_way() {
-        let heard = "OpenSSH_9.2p1\ndebug1: Remote protocol version 2.0, remote software version x_1\nHost key verification failed.\n";
-        assert_eq!(version(heard), Some("x_1"));
-        let refused = "OpenSSH_9.2p1\ndebug1: x\nNcat: Proxy returned status code 403.\nkex_exchange_identification: Connection closed by remote host\n";
-        assert_eq!(version(refused), None);
-        assert!(last_words(refused).starts_with("Ncat: Proxy returned status code 403.; kex_"));
     }
 }

@@ -1,8 +1,8 @@
 //! The key pair by which this host is known to the tunnel server.
 
-use super::{Outcome, PlannedCommand, Step, StepName};
+use super::{Outcome, PlannedCommand, Proofs, Step, StepName};
 use crate::bastion::change::Change;
-use crate::bastion::host::{Authority, HostExt as _};
+use crate::bastion::host::{Authority, Host, HostExt as _};
 use crate::bastion::layout::Layout;
 use crate::bastion::receipt::Scope;
 use crate::bastion::run::StepContext;
@@ -51,6 +51,17 @@ impl Step for KeyPair {
         } else {
             vec![self.command().into()]
         }
+    }
+
+    fn prove(&self, host: &dyn Host, proofs: &mut Proofs) -> anyhow::Result<()> {
+        keys::prove(host, self.key_type)?;
+        if host.which("ssh-keygen").is_some() {
+            proofs.saw(format!(
+                "this host's OpenSSH has keys of type {}",
+                self.key_type.word()
+            ));
+        }
+        Ok(())
     }
 
     fn apply(&self, work: &mut StepContext) -> anyhow::Result<Outcome> {

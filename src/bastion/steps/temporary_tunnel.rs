@@ -14,9 +14,8 @@ use crate::bastion::host::{Authority, Command, Host, HostExt as _};
 use crate::bastion::layout::Layout;
 use crate::bastion::receipt::{Receipt, Scope, TunnelRecord};
 use crate::bastion::run::{Run, StepContext};
-use crate::bastion::ssh::{Forward, Way, client, control_socket};
+use crate::bastion::ssh::{Forward, Way, client, control_socket, proof, trial};
 use crate::bastion::tunnel_name::TunnelName;
-use crate::bastion::way_out;
 use crate::protocol::ProblemKind;
 
 /// How long ssh may take to connect, prove itself and have the port.
@@ -52,14 +51,11 @@ impl Step for TemporaryTunnel {
     fn prove(&self, host: &dyn Host, proofs: &mut Proofs) -> anyhow::Result<()> {
         let place = control_socket::find_place(host, &self.layout, self.tunnel)?;
         proofs.saw(place.to_string());
-        let tried = Forward {
-            ciphers: client::ciphers_of(host)?,
-            // The file of another way comes about only after this.
-            way: Way::Direct,
-            ..with_any_server(&self.preview)
-        };
-        client::prove(host, &tried.ssh_arguments(), proofs)?;
-        prove_way_out(host, &self.preview, proofs)
+        match self.preview.way {
+            Way::Direct => proof::prove(host, &self.preview, "", proofs),
+            // The step of the way out proves another one.
+            Way::Command(_) | Way::Settings(_) => Ok(()),
+        }
     }
 
     fn apply(&self, work: &mut StepContext) -> anyhow::Result<Outcome> {
@@ -125,39 +121,6 @@ fn log_beside(socket: &Path) -> PathBuf {
     socket.with_extension("log")
 }
 
-/// The command line with something that ssh takes where a plan does not know the server yet.
-fn with_any_server(preview: &Forward) -> Forward {
-    let number = |text: &str| text.parse::<u16>().unwrap_or(1).to_string();
-    let word = |text: &str, any: &str| if text.starts_with('<') { any } else { text }.to_owned();
-    Forward {
-        server_user: word(&preview.server_user, "tunnel"),
-        server_host: word(&preview.server_host, "localhost"),
-        target_host: word(&preview.target_host, "localhost"),
-        server_port: number(&preview.server_port),
-        remote_port: number(&preview.remote_port),
-        target_port: number(&preview.target_port),
-        ..preview.clone()
-    }
-}
-
-/// Looks whether the tunnel server answers at its SSH port, where ssh connects to it by itself.
-fn prove_way_out(host: &dyn Host, server: &Forward, proofs: &mut Proofs) -> anyhow::Result<()> {
-    const WHAT: &str = "the way to the tunnel server";
-    if server.way != Way::Direct {
-        // The step of the way out proves another one.
-        return Ok(());
-    }
-    let Some((name, port)) = way_out::address(server) else {
-        proofs.could_not_see(WHAT, "the control plane has not told its address yet");
-        return Ok(());
-    };
-    let looked = way_out::look(host, name, port);
-    host.check_interrupt()?;
-    looked?;
-    proofs.saw(format!("the tunnel server answers at {name}:{port}"));
-    Ok(())
-}
-
 /// The command line of an enrolled tunnel.
 pub fn enrolled_forward(
     host: &dyn Host,
@@ -183,6 +146,7 @@ pub fn enrolled_forward(
         private_key: layout.private_key(key_type),
         known_hosts: layout.known_hosts(),
         host_key_alias: tunnel.host_key_alias(),
+        host_keys: enrolled.server.host_keys.clone(),
         server_user: enrolled.server.user.clone(),
         server_host: enrolled.server.host.clone(),
         server_port: enrolled.server.port.to_string(),
@@ -228,13 +192,7 @@ fn explain(said: &str, forward: &Forward) -> Failure {
              sockets; then run the same command again",
         )
     } else if has("Host key verification failed") || has("REMOTE HOST IDENTIFICATION HAS CHANGED") {
-        Failure::new(
-            format!(
-                "host key mismatch: {server} does not show the key that the control plane announced"
-            ),
-            "stop here: either something intercepts the connection to the tunnel server, or the vendor \
-             has changed its key. Ask the vendor; if it did, the same command pins the new key",
-        )
+        trial::mismatch(&server)
     } else if has(copies::REFUSED) {
         Failure::new(
             format!("the tunnel server refused remote port {remote_port}"),

@@ -4,15 +4,14 @@
 use anyhow::Context as _;
 
 use super::{Outcome, PlannedCommand, Proofs, Step, StepName};
-use crate::bastion::failure::Failure;
-use crate::bastion::host::{Authority, CommandError, Effect, Host};
+use crate::bastion::host::{Authority, Effect, Host};
 use crate::bastion::layout::Layout;
 use crate::bastion::receipt::Scope;
 use crate::bastion::run::StepContext;
 use crate::bastion::ssh::proxy_command::{self, ProxyCommand};
-use crate::bastion::ssh::{Forward, Way};
+use crate::bastion::ssh::{Forward, Way, proof};
 use crate::bastion::tunnel_name::TunnelName;
-use crate::bastion::way_out::{self, Program, WayOut};
+use crate::bastion::way_out::{Program, WayOut};
 use crate::bastion::web_proxy::Proxy;
 
 pub struct WayOutStep {
@@ -36,10 +35,12 @@ impl Step for WayOutStep {
         match &self.way {
             WayOut::Direct => "Have ssh connect to the tunnel server directly again".to_owned(),
             WayOut::Command(command) => format!("Have ssh connect through: {command}"),
-            WayOut::Proxy(proxy, _) => format!(
-                "Have ssh connect through the proxy {proxy} of {}",
-                proxy.variable
-            ),
+            WayOut::Proxy(proxy, _) => {
+                format!(
+                    "Have ssh connect through the proxy {proxy} {}",
+                    proxy.origin()
+                )
+            }
         }
     }
 
@@ -64,32 +65,25 @@ impl Step for WayOutStep {
     }
 
     fn prove(&self, host: &dyn Host, proofs: &mut Proofs) -> anyhow::Result<()> {
-        const WHAT: &str = "the way to the tunnel server";
-        let Some((name, port)) = way_out::address(&self.preview) else {
-            if self.way != WayOut::Direct {
-                proofs.could_not_see(WHAT, "the control plane has not told its address yet");
-            }
-            return Ok(());
+        let try_through = |command: &ProxyCommand, proofs: &mut Proofs| {
+            self.try_way(host, Way::Command(command.clone()), proofs)
         };
         match &self.way {
             // The temporary tunnel proves that.
-            WayOut::Direct => {}
-            WayOut::Proxy(proxy, _) => {
-                proofs.saw(format!(
-                    "the tunnel server answers at {name}:{port} through the proxy {proxy}"
-                ));
-            }
-            WayOut::Command(_) if host.which("ssh").is_none() => {
-                proofs.could_not_see(WHAT, "ssh is about to be installed, and tries it then");
-            }
-            WayOut::Command(command) => {
-                self.try_way(host, Way::Command(command.clone()))?;
-                proofs.saw(format!(
-                    "the tunnel server answers at {name}:{port} through the proxy command"
-                ));
-            }
+            WayOut::Direct => Ok(()),
+            WayOut::Command(command) => try_through(command, proofs),
+            WayOut::Proxy(proxy, program) => match host.which(program.name()) {
+                Some(path) if proxy.login().is_none() => {
+                    let path = proxy_command::word(&path);
+                    try_through(&command(program.line(&path, proxy, "%h", "%p"))?, proofs)
+                }
+                _ => {
+                    // Whoever chose it has looked; ssh is tried once it can be.
+                    proofs.saw(format!("the tunnel server answers{}", self.through()));
+                    Ok(())
+                }
+            },
         }
-        Ok(())
     }
 
     fn apply(&self, work: &mut StepContext) -> anyhow::Result<Outcome> {
@@ -103,7 +97,7 @@ impl Step for WayOutStep {
             let content = command.settings();
             work.write_file(&settings, content.as_bytes(), 0o600, Authority::User)?;
             // With the very files that the tunnel will use, before anything is promised.
-            self.try_way(work.host(), Way::Settings(settings))?;
+            self.try_way(work.host(), Way::Settings(settings), &mut Proofs::default())?;
         }
         let record = work.run.receipt.tunnels.get_mut(&self.tunnel);
         let record = record.context("the tunnel is not in the receipt")?;
@@ -112,8 +106,7 @@ impl Step for WayOutStep {
         work.run.save()?;
         let said = match &self.way {
             WayOut::Direct => "directly".to_owned(),
-            WayOut::Command(_) => "through the proxy command".to_owned(),
-            WayOut::Proxy(proxy, _) => format!("through the proxy {proxy}"),
+            _ => self.through().trim().to_owned(),
         };
         Ok(if is_as_before {
             Outcome::AlreadyPresent(said)
@@ -123,7 +116,20 @@ impl Step for WayOutStep {
     }
 }
 
+fn command(line: String) -> anyhow::Result<ProxyCommand> {
+    line.parse().map_err(anyhow::Error::msg)
+}
+
 impl WayOutStep {
+    /// Which way, behind what is said of the tunnel server.
+    fn through(&self) -> String {
+        match &self.way {
+            WayOut::Direct => String::new(),
+            WayOut::Command(_) => " through the proxy command".to_owned(),
+            WayOut::Proxy(proxy, _) => format!(" through the proxy {proxy}"),
+        }
+    }
+
     fn login(&self) -> Option<&str> {
         match &self.way {
             WayOut::Proxy(proxy, _) => proxy.login(),
@@ -162,37 +168,14 @@ impl WayOutStep {
                 format!("/bin/sh {} %h %p", proxy_command::word(&script))
             }
         };
-        line.parse().map_err(anyhow::Error::msg)
+        command(line)
     }
 
-    fn try_way(&self, host: &dyn Host, way: Way) -> anyhow::Result<()> {
-        if way_out::address(&self.preview).is_none() {
-            return Ok(());
-        }
+    fn try_way(&self, host: &dyn Host, way: Way, proofs: &mut Proofs) -> anyhow::Result<()> {
         let forward = Forward {
             way,
             ..self.preview.clone()
         };
-        let Err(error) = proxy_command::greeting(host, &forward) else {
-            return Ok(());
-        };
-        if error.stops_the_run() {
-            return Err(error.into());
-        }
-        let said = match error {
-            CommandError::Status { stderr, .. } => stderr,
-            error => error.to_string(),
-        };
-        let Forward {
-            server_host,
-            server_port,
-            ..
-        } = &self.preview;
-        Err(Failure::new(
-            format!("no SSH server answers through the way to {server_host}:{server_port}: {said}"),
-            "try that command by hand until it shows \"SSH-2.0-…\", and give it with --proxy-command (or none, for \
-             the direct way); then run the same command again",
-        )
-        .into())
+        proof::prove(host, &forward, &self.through(), proofs)
     }
 }

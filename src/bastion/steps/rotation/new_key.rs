@@ -5,13 +5,13 @@ use anyhow::Context as _;
 use super::{CALL_LIMIT, Rotation, created, later, with_public};
 use crate::bastion::change::Change;
 use crate::bastion::control_plane::is_gone;
-use crate::bastion::host::{Authority, CommandError, HostExt as _};
+use crate::bastion::host::{Authority, CommandError, Host, HostExt as _};
 use crate::bastion::layout::Layout;
 use crate::bastion::receipt::Scope;
 use crate::bastion::restart::retry;
 use crate::bastion::run::{Run, StepContext};
 use crate::bastion::ssh::keys;
-use crate::bastion::steps::{Outcome, PlannedCommand, Step, StepName};
+use crate::bastion::steps::{Outcome, PlannedCommand, Proofs, Step, StepName};
 use crate::bastion::tunnel_name::TunnelName;
 
 pub(super) struct NewKey {
@@ -38,6 +38,10 @@ impl Step for NewKey {
     fn commands(&self) -> Vec<PlannedCommand> {
         let next = self.layout.next_key();
         vec![keys::keygen(self.rotation.to, &next, &self.comment).into()]
+    }
+
+    fn prove(&self, host: &dyn Host, _: &mut Proofs) -> anyhow::Result<()> {
+        keys::prove(host, self.rotation.to)
     }
 
     fn is_transactional(&self) -> bool {
