@@ -131,14 +131,19 @@ pub fn see_it_through(
             Ok(WaitResult::NotStarted(first))
         }
         seen => {
-            run.ui.note(&format!(
-                "This host cannot give tunnel {} a view of the file system of its own ({}), so it runs without mount \
-                 sandboxing; everything else of its sandbox stays.",
-                tunnel.id, first.what
-            ));
+            run.ui.note(&without_mounts(tunnel.id, &first));
             Ok(seen)
         }
     }
+}
+
+/// What is said of a tunnel that has the host's own view of the file system, since it could not start otherwise.
+pub fn without_mounts(tunnel: TunnelName, failure: &StartFailure) -> String {
+    format!(
+        "This host cannot give tunnel {tunnel} a view of the file system of its own ({}), so it runs without mount \
+         sandboxing; everything else of its sandbox stays.",
+        failure.what
+    )
 }
 
 /// Waits until the control plane sees the session that `is_it` describes.

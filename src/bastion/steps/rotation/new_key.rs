@@ -5,13 +5,13 @@ use anyhow::Context as _;
 use super::{CALL_LIMIT, Rotation, created, later, with_public};
 use crate::bastion::change::Change;
 use crate::bastion::control_plane::is_gone;
-use crate::bastion::host::{Authority, CommandError, HostExt as _};
+use crate::bastion::host::{Authority, CommandError, Host, HostExt as _};
 use crate::bastion::layout::Layout;
 use crate::bastion::receipt::Scope;
 use crate::bastion::restart::retry;
 use crate::bastion::run::{Run, StepContext};
 use crate::bastion::ssh::keys;
-use crate::bastion::steps::{Outcome, PlannedCommand, Step, StepName};
+use crate::bastion::steps::{Outcome, PlannedCommand, Proofs, Step, StepName, system_files};
 use crate::bastion::tunnel_name::TunnelName;
 
 pub(super) struct NewKey {
@@ -38,6 +38,17 @@ impl Step for NewKey {
     fn commands(&self) -> Vec<PlannedCommand> {
         let next = self.layout.next_key();
         vec![keys::keygen(self.rotation.to, &next, &self.comment).into()]
+    }
+
+    /// The pair, the old one beside it, and the new one in its place.
+    fn prove(&self, host: &dyn Host, proofs: &mut Proofs) -> anyhow::Result<()> {
+        let layout = &self.layout;
+        let keys = [
+            layout.next_key(),
+            layout.former_key(),
+            layout.private_key(self.rotation.to),
+        ];
+        system_files::prove_writable(host, keys, Authority::User, proofs)
     }
 
     fn is_transactional(&self) -> bool {
