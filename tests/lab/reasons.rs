@@ -76,10 +76,11 @@ fn a_unit_that_could_not_start_here_is_told_before_the_key_is_registered_and_not
 #[test]
 fn an_init_script_that_could_not_start_a_tunnel_here_is_told_before_the_key_is_registered() {
     let lab = HostLab::boot(Image::Sysvinit);
-    // As where sessions need what a service does not have.
+    // As where sessions need what a service does not have. This test comes in by sessions of the other kind.
     const SESSIONS: &str = "/etc/pam.d/runuser";
     let before = lab.host.read(SESSIONS);
-    let rules = "auth sufficient pam_rootok.so\nsession required pam_deny.so\n";
+    lab.host.write("/etc/pam.d/runuser-l", &before);
+    let rules = "auth sufficient pam_rootok.so\nsession required pam_succeed_if.so quiet uid = 0\n";
     lab.host.write(SESSIONS, rules);
     setup_fails_without_a_trace(&lab).expect_words(&["runuser", "cannot open session"]);
     lab.host.write(SESSIONS, before);

@@ -27,7 +27,7 @@ use crate::bastion::layout::Layout;
 use crate::bastion::run::StepContext;
 use crate::bastion::steps::PlannedCommand;
 use crate::bastion::tunnel_name::TunnelName;
-use journal::{JOURNAL_LINES_READ, journal_of, last_lines, of_start, reasons_among};
+use journal::{JOURNAL_LINES_READ, is_reason, journal_of, last_lines, of_start, reasons_among};
 use units::{
     Mounts, drop_in, drop_in_dir, drop_in_of, drop_in_path, instance, instances, umbrella,
     unit_path, units,
@@ -304,7 +304,7 @@ impl ServiceManager for Systemd {
             return Ok(None);
         };
         let lines = match self.journal(host, tunnel, JOURNAL_LINES_READ) {
-            Some(journal) => last_lines(host, of_start(journal, &start))?,
+            Some(journal) => last_lines(host, of_start(journal, &start), is_reason)?,
             None => Vec::new(),
         };
         let lines = reasons_among(&lines, &instance(tunnel));

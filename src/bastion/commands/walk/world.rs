@@ -94,7 +94,7 @@ impl World {
     }
 
     /// The key of the session that the tunnel server sees.
-    fn session(&self) -> Option<String> {
+    pub fn session(&self) -> Option<String> {
         let is_shut_out = |unit| self.shut_out.borrow().as_ref() == Some(unit);
         if self.units.borrow().iter().any(is_shut_out) {
             return None;

@@ -37,26 +37,34 @@ pub(super) fn of_start(journal: Command, start: &str) -> Command {
 }
 
 /// The journal's last lines. Users may see none but their own, so root is asked then, if that takes no question.
-/// They may come a moment after what they are about.
-pub(super) fn last_lines(host: &dyn Host, journal: Command) -> Result<Vec<String>> {
+/// They may come a moment after what they are about: until one is such a line, they are waited for.
+pub(super) fn last_lines(
+    host: &dyn Host,
+    journal: Command,
+    is_waited_for: fn(&str) -> bool,
+) -> Result<Vec<String>> {
     let words = host.privilege().start(&journal, |_| None).words;
     let by_root = words
         .split_first()
         .map(|(program, arguments)| Command::new(program).args(arguments));
+    let mut last = Vec::new();
     for _ in 0..JOURNAL_TRIES {
         for command in std::iter::once(&journal).chain(&by_root) {
             let said = host.run(command)?.stdout;
             let lines: Vec<String> = said.lines().map(str::to_owned).collect();
-            if lines.iter().any(|line| is_reason(line)) {
+            if lines.iter().any(|line| is_waited_for(line)) {
                 return Ok(lines);
+            }
+            if lines.len() > last.len() {
+                last = lines;
             }
         }
         host.sleep(JOURNAL_PAUSE)?;
     }
-    Ok(Vec::new())
+    Ok(last)
 }
 
-fn is_reason(line: &str) -> bool {
+pub(super) fn is_reason(line: &str) -> bool {
     !COMES_AND_GOES.iter().any(|begin| line.contains(begin))
 }
 

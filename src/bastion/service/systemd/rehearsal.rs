@@ -4,10 +4,9 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use super::journal::{JOURNAL_LINES_READ, journal_of, last_lines, reasons_among};
+use super::journal::{JOURNAL_LINES_READ, is_reason, journal_of, last_lines, reasons_among};
 use super::reason;
 use super::units::{Mounts, drop_in, instances, unit_path, units};
-use super::{JOURNAL_LINES_READ, journal_of, last_lines};
 use crate::bastion::host::{Authority, Command, Host, HostExt as _, Output};
 use crate::bastion::layout::Layout;
 use crate::bastion::service::StartFailure;
@@ -146,7 +145,15 @@ pub(super) fn failure(
     failure.lines = own.map(str::to_owned).collect();
     if let Some(journal) = journal_of(host, &unit, JOURNAL_LINES_READ) {
         let since = format!("--since=@{}", since.as_second());
-        let lines = last_lines(host, journal.args(["--output", "cat", &since]))?;
+        let lines = last_lines(
+            host,
+            journal.args(["--output", "cat", &since]),
+            match output.status {
+                // systemd's own, which it tells in two lines by two processes.
+                200..=254 => |line| line.contains(" step "),
+                _ => is_reason,
+            },
+        )?;
         failure.lines.extend(reasons_among(&lines, &unit));
     }
     Ok(Some(failure))
