@@ -223,7 +223,7 @@ pub fn plan(input: &PlanInput) -> anyhow::Result<Vec<Box<dyn Step>>> {
         manager: service::manager(init)?,
         autossh: usable_autossh(facts),
         rehearsals: input.rehearsals.clone(),
-        is_without_mounts: Cell::default(),
+        has_own_mounts: Cell::default(),
     }));
     Ok(steps)
 }

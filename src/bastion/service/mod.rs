@@ -225,17 +225,6 @@ pub trait ServiceManager {
         Ok(None)
     }
 
-    /// Starts a tunnel in the host's own view of the file system, and has that so in its files. Returns
-    /// whether there was another one before.
-    fn start_without_mounts(&self, _: &mut StepContext, _: &ServiceTunnel) -> Result<bool> {
-        Ok(false)
-    }
-
-    /// Takes [`ServiceManager::start_without_mounts`] back.
-    fn start_with_mounts(&self, _: &mut StepContext, _: &ServiceTunnel) -> Result<()> {
-        Ok(())
-    }
-
     /// What is worth knowing of how the service runs a tunnel.
     fn note(&self, _: &dyn Host, _: &Layout, _: TunnelName) -> Result<Option<&'static str>> {
         Ok(None)

@@ -112,26 +112,6 @@ fn forget(host: &dyn Host, tunnel: TunnelName) -> Result<()> {
     Ok(())
 }
 
-impl Systemd {
-    /// Writes the tunnel's drop-in, and starts the tunnel with it.
-    fn put_drop_in(
-        &self,
-        work: &mut StepContext,
-        tunnel: &ServiceTunnel,
-        mounts: Mounts,
-    ) -> Result<()> {
-        let (host, layout) = (work.host(), work.layout().clone());
-        let lock = self.lock(host, work.run.ui, &layout)?;
-        let content = drop_in_of(tunnel, mounts)?;
-        let path = drop_in_path(&layout, tunnel.id);
-        work.write_file(&path, content.as_bytes(), 0o644, Authority::Root)?;
-        host.expect(&daemon_reload())?;
-        drop(lock);
-        host.expect(&systemctl("restart", &instance(tunnel.id)))?;
-        Ok(())
-    }
-}
-
 impl ServiceManager for Systemd {
     fn install_commands(&self, layout: &Layout) -> Vec<PlannedCommand> {
         vec![
@@ -324,15 +304,6 @@ impl ServiceManager for Systemd {
         since: jiff::Timestamp,
     ) -> Result<Option<StartFailure>> {
         rehearsal::failure(host, layout, trial, output, since)
-    }
-
-    fn start_without_mounts(&self, work: &mut StepContext, tunnel: &ServiceTunnel) -> Result<bool> {
-        self.put_drop_in(work, tunnel, Mounts::OfTheHost)?;
-        Ok(true)
-    }
-
-    fn start_with_mounts(&self, work: &mut StepContext, tunnel: &ServiceTunnel) -> Result<()> {
-        self.put_drop_in(work, tunnel, Mounts::Own)
     }
 
     fn note(

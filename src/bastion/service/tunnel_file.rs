@@ -25,8 +25,8 @@ pub struct ServiceTunnel {
     pub forward: Forward,
     /// Where ssh and autossh write what they have to say.
     pub log: PathBuf,
-    /// Whether this host was seen not to give it a view of the file system of its own.
-    pub is_without_mounts: bool,
+    /// Whether it is to have a view of the file system of its own; where that is not said, it keeps what it has.
+    pub has_own_mounts: Option<bool>,
 }
 
 #[derive(Template)]
@@ -128,7 +128,7 @@ pub(crate) fn example(home: &str) -> ServiceTunnel {
         autossh: "/usr/bin/autossh".into(),
         ssh: "/usr/bin/ssh".into(),
         log: format!("{home}/.holistics/logs/tunnel-7.log").into(),
-        is_without_mounts: false,
+        has_own_mounts: None,
         forward: Forward {
             way: Way::Direct,
             ciphers: client::ciphers(),

@@ -35,8 +35,8 @@ pub struct ServiceTunnelStep {
     pub autossh: Option<PathBuf>,
     /// What shows before the key is registered that the tunnel can be started here.
     pub rehearsals: Vec<Command>,
-    /// Whether they have shown that it can be only without mounts.
-    pub is_without_mounts: Cell<bool>,
+    /// Whether it can have mounts of its own, as they have shown.
+    pub has_own_mounts: Cell<Option<bool>>,
 }
 
 impl Step for ServiceTunnelStep {
@@ -90,8 +90,8 @@ impl Step for ServiceTunnelStep {
                 Err(_) => return Ok(()),
             };
             if output.success() {
+                self.has_own_mounts.set(Some(first.is_none()));
                 if let Some(failure) = first {
-                    self.is_without_mounts.set(true);
                     work.run.ui.note(&without_mounts(self.tunnel, &failure));
                 }
                 return Ok(());
@@ -119,7 +119,7 @@ impl Step for ServiceTunnelStep {
     fn apply(&self, work: &mut StepContext) -> anyhow::Result<Outcome> {
         let host = work.host();
         let tunnel = ServiceTunnel {
-            is_without_mounts: self.is_without_mounts.get(),
+            has_own_mounts: self.has_own_mounts.get(),
             ..describe(work.run, self.tunnel, self.autossh.clone())?
         };
         let manager = self.manager.as_ref();
@@ -186,7 +186,7 @@ fn describe_as(
         ssh: host.which("ssh").context("ssh is no longer installed")?,
         forward: enrolled_forward(host, receipt, layout, tunnel)?,
         log: layout.tunnel_log(tunnel),
-        is_without_mounts: false,
+        has_own_mounts: None,
     })
 }
 

@@ -133,9 +133,10 @@ impl Mounts {
         layout: &Layout,
         tunnel: &ServiceTunnel,
     ) -> Result<Self> {
-        match tunnel.is_without_mounts {
-            true => Ok(Mounts::OfTheHost),
-            false => Self::of(host, layout, tunnel.id),
+        match tunnel.has_own_mounts {
+            Some(true) => Ok(Mounts::Own),
+            Some(false) => Ok(Mounts::OfTheHost),
+            None => Self::of(host, layout, tunnel.id),
         }
     }
 }
