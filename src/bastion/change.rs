@@ -14,15 +14,15 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::{Deserialize, Serialize};
 
-use super::host::{Authority, Host, HostExt};
+use super::host::{Authority, Effect, Host, HostExt};
 use super::layout::Layout;
 use super::packages;
 use super::receipt::Scope;
 use super::restart;
 use super::run::Run;
-use super::service;
+use super::service::{self, ServiceManager};
 use super::ssh::KeyType;
-use super::steps::{autossh, directory, rotation, temporary_tunnel};
+use super::steps::{PlannedCommand, autossh, directory, rotation, temporary_tunnel};
 use super::tunnel_name::TunnelName;
 use crate::protocol::DatabaseAddress;
 
@@ -61,6 +61,9 @@ pub enum Change {
         manager: String,
         /// The packages asked for.
         packages: Vec<String>,
+        /// Those of them whose configuration was there before, of an earlier installation.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        configured: Vec<String>,
     },
     /// The definition of the service, which tunnels of all users share: it goes with the last tunnel
     /// of anybody.
@@ -174,10 +177,15 @@ impl Change {
                     remove_if_empty(host, path, *authority)
                 }
             }
-            Change::PackagesInstalled { manager, packages } => match reason {
+            Change::PackagesInstalled {
+                manager,
+                packages,
+                configured,
+            } => match reason {
                 UndoReason::Rollback => {
                     let ui = run.ui;
-                    packages::by_name(manager)?.remove(host, packages, &|text| ui.note(text))
+                    let manager = packages::by_name(manager)?;
+                    manager.remove(host, packages, configured, &|text| ui.note(text))
                 }
                 // Other software may have come to rely on them.
                 UndoReason::Removal { .. } => Ok(()),
@@ -244,6 +252,76 @@ impl Change {
             }
             // The control plane forgets the key with its tunnel, and is told of that itself.
             Change::KeyRegistered => Ok(()),
+        }
+    }
+}
+
+impl Change {
+    /// What a removal that undoes it takes, so that root can be asked about that before. With the service go the
+    /// tunnel's files, and what is shared goes with the last tunnel.
+    pub fn removal_commands(
+        &self,
+        manager: Option<&dyn ServiceManager>,
+        layout: &Layout,
+        scope: Scope,
+    ) -> Vec<PlannedCommand> {
+        let tunnel = scope.tunnel();
+        match self {
+            Change::FileCreated { path, authority } => {
+                let of_service = manager.zip(tunnel);
+                let of_service = of_service.map(|(manager, tunnel)| manager.paths(layout, tunnel));
+                match of_service.is_some_and(|paths| paths.contains(path)) {
+                    true => Vec::new(),
+                    false => vec![
+                        Effect::Remove {
+                            path: path.clone(),
+                            authority: *authority,
+                        }
+                        .into(),
+                    ],
+                }
+            }
+            Change::FileModified {
+                path,
+                authority,
+                mode,
+                ..
+            } => vec![
+                Effect::Write {
+                    path: path.clone(),
+                    mode: *mode,
+                    authority: *authority,
+                }
+                .into(),
+            ],
+            Change::DirectoryCreated { path, authority } => {
+                let remove = PlannedCommand::from(Effect::RemoveDir {
+                    path: path.clone(),
+                    authority: *authority,
+                });
+                vec![remove.only("if it is empty")]
+            }
+            Change::ServiceInstalled => {
+                manager.map_or_else(Vec::new, |manager| manager.uninstall_commands(layout))
+            }
+            Change::ServiceTunnelStarted => manager
+                .zip(tunnel)
+                .map_or_else(Vec::new, |(manager, tunnel)| {
+                    manager.remove_commands(layout, tunnel)
+                }),
+            Change::ServiceReplaced { script, kept, .. } => {
+                vec![service::put_back_command(layout, kept, script)]
+            }
+            // Nothing of root's, or nothing that a removal undoes.
+            Change::PackagesInstalled { .. }
+            | Change::TargetChanged { .. }
+            | Change::TunnelRestarted { .. }
+            | Change::TunnelRenamed { .. }
+            | Change::KeyRotation { .. }
+            | Change::KeyAnnounced
+            | Change::KeySwitched { .. }
+            | Change::MasterStarted { .. }
+            | Change::KeyRegistered => Vec::new(),
         }
     }
 }

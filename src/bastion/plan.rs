@@ -2,11 +2,14 @@
 //!
 //! Pure: it reads nothing and changes nothing. `--dry-run` prints the very list that `setup` runs.
 
+use std::cell::Cell;
+
 use url::Url;
 
 use super::control_plane::ControlPlane;
 use super::facts::{AutosshOrigin, Facts, Family, Init};
 use super::failure::Failure;
+use super::host::Command;
 use super::layout::Layout;
 use super::packages::{self, Need, PackageManager};
 use super::receipt::{Receipt, Scope};
@@ -129,6 +132,8 @@ pub struct PlanInput<'a> {
     pub missing_for_way_out: Option<Need>,
     /// A script of somebody else's under the service's name.
     pub foreign: Option<ForeignScript>,
+    /// What shows that the service can start a tunnel here.
+    pub rehearsals: Vec<Command>,
 }
 
 pub fn plan(input: &PlanInput) -> anyhow::Result<Vec<Box<dyn Step>>> {
@@ -219,6 +224,8 @@ pub fn plan(input: &PlanInput) -> anyhow::Result<Vec<Box<dyn Step>>> {
         tunnel: target.tunnel,
         manager: service::manager(init)?,
         autossh: usable_autossh(facts),
+        rehearsals: input.rehearsals.clone(),
+        has_own_mounts: Cell::default(),
     }));
     Ok(steps)
 }

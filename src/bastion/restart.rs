@@ -115,30 +115,37 @@ pub fn see_it_through(
         WaitResult::NotStarted(failure) if failure.may_be_mounts => failure,
         seen => return Ok(seen),
     };
-    let scope = Scope::Tunnel(tunnel.id);
-    let work = &mut run.context(scope, StepName::ServiceTunnel);
-    host.log_line(&format!(
-        "without mounts of its own, since {}",
-        first.told()
-    ));
-    if !manager.start_without_mounts(work, tunnel)? {
-        return Ok(WaitResult::NotStarted(first));
-    }
+    let told = first.told();
+    host.log_line(&format!("without mounts of its own, since {told}"));
+    let start = |run: &mut Run, has_own_mounts| {
+        let tunnel = ServiceTunnel {
+            has_own_mounts: Some(has_own_mounts),
+            ..tunnel.clone()
+        };
+        let scope = Scope::Tunnel(tunnel.id);
+        manager.add(&mut run.context(scope, StepName::ServiceTunnel), &tunnel)
+    };
+    start(run, false)?;
     match wait()? {
         // It was something else.
         WaitResult::NotStarted(failure) if failure.may_be_mounts => {
-            manager.start_with_mounts(work, tunnel)?;
+            start(run, true)?;
             Ok(WaitResult::NotStarted(first))
         }
         seen => {
-            run.ui.note(&format!(
-                "This host cannot give tunnel {} a view of the file system of its own ({}), so it runs without mount \
-                 sandboxing; everything else of its sandbox stays.",
-                tunnel.id, first.what
-            ));
+            run.ui.note(&without_mounts(tunnel.id, &first));
             Ok(seen)
         }
     }
+}
+
+/// What is said of a tunnel that has the host's own view of the file system, since it could not start otherwise.
+pub fn without_mounts(tunnel: TunnelName, failure: &StartFailure) -> String {
+    format!(
+        "This host cannot give tunnel {tunnel} a view of the file system of its own ({}), so it runs without mount \
+         sandboxing; everything else of its sandbox stays.",
+        failure.what
+    )
 }
 
 /// Waits until the control plane sees the session that `is_it` describes.

@@ -149,14 +149,18 @@ impl<'a> Run<'a> {
     /// With the registered key the vendor's operator is told to go on, so nothing that can be known before
     /// may fail after it.
     fn prove_what_follows(
-        &self,
+        &mut self,
         step: &dyn Step,
         following: &[Box<dyn Step>],
     ) -> anyhow::Result<()> {
         if step.name() != StepName::Enrollment {
             return Ok(());
         }
-        steps::prove(self.host, following).map(drop)
+        steps::prove(self.host, following)?;
+        for step in following {
+            step.rehearse(&mut self.context(step.scope(), step.name()))?;
+        }
+        Ok(())
     }
 
     fn take(&mut self, step: &dyn Step) -> anyhow::Result<Outcome> {

@@ -40,6 +40,28 @@ fn a_package_that_no_repository_has_is_named_and_the_host_is_as_before() {
 }
 
 #[test]
+fn the_configuration_that_a_package_of_an_earlier_time_has_left_outlives_a_setup_that_is_undone() {
+    const SETTINGS: &str = "/etc/ssh/ssh_config";
+    let lab = HostLab::boot(Image::Debian);
+    let formerly = format!(
+        "apt-get update && apt-get install -y --no-install-recommends openssh-client \
+         && echo '# of this company' >> {SETTINGS} && apt-get remove -y openssh-client"
+    );
+    lab.host.run("root", &formerly).expect_code(0);
+    let never = "Package: autossh\nPin: release *\nPin-Priority: -1\n";
+    lab.host.write("/etc/apt/preferences.d/never", never);
+    let before = packages(&lab.host);
+    let state = "dpkg-query --show --showformat '${db:Status-Abbrev}' openssh-client";
+    let is_left = || assert_eq!(lab.host.run("root", state).expect_code(0).stdout, "rc ");
+    is_left();
+    // It was not known before that autossh cannot be compiled either: ssh and curl came and went.
+    setup_fails(&lab, "", is_left_by_purged_packages).expect_words(&["autossh", "repository"]);
+    assert_eq!(packages(&lab.host), before);
+    is_left();
+    assert!(lab.host.read(SETTINGS).contains("# of this company"));
+}
+
+#[test]
 fn a_broken_repository_beside_the_good_one_does_not_matter() {
     let lab = HostLab::boot(Image::Debian);
     let broken = "deb http://mirror.example/nothing-here stable main\n";

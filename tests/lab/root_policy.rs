@@ -54,10 +54,43 @@ fn a_user_who_may_run_some_programs_only_is_told_which_before_anything_is_change
 fn programs_that_are_all_allowed_are_enough() {
     let lab = lab_with_dave(&format!("NOPASSWD: {PROGRAMS}, /usr/bin/systemctl"));
     let source = lab.data_source("Shop");
+    // What they are not enough for is said, and keeps nobody from anything.
+    lab.run_setup("dave", &source, "--dry-run")
+        .expect_code(0)
+        .expect_words(&[
+            "? whether the tunnel can be started here",
+            "? whether a setup that fails can be undone",
+            "sudo does not let dave run `sudo systemd-run",
+            "`sudo rm -f /etc/systemd/system/h_autossh.service",
+        ]);
     let setup = lab.start_setup("dave", &source, "");
     lab.wait_until_connected(&source, &setup);
     lab.save_and_finish(&source, setup);
     lab.wait_until_rows_come(&source, SERVICE_LIMIT);
+}
+
+#[test]
+fn a_removal_that_root_s_rules_do_not_allow_is_refused_before_anything_is_changed() {
+    let lab = lab_with_dave(&format!("NOPASSWD: {PROGRAMS}, /usr/bin/systemctl"));
+    let source = lab.data_source("Shop");
+    let setup = lab.start_setup("dave", &source, "");
+    lab.wait_until_connected(&source, &setup);
+    lab.save_and_finish(&source, setup);
+    let disk = Disk::of(&lab.host);
+    let remove = "holistics-tunnel uninstall-tunnel --all --yes";
+    lab.host
+        .run("dave", remove)
+        .expect_code(USAGE)
+        .expect_words(&["sudo does not let dave run `sudo rm -f"]);
+    disk.assert_same(&Disk::of(&lab.host), |path| {
+        path.contains("/.holistics/logs/")
+    });
+    lab.wait_until_rows_come(&source, SERVICE_LIMIT);
+    let rules = format!(
+        "dave ALL=(ALL) NOPASSWD: {PROGRAMS}, /usr/bin/systemctl, /usr/bin/rm, /usr/bin/rmdir\n"
+    );
+    lab.host.write(RULES, rules);
+    lab.host.run("dave", remove).expect_code(0);
 }
 
 #[test]

@@ -39,8 +39,12 @@ pub(super) fn check(change: &Change, layout: &Layout) -> anyhow::Result<()> {
             check_path(script, Authority::Root, layout)?;
             check_path(kept, Authority::Root, layout)
         }
-        Change::PackagesInstalled { packages, .. } => {
-            for package in packages {
+        Change::PackagesInstalled {
+            packages,
+            configured,
+            ..
+        } => {
+            for package in packages.iter().chain(configured) {
                 ensure!(
                     is_package(package),
                     refused(&format!("remove the package {package:?}"))
@@ -142,6 +146,7 @@ mod tests {
         let package = |name: &str| Change::PackagesInstalled {
             manager: "apt".to_owned(),
             packages: vec![name.to_owned()],
+            configured: Vec::new(),
         };
         for name in ["", "-o=Dir", "/tmp/x.deb", "a b", "$(id)"] {
             assert!(is_refused(package(name)), "{name}");

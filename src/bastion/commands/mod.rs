@@ -2,6 +2,8 @@
 
 mod completions;
 mod doctor;
+#[cfg(test)]
+mod in_memory;
 mod list;
 mod logs;
 mod man;
@@ -31,12 +33,13 @@ use super::cli::{Cli, Command, PlanOptions};
 use super::facts::{Facts, Init};
 use super::failure::{Exit, Failure, OneLine, exit_of};
 use super::host::real::RealHost;
-use super::host::{Host, HostExt as _, RunControl as _, User, own_name};
+use super::host::{self, Host, HostExt as _, RunControl as _, User, own_name};
 use super::layout::Layout;
 use super::receipt::Receipt;
-use super::service::ForeignScript;
+use super::service::{self as services, ForeignScript};
 use super::settings::Settings;
 use super::steps::{Step, planned};
+use super::tunnel_name::TunnelName;
 use super::ui::{Event, Style, Ui};
 
 /// Runs a command; everything it has to say is said when this returns.
@@ -199,7 +202,23 @@ fn foreign_service(
 ) -> anyhow::Result<Option<ForeignScript>> {
     match super::plan::init(facts, settings, receipt)? {
         Init::None => Ok(None),
-        init => super::service::manager(init)?.foreign(host, layout),
+        init => services::manager(init)?.foreign(host, layout),
+    }
+}
+
+/// What shows before anything is promised that the service can start this tunnel here.
+fn rehearsals(
+    host: &dyn Host,
+    init: Init,
+    layout: &Layout,
+    tunnel: TunnelName,
+) -> anyhow::Result<Vec<host::Command>> {
+    match init {
+        Init::None => Ok(Vec::new()),
+        init => {
+            let trial = services::Trial::of(host, layout, tunnel);
+            services::manager(init)?.rehearsals(host, layout, &trial)
+        }
     }
 }
 

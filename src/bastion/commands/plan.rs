@@ -5,17 +5,18 @@ use std::time::Duration;
 use anyhow::ensure;
 use serde_json::json;
 
-use super::{foreign_service, key_comment, settings};
+use super::{foreign_service, key_comment, rehearsals, settings};
 use crate::bastion::cli::Plan;
 use crate::bastion::facts::{self, Family};
 use crate::bastion::failure::{Exit, Failure, OneLine, advice_of};
 use crate::bastion::guide::{self, GuideFor, Values};
 use crate::bastion::host::{Host, HostExt, WayToRoot};
 use crate::bastion::layout::Layout;
-use crate::bastion::plan::{PlanInput, Target, key_type, plan};
+use crate::bastion::plan::{PlanInput, Target, init, key_type, plan};
 use crate::bastion::receipt::Receipt;
 use crate::bastion::steps::planned::{lines, planned};
 use crate::bastion::steps::{Proofs, prove};
+use crate::bastion::tunnel_name::TunnelName;
 use crate::bastion::ui;
 use crate::bastion::way_out::WayOut;
 
@@ -64,6 +65,12 @@ pub(super) fn run(host: &dyn Host, command: &Plan) -> anyhow::Result<Exit> {
             foreign_service(host, &facts, &settings, &layout, receipt.as_ref())?
         } else {
             None
+        },
+        rehearsals: if is_this_host {
+            let init = init(&facts, &settings, receipt.as_ref())?;
+            rehearsals(host, init, &layout, TunnelName::unknown())?
+        } else {
+            Vec::new()
         },
     };
     let steps = plan(&input);

@@ -6,7 +6,9 @@ use anyhow::bail;
 use serde_json::json;
 use url::Url;
 
-use super::{acquire_root, foreign_service, key_comment, questions, refuse_sudo, settings, token};
+use super::{
+    acquire_root, foreign_service, key_comment, questions, refuse_sudo, rehearsals, settings, token,
+};
 use crate::bastion::cli::Setup;
 use crate::bastion::control_plane::{ApiError, ControlPlane, Given, Reach, parse_address};
 use crate::bastion::copies;
@@ -16,7 +18,7 @@ use crate::bastion::guide::{self, GuideFor, Values};
 use crate::bastion::host::{Host, HostExt, WayToRoot, own_name};
 use crate::bastion::layout::Layout;
 use crate::bastion::lock;
-use crate::bastion::plan::{PlanInput, Target, key_type, plan};
+use crate::bastion::plan::{PlanInput, Target, init, key_type, plan};
 use crate::bastion::receipt::{Receipt, TunnelRecord};
 use crate::bastion::run::{Progress, Run};
 use crate::bastion::service::{ForeignScript, SERVICE_NAME};
@@ -232,6 +234,12 @@ impl Request<'_> {
             missing_for_way_out: self.way_out.need().filter(|need| !need.is_met(host)),
             way_out: self.way_out.clone(),
             foreign: self.foreign.clone(),
+            rehearsals: rehearsals(
+                host,
+                init(self.facts, self.settings, receipt)?,
+                self.layout,
+                self.tunnel(),
+            )?,
         })
     }
 }

@@ -3,26 +3,22 @@
 //! undisturbed run ends.
 
 mod former;
+mod world;
 
-use std::cell::{Cell, RefCell};
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use clap::{CommandFactory as _, FromArgMatches as _};
-use reqwest::Method;
 use serde_json::{Value, json};
 
+use super::in_memory::{parse, put_debian, said};
 use super::{rotate_key, setup, uninstall, update_tunnel};
-use crate::bastion::cli::{Cli, Command};
+use crate::bastion::cli::Command;
 use crate::bastion::failure::Exit;
-use crate::bastion::host::http::{HttpError, Request, Response};
 use crate::bastion::host::scripted::{Listener, ScriptedHost};
 use crate::bastion::host::{self, Authority, Files as _, HostExt as _, Output};
 use crate::bastion::ui::Ui;
+use world::{World, plain, public};
 
-const HOST_KEY: &str =
-    "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl";
 /// What ssh says of a server that takes it for a stranger without a key.
 const UP_TO_THE_LOGIN: &str = "debug1: Remote protocol version 2.0, remote software version lab\n\
                                debug1: Authentications that can continue: publickey\n";
@@ -30,30 +26,6 @@ const OWN: &str = "/home/ada/.holistics";
 const KEY: &str = "/home/ada/.holistics/id_ed25519";
 /// How the names of tunnels' units begin.
 const TUNNEL: &str = "h_autossh@";
-
-/// The vendor's side and what runs on the host.
-#[derive(Default)]
-struct World {
-    is_saved: Cell<bool>,
-    is_removed: Cell<bool>,
-    registered: RefCell<Option<String>>,
-    announced: RefCell<Option<String>>,
-    target: RefCell<(String, u16)>,
-    /// The key with which the temporary tunnel runs.
-    master: RefCell<Option<String>>,
-    /// The key with which the service runs the tunnel.
-    service: RefCell<Option<String>>,
-    /// The units that do so, and those that do at boot.
-    units: RefCell<BTreeSet<String>>,
-    at_boot: RefCell<BTreeSet<String>>,
-    /// The unit whose ssh the tunnel server does not let in.
-    shut_out: RefCell<Option<String>>,
-    /// How often the service's tunnel was started.
-    starts: Cell<i64>,
-    calls: Cell<usize>,
-    /// The call that gets no answer.
-    lost_call: Cell<usize>,
-}
 
 /// Where a fault is put.
 #[derive(Debug, Clone, Copy)]
@@ -77,27 +49,7 @@ struct Bastion {
 impl Bastion {
     fn new() -> Self {
         let host = ScriptedHost::new();
-        for dir in [
-            "/etc",
-            "/etc/systemd",
-            "/etc/systemd/system",
-            "/run",
-            "/run/systemd",
-            "/run/systemd/system",
-            "/var",
-            "/var/run",
-        ] {
-            host.create_dir(Path::new(dir), 0o755, Authority::Root)
-                .unwrap();
-        }
-        let release = b"ID=debian\nVERSION_ID=12\nPRETTY_NAME=\"Debian 12\"\n";
-        host.write(
-            Path::new("/etc/os-release"),
-            release,
-            0o644,
-            Authority::Root,
-        )
-        .unwrap();
+        put_debian(&host);
         for program in [
             "ssh",
             "ssh-keygen",
@@ -105,6 +57,7 @@ impl Bastion {
             "autossh",
             "apt-get",
             "systemctl",
+            "systemd-run",
             "ps",
         ] {
             host.install(program);
@@ -232,6 +185,10 @@ impl Bastion {
             }
             Output::default()
         });
+        on("systemctl --version", |_, _, _| {
+            said("systemd 252 (x)\n", "")
+        });
+        on("sudo systemd-run", |_, _, _| Output::default());
         on("systemctl show", |_, _, _| said("ExecMainStatus=0\n", ""));
         on("systemctl is-active", |world, _, command| {
             match world.units.borrow().contains(&command.args[1]) {
@@ -261,10 +218,8 @@ impl Bastion {
             Fault::LostCall(n) => world.lost_call.set(calls + n),
             Fault::Death(n) => host.die_at(effects + n),
         }
-        let words = std::iter::once("holistics-tunnel").chain(words.iter().copied());
-        let matches = Cli::command().try_get_matches_from(words).unwrap();
         let ui = Ui::new(false, true, true);
-        let result = match Cli::from_arg_matches(&matches).unwrap().command {
+        let result = match parse(words) {
             Command::Setup(command) => setup::run(host, &ui, &command),
             Command::UpdateTunnel(command) => update_tunnel::run(host, &ui, &command),
             Command::RotateKey(command) => rotate_key::run(host, &ui, &command),
@@ -312,110 +267,6 @@ impl Bastion {
     }
 }
 
-impl World {
-    fn answer(&self, request: &Request) -> Result<Response, HttpError> {
-        self.calls.set(self.calls.get() + 1);
-        if self.calls.get() == self.lost_call.get() {
-            return Err(HttpError::NoAnswer(anyhow::anyhow!("the line was cut")));
-        }
-        let body: Value = request
-            .json
-            .as_deref()
-            .map_or(Value::Null, |json| serde_json::from_slice(json).unwrap());
-        let path = request.url.path().trim_start_matches("/api/v1");
-        let key = || body["public_key"].as_str().map(plain);
-        let (status, answer) = match (request.method.clone(), path) {
-            (Method::GET, "/enrollment") => (200, self.enrollment()),
-            (Method::PUT, "/enrollment/public-key") => {
-                self.registered
-                    .borrow_mut()
-                    .get_or_insert_with(|| key().unwrap());
-                (200, enrolled())
-            }
-            _ if self.is_removed.get() => (404, problem("not-found", 404)),
-            (Method::POST, "/enrollment/tunnel-up") if self.session().is_some() => {
-                (200, json!({"status": "up", "state": "connected"}))
-            }
-            (Method::POST, "/enrollment/tunnel-up") => (409, problem("tunnel-down", 409)),
-            (Method::GET, "/enrollment/data-source") => {
-                self.is_saved.set(true);
-                (200, json!({"status": "saved"}))
-            }
-            (Method::GET, "/tunnels/7") => (200, self.tunnel()),
-            (Method::PATCH, "/tunnels/7") => {
-                if let Some(target) = body.get("target") {
-                    let host = target["host"].as_str().unwrap().to_owned();
-                    let port = u16::try_from(target["port"].as_u64().unwrap()).unwrap();
-                    *self.target.borrow_mut() = (host, port);
-                }
-                (200, self.tunnel())
-            }
-            (Method::DELETE, "/tunnels/7") => {
-                self.is_removed.set(true);
-                (200, Value::Null)
-            }
-            (Method::PUT, "/tunnels/7/public-key") => {
-                *self.announced.borrow_mut() =
-                    key().filter(|key| Some(key) != self.registered.borrow().as_ref());
-                (200, json!({"public_key": key(), "former_accepted": true}))
-            }
-            (Method::POST, "/tunnels/7/public-key/confirm") => {
-                *self.registered.borrow_mut() = key();
-                self.announced.take();
-                (200, json!({"public_key": key(), "former_accepted": false}))
-            }
-            (method, path) => panic!("nobody answers {method} {path}"),
-        };
-        let body = serde_json::to_vec(&answer).unwrap();
-        Ok(Response {
-            status,
-            date: None,
-            body,
-        })
-    }
-
-    /// The key of the session that the tunnel server sees.
-    fn session(&self) -> Option<String> {
-        let is_shut_out = |unit| self.shut_out.borrow().as_ref() == Some(unit);
-        if self.units.borrow().iter().any(is_shut_out) {
-            return None;
-        }
-        let running = self
-            .service
-            .borrow()
-            .clone()
-            .or(self.master.borrow().clone())?;
-        let is_accepted = [&self.registered, &self.announced]
-            .iter()
-            .any(|known| known.borrow().as_ref() == Some(&running));
-        is_accepted.then_some(running)
-    }
-
-    fn enrollment(&self) -> Value {
-        let (host, port) = self.target.borrow().clone();
-        let state = if self.is_saved.get() {
-            "saved"
-        } else {
-            "draft"
-        };
-        json!({
-            "data_source_id": 3, "tunnel_id": 7, "display_name": "Shop", "database_type": "postgresql",
-            "host": host, "port": port, "state": state, "server": server(),
-        })
-    }
-
-    fn tunnel(&self) -> Value {
-        let (host, port) = self.target.borrow().clone();
-        let session = self.session();
-        let since = jiff::Timestamp::from_second(self.starts.get()).unwrap();
-        json!({
-            "id": 7, "display_name": "Shop", "host": host, "port": port, "remote_port": 20001,
-            "status": if session.is_some() { "up" } else { "down" }, "state": "active",
-            "session": session.map(|key| json!({"since": since, "public_key": key})),
-        })
-    }
-}
-
 /// A receipt with the steps that have changed something, by name: when and in which order they came to their
 /// end does not matter.
 fn in_order(receipt: &[u8]) -> String {
@@ -435,45 +286,11 @@ fn in_order(receipt: &[u8]) -> String {
     format!("{receipt:#}")
 }
 
-fn enrolled() -> Value {
-    json!({
-        "tunnel_id": 7, "remote_port": 20001, "tunnel_token": "htt_0123456789abcdef",
-        "server": server(),
-    })
-}
-
-fn server() -> Value {
-    json!({
-        "host": "tunnel.example.com", "port": 50022, "user": "tunnel",
-        "host_keys": [HOST_KEY],
-    })
-}
-
-fn problem(slug: &str, status: u16) -> Value {
-    json!({"type": format!("/problems/{slug}"), "title": slug, "status": status, "detail": slug})
-}
-
-fn said(stdout: &str, stderr: &str) -> Output {
-    Output {
-        status: 0,
-        stdout: stdout.to_owned(),
-        stderr: stderr.to_owned(),
-    }
-}
-
 fn failed() -> Output {
     Output {
         status: 255,
         ..Output::default()
     }
-}
-
-fn public(private: &str) -> String {
-    format!("ssh-ed25519 {} ada@bastion", private.replace(' ', "-"))
-}
-
-fn plain(public: &str) -> String {
-    public.split(' ').take(2).collect::<Vec<_>>().join(" ")
 }
 
 /// The key that ssh would use now, as the tunnel server knows it.
@@ -589,4 +406,57 @@ fn a_new_key_comes_to_the_same_end_after_any_fault() {
 #[test]
 fn a_removal_comes_to_the_same_end_after_any_fault() {
     walk(&[SETUP, REMOVE]);
+}
+
+/// What systemd-run says of a unit that ended so.
+fn ended(status: i32) -> Output {
+    Output {
+        status,
+        stderr: format!(
+            "Running as unit: x.service\nFinished with result: exit-code\nMain processes terminated with: \
+             code=exited/status={status}\n"
+        ),
+        ..Output::default()
+    }
+}
+
+#[test]
+fn a_tunnel_that_could_not_be_started_here_is_told_before_the_vendor_has_a_key() {
+    let bastion = Bastion::new();
+    let before = bastion.end();
+    bastion.host.on("sudo systemd-run", |_, _| ended(203));
+    let error = bastion.run(SETUP, Fault::None).unwrap_err();
+    assert!(error.contains("exit status 203"), "{error}");
+    assert_eq!(bastion.end(), before);
+}
+
+#[test]
+fn a_host_that_can_start_it_only_without_mounts_has_it_so_from_the_first_start_on() {
+    let bastion = Bastion::new();
+    bastion.host.on("sudo systemd-run", |_, command| {
+        let has_mounts = command
+            .args
+            .iter()
+            .any(|word| word == "ProtectSystem=strict");
+        if has_mounts {
+            ended(226)
+        } else {
+            Output::default()
+        }
+    });
+    assert_eq!(bastion.run(SETUP, Fault::None), Ok(Exit::Done));
+    assert!(bastion.end().contains("ProtectSystem=no"));
+    assert_eq!(bastion.world.starts.get(), 1);
+}
+
+#[test]
+fn a_rehearsal_that_cannot_be_held_keeps_nobody_from_a_tunnel() {
+    let bastion = Bastion::new();
+    bastion.host.on("sudo systemd-run", |_, _| Output {
+        status: 1,
+        stderr: "Failed to start transient service unit: busy\n".to_owned(),
+        ..Output::default()
+    });
+    assert_eq!(bastion.run(SETUP, Fault::None), Ok(Exit::Done));
+    assert!(!bastion.end().contains("ProtectSystem=no"));
 }

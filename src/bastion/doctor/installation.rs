@@ -192,6 +192,7 @@ impl Installation<'_> {
                 .unwrap_or_else(|| "ssh".into()),
             forward: enrolled_forward(host, self.receipt, self.layout, self.id)?,
             log: self.layout.tunnel_log(self.id),
+            has_own_mounts: None,
         })
     }
 }

@@ -19,6 +19,15 @@ pub enum Effect {
         mode: u32,
         authority: Authority,
     },
+    /// A file that may be gone already.
+    Remove {
+        path: PathBuf,
+        authority: Authority,
+    },
+    RemoveDir {
+        path: PathBuf,
+        authority: Authority,
+    },
     /// The lock of what all users of the host share.
     Lock {
         path: PathBuf,
@@ -32,6 +41,8 @@ impl Effect {
             Effect::Run(command) => command.authority,
             Effect::Write { authority, .. }
             | Effect::CreateDir { authority, .. }
+            | Effect::Remove { authority, .. }
+            | Effect::RemoveDir { authority, .. }
             | Effect::Lock { authority, .. } => *authority,
         }
     }
@@ -42,6 +53,8 @@ impl Effect {
             Effect::Run(command) => Privilege::None.shown(command, |_| None),
             Effect::Write { path, .. } => format!("write {}", path.display()),
             Effect::CreateDir { path, .. } => format!("mkdir {}", path.display()),
+            Effect::Remove { path, .. } => format!("rm {}", path.display()),
+            Effect::RemoveDir { path, .. } => format!("rmdir {}", path.display()),
             Effect::Lock { path, .. } => format!("lock {}", path.display()),
         }
     }
@@ -87,6 +100,8 @@ impl WayToRoot {
                 files::put_in_place(&files::staged(&self.staging, path), path, *mode).into()
             }
             Effect::CreateDir { path, mode, .. } => vec![files::mkdir(path, *mode)],
+            Effect::Remove { path, .. } => vec![files::rm(path)],
+            Effect::RemoveDir { path, .. } => vec![files::rmdir(path)],
             Effect::Lock { path, .. } => vec![host_lock::command(path)],
         }
     }

@@ -52,6 +52,18 @@ pub fn mkdir(path: &Path, mode: u32) -> Command {
         .with_authority(Authority::Root)
 }
 
+/// The command by which root removes a file, with what a killed run has left of new content for it.
+pub fn rm(path: &Path) -> Command {
+    let rm = Command::new("rm").arg("-f").path(path);
+    rm.path(&unfinished(path)).with_authority(Authority::Root)
+}
+
+/// The command by which root removes an empty folder.
+pub fn rmdir(path: &Path) -> Command {
+    let rmdir = Command::new("rmdir").path(path);
+    rmdir.with_authority(Authority::Root)
+}
+
 /// Makes the folder for staged files. In a folder that everybody can write, somebody else may have been
 /// first.
 pub fn make_staging(staging: &Path) -> anyhow::Result<Staging> {

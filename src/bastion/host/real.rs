@@ -236,11 +236,7 @@ impl Files for RealHost {
         if !self.needs_help(authority) {
             return files::remove(path);
         }
-        let rm = Command::new("rm")
-            .arg("-f")
-            .path(path)
-            .path(&files::unfinished(path));
-        self.expect(&rm.with_authority(Authority::Root))?;
+        self.expect(&files::rm(path))?;
         Ok(())
     }
 
@@ -252,8 +248,7 @@ impl Files for RealHost {
         if !self.exists(path) {
             return Ok(());
         }
-        let rmdir = Command::new("rmdir").path(path);
-        self.expect(&rmdir.with_authority(Authority::Root))?;
+        self.expect(&files::rmdir(path))?;
         Ok(())
     }
 

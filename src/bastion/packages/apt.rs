@@ -66,6 +66,10 @@ impl PackageManager for Apt {
         ]
     }
 
+    fn removal_command(&self, packages: &[String]) -> Command {
+        PURGE.by_apt(packages)
+    }
+
     fn check(
         &self,
         host: &dyn Host,
@@ -110,7 +114,12 @@ impl PackageManager for Apt {
             is_locked: |output| !output.success() && says(output, SIGNS.locked),
         };
         let added = would_install(&mut runner, packages)?;
-        runner.watcher.record(added.clone())?;
+        let before = dpkg::Packages::of(host)?;
+        let configured = added
+            .iter()
+            .filter(|name| before.has_configuration_of(name));
+        let configured = configured.cloned().collect();
+        runner.watcher.record(added.clone(), configured)?;
         let install = self.install_command(packages);
         let mut output = runner.run(&install)?;
         if needs_fresh_lists(&output) {
@@ -138,58 +147,98 @@ impl PackageManager for Apt {
         &self,
         host: &dyn Host,
         packages: &[String],
+        configured: &[String],
         note: &dyn Fn(&str),
     ) -> anyhow::Result<()> {
-        let ours = left_of(host, packages)?;
+        if !configured.is_empty() {
+            REMOVE.take_away(host, packages, note)?;
+        }
+        let purged = packages.iter().filter(|name| !configured.contains(name));
+        PURGE.take_away(host, &purged.cloned().collect::<Vec<_>>(), note)
+    }
+}
+
+/// A way to take packages away.
+struct Removal {
+    verb: &'static str,
+    /// The same for dpkg.
+    dpkg: &'static str,
+    is_left: fn(&dpkg::Packages, &str) -> bool,
+}
+
+/// Leaves their configuration.
+const REMOVE: Removal = Removal {
+    verb: "remove",
+    dpkg: "--remove",
+    is_left: dpkg::Packages::has_programs_of,
+};
+const PURGE: Removal = Removal {
+    verb: "purge",
+    dpkg: "--purge",
+    is_left: dpkg::Packages::has_anything_of,
+};
+
+impl Removal {
+    fn take_away(
+        &self,
+        host: &dyn Host,
+        packages: &[String],
+        note: &dyn Fn(&str),
+    ) -> anyhow::Result<()> {
+        let ours = self.left_of(host, packages)?;
         if ours.is_empty() {
             return Ok(());
         }
-        let simulated = host.run(&simulation("purge").args(&ours))?;
+        let simulated = host.run(&simulation(self.verb).args(&ours))?;
         check_nothing_else_goes(&simulated, &ours)
             .with_context(|| format!("cannot remove {}", ours.join(", ")))?;
-        let purge = apt_get("purge")
-            .args(["-y", "-o", REMOVAL_PATIENCE])
-            .args(&ours);
-        let output = host.run(&purge)?;
+        let by_apt = self.by_apt(&ours);
+        let output = host.run(&by_apt)?;
         if output.success() {
             return Ok(());
         }
         let trouble = what_stands_in_the_way(host, &output, &ours)?;
-        let left = left_of(host, &ours)?;
+        let left = self.left_of(host, &ours)?;
         if !left.is_empty() {
             // A package of somebody else's that failed meanwhile, or that apt finds unfinished, keeps it from
             // going on with these. dpkg takes them, and only them, and not where another needs them.
-            let purge = dpkg_purge(&left);
-            let output = host.run(&purge)?;
-            let left = left_of(host, &ours)?;
+            let by_dpkg = self.by_dpkg(&left);
+            let output = host.run(&by_dpkg)?;
+            let left = self.left_of(host, &ours)?;
             if !left.is_empty() {
                 let doing = format!("remove {}", left.join(", "));
                 let trouble = trouble.unwrap_or_else(Trouble::other);
-                return Err(failures::failed(&doing, trouble, &purge, &output));
+                return Err(failures::failed(&doing, trouble, &by_dpkg, &output));
             }
         }
-        note(&failures::remark(&purge, &output, trouble));
+        note(&failures::remark(&by_apt, &output, trouble));
         Ok(())
     }
-}
 
-/// What of these is still there, in whatever state.
-fn left_of(host: &dyn Host, packages: &[String]) -> anyhow::Result<Vec<String>> {
-    let there = dpkg::Packages::of(host)?;
-    let left = packages.iter().filter(|name| there.has_anything_of(name));
-    Ok(left.cloned().collect())
-}
+    /// What of these is still there.
+    fn left_of(&self, host: &dyn Host, packages: &[String]) -> anyhow::Result<Vec<String>> {
+        let there = dpkg::Packages::of(host)?;
+        let left = packages.iter().filter(|name| (self.is_left)(&there, name));
+        Ok(left.cloned().collect())
+    }
 
-fn dpkg_purge(packages: &[String]) -> Command {
-    Command::new("dpkg")
-        .arg("--purge")
-        .args(packages)
-        .env("DEBIAN_FRONTEND", "noninteractive")
-        .env("LC_ALL", "C")
-        .with_authority(Authority::Root)
-        .timeout(INSTALL_TIMEOUT)
-        .atomic()
-        .logged()
+    fn by_apt(&self, packages: &[String]) -> Command {
+        apt_get(self.verb)
+            .args(["-y", "-o", REMOVAL_PATIENCE])
+            .args(packages)
+    }
+
+    fn by_dpkg(&self, packages: &[String]) -> Command {
+        Command::new("dpkg")
+            .arg(self.dpkg)
+            .args(packages)
+            .env("DEBIAN_FRONTEND", "noninteractive")
+            .env("LC_ALL", "C")
+            .with_authority(Authority::Root)
+            .timeout(INSTALL_TIMEOUT)
+            .atomic()
+            .logged()
+    }
 }
 
 /// What keeps apt from its work, or from ending it well: as its words tell, and as dpkg knows it.
@@ -384,9 +433,16 @@ mod tests {
     const WOULD_INSTALL: &str = "Inst autossh (1.4g-1 Debian)\n";
     const NOT_FOUND: &str = "E: Unable to locate package autossh";
 
+    /// dpkg has no package, unless it is asked when an answer of its is expected.
+    fn host_without_packages() -> ScriptedHost {
+        let host = ScriptedHost::new();
+        host.on("dpkg-query -W", |_, _| Output::default());
+        host
+    }
+
     /// Installs autossh where these commands run: what the watcher was told, and how it ended.
     fn install(commands: &[(&str, i32, &str, &str)]) -> (Witness, anyhow::Result<()>) {
-        let host = ScriptedHost::new();
+        let host = host_without_packages();
         answers(&host, commands);
         let mut witness = Witness::default();
         let result = Apt.install(&host, &["autossh".to_owned()], &mut witness);
@@ -396,7 +452,7 @@ mod tests {
 
     #[test]
     fn nothing_is_installed_that_cannot_be_recorded_before() {
-        let host = ScriptedHost::new();
+        let host = host_without_packages();
         host.expect(SIMULATE, 0, WOULD_INSTALL, "");
         let mut full_disk = Witness {
             refuses: true,
@@ -573,7 +629,7 @@ mod tests {
         answers(&host, commands);
         let notes = RefCell::new(Vec::new());
         let note = |text: &str| notes.borrow_mut().push(text.to_owned());
-        let result = Apt.remove(&host, &["autossh", "gone"].map(str::to_owned), &note);
+        let result = Apt.remove(&host, &["autossh", "gone"].map(str::to_owned), &[], &note);
         assert!(host.is_finished());
         (notes.into_inner(), result)
     }

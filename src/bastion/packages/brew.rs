@@ -63,11 +63,11 @@ impl PackageManager for Brew {
         refuse_root(host)?;
         let before = formulae(host)?;
         let asked = packages.iter().filter(|name| !before.contains(*name));
-        watcher.record(asked.cloned().collect())?;
+        watcher.record(asked.cloned().collect(), Vec::new())?;
         let ended = self.try_to_install(host, packages);
         let after = formulae(host);
         if let Ok(after) = &after {
-            watcher.record(after.difference(&before).cloned().collect())?;
+            watcher.record(after.difference(&before).cloned().collect(), Vec::new())?;
         }
         let ((install, output), after) = (ended?, after?);
         // A formula that is not linked is there, and no program of it can be found.
@@ -88,10 +88,15 @@ impl PackageManager for Brew {
         Ok(())
     }
 
+    fn removal_command(&self, packages: &[String]) -> Command {
+        brew("uninstall").arg("--formula").args(packages).logged()
+    }
+
     fn remove(
         &self,
         host: &dyn Host,
         packages: &[String],
+        _configured: &[String],
         note: &dyn Fn(&str),
     ) -> anyhow::Result<()> {
         let there = formulae(host)?;
@@ -103,16 +108,14 @@ impl PackageManager for Brew {
             return Ok(());
         }
         // Homebrew itself refuses where another formula needs one of them.
-        let uninstall = brew("uninstall")
-            .arg("--formula")
-            .args(ours.iter().copied())
-            .logged();
+        let ours: Vec<String> = ours.into_iter().cloned().collect();
+        let uninstall = self.removal_command(&ours);
         let output = host.run(&uninstall)?;
         if output.success() {
             return Ok(());
         }
         let there = formulae(host)?;
-        let left = ours.into_iter().filter(|name| there.contains(*name));
+        let left = ours.iter().filter(|name| there.contains(*name));
         let left: Vec<&str> = left.map(String::as_str).collect();
         if left.is_empty() {
             note(&failures::remark(&uninstall, &output, None));
@@ -268,7 +271,7 @@ mod tests {
         expect(&host, "list", 0, "autossh\njq\n", "");
         expect(&host, "uninstall", 0, "", "");
         let recorded = ["autossh".to_owned(), "gone".to_owned()];
-        Brew.remove(&host, &recorded, &|_| {}).unwrap();
+        Brew.remove(&host, &recorded, &[], &|_| {}).unwrap();
         assert!(host.ran()[1].ends_with("brew uninstall --formula autossh"));
     }
 
@@ -303,7 +306,7 @@ mod tests {
                 "Error: Could not remove autossh keg!",
             );
             expect(&host, "list", 0, after, "");
-            let result = Brew.remove(&host, &["autossh".to_owned()], &|_| {});
+            let result = Brew.remove(&host, &["autossh".to_owned()], &[], &|_| {});
             assert_eq!(result.is_ok(), is_removed, "{result:?}");
         }
     }

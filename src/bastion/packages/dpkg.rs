@@ -69,8 +69,22 @@ impl Packages {
 
     /// Whether anything of it is there: that it was only half installed, or only its configuration, counts.
     pub(super) fn has_anything_of(&self, name: &str) -> bool {
+        self.has_any(name, |state| state != 'n')
+    }
+
+    /// The same where its configuration does not count.
+    pub(super) fn has_programs_of(&self, name: &str) -> bool {
+        self.has_any(name, |state| !matches!(state, 'n' | 'c'))
+    }
+
+    /// Whether only its configuration is there, as an earlier installation has left it.
+    pub(super) fn has_configuration_of(&self, name: &str) -> bool {
+        self.has_any(name, |state| state == 'c')
+    }
+
+    fn has_any(&self, name: &str, is_meant: fn(char) -> bool) -> bool {
         let mut packages = self.0.iter();
-        packages.any(|package| package.is_called(name) && package.state != 'n')
+        packages.any(|package| package.is_called(name) && is_meant(package.state))
     }
 
     /// The packages that dpkg could not finish, and how that is repaired; `added` are those that setup adds.

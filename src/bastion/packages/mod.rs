@@ -30,11 +30,12 @@ pub use need::{BUILD_NEEDS, Need};
 /// Whoever has packages installed.
 pub trait Watcher {
     /// Records packages that are added to the host: before they are, as far as is known then, and again
-    /// with what was really added. The last record counts.
+    /// with what was really added. The last record counts. `configured` are those of them whose configuration
+    /// was there before.
     ///
     /// # Errors
     /// It cannot be recorded; nothing must be installed then.
-    fn record(&mut self, packages: Vec<String>) -> anyhow::Result<()>;
+    fn record(&mut self, packages: Vec<String>, configured: Vec<String>) -> anyhow::Result<()>;
 
     /// Says what the package manager waits for, where that may take a while.
     fn waits_for(&mut self, what: &str);
@@ -63,6 +64,9 @@ pub trait PackageManager {
     fn commands(&self, packages: &[String]) -> Vec<PlannedCommand> {
         vec![self.install_command(packages).into()]
     }
+
+    /// What [`PackageManager::remove`] runs for these packages alone: what else they bring is known later.
+    fn removal_command(&self, packages: &[String]) -> Command;
 
     /// Whether it installs as root.
     fn needs_root(&self) -> bool {
@@ -96,8 +100,9 @@ pub trait PackageManager {
         watcher: &mut dyn Watcher,
     ) -> anyhow::Result<()>;
 
-    /// Removes exactly these packages, which an earlier [`PackageManager::install`] has added. Whether they are
-    /// gone decides, and not how the manager ended; `note` is told if that was with an error.
+    /// Removes exactly these packages, which an earlier [`PackageManager::install`] has added, and their
+    /// configuration but for those that had it before. Whether they are gone decides, and not how the manager
+    /// ended; `note` is told if that was with an error.
     ///
     /// # Errors
     /// They are still there, or something else has come to need one of them.
@@ -105,6 +110,7 @@ pub trait PackageManager {
         &self,
         host: &dyn Host,
         packages: &[String],
+        configured: &[String],
         note: &dyn Fn(&str),
     ) -> anyhow::Result<()>;
 

@@ -104,18 +104,22 @@ pub(super) fn is_provided(host: &dyn Host, name: &str) -> anyhow::Result<bool> {
 /// Removes packages. `rpm -e` and not `dnf remove`: it refuses where something else needs a package,
 /// and takes no dependencies along that it deems superfluous. A script of somebody else's that fails beside
 /// it is no reason that they are still there, so that is looked at.
-pub(super) fn erase(host: &dyn Host, ids: &[String], note: &dyn Fn(&str)) -> anyhow::Result<()> {
-    if ids.is_empty() {
-        return Ok(());
-    }
-    let erase = Command::new("rpm")
+pub(super) fn erase_command(ids: &[String]) -> Command {
+    Command::new("rpm")
         .arg("-e")
         .args(ids)
         .env("LC_ALL", "C")
         .with_authority(Authority::Root)
         .timeout(ERASE_TIMEOUT)
         .atomic()
-        .logged();
+        .logged()
+}
+
+pub(super) fn erase(host: &dyn Host, ids: &[String], note: &dyn Fn(&str)) -> anyhow::Result<()> {
+    if ids.is_empty() {
+        return Ok(());
+    }
+    let erase = erase_command(ids);
     let output = host.run(&erase)?;
     if output.success() {
         return Ok(());

@@ -32,7 +32,7 @@ pub struct Witness {
 }
 
 impl Watcher for Witness {
-    fn record(&mut self, packages: Vec<String>) -> anyhow::Result<()> {
+    fn record(&mut self, packages: Vec<String>, _: Vec<String>) -> anyhow::Result<()> {
         anyhow::ensure!(!self.refuses, "no space left");
         self.records.push(packages);
         Ok(())

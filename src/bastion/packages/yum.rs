@@ -213,7 +213,7 @@ impl PackageManager for Yum {
         let new = asked
             .iter()
             .filter(|name| before.iter().all(|there| there.name != **name));
-        watcher.record(new.map(|name| (*name).to_owned()).collect())?;
+        watcher.record(new.map(|name| (*name).to_owned()).collect(), Vec::new())?;
         let mut runner = Runner {
             host,
             watcher: &mut *watcher,
@@ -223,7 +223,7 @@ impl PackageManager for Yum {
         let ended = self.try_to_install(&mut runner, packages);
         let after = rpm::inventory(host);
         if let Ok(after) = &after {
-            watcher.record(rpm::added(&before, after, &asked))?;
+            watcher.record(rpm::added(&before, after, &asked), Vec::new())?;
         }
         let ((install, output), after) = (ended?, after?);
         let mut is_there = true;
@@ -247,10 +247,15 @@ impl PackageManager for Yum {
         Ok(())
     }
 
+    fn removal_command(&self, packages: &[String]) -> Command {
+        rpm::erase_command(packages)
+    }
+
     fn remove(
         &self,
         host: &dyn Host,
         packages: &[String],
+        _configured: &[String],
         note: &dyn Fn(&str),
     ) -> anyhow::Result<()> {
         let ours: Vec<String> = rpm::inventory(host)?

@@ -132,6 +132,11 @@ impl ForeignScript {
             .collect()
     }
 
+    /// What brings it back.
+    pub fn put_back_command(&self, layout: &Layout) -> PlannedCommand {
+        put_back_command(layout, &self.kept, &self.path)
+    }
+
     /// Stops its tunnels, by the first of these commands that succeeds, and moves it aside; recorded
     /// before, so that it can come back. A script that cannot stop its tunnels is moved all the same:
     /// newer systems run no init scripts at all.
@@ -160,6 +165,11 @@ impl ForeignScript {
             boot::unregister(host, &layout)
         }
     }
+}
+
+/// What brings a script back that was moved aside.
+pub fn put_back_command(layout: &Layout, kept: &Path, script: &Path) -> PlannedCommand {
+    rename_command(kept, script, layout.system_authority()).into()
 }
 
 /// Puts a script back that was moved aside. Its tunnels are not started. While a tunnel of anybody is

@@ -222,6 +222,17 @@ impl ServiceManager for Launchd {
         ]
     }
 
+    fn uninstall_commands(&self, _layout: &Layout) -> Vec<PlannedCommand> {
+        Vec::new()
+    }
+
+    fn remove_commands(&self, layout: &Layout, tunnel: TunnelName) -> Vec<PlannedCommand> {
+        vec![
+            launchctl("bootout").arg(target(tunnel)).into(),
+            shared::rm_command(layout, plist_path(layout, tunnel)),
+        ]
+    }
+
     fn check(&self, _host: &dyn Host, _layout: &Layout) -> Result<()> {
         Ok(())
     }

@@ -17,15 +17,17 @@ mod systemd;
 mod sysv;
 #[cfg(test)]
 mod tests;
+mod trial;
 mod tunnel_file;
 
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 
-pub use foreign::ForeignScript;
+pub use foreign::{ForeignScript, put_back_command};
 pub use installed::{InstalledTunnel, installed_tunnels};
 pub use start_failure::StartFailure;
+pub use trial::Trial;
 #[cfg(test)]
 pub(crate) use tunnel_file::example;
 pub use tunnel_file::{ServiceTunnel, check_home, check_user};
@@ -33,10 +35,10 @@ pub use tunnel_file::{ServiceTunnel, check_home, check_user};
 use super::change::Change;
 use super::facts::Init;
 use super::failure::Failure;
-use super::host::{Authority, Command, Host, HostExt as _, HostLock};
+use super::host::{Authority, Command, Host, HostExt as _, HostLock, Output};
 use super::layout::Layout;
 use super::run::StepContext;
-use super::steps::{PlannedCommand, Proofs};
+use super::steps::PlannedCommand;
 use super::ui::Ui;
 use crate::bastion::tunnel_name::TunnelName;
 
@@ -95,6 +97,12 @@ pub trait ServiceManager {
 
     /// What the plan says about [`ServiceManager::add`].
     fn add_commands(&self, layout: &Layout, tunnel: TunnelName) -> Vec<PlannedCommand>;
+
+    /// What undoes [`ServiceManager::install`], with the last tunnel of anybody.
+    fn uninstall_commands(&self, layout: &Layout) -> Vec<PlannedCommand>;
+
+    /// What undoes [`ServiceManager::add`].
+    fn remove_commands(&self, layout: &Layout, tunnel: TunnelName) -> Vec<PlannedCommand>;
 
     /// Looks for what stands in the way, and changes nothing.
     fn check(&self, host: &dyn Host, layout: &Layout) -> Result<()>;
@@ -198,23 +206,23 @@ pub trait ServiceManager {
         tunnel: TunnelName,
     ) -> Result<Option<StartFailure>>;
 
-    /// Notes what cannot be known of a tunnel's start before.
-    ///
-    /// # Errors
-    /// The service manager cannot be asked.
-    fn foresee(&self, _: &dyn Host, _: &mut Proofs) -> Result<()> {
-        Ok(())
+    /// What has it start autossh and ssh just as it will start a tunnel, nothing of which is left; a second one is for
+    /// hosts that can start it only without mounts. None where there is no such way.
+    fn rehearsals(&self, _: &dyn Host, _: &Layout, _: &Trial) -> Result<Vec<Command>> {
+        Ok(Vec::new())
     }
 
-    /// Starts a tunnel in the host's own view of the file system, and has that so in its files. Returns
-    /// whether there was another one before.
-    fn start_without_mounts(&self, _: &mut StepContext, _: &ServiceTunnel) -> Result<bool> {
-        Ok(false)
-    }
-
-    /// Takes [`ServiceManager::start_without_mounts`] back.
-    fn start_with_mounts(&self, _: &mut StepContext, _: &ServiceTunnel) -> Result<()> {
-        Ok(())
+    /// Why the tunnel could not be started here, by what came of a rehearsal that began then; nothing where that
+    /// does not tell.
+    fn rehearsal_failure(
+        &self,
+        _: &dyn Host,
+        _: &Layout,
+        _: &Trial,
+        _: &Output,
+        _since: jiff::Timestamp,
+    ) -> Result<Option<StartFailure>> {
+        Ok(None)
     }
 
     /// What is worth knowing of how the service runs a tunnel.

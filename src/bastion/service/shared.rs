@@ -60,6 +60,19 @@ pub(super) fn mkdir_command(layout: &Layout, path: PathBuf) -> PlannedCommand {
     make.into()
 }
 
+/// What is said of [`remove`].
+pub(super) fn rm_command(layout: &Layout, path: PathBuf) -> PlannedCommand {
+    let authority = layout.system_authority();
+    Effect::Remove { path, authority }.into()
+}
+
+/// What is said of [`remove_if_empty`].
+pub(super) fn rmdir_command(layout: &Layout, path: PathBuf) -> PlannedCommand {
+    let authority = layout.system_authority();
+    let rmdir = PlannedCommand::from(Effect::RemoveDir { path, authority });
+    rmdir.only("if it is empty")
+}
+
 /// Where an init script keeps the numbers of processes.
 pub(super) fn pid_dir(layout: &Layout) -> PathBuf {
     // `/var/run` is a link to `/run` where there is one, and the only one of the two on old hosts.

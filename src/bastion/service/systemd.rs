@@ -5,79 +5,38 @@
 //! reach all of them, and each of them lives and dies alone. The two units are the same for all users;
 //! an instance's user and what it may write stand in a drop-in of its own.
 
+mod journal;
 mod reason;
+mod rehearsal;
+mod units;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
-use askama::Template;
+use anyhow::{Result, ensure};
 
-use super::shared::{self, SharedFile};
+use super::shared;
 use super::{
-    Action, ForeignScript, MARKER, SERVICE_NAME, ServiceManager, ServiceState, ServiceTunnel,
-    StartFailure, foreign, installed_tunnels,
+    Action, ForeignScript, ServiceManager, ServiceState, ServiceTunnel, StartFailure, Trial,
+    foreign, installed_tunnels,
 };
 use crate::bastion::change::Change;
 use crate::bastion::failure::Failure;
-use crate::bastion::host::{Authority, Command, Host, HostExt, HostLock};
+use crate::bastion::host::{Authority, Command, Host, HostExt, HostLock, Output};
 use crate::bastion::layout::Layout;
 use crate::bastion::run::StepContext;
-use crate::bastion::steps::{PlannedCommand, Proofs};
+use crate::bastion::steps::PlannedCommand;
 use crate::bastion::tunnel_name::TunnelName;
+use journal::{JOURNAL_LINES_READ, is_reason, journal_of, last_lines, of_start, reasons_among};
+use units::{
+    Mounts, drop_in, drop_in_dir, drop_in_of, drop_in_path, instance, instances, umbrella,
+    unit_path, units,
+};
 
 /// systemd waits up to 90 s for a unit that does not end; autossh ends at once.
 const TIMEOUT: Duration = Duration::from_secs(120);
 
-/// How many of the journal's last lines an error holds, and among how many they are looked for.
-const JOURNAL_LINES: usize = 5;
-const JOURNAL_LINES_READ: usize = 12;
-const JOURNAL_TRIES: u32 = 4;
-const JOURNAL_PAUSE: Duration = Duration::from_millis(200);
-/// What lines hold that tell no reason.
-const COMES_AND_GOES: [&str; 4] = ["Starting ", "Started ", "Stopped ", "Scheduled "];
-
 pub struct Systemd;
-
-#[derive(Template)]
-#[template(path = "h_autossh.service", escape = "none")]
-struct Umbrella<'a> {
-    marker: &'a str,
-}
-
-#[derive(Template)]
-#[template(path = "h_autossh@.service", escape = "none")]
-struct Instance<'a> {
-    marker: &'a str,
-    tunnels_dir: String,
-}
-
-#[derive(Template)]
-#[template(path = "tunnel.conf", escape = "none")]
-struct DropIn<'a> {
-    marker: &'a str,
-    id: TunnelName,
-    user: String,
-    logs: String,
-    has_own_mounts: bool,
-}
-
-fn umbrella() -> String {
-    format!("{SERVICE_NAME}.service")
-}
-
-/// The definition that all instances share.
-fn instances() -> String {
-    format!("{SERVICE_NAME}@.service")
-}
-
-fn instance(tunnel: TunnelName) -> String {
-    format!("{SERVICE_NAME}@{}.service", tunnel.slug())
-}
-
-fn unit_path(layout: &Layout, unit: &str) -> PathBuf {
-    layout.system("etc/systemd/system").join(unit)
-}
 
 fn systemctl(action: &str, unit: &str) -> Command {
     Command::new("systemctl")
@@ -91,56 +50,6 @@ fn daemon_reload() -> Command {
         .arg("daemon-reload")
         .with_authority(Authority::Root)
         .timeout(TIMEOUT)
-}
-
-/// The two units, which are the same for all tunnels of all users.
-fn units(layout: &Layout) -> Result<[SharedFile; 2]> {
-    let instance = Instance {
-        marker: MARKER,
-        tunnels_dir: layout.tunnels_dir().to_string_lossy().into_owned(),
-    };
-    let umbrella_unit = Umbrella { marker: MARKER };
-    let file = |unit: String, content: askama::Result<String>| {
-        anyhow::Ok(SharedFile {
-            path: unit_path(layout, &unit),
-            content: content.context("cannot render the unit")?,
-            mode: 0o644,
-        })
-    };
-    Ok([
-        file(instances(), instance.render())?,
-        file(umbrella(), umbrella_unit.render())?,
-    ])
-}
-
-fn drop_in_dir(layout: &Layout, tunnel: TunnelName) -> PathBuf {
-    unit_path(layout, &format!("{}.d", instance(tunnel)))
-}
-
-fn drop_in_path(layout: &Layout, tunnel: TunnelName) -> PathBuf {
-    drop_in_dir(layout, tunnel).join("tunnel.conf")
-}
-
-/// What of the instance is the tunnel's own.
-fn drop_in(tunnel: TunnelName, user: &str, logs: &Path, mounts: Mounts) -> Result<String> {
-    // What stands in a unit, systemd looks through for its own specifiers.
-    let literally = |text: &str| text.replace('%', "%%");
-    let drop_in = DropIn {
-        marker: MARKER,
-        id: tunnel,
-        user: literally(user),
-        logs: literally(&logs.to_string_lossy()),
-        has_own_mounts: mounts == Mounts::Own,
-    };
-    let content = drop_in
-        .render()
-        .context("cannot render the tunnel's drop-in")?;
-    Ok(format!("{content}\n"))
-}
-
-fn drop_in_of(tunnel: &ServiceTunnel, mounts: Mounts) -> Result<String> {
-    let logs = tunnel.log.parent().context("a log is in a folder")?;
-    drop_in(tunnel.id, &tunnel.user, logs, mounts)
 }
 
 /// Up to version 0.1 the shared unit named the user who set up the last tunnel, for the tunnels of
@@ -203,99 +112,6 @@ fn forget(host: &dyn Host, tunnel: TunnelName) -> Result<()> {
     Ok(())
 }
 
-/// The messages alone, and of one start of the unit: those of an earlier one have their own reason.
-fn of_start(journal: Command, start: &str) -> Command {
-    let journal = journal.args(["--output", "cat"]);
-    match start {
-        "" => journal,
-        _ => journal.args([
-            &format!("INVOCATION_ID={start}"),
-            "+",
-            &format!("_SYSTEMD_INVOCATION_ID={start}"),
-        ]),
-    }
-}
-
-/// The journal's last lines. Users may see none but their own, so root is asked then, if that takes no question.
-/// They may come a moment after what they are about.
-fn last_lines(host: &dyn Host, journal: Command) -> Result<Vec<String>> {
-    let words = host.privilege().start(&journal, |_| None).words;
-    let by_root = words
-        .split_first()
-        .map(|(program, arguments)| Command::new(program).args(arguments));
-    for _ in 0..JOURNAL_TRIES {
-        for command in std::iter::once(&journal).chain(&by_root) {
-            let said = host.run(command)?.stdout;
-            let lines: Vec<String> = said.lines().map(str::to_owned).collect();
-            if lines.iter().any(|line| is_reason(line)) {
-                return Ok(lines);
-            }
-        }
-        host.sleep(JOURNAL_PAUSE)?;
-    }
-    Ok(Vec::new())
-}
-
-fn is_reason(line: &str) -> bool {
-    !COMES_AND_GOES.iter().any(|begin| line.contains(begin))
-}
-
-/// The last lines that tell why, each once: what a unit does before its program fails as that does.
-fn reasons_among(lines: &[String], unit: &str) -> Vec<String> {
-    let prefix = format!("{unit}: ");
-    let mut told: Vec<String> = Vec::new();
-    for line in lines.iter().rev() {
-        let line = line.replace(&prefix, "");
-        if is_reason(&line) && !told.contains(&line) && told.len() < JOURNAL_LINES {
-            told.insert(0, line);
-        }
-    }
-    told
-}
-
-/// Which view of the file system an instance has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Mounts {
-    /// One of its own, in which it can write nothing but its logs.
-    Own,
-    /// The host's, where systemd cannot set up another one.
-    OfTheHost,
-}
-
-impl Mounts {
-    /// As the tunnel's drop-in has it, which root alone writes.
-    fn of(host: &dyn Host, layout: &Layout, tunnel: TunnelName) -> Result<Self> {
-        let content = host.read_if_present(&drop_in_path(layout, tunnel))?;
-        let content = String::from_utf8_lossy(&content.unwrap_or_default()).into_owned();
-        let is_host_s = content.lines().any(|line| line == "ProtectSystem=no");
-        Ok(if is_host_s {
-            Mounts::OfTheHost
-        } else {
-            Mounts::Own
-        })
-    }
-}
-
-impl Systemd {
-    /// Writes the tunnel's drop-in, and starts the tunnel with it.
-    fn put_drop_in(
-        &self,
-        work: &mut StepContext,
-        tunnel: &ServiceTunnel,
-        mounts: Mounts,
-    ) -> Result<()> {
-        let (host, layout) = (work.host(), work.layout().clone());
-        let lock = self.lock(host, work.run.ui, &layout)?;
-        let content = drop_in_of(tunnel, mounts)?;
-        let path = drop_in_path(&layout, tunnel.id);
-        work.write_file(&path, content.as_bytes(), 0o644, Authority::Root)?;
-        host.expect(&daemon_reload())?;
-        drop(lock);
-        host.expect(&systemctl("restart", &instance(tunnel.id)))?;
-        Ok(())
-    }
-}
-
 impl ServiceManager for Systemd {
     fn install_commands(&self, layout: &Layout) -> Vec<PlannedCommand> {
         vec![
@@ -323,6 +139,31 @@ impl ServiceManager for Systemd {
             daemon_reload().into(),
             systemctl("enable", &instance(tunnel)).into(),
             systemctl("restart", &instance(tunnel)).into(),
+        ]
+    }
+
+    fn uninstall_commands(&self, layout: &Layout) -> Vec<PlannedCommand> {
+        vec![
+            shared::lock_command(layout),
+            systemctl("stop", &umbrella()).into(),
+            systemctl("disable", &umbrella()).into(),
+            shared::rm_command(layout, unit_path(layout, &instances())),
+            shared::rm_command(layout, unit_path(layout, &umbrella())),
+            shared::rmdir_command(layout, layout.tunnels_dir()),
+            daemon_reload().into(),
+        ]
+    }
+
+    fn remove_commands(&self, layout: &Layout, tunnel: TunnelName) -> Vec<PlannedCommand> {
+        let unit = instance(tunnel);
+        vec![
+            shared::lock_command(layout),
+            systemctl("stop", &unit).into(),
+            systemctl("disable", &unit).into(),
+            PlannedCommand::from(systemctl("reset-failed", &unit)).only("if it has failed"),
+            shared::rm_command(layout, drop_in_path(layout, tunnel)),
+            shared::rmdir_command(layout, drop_in_dir(layout, tunnel)),
+            shared::rm_command(layout, layout.tunnel_file(tunnel)),
         ]
     }
 
@@ -361,7 +202,7 @@ impl ServiceManager for Systemd {
 
     fn write_files(&self, work: &mut StepContext, tunnel: &ServiceTunnel) -> Result<bool> {
         let layout = work.layout().clone();
-        let drop_in = drop_in_of(tunnel, Mounts::of(work.host(), &layout, tunnel.id)?)?;
+        let drop_in = drop_in_of(tunnel, Mounts::for_tunnel(work.host(), &layout, tunnel)?)?;
         let content = tunnel.render()?;
         // The drop-in comes first: no instance is without it for a moment.
         work.create_dir(&drop_in_dir(&layout, tunnel.id), 0o755, Authority::Root)?;
@@ -430,12 +271,7 @@ impl ServiceManager for Systemd {
     }
 
     fn journal(&self, host: &dyn Host, tunnel: TunnelName, lines: usize) -> Option<Command> {
-        host.which("journalctl")?;
-        let journalctl = Command::new("journalctl")
-            .args(["--unit", &instance(tunnel)])
-            .args(["--lines", &lines.to_string()])
-            .args(["--no-pager", "--quiet", "--output", "short-iso"]);
-        Some(journalctl)
+        journal_of(host, &instance(tunnel), lines)
     }
 
     fn start_failure(
@@ -448,30 +284,26 @@ impl ServiceManager for Systemd {
             return Ok(None);
         };
         let lines = match self.journal(host, tunnel, JOURNAL_LINES_READ) {
-            Some(journal) => last_lines(host, of_start(journal, &start))?,
+            Some(journal) => last_lines(host, of_start(journal, &start), is_reason)?,
             None => Vec::new(),
         };
         let lines = reasons_among(&lines, &instance(tunnel));
         Ok(Some(StartFailure { lines, ..failure }))
     }
 
-    fn foresee(&self, host: &dyn Host, proofs: &mut Proofs) -> Result<()> {
-        if reason::has_refused_mounts(host)? {
-            proofs.could_not_see(
-                "mount sandboxing of the tunnel",
-                "systemd could not set it up for another unit of this host; if it cannot here, the tunnel runs without",
-            );
-        }
-        Ok(())
+    fn rehearsals(&self, host: &dyn Host, layout: &Layout, trial: &Trial) -> Result<Vec<Command>> {
+        rehearsal::commands(host, layout, trial)
     }
 
-    fn start_without_mounts(&self, work: &mut StepContext, tunnel: &ServiceTunnel) -> Result<bool> {
-        self.put_drop_in(work, tunnel, Mounts::OfTheHost)?;
-        Ok(true)
-    }
-
-    fn start_with_mounts(&self, work: &mut StepContext, tunnel: &ServiceTunnel) -> Result<()> {
-        self.put_drop_in(work, tunnel, Mounts::Own)
+    fn rehearsal_failure(
+        &self,
+        host: &dyn Host,
+        layout: &Layout,
+        trial: &Trial,
+        output: &Output,
+        since: jiff::Timestamp,
+    ) -> Result<Option<StartFailure>> {
+        rehearsal::failure(host, layout, trial, output, since)
     }
 
     fn note(
@@ -542,7 +374,7 @@ impl ServiceManager for Systemd {
         layout: &Layout,
         tunnel: &ServiceTunnel,
     ) -> Result<Vec<(PathBuf, String)>> {
-        let mounts = Mounts::of(host, layout, tunnel.id)?;
+        let mounts = Mounts::for_tunnel(host, layout, tunnel)?;
         let units = units(layout)?.map(|unit| (unit.path, unit.content));
         let own = [
             (drop_in_path(layout, tunnel.id), drop_in_of(tunnel, mounts)?),

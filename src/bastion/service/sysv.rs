@@ -7,13 +7,14 @@ use anyhow::{Context as _, Result, ensure};
 use askama::Template;
 
 use super::shared::{self, SharedFile, pid_dir};
+use super::trial::{self, LINE, Trial};
 use super::{
     Action, ForeignScript, MARKER, ServiceManager, ServiceState, ServiceTunnel, StartFailure, boot,
     foreign,
 };
 use crate::bastion::change::Change;
 use crate::bastion::failure::Failure;
-use crate::bastion::host::{Command, CommandError, Host, HostExt, HostLock};
+use crate::bastion::host::{Authority, Command, CommandError, Host, HostExt, HostLock, Output};
 use crate::bastion::layout::Layout;
 use crate::bastion::run::StepContext;
 use crate::bastion::steps::PlannedCommand;
@@ -131,12 +132,45 @@ impl ServiceManager for Sysv {
         ]
     }
 
+    fn uninstall_commands(&self, layout: &Layout) -> Vec<PlannedCommand> {
+        let mut commands = vec![
+            shared::lock_command(layout),
+            shared::rm_command(layout, Self::script_path(layout)),
+            shared::rmdir_command(layout, layout.tunnels_dir()),
+            shared::rmdir_command(layout, pid_dir(layout)),
+        ];
+        commands.extend(boot::unregister_commands(layout));
+        commands
+    }
+
+    fn remove_commands(&self, layout: &Layout, tunnel: TunnelName) -> Vec<PlannedCommand> {
+        let left = [
+            Self::pid_file(layout, tunnel),
+            Self::failure_file(layout, tunnel),
+        ];
+        let left = left.map(|file| shared::rm_command(layout, file).only("if a stop has left it"));
+        let begin = [
+            shared::lock_command(layout),
+            Self::call(layout, "stop", Some(tunnel)).into(),
+        ];
+        let file = shared::rm_command(layout, layout.tunnel_file(tunnel));
+        begin.into_iter().chain(left).chain([file]).collect()
+    }
+
     fn check(&self, host: &dyn Host, layout: &Layout) -> Result<()> {
         ensure!(
             !layout.is_system_wide() || !host.exists(Path::new("/run/systemd/system")),
             Failure::usage(
                 "this host runs systemd, which supports init scripts badly or not at all",
                 "leave --init out, or use --init systemd",
+            )
+        );
+        // Its programs for this are asked for before anything is promised.
+        ensure!(
+            host.which("setsid").is_some(),
+            Failure::new(
+                "the init script starts tunnels with `setsid`, which is not installed",
+                "install util-linux, then run the same command again",
             )
         );
         Ok(())
@@ -294,13 +328,35 @@ impl ServiceManager for Sysv {
         }))
     }
 
+    fn rehearsals(&self, _: &dyn Host, layout: &Layout, trial: &Trial) -> Result<Vec<Command>> {
+        // Where the script is not root's, it starts a tunnel as this program starts everything.
+        if layout.system_authority() == Authority::User || trial.user == "root" {
+            return Ok(Vec::new());
+        }
+        let runuser = Command::new("runuser")
+            .args(["-s", "/bin/sh", "-c", LINE, &trial.user, "--"])
+            .args(trial.programs());
+        Ok(vec![runuser.with_authority(Authority::Root)])
+    }
+
+    fn rehearsal_failure(
+        &self,
+        _: &dyn Host,
+        _: &Layout,
+        trial: &Trial,
+        output: &Output,
+        _: jiff::Timestamp,
+    ) -> Result<Option<StartFailure>> {
+        Ok(Some(trial::of_runuser(&trial.user, output)))
+    }
+
     fn status(&self, host: &dyn Host, layout: &Layout, tunnel: TunnelName) -> Result<ServiceState> {
         if !host.exists(&Self::script_path(layout)) {
             return Ok(ServiceState::Unknown);
         }
         // Reading the pid file and /proc needs no rights, so status never asks for any.
         let mut command = Self::call(layout, "status", Some(tunnel));
-        command.authority = crate::bastion::host::Authority::User;
+        command.authority = Authority::User;
         Ok(match host.run(&command)?.status {
             0 => ServiceState::Running,
             1 => ServiceState::Dead,

@@ -25,6 +25,8 @@ pub struct ServiceTunnel {
     pub forward: Forward,
     /// Where ssh and autossh write what they have to say.
     pub log: PathBuf,
+    /// Whether it is to have a view of the file system of its own; where that is not said, it keeps what it has.
+    pub has_own_mounts: Option<bool>,
 }
 
 #[derive(Template)]
@@ -126,6 +128,7 @@ pub(crate) fn example(home: &str) -> ServiceTunnel {
         autossh: "/usr/bin/autossh".into(),
         ssh: "/usr/bin/ssh".into(),
         log: format!("{home}/.holistics/logs/tunnel-7.log").into(),
+        has_own_mounts: None,
         forward: Forward {
             way: Way::Direct,
             ciphers: client::ciphers(),

@@ -55,6 +55,11 @@ pub trait Step {
         Vec::new()
     }
 
+    /// What undoes it. Root is asked about that, too, so that it can be said before if it cannot be undone.
+    fn undo_commands(&self) -> Vec<PlannedCommand> {
+        Vec::new()
+    }
+
     /// Whether it needs the superuser's rights.
     fn needs_root(&self) -> bool {
         false
@@ -66,6 +71,14 @@ pub trait Step {
     /// # Errors
     /// What stands in the way, and how to remove it.
     fn prove(&self, _host: &dyn Host, _proofs: &mut Proofs) -> anyhow::Result<()> {
+        Ok(())
+    }
+
+    /// Tries on this host what a proof cannot see, right before the key is registered. Nothing is left of it.
+    ///
+    /// # Errors
+    /// What stands in the way, and how to remove it.
+    fn rehearse(&self, _work: &mut StepContext) -> anyhow::Result<()> {
         Ok(())
     }
 
@@ -93,6 +106,7 @@ pub fn prove<'s>(
     let mut proofs = Proofs::default();
     for step in steps.clone() {
         step.prove(host, &mut proofs)?;
+        planned::prove_writes(host, step.as_ref(), &mut proofs)?;
     }
     planned::prove_root(host, "Carrying this out", steps, &mut proofs)?;
     Ok(proofs)

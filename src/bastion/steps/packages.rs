@@ -142,6 +142,15 @@ impl Step for Packages {
         commands
     }
 
+    fn undo_commands(&self) -> Vec<PlannedCommand> {
+        let removal =
+            |manager: &dyn PackageManager| manager.removal_command(&manager.packages(&self.needs));
+        self.manager()
+            .map(|manager| removal(manager).into())
+            .into_iter()
+            .collect()
+    }
+
     fn needs_root(&self) -> bool {
         self.manager().is_some_and(PackageManager::needs_root)
     }
@@ -203,10 +212,11 @@ struct Installation<'i, 'w, 'a> {
 }
 
 impl Watcher for Installation<'_, '_, '_> {
-    fn record(&mut self, packages: Vec<String>) -> anyhow::Result<()> {
+    fn record(&mut self, packages: Vec<String>, configured: Vec<String>) -> anyhow::Result<()> {
         let change = (!packages.is_empty()).then(|| Change::PackagesInstalled {
             manager: self.manager.to_owned(),
             packages,
+            configured,
         });
         self.work.replace(self.recorded.take(), change.clone())?;
         self.recorded = change;

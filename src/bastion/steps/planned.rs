@@ -2,9 +2,12 @@
 
 use std::path::Path;
 
-use super::{Proofs, Step};
+use super::{Proofs, Step, system_files};
 use crate::bastion::host::{Command, Effect, Host, HostExt as _, RootProof, WayToRoot};
 use crate::bastion::ui::PlannedStep;
+
+const TO_UNDO: &str = "only to undo it";
+const UNDO: &str = "whether a setup that fails can be undone";
 
 /// A line of a plan.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,8 +16,20 @@ pub enum PlannedCommand {
     Said(String),
     Done {
         effect: Effect,
-        /// Where it is done only if something is found.
-        condition: Option<&'static str>,
+        need: Need,
+    },
+}
+
+/// Whether a command is run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Need {
+    Certain,
+    /// Only on this condition.
+    Perhaps(&'static str),
+    /// It can be done without: when it is run, and what is not known, or not sure, without it.
+    Spare {
+        when: &'static str,
+        unknown: &'static str,
     },
 }
 
@@ -22,11 +37,18 @@ impl PlannedCommand {
     /// The same where it is done only on this condition.
     #[must_use]
     pub fn only(self, condition: &'static str) -> Self {
+        self.needed(Need::Perhaps(condition))
+    }
+
+    /// The same where it can be done without.
+    #[must_use]
+    pub fn spare(self, when: &'static str, unknown: &'static str) -> Self {
+        self.needed(Need::Spare { when, unknown })
+    }
+
+    fn needed(self, need: Need) -> Self {
         match self {
-            PlannedCommand::Done { effect, .. } => PlannedCommand::Done {
-                effect,
-                condition: Some(condition),
-            },
+            PlannedCommand::Done { effect, .. } => PlannedCommand::Done { effect, need },
             said => said,
         }
     }
@@ -34,9 +56,11 @@ impl PlannedCommand {
     fn shown(&self, way: &WayToRoot) -> Vec<String> {
         match self {
             PlannedCommand::Said(line) => vec![line.clone()],
-            PlannedCommand::Done { effect, condition } => {
-                let condition = condition.map(|condition| format!(" ({condition})"));
-                let condition = condition.unwrap_or_default();
+            PlannedCommand::Done { effect, need } => {
+                let condition = match need {
+                    Need::Certain => String::new(),
+                    Need::Perhaps(when) | Need::Spare { when, .. } => format!(" ({when})"),
+                };
                 let lines = way.shown(effect).into_iter();
                 lines.map(|line| format!("{line}{condition}")).collect()
             }
@@ -54,7 +78,7 @@ impl From<Effect> for PlannedCommand {
     fn from(effect: Effect) -> Self {
         PlannedCommand::Done {
             effect,
-            condition: None,
+            need: Need::Certain,
         }
     }
 }
@@ -91,34 +115,56 @@ pub fn root_commands<'s>(
     host: &dyn Host,
     steps: impl IntoIterator<Item = &'s Box<dyn Step>>,
 ) -> Vec<Command> {
-    of_root(host, steps).0
+    let (certain, _) = of_root(host, steps.into_iter().flat_map(|step| step.commands()));
+    certain
 }
 
-/// What root is given by these steps: whatever is found, and on a condition.
-fn of_root<'s>(
+/// What root is given: whatever is found, and what need not be.
+fn of_root(
     host: &dyn Host,
-    steps: impl IntoIterator<Item = &'s Box<dyn Step>>,
-) -> (Vec<Command>, Vec<Command>) {
+    lines: impl IntoIterator<Item = PlannedCommand>,
+) -> (Vec<Command>, Vec<(Command, Need)>) {
     let way = WayToRoot::of(host);
-    let (mut certain, mut conditional) = (Vec::new(), Vec::new());
-    for line in steps.into_iter().flat_map(|step| step.commands()) {
-        let PlannedCommand::Done { effect, condition } = line else {
+    let (mut certain, mut others): (Vec<Command>, Vec<(Command, Need)>) = Default::default();
+    for line in lines {
+        let PlannedCommand::Done { effect, need } = line else {
             continue;
         };
-        let list = match condition {
-            None => &mut certain,
-            Some(_) => &mut conditional,
-        };
         for command in way.commands(&effect) {
-            if !list.contains(&command) {
-                list.push(command);
+            let is_other = others.iter().any(|(known, _)| *known == command);
+            match need {
+                Need::Certain if !certain.contains(&command) => certain.push(command),
+                Need::Perhaps(_) | Need::Spare { .. } if !is_other => others.push((command, need)),
+                _ => {}
             }
         }
     }
-    (certain, conditional)
+    others.retain(|(command, _)| !certain.contains(command));
+    (certain, others)
 }
 
-/// Proves that root may be given what these steps give it.
+/// Proves that the files that a step writes can be written.
+pub(super) fn prove_writes(
+    host: &dyn Host,
+    step: &dyn Step,
+    proofs: &mut Proofs,
+) -> anyhow::Result<()> {
+    for line in step.commands() {
+        if let PlannedCommand::Done {
+            effect: Effect::Write {
+                path, authority, ..
+            },
+            ..
+        } = line
+        {
+            system_files::prove_writable(host, [path], authority, proofs)?;
+        }
+    }
+    Ok(())
+}
+
+/// Proves that root may be given what these steps give it. What only undoes them need not be: a setup works
+/// without, and a host that never needs it is not to be refused.
 ///
 /// # Errors
 /// Something that is done whatever is found is not allowed.
@@ -128,9 +174,27 @@ pub(super) fn prove_root<'s>(
     steps: impl IntoIterator<Item = &'s Box<dyn Step>>,
     proofs: &mut Proofs,
 ) -> anyhow::Result<()> {
-    let (certain, conditional) = of_root(host, steps);
+    let lines = steps.into_iter().flat_map(|step| {
+        let undo = step.undo_commands().into_iter();
+        let undo = undo.map(|command| command.spare(TO_UNDO, UNDO));
+        step.commands().into_iter().chain(undo)
+    });
+    prove_commands(host, purpose, lines, proofs).map(drop)
+}
+
+/// The same for lines of no step; returns what root is given whatever is found.
+///
+/// # Errors
+/// As [`prove_root`].
+pub fn prove_commands(
+    host: &dyn Host,
+    purpose: &str,
+    lines: impl IntoIterator<Item = PlannedCommand>,
+    proofs: &mut Proofs,
+) -> anyhow::Result<Vec<Command>> {
+    let (certain, others) = of_root(host, lines);
     let Some(program) = host.privilege().program().filter(|_| !certain.is_empty()) else {
-        return Ok(());
+        return Ok(certain);
     };
     let user = &host.user().name;
     match host.prove_root(purpose, &certain)? {
@@ -148,6 +212,7 @@ pub(super) fn prove_root<'s>(
             proofs.could_not_see(format!("what {program} lets {user} run as root"), said)
         }
     }
+    let (conditional, _): (Vec<Command>, Vec<Need>) = others.iter().cloned().unzip();
     for command in certain.iter().chain(&conditional) {
         let path = Path::new(&command.program);
         if path.is_absolute() && !host.exists(path) {
@@ -161,16 +226,30 @@ pub(super) fn prove_root<'s>(
         }
     }
     if host.prove_root(purpose, &conditional).is_ok() {
-        return Ok(());
+        return Ok(certain);
     }
-    for command in conditional {
-        let command = std::slice::from_ref(&command);
-        if let (Err(_), [command]) = (host.prove_root(purpose, command), command) {
-            proofs.could_not_see(
-                format!("whether `{}` is needed", host.shown(command)),
-                format!("{program} does not let {user} run it"),
-            );
+    let is_denied = |command: &Command| {
+        host.prove_root(purpose, std::slice::from_ref(command))
+            .is_err()
+    };
+    let mut denied: Vec<(String, Vec<String>)> = Vec::new();
+    for (command, need) in others.iter().filter(|(command, _)| is_denied(command)) {
+        let shown = format!("`{}`", host.shown(command));
+        let what = match need {
+            Need::Spare { unknown, .. } => (*unknown).to_owned(),
+            _ => format!("whether {shown} is needed"),
+        };
+        match denied.iter_mut().find(|(known, _)| *known == what) {
+            Some((_, commands)) => commands.push(shown),
+            None => denied.push((what, vec![shown])),
         }
     }
-    Ok(())
+    for (what, commands) in denied {
+        let commands = commands.join(", ");
+        proofs.could_not_see(
+            what,
+            format!("{program} does not let {user} run {commands}"),
+        );
+    }
+    Ok(certain)
 }

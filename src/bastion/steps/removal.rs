@@ -2,12 +2,13 @@
 //! receipt; everything else goes all the same.
 
 use super::remains::{Remains, Signs};
-use super::{Outcome, Step, StepName, enrollment, temporary_tunnel};
+use super::{Outcome, PlannedCommand, Step, StepName, enrollment, temporary_tunnel};
 use crate::bastion::change::UndoReason;
 use crate::bastion::control_plane::ControlPlane;
 use crate::bastion::failure::is_interruption;
 use crate::bastion::host::Host;
-use crate::bastion::receipt::{Scope, TunnelRecord};
+use crate::bastion::layout::Layout;
+use crate::bastion::receipt::{Receipt, Scope, TunnelRecord};
 use crate::bastion::run::{Problem, Run, StepContext, Unfinished};
 use crate::bastion::service;
 use crate::bastion::tunnel_name::TunnelName;
@@ -88,6 +89,16 @@ impl Step for RemoveTunnel {
         run.drop_tunnel(self.tunnel)?;
         Ok(Outcome::Changed(format!("tunnel {} is gone", self.tunnel)))
     }
+}
+
+/// What undoing all that is recorded in a scope takes.
+pub fn commands(receipt: &Receipt, layout: &Layout, scope: Scope) -> Vec<PlannedCommand> {
+    let manager = receipt.init.and_then(|init| service::manager(init).ok());
+    let records = receipt.steps(scope).iter();
+    let changes = records.flat_map(|record| &record.changes);
+    changes
+        .flat_map(|change| change.removal_commands(manager.as_deref(), layout, scope))
+        .collect()
 }
 
 /// What is left of a tunnel that was taken away, as far as this host shows it.

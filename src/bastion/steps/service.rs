@@ -42,6 +42,13 @@ impl Step for Service {
         commands
     }
 
+    fn undo_commands(&self) -> Vec<PlannedCommand> {
+        let foreign = self.foreign.iter();
+        let put_back = foreign.map(|foreign| foreign.put_back_command(&self.layout));
+        let uninstall = self.manager.uninstall_commands(&self.layout).into_iter();
+        uninstall.chain(put_back).collect()
+    }
+
     fn needs_root(&self) -> bool {
         self.layout.system_authority() == Authority::Root
     }

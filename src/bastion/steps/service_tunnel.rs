@@ -1,21 +1,31 @@
 //! This tunnel under the service, in place of the temporary one.
 
+use std::cell::Cell;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
 
 use super::autossh::installed;
 use super::temporary_tunnel::{self, enrolled_forward};
-use super::{Outcome, PlannedCommand, Proofs, Step, StepName, system_files};
+use super::{Outcome, PlannedCommand, Proofs, Step, StepName};
 use crate::bastion::control_plane::ApiError;
-use crate::bastion::host::{Authority, Host};
+use crate::bastion::failure::OneLine;
+use crate::bastion::host::{Authority, Command, Host, HostExt as _};
 use crate::bastion::layout::Layout;
 use crate::bastion::receipt::{Receipt, Scope};
-use crate::bastion::restart::{WaitResult, not_seen, see_it_through};
+use crate::bastion::restart::{WaitResult, not_seen, see_it_through, without_mounts};
 use crate::bastion::run::{Run, StepContext};
-use crate::bastion::service::{self, ServiceManager, ServiceState, ServiceTunnel};
+use crate::bastion::service::{
+    self, ServiceManager, ServiceState, ServiceTunnel, StartFailure, Trial,
+};
 use crate::bastion::tunnel_name::TunnelName;
 use crate::protocol::{DatabaseAddress, TunnelChange, TunnelStatus};
+
+/// When the rehearsals are held.
+const REHEARSED_WHEN: [&str; 2] = [
+    "before the key is registered: whether the service can start it",
+    "if it can have no mounts of its own",
+];
 
 pub struct ServiceTunnelStep {
     pub layout: Layout,
@@ -23,6 +33,10 @@ pub struct ServiceTunnelStep {
     pub manager: Box<dyn ServiceManager>,
     /// An autossh that was there when the plan was made and can be used.
     pub autossh: Option<PathBuf>,
+    /// What shows before the key is registered that the tunnel can be started here.
+    pub rehearsals: Vec<Command>,
+    /// Whether it can have mounts of its own, as they have shown.
+    pub has_own_mounts: Cell<Option<bool>>,
 }
 
 impl Step for ServiceTunnelStep {
@@ -39,23 +53,75 @@ impl Step for ServiceTunnelStep {
     }
 
     fn commands(&self) -> Vec<PlannedCommand> {
-        self.manager.add_commands(&self.layout, self.tunnel)
+        let rehearsals = self.rehearsals.iter().zip(REHEARSED_WHEN);
+        let rehearsals = rehearsals.map(|(command, when)| {
+            PlannedCommand::from(command.clone())
+                .spare(when, "whether the tunnel can be started here")
+        });
+        rehearsals
+            .chain(self.manager.add_commands(&self.layout, self.tunnel))
+            .collect()
+    }
+
+    fn undo_commands(&self) -> Vec<PlannedCommand> {
+        self.manager.remove_commands(&self.layout, self.tunnel)
     }
 
     fn needs_root(&self) -> bool {
         self.layout.system_authority() == Authority::Root
     }
 
-    fn prove(&self, host: &dyn Host, proofs: &mut Proofs) -> anyhow::Result<()> {
-        service::check_user(&host.user().name)?;
-        let files = self.manager.paths(&self.layout, self.tunnel);
-        system_files::prove_writable(host, files, self.layout.system_authority(), proofs)?;
-        self.manager.foresee(host, proofs)
+    fn prove(&self, host: &dyn Host, _: &mut Proofs) -> anyhow::Result<()> {
+        service::check_user(&host.user().name)
+    }
+
+    fn rehearse(&self, work: &mut StepContext) -> anyhow::Result<()> {
+        let (host, scope) = (work.host(), self.scope());
+        if work.run.receipt.is_done(scope, self.name()) {
+            return Ok(());
+        }
+        let trial = Trial::of(host, &self.layout, self.tunnel);
+        let mut first: Option<StartFailure> = None;
+        for command in &self.rehearsals {
+            let since = host.now();
+            let is_allowed = host.prove_root("Trying the service", std::slice::from_ref(command));
+            let output = match is_allowed {
+                Ok(_) => host.run(command)?,
+                Err(_) => return Ok(()),
+            };
+            if output.success() {
+                self.has_own_mounts.set(Some(first.is_none()));
+                if let Some(failure) = first {
+                    work.run.ui.note(&without_mounts(self.tunnel, &failure));
+                }
+                return Ok(());
+            }
+            let failure =
+                self.manager
+                    .rehearsal_failure(host, &self.layout, &trial, &output, since)?;
+            let Some(failure) = failure else {
+                let said = OneLine(&anyhow::anyhow!(output.stderr)).to_string();
+                host.log_line(&format!("the service's start could not be tried: {said}"));
+                return Ok(());
+            };
+            let may_be_mounts = failure.may_be_mounts;
+            first.get_or_insert(failure);
+            if !may_be_mounts {
+                break;
+            }
+        }
+        match first {
+            Some(failure) => Err(failure.into_failure(self.tunnel).into()),
+            None => Ok(()),
+        }
     }
 
     fn apply(&self, work: &mut StepContext) -> anyhow::Result<Outcome> {
         let host = work.host();
-        let tunnel = describe(work.run, self.tunnel, self.autossh.clone())?;
+        let tunnel = ServiceTunnel {
+            has_own_mounts: self.has_own_mounts.get(),
+            ..describe(work.run, self.tunnel, self.autossh.clone())?
+        };
         let manager = self.manager.as_ref();
         if service::is_in_place(manager, host, &self.layout, &tunnel)?
             && self.manager.status(host, &self.layout, self.tunnel)? == ServiceState::Running
@@ -120,6 +186,7 @@ fn describe_as(
         ssh: host.which("ssh").context("ssh is no longer installed")?,
         forward: enrolled_forward(host, receipt, layout, tunnel)?,
         log: layout.tunnel_log(tunnel),
+        has_own_mounts: None,
     })
 }
 

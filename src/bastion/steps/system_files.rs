@@ -30,13 +30,33 @@ pub fn prove_writable(
                     file.display(),
                     place.display()
                 ),
-                "use a bastion whose system files can be changed; or add --init none, and have a supervisor of your \
-                 own run the tunnel",
+                match authority {
+                    Authority::Root =>
+                        "use a bastion whose system files can be changed; or add --init none, and have a supervisor of \
+                         your own run the tunnel",
+                    Authority::User => "make it writable, then run the same command again",
+                },
+            )
+        );
+        // What this user writes, it writes beside the file first.
+        let folder = file.parent().unwrap_or(place);
+        ensure!(
+            authority == Authority::Root || place != folder || host.is_writable(folder),
+            Failure::new(
+                format!(
+                    "{} cannot be written: this user may make no files in {}",
+                    file.display(),
+                    folder.display()
+                ),
+                "make the folder writable for this user, then run the same command again",
             )
         );
         prove_room(host, &file, authority)?;
     }
-    proofs.saw("the service's files are on a file system that can be written");
+    proofs.saw(match authority {
+        Authority::Root => "the service's files are on a file system that can be written",
+        Authority::User => "this user's files are on a file system that can be written",
+    });
     Ok(())
 }
 

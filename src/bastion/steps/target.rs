@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 
 use super::database::Database;
-use super::{Outcome, PlannedCommand, Proofs, Step, StepName, service_tunnel, system_files};
+use super::{Outcome, PlannedCommand, Proofs, Step, StepName, service_tunnel};
 use crate::bastion::change::Change;
 use crate::bastion::control_plane::{ApiError, ControlPlane};
 use crate::bastion::facts::Init;
@@ -78,11 +78,6 @@ impl Step for TargetUpdate {
     }
 
     fn prove(&self, host: &dyn Host, proofs: &mut Proofs) -> anyhow::Result<()> {
-        if let Some(init) = self.init {
-            let manager = service::manager(init)?;
-            let files = manager.paths(&self.layout, self.target.tunnel);
-            system_files::prove_writable(host, files, self.layout.system_authority(), proofs)?;
-        }
         self.database.prove(host, proofs)
     }
 

@@ -17,18 +17,21 @@ use crate::bastion::cli::{UninstallTunnel, Which};
 use crate::bastion::control_plane::{ApiError, ControlPlane, Given, parse_address};
 use crate::bastion::facts;
 use crate::bastion::failure::Exit;
-use crate::bastion::host::{Authority, Host, HostExt as _};
+use crate::bastion::host::{self, Authority, Host, HostExt as _};
 use crate::bastion::layout::Layout;
-use crate::bastion::receipt::Receipt;
+use crate::bastion::receipt::{Receipt, Scope};
 use crate::bastion::run::{Problem, Run};
-use crate::bastion::service::InstalledTunnel;
-use crate::bastion::steps::Step;
+use crate::bastion::service::{self, InstalledTunnel};
 use crate::bastion::steps::directory::{self, Directory};
 use crate::bastion::steps::removal::{RemoveShared, RemoveTunnel};
 use crate::bastion::steps::removal_by_root::RemoveAnothersTunnel;
+use crate::bastion::steps::{PlannedCommand, Proofs, Step, planned, removal};
 use crate::bastion::tunnel_name::TunnelName;
 use crate::bastion::ui::Ui;
 use target::{Finder, Target};
+
+/// What root is needed for.
+const PURPOSE: &str = "Removing the tunnel from the service";
 
 pub(super) fn run(host: &dyn Host, ui: &Ui, command: &UninstallTunnel) -> anyhow::Result<Exit> {
     let installed = tunnels::installed(host);
@@ -77,11 +80,44 @@ pub(super) fn run(host: &dyn Host, ui: &Ui, command: &UninstallTunnel) -> anyhow
     }
     let own = meant.own.len();
     let takes_service = receipt.is_some_and(|receipt| own > 0 && own == receipt.tunnels.len());
+    let commands = match &installed {
+        Some((receipt, layout)) => prove_root(host, receipt, layout, &meant.own)?,
+        None => Vec::new(),
+    };
     questions::confirm(host, command, &targets, takes_service)?;
     questions::confirm_copy(host, command, &targets)?;
     questions::confirm_own_tunnel(host, command, &targets)?;
     let layout = installed.map_or_else(|| others::layout(host), |(_, layout)| layout);
-    remove(host, ui, command, layout, targets, given)
+    remove(host, ui, command, layout, targets, given, &commands)
+}
+
+/// Proves that root may be given what this removal takes, and returns it.
+fn prove_root(
+    host: &dyn Host,
+    receipt: &Receipt,
+    layout: &Layout,
+    own: &[TunnelName],
+) -> anyhow::Result<Vec<host::Command>> {
+    let of = |scope| removal::commands(receipt, layout, scope);
+    let mut commands: Vec<PlannedCommand> = own
+        .iter()
+        .flat_map(|name| of(Scope::Tunnel(*name)))
+        .collect();
+    if own.len() == receipt.tunnels.len() {
+        let manager = receipt.init.map(service::manager).transpose()?;
+        let installed = manager
+            .map(|manager| manager.installed(host, layout))
+            .transpose()?;
+        let mut installed = installed.into_iter().flatten();
+        let is_last = installed.all(|tunnel| own.contains(&tunnel.name));
+        let shared = of(Scope::Host).into_iter();
+        commands.extend(shared.map(|command| match is_last {
+            true => command,
+            false => command.only("with the last tunnel of anybody"),
+        }));
+    }
+    // What may turn out not to be allowed is told when it does.
+    planned::prove_commands(host, PURPOSE, commands, &mut Proofs::default())
 }
 
 /// Removes what was agreed on.
@@ -92,9 +128,10 @@ fn remove(
     layout: Layout,
     targets: Vec<Target>,
     given: Given,
+    commands: &[host::Command],
 ) -> anyhow::Result<Exit> {
     if layout.system_authority() == Authority::Root {
-        host.acquire_root("Removing the tunnel from the service", &[])?;
+        host.acquire_root(PURPOSE, commands)?;
     }
     let mut run = Run::begin(host, ui, layout, given)?;
     let packages = run.receipt.installed_packages();

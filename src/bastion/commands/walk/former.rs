@@ -23,7 +23,7 @@ const VALUES: [(&str, &str); 11] = [
     ("@REMOTE_PORT_1@", "20001"),
     ("@REMOTE_PORT_2@", "20002"),
     ("@TUNNEL_TOKEN_1@", "htt_0123456789abcdef"),
-    ("@HOST_KEY_1@", super::HOST_KEY),
+    ("@HOST_KEY_1@", super::world::HOST_KEY),
     ("tunnel-1.log", "tunnel-7.log"),
     ("unnel 1", "unnel 7"),
     ("/1.env", "/7.env"),
@@ -40,7 +40,7 @@ fn receipt() -> Value {
     let mut tunnel = receipt["tunnels"]["1"].take();
     tunnel["data_source_id"] = json!(3);
     tunnel["token_sha256"] = json!(token::digest("hte_0123456789abcdef"));
-    tunnel["enrolled"]["server"]["host_keys"] = json!([super::HOST_KEY]);
+    tunnel["enrolled"]["server"]["host_keys"] = json!([super::world::HOST_KEY]);
     receipt["tunnels"] = json!({ "7": tunnel });
     receipt
 }
@@ -159,7 +159,7 @@ fn the_command_of_a_former_version_finds_the_server_s_keys_after_the_tunnel_is_r
         .unwrap();
     bastion.run(UPDATE, Fault::None).unwrap();
     let pinned = host.read(Path::new(&format!("{OWN}/known_hosts"))).unwrap();
-    let key = super::HOST_KEY;
+    let key = super::world::HOST_KEY;
     assert_eq!(
         String::from_utf8(pinned).unwrap(),
         format!("[tunnel.example.com]:50022 {key}\nbi.example.com-7 {key}\n")

@@ -226,7 +226,7 @@ fn what_rpm_has_removed_is_gone_however_it_ends_and_what_is_left_is_named() {
         let notes = std::cell::Cell::new(0);
         let note = |_: &str| notes.set(notes.get() + 1);
         let recorded = ["autossh.x86_64".to_owned()];
-        let result = Yum::for_removal(DNF).remove(&host, &recorded, &note);
+        let result = Yum::for_removal(DNF).remove(&host, &recorded, &[], &note);
         assert_eq!((result.is_ok(), notes.get() == 1), (is_removed, is_removed));
         if let Err(error) = result {
             let next = advice_of(&error).unwrap();
@@ -245,7 +245,7 @@ fn removal_is_left_to_rpm_which_takes_nothing_else_along() {
     host.expect("sudo env LC_ALL=C rpm -e autossh.x86_64", 0, "", "");
     let recorded = ["autossh.x86_64", "gone.noarch"].map(str::to_owned);
     Yum::for_removal(DNF)
-        .remove(&host, &recorded, &|_| {})
+        .remove(&host, &recorded, &[], &|_| {})
         .unwrap();
     assert_eq!(host.ran()[1], "sudo env LC_ALL=C rpm -e autossh.x86_64");
 }

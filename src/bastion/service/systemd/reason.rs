@@ -3,8 +3,8 @@
 
 use std::path::Path;
 
-use crate::bastion::host::{Command, Host, HostExt as _};
-use crate::bastion::service::StartFailure;
+use crate::bastion::host::{Command, Host, HostExt as _, Output};
+use crate::bastion::service::{StartFailure, Trial};
 use crate::bastion::tunnel_name::TunnelName;
 
 /// What is asked of systemd.
@@ -69,20 +69,34 @@ pub(super) fn ask(
     Ok(failure.map(|failure| (failure, shown.property("InvocationID").to_owned())))
 }
 
-/// Whether some unit of this host could not be given a view of the file system of its own.
-///
-/// # Errors
-/// systemd cannot be asked.
-pub(super) fn has_refused_mounts(host: &dyn Host) -> anyhow::Result<bool> {
-    let show = Command::new("systemctl").args([
-        "show",
-        "*.service",
-        "--state=failed,activating",
-        "--property",
-        "ExecMainStatus",
-    ]);
-    let shown = host.run(&show)?.stdout;
-    Ok(shown.lines().any(|line| line == "ExecMainStatus=226"))
+/// The same of a unit that systemd-run has started: how that ended, by what systemd-run says and ends with.
+pub(super) fn of_rehearsal(
+    host: &dyn Host,
+    trial: &Trial,
+    result: &str,
+    output: &Output,
+    drop_ins: &[String],
+) -> Option<StartFailure> {
+    let (code, status) = match output.stderr.contains("status=SYS") {
+        true => (KILLED[0], SIGSYS),
+        false if result == "exit-code" => (EXITED, output.status),
+        false => (0, 0),
+    };
+    let shown = format!(
+        "Result={result}\nExecMainCode={code}\nExecMainStatus={status}\nUser={}\nReadWritePaths={}\nDropInPaths={}\n",
+        trial.user,
+        trial.logs.display(),
+        drop_ins.join(" ")
+    );
+    let failure = explain(host, "h_autossh@", trial.tunnel, &Shown(&shown))?;
+    let next = match (drop_ins, status) {
+        // There is no unit yet that could be looked at.
+        ([], 200..=254) => {
+            "mend what it names; this user's programs have to start under systemd".to_owned()
+        }
+        _ => failure.next,
+    };
+    Some(StartFailure { next, ..failure })
 }
 
 fn explain(host: &dyn Host, unit: &str, tunnel: TunnelName, shown: &Shown) -> Option<StartFailure> {

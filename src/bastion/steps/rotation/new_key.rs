@@ -11,7 +11,7 @@ use crate::bastion::receipt::Scope;
 use crate::bastion::restart::retry;
 use crate::bastion::run::{Run, StepContext};
 use crate::bastion::ssh::keys;
-use crate::bastion::steps::{Outcome, PlannedCommand, Proofs, Step, StepName};
+use crate::bastion::steps::{Outcome, PlannedCommand, Proofs, Step, StepName, system_files};
 use crate::bastion::tunnel_name::TunnelName;
 
 pub(super) struct NewKey {
@@ -40,8 +40,16 @@ impl Step for NewKey {
         vec![keys::keygen(self.rotation.to, &next, &self.comment).into()]
     }
 
-    fn prove(&self, host: &dyn Host, _: &mut Proofs) -> anyhow::Result<()> {
-        keys::prove(host, self.rotation.to)
+    /// The pair, the old one beside it, and the new one in its place.
+    fn prove(&self, host: &dyn Host, proofs: &mut Proofs) -> anyhow::Result<()> {
+        keys::prove(host, self.rotation.to)?;
+        let layout = &self.layout;
+        let keys = [
+            layout.next_key(),
+            layout.former_key(),
+            layout.private_key(self.rotation.to),
+        ];
+        system_files::prove_writable(host, keys, Authority::User, proofs)
     }
 
     fn is_transactional(&self) -> bool {
