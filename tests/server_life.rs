@@ -1,6 +1,8 @@
 //! The server as the person sees it who runs it: its log, its disk and its certificates fail, and what it is
 //! for goes on.
 
+#[path = "server_life/backup.rs"]
+mod backup;
 mod support;
 
 use std::fs::{File, OpenOptions};

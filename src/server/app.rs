@@ -9,7 +9,7 @@ use super::domain::secret::SecretKey;
 use super::http::downloads::Downloads;
 use super::http::web::shared::Shared;
 use super::metrics::counts::Metrics;
-use super::store::{PortRange, Record, Store};
+use super::store::{Ports, Record, Store};
 use super::tunnel_server::TunnelServer;
 use crate::protocol::{DataSourceState, TunnelId, TunnelStatus};
 
@@ -32,7 +32,7 @@ pub struct App {
     /// How long an old key opens a tunnel after the new one was first seen.
     pub key_overlap: Duration,
     /// The ports given to tunnels.
-    pub ports: PortRange,
+    pub ports: Ports,
     /// The address on which the tunnels' ports listen.
     pub forward_listen: IpAddr,
     /// Whether a direct connection may lead to this machine itself.

@@ -1,7 +1,7 @@
 //! The vendor's program, `holistics-tunnel-server`.
 //!
 //! - [`cli`] reads the command line; [`serve`] runs the server and [`core_tasks`], without which it
-//!   ends, [`operator_tokens`] and [`operators`] the other commands. [`log`] is what people and programs read of it.
+//!   ends, [`operator_tokens`], [`operators`] and [`backup`] the other commands. [`log`] is what people and programs read of it.
 //! - [`app`] is what everything works with.
 //! - [`http`] leads requests to the API and the pages.
 //! - [`domain`] holds the rules, and knows neither HTTP nor SQL.
@@ -10,6 +10,7 @@
 //! - [`probe`] is "Test connection"; [`metrics`] is what Prometheus reads.
 
 pub mod app;
+pub mod backup;
 pub mod cli;
 pub mod core_tasks;
 pub mod data_dir;
@@ -41,6 +42,8 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
             Command::Serve(settings) => serve::run(*settings).await,
             Command::Token(arguments) => operator_tokens::run(arguments).await,
             Command::LoginLink(arguments) => operators::run(arguments).await,
+            Command::Backup(arguments) => backup::make::run(arguments).await,
+            Command::Restore(arguments) => backup::restore::run(arguments).await,
         }
     })
 }

@@ -27,7 +27,7 @@ use super::metrics::counts::Metrics;
 use super::operator_tokens;
 use super::operators;
 use super::sessions;
-use super::store::{SessionLimits, Store};
+use super::store::{Ports, SessionLimits, Store};
 use super::tunnel_server::{TunnelServer, TunnelServerConfig};
 
 /// The name of the token that an empty data folder gets.
@@ -46,7 +46,7 @@ const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 pub async fn run(settings: Serve) -> anyhow::Result<()> {
     let data_dir = DataDir::open_or_create(&settings.data.data_dir)?;
     let _lock = data_dir.lock_for_serving()?;
-    let store = Store::open(&data_dir.database()?).await?;
+    let store = data_dir.open_store(settings.new_installation).await?;
     let certificate = load_certificate(&settings).await?;
     let tls = certificate
         .as_ref()
@@ -82,7 +82,10 @@ pub async fn run(settings: Serve) -> anyhow::Result<()> {
         changes: Changes::new(),
         enrollment_ttl: settings.enrollment_ttl,
         key_overlap: settings.key_overlap,
-        ports: settings.ports,
+        ports: Ports {
+            range: settings.ports,
+            rest: settings.port_rest,
+        },
         forward_listen: settings.forward_listen,
         direct_loopback_allowed: settings.allow_direct_loopback,
         metrics: Metrics::default(),

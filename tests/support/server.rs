@@ -231,11 +231,23 @@ impl Server {
         self.workspace.path().join("data")
     }
 
-    /// Runs another command of the server's program on the same data folder.
+    /// Another command of the server's program on the same data folder.
     pub fn command(&self, name: &str) -> Command {
-        let mut command = program(self.workspace.path());
-        command.arg(name).arg("--data-dir").arg(self.data_dir());
+        let mut command = self.any_command(name);
+        command.arg("--data-dir").arg(self.data_dir());
         command
+    }
+
+    /// Another command of the server's program.
+    pub fn any_command(&self, name: &str) -> Command {
+        let mut command = program(self.workspace.path());
+        command.arg(name);
+        command
+    }
+
+    /// Its remote ports, as the flag has them.
+    pub fn ports_flag(&self) -> String {
+        self.ports.flag()
     }
 
     /// An operator with a token.

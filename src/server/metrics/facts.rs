@@ -81,7 +81,7 @@ impl Facts {
             Fact::now(
                 "remote_ports",
                 "Ports that may be given to tunnels; each enrolled tunnel has one.",
-                Numbers::One(app.ports.size().into()),
+                Numbers::One(app.ports.range.size().into()),
             ),
             Fact::now(
                 "live_streams",

@@ -13,8 +13,10 @@ mod logins;
 mod operators;
 mod ports;
 mod record;
+mod restored;
 mod tokens;
 mod tunnels;
+pub mod whole;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -22,6 +24,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use serde::Serialize;
+use sqlx::migrate::Migrator;
 use sqlx::pool::PoolOptions;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqliteSynchronous};
 use sqlx::{Connection as _, Sqlite, SqliteConnection, Transaction};
@@ -33,8 +36,9 @@ pub use data_sources::{Change, NewEnrollment, NewRecord};
 pub use events::{Event, EventKind};
 pub use logins::StoredLogin;
 pub use operators::{OperatorAccount, SessionLimits};
-pub use ports::PortRange;
+pub use ports::{PortRange, Ports};
 pub use record::{Record, TunnelRecord};
+pub use restored::Given;
 pub use tokens::{OperatorToken, StoredToken};
 pub use tunnels::{BastionReport, Enrollment, Registration};
 
@@ -51,6 +55,9 @@ const CHECK_HOLDS: Duration = Duration::from_secs(1);
 
 /// Connections for reading; each holds a thread and a page cache of at most 2 MiB.
 const READERS: u32 = 4;
+
+/// What the schema is made of.
+static MIGRATIONS: Migrator = sqlx::migrate!("src/server/store/migrations");
 
 /// Why a change of the store was refused.
 #[derive(Debug, thiserror::Error)]
@@ -73,6 +80,9 @@ pub enum StoreError {
     /// Every port of the range belongs to a tunnel.
     #[error("every port of the range belongs to a tunnel")]
     PortsExhausted,
+    /// No port is left that nobody had, and the others rest; the first does until then.
+    #[error("no port is left that nobody had, and the others rest until {0:.0}")]
+    PortsRest(jiff::Timestamp),
     /// There is an API token of this name already.
     #[error("there is an API token of this name already")]
     NameTaken,
@@ -129,7 +139,7 @@ impl Store {
         let writer = connect(options.clone(), 1)
             .await
             .with_context(|| format!("cannot open the database {}", path.display()))?;
-        sqlx::migrate!("src/server/store/migrations")
+        MIGRATIONS
             .run(&writer)
             .await
             .with_context(|| format!("cannot update the schema of {}", path.display()))?;

@@ -1,15 +1,18 @@
 //! Which remote port the next tunnel gets.
 //!
-//! A released port is not handed out again while another has rested longer, so that a forgotten
-//! client of the old tunnel does not reach the new one. That no two living tunnels ever share a
-//! port is not left to this query: a unique index refuses it.
+//! A port that somebody else had is handed out only when none is left that nobody ever had, the one that
+//! has rested longest first, and none before it has rested for a while: forgotten clients of the old tunnel
+//! must not reach the new one. To those that somebody had belong the ports that may have been given after
+//! the backup from which this database comes (`restored.rs`). That no two living tunnels ever share a port
+//! is not left to this query: a unique index refuses it.
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 use sqlx::SqliteConnection;
 
-use super::{Result, StoreError};
+use super::{Result, StoreError, now, timestamp};
 
 /// The remote ports this server may hand out, both ends included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,10 +22,24 @@ pub struct PortRange {
 }
 
 impl PortRange {
+    /// The lowest and the highest.
+    pub fn ends(self) -> (u16, u16) {
+        (self.first, self.last)
+    }
+
     /// How many there are.
     pub fn size(self) -> u32 {
         u32::from(self.last - self.first) + 1
     }
+}
+
+/// Which remote ports are given, and when again.
+#[derive(Debug, Clone, Copy)]
+pub struct Ports {
+    /// Those there are.
+    pub range: PortRange,
+    /// How long one rests that somebody else had.
+    pub rest: Duration,
 }
 
 impl FromStr for PortRange {
@@ -47,13 +64,16 @@ impl fmt::Display for PortRange {
 }
 
 /// Chooses a port. Call it inside the transaction that gives the port to the tunnel.
-pub(super) async fn choose(connection: &mut SqliteConnection, range: PortRange) -> Result<u16> {
-    if let Some(port) = lowest_never_used(connection, range).await? {
+pub(super) async fn choose(connection: &mut SqliteConnection, ports: Ports) -> Result<u16> {
+    if let Some(port) = lowest_never_used(connection, ports.range).await? {
         return Ok(port);
     }
-    longest_rested(connection, range)
-        .await?
-        .ok_or(StoreError::PortsExhausted)
+    let rest = i64::try_from(ports.rest.as_millis()).unwrap_or(i64::MAX);
+    match longest_rested(connection, ports.range).await? {
+        None => Err(StoreError::PortsExhausted),
+        Some((port, since)) if since <= now().saturating_sub(rest) => Ok(port),
+        Some((_, since)) => Err(StoreError::PortsRest(timestamp(since.saturating_add(rest)))),
+    }
 }
 
 async fn lowest_never_used(
@@ -62,12 +82,15 @@ async fn lowest_never_used(
 ) -> Result<Option<u16>> {
     // The lowest unused port is the range's first or follows a used one.
     let port = sqlx::query_scalar(
-        "SELECT min(candidate) FROM (
+        "WITH used AS (
+             SELECT remote_port AS port FROM tunnels UNION ALL SELECT port FROM former_ports
+         )
+         SELECT min(candidate) FROM (
              SELECT ?1 AS candidate
              UNION ALL
-             SELECT remote_port + 1 FROM tunnels WHERE remote_port BETWEEN ?1 AND ?2 - 1
+             SELECT port + 1 FROM used WHERE port BETWEEN ?1 AND ?2 - 1
          )
-         WHERE NOT EXISTS (SELECT 1 FROM tunnels WHERE remote_port = candidate)",
+         WHERE NOT EXISTS (SELECT 1 FROM used WHERE port = candidate)",
     )
     .bind(range.first)
     .bind(range.last)
@@ -76,15 +99,23 @@ async fn lowest_never_used(
     Ok(port)
 }
 
+/// The one, and since when it rests.
 async fn longest_rested(
     connection: &mut SqliteConnection,
     range: PortRange,
-) -> Result<Option<u16>> {
-    let port = sqlx::query_scalar(
-        "SELECT remote_port FROM tunnels WHERE remote_port BETWEEN ?1 AND ?2
-         GROUP BY remote_port
-         HAVING count(*) = count(removed_at)
-         ORDER BY max(removed_at), remote_port
+) -> Result<Option<(u16, i64)>> {
+    // Ports are first given from the lowest on: of those that a backup knows nothing of, the highest are the
+    // least likely to have been given.
+    let port = sqlx::query_as(
+        "SELECT port, max(released_at) FROM (
+             SELECT remote_port AS port, removed_at AS released_at FROM tunnels
+             UNION ALL
+             SELECT port, released_at FROM former_ports
+         )
+         WHERE port BETWEEN ?1 AND ?2
+         GROUP BY port
+         HAVING count(*) = count(released_at)
+         ORDER BY max(released_at), port DESC
          LIMIT 1",
     )
     .bind(range.first)

@@ -5,7 +5,7 @@ use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 
 use super::data_sources::{present, staying};
 use super::events::{self, EventKind};
-use super::ports::{self, PortRange};
+use super::ports::{self, Ports};
 use super::{Record, Result, Store, StoreError, json, keys, now, tokens};
 use crate::protocol::{DataSourceId, DatabaseAddress, TunnelId};
 use crate::server::domain::secret::SecretKey;
@@ -78,7 +78,7 @@ impl Store {
         tunnel: TunnelId,
         credential: &TokenHash,
         registration: &Registration,
-        ports: PortRange,
+        ports: Ports,
         secret: &SecretKey,
     ) -> Result<Enrollment> {
         let mut tx = self.write().await?;

@@ -132,6 +132,14 @@ impl From<StoreError> for ApiError {
                 "every remote port is given to a tunnel. Delete data sources that are not used, or widen --ports; \
                  then run the command again.",
             ),
+            StoreError::PortsRest(until) => ApiError::new(
+                ProblemKind::PortsExhausted,
+                format!(
+                    "no remote port is left that nobody had, and a port rests before it goes to another tunnel; the \
+                     first one until {until:.0}. Widen --ports by some that were never given, or shorten \
+                     --port-rest; then run the command again."
+                ),
+            ),
             error if error.is_outage() => {
                 tracing::error!(?error, "the database failed");
                 ApiError::new(
