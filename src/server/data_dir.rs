@@ -13,6 +13,7 @@ pub const DATABASE: &str = "control-plane.sqlite";
 pub const SECRET_KEY: &str = "secret.key";
 pub const PUBLIC_URL: &str = "public-url";
 pub const HOST_KEYS: &str = "ssh";
+pub const LAST_RUN: &str = "last-run";
 pub const LOCK: &str = "serve.lock";
 
 /// The folder named by `--data-dir`.
@@ -145,6 +146,11 @@ impl DataDir {
     /// The file that says what browsers call the server; for commands beside it.
     pub fn public_url(&self) -> PathBuf {
         self.0.join(PUBLIC_URL)
+    }
+
+    /// The file that says which run was the last.
+    pub fn last_run(&self) -> PathBuf {
+        self.0.join(LAST_RUN)
     }
 
     /// The folder of the tunnel server's host keys.

@@ -5,7 +5,8 @@
 //! - [`app`] is what everything works with.
 //! - [`http`] leads requests to the API and the pages.
 //! - [`domain`] holds the rules, and knows neither HTTP nor SQL.
-//! - [`store`] keeps everything, in one SQLite file under the [`data_dir`].
+//! - [`store`] keeps everything, in one SQLite file under the [`data_dir`]; [`last_run`]
+//!   looks whether it is the right one.
 //! - [`tunnel_server`] speaks SSH; [`sessions`] writes down what it sees.
 //! - [`probe`] is "Test connection"; [`metrics`] is what Prometheus reads.
 
@@ -16,6 +17,7 @@ pub mod core_tasks;
 pub mod data_dir;
 pub mod domain;
 pub mod http;
+pub mod last_run;
 pub mod log;
 pub mod metrics;
 pub mod operator_tokens;

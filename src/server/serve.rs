@@ -22,6 +22,7 @@ use super::http::certificate::{self, Certificate};
 use super::http::downloads::Downloads;
 use super::http::router;
 use super::http::web::shared::Shared;
+use super::last_run;
 use super::metrics;
 use super::metrics::counts::Metrics;
 use super::operator_tokens;
@@ -47,6 +48,7 @@ pub async fn run(settings: Serve) -> anyhow::Result<()> {
     let data_dir = DataDir::open_or_create(&settings.data.data_dir)?;
     let _lock = data_dir.lock_for_serving()?;
     let store = data_dir.open_store(settings.new_installation).await?;
+    last_run::check_and_mark(&data_dir, &store, settings.new_installation).await?;
     let certificate = load_certificate(&settings).await?;
     let tls = certificate
         .as_ref()

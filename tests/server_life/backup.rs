@@ -1,4 +1,4 @@
-//! An installation as one file, and back; and what an older backup knows nothing of.
+//! An installation as one file, and back.
 
 use std::fs::{self, OpenOptions};
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
@@ -6,12 +6,9 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use holistics_tunnel::protocol::{DataSource, TunnelId};
 use reqwest::{Method, StatusCode};
 
-use crate::support::bastion::{Bastion, SETUP_LIMIT};
-use crate::support::lab::{Lab, tunnel_of};
-use crate::support::ports;
+use crate::support::lab::Lab;
 use crate::support::process::{self, Finished};
 use crate::support::server::Server;
 use crate::support::snapshot::Snapshot;
@@ -89,80 +86,6 @@ fn a_backup_goes_to_a_program_as_well() {
     let file = folder.path().join("piped.tar");
     fs::write(&file, bytes).expect("a file");
     restore_into(&server, &file, &folder.path().join("new"), &[]).expect_code(0);
-}
-
-#[test]
-fn nothing_that_was_given_after_the_backup_goes_to_somebody_else() {
-    let (mut lab, file) = lab_with_older_backup();
-    let second = lab.later.take().expect("a later tunnel");
-    lab.lab.server.stop().expect_code(0);
-    let told = restore(&lab.lab.server, &file, &["--replace"]).expect_code(0);
-    assert!(told.stdout.contains("given to nobody else"), "{told}");
-    lab.lab.server.start_again();
-
-    let third = lab.lab.active_data_source("Third");
-    assert_eq!(tunnel_of(&third).id.0, second.tunnel.0 + 1);
-    assert_ne!(tunnel_of(&third).remote_port, Some(second.port));
-    assert!(third.id.0 > second.source.id.0);
-    lab.assert_is_kept_out(&second);
-}
-
-#[test]
-fn where_the_machine_is_lost_nobody_gets_what_somebody_may_have_been_given() {
-    let (mut lab, file) = lab_with_older_backup();
-    let second = lab.later.take().expect("a later tunnel");
-    let mut numbers = vec![second.tunnel.0];
-    // However often the same backup is restored.
-    for _ in 0..2 {
-        lab.lab.server.stop().expect_code(0);
-        fs::remove_dir_all(lab.lab.server.data_dir()).expect("the disk is lost");
-        restore(&lab.lab.server, &file, &[]).expect_code(0);
-        lab.lab.server.start_again();
-        let source = lab.lab.data_source("Third");
-        numbers.push(tunnel_of(&source).id.0);
-        // Numbers of one second are one after another.
-        std::thread::sleep(Duration::from_millis(1100));
-
-        let setup = lab.lab.start_setup(&source).wait(SETUP_LIMIT);
-        assert_ne!(setup.code, 0);
-        setup.expect_words(&["port"]);
-        lab.assert_is_kept_out(&second);
-    }
-    let all = numbers.clone();
-    numbers.sort_unstable();
-    numbers.dedup();
-    assert_eq!(numbers, all, "no number is given twice");
-
-    // Until the ports have rested.
-    lab.lab.server.stop().expect_code(0);
-    let range = lab.lab.server.ports_flag();
-    lab.lab.server.start_again_with(&["--port-rest", "1ms"]);
-    let third = lab.lab.active_data_source("Fourth");
-    let highest: u16 = range
-        .rsplit('-')
-        .next()
-        .and_then(|port| port.parse().ok())
-        .expect("a range");
-    assert_eq!(
-        tunnel_of(&third).remote_port,
-        Some(highest),
-        "the one that was least likely given"
-    );
-    lab.assert_is_kept_out(&second);
-}
-
-#[test]
-fn ports_that_nobody_had_are_given_at_once_after_a_restore() {
-    let (mut lab, file) = lab_with_older_backup();
-    let second = lab.later.take().expect("a later tunnel");
-    lab.lab.server.kill();
-    fs::remove_dir_all(lab.lab.server.data_dir()).expect("the disk is lost");
-    let unused = format!("{}-{}", second.port + 3, second.port + 5);
-    restore(&lab.lab.server, &file, &["--unused-ports", &unused]).expect_code(0);
-    lab.lab.server.start_again();
-    let third = lab.lab.active_data_source("Third");
-    assert_eq!(tunnel_of(&third).remote_port, Some(second.port + 3));
-    lab.assert_is_kept_out(&second);
 }
 
 #[test]
@@ -261,11 +184,9 @@ fn what_is_replaced_is_put_aside() {
 
     // It is whole: put back, it is as it was.
     server.stop().expect_code(0);
-    fs::rename(
-        aside.join("control-plane.sqlite"),
-        server.data_dir().join("control-plane.sqlite"),
-    )
-    .expect("the database of before");
+    for name in ["control-plane.sqlite", "last-run"] {
+        fs::rename(aside.join(name), server.data_dir().join(name)).expect("a file of before");
+    }
     server.start_again();
     assert_eq!(there(&server), StatusCode::OK);
 }
@@ -302,7 +223,17 @@ fn a_lost_database_beside_old_keys_is_refused_with_the_way_back() {
         ),
     ] {
         lose();
-        for command in [&["serve"][..], &["token", "list"], &["login-link"]] {
+        for command in [
+            &[
+                "serve",
+                "--listen",
+                "127.0.0.1:0",
+                "--ssh-listen",
+                "127.0.0.1:0",
+            ][..],
+            &["token", "list"],
+            &["login-link"],
+        ] {
             let mut refused = server.command(command[0]);
             refused.args(&command[1..]);
             process::run(&mut refused, folder.path(), "refused")
@@ -350,71 +281,17 @@ fn a_damaged_database_makes_no_backup() {
     );
 }
 
-/// A tunnel of before the backup, and one of after it.
-struct Older {
-    lab: Lab,
-    later: Option<Later>,
-}
-
-struct Later {
-    source: DataSource,
-    tunnel: TunnelId,
-    port: u16,
-    bastion: Bastion,
-}
-
-fn lab_with_older_backup() -> (Older, PathBuf) {
-    let mut lab = Lab::new();
-    lab.active_data_source("First");
-    let file = lab.server.data_dir().with_file_name("backup.tar");
-    backup(&lab.server, &file).expect_code(0);
-    // On a bastion of its own.
-    let first = std::mem::replace(&mut lab.bastion, Bastion::new());
-    let source = lab.active_data_source("Second");
-    let bastion = std::mem::replace(&mut lab.bastion, first);
-    let tunnel = tunnel_of(&source);
-    let later = Later {
-        tunnel: tunnel.id,
-        port: tunnel.remote_port.expect("it is enrolled"),
-        source,
-        bastion,
-    };
-    (
-        Older {
-            lab,
-            later: Some(later),
-        },
-        file,
-    )
-}
-
-impl Older {
-    /// Its bastion comes back again and again, and gets nowhere; and nobody answers at its port, or
-    /// somebody who had it all along.
-    fn assert_is_kept_out(&self, later: &Later) {
-        wait::until_true(
-            "it is refused",
-            LIMIT,
-            || self.lab.server.log(),
-            || self.lab.server.log().contains("the key is not enrolled"),
-        );
-        assert!(!ports::is_open(later.port));
-        let status = later.bastion.run(&mut later.bastion.program(["status"]));
-        assert_ne!(status.code, 0, "{status}");
-    }
-}
-
-fn backup(server: &Server, file: &Path) -> Finished {
+pub fn backup(server: &Server, file: &Path) -> Finished {
     let mut command = server.command("backup");
     process::run(command.arg(file), &logs(server), "backup")
 }
 
-fn restore(server: &Server, file: &Path, arguments: &[&str]) -> Finished {
+pub fn restore(server: &Server, file: &Path, arguments: &[&str]) -> Finished {
     let mut command = server.command("restore");
     process::run(command.arg(file).args(arguments), &logs(server), "restore")
 }
 
-fn restore_into(server: &Server, file: &Path, folder: &Path, arguments: &[&str]) -> Finished {
+pub fn restore_into(server: &Server, file: &Path, folder: &Path, arguments: &[&str]) -> Finished {
     let mut command = server.any_command("restore");
     command
         .arg(file)

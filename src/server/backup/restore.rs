@@ -14,18 +14,22 @@ use tempfile::TempDir;
 
 use super::archive::{self, Manifest};
 use crate::server::cli::RestoreArgs;
-use crate::server::data_dir::{DATABASE, DataDir, HOST_KEYS, LOCK, PUBLIC_URL, SECRET_KEY};
+use crate::server::data_dir::{
+    DATABASE, DataDir, HOST_KEYS, LAST_RUN, LOCK, PUBLIC_URL, SECRET_KEY,
+};
 use crate::server::domain::secret::SecretKey;
+use crate::server::last_run;
 use crate::server::store::{Given, Store, whole};
 
 /// What is put aside. The companions of a database go with it.
-const OURS: [&str; 6] = [
+const OURS: [&str; 7] = [
     DATABASE,
     "control-plane.sqlite-wal",
     "control-plane.sqlite-shm",
     SECRET_KEY,
     PUBLIC_URL,
     HOST_KEYS,
+    LAST_RUN,
 ];
 
 /// What may be in a folder that counts as empty.
@@ -144,6 +148,11 @@ async fn what_was_given(data_dir: &DataDir, staging: &TempDir) -> Result<Given, 
         whole::copy(&database, &copy).await?;
         whole::check(&copy).await?;
         let store = Store::open(&copy).await?;
+        let mark = store.last_run().await?;
+        ensure!(
+            last_run::goes_on(data_dir, mark.as_deref())?,
+            "it is older than the server that last ran there"
+        );
         let given = store.given().await?;
         store.close().await;
         Ok(given)

@@ -72,6 +72,29 @@ impl Store {
         })
     }
 
+    /// The mark of the last run with this database.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn last_run(&self) -> Result<Option<String>> {
+        let mark = sqlx::query_scalar("SELECT mark FROM last_run")
+            .fetch_optional(&self.readers)
+            .await?;
+        Ok(mark)
+    }
+
+    /// Marks a new run.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn begin_run(&self, mark: &str) -> Result<()> {
+        sqlx::query("INSERT INTO last_run VALUES (1, ?1) ON CONFLICT (id) DO UPDATE SET mark = ?1")
+            .bind(mark)
+            .execute(&self.writer)
+            .await?;
+        Ok(())
+    }
+
     /// Takes up its work after a restore: gives nothing that `given` says was given, or where that is not known,
     /// nothing that may have been given. `unused` are ports of which the operator says that nobody ever had
     /// them. Whoever was signed in has to sign in again.
@@ -94,7 +117,7 @@ impl Store {
             Some(given) => take_over(&mut tx, given, may_have_been_given).await?,
             None => leave_room(&mut tx, may_have_been_given).await?,
         }
-        for table in ["browser_sessions", "login_links"] {
+        for table in ["browser_sessions", "login_links", "last_run"] {
             sqlx::query(sqlx::AssertSqlSafe(format!("DELETE FROM {table}")))
                 .execute(&mut *tx)
                 .await?;
