@@ -118,24 +118,33 @@ impl DataDir {
         if self.public_url().exists() {
             names.push(PUBLIC_URL.to_owned());
         }
-        let keys = self.host_keys();
-        for entry in
-            fs::read_dir(&keys).with_context(|| format!("cannot read {}", keys.display()))?
-        {
-            let entry = entry?;
-            let name = entry.file_name();
-            let name = name.to_str().filter(|name| !name.starts_with('.'));
-            if let Some(name) = name.filter(|_| entry.path().is_file()) {
-                names.push(format!("{HOST_KEYS}/{name}"));
-            }
-        }
         ensure!(
             self.secret_key().exists(),
             "no server has run on {} yet; give its folder with --data-dir",
             self.0.display()
         );
+        self.add_files(HOST_KEYS, &mut names)?;
         names.sort();
         Ok(names)
+    }
+
+    fn add_files(&self, folder: &str, names: &mut Vec<String>) -> anyhow::Result<()> {
+        let path = self.0.join(folder);
+        let cannot_read = || format!("cannot read {}", path.display());
+        for entry in fs::read_dir(&path).with_context(cannot_read)? {
+            let entry = entry.with_context(cannot_read)?;
+            let name = entry.file_name();
+            // What begins with a dot is being written.
+            let Some(name) = name.to_str().filter(|name| !name.starts_with('.')) else {
+                continue;
+            };
+            let name = format!("{folder}/{name}");
+            match entry.path().is_dir() {
+                true => self.add_files(&name, names)?,
+                false => names.push(name),
+            }
+        }
+        Ok(())
     }
 
     /// The secret key.

@@ -2,9 +2,9 @@
 //! malice: whoever can write the file has the keys in it.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
 use jiff::Timestamp;
@@ -49,19 +49,18 @@ pub(super) fn write(
     to: &mut impl Write,
     schema: i64,
     installation: String,
-    files: &[(String, std::path::PathBuf)],
+    files: &[(String, PathBuf)],
 ) -> anyhow::Result<Manifest> {
     let mut opened = Vec::new();
     let mut entries = Vec::new();
     for (name, path) in files {
         let cannot_read = || format!("cannot read {}", path.display());
-        let mut file = File::open(path).with_context(cannot_read)?;
-        let mut digest = Digested::new(io::sink());
-        let bytes = io::copy(&mut file, &mut digest).with_context(cannot_read)?;
+        let file = File::open(path).with_context(cannot_read)?;
+        let (bytes, sha256) = hashed(file, &path.display().to_string(), None)?;
         entries.push(Entry {
             name: name.clone(),
             bytes,
-            sha256: digest.hex(),
+            sha256,
         });
         opened.push(path);
     }
@@ -132,9 +131,7 @@ pub(super) fn read(path: &Path, into: Option<&Path>) -> anyhow::Result<Manifest>
             );
         };
         let expected = missing.swap_remove(at);
-        expected
-            .unpack(entry, into)
-            .with_context(|| damaged(path))?;
+        expected.unpack(entry, into, path)?;
     }
     if let Some(entry) = missing.first() {
         bail!(
@@ -205,40 +202,77 @@ impl Manifest {
 
 /// Whether a backup may hold a file of this name.
 fn is_ours(name: &str) -> bool {
-    let host_key = name
-        .strip_prefix(HOST_KEYS)
-        .and_then(|rest| rest.strip_prefix('/'));
-    match host_key {
-        Some(key) => {
-            let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
-            !key.is_empty() && !key.starts_with('.') && key.chars().all(plain)
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+    let mut parts = name.split('/');
+    match parts.next() {
+        Some(HOST_KEYS) => {
+            let parts: Vec<_> = parts.collect();
+            let is_plain =
+                |part: &&str| !part.is_empty() && !part.starts_with('.') && part.chars().all(plain);
+            !parts.is_empty() && parts.iter().all(is_plain)
         }
-        None => [DATABASE, SECRET_KEY, PUBLIC_URL].contains(&name),
+        _ => [DATABASE, SECRET_KEY, PUBLIC_URL].contains(&name),
     }
 }
 
 impl Entry {
-    fn unpack(&self, content: impl Read, into: Option<&Path>) -> anyhow::Result<()> {
+    /// Makes sure that this is its content, and writes it into the folder, if there is one. `path` is the backup.
+    fn unpack(&self, content: impl Read, into: Option<&Path>, path: &Path) -> anyhow::Result<()> {
         let Entry {
             name,
             bytes,
             sha256,
         } = self;
+        let file = into
+            .map(|folder| folder.join(name))
+            .map(|path| Ok::<_, anyhow::Error>((create(&path)?, path)))
+            .transpose()?;
         // One byte more shows that there are too many.
-        let mut content = content.take(bytes.saturating_add(1));
-        let mut digest = Digested::new(match into {
-            Some(folder) => Box::new(create(&folder.join(name))?) as Box<dyn Write>,
-            None => Box::new(io::sink()),
-        });
-        let read =
-            io::copy(&mut content, &mut digest).with_context(|| format!("{name} is cut short"))?;
+        let content = content.take(bytes.saturating_add(1));
+        let (read, hash) = hashed(content, &format!("{}: {name}", damaged(path)), file)?;
         ensure!(
             read == *bytes,
-            "{name} has {read} bytes and should have {bytes}"
+            "{}: {name} has {read} bytes and should have {bytes}",
+            damaged(path)
         );
-        ensure!(digest.hex() == *sha256, "{name} is not what was put in");
+        ensure!(
+            hash == *sha256,
+            "{}: {name} is not what was put in",
+            damaged(path)
+        );
         Ok(())
     }
+}
+
+/// Reads to the end, into a file if there is one. Returns how much it was, and its SHA-256. `what` is said where
+/// that fails.
+fn hashed(
+    mut from: impl Read,
+    what: &str,
+    mut to: Option<(File, PathBuf)>,
+) -> anyhow::Result<(u64, String)> {
+    let mut hash = Sha256::new();
+    let mut bytes = 0;
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        let read = from
+            .read(&mut buffer)
+            .with_context(|| format!("{what} cannot be read to its end"))?;
+        if read == 0 {
+            break;
+        }
+        bytes += read as u64;
+        hash.update(&buffer[..read]);
+        if let Some((file, path)) = &mut to {
+            file.write_all(&buffer[..read])
+                .with_context(|| format!("cannot write {}", path.display()))?;
+        }
+    }
+    let hash = hash.finalize();
+    Ok((
+        bytes,
+        hash.iter().map(|byte| format!("{byte:02x}")).collect(),
+    ))
 }
 
 /// Makes a file and its folder, for their owner alone.
@@ -254,45 +288,19 @@ fn create(path: &Path) -> anyhow::Result<File> {
     options.open(path).with_context(cannot_make)
 }
 
-/// Hashes what goes through it.
-struct Digested<W> {
-    to: W,
-    hash: Sha256,
-}
-
-impl<W> Digested<W> {
-    fn new(to: W) -> Self {
-        Digested {
-            to,
-            hash: Sha256::new(),
-        }
-    }
-
-    fn hex(self) -> String {
-        let hash = self.hash.finalize();
-        hash.iter().map(|byte| format!("{byte:02x}")).collect()
-    }
-}
-
-impl<W: Write> Write for Digested<W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.to.write(bytes)?;
-        self.hash.update(&bytes[..written]);
-        Ok(written)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.to.flush()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_backup_holds_files_of_a_data_folder_and_nothing_else() {
-        for name in [DATABASE, SECRET_KEY, PUBLIC_URL, "ssh/ssh_host_ed25519_key"] {
+        for name in [
+            DATABASE,
+            SECRET_KEY,
+            PUBLIC_URL,
+            "ssh/ssh_host_ed25519_key",
+            "ssh/next/key",
+        ] {
             assert!(is_ours(name), "{name}");
         }
         for name in [
@@ -303,7 +311,7 @@ mod tests {
             "ssh/",
             "ssh/../x",
             "ssh/.x",
-            "ssh/a/b",
+            "ssh/a/",
             "serve.lock",
             "control-plane.sqlite-wal",
             "sshx",
@@ -312,5 +320,73 @@ mod tests {
         ] {
             assert!(!is_ours(name), "{name:?}");
         }
+    }
+
+    /// A backup with a database and a key that are none, and what else is put in at its end.
+    fn archive(folder: &Path, more: impl FnOnce(&mut tar::Builder<File>)) -> PathBuf {
+        let files: Vec<_> = [DATABASE, SECRET_KEY]
+            .map(|name| (name.to_owned(), folder.join(name)))
+            .into();
+        for (name, path) in &files {
+            fs::write(path, name).unwrap();
+        }
+        let whole = folder.join("whole.tar");
+        let mut file = File::create(&whole).unwrap();
+        write(&mut file, whole::newest_schema(), "it".to_owned(), &files).unwrap();
+        let longer = folder.join("longer.tar");
+        let mut tar = tar::Builder::new(File::create(&longer).unwrap());
+        for entry in tar::Archive::new(File::open(&whole).unwrap())
+            .entries()
+            .unwrap()
+        {
+            let entry = entry.unwrap();
+            tar.append(&entry.header().clone(), entry).unwrap();
+        }
+        more(&mut tar);
+        tar.finish().unwrap();
+        longer
+    }
+
+    #[test]
+    fn what_the_manifest_does_not_name_is_refused_and_leads_nowhere() {
+        type More = fn(&mut tar::Builder<File>);
+        let more: [More; 4] = [
+            |tar| {
+                let mut header = tar::Header::new_gnu();
+                header.set_size(2);
+                tar.append_data(&mut header, "ssh/more", &b"hi"[..])
+                    .unwrap();
+            },
+            |tar| {
+                let mut header = tar::Header::new_gnu();
+                header.set_size(10);
+                tar.append_data(&mut header, SECRET_KEY, &b"secret.key"[..])
+                    .unwrap();
+            },
+            |tar| {
+                let mut header = tar::Header::new_gnu();
+                header.set_entry_type(tar::EntryType::Symlink);
+                header.set_size(0);
+                tar.append_link(&mut header, HOST_KEYS, "/etc").unwrap();
+            },
+            |tar| {
+                let mut header = tar::Header::new_gnu();
+                header.as_gnu_mut().unwrap().name[..5].copy_from_slice(b"../up");
+                header.set_size(0);
+                header.set_cksum();
+                tar.append(&header, std::io::empty()).unwrap();
+            },
+        ];
+        for more in more {
+            let folder = tempfile::tempdir().unwrap();
+            let path = archive(folder.path(), more);
+            let into = folder.path().join("into");
+            let error = read(&path, Some(&into)).unwrap_err().to_string();
+            assert!(error.contains("does not name"), "{error}");
+            assert!(!folder.path().join("up").exists());
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let path = archive(folder.path(), |_| {});
+        read(&path, Some(&folder.path().join("into"))).unwrap();
     }
 }

@@ -53,8 +53,8 @@ pub async fn run(arguments: RestoreArgs) -> anyhow::Result<()> {
     let _lock = data_dir.lock_for_serving()?;
     let staging = staging(&data_dir)?;
     let files = staging.path().join("files");
-    archive::read(file, Some(&files))?;
-    // It is read twice, and may have been another one by now.
+    // It is read for the second time, and so is all that depends on it.
+    let manifest = archive::read(file, Some(&files))?;
     check_target(data_dir.path(), *replace, &manifest)?;
     let given = match replace {
         true => what_was_given(&data_dir, &staging).await,
@@ -235,7 +235,7 @@ fn take_the_place(data_dir: &DataDir, files: &Path) -> anyhow::Result<Option<Pat
             rename(&new, &folder.join(name))?;
         }
     }
-    sync(folder)?;
+    File::open(folder)?.sync_all()?;
     Ok(aside)
 }
 
@@ -248,10 +248,9 @@ fn rename(from: &Path, to: &Path) -> anyhow::Result<()> {
 fn sync(folder: &Path) -> anyhow::Result<()> {
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
-        if path.is_file() {
-            File::open(&path)?.sync_all()?;
-        } else if path.file_name().is_some_and(|name| name == HOST_KEYS) {
-            sync(&path)?;
+        match path.is_dir() {
+            true => sync(&path)?,
+            false => File::open(&path)?.sync_all()?,
         }
     }
     Ok(File::open(folder)?.sync_all()?)
