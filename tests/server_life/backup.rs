@@ -148,6 +148,7 @@ fn a_backup_that_is_not_whole_or_not_fit_changes_nothing() {
 
     // Of another installation; and what is there is as it was.
     let mut other = Server::start();
+    other.operator().create("Theirs", 5432);
     other.stop().expect_code(0);
     server.stop().expect_code(0);
     let before = Snapshot::of(&[&other.data_dir()]);
@@ -249,6 +250,7 @@ fn a_lost_database_beside_old_keys_is_refused_with_the_way_back() {
 #[test]
 fn a_new_installation_with_old_keys_is_begun_when_it_is_meant() {
     let mut server = Server::start();
+    server.operator().create("Shop", 5432);
     server.stop().expect_code(0);
     fs::remove_file(server.data_dir().join("control-plane.sqlite")).expect("it is there");
     server.start_again_with(&["--new-installation"]);
@@ -258,6 +260,7 @@ fn a_new_installation_with_old_keys_is_begun_when_it_is_meant() {
 #[test]
 fn a_damaged_database_makes_no_backup() {
     let mut server = Server::start();
+    server.operator().create("Shop", 5432);
     server.stop().expect_code(0);
     let database = server.data_dir().join("control-plane.sqlite");
     let mut file = OpenOptions::new()

@@ -1,18 +1,15 @@
 //! Which remote port the next tunnel gets.
 //!
 //! A port that somebody else had is handed out only when none is left that nobody ever had, the one that
-//! has rested longest first, and none before it has rested for a while: forgotten clients of the old tunnel
-//! must not reach the new one. To those that somebody had belong the ports that may have been given after
+//! has rested longest first, and says since when: forgotten clients of the old tunnel must not
+//! reach the new one, so it is given only after a while. To those that somebody had belong the ports that may have been given after
 //! the backup from which this database comes (`restored.rs`). That no two living tunnels ever share a port
 //! is not left to this query: a unique index refuses it.
 
 use std::fmt;
 use std::str::FromStr;
-use std::time::Duration;
 
-use sqlx::SqliteConnection;
-
-use super::{Result, StoreError, now, timestamp};
+use super::{Result, Writing, timestamp};
 
 /// The remote ports this server may hand out, both ends included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,13 +30,13 @@ impl PortRange {
     }
 }
 
-/// Which remote ports are given, and when again.
+/// The port that is to be given next.
 #[derive(Debug, Clone, Copy)]
-pub struct Ports {
-    /// Those there are.
-    pub range: PortRange,
-    /// How long one rests that somebody else had.
-    pub rest: Duration,
+pub struct PortChoice {
+    /// Its number.
+    pub port: u16,
+    /// Since when it rests, if somebody had it.
+    pub rests_since: Option<jiff::Timestamp>,
 }
 
 impl FromStr for PortRange {
@@ -63,66 +60,62 @@ impl fmt::Display for PortRange {
     }
 }
 
-/// Chooses a port. Call it inside the transaction that gives the port to the tunnel.
-pub(super) async fn choose(connection: &mut SqliteConnection, ports: Ports) -> Result<u16> {
-    if let Some(port) = lowest_never_used(connection, ports.range).await? {
-        return Ok(port);
+impl Writing {
+    /// Chooses a port; none if all are given to tunnels. Give it to the tunnel in this transaction.
+    pub async fn choose_port(&mut self, range: PortRange) -> Result<Option<PortChoice>> {
+        if let Some(port) = self.lowest_never_used(range).await? {
+            return Ok(Some(PortChoice {
+                port,
+                rests_since: None,
+            }));
+        }
+        self.longest_rested(range).await
     }
-    let rest = i64::try_from(ports.rest.as_millis()).unwrap_or(i64::MAX);
-    match longest_rested(connection, ports.range).await? {
-        None => Err(StoreError::PortsExhausted),
-        Some((port, since)) if since <= now().saturating_sub(rest) => Ok(port),
-        Some((_, since)) => Err(StoreError::PortsRest(timestamp(since.saturating_add(rest)))),
+
+    async fn lowest_never_used(&mut self, range: PortRange) -> Result<Option<u16>> {
+        // The lowest unused port is the range's first or follows a used one.
+        let port = sqlx::query_scalar(
+            "WITH used AS (
+                 SELECT remote_port AS port FROM tunnels UNION ALL SELECT port FROM former_ports
+             )
+             SELECT min(candidate) FROM (
+                 SELECT ?1 AS candidate
+                 UNION ALL
+                 SELECT port + 1 FROM used WHERE port BETWEEN ?1 AND ?2 - 1
+             )
+             WHERE NOT EXISTS (SELECT 1 FROM used WHERE port = candidate)",
+        )
+        .bind(range.first)
+        .bind(range.last)
+        .fetch_one(&mut *self.0)
+        .await?;
+        Ok(port)
     }
-}
 
-async fn lowest_never_used(
-    connection: &mut SqliteConnection,
-    range: PortRange,
-) -> Result<Option<u16>> {
-    // The lowest unused port is the range's first or follows a used one.
-    let port = sqlx::query_scalar(
-        "WITH used AS (
-             SELECT remote_port AS port FROM tunnels UNION ALL SELECT port FROM former_ports
-         )
-         SELECT min(candidate) FROM (
-             SELECT ?1 AS candidate
-             UNION ALL
-             SELECT port + 1 FROM used WHERE port BETWEEN ?1 AND ?2 - 1
-         )
-         WHERE NOT EXISTS (SELECT 1 FROM used WHERE port = candidate)",
-    )
-    .bind(range.first)
-    .bind(range.last)
-    .fetch_one(connection)
-    .await?;
-    Ok(port)
-}
-
-/// The one, and since when it rests.
-async fn longest_rested(
-    connection: &mut SqliteConnection,
-    range: PortRange,
-) -> Result<Option<(u16, i64)>> {
-    // Ports are first given from the lowest on: of those that a backup knows nothing of, the highest are the
-    // least likely to have been given.
-    let port = sqlx::query_as(
-        "SELECT port, max(released_at) FROM (
-             SELECT remote_port AS port, removed_at AS released_at FROM tunnels
-             UNION ALL
-             SELECT port, released_at FROM former_ports
-         )
-         WHERE port BETWEEN ?1 AND ?2
-         GROUP BY port
-         HAVING count(*) = count(released_at)
-         ORDER BY max(released_at), port DESC
-         LIMIT 1",
-    )
-    .bind(range.first)
-    .bind(range.last)
-    .fetch_optional(connection)
-    .await?;
-    Ok(port)
+    async fn longest_rested(&mut self, range: PortRange) -> Result<Option<PortChoice>> {
+        // Ports are first given from the lowest on: of those that a backup knows nothing of, the highest are
+        // the least likely to have been given.
+        let row: Option<(u16, i64)> = sqlx::query_as(
+            "SELECT port, max(released_at) FROM (
+                 SELECT remote_port AS port, removed_at AS released_at FROM tunnels
+                 UNION ALL
+                 SELECT port, released_at FROM former_ports
+             )
+             WHERE port BETWEEN ?1 AND ?2
+             GROUP BY port
+             HAVING count(*) = count(released_at)
+             ORDER BY max(released_at), port DESC
+             LIMIT 1",
+        )
+        .bind(range.first)
+        .bind(range.last)
+        .fetch_optional(&mut *self.0)
+        .await?;
+        Ok(row.map(|(port, since)| PortChoice {
+            port,
+            rests_since: Some(timestamp(since)),
+        }))
+    }
 }
 
 #[cfg(test)]

@@ -10,8 +10,7 @@
 use jiff::Timestamp;
 use sqlx::SqliteConnection;
 
-use super::{Result, Store, audit, json, now};
-use crate::server::store::PortRange;
+use super::{PortRange, Result, Store, json, now};
 
 /// Seconds from 1970 to 2026. Numbers that go on from the clock are counted from there, to be short.
 const NUMBERS_FROM: i64 = 1_767_225_600;
@@ -114,18 +113,17 @@ impl Store {
             None => true,
         };
         match given {
-            Some(given) => take_over(&mut tx, given, may_have_been_given).await?,
-            None => leave_room(&mut tx, may_have_been_given).await?,
+            Some(given) => take_over(&mut tx.0, given, may_have_been_given).await?,
+            None => leave_room(&mut tx.0, may_have_been_given).await?,
         }
         for table in ["browser_sessions", "login_links", "last_run"] {
             sqlx::query(sqlx::AssertSqlSafe(format!("DELETE FROM {table}")))
-                .execute(&mut *tx)
+                .execute(&mut *tx.0)
                 .await?;
         }
         let subject = format!("the backup of {made_at:.0}");
-        audit::record(&mut tx, "command line", "restored", &subject).await?;
-        tx.commit().await?;
-        Ok(())
+        tx.add_audit("command line", "restored", &subject).await?;
+        tx.commit().await
     }
 }
 
