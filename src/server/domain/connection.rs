@@ -78,14 +78,15 @@ impl ControlPlane {
         let target = probe::Target {
             database_type: record.database_type,
             database: record.address().to_string(),
-            route: self.route(&record)?,
+            route: self.route_to(&record)?,
         };
         let login = logins::completed(&self.secret, &record, checked(login)?)?;
         let result = probe::run(&target, &login).await;
         tracing::info!(data_source = id.0, ok = result.ok, "connection tested");
-        let action = match result.ok {
-            true => "connection tested: it works",
-            false => "connection tested: it does not work",
+        let action = if result.ok {
+            "connection tested: it works"
+        } else {
+            "connection tested: it does not work"
         };
         self.note_done(actor, action, &format!("data source {id}"))
             .await;
@@ -102,7 +103,7 @@ impl ControlPlane {
         }
     }
 
-    fn route(&self, record: &Record) -> Result<probe::Route> {
+    fn route_to(&self, record: &Record) -> Result<probe::Route> {
         if record.tunnel.is_none() {
             return Ok(probe::Route::Direct {
                 host: record.host.clone(),

@@ -11,7 +11,7 @@ use super::token::TokenKind;
 use crate::protocol::{
     ConnectionKind, DataSourceChange, DataSourceId, DataSourceState, NewDataSource,
 };
-use crate::server::store::{EventKind, Record};
+use crate::server::store::{EventKind, Record, Writing};
 
 /// How long a removal command works. Long, since a tunnel is often deleted when nobody is at hand.
 const REMOVAL_TTL: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -103,14 +103,13 @@ impl ControlPlane {
         now: bool,
         actor: &str,
     ) -> Result<Option<CommandToken>> {
-        let record = ensure_exists(self.store.data_source(id).await?)?;
+        let mut tx = self.store.write().await?;
+        let record = ensure_exists(tx.data_source(id).await?)?;
         let Some(tunnel) = record.tunnel_id().filter(|_| !now) else {
-            self.remove_now(id, actor).await?;
+            self.remove_now(tx, record, actor).await?;
             return Ok(None);
         };
         let command = self.new_command(TokenKind::Removal, REMOVAL_TTL)?;
-        let mut tx = self.store.write().await?;
-        ensure_exists(tx.data_source(id).await?)?;
         tx.mark_removing(id).await?;
         tx.replace_token(&command.to_keep(tunnel)).await?;
         tx.add_event(id, EventKind::RemovalRequested, actor).await?;
@@ -121,9 +120,13 @@ impl ControlPlane {
 
     /// Removes a data source: its key no longer opens the tunnel, whose session ends, its port is free, and
     /// its login is erased.
-    pub(super) async fn remove_now(&self, id: DataSourceId, actor: &str) -> Result<()> {
-        let mut tx = self.store.write().await?;
-        let record = ensure_exists(tx.data_source(id).await?)?;
+    pub(super) async fn remove_now(
+        &self,
+        mut tx: Writing,
+        record: Record,
+        actor: &str,
+    ) -> Result<()> {
+        let id = record.id;
         tx.mark_removed(id).await?;
         if let Some(tunnel) = record.tunnel_id() {
             tx.retire_tunnel(tunnel).await?;

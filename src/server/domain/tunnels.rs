@@ -153,8 +153,9 @@ impl ControlPlane {
     /// # Errors
     /// It is removed already, or the database failed.
     pub async fn remove_own(&self, tunnel: TunnelId) -> Result<()> {
-        let data_source = self.tunnel(tunnel).await?.id;
-        self.remove_now(data_source, BASTION).await
+        let mut tx = self.store.write().await?;
+        let record = ensure_exists(tx.tunnel(tunnel).await?)?;
+        self.remove_now(tx, record, BASTION).await
     }
 }
 

@@ -62,7 +62,7 @@ pub struct Facts(Vec<Fact>);
 impl Facts {
     /// Asks for them.
     pub async fn of(control: &ControlPlane, open_streams: usize) -> Result<Self, StoreError> {
-        let enrolled = whole(control.store.enrolled_tunnels().await?.len());
+        let enrolled = u64::from(control.store.enrolled_tunnels().await?);
         let up = whole(control.tunnels.tunnels_up());
         let tunnels = vec![
             ("up", up),

@@ -72,3 +72,22 @@ pub fn sentence(words: &str) -> String {
     }
     sentence
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::server::domain::inputs;
+
+    #[test]
+    fn a_page_calls_a_field_as_its_form_does() {
+        let of = |invalid: Invalid| words(&invalid.into());
+        assert_eq!(
+            of(inputs::display_name(" ").unwrap_err()),
+            "The display name must not be empty."
+        );
+        assert_eq!(
+            of(inputs::port("port", 0).unwrap_err()),
+            "Port must be between 1 and 65535."
+        );
+    }
+}
