@@ -701,7 +701,7 @@ fn sixty_bastions_that_enroll_at_once_get_sixty_ports() {
 
 #[test]
 fn a_full_port_range_leaves_nothing_half_made_and_removal_frees() {
-    let (server, _data) = Server::start(&["--ports", "21100-21100"]);
+    let (server, _data) = Server::start(&["--ports", "21100-21100", "--port-rest", "1ms"]);
     let (first, first_token) = server.draft();
     let enrolled = json_of(server.enroll(&first_token, &new_key()), 200);
     assert_eq!(enrolled["remote_port"], 21100);
@@ -725,7 +725,7 @@ fn a_full_port_range_leaves_nothing_half_made_and_removal_frees() {
 
 #[test]
 fn a_released_port_rests_while_others_are_free() {
-    let (server, _data) = Server::start(&["--ports", "21200-21202"]);
+    let (server, _data) = Server::start(&["--ports", "21200-21202", "--port-rest", "1ms"]);
     let enroll = || {
         let (id, token) = server.draft();
         let enrolled = json_of(server.enroll(&token, &new_key()), 200);
@@ -745,6 +745,26 @@ fn a_released_port_rests_while_others_are_free() {
     assert_eq!(enroll().1, 21202);
     assert_eq!(enroll().1, 21200, "the port that rested longest");
     assert_eq!(enroll().1, 21201);
+}
+
+#[test]
+fn a_released_port_rests_also_when_no_other_is_free() {
+    let (server, _data) = Server::start(&["--ports", "21300-21300"]);
+    let (id, token) = server.draft();
+    json_of(server.enroll(&token, &new_key()), 200);
+    let path = format!("/data-sources/{id}?force=true");
+    let removed = server.operator(Method::DELETE, &path).send().unwrap();
+    assert_eq!(removed.status(), 204);
+
+    let (next, token) = server.draft();
+    let detail = problem(
+        server.enroll(&token, &new_key()),
+        ProblemKind::PortsExhausted,
+    );
+    assert!(detail.contains("rests"), "{detail}");
+    assert!(detail.contains("--ports"), "{detail}");
+    assert!(detail.contains("--port-rest"), "{detail}");
+    assert_eq!(server.state(next), "draft");
 }
 
 // --- The life of a data source ------------------------------------------------------------------

@@ -1,22 +1,23 @@
 //! The server as the person sees it who runs it: its log, its disk and its certificates fail, and what it is
 //! for goes on.
 
+#[path = "server_life/backup.rs"]
+mod backup;
+#[path = "server_life/older_backup.rs"]
+mod older_backup;
 mod support;
 
-use std::fs::{File, OpenOptions};
 use std::io::Read;
-use std::net::{SocketAddr, TcpStream};
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::net::TcpStream;
+use std::path::Path;
 use std::time::Duration;
 
 use holistics_tunnel::protocol::DataSource;
-use reqwest::blocking::Client;
-use reqwest::{Certificate, Method};
 use rustix::process::Signal;
 use support::hosts::certificate::{self, Certified};
 use support::lab::Lab;
 use support::server::Server;
+use support::unread_log;
 use support::wait;
 use support::workspace::Workspace;
 
@@ -29,7 +30,7 @@ const LIMIT: Duration = Duration::from_secs(120);
 #[test]
 fn a_log_whose_reader_is_gone_costs_nobody_anything() {
     let folder = Workspace::new();
-    let (pipe, reader) = pipe(&folder);
+    let (pipe, reader) = unread_log::pipe(&folder);
     let mut lab = Lab::with(Server::start_logging_to(&pipe));
     drop(reader);
     works_and_ends_when_asked(&mut lab);
@@ -44,7 +45,7 @@ fn a_log_on_a_full_disk_costs_nobody_anything() {
 #[test]
 fn a_log_that_nobody_reads_holds_nothing_up() {
     let folder = Workspace::new();
-    let (pipe, _reader) = pipe(&folder);
+    let (pipe, _reader) = unread_log::pipe(&folder);
     let mut lab = Lab::with(Server::start_logging_to(&pipe));
     // The pipe is full, and so is what may wait for it.
     works_and_ends_when_asked(&mut lab);
@@ -56,7 +57,7 @@ fn works_and_ends_when_asked(lab: &mut Lab) {
     let first = lab.active_data_source("Shop");
     wait::until_true("lines are lost", LIMIT, String::new, || {
         assert_rows_come(lab, &first);
-        lost_lines(lab) > 0
+        unread_log::lost_lines(&lab.operator) > 0
     });
     let second = lab.active_data_source("Billing");
     for source in [&first, &second] {
@@ -84,7 +85,7 @@ fn a_renewed_certificate_is_shown_without_a_restart_and_a_broken_one_never() {
         [first, second, third].map(|folder| certificate::for_name(NAME, folder.path()));
     let server = Server::start_called(NAME, Some(&first), &[]);
     let mut ssh = TcpStream::connect(&server.ssh).expect("the SSH port");
-    let shows = |of: &Certified| of_whom(&server.url, of).is_ok();
+    let shows = |of: &Certified| certificate::is_shown(&server.url, NAME, of);
     assert!(shows(&first));
 
     // By rename, as certbot and Kubernetes do.
@@ -142,42 +143,3 @@ fn a_hangup_does_not_end_a_server_without_a_certificate() {
 }
 
 const NAME: &str = "vendor.example";
-
-/// Whether the server shows a certificate of this one's authority.
-fn of_whom(url: &str, of: &Certified) -> reqwest::Result<()> {
-    let address: SocketAddr = ([127, 0, 0, 1], port_of(url)).into();
-    let authority = std::fs::read(&of.authority).expect("the authority");
-    let authority = Certificate::from_pem(&authority).expect("a certificate");
-    let client = Client::builder()
-        .no_proxy()
-        .tls_certs_only([authority])
-        .resolve(NAME, address)
-        .build()?;
-    client.get(format!("{url}/healthz")).send().map(drop)
-}
-
-fn port_of(url: &str) -> u16 {
-    let port = url.rsplit(':').next().and_then(|port| port.parse().ok());
-    port.expect("a URL with a port")
-}
-
-/// A pipe in place of a file, and its end for reading.
-fn pipe(folder: &Workspace) -> (PathBuf, File) {
-    let path = folder.path().join("log");
-    let made = Command::new("mkfifo").arg(&path).status();
-    assert!(made.expect("mkfifo").success());
-    // Also for writing: to open one end alone waits for the other.
-    let reader = OpenOptions::new().read(true).write(true).open(&path);
-    (path, reader.expect("the pipe"))
-}
-
-fn lost_lines(lab: &Lab) -> u64 {
-    let answer = lab.operator.call_beside(Method::GET, "/metrics").send();
-    let text = answer.and_then(reqwest::blocking::Response::text);
-    let text = text.expect("the metrics");
-    let line = text
-        .lines()
-        .find_map(|line| line.strip_prefix("holistics_tunnel_log_lines_lost_total "));
-    let line = line.unwrap_or_else(|| panic!("not counted in:\n{text}"));
-    line.parse().expect("a number")
-}

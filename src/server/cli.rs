@@ -48,6 +48,11 @@ pub enum Command {
     Token(TokenArgs),
     /// Make a link that signs an operator in once; works while the server runs
     LoginLink(LoginLinkArgs),
+    /// Write everything the server keeps into one file, also while it runs. The file holds the secret
+    /// keys: keep it where nobody else can read it
+    Backup(BackupArgs),
+    /// Bring a backup back. The server must not run
+    Restore(RestoreArgs),
 }
 
 /// Where the server keeps its data.
@@ -114,6 +119,17 @@ pub struct Serve {
         value_name = "FIRST-LAST"
     )]
     pub ports: PortRange,
+
+    /// How long a port rests that another tunnel had, before it is given again; also one that may have been
+    /// given after the backup that was restored
+    #[arg(
+        long,
+        env = "HOLISTICS_TUNNEL_SERVER_PORT_REST",
+        default_value = "168h",
+        value_name = "DURATION",
+        value_parser = duration
+    )]
+    pub port_rest: Duration,
 
     /// What bastions and browsers call this server [default: the address of --listen]
     #[arg(
@@ -205,6 +221,11 @@ pub struct Serve {
     /// reach what listens on its loopback
     #[arg(long, env = "HOLISTICS_TUNNEL_SERVER_ALLOW_DIRECT_LOOPBACK")]
     pub allow_direct_loopback: bool,
+
+    /// Begin with an empty database though the data folder has keys already. Without it such a start is
+    /// refused, since the database was lost more likely
+    #[arg(long)]
+    pub new_installation: bool,
 
     /// The folder of the bastion's binaries, `DIR/TARGET/holistics-tunnel`
     /// [default: the holistics-tunnel beside this program]
@@ -330,6 +351,48 @@ pub struct LoginLinkArgs {
         value_parser = public_url
     )]
     pub public_url: Option<Url>,
+}
+
+/// `backup`.
+#[derive(Debug, Args)]
+pub struct BackupArgs {
+    /// Where the data is.
+    #[command(flatten)]
+    pub data: DataDirArg,
+
+    /// The file to make, 0600; there must be none of this name. `-` is standard output
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+
+    /// Say what is in it as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `restore`.
+#[derive(Debug, Args)]
+pub struct RestoreArgs {
+    /// Where the data is to be.
+    #[command(flatten)]
+    pub data: DataDirArg,
+
+    /// The file that `backup` made
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+
+    /// Take the place of the data that is in the folder. That is put aside below it, and what its database
+    /// has given since the backup, numbers and ports, is given to nobody else
+    #[arg(long)]
+    pub replace: bool,
+
+    /// Ports that no server of this installation has ever given, so that new tunnels get some at once.
+    /// Where nobody can tell what was given since the backup, all others rest for --port-rest of `serve`
+    #[arg(long, value_name = "FIRST-LAST")]
+    pub unused_ports: Option<PortRange>,
+
+    /// Say what was done as JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// What to do with tokens.

@@ -4,7 +4,17 @@ use std::fs::{self, DirBuilder, File, TryLockError};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
+
+use super::store::{Store, whole};
+
+/// The names in it.
+pub const DATABASE: &str = "control-plane.sqlite";
+pub const SECRET_KEY: &str = "secret.key";
+pub const PUBLIC_URL: &str = "public-url";
+pub const HOST_KEYS: &str = "ssh";
+pub const LAST_RUN: &str = "last-run";
+pub const LOCK: &str = "serve.lock";
 
 /// The folder named by `--data-dir`.
 #[derive(Debug, Clone)]
@@ -34,17 +44,27 @@ impl DataDir {
         Ok(DataDir(path))
     }
 
+    /// Opens the folder of a server that has run.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn open(path: &Path) -> anyhow::Result<Self> {
+        let path = fs::canonicalize(path)
+            .with_context(|| format!("there is no data folder {}", path.display()))?;
+        Ok(DataDir(path))
+    }
+
     /// Makes sure that no other server runs on the folder.
     ///
     /// # Errors
     /// Another server holds it, or the lock file cannot be made.
     pub fn lock_for_serving(&self) -> anyhow::Result<ServeLock> {
-        let path = self.0.join("serve.lock");
+        let path = self.0.join(LOCK);
         let file = private_file(&path)?;
         match file.try_lock() {
             Ok(()) => Ok(ServeLock(file)),
             Err(TryLockError::WouldBlock) => bail!(
-                "another holistics-tunnel-server runs on {}; stop it, or give this one its own --data-dir",
+                "a holistics-tunnel-server runs on {}; stop it, or give another --data-dir",
                 self.0.display()
             ),
             Err(TryLockError::Error(error)) => {
@@ -58,30 +78,93 @@ impl DataDir {
         &self.0
     }
 
-    /// The SQLite database. The file is made here if it is absent, private from its start; SQLite
-    /// gives its companion files the same mode.
+    /// Opens the database; makes it if the folder is a new one, or is to be.
     ///
     /// # Errors
-    /// The file cannot be made.
-    pub fn database(&self) -> anyhow::Result<PathBuf> {
-        let path = self.0.join("control-plane.sqlite");
+    /// The database is gone and what goes with it is there, or it cannot be opened or made.
+    pub async fn open_store(&self, new_installation: bool) -> anyhow::Result<Store> {
+        let path = self.database();
+        if !new_installation && self.has_keys() && whole::is_empty(&path).await? {
+            bail!(
+                "{folder} has the keys of an installation, and its database is {state}: all data sources would be \
+                 forgotten. Bring it back from a backup: holistics-tunnel-server restore FILE --data-dir {folder} \
+                 --replace (a copy of {DATABASE} alone, made while a server ran, is none: what is new stands in \
+                 {DATABASE}-wal). If a new installation is meant, start it with: serve --new-installation",
+                folder = self.0.display(),
+                state = if path.exists() { "empty" } else { "missing" },
+            );
+        }
+        // Private from its start; SQLite gives its companion files the same mode.
         private_file(&path)?;
-        Ok(path)
+        Store::open(&path).await
+    }
+
+    fn has_keys(&self) -> bool {
+        let host_keys = fs::read_dir(self.host_keys()).is_ok_and(|mut keys| keys.next().is_some());
+        self.secret_key().exists() || host_keys
+    }
+
+    /// The SQLite database.
+    pub fn database(&self) -> PathBuf {
+        self.0.join(DATABASE)
+    }
+
+    /// Everything else that makes an installation, by its path below the folder, as far as it is there.
+    ///
+    /// # Errors
+    /// The folder of the host keys cannot be read.
+    pub fn identity(&self) -> anyhow::Result<Vec<String>> {
+        let mut names = vec![SECRET_KEY.to_owned()];
+        if self.public_url().exists() {
+            names.push(PUBLIC_URL.to_owned());
+        }
+        ensure!(
+            self.secret_key().exists(),
+            "no server has run on {} yet; give its folder with --data-dir",
+            self.0.display()
+        );
+        self.add_files(HOST_KEYS, &mut names)?;
+        names.sort();
+        Ok(names)
+    }
+
+    fn add_files(&self, folder: &str, names: &mut Vec<String>) -> anyhow::Result<()> {
+        let path = self.0.join(folder);
+        let cannot_read = || format!("cannot read {}", path.display());
+        for entry in fs::read_dir(&path).with_context(cannot_read)? {
+            let entry = entry.with_context(cannot_read)?;
+            let name = entry.file_name();
+            // What begins with a dot is being written.
+            let Some(name) = name.to_str().filter(|name| !name.starts_with('.')) else {
+                continue;
+            };
+            let name = format!("{folder}/{name}");
+            match entry.path().is_dir() {
+                true => self.add_files(&name, names)?,
+                false => names.push(name),
+            }
+        }
+        Ok(())
     }
 
     /// The secret key.
     pub fn secret_key(&self) -> PathBuf {
-        self.0.join("secret.key")
+        self.0.join(SECRET_KEY)
     }
 
     /// The file that says what browsers call the server; for commands beside it.
     pub fn public_url(&self) -> PathBuf {
-        self.0.join("public-url")
+        self.0.join(PUBLIC_URL)
+    }
+
+    /// The file that says which run was the last.
+    pub fn last_run(&self) -> PathBuf {
+        self.0.join(LAST_RUN)
     }
 
     /// The folder of the tunnel server's host keys.
     pub fn host_keys(&self) -> PathBuf {
-        self.0.join("ssh")
+        self.0.join(HOST_KEYS)
     }
 }
 

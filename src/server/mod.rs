@@ -1,18 +1,21 @@
 //! The vendor's program, `holistics-tunnel-server`.
 //!
 //! - [`cli`] reads the command line; [`serve`] runs the server and [`core_tasks`], without which it
-//!   ends, [`operator_tokens`] and [`operators`] the other commands. [`log`] is what people and programs read of it.
+//!   ends, [`operator_tokens`], [`operators`] and [`backup`] the other commands. [`log`] is what people and programs read of it.
 //! - [`http`] leads requests to the API and the pages.
 //! - [`domain`] holds the rules and the use cases, and knows neither HTTP nor SQL.
-//! - [`store`] keeps everything, in one SQLite file under the [`data_dir`].
+//! - [`store`] keeps everything, in one SQLite file under the [`data_dir`]; [`last_run`]
+//!   looks whether it is the right one.
 //! - [`tunnel_server`] speaks SSH; [`session_recorder`] writes down what it sees.
 //! - [`probe`] is "Test connection"; [`metrics`] is what Prometheus reads.
 
+pub mod backup;
 pub mod cli;
 pub mod core_tasks;
 pub mod data_dir;
 pub mod domain;
 pub mod http;
+pub mod last_run;
 pub mod log;
 pub mod metrics;
 pub mod operator_tokens;
@@ -39,6 +42,8 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
             Command::Serve(settings) => serve::run(*settings).await,
             Command::Token(arguments) => operator_tokens::run(arguments).await,
             Command::LoginLink(arguments) => operators::run(arguments).await,
+            Command::Backup(arguments) => backup::make::run(arguments).await,
+            Command::Restore(arguments) => backup::restore::run(arguments).await,
         }
     })
 }

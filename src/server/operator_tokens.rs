@@ -14,7 +14,7 @@ use super::store::Store;
 /// The name is taken or unknown, or the database failed.
 pub async fn run(arguments: TokenArgs) -> anyhow::Result<()> {
     let data_dir = DataDir::open_or_create(&arguments.data.data_dir)?;
-    let store = Store::open(&data_dir.database()?).await?;
+    let store = data_dir.open_store(false).await?;
     match arguments.action {
         TokenAction::Create { name } => println!("{}", create(&store, &name).await?.as_str()),
         TokenAction::List => list(&store).await?,

@@ -32,7 +32,7 @@ pub async fn run(arguments: LoginLinkArgs) -> anyhow::Result<()> {
             )
         })?,
     };
-    let store = Store::open(&data_dir.database()?).await?;
+    let store = data_dir.open_store(false).await?;
     println!("{}", login_link(&store, &url, &arguments.name).await?);
     store.close().await;
     Ok(())

@@ -24,6 +24,7 @@ use super::http::certificate::{self, Certificate};
 use super::http::downloads::Downloads;
 use super::http::router;
 use super::http::web::shared::Shared;
+use super::last_run;
 use super::metrics::counts::Metrics;
 use super::operator_tokens;
 use super::operators;
@@ -47,7 +48,8 @@ const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 pub async fn run(settings: Serve) -> anyhow::Result<()> {
     let data_dir = DataDir::open_or_create(&settings.data.data_dir)?;
     let _lock = data_dir.lock_for_serving()?;
-    let store = Store::open(&data_dir.database()?).await?;
+    let store = data_dir.open_store(settings.new_installation).await?;
+    last_run::check_and_mark(&data_dir, &store, settings.new_installation).await?;
     let certificate = load_certificate(&settings).await?;
     let tls = certificate
         .as_ref()
@@ -86,6 +88,7 @@ pub async fn run(settings: Serve) -> anyhow::Result<()> {
             enrollment_ttl: settings.enrollment_ttl,
             key_overlap: settings.key_overlap,
             ports: settings.ports,
+            port_rest: settings.port_rest,
             forward_listen: settings.forward_listen,
             direct_loopback_allowed: settings.allow_direct_loopback,
             store,

@@ -11,7 +11,7 @@
 //! - [`sockets`]: homes in which ssh's control socket does not work;
 //! - [`root_view`]: root, who sees and removes everybody's tunnels;
 //! - [`root_commands`]: commands of root that are cut short;
-//! - [`server_disk`]: the vendor's disk is full for a while;
+//! - [`server_disk`]: the vendor's disk is full for a while; [`server_gaps`]: rows go on through all that happens to a server;
 //! - [`root_policy`]: what root is given, by sudo, sudo-rs and doas;
 //! - [`way_out`]: bastions from which a web proxy alone leads out;
 //! - [`setup_time`]: how long a setup takes;
@@ -37,6 +37,7 @@ mod root_policy;
 mod root_view;
 mod secrets;
 mod server_disk;
+mod server_gaps;
 mod setup;
 mod setup_time;
 mod sockets;

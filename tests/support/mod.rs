@@ -11,7 +11,7 @@
 //! - [`pty`]: a program at a terminal, and what that shows;
 //! - [`figures`]: what a test has measured, said aloud;
 //! - [`sql`]: queries through a port; [`ports`]: ports nobody else has; [`snapshot`]: what is on
-//!   disk, to be compared; [`small_disk`]: one that can be filled; [`wait`]: waiting, never without a bound.
+//!   disk, to be compared; [`small_disk`]: one that can be filled; [`unread_log`]: a log that nobody reads; [`wait`]: waiting, never without a bound.
 
 // Every test binary compiles all of this and uses a part.
 #![allow(dead_code)]
@@ -33,5 +33,6 @@ pub mod shared;
 pub mod small_disk;
 pub mod snapshot;
 pub mod sql;
+pub mod unread_log;
 pub mod wait;
 pub mod workspace;

@@ -130,6 +130,20 @@ impl Server {
     /// Starts one on loopback that is called by this name, by https if there is a certificate for it.
     /// Only its operator finds it by that name.
     pub fn start_called(name: &str, https: Option<&Certified>, extra_arguments: &[&str]) -> Self {
+        Self::called(name, https, extra_arguments).first_launch()
+    }
+
+    /// Starts one like that, whose data is on a disk that can be filled, and whose log, of all it can, goes to
+    /// this file.
+    pub fn start_beset(name: &str, https: &Certified, log: &Path) -> Self {
+        let mut server = Self::called(name, Some(https), &[]);
+        server.disk = Some(SmallDisk::mount(&server.data_dir()));
+        server.log_filter = Some("trace");
+        server.log_to = Some(log.to_owned());
+        server.first_launch()
+    }
+
+    fn called(name: &str, https: Option<&Certified>, extra_arguments: &[&str]) -> Self {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, ports::free_port()));
         let mut http = http_client().resolve(name, address);
         let scheme = if https.is_some() { "https" } else { "http" };
@@ -142,7 +156,7 @@ impl Server {
         }
         arguments.extend(extra_arguments);
         let listen = address.to_string();
-        Self::start_at(&listen, "127.0.0.1:0", http.build(), 10, &arguments)
+        Self::new(&listen, "127.0.0.1:0", http.build(), 10, &arguments)
     }
 
     fn start_at(
@@ -231,11 +245,23 @@ impl Server {
         self.workspace.path().join("data")
     }
 
-    /// Runs another command of the server's program on the same data folder.
+    /// Another command of the server's program on the same data folder.
     pub fn command(&self, name: &str) -> Command {
-        let mut command = program(self.workspace.path());
-        command.arg(name).arg("--data-dir").arg(self.data_dir());
+        let mut command = self.any_command(name);
+        command.arg("--data-dir").arg(self.data_dir());
         command
+    }
+
+    /// Another command of the server's program.
+    pub fn any_command(&self, name: &str) -> Command {
+        let mut command = program(self.workspace.path());
+        command.arg(name);
+        command
+    }
+
+    /// Its remote ports, as the flag has them.
+    pub fn ports_flag(&self) -> String {
+        self.ports.flag()
     }
 
     /// An operator with a token.

@@ -30,6 +30,8 @@ pub struct ControlPlane {
     pub key_overlap: Duration,
     /// The ports given to tunnels.
     pub ports: PortRange,
+    /// How long a port rests that somebody else had.
+    pub port_rest: Duration,
     /// The address on which the tunnels' ports listen.
     pub forward_listen: IpAddr,
     /// Whether a direct connection may lead to this machine itself.

@@ -72,6 +72,13 @@ pub enum Error {
          then run the command again."
     )]
     PortsExhausted,
+    /// No port is left that nobody had, and the others rest.
+    #[error(
+        "no remote port is left that nobody had, and a port rests before it goes to another tunnel; the first one \
+         until {0:.0}. Widen --ports by some that were never given, or shorten --port-rest; then run the command \
+         again."
+    )]
+    PortsRest(jiff::Timestamp),
     /// The saved password is not used.
     #[error(transparent)]
     PasswordNeeded(#[from] PasswordNeeded),

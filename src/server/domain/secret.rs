@@ -38,6 +38,20 @@ impl SecretKey {
         SecretKey::from_bytes(&bytes)
     }
 
+    /// Reads the key from `path`.
+    ///
+    /// # Errors
+    /// The file cannot be read, has another length, or others may read it.
+    pub fn load(path: &Path) -> anyhow::Result<Self> {
+        SecretKey::from_bytes(&read(path)?)
+    }
+
+    /// What the installation with this key is called; it gives nothing of the key away.
+    pub fn installation(&self) -> String {
+        let mac = self.0.clone().chain_update(b"installation");
+        URL_SAFE_NO_PAD.encode(&mac.finalize().into_bytes()[..12])
+    }
+
     fn from_bytes(bytes: &[u8; KEY_BYTES]) -> anyhow::Result<Self> {
         Ok(SecretKey(Hmac::new_from_slice(bytes)?))
     }

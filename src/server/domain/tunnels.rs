@@ -51,9 +51,8 @@ impl ControlPlane {
                 (enrollment.port, enrollment.credential)
             }
             None => {
-                let port = tx.choose_port(self.ports).await?.ok_or_else(|| {
-                    tracing::warn!(tunnel = tunnel.0, "not enrolled: no port is free");
-                    Error::PortsExhausted
+                let port = self.choose_port(&mut tx).await.inspect_err(|error| {
+                    tracing::warn!(tunnel = tunnel.0, "not enrolled: {error}");
                 })?;
                 tx.enroll(tunnel, port, credential, &registration).await?;
                 tx.add_event(record.id, EventKind::Enrolled, BASTION)
@@ -78,6 +77,21 @@ impl ControlPlane {
             remote_port,
             tunnel_token,
         })
+    }
+
+    /// A port that nobody had, or one that has rested.
+    async fn choose_port(&self, tx: &mut Writing) -> Result<u16> {
+        let choice = tx.choose_port(self.ports).await?;
+        let choice = choice.ok_or(Error::PortsExhausted)?;
+        let rest = jiff::SignedDuration::try_from(self.port_rest);
+        let until = |since: jiff::Timestamp| {
+            let end = rest.ok().and_then(|rest| since.checked_add(rest).ok());
+            end.unwrap_or(jiff::Timestamp::MAX)
+        };
+        match choice.rests_since.map(until) {
+            Some(until) if until > jiff::Timestamp::now() => Err(Error::PortsRest(until)),
+            _ => Ok(choice.port),
+        }
     }
 
     /// Notes that the bastion's temporary tunnel is up, if it is.

@@ -126,7 +126,7 @@ pub fn kind(error: &Error) -> ProblemKind {
         | Error::NotEnrolled
         | Error::NoTunnel => ProblemKind::WrongState,
         Error::TunnelDown | Error::NewKeyDown => ProblemKind::TunnelDown,
-        Error::PortsExhausted => ProblemKind::PortsExhausted,
+        Error::PortsExhausted | Error::PortsRest(_) => ProblemKind::PortsExhausted,
         Error::PasswordNeeded(_) => ProblemKind::PasswordNeeded,
         Error::StorageFailed => ProblemKind::StorageFailed,
         Error::Internal => ProblemKind::Internal,

@@ -11,8 +11,10 @@ mod logins;
 mod operators;
 mod ports;
 mod record;
+mod restored;
 mod tokens;
 mod tunnels;
+pub mod whole;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -20,6 +22,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use serde::Serialize;
+use sqlx::migrate::Migrator;
 use sqlx::pool::PoolOptions;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqliteSynchronous};
 use sqlx::{Connection as _, Sqlite, SqliteConnection, Transaction};
@@ -30,8 +33,9 @@ pub use events::{Event, EventKind};
 pub use keys::{GrantRow, TunnelKeys};
 pub use logins::{SealedPassword, StoredLogin};
 pub use operators::{OperatorAccount, SessionLimits};
-pub use ports::PortRange;
+pub use ports::{PortChoice, PortRange};
 pub use record::{Record, TunnelRecord};
+pub use restored::Given;
 pub use tokens::{CommandRow, NewToken, OperatorToken, StoredToken, TokenHash, TokenKind};
 pub use tunnels::{EnrollmentRow, SessionRow};
 
@@ -46,6 +50,9 @@ const CHECK_HOLDS: Duration = Duration::from_secs(1);
 
 /// Connections for reading; each holds a thread and a page cache of at most 2 MiB.
 const READERS: u32 = 4;
+
+/// What the schema is made of.
+static MIGRATIONS: Migrator = sqlx::migrate!("src/server/store/migrations");
 
 /// The database failed.
 #[derive(Debug, thiserror::Error)]
@@ -97,7 +104,7 @@ impl Store {
         let writer = connect(options.clone(), 1)
             .await
             .with_context(|| format!("cannot open the database {}", path.display()))?;
-        sqlx::migrate!("src/server/store/migrations")
+        MIGRATIONS
             .run(&writer)
             .await
             .with_context(|| format!("cannot update the schema of {}", path.display()))?;

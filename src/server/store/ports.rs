@@ -1,13 +1,15 @@
 //! Which remote port the next tunnel gets.
 //!
-//! A released port is not handed out again while another has rested longer, so that a forgotten
-//! client of the old tunnel does not reach the new one. That no two living tunnels ever share a
-//! port is not left to this query: a unique index refuses it.
+//! A port that somebody else had is handed out only when none is left that nobody ever had, the one that
+//! has rested longest first, and says since when: forgotten clients of the old tunnel must not
+//! reach the new one, so it is given only after a while. To those that somebody had belong the ports that may have been given after
+//! the backup from which this database comes (`restored.rs`). That no two living tunnels ever share a port
+//! is not left to this query: a unique index refuses it.
 
 use std::fmt;
 use std::str::FromStr;
 
-use super::{Result, Writing};
+use super::{Result, Writing, timestamp};
 
 /// The remote ports this server may hand out, both ends included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,10 +19,24 @@ pub struct PortRange {
 }
 
 impl PortRange {
+    /// The lowest and the highest.
+    pub fn ends(self) -> (u16, u16) {
+        (self.first, self.last)
+    }
+
     /// How many there are.
     pub fn size(self) -> u32 {
         u32::from(self.last - self.first) + 1
     }
+}
+
+/// The port that is to be given next.
+#[derive(Debug, Clone, Copy)]
+pub struct PortChoice {
+    /// Its number.
+    pub port: u16,
+    /// Since when it rests, if somebody had it.
+    pub rests_since: Option<jiff::Timestamp>,
 }
 
 impl FromStr for PortRange {
@@ -46,22 +62,28 @@ impl fmt::Display for PortRange {
 
 impl Writing {
     /// Chooses a port; none if all are given to tunnels. Give it to the tunnel in this transaction.
-    pub async fn choose_port(&mut self, range: PortRange) -> Result<Option<u16>> {
-        match self.lowest_never_used(range).await? {
-            Some(port) => Ok(Some(port)),
-            None => self.longest_rested(range).await,
+    pub async fn choose_port(&mut self, range: PortRange) -> Result<Option<PortChoice>> {
+        if let Some(port) = self.lowest_never_used(range).await? {
+            return Ok(Some(PortChoice {
+                port,
+                rests_since: None,
+            }));
         }
+        self.longest_rested(range).await
     }
 
     async fn lowest_never_used(&mut self, range: PortRange) -> Result<Option<u16>> {
         // The lowest unused port is the range's first or follows a used one.
         let port = sqlx::query_scalar(
-            "SELECT min(candidate) FROM (
+            "WITH used AS (
+                 SELECT remote_port AS port FROM tunnels UNION ALL SELECT port FROM former_ports
+             )
+             SELECT min(candidate) FROM (
                  SELECT ?1 AS candidate
                  UNION ALL
-                 SELECT remote_port + 1 FROM tunnels WHERE remote_port BETWEEN ?1 AND ?2 - 1
+                 SELECT port + 1 FROM used WHERE port BETWEEN ?1 AND ?2 - 1
              )
-             WHERE NOT EXISTS (SELECT 1 FROM tunnels WHERE remote_port = candidate)",
+             WHERE NOT EXISTS (SELECT 1 FROM used WHERE port = candidate)",
         )
         .bind(range.first)
         .bind(range.last)
@@ -70,19 +92,29 @@ impl Writing {
         Ok(port)
     }
 
-    async fn longest_rested(&mut self, range: PortRange) -> Result<Option<u16>> {
-        let port = sqlx::query_scalar(
-            "SELECT remote_port FROM tunnels WHERE remote_port BETWEEN ?1 AND ?2
-             GROUP BY remote_port
-             HAVING count(*) = count(removed_at)
-             ORDER BY max(removed_at), remote_port
+    async fn longest_rested(&mut self, range: PortRange) -> Result<Option<PortChoice>> {
+        // Ports are first given from the lowest on: of those that a backup knows nothing of, the highest are
+        // the least likely to have been given.
+        let row: Option<(u16, i64)> = sqlx::query_as(
+            "SELECT port, max(released_at) FROM (
+                 SELECT remote_port AS port, removed_at AS released_at FROM tunnels
+                 UNION ALL
+                 SELECT port, released_at FROM former_ports
+             )
+             WHERE port BETWEEN ?1 AND ?2
+             GROUP BY port
+             HAVING count(*) = count(released_at)
+             ORDER BY max(released_at), port DESC
              LIMIT 1",
         )
         .bind(range.first)
         .bind(range.last)
         .fetch_optional(&mut *self.0)
         .await?;
-        Ok(port)
+        Ok(row.map(|(port, since)| PortChoice {
+            port,
+            rests_since: Some(timestamp(since)),
+        }))
     }
 }
 

@@ -40,6 +40,21 @@ pub fn for_name(name: &str, folder: &Path) -> Certified {
     }
 }
 
+/// Whether the server at this URL on loopback shows a certificate of this one's authority.
+pub fn is_shown(url: &str, name: &str, of: &Certified) -> bool {
+    let port = url.rsplit(':').next().and_then(|port| port.parse().ok());
+    let address = ([127, 0, 0, 1], port.expect("a URL with a port")).into();
+    let authority = std::fs::read(&of.authority).expect("the authority");
+    let authority = reqwest::Certificate::from_pem(&authority).expect("a certificate");
+    let client = reqwest::blocking::Client::builder()
+        .no_proxy()
+        .tls_certs_only([authority])
+        .resolve(name, address)
+        .build()
+        .expect("an HTTP client");
+    client.get(format!("{url}/healthz")).send().is_ok()
+}
+
 /// What a server in a test's own process encrypts with: such a certificate for this name.
 pub fn server_settings(name: &str, folder: &Path) -> Arc<ServerConfig> {
     let certified = for_name(name, folder);

@@ -1,0 +1,113 @@
+//! `backup`: a copy of everything at one moment, while the server goes on.
+
+use std::fs::{self, File};
+use std::io::{self, IsTerminal as _, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail, ensure};
+use serde_json::json;
+
+use super::archive::{self, Manifest};
+use crate::server::cli::BackupArgs;
+use crate::server::data_dir::{DATABASE, DataDir};
+use crate::server::domain::secret::SecretKey;
+use crate::server::store::whole;
+
+/// Carries out `backup`.
+///
+/// # Errors
+/// There is no installation, the file is there already or cannot be written, or something cannot be read.
+pub async fn run(arguments: BackupArgs) -> anyhow::Result<()> {
+    let data_dir = DataDir::open(&arguments.data.data_dir)?;
+    if arguments.file == Path::new("-") {
+        ensure!(
+            !io::stdout().is_terminal(),
+            "a backup holds secret keys and is no text: send it to a file or a program, not to a terminal"
+        );
+        let mut out = io::stdout().lock();
+        let manifest = write(&data_dir, data_dir.path(), &mut out).await?;
+        out.flush()?;
+        eprintln!("{}", in_words(&manifest));
+        return Ok(());
+    }
+    let manifest = write_file(&data_dir, &arguments.file).await?;
+    if arguments.json {
+        let said = json!({
+            "file": arguments.file,
+            "bytes": manifest.bytes(),
+            "installation": manifest.installation,
+            "made_at": manifest.made_at,
+            "files": manifest.names().collect::<Vec<_>>(),
+        });
+        println!("{said:#}");
+    } else {
+        println!("{}: {}", arguments.file.display(), in_words(&manifest));
+    }
+    Ok(())
+}
+
+fn in_words(manifest: &Manifest) -> String {
+    format!(
+        "installation {} as it was at {:.0}, {} bytes. It holds the secret keys: whoever reads it can pose as \
+         this server",
+        manifest.installation,
+        manifest.made_at,
+        manifest.bytes()
+    )
+}
+
+async fn write_file(data_dir: &DataDir, path: &Path) -> anyhow::Result<Manifest> {
+    let shown = path.display();
+    let taken = || format!("{shown} is there already; choose another name");
+    if path.symlink_metadata().is_ok() {
+        bail!(taken());
+    }
+    let folder = match path.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    };
+    let cannot_write = || format!("cannot write {shown}");
+    // For its owner alone from the start, and gone if anything fails.
+    let mut file = tempfile::NamedTempFile::new_in(folder).with_context(cannot_write)?;
+    let manifest = write(data_dir, folder, file.as_file_mut())
+        .await
+        .with_context(cannot_write)?;
+    file.as_file().sync_all().with_context(cannot_write)?;
+    match file.persist_noclobber(path) {
+        Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => bail!(taken()),
+        persisted => persisted.with_context(cannot_write)?,
+    };
+    File::open(folder)
+        .and_then(|folder| folder.sync_all())
+        .with_context(cannot_write)?;
+    Ok(manifest)
+}
+
+/// Writes the backup; the copy of the database lies in `beside` meanwhile.
+async fn write(
+    data_dir: &DataDir,
+    beside: &Path,
+    to: &mut impl io::Write,
+) -> anyhow::Result<Manifest> {
+    let identity = data_dir.identity()?;
+    let installation = SecretKey::load(&data_dir.secret_key())?.installation();
+    if whole::is_empty(&data_dir.database()).await? {
+        bail!(
+            "{} is empty: there is nothing to keep",
+            data_dir.database().display()
+        );
+    }
+    let folder = tempfile::Builder::new()
+        .permissions(fs::Permissions::from_mode(0o700))
+        .tempdir_in(beside)
+        .with_context(|| format!("cannot write to {}", beside.display()))?;
+    let copy = folder.path().join(DATABASE);
+    let schema = whole::copy(&data_dir.database(), &copy).await?;
+    let mut files: Vec<(String, PathBuf)> = vec![(DATABASE.to_owned(), copy)];
+    for name in identity {
+        let path = data_dir.path().join(&name);
+        files.push((name, path));
+    }
+    archive::write(to, schema, installation, &files)
+}

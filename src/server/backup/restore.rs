@@ -1,0 +1,305 @@
+//! `restore`: everything is looked at before anything is changed. The files are put together in a folder below
+//! the data folder, which may be a mount, and then renamed, the database first away and last into its place:
+//! where that is cut short, there is none, and a start is refused with the reason.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::{MetadataExt, PermissionsExt as _, chown};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, ensure};
+use jiff::Timestamp;
+use serde_json::json;
+use tempfile::TempDir;
+
+use super::archive::{self, Manifest};
+use crate::server::cli::RestoreArgs;
+use crate::server::data_dir::{
+    DATABASE, DataDir, HOST_KEYS, LAST_RUN, LOCK, PUBLIC_URL, SECRET_KEY,
+};
+use crate::server::domain::secret::SecretKey;
+use crate::server::last_run;
+use crate::server::store::{Given, Store, whole};
+
+/// What is put aside. The companions of a database go with it.
+const OURS: [&str; 7] = [
+    DATABASE,
+    "control-plane.sqlite-wal",
+    "control-plane.sqlite-shm",
+    SECRET_KEY,
+    PUBLIC_URL,
+    HOST_KEYS,
+    LAST_RUN,
+];
+
+/// What may be in a folder that counts as empty.
+const NOTHING: [&str; 2] = [LOCK, "lost+found"];
+
+/// What `--replace` puts aside is in a folder that is called so, and when.
+const REPLACED: &str = "replaced-";
+
+/// Carries out `restore`.
+///
+/// # Errors
+/// The backup is not whole or not fit for this folder, a server runs on it, or a file cannot be written.
+pub async fn run(arguments: RestoreArgs) -> anyhow::Result<()> {
+    let RestoreArgs { file, replace, .. } = &arguments;
+    let manifest = archive::read(file, None)?;
+    let target = &arguments.data.data_dir;
+    check_target(target, *replace, &manifest)?;
+
+    let new_folder = NewFolder::if_absent(target);
+    let data_dir = DataDir::open_or_create(target)?;
+    let _lock = data_dir.lock_for_serving()?;
+    let staging = staging(&data_dir)?;
+    let files = staging.path().join("files");
+    // It is read for the second time, and so is all that depends on it.
+    let manifest = archive::read(file, Some(&files))?;
+    check_target(data_dir.path(), *replace, &manifest)?;
+    let given = match replace {
+        true => what_was_given(&data_dir, &staging).await,
+        false => Err("the folder was empty".to_owned()),
+    };
+    let known = prepare(&files.join(DATABASE), &manifest, given, &arguments).await?;
+    give_to_owner(&files, data_dir.path())?;
+    let put_aside = take_the_place(&data_dir, &files)?;
+    new_folder.stays();
+    say(
+        &arguments,
+        &manifest,
+        &data_dir,
+        put_aside.as_deref(),
+        &known,
+    );
+    Ok(())
+}
+
+fn check_target(target: &Path, replace: bool, manifest: &Manifest) -> anyhow::Result<()> {
+    let shown = target.display();
+    let entries = match fs::read_dir(target) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries.with_context(|| format!("cannot read {shown}"))?,
+    };
+    let secret = target.join(SECRET_KEY);
+    if secret.exists() {
+        let installation = SecretKey::load(&secret)?.installation();
+        ensure!(
+            installation == manifest.installation,
+            "{shown} belongs to another installation ({installation}) than the backup ({}): restore it into a \
+             folder of its own, with --data-dir",
+            manifest.installation
+        );
+    }
+    if replace {
+        return Ok(());
+    }
+    for entry in entries {
+        let name = entry?.file_name();
+        let name = name.to_string_lossy();
+        let counts = !NOTHING.contains(&&*name) && !name.starts_with(STAGING);
+        ensure!(
+            !counts,
+            "{shown} is not empty, {name} is in it: give an empty folder, or --replace, which puts the server's \
+             data in it aside"
+        );
+    }
+    Ok(())
+}
+
+/// A folder that was not there before, and is not afterwards if nothing comes of it.
+struct NewFolder(Option<PathBuf>);
+
+impl NewFolder {
+    fn if_absent(path: &Path) -> Self {
+        NewFolder((!path.exists()).then(|| path.to_owned()))
+    }
+
+    fn stays(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for NewFolder {
+    fn drop(&mut self) {
+        if let Some(path) = &self.0 {
+            let _ = fs::remove_file(path.join(LOCK));
+            let _ = fs::remove_dir(path);
+        }
+    }
+}
+
+/// The names of folders in which a restore is put together begin so.
+const STAGING: &str = ".restore-";
+
+fn staging(data_dir: &DataDir) -> anyhow::Result<TempDir> {
+    tempfile::Builder::new()
+        .prefix(STAGING)
+        .permissions(fs::Permissions::from_mode(0o700))
+        .tempdir_in(data_dir.path())
+        .with_context(|| format!("cannot write to {}", data_dir.path().display()))
+}
+
+/// What the database that is to be replaced has given, or why it cannot tell. It is not touched.
+async fn what_was_given(data_dir: &DataDir, staging: &TempDir) -> Result<Given, String> {
+    let database = data_dir.database();
+    let asked = async {
+        ensure!(!whole::is_empty(&database).await?, "it has none");
+        let copy = staging.path().join("replaced.sqlite");
+        whole::copy(&database, &copy).await?;
+        whole::check(&copy).await?;
+        let store = Store::open(&copy).await?;
+        let mark = store.last_run().await?;
+        ensure!(
+            last_run::goes_on(data_dir, mark.as_deref())?,
+            "it is older than the server that last ran there"
+        );
+        let given = store.given().await?;
+        store.close().await;
+        Ok(given)
+    };
+    asked
+        .await
+        .map_err(|error: anyhow::Error| format!("the replaced database cannot tell: {error:#}"))
+}
+
+/// Brings the database up to date, and makes sure that it gives nothing twice. Returns why it is not known what
+/// was given since, if it is not.
+async fn prepare(
+    database: &Path,
+    manifest: &Manifest,
+    given: Result<Given, String>,
+    arguments: &RestoreArgs,
+) -> anyhow::Result<Result<(), String>> {
+    let cannot_use = || format!("cannot use {}", arguments.file.display());
+    whole::check(database).await.with_context(cannot_use)?;
+    let store = Store::open(database).await.with_context(cannot_use)?;
+    let own = store.given().await?;
+    let given = given.and_then(|given| match given.continues(&own) {
+        true => Ok(given),
+        false => Err("the replaced database is older than the backup".to_owned()),
+    });
+    let since = given.as_ref().ok();
+    store
+        .begin_after_restore(manifest.made_at, since, arguments.unused_ports)
+        .await?;
+    store.close().await;
+    let journal = database.with_extension("sqlite-wal");
+    ensure!(!journal.exists(), "{} was not closed", database.display());
+    Ok(given.map(drop))
+}
+
+/// Whoever restores may be root, and the server is not.
+fn give_to_owner(files: &Path, folder: &Path) -> anyhow::Result<()> {
+    let owner = fs::metadata(folder)?;
+    let mine = fs::metadata(files)?;
+    if (owner.uid(), owner.gid()) == (mine.uid(), mine.gid()) {
+        return Ok(());
+    }
+    let mut folders = vec![files.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder)? {
+            let path = entry?.path();
+            chown(&path, Some(owner.uid()), Some(owner.gid()))
+                .with_context(|| format!("cannot give {} to the folder's owner", path.display()))?;
+            if path.is_dir() {
+                folders.push(path);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Puts aside what is there and puts the files in its place. Returns where the former ones are, if there were any.
+fn take_the_place(data_dir: &DataDir, files: &Path) -> anyhow::Result<Option<PathBuf>> {
+    let folder = data_dir.path();
+    sync(files)?;
+    let old = OURS.map(|name| folder.join(name));
+    let there = old.iter().any(|path| path.symlink_metadata().is_ok());
+    let aside = there.then(|| {
+        let now = Timestamp::now().strftime("%Y-%m-%dT%H-%M-%SZ").to_string();
+        folder.join(format!("{REPLACED}{now}"))
+    });
+    if let Some(aside) = &aside {
+        fs::create_dir(aside).with_context(|| format!("cannot make {}", aside.display()))?;
+        fs::set_permissions(aside, fs::Permissions::from_mode(0o700))?;
+        for name in OURS {
+            let path = folder.join(name);
+            if path.symlink_metadata().is_ok() {
+                rename(&path, &aside.join(name))?;
+            }
+        }
+    }
+    for name in [SECRET_KEY, PUBLIC_URL, HOST_KEYS, DATABASE] {
+        let new = files.join(name);
+        if new.exists() {
+            rename(&new, &folder.join(name))?;
+        }
+    }
+    File::open(folder)?.sync_all()?;
+    Ok(aside)
+}
+
+fn rename(from: &Path, to: &Path) -> anyhow::Result<()> {
+    fs::rename(from, to)
+        .with_context(|| format!("cannot rename {} to {}", from.display(), to.display()))
+}
+
+/// Everything below the folder is on the disk afterwards.
+fn sync(folder: &Path) -> anyhow::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        match path.is_dir() {
+            true => sync(&path)?,
+            false => File::open(&path)?.sync_all()?,
+        }
+    }
+    Ok(File::open(folder)?.sync_all()?)
+}
+
+fn say(
+    arguments: &RestoreArgs,
+    manifest: &Manifest,
+    data_dir: &DataDir,
+    put_aside: Option<&Path>,
+    known: &Result<(), String>,
+) {
+    let folder = data_dir.path().display();
+    if arguments.json {
+        let said = json!({
+            "data_dir": data_dir.path(),
+            "installation": manifest.installation,
+            "made_at": manifest.made_at,
+            "put_aside": put_aside,
+            "given_since_is_known": known.is_ok(),
+        });
+        println!("{said:#}");
+        return;
+    }
+    println!("{folder} is as it was at {:.0}.", manifest.made_at);
+    if let Some(put_aside) = put_aside {
+        println!("What was there is in {}.", put_aside.display());
+    }
+    match known {
+        Ok(()) => println!("Numbers and ports that were given since are given to nobody else."),
+        Err(why) => {
+            println!("It is not known which numbers and ports were given since: {why}.");
+            println!(
+                "New numbers go on from the clock. A port that a tunnel may have had is given again only after"
+            );
+            match arguments.unused_ports {
+                Some(range) => {
+                    println!("--port-rest of `serve`; until then new tunnels get ports of {range}.")
+                }
+                None => println!(
+                    "--port-rest of `serve`. For new tunnels before that, restore once more, before you start the server, \
+                     with --replace and --unused-ports."
+                ),
+            }
+        }
+    }
+    println!(
+        "What was changed since is as it was then: removed data sources are back, and API tokens and keys that were \
+         revoked. Bastions set up since, or with a newer key, are refused (\"the key is not enrolled\" in the log, \
+         refused keys in /metrics): create their data sources anew."
+    );
+}

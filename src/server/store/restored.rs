@@ -1,0 +1,194 @@
+//! What an older backup knows nothing of must not be given again.
+//!
+//! A tunnel that was made after the backup is unknown to it; its number stands in the receipt of its bastion,
+//! and its port in the settings of the vendor's programs. Both must not go to another tunnel. Where the
+//! database that is replaced can still be read, it tells what was given. Where nobody can tell, numbers go on
+//! from the clock, which is further than anybody has counted, however often one backup is restored; and every
+//! port rests that somebody may have had. The unknown tunnel itself stays out: its key and its token are in
+//! no table.
+
+use jiff::Timestamp;
+use sqlx::SqliteConnection;
+
+use super::{PortRange, Result, Store, json, now};
+
+/// Seconds from 1970 to 2026. Numbers that go on from the clock are counted from there, to be short.
+const NUMBERS_FROM: i64 = 1_767_225_600;
+
+/// The tables whose numbers are known elsewhere: to bastions, to programs of the vendor, to open pages.
+const NUMBERED: [&str; 3] = ["data_sources", "tunnels", "events"];
+
+/// What a database has given.
+#[derive(Debug)]
+pub struct Given {
+    /// The highest number of each table.
+    numbers: Vec<(String, i64)>,
+    /// Ports, and since when each rests, if it does.
+    ports: Vec<(u16, Option<i64>)>,
+    /// Ports that others may have had before.
+    former_ports: Vec<(u16, Option<i64>)>,
+    /// The hashes of API tokens that were revoked, and when.
+    revoked: Vec<(Vec<u8>, i64)>,
+}
+
+impl Given {
+    /// Whether this is what came of that, and not something older or else.
+    pub fn continues(&self, other: &Given) -> bool {
+        other.numbers.iter().all(|(table, number)| {
+            let own = self.numbers.iter().find(|(own, _)| own == table);
+            own.is_some_and(|(_, own)| own >= number)
+        })
+    }
+}
+
+impl Store {
+    /// What this database has given.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn given(&self) -> Result<Given> {
+        Ok(Given {
+            numbers: sqlx::query_as(
+                "SELECT name, seq FROM sqlite_sequence
+                 WHERE name IN (SELECT value FROM json_each(?))",
+            )
+            .bind(json(&NUMBERED)?)
+            .fetch_all(&self.readers)
+            .await?,
+            ports: sqlx::query_as(
+                "SELECT remote_port, removed_at FROM tunnels WHERE remote_port IS NOT NULL",
+            )
+            .fetch_all(&self.readers)
+            .await?,
+            former_ports: sqlx::query_as("SELECT port, released_at FROM former_ports")
+                .fetch_all(&self.readers)
+                .await?,
+            revoked: sqlx::query_as(
+                "SELECT hash, revoked_at FROM tokens WHERE revoked_at IS NOT NULL",
+            )
+            .fetch_all(&self.readers)
+            .await?,
+        })
+    }
+
+    /// The mark of the last run with this database.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn last_run(&self) -> Result<Option<String>> {
+        let mark = sqlx::query_scalar("SELECT mark FROM last_run")
+            .fetch_optional(&self.readers)
+            .await?;
+        Ok(mark)
+    }
+
+    /// Marks a new run.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn begin_run(&self, mark: &str) -> Result<()> {
+        sqlx::query("INSERT INTO last_run VALUES (1, ?1) ON CONFLICT (id) DO UPDATE SET mark = ?1")
+            .bind(mark)
+            .execute(&self.writer)
+            .await?;
+        Ok(())
+    }
+
+    /// Takes up its work after a restore: gives nothing that `given` says was given, or where that is not known,
+    /// nothing that may have been given. `unused` are ports of which the operator says that nobody ever had
+    /// them. Whoever was signed in has to sign in again.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn begin_after_restore(
+        &self,
+        made_at: Timestamp,
+        given: Option<&Given>,
+        unused: Option<PortRange>,
+    ) -> Result<()> {
+        let mut tx = self.write().await?;
+        let unused = unused.map(PortRange::ends);
+        let may_have_been_given = |port: &u16| match unused {
+            Some((first, last)) => !(first..=last).contains(port),
+            None => true,
+        };
+        match given {
+            Some(given) => take_over(&mut tx.0, given, may_have_been_given).await?,
+            None => leave_room(&mut tx.0, may_have_been_given).await?,
+        }
+        for table in ["browser_sessions", "login_links", "last_run"] {
+            sqlx::query(sqlx::AssertSqlSafe(format!("DELETE FROM {table}")))
+                .execute(&mut *tx.0)
+                .await?;
+        }
+        let subject = format!("the backup of {made_at:.0}");
+        tx.add_audit("command line", "restored", &subject).await?;
+        tx.commit().await
+    }
+}
+
+async fn take_over(
+    connection: &mut SqliteConnection,
+    given: &Given,
+    may_have_been_given: impl Fn(&u16) -> bool,
+) -> Result<()> {
+    for (table, number) in &given.numbers {
+        raise(connection, table, *number).await?;
+    }
+    let former_ports = given.former_ports.iter().copied();
+    let former_ports: Vec<_> = former_ports
+        .filter(|(port, _)| may_have_been_given(port))
+        .collect();
+    rest(connection, &[&given.ports[..], &former_ports].concat()).await?;
+    for (hash, at) in &given.revoked {
+        sqlx::query("UPDATE tokens SET revoked_at = ? WHERE hash = ? AND revoked_at IS NULL")
+            .bind(at)
+            .bind(hash)
+            .execute(&mut *connection)
+            .await?;
+    }
+    Ok(())
+}
+
+async fn leave_room(
+    connection: &mut SqliteConnection,
+    may_have_been_given: impl Fn(&u16) -> bool,
+) -> Result<()> {
+    for table in NUMBERED {
+        raise(connection, table, now() / 1000 - NUMBERS_FROM).await?;
+    }
+    let ports = (1..=u16::MAX).filter(may_have_been_given);
+    let ports: Vec<_> = ports.map(|port| (port, None)).collect();
+    rest(connection, &ports).await
+}
+
+/// From here on the table's numbers are higher than this one.
+async fn raise(connection: &mut SqliteConnection, table: &str, number: i64) -> Result<()> {
+    let raised = sqlx::query("UPDATE sqlite_sequence SET seq = max(seq, ?) WHERE name = ?")
+        .bind(number)
+        .bind(table)
+        .execute(&mut *connection)
+        .await?;
+    if raised.rows_affected() == 0 {
+        sqlx::query("INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)")
+            .bind(table)
+            .bind(number)
+            .execute(connection)
+            .await?;
+    }
+    Ok(())
+}
+
+/// These ports rest since then, or from now on.
+async fn rest(connection: &mut SqliteConnection, ports: &[(u16, Option<i64>)]) -> Result<()> {
+    sqlx::query(
+        "INSERT INTO former_ports (port, released_at)
+         SELECT value ->> 0, max(coalesce(value ->> 1, ?2)) FROM json_each(?1) WHERE true GROUP BY 1
+         ON CONFLICT (port) DO UPDATE SET released_at = max(released_at, excluded.released_at)",
+    )
+    .bind(json(ports)?)
+    .bind(now())
+    .execute(connection)
+    .await?;
+    Ok(())
+}
