@@ -3,6 +3,9 @@
 
 mod support;
 
+#[path = "server_life/farewell.rs"]
+mod farewell;
+
 use std::fs::{File, OpenOptions};
 use std::io::Read;
 use std::net::{SocketAddr, TcpStream};

@@ -1,24 +1,26 @@
 //! The vendor's program, `holistics-tunnel-server`.
 //!
 //! - [`cli`] reads the command line; [`serve`] runs the server and [`core_tasks`], without which it
-//!   ends, [`operator_tokens`] and [`operators`] the other commands. [`log`] is what people and programs read of it.
+//!   ends with a `farewell`, [`operator_tokens`] and [`operators`] the other commands. [`log`] is what people and programs read of it.
 //! - [`app`] is what everything works with.
 //! - [`http`] leads requests to the API and the pages.
 //! - [`domain`] holds the rules, and knows neither HTTP nor SQL.
 //! - [`store`] keeps everything, in one SQLite file under the [`data_dir`].
 //! - [`tunnel_server`] speaks SSH; [`sessions`] writes down what it sees.
-//! - [`probe`] is "Test connection"; [`metrics`] is what Prometheus reads.
+//! - `passwords` hashes them; [`probe`] is "Test connection"; [`metrics`] is what Prometheus reads.
 
 pub mod app;
 pub mod cli;
 pub mod core_tasks;
 pub mod data_dir;
 pub mod domain;
+mod farewell;
 pub mod http;
 pub mod log;
 pub mod metrics;
 pub mod operator_tokens;
 pub mod operators;
+mod passwords;
 pub mod probe;
 pub mod serve;
 pub mod sessions;
@@ -36,11 +38,13 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
-    runtime.block_on(async {
+    let done = runtime.block_on(async {
         match cli.command {
             Command::Serve(settings) => serve::run(*settings).await,
             Command::Token(arguments) => operator_tokens::run(arguments).await,
             Command::LoginLink(arguments) => operators::run(arguments).await,
         }
-    })
+    });
+    runtime.shutdown_timeout(farewell::THREADS);
+    done
 }

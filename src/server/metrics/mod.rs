@@ -1,7 +1,7 @@
 //! `/metrics`, for Prometheus.
 //!
 //! What can be asked is asked when it is read (`facts`); only what happens and leaves nothing behind
-//! is counted (`counts`): requests and connection tests. Every label has a bounded set of values: a
+//! is counted: requests and connection tests (`counts`), and what the tunnel server does. Every label has a bounded set of values: a
 //! route is the template and never the path, which may hold a token.
 
 pub mod counts;
@@ -21,7 +21,6 @@ use super::app::App;
 use super::http::api::auth::Operator;
 use super::http::api::problem::ApiError;
 use counts::Call;
-use facts::Facts;
 
 pub use listener::serve;
 
@@ -47,9 +46,10 @@ pub async fn read(_: Operator, State(app): State<Arc<App>>) -> Result<Response, 
 }
 
 async fn page(app: &App) -> Result<Response, ApiError> {
-    let facts = Facts::of(app).await?;
+    let facts = facts::now(app).await?;
     let mut text = String::new();
-    prometheus_text::encode(&mut text, &facts.registry())
+    prometheus_text::encode(&mut text, &facts)
+        .and_then(|()| prometheus_text::encode(&mut text, &app.tunnels.counters().registry))
         .and_then(|()| app.metrics.write(&mut text))
         .map_err(|error| ApiError::internal(&error))?;
     Ok((

@@ -23,19 +23,26 @@ struct SessionThread {
 }
 
 impl SessionThreads {
-    /// Starts them; they end at the shutdown, with whatever still runs on them.
+    /// Starts them; they end at the shutdown, with whatever still runs on them. The end of any of them
+    /// cancels `ended`.
     ///
     /// # Errors
     /// The system gives no more threads or descriptors.
-    pub(super) fn start(shutdown: &CancellationToken) -> anyhow::Result<Self> {
+    pub(super) fn start(
+        shutdown: &CancellationToken,
+        ended: &CancellationToken,
+    ) -> anyhow::Result<Self> {
         let count = thread::available_parallelism().map_or(1, usize::from);
         let threads = (0..count).map(|n| {
             let runtime = Builder::new_current_thread().enable_all().build()?;
             let scheduler = runtime.handle().clone();
-            let shutdown = shutdown.clone();
+            let (shutdown, ended) = (shutdown.clone(), ended.clone().drop_guard());
             thread::Builder::new()
                 .name(format!("sessions-{n}"))
-                .spawn(move || runtime.block_on(shutdown.cancelled_owned()))?;
+                .spawn(move || {
+                    runtime.block_on(shutdown.cancelled_owned());
+                    drop(ended);
+                })?;
             Ok(SessionThread {
                 scheduler,
                 sessions: Arc::default(),
@@ -45,6 +52,16 @@ impl SessionThreads {
         Ok(SessionThreads(
             threads.context("cannot start the sessions' threads")?,
         ))
+    }
+
+    /// Returns when each of them has shown that it runs, or that one does not.
+    pub(super) async fn answer(&self) -> bool {
+        for thread in &self.0 {
+            if thread.scheduler.spawn(async {}).await.is_err() {
+                return false;
+            }
+        }
+        true
     }
 
     /// A place on the thread with the fewest sessions.
