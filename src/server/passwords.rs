@@ -22,6 +22,9 @@ pub const LONGEST: usize = 256;
 /// How many may wait: half a second's work, or a second's of a slow machine.
 const QUEUE: usize = 16;
 
+/// What is said where the queue is full.
+pub const BUSY: &str = "Too many people are signing in. Try again in a few seconds.";
+
 /// What is verified where an account has no password or does not exist, so that both take as long.
 const NOBODYS: &str = "$argon2id$v=19$m=19456,t=2,p=1$AAAAAAAAAAAAAAAAAAAAAA\
                        $AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";

@@ -249,7 +249,8 @@ fn the_page_of_api_tokens_leads_to_the_description_of_all_calls() {
     });
     let document = visitor.get(link.expect("a link to all calls"));
     assert_eq!(document.status, 200);
-    document.expect(&["\"openapi\":\"3.1", "/api/v1/data-sources"]);
+    let starts = document.body.starts_with("{\"openapi\":\"3.1");
+    assert!(starts, "{}", document.body);
 }
 
 fn edits_the_port(visitor: &Visitor, lab: &Lab, source: &str) {

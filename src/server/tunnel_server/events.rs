@@ -218,6 +218,18 @@ mod tests {
     }
 
     #[test]
+    fn how_long_the_oldest_has_waited_is_known_while_it_is_pending() {
+        let events = SessionEvents::default();
+        assert_eq!(events.wait_of_oldest(), Duration::ZERO);
+        events.announce(SessionEvent::Up(TunnelId(1)), None);
+        std::thread::sleep(Duration::from_millis(5));
+        events.announce(SessionEvent::Up(TunnelId(2)), None);
+        assert!(events.wait_of_oldest() >= Duration::from_millis(5));
+        events.take(2).noted();
+        assert_eq!(events.wait_of_oldest(), Duration::ZERO);
+    }
+
+    #[test]
     fn a_session_that_flaps_its_port_pushes_out_nothing_of_another_tunnel() {
         let events = announced(&[Up(TWO)]);
         for _ in 0..33_000 {

@@ -98,3 +98,31 @@ impl Place {
         self.scheduler.clone()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use tokio::time::timeout;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_thread_that_is_held_up_does_not_answer_and_one_that_ends_is_seen() {
+        let (shutdown, ended) = (CancellationToken::new(), CancellationToken::new());
+        let threads = SessionThreads::start(&shutdown, &ended).unwrap();
+        assert!(threads.answer().await);
+        let (release, held_up) = mpsc::channel::<()>();
+        let holds_up = async move { drop(held_up.recv()) };
+        threads.0[0].scheduler.spawn(holds_up);
+        let answer = timeout(Duration::from_millis(50), threads.answer());
+        assert!(answer.await.is_err());
+        drop(release);
+        assert!(threads.answer().await);
+        assert!(!ended.is_cancelled());
+        shutdown.cancel();
+        ended.cancelled().await;
+        assert!(!threads.answer().await);
+    }
+}

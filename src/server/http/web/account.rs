@@ -15,9 +15,7 @@ use super::rate_limit::Asker;
 use crate::server::app::App;
 use crate::server::http::api::problem::ApiError;
 use crate::server::http::browser::SignedIn;
-use crate::server::passwords;
-
-const BUSY: &str = "Too many people are signing in. Try again in a few seconds.";
+use crate::server::passwords::{self, BUSY};
 
 #[derive(Template)]
 #[template(path = "web/account.html")]

@@ -20,7 +20,7 @@ use crate::server::app::App;
 use crate::server::domain::token::TokenHash;
 use crate::server::http::api::problem::ApiError;
 use crate::server::http::browser::{self, SignedIn};
-use crate::server::passwords::{LONGEST, Place};
+use crate::server::passwords::{BUSY, LONGEST, Place};
 use crate::server::store::{OperatorAccount, StoreError};
 
 /// When whoever found too many before him is asked to come again, in seconds.
@@ -79,7 +79,7 @@ pub async fn by_password(
 ) -> Result<Response, PageError> {
     let name = sent.name.trim().to_owned();
     let Some(place) = app.web.passwords.place() else {
-        let error = "Too many people are signing in. Try again in a few seconds.".to_owned();
+        let error = BUSY.to_owned();
         let status = StatusCode::SERVICE_UNAVAILABLE;
         return try_later(&app, &headers, status, name, sent.next, error, BUSY_SECONDS);
     };
