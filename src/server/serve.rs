@@ -113,7 +113,7 @@ pub async fn run(settings: Serve) -> anyhow::Result<()> {
         app.changes.announce_shutdown();
         handle.graceful_shutdown(Some(farewell::REQUESTS));
         // The web listener is the one that ends now, with its last request. Tunnels go on until then.
-        core.first_end().await;
+        let _ = timeout(farewell::REQUESTS, core.first_end()).await;
         app.tunnels.end().await;
         core.stop().await;
         let _ = timeout(farewell::WRITING, async {

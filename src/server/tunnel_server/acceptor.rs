@@ -247,7 +247,7 @@ impl Acceptor {
             }
         };
         let Some((why, text)) = why else { return };
-        self.shared.ports.counters().unfinished[why as usize].inc();
+        self.shared.ports.counters().unfinished.inc(why);
         if let Some(more) = self.shared.log_lines.may(KIND, peer) {
             info!(%peer, "an SSH connection ended before its login: {text}{more}");
         }

@@ -22,6 +22,11 @@ impl Open {
         self.0.inc();
         Token(self.0.clone())
     }
+
+    /// How many are open now.
+    pub fn get(&self) -> i64 {
+        self.0.get()
+    }
 }
 
 impl Drop for Token {
@@ -36,54 +41,69 @@ pub struct Counters {
     /// All of it, as it is shown.
     pub registry: Registry,
     /// Sessions whose key is proved.
-    pub(super) sessions: Open,
-    pub(super) takeovers: Counter,
-    pub(super) ended: Ended,
-    pub(super) paced: Counter,
-    pub(super) refused: Refused,
-    /// By [`Why`].
-    pub(super) unfinished: [Counter; Why::ALL.len()],
+    pub sessions: Open,
+    pub takeovers: Counter,
+    pub ended: Ended,
+    pub paced: Counter,
+    pub refused: Refused,
+    pub unfinished: Unfinished,
     /// Connections that are carried now.
-    pub(super) connections: Open,
-    pub(super) accepted: Counter,
-    pub(super) unreachable: Counter,
-    pub(super) from_bastions: Counter,
-    pub(super) to_bastions: Counter,
+    pub connections: Open,
+    pub accepted: Counter,
+    pub unreachable: Counter,
+    pub from_bastions: Counter,
+    pub to_bastions: Counter,
 }
 
 /// Sessions that the server has ended.
 #[derive(Debug)]
-pub(super) struct Ended {
+pub struct Ended {
     /// They were given no port.
-    pub(super) unused: Counter,
+    pub unused: Counter,
     /// They made room for a newer session of their key.
-    pub(super) replaced: Counter,
-    pub(super) silent: Counter,
+    pub replaced: Counter,
+    pub silent: Counter,
     /// They sent what no client may send.
-    pub(super) misused: Counter,
+    pub misused: Counter,
+}
+
+/// Connections that ended before a login, by the reason.
+#[derive(Debug)]
+pub struct Unfinished([Counter; Why::ALL.len()]);
+
+impl Unfinished {
+    pub(super) fn inc(&self, why: Why) {
+        self.0[why as usize].inc();
+    }
+
+    /// How many so far, by the reason's name.
+    pub fn by_reason(&self) -> Vec<(&'static str, u64)> {
+        let names = Why::ALL.iter().map(|&(_, name)| name);
+        names.zip(self.0.iter().map(Counter::get)).collect()
+    }
 }
 
 /// What was refused.
 #[derive(Debug)]
-pub(super) struct Refused {
-    pub(super) ssh_connections: Counter,
+pub struct Refused {
+    pub ssh_connections: Counter,
     /// Of a key whose other sessions all hold ports.
-    pub(super) sessions: Counter,
-    pub(super) late_logins: Counter,
-    pub(super) users: Counter,
-    pub(super) keys: Counter,
+    pub sessions: Counter,
+    pub late_logins: Counter,
+    pub users: Counter,
+    pub keys: Counter,
     /// They are too weak.
-    pub(super) signatures: Counter,
-    pub(super) addresses: Counter,
+    pub signatures: Counter,
+    pub addresses: Counter,
     /// They are not the key's.
-    pub(super) ports: Counter,
-    pub(super) held_ports: Counter,
+    pub ports: Counter,
+    pub held_ports: Counter,
     /// Another program has them.
-    pub(super) taken_ports: Counter,
+    pub taken_ports: Counter,
     /// Shells, commands, subsystems, and forwarding of other kinds.
-    pub(super) other_requests: Counter,
+    pub other_requests: Counter,
     /// Connections beyond a session's bound.
-    pub(super) connections: Counter,
+    pub connections: Counter,
 }
 
 impl Default for Counters {
@@ -207,7 +227,7 @@ impl Default for Counters {
                 other_requests,
                 connections: too_many,
             },
-            unfinished,
+            unfinished: Unfinished(unfinished),
             connections,
             accepted,
             unreachable,
@@ -226,10 +246,10 @@ mod tests {
         let open = Open::default();
         let one = open.enter();
         let two = open.enter();
-        assert_eq!(open.0.get(), 2);
+        assert_eq!(open.get(), 2);
         drop(one);
         drop(two);
-        assert_eq!(open.0.get(), 0);
+        assert_eq!(open.get(), 0);
     }
 
     #[test]

@@ -114,7 +114,9 @@ mod tests {
         let threads = SessionThreads::start(&shutdown, &ended).unwrap();
         assert!(threads.answer().await);
         let (release, held_up) = mpsc::channel::<()>();
-        let holds_up = async move { drop(held_up.recv()) };
+        let holds_up = async move {
+            let _ = held_up.recv();
+        };
         threads.0[0].scheduler.spawn(holds_up);
         let answer = timeout(Duration::from_millis(50), threads.answer());
         assert!(answer.await.is_err());
