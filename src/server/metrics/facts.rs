@@ -7,17 +7,14 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
 use super::counts::{Label, PREFIX};
-use crate::server::app::App;
+use crate::server::domain::ControlPlane;
 use crate::server::log;
 use crate::server::store::StoreError;
 
 /// Asks for them.
-///
-/// # Errors
-/// The database failed.
-pub async fn now(app: &App) -> Result<Registry, StoreError> {
-    let enrolled = whole(app.store.enrolled_tunnels().await?.len());
-    let up = whole(app.tunnels.tunnels_up());
+pub async fn now(control: &ControlPlane, open_streams: usize) -> Result<Registry, StoreError> {
+    let enrolled = i64::from(control.store.enrolled_tunnels().await?);
+    let up = whole(control.tunnels.tunnels_up());
     let tunnels = Family::<Label, Gauge>::default();
     tunnels.get_or_create(&[("state", "up")]).set(up);
     // A tunnel may be removed between the two questions.
@@ -38,12 +35,12 @@ pub async fn now(app: &App) -> Result<Registry, StoreError> {
     registry.register(
         "remote_ports",
         "Ports that may be given to tunnels; each enrolled tunnel has one",
-        ConstGauge::new(i64::from(app.ports.size())),
+        ConstGauge::new(i64::from(control.ports.size())),
     );
     registry.register(
         "live_streams",
         "Streams of server-sent events that are open",
-        ConstGauge::new(whole(app.web.open_streams())),
+        ConstGauge::new(whole(open_streams)),
     );
     registry.register(
         "log_lines_lost",

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use axum::extract::State;
 
-use super::problem::ApiError;
 use crate::protocol::ProblemKind;
-use crate::server::app::App;
+use crate::server::http::app::App;
+use crate::server::http::problem::ApiError;
 
 /// Whether the process answers
 #[utoipa::path(get, path = "/healthz", operation_id = "read_health",

@@ -12,9 +12,9 @@ use serde::Deserialize;
 use super::error::PageError;
 use super::frame::{Frame, page};
 use super::rate_limit::Asker;
-use crate::server::app::App;
-use crate::server::http::api::problem::ApiError;
+use crate::server::http::app::App;
 use crate::server::http::browser::SignedIn;
+use crate::server::http::problem::ApiError;
 use crate::server::passwords::{self, BUSY};
 
 #[derive(Template)]

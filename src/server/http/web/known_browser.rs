@@ -5,10 +5,10 @@
 
 use axum::http::{HeaderMap, HeaderValue};
 
-use crate::server::app::App;
-use crate::server::domain::token::{Token, TokenKind};
-use crate::server::http::api::problem::ApiError;
+use crate::server::domain::token::Token;
+use crate::server::http::app::App;
 use crate::server::http::browser;
+use crate::server::http::problem::ApiError;
 
 /// How long a browser stays known, in seconds: a year.
 const SECONDS: u64 = 365 * 24 * 3600;
@@ -18,7 +18,7 @@ const SECONDS: u64 = 365 * 24 * 3600;
 /// # Errors
 /// The cookie cannot be written.
 pub fn cookie(app: &App, account: &str) -> Result<HeaderValue, ApiError> {
-    let number = Token::generate(TokenKind::Session);
+    let number = Token::session();
     let mark = app.secret.browser_mark(&number, account);
     let value = format!("{}.{mark}", number.as_str());
     browser::set_cookie(app, name(app), &value, SECONDS)

@@ -16,12 +16,12 @@ use super::frame::{Frame, page};
 use super::known_browser;
 use super::rate_limit::Asker;
 use super::session;
-use crate::server::app::App;
 use crate::server::domain::token::TokenHash;
-use crate::server::http::api::problem::ApiError;
+use crate::server::http::app::App;
 use crate::server::http::browser::{self, SignedIn};
+use crate::server::http::problem::ApiError;
 use crate::server::passwords::{BUSY, LONGEST, Place};
-use crate::server::store::{OperatorAccount, StoreError};
+use crate::server::store::OperatorAccount;
 
 /// When whoever found too many before him is asked to come again, in seconds.
 const BUSY_SECONDS: u64 = 2;
@@ -203,8 +203,8 @@ pub async fn by_link(
     Path(token): Path<String>,
     headers: HeaderMap,
 ) -> Result<Response, PageError> {
-    match app.store.use_login_link(&TokenHash::of(&token)).await {
-        Ok(account) => {
+    match app.store.use_login_link(&TokenHash::of(&token)).await? {
+        Some(account) => {
             let session = session::begin(&app, &account, "by link").await?;
             let next = match account.password_hash {
                 Some(_) => "/data-sources",
@@ -212,8 +212,7 @@ pub async fn by_link(
             };
             go_signed_in(&app, next, &account, session)
         }
-        Err(StoreError::NotFound) => show_link(State(app), Path(token), headers).await,
-        Err(error) => Err(error.into()),
+        None => show_link(State(app), Path(token), headers).await,
     }
 }
 
