@@ -3,6 +3,8 @@
 
 #[path = "server_life/backup.rs"]
 mod backup;
+#[path = "server_life/farewell.rs"]
+mod farewell;
 #[path = "server_life/older_backup.rs"]
 mod older_backup;
 mod support;

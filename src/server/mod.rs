@@ -1,25 +1,28 @@
 //! The vendor's program, `holistics-tunnel-server`.
 //!
 //! - [`cli`] reads the command line; [`serve`] runs the server and [`core_tasks`], without which it
-//!   ends, [`operator_tokens`], [`operators`] and [`backup`] the other commands. [`log`] is what people and programs read of it.
+//!   ends with a `farewell`; [`operator_tokens`], [`operators`] and [`backup`] are the other commands. [`log`] is
+//!   what people and programs read of it.
 //! - [`http`] leads requests to the API and the pages.
 //! - [`domain`] holds the rules and the use cases, and knows neither HTTP nor SQL.
 //! - [`store`] keeps everything, in one SQLite file under the [`data_dir`]; [`last_run`]
 //!   looks whether it is the right one.
 //! - [`tunnel_server`] speaks SSH; [`session_recorder`] writes down what it sees.
-//! - [`probe`] is "Test connection"; [`metrics`] is what Prometheus reads.
+//! - `passwords` hashes them; [`probe`] is "Test connection"; [`metrics`] is what Prometheus reads.
 
 pub mod backup;
 pub mod cli;
 pub mod core_tasks;
 pub mod data_dir;
 pub mod domain;
+mod farewell;
 pub mod http;
 pub mod last_run;
 pub mod log;
 pub mod metrics;
 pub mod operator_tokens;
 pub mod operators;
+mod passwords;
 pub mod probe;
 pub mod serve;
 pub mod session_recorder;
@@ -37,7 +40,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
-    runtime.block_on(async {
+    let done = runtime.block_on(async {
         match cli.command {
             Command::Serve(settings) => serve::run(*settings).await,
             Command::Token(arguments) => operator_tokens::run(arguments).await,
@@ -45,5 +48,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
             Command::Backup(arguments) => backup::make::run(arguments).await,
             Command::Restore(arguments) => backup::restore::run(arguments).await,
         }
-    })
+    });
+    runtime.shutdown_timeout(farewell::THREADS);
+    done
 }

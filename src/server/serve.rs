@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use axum_server::tls_rustls::RustlsConfig;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::timeout;
 
 use super::cli::Serve;
 use super::core_tasks::CoreTasks;
@@ -18,6 +18,7 @@ use super::domain::address::{self, PublicAddress, PublicSettings};
 use super::domain::changes::Changes;
 use super::domain::logins;
 use super::domain::secret::SecretKey;
+use super::farewell::{self, Signals};
 use super::http::api::metrics;
 use super::http::app::App;
 use super::http::certificate::{self, Certificate};
@@ -34,9 +35,6 @@ use super::tunnel_server::{TunnelServer, TunnelServerConfig};
 
 /// The name of the token that an empty data folder gets.
 const FIRST_TOKEN: &str = "first";
-
-/// How long running requests may take to end after a signal.
-const GRACE: Duration = Duration::from_secs(5);
 
 /// How long a new connection may take for its first request.
 const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
@@ -108,15 +106,30 @@ pub async fn run(settings: Serve) -> anyhow::Result<()> {
             .transpose()?,
     };
     let mut core = start_core_tasks(&app, metrics_listener, certificate)?;
+    let mut signals = Signals::listen()?;
     greet(&app, &settings, &listening, data_dir.path()).await?;
-    let served = tokio::select! {
-        served = serve_web(listener, tls, Arc::clone(&app)) => served,
+    let handle = axum_server::Handle::new();
+    let web = serve_web(listener, tls, Arc::clone(&app), handle.clone());
+    core.spawn("the web listener", web);
+    let ended = tokio::select! {
+        _ = signals.next() => Ok(()),
         end = core.first_end() => Err(end),
     };
-    core.stop().await;
-    session_recorder::finish(&app.control).await;
-    app.store.close().await;
-    served
+    let farewell = async {
+        app.changes.announce_shutdown();
+        handle.graceful_shutdown(Some(farewell::REQUESTS));
+        // The web listener is the one that ends now, with its last request. Tunnels go on until then.
+        let _ = timeout(farewell::REQUESTS, core.first_end()).await;
+        app.tunnels.end().await;
+        core.stop().await;
+        let _ = timeout(farewell::WRITING, async {
+            session_recorder::finish(&app.control).await;
+            app.store.close().await;
+        })
+        .await;
+    };
+    signals.bound(farewell).await;
+    ended
 }
 
 fn start_core_tasks(
@@ -126,8 +139,13 @@ fn start_core_tasks(
 ) -> anyhow::Result<CoreTasks> {
     let mut core = CoreTasks::default();
     let accepting = Arc::clone(app);
-    core.spawn("the SSH listener", async move {
+    core.spawn("the tunnel server", async move {
         accepting.tunnels.ended().await;
+        Ok(())
+    });
+    let hashing = Arc::clone(app);
+    core.spawn("the passwords' thread", async move {
+        hashing.web.passwords.ended().await;
         Ok(())
     });
     let recording = Arc::clone(&app.control);
@@ -235,9 +253,8 @@ async fn serve_web(
     listener: TcpListener,
     tls: Option<RustlsConfig>,
     app: Arc<App>,
+    handle: axum_server::Handle<SocketAddr>,
 ) -> anyhow::Result<()> {
-    let handle = axum_server::Handle::new();
-    let stopper = tokio::spawn(stop_on_signal(handle.clone(), Arc::clone(&app)));
     let service = router::router(app).into_make_service_with_connect_info::<SocketAddr>();
     let served = match tls {
         Some(config) => {
@@ -255,28 +272,5 @@ async fn serve_web(
                 .await
         }
     };
-    stopper.abort();
     served.context("the web server failed")
-}
-
-async fn stop_on_signal(handle: axum_server::Handle<SocketAddr>, app: Arc<App>) {
-    let name = match first_signal().await {
-        Ok(name) => name,
-        Err(error) => {
-            tracing::error!(%error, "cannot listen for signals; only SIGKILL ends this server");
-            return;
-        }
-    };
-    app.changes.announce_shutdown();
-    handle.graceful_shutdown(Some(GRACE));
-    tracing::info!(signal = name, "ending");
-}
-
-async fn first_signal() -> io::Result<&'static str> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    Ok(tokio::select! {
-        _ = terminate.recv() => "SIGTERM",
-        _ = interrupt.recv() => "SIGINT",
-    })
 }

@@ -202,6 +202,28 @@ fn what_the_tunnel_server_refuses_is_counted_by_its_reason() {
     setup.wait(SOON);
 }
 
+/// Dashboards and alerts are written against these: names, help, types, labels and the values that are there
+/// from the start.
+#[test]
+fn the_metrics_are_called_what_dashboards_call_them() {
+    let (server, url) = measured();
+    let page = Visitor::new(&server).get(&url).body;
+    let mut lines: Vec<_> = page
+        .lines()
+        .filter(|line| !line.contains("{version="))
+        .collect();
+    // The program decides about no order that a reader sees.
+    lines.sort_unstable();
+    let lines: Vec<_> = lines
+        .into_iter()
+        .map(|line| match line.starts_with('#') {
+            true => line,
+            false => line.rsplit_once(' ').expect("a value").0,
+        })
+        .collect();
+    insta::assert_snapshot!("metrics", lines.join("\n"));
+}
+
 /// Runs the bastion's ssh as this user with this key, and waits until it has been refused.
 fn ssh(lab: &Lab, user: &str, key: &Path, arguments: &[&str]) {
     let known_hosts = lab.bastion.own_folder().join("known_hosts");

@@ -58,6 +58,7 @@ pub struct Server {
     extra_arguments: Vec<String>,
     log_filter: Option<&'static str>,
     log_to: Option<PathBuf>,
+    resolver: Option<PathBuf>,
     // The order of the fields is the order of the end: the process, then its folder.
     process: Option<Running>,
     ports: PortRange,
@@ -95,6 +96,13 @@ impl Server {
         let mut server = Self::new("127.0.0.1:0", "127.0.0.1:0", http_client().build(), 10, &[]);
         server.log_filter = Some("trace");
         server.log_to = Some(file.to_owned());
+        server.first_launch()
+    }
+
+    /// Starts one with ten remote ports that looks names up by this `resolv.conf`.
+    pub fn start_resolving_by(file: &Path) -> Self {
+        let mut server = Self::new("127.0.0.1:0", "127.0.0.1:0", http_client().build(), 10, &[]);
+        server.resolver = Some(file.to_owned());
         server.first_launch()
     }
 
@@ -185,6 +193,7 @@ impl Server {
             extra_arguments: extra_arguments.iter().map(|&s| s.to_owned()).collect(),
             log_filter: None,
             log_to: None,
+            resolver: None,
             process: None,
             ports: PortRange::claim(remote_ports),
             disk: None,
@@ -218,9 +227,29 @@ impl Server {
 
     /// Ends it as a service manager does.
     pub fn stop(&mut self) -> Finished {
-        let process = self.process.take().expect("it runs");
-        process.signal(Signal::TERM);
-        process.wait(STOP_LIMIT)
+        self.stop_within(STOP_LIMIT)
+    }
+
+    /// The same, with less patience.
+    pub fn stop_within(&mut self, limit: Duration) -> Finished {
+        self.signal(Signal::TERM);
+        self.wait(limit)
+    }
+
+    /// Waits for its end.
+    pub fn wait(&mut self, limit: Duration) -> Finished {
+        self.process.take().expect("it runs").wait(limit)
+    }
+
+    /// The memory that it has now, in KiB.
+    pub fn memory(&self) -> usize {
+        let pid = self.process.as_ref().expect("it runs").pid();
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("its status");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let number = line.and_then(|line| line.trim().strip_suffix(" kB"));
+        number
+            .and_then(|number| number.parse().ok())
+            .expect("a number")
     }
 
     /// Sends it a signal.
@@ -281,6 +310,15 @@ impl Server {
             shell.args(["-c", r#"exec "$@" 2>"$0""#]).arg(file);
             shell.arg(command.get_program()).args(command.get_args());
             command = shell;
+        }
+        if let Some(file) = &self.resolver {
+            let mut own = program_called("unshare", self.workspace.path());
+            own.args(["--mount", "sh", "-c"]);
+            own.arg(r#"mount --bind "$0" /etc/resolv.conf && exec "$@""#);
+            own.arg(file)
+                .arg(command.get_program())
+                .args(command.get_args());
+            command = own;
         }
         command.args(["--listen", &self.listen, "--ssh-listen", &self.ssh]);
         command.args([

@@ -287,30 +287,3 @@ fn looks_at_long_values(browser: &Browser, lab: &Lab) {
         browser.look(&format!("19-long{}", part.replace('/', "-")));
     }
 }
-
-#[test]
-fn the_apis_description_is_read_on_every_screen() {
-    let server = Server::start();
-    let browser = Browser::start("api");
-    browser.go(&login_link(&server));
-    browser.click("main button");
-    browser.wait_for("Set a password", SOON);
-    browser.go(&format!("{}/api-tokens", server.url));
-    browser.click("main a[href$='/api/docs']");
-    browser.wait_for("Creates a data source", SOON);
-    browser.look("01-api");
-    browser.click("#create_data_source summary");
-    browser.wait_for("Sales, Europe", SOON);
-    browser.click("#delete_data_source summary");
-    browser.look("02-api-open");
-    let dangling = browser.run(
-        "return [...document.querySelectorAll('main a[href^=\"#\"]')]
-             .map(link => link.getAttribute('href').slice(1)).filter(id => !document.getElementById(id))",
-    );
-    assert_eq!(dangling, json!([]), "links to nothing");
-    let twice = browser.run(
-        "const ids = [...document.querySelectorAll('[id]')].map(element => element.id);
-         return ids.filter((id, at) => ids.indexOf(id) !== at)",
-    );
-    assert_eq!(twice, json!([]), "names that are not unique");
-}

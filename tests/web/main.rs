@@ -8,6 +8,7 @@ mod support;
 mod browser;
 mod database;
 mod in_browser;
+mod passwords;
 mod security;
 mod visitor;
 
@@ -235,6 +236,21 @@ fn a_direct_connection_works_without_javascript() {
         "saved login erased",
         "removed",
     ]);
+}
+
+#[test]
+fn the_page_of_api_tokens_leads_to_the_description_of_all_calls() {
+    let server = Server::start();
+    let visitor = Visitor::signed_in(&server);
+    let page = visitor.get("/api-tokens");
+    let link = page.body.split("href=\"").find_map(|rest| {
+        let (link, text) = rest.split_once("\">")?;
+        text.starts_with("All calls").then_some(link)
+    });
+    let document = visitor.get(link.expect("a link to all calls"));
+    assert_eq!(document.status, 200);
+    let starts = document.body.starts_with("{\"openapi\":\"3.1");
+    assert!(starts, "{}", document.body);
 }
 
 fn edits_the_port(visitor: &Visitor, lab: &Lab, source: &str) {

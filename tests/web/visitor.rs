@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use reqwest::blocking::{Client, RequestBuilder, Response};
@@ -36,10 +37,16 @@ pub struct Visitor {
 impl Visitor {
     /// One who is not signed in.
     pub fn new(server: &Server) -> Self {
+        Self::from_address(server, Ipv4Addr::LOCALHOST.into())
+    }
+
+    /// The same, who comes from this address of the machine.
+    pub fn from_address(server: &Server, address: IpAddr) -> Self {
         // The crate's TLS library is chosen by its user; twice the same one is no error.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let http = Client::builder()
             .no_proxy()
+            .local_address(address)
             .redirect(Policy::none())
             .timeout(Duration::from_secs(60))
             .build();

@@ -96,10 +96,32 @@ impl SecretKey {
     /// Whether a form sent that back; compared in constant time.
     pub fn is_form_token(&self, cookie: &str, sent: &str) -> bool {
         let mac = self.0.clone().chain_update(b"form").chain_update(cookie);
-        URL_SAFE_NO_PAD
-            .decode(sent)
-            .is_ok_and(|sent| mac.verify_slice(&sent).is_ok())
+        is_of(mac, sent)
     }
+
+    /// What a browser of this number keeps, to show that it has signed in to this account.
+    pub fn browser_mark(&self, number: &Token, account: &str) -> String {
+        let mac = self.browser_mac(number.as_str(), account);
+        URL_SAFE_NO_PAD.encode(mac.finalize().into_bytes())
+    }
+
+    /// Whether a browser shows that; compared in constant time.
+    pub fn is_browser_mark(&self, number: &str, account: &str, shown: &str) -> bool {
+        is_of(self.browser_mac(number, account), shown)
+    }
+
+    fn browser_mac(&self, number: &str, account: &str) -> Hmac<Sha256> {
+        let purpose = self.0.clone().chain_update(b"browser");
+        purpose
+            .chain_update(number)
+            .chain_update([0])
+            .chain_update(account)
+    }
+}
+
+fn is_of(mac: Hmac<Sha256>, shown: &str) -> bool {
+    let shown = URL_SAFE_NO_PAD.decode(shown);
+    shown.is_ok_and(|shown| mac.verify_slice(&shown).is_ok())
 }
 
 /// Makes the file; fails with `AlreadyExists` rather than overwrite one.

@@ -11,7 +11,25 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 /// What every name begins with.
-pub(super) const PREFIX: &str = "holistics_tunnel";
+pub const PREFIX: &str = "holistics_tunnel";
+
+/// One label, with a value out of a few.
+pub type Label = [(&'static str, &'static str); 1];
+
+/// Registers a counter for each of these values of a label, there from the start: an alert on a series that
+/// is not there yet would never fire.
+pub fn by<const N: usize>(
+    registry: &mut Registry,
+    name: &str,
+    help: &str,
+    label: &'static str,
+    values: [&'static str; N],
+) -> [Counter; N] {
+    let family = Family::<Label, Counter>::default();
+    let counters = values.map(|value| family.get_or_create_owned(&[(label, value)]));
+    registry.register(name, help, family);
+    counters
+}
 
 /// In seconds: from what is read from memory to the longest poll and the slowest connection test.
 const BUCKETS: [f64; 10] = [0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 30.0];
@@ -43,18 +61,14 @@ struct Answer {
     status: &'static str,
 }
 
-#[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct Test {
-    result: &'static str,
-}
-
 /// What is counted.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
     answers: Family<Answer, Counter>,
     seconds: Family<Call, Histogram, fn() -> Histogram>,
-    tests: Family<Test, Counter>,
+    passed: Counter,
+    failed: Counter,
 }
 
 impl Default for Metrics {
@@ -72,30 +86,27 @@ impl Default for Metrics {
             "How long requests took until their answer began",
             seconds.clone(),
         );
-        let tests = Family::default();
-        registry.register(
+        let [passed, failed] = by(
+            &mut registry,
             "connection_tests",
             "Connection tests, by their result",
-            tests.clone(),
+            "result",
+            ["passed", "failed"],
         );
-        let metrics = Metrics {
+        Metrics {
             registry,
             answers,
             seconds,
-            tests,
-        };
-        // An alert on a series that is not there yet would never fire.
-        for passed in [true, false] {
-            drop(metrics.tests.get_or_create(&Test::of(passed)));
+            passed,
+            failed,
         }
-        metrics
     }
 }
 
 impl Metrics {
     /// Counts a connection test.
     pub fn tested(&self, passed: bool) {
-        self.tests.get_or_create(&Test::of(passed)).inc();
+        if passed { &self.passed } else { &self.failed }.inc();
     }
 
     pub fn answered(&self, call: Call, status: StatusCode, started: Instant) {
@@ -112,14 +123,6 @@ impl Metrics {
     /// Writes them down, behind what is in `text` already.
     pub fn write(&self, text: &mut String) -> fmt::Result {
         prometheus_text::encode(text, &self.registry)
-    }
-}
-
-impl Test {
-    fn of(passed: bool) -> Self {
-        Test {
-            result: if passed { "passed" } else { "failed" },
-        }
     }
 }
 

@@ -15,6 +15,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
 
 use super::KeyAuthority;
@@ -36,7 +37,10 @@ pub(super) struct Acceptor {
     shared: Arc<Shared>,
     limits: Limits,
     strangers: Arc<Strangers>,
-    shutdown: CancellationToken,
+    /// From then on nobody is accepted, and who is there is told to go.
+    ending: CancellationToken,
+    /// The connections that there are.
+    connections: TaskTracker,
 }
 
 /// How a connection ended, if it did not end by itself.
@@ -51,7 +55,8 @@ impl Acceptor {
         keys: Arc<dyn KeyAuthority>,
         ports: Arc<Ports>,
         limits: Limits,
-        shutdown: CancellationToken,
+        ending: CancellationToken,
+        connections: TaskTracker,
     ) -> Arc<Self> {
         Arc::new(Acceptor {
             config: Arc::new(ssh_config(host_keys)),
@@ -64,20 +69,31 @@ impl Acceptor {
             }),
             strangers: Strangers::new(limits.clone()),
             limits,
-            shutdown,
+            ending,
+            connections,
         })
     }
 
-    /// Serves until the shutdown.
-    pub(super) async fn serve(self: Arc<Self>, listener: TcpListener, threads: SessionThreads) {
+    /// Serves until the end.
+    pub(super) async fn serve(
+        self: Arc<Self>,
+        listener: TcpListener,
+        threads: Arc<SessionThreads>,
+    ) {
         let log_lines = Arc::clone(&self.shared.log_lines);
-        let shutdown = self.shutdown.clone();
-        tokio::spawn(async move { log_lines.tell(shutdown).await });
+        // Together, so that neither ends unseen.
+        tokio::join!(
+            log_lines.tell(self.ending.clone()),
+            self.accept(listener, threads)
+        );
+    }
+
+    async fn accept(self: Arc<Self>, listener: TcpListener, threads: Arc<SessionThreads>) {
         let connections = Arc::new(Semaphore::new(self.limits.connections));
         for id in (0..).map(SessionId) {
             let accepted = tokio::select! {
                 biased;
-                () = self.shutdown.cancelled() => return,
+                () = self.ending.cancelled() => return,
                 accepted = listener.accept() => accepted,
             };
             let place = threads.place();
@@ -103,17 +119,18 @@ impl Acceptor {
                 .zip(self.strangers.admit(id, peer, &socket, &opening));
             let Some((connection, visit)) = admitted else {
                 const KIND: Kind = "too many SSH connections at once";
-                self.shared.ports.counters().refused.ssh_connections.one();
+                self.shared.ports.counters().refused.ssh_connections.inc();
                 if let Some(more) = self.shared.log_lines.may(KIND, peer) {
                     warn!(%peer, "too many SSH connections at once: one is refused{more}");
                 }
                 continue;
             };
             let acceptor = Arc::clone(&self);
+            let tracked = self.connections.token();
             // Not handed on as a whole, since each wrapping would double what an idle session keeps.
             place.scheduler().spawn(async move {
                 acceptor.connection(id, socket, peer, opening, visit).await;
-                drop((connection, place));
+                drop((connection, place, tracked));
             });
         }
     }
@@ -151,15 +168,19 @@ impl Acceptor {
             biased;
             login = self.login(&opening, &visit, is_authenticated) => login.map_err(Err),
             ended = &mut session => Err(Ok(ended)),
-            () = self.shutdown.cancelled() => return socket.close(),
+            () = self.ending.cancelled() => return socket.close(),
         };
         drop(visit);
         match session_or_early {
             Ok(live) => {
                 let ended = tokio::select! {
-                    ended = session => ended,
-                    () = self.watch(live) => Ok(()),
-                    () = self.shutdown.cancelled() => Ok(()),
+                    ended = &mut session => ended,
+                    () = self.watch(&live) => Ok(()),
+                    () = self.ending.cancelled() => {
+                        live.close("The tunnel server is ending");
+                        let _ = timeout(2 * limits::FAREWELL, session).await;
+                        Ok(())
+                    }
                 };
                 self.tell_end(peer, ended);
             }
@@ -193,17 +214,16 @@ impl Acceptor {
     }
 
     /// Ends a session that has been given no port in time; never returns.
-    async fn watch(&self, live: Arc<LiveSession>) {
+    async fn watch(&self, live: &LiveSession) {
         tokio::time::sleep(self.limits.unused_session_time).await;
         if !live.was_given_a_port.load(Ordering::Relaxed) {
             const KIND: Kind = "an SSH session without a port was ended";
-            self.shared.ports.counters().ended.unused.one();
+            self.shared.ports.counters().ended.unused.inc();
             if let Some(more) = live.may_log(KIND) {
                 info!(session = %live, "ended an SSH session that was given no port{more}");
             }
             live.close("no port was given to this session");
         }
-        drop(live);
         std::future::pending().await
     }
 
@@ -218,7 +238,7 @@ impl Acceptor {
         let why = match ended {
             Ok(ended) => unfinished::why(ended, opening),
             Err(Early::Late) => {
-                self.shared.ports.counters().refused.late_logins.one();
+                self.shared.ports.counters().refused.late_logins.inc();
                 Some(unfinished::late(opening))
             }
             Err(Early::MadeRoom) => {
@@ -227,7 +247,7 @@ impl Acceptor {
             }
         };
         let Some((why, text)) = why else { return };
-        self.shared.ports.counters().unfinished.one(why);
+        self.shared.ports.counters().unfinished.inc(why);
         if let Some(more) = self.shared.log_lines.may(KIND, peer) {
             info!(%peer, "an SSH connection ended before its login: {text}{more}");
         }
@@ -247,7 +267,7 @@ impl Acceptor {
             Err(KeepaliveTimeout) => (SILENT, &counters.silent),
             Err(_) => (MISUSED, &counters.misused),
         };
-        count.one();
+        count.inc();
         if let (Err(e), Some(more)) = (ended, self.shared.log_lines.may(kind, peer)) {
             info!(%peer, "{kind}: {}{more}", quote(e.to_string().as_bytes()));
         }

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use bytes::Bytes;
+use prometheus_client::metrics::counter::Counter;
 use russh::keys::{Algorithm, HashAlg, PublicKey};
 use russh::server::{
     Auth, ChannelOpenHandle, Handler, Msg, PublicKeyOffer, Session, VerifiedPublicKey,
@@ -19,7 +20,7 @@ use tokio::sync::{Semaphore, oneshot};
 use tokio::time::timeout;
 use tracing::{info, warn};
 
-use super::counters::{Count, Token};
+use super::counters::Token;
 use super::delivery::Deliveries;
 use super::key_sessions::{Entry, KeySessions, Place};
 use super::limits::{self, Limits};
@@ -98,8 +99,8 @@ impl Client {
         self.judged += 1;
         let fingerprint = key.fingerprint(HashAlg::Sha256).to_string();
         let counters = &self.shared.ports.counters().refused;
-        let refused = |count: &Count, why: &str| {
-            count.one();
+        let refused = |count: &Counter, why: &str| {
+            count.inc();
             self.opening.login_refused();
             if let Some(more) = self.shared.log_lines.may(KIND, self.peer) {
                 info!(peer = %self.peer, key = %fingerprint, "refused a login: {why}{more}");
@@ -147,7 +148,7 @@ impl Client {
         match sessions.enter(live, bound, |session| ports.has_one(session.id)) {
             Entry::Entered(place) => self.place = Some(place),
             Entry::Replaced(place, oldest) => {
-                ports.counters().ended.replaced.one();
+                ports.counters().ended.replaced.inc();
                 if let Some(more) = live.may_log(REPLACED) {
                     info!(session = %oldest, bound, "too many sessions of one key: the oldest without a port is ended{more}");
                 }
@@ -155,7 +156,7 @@ impl Client {
                 self.place = Some(place);
             }
             Entry::Refused => {
-                ports.counters().refused.sessions.one();
+                ports.counters().refused.sessions.inc();
                 self.opening.login_refused();
                 if let Some(more) = live.may_log(REFUSED) {
                     warn!(session = %live, bound, "too many sessions of one key: one is refused{more}");
@@ -171,7 +172,7 @@ impl Client {
     async fn wait_for_pace(&mut self) {
         let wait = self.pace.take(Instant::now());
         if !wait.is_zero() {
-            self.shared.ports.counters().paced.one();
+            self.shared.ports.counters().paced.inc();
             tokio::time::sleep(wait).await;
         }
     }
@@ -198,7 +199,7 @@ impl Client {
 
     fn refuse_other(&self, what: &str) {
         const KIND: Kind = "a request was refused";
-        self.shared.ports.counters().refused.other_requests.one();
+        self.shared.ports.counters().refused.other_requests.inc();
         let Some(session) = &self.live else { return };
         if let Some(more) = session.may_log(KIND) {
             info!(%session, "refused {what}{more}");
@@ -216,7 +217,7 @@ impl Client {
         let may_log = || session.may_log(KIND);
         let refused = &self.shared.ports.counters().refused;
         if !is_forward_address(address, self.shared.ports.address()) {
-            refused.addresses.one();
+            refused.addresses.inc();
             if let Some(more) = may_log() {
                 let address = quote(address.as_bytes());
                 info!(%session, address, port, "refused to listen: only the forward address is offered{more}");
@@ -224,7 +225,7 @@ impl Client {
             return false;
         }
         let Some(grant) = self.grant(&session.key, port).await else {
-            refused.ports.one();
+            refused.ports.inc();
             if let Some(more) = may_log() {
                 info!(%session, port, "refused to listen: the port is not this key's{more}");
             }
@@ -244,7 +245,7 @@ impl Client {
             return true;
         }
         self.own_ports.release(grant.port).await;
-        refused.ports.one();
+        refused.ports.inc();
         warn!(%session, port, tunnel = grant.tunnel_id.0, "refused to listen: the port is no longer this key's");
         false
     }
@@ -407,7 +408,7 @@ impl Handler for Client {
         _: &mut Session,
     ) -> Result<(), Self::Error> {
         // Counted, and no line for the log: a bastion's doctor asks for one to see its key accepted.
-        self.shared.ports.counters().refused.other_requests.one();
+        self.shared.ports.counters().refused.other_requests.inc();
         Ok(())
     }
 

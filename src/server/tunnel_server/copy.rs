@@ -6,11 +6,11 @@
 use std::io::{self, ErrorKind};
 
 use bytes::BytesMut;
+use prometheus_client::metrics::counter::Counter;
 use russh::ChannelWriteHalf;
 use russh::server::Msg;
 use tokio::net::TcpStream;
 
-use super::counters::Count;
 use super::delivery::Delivery;
 
 /// How much is read from the accepted connection at once: a packet of OpenSSH's.
@@ -25,7 +25,7 @@ pub(super) async fn copy(
     socket: &TcpStream,
     from_bastion: &Delivery,
     to_bastion: ChannelWriteHalf<Msg>,
-    carried: &Count,
+    carried: &Counter,
 ) -> io::Result<()> {
     let sending = send(socket, to_bastion, carried);
     tokio::pin!(sending);
@@ -48,7 +48,7 @@ pub(super) async fn copy(
 async fn send(
     socket: &TcpStream,
     to_bastion: ChannelWriteHalf<Msg>,
-    carried: &Count,
+    carried: &Counter,
 ) -> io::Result<()> {
     loop {
         // The buffer is made when there is something to read: idle connections have none.
@@ -57,7 +57,7 @@ async fn send(
         match socket.try_read_buf(&mut bytes) {
             Ok(0) => return to_bastion.eof().await.map_err(io::Error::other),
             Ok(read) => {
-                carried.add(read as u64);
+                carried.inc_by(read as u64);
                 to_bastion
                     .data_bytes(bytes)
                     .await

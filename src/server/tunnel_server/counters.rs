@@ -1,133 +1,240 @@
-//! What the tunnel server counts: plain numbers, for whoever shows them.
+//! What the tunnel server counts, for Prometheus.
 //!
 //! Counting a packet is one atomic addition. What is open is not counted but held: its number falls
 //! with the thing itself, however that ends.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
 
 use super::unfinished::Why;
-
-/// A number that only grows.
-#[derive(Debug, Default)]
-pub struct Count(AtomicU64);
-
-impl Count {
-    pub(super) fn add(&self, more: u64) {
-        self.0.fetch_add(more, Ordering::Relaxed);
-    }
-
-    pub(super) fn one(&self) {
-        self.add(1);
-    }
-
-    /// How many so far.
-    pub fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-}
+use crate::server::metrics::counts::{PREFIX, by};
 
 /// How many of something are open.
 #[derive(Debug, Default)]
-pub struct Open(Arc<()>);
+pub struct Open(Gauge);
 
 /// One that is open, until it is dropped.
-pub(super) type Token = Arc<()>;
+pub(super) struct Token(Gauge);
 
 impl Open {
     pub(super) fn enter(&self) -> Token {
-        Arc::clone(&self.0)
+        self.0.inc();
+        Token(self.0.clone())
     }
 
     /// How many are open now.
-    pub fn get(&self) -> usize {
-        Arc::strong_count(&self.0) - 1
+    pub fn get(&self) -> i64 {
+        self.0.get()
+    }
+}
+
+impl Drop for Token {
+    fn drop(&mut self) {
+        self.0.dec();
     }
 }
 
 /// Everything that is counted.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Counters {
+    /// All of it, as it is shown.
+    pub registry: Registry,
     /// Sessions whose key is proved.
     pub sessions: Open,
-    /// Ports that passed from a session to another one.
-    pub takeovers: Count,
-    /// Sessions that ended since the server wanted it.
+    pub takeovers: Counter,
     pub ended: Ended,
-    /// Requests for ports, or to give them up, that had to wait since there were too many.
-    pub paced: Count,
-    /// What was refused.
+    pub paced: Counter,
     pub refused: Refused,
-    /// Connections that ended before a login.
     pub unfinished: Unfinished,
     /// Connections that are carried now.
     pub connections: Open,
-    /// Connections that were accepted on forwarded ports.
-    pub accepted: Count,
-    /// Accepted connections for which the bastion could not reach its database.
-    pub unreachable: Count,
-    /// Bytes carried from bastions.
-    pub from_bastions: Count,
-    /// Bytes carried to bastions.
-    pub to_bastions: Count,
+    pub accepted: Counter,
+    pub unreachable: Counter,
+    pub from_bastions: Counter,
+    pub to_bastions: Counter,
 }
 
-/// Sessions that the server has ended, by the reason.
-#[derive(Debug, Default)]
+/// Sessions that the server has ended.
+#[derive(Debug)]
 pub struct Ended {
     /// They were given no port.
-    pub unused: Count,
+    pub unused: Counter,
     /// They made room for a newer session of their key.
-    pub replaced: Count,
-    /// They showed no sign of life.
-    pub silent: Count,
+    pub replaced: Counter,
+    pub silent: Counter,
     /// They sent what no client may send.
-    pub misused: Count,
+    pub misused: Counter,
 }
 
 /// Connections that ended before a login, by the reason.
-#[derive(Debug, Default)]
-pub struct Unfinished([Count; Why::ALL.len()]);
+#[derive(Debug)]
+pub struct Unfinished([Counter; Why::ALL.len()]);
 
 impl Unfinished {
-    pub(super) fn one(&self, why: Why) {
-        self.0[why as usize].one();
+    pub(super) fn inc(&self, why: Why) {
+        self.0[why as usize].inc();
     }
 
     /// How many so far, by the reason's name.
     pub fn by_reason(&self) -> Vec<(&'static str, u64)> {
         let names = Why::ALL.iter().map(|&(_, name)| name);
-        names.zip(self.0.iter().map(Count::get)).collect()
+        names.zip(self.0.iter().map(Counter::get)).collect()
     }
 }
 
-/// What was refused, by its reason.
-#[derive(Debug, Default)]
+/// What was refused.
+#[derive(Debug)]
 pub struct Refused {
-    /// SSH connections beyond the bounds.
-    pub ssh_connections: Count,
-    /// Sessions of a key whose other sessions all hold ports.
-    pub sessions: Count,
-    /// Logins that were not made in time.
-    pub late_logins: Count,
-    /// Logins as another user than the one there is.
-    pub users: Count,
-    /// Keys that are not enrolled, or not known to be.
-    pub keys: Count,
-    /// Signatures that are too weak.
-    pub signatures: Count,
-    /// Listening on another address than the forward address.
-    pub addresses: Count,
-    /// Listening on a port that is not the key's.
-    pub ports: Count,
-    /// Listening on a port that a living session holds.
-    pub held_ports: Count,
-    /// Listening on a port that another program has.
-    pub taken_ports: Count,
+    pub ssh_connections: Counter,
+    /// Of a key whose other sessions all hold ports.
+    pub sessions: Counter,
+    pub late_logins: Counter,
+    pub users: Counter,
+    pub keys: Counter,
+    /// They are too weak.
+    pub signatures: Counter,
+    pub addresses: Counter,
+    /// They are not the key's.
+    pub ports: Counter,
+    pub held_ports: Counter,
+    /// Another program has them.
+    pub taken_ports: Counter,
     /// Shells, commands, subsystems, and forwarding of other kinds.
-    pub other_requests: Count,
+    pub other_requests: Counter,
     /// Connections beyond a session's bound.
-    pub connections: Count,
+    pub connections: Counter,
+}
+
+impl Default for Counters {
+    fn default() -> Self {
+        let mut registry = Registry::with_prefix(PREFIX);
+        let all = &mut registry;
+        let open = |all: &mut Registry, name: &str, help: &str| {
+            let open = Open::default();
+            all.register(name, help, open.0.clone());
+            open
+        };
+        let count = |all: &mut Registry, name: &str, help: &str| {
+            let count = Counter::default();
+            all.register(name, help, count.clone());
+            count
+        };
+        let sessions = open(all, "ssh_sessions", "SSH sessions whose key is proved");
+        let [unused, replaced, silent, misused] = by(
+            all,
+            "ssh_sessions_ended",
+            "SSH sessions that the server ended, by why",
+            "reason",
+            ["unused", "too_many_of_key", "silent", "misused"],
+        );
+        let unfinished = by(
+            all,
+            "ssh_connections_unfinished",
+            "SSH connections that ended before a login, by why; refused logins are counted by themselves",
+            "reason",
+            Why::ALL.map(|(_, name)| name),
+        );
+        let paced = count(
+            all,
+            "forwards_paced",
+            "Requests to listen, or to stop it, that had to wait since their session asked too often",
+        );
+        let takeovers = count(
+            all,
+            "takeovers",
+            "Ports that passed from a silent session to a new one, or to a new key's",
+        );
+        let [
+            keys,
+            users,
+            signatures,
+            late_logins,
+            ssh_connections,
+            too_many_of_key,
+        ] = by(
+            all,
+            "logins_refused",
+            "SSH logins that were refused, by what was wrong",
+            "reason",
+            [
+                "key",
+                "user",
+                "signature",
+                "late",
+                "too_many",
+                "too_many_of_key",
+            ],
+        );
+        let [addresses, ports, held_ports, taken_ports] = by(
+            all,
+            "forwards_refused",
+            "Requests to listen that were refused, by what was wrong with the port",
+            "reason",
+            ["address", "port", "held", "taken"],
+        );
+        let other_requests = count(
+            all,
+            "ssh_requests_refused",
+            "Shells, commands and forwarding of other kinds that were refused",
+        );
+        let connections = open(
+            all,
+            "forwarded_connections",
+            "Connections through tunnels that are open",
+        );
+        let accepted = count(
+            all,
+            "forwarded_connections_accepted",
+            "Connections to tunnels' ports",
+        );
+        let [unreachable, too_many] = by(
+            all,
+            "forwarded_connections_failed",
+            "Connections to tunnels' ports that came to nothing, by the reason",
+            "reason",
+            ["unreachable", "too_many"],
+        );
+        let [from_bastions, to_bastions] = by(
+            all,
+            "forwarded_bytes",
+            "Bytes carried through tunnels, by their direction",
+            "direction",
+            ["from_bastion", "to_bastion"],
+        );
+        Counters {
+            registry,
+            sessions,
+            takeovers,
+            ended: Ended {
+                unused,
+                replaced,
+                silent,
+                misused,
+            },
+            paced,
+            refused: Refused {
+                ssh_connections,
+                sessions: too_many_of_key,
+                late_logins,
+                users,
+                keys,
+                signatures,
+                addresses,
+                ports,
+                held_ports,
+                taken_ports,
+                other_requests,
+                connections: too_many,
+            },
+            unfinished: Unfinished(unfinished),
+            connections,
+            accepted,
+            unreachable,
+            from_bastions,
+            to_bastions,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -141,19 +248,14 @@ mod tests {
         let two = open.enter();
         assert_eq!(open.get(), 2);
         drop(one);
-        assert_eq!(open.get(), 1);
         drop(two);
         assert_eq!(open.get(), 0);
     }
 
     #[test]
     fn what_came_to_no_login_is_counted_under_its_own_name() {
-        for (why, name) in Why::ALL {
-            let unfinished = Unfinished::default();
-            unfinished.one(why);
-            let counted = unfinished.by_reason();
-            let one: Vec<_> = counted.iter().filter(|(_, count)| *count == 1).collect();
-            assert_eq!(one, [&(name, 1)]);
+        for (at, (why, _)) in Why::ALL.into_iter().enumerate() {
+            assert_eq!(why as usize, at);
         }
     }
 }

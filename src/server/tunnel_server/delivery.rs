@@ -315,7 +315,7 @@ impl State {
                 Err(e) => return Err(e),
             }
         }
-        sink.counters.from_bastions.add(written as u64);
+        sink.counters.from_bastions.inc_by(written as u64);
         sink.round_trip.ask(&sink.handle);
         if let Some(bytes) = sink.window.grant(Instant::now()) {
             // Fails where the session has just ended, which is told by `end`; what has arrived until

@@ -7,6 +7,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::mem::discriminant;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::Notify;
 
@@ -99,6 +100,19 @@ impl SessionEvents {
     /// Of how many tunnels something is pending.
     pub fn tunnels(&self) -> usize {
         self.pending().order.len()
+    }
+
+    /// How long the oldest of what is pending has waited.
+    pub fn wait_of_oldest(&self) -> Duration {
+        let pending = self.pending();
+        let oldest = pending
+            .order
+            .front()
+            .and_then(|tunnel| pending.notes.get(tunnel)?.first());
+        let waited = oldest.map(|note| jiff::Timestamp::now().duration_since(note.at));
+        waited
+            .and_then(|waited| waited.try_into().ok())
+            .unwrap_or_default()
     }
 
     /// What is pending of at most so many tunnels, those first that wait longest. It is pending
@@ -201,6 +215,18 @@ mod tests {
 
     fn rest(events: &SessionEvents) -> Vec<SessionEvent> {
         of(&events.take(usize::MAX))
+    }
+
+    #[test]
+    fn how_long_the_oldest_has_waited_is_known_while_it_is_pending() {
+        let events = SessionEvents::default();
+        assert_eq!(events.wait_of_oldest(), Duration::ZERO);
+        events.announce(SessionEvent::Up(TunnelId(1)), None);
+        std::thread::sleep(Duration::from_millis(5));
+        events.announce(SessionEvent::Up(TunnelId(2)), None);
+        assert!(events.wait_of_oldest() >= Duration::from_millis(5));
+        events.take(2).noted();
+        assert_eq!(events.wait_of_oldest(), Duration::ZERO);
     }
 
     #[test]

@@ -83,10 +83,10 @@ struct Connection {
 impl Connection {
     /// Carries the connection to its end, or to the end of its tunnel.
     async fn carry(self, window_budget: Arc<Budget>, stop: CancellationToken) {
-        self.counters.accepted.one();
+        self.counters.accepted.inc();
         let session = Arc::clone(&self.holder.session);
         let Ok(slot) = Arc::clone(&session.slots).try_acquire_owned() else {
-            self.counters.refused.connections.one();
+            self.counters.refused.connections.inc();
             if let Some(more) = session.may_log(TOO_MANY) {
                 warn!(port = self.port, %session, "too many connections at once: one is refused{more}");
             }
@@ -164,7 +164,7 @@ impl Connection {
                 "the tunnel was closed".to_owned()
             }
         };
-        self.counters.unreachable.one();
+        self.counters.unreachable.inc();
         if let Some(more) = session.may_log(UNREACHABLE) {
             warn!(port = self.port, %session, "cannot reach the database through the bastion: {why}{more}");
         }

@@ -168,6 +168,9 @@ pub(super) const REBIND_TIME: Duration = Duration::from_millis(500);
 /// How long a session that is being closed has to be told why.
 pub(super) const FAREWELL: Duration = Duration::from_millis(200);
 
+/// How long all of them have, when the server ends.
+pub(super) const END: Duration = Duration::from_secs(2);
+
 /// How long a bastion may take to reach the database for a new connection.
 pub(super) const CHANNEL_OPEN_TIME: Duration = Duration::from_secs(30);
 

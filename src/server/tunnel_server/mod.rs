@@ -39,11 +39,14 @@ mod window;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use async_trait::async_trait;
 use tokio::net::TcpListener;
+use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
 
 use self::acceptor::Acceptor;
 pub use self::counters::Counters;
@@ -104,8 +107,12 @@ pub struct TunnelServer {
     address: SocketAddr,
     host_keys: Vec<String>,
     ports: Arc<Ports>,
-    /// Cancelled when no more SSH connections are accepted, whatever the reason.
+    /// Cancelled when no more SSH connections are accepted, or a thread has ended, whatever the reason.
     accepts_no_more: CancellationToken,
+    threads: Arc<SessionThreads>,
+    connections: TaskTracker,
+    /// Cancelled when it has to end.
+    ending: CancellationToken,
     _shutdown: DropGuard,
 }
 
@@ -140,18 +147,21 @@ impl TunnelServer {
             Budget::in_all(config.limits.window_memory),
             shutdown.clone(),
         ));
+        let (ending, connections) = (shutdown.child_token(), TaskTracker::new());
         let acceptor = Acceptor::new(
             private_keys,
             keys,
             Arc::clone(&ports),
             config.limits,
-            shutdown.clone(),
+            ending.clone(),
+            connections.clone(),
         );
-        let threads = SessionThreads::start(&shutdown)?;
         let accepts_no_more = CancellationToken::new();
+        let threads = Arc::new(SessionThreads::start(&shutdown, &accepts_no_more)?);
         let accepting = accepts_no_more.clone().drop_guard();
+        let serving = acceptor.serve(listener, Arc::clone(&threads));
         tokio::spawn(async move {
-            acceptor.serve(listener, threads).await;
+            serving.await;
             drop(accepting);
         });
         Ok(TunnelServer {
@@ -159,6 +169,9 @@ impl TunnelServer {
             host_keys,
             ports,
             accepts_no_more,
+            threads,
+            connections,
+            ending,
             _shutdown: shutdown.drop_guard(),
         })
     }
@@ -209,7 +222,21 @@ impl TunnelServer {
         self.ports.events()
     }
 
-    /// Returns when no more SSH connections are accepted, which is a fault while the server runs.
+    /// Accepts nobody any more, tells every client why, and returns when none is left, or soon.
+    pub async fn end(&self) {
+        self.ending.cancel();
+        self.connections.close();
+        let _ = timeout(limits::END, self.connections.wait()).await;
+    }
+
+    /// Whether it accepts connections, and each thread does its work within this time.
+    pub async fn works_within(&self, time: Duration) -> bool {
+        !self.accepts_no_more.is_cancelled()
+            && timeout(time, self.threads.answer()).await == Ok(true)
+    }
+
+    /// Returns when no more SSH connections are accepted, or one of the sessions' threads has ended, which is
+    /// a fault while the server runs.
     pub async fn ended(&self) {
         self.accepts_no_more.cancelled().await;
     }

@@ -226,14 +226,14 @@ impl Ports {
         loop {
             match self.find(grant, session.id) {
                 Found::Own => {
-                    self.counters.refused.held_ports.one();
+                    self.counters.refused.held_ports.inc();
                     return Err(Refusal::Own);
                 }
                 Found::Stale(row) => self.evict(row).await,
                 Found::Held(holder) => {
                     let is_replaced = grant.replaces && holder.key() != session.key();
                     if !is_replaced && holder.is_alive().await {
-                        self.counters.refused.held_ports.one();
+                        self.counters.refused.held_ports.inc();
                         self.events
                             .announce(SessionEvent::RefusedHeld(grant.tunnel_id), None);
                         return Err(Refusal::Held(holder.to_string()));
@@ -245,7 +245,7 @@ impl Ports {
                 Found::Free => match self.listen(grant, &newcomer) {
                     Ok(()) => return Ok(()),
                     Err(cause) if Instant::now() > deadline => {
-                        self.counters.refused.taken_ports.one();
+                        self.counters.refused.taken_ports.inc();
                         let address = SocketAddr::new(self.address, grant.port);
                         return Err(Refusal::Bind { address, cause });
                     }
@@ -393,7 +393,7 @@ impl Ports {
             %session,
             "tunnel taken over"
         );
-        self.counters.takeovers.one();
+        self.counters.takeovers.inc();
         true
     }
 

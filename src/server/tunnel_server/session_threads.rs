@@ -23,19 +23,26 @@ struct SessionThread {
 }
 
 impl SessionThreads {
-    /// Starts them; they end at the shutdown, with whatever still runs on them.
+    /// Starts them; they end at the shutdown, with whatever still runs on them. The end of any of them
+    /// cancels `ended`.
     ///
     /// # Errors
     /// The system gives no more threads or descriptors.
-    pub(super) fn start(shutdown: &CancellationToken) -> anyhow::Result<Self> {
+    pub(super) fn start(
+        shutdown: &CancellationToken,
+        ended: &CancellationToken,
+    ) -> anyhow::Result<Self> {
         let count = thread::available_parallelism().map_or(1, usize::from);
         let threads = (0..count).map(|n| {
             let runtime = Builder::new_current_thread().enable_all().build()?;
             let scheduler = runtime.handle().clone();
-            let shutdown = shutdown.clone();
+            let (shutdown, ended) = (shutdown.clone(), ended.clone().drop_guard());
             thread::Builder::new()
                 .name(format!("sessions-{n}"))
-                .spawn(move || runtime.block_on(shutdown.cancelled_owned()))?;
+                .spawn(move || {
+                    runtime.block_on(shutdown.cancelled_owned());
+                    drop(ended);
+                })?;
             Ok(SessionThread {
                 scheduler,
                 sessions: Arc::default(),
@@ -45,6 +52,16 @@ impl SessionThreads {
         Ok(SessionThreads(
             threads.context("cannot start the sessions' threads")?,
         ))
+    }
+
+    /// Returns when each of them has shown that it runs, or that one does not.
+    pub(super) async fn answer(&self) -> bool {
+        for thread in &self.0 {
+            if thread.scheduler.spawn(async {}).await.is_err() {
+                return false;
+            }
+        }
+        true
     }
 
     /// A place on the thread with the fewest sessions.
@@ -79,5 +96,35 @@ impl Place {
     /// Where the session is to run. It keeps its place while it does.
     pub(super) fn scheduler(&self) -> Handle {
         self.scheduler.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use tokio::time::timeout;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_thread_that_is_held_up_does_not_answer_and_one_that_ends_is_seen() {
+        let (shutdown, ended) = (CancellationToken::new(), CancellationToken::new());
+        let threads = SessionThreads::start(&shutdown, &ended).unwrap();
+        assert!(threads.answer().await);
+        let (release, held_up) = mpsc::channel::<()>();
+        let holds_up = async move {
+            let _ = held_up.recv();
+        };
+        threads.0[0].scheduler.spawn(holds_up);
+        let answer = timeout(Duration::from_millis(50), threads.answer());
+        assert!(answer.await.is_err());
+        drop(release);
+        assert!(threads.answer().await);
+        assert!(!ended.is_cancelled());
+        shutdown.cancel();
+        ended.cancelled().await;
+        assert!(!threads.answer().await);
     }
 }

@@ -1,9 +1,11 @@
 //! For load balancers and supervisors.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::State;
 
+use crate::protocol::ProblemKind;
 use crate::server::http::app::App;
 use crate::server::http::problem::ApiError;
 
@@ -14,11 +16,26 @@ pub async fn alive() -> &'static str {
     "ok\n"
 }
 
+/// How long session events may wait to be written down, and threads to do something.
+const EVENTS_WAIT: Duration = Duration::from_secs(30);
+const THREADS_WAIT: Duration = Duration::from_secs(2);
+
 /// Whether all of it works: the database can be written, too
 #[utoipa::path(get, path = "/readyz", operation_id = "read_readiness",
     responses((status = 200, description = "It does", body = String, content_type = "text/plain; charset=utf-8"),
-        (status = 503, description = "The database cannot be written or read")))]
+        (status = 503, description = "The database cannot be written or read, or another part does not do its work; the answer says which")))]
 pub async fn ready(State(app): State<Arc<App>>) -> Result<&'static str, ApiError> {
     app.store.check().await?;
+    let idle = |part: &str| {
+        tracing::error!(part, "not ready: this part does not do its work");
+        let detail = format!("{part} does not do its work; restart the server if that lasts");
+        Err(ApiError::new(ProblemKind::Busy, detail))
+    };
+    if !app.tunnels.works_within(THREADS_WAIT).await {
+        return idle("the tunnel server");
+    }
+    if app.tunnels.events().wait_of_oldest() > EVENTS_WAIT {
+        return idle("the recorder of session events");
+    }
     Ok("ready\n")
 }

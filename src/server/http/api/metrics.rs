@@ -17,7 +17,7 @@ use super::auth::Operator;
 use crate::server::http::app::App;
 use crate::server::http::problem::{ApiError, no_such_path, wrong_method};
 use crate::server::metrics::counts::Call;
-use crate::server::metrics::facts::Facts;
+use crate::server::metrics::facts;
 
 /// Counts requests, with what they took and how they were answered.
 pub async fn observe(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
@@ -41,9 +41,10 @@ pub async fn read(_: Operator, State(app): State<Arc<App>>) -> Result<Response, 
 }
 
 async fn page(app: &App) -> Result<Response, ApiError> {
-    let facts = Facts::of(app, app.web.open_streams()).await?;
+    let facts = facts::now(app, app.web.open_streams()).await?;
     let mut text = String::new();
-    prometheus_text::encode(&mut text, &facts.registry())
+    prometheus_text::encode(&mut text, &facts)
+        .and_then(|()| prometheus_text::encode(&mut text, &app.tunnels.counters().registry))
         .and_then(|()| app.metrics.write(&mut text))
         .map_err(|error| ApiError::internal(&error))?;
     Ok((

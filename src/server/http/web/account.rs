@@ -1,21 +1,21 @@
 //! One's own account: the password.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use askama::Template;
 use axum::Form;
-use axum::extract::{ConnectInfo, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Deserialize;
 
 use super::error::PageError;
 use super::frame::{Frame, page};
-use super::passwords;
+use super::rate_limit::Asker;
 use crate::server::http::app::App;
 use crate::server::http::browser::SignedIn;
 use crate::server::http::problem::ApiError;
+use crate::server::passwords::{self, BUSY};
 
 #[derive(Template)]
 #[template(path = "web/account.html")]
@@ -46,7 +46,6 @@ pub async fn show(State(app): State<Arc<App>>, signed_in: SignedIn) -> Result<Re
 /// `POST /account`
 pub async fn set_password(
     State(app): State<Arc<App>>,
-    ConnectInfo(address): ConnectInfo<SocketAddr>,
     mut signed_in: SignedIn,
     Form(sent): Form<NewPassword>,
 ) -> Result<Response, PageError> {
@@ -55,22 +54,30 @@ pub async fn set_password(
         return refused(StatusCode::UNPROCESSABLE_ENTITY, error);
     }
     if signed_in.account.password_hash.is_some() {
-        let name = &signed_in.account.name;
-        if app.web.sign_ins.attempt(address.ip(), name).is_err() {
+        let asker = Asker::Known(&signed_in.form_token);
+        let Some(place) = app.web.passwords.place() else {
+            return refused(StatusCode::SERVICE_UNAVAILABLE, BUSY.to_owned());
+        };
+        if app.web.sign_ins.attempt(asker).is_err() {
             let error = "Too many attempts. Try again in a quarter of an hour.";
             return refused(StatusCode::TOO_MANY_REQUESTS, error.to_owned());
         }
         let hash = signed_in.account.password_hash.clone();
-        if !passwords::verify(&app.web.hashers, sent.present, hash)
+        if !place
+            .verify(sent.present, hash)
             .await
             .map_err(|error| ApiError::internal(&error))?
         {
             let error = "The present password is wrong.";
             return refused(StatusCode::UNPROCESSABLE_ENTITY, error.to_owned());
         }
-        app.web.sign_ins.succeeded(address.ip(), name);
+        app.web.sign_ins.succeeded(asker);
     }
-    let hash = passwords::hash(&app.web.hashers, sent.password)
+    let Some(place) = app.web.passwords.place() else {
+        return refused(StatusCode::SERVICE_UNAVAILABLE, BUSY.to_owned());
+    };
+    let hash = place
+        .hash(sent.password)
         .await
         .map_err(|error| ApiError::internal(&error))?;
     app.store

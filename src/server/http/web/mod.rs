@@ -6,7 +6,6 @@
 //! pages share, and `assets` the style and the script.
 
 mod account;
-mod api_docs;
 mod api_tokens;
 mod assets;
 mod audit;
@@ -19,9 +18,9 @@ mod error_page;
 mod forms;
 mod frame;
 mod headers;
+mod known_browser;
 mod labels;
 mod list;
-mod passwords;
 mod rate_limit;
 mod removal;
 mod routes;
@@ -84,7 +83,6 @@ fn signed_in_routes() -> Routes {
             get(api_tokens::show).post(api_tokens::create),
         )
         .route("/api-tokens/revoke", post(api_tokens::revoke))
-        .route("/api/docs", get(api_docs::show))
         .route("/account", get(account::show).post(account::set_password))
         .route("/audit", get(audit::show))
         .route("/sign-out", post(sign_in::sign_out))

@@ -1,4 +1,9 @@
-//! How often somebody may try to sign in: by address and by account, in a table of bounded size.
+//! How often somebody may try to sign in, in a table of bounded size.
+//!
+//! A browser that has signed in to an account before is counted by itself alone. All others are counted
+//! by their address and, so that many addresses together cannot guess without end, by the account:
+//! whoever guesses at an account slows down other strangers, and never those who know the password
+//! and have used it in this browser. In a new browser a sign-in link lets them in.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -11,15 +16,38 @@ const WINDOW: Duration = Duration::from_secs(15 * 60);
 /// Entries in the table. When it is full, the oldest gives way.
 const ENTRIES: usize = 10_000;
 
-/// Failed attempts for one account in a window.
+/// Failed attempts for one account in a window, by a browser that it knows or by all strangers.
 const PER_ACCOUNT: u32 = 10;
 
 /// Failed attempts from one address in a window: several people may share one.
 const PER_ADDRESS: u32 = 30;
 
+/// Who tries.
+#[derive(Debug, Clone, Copy)]
+pub enum Asker<'a> {
+    /// A browser that has signed in to the account before, by its number.
+    Known(&'a str),
+    /// Anybody else, who comes from this address and names this account.
+    Stranger(IpAddr, &'a str),
+}
+
+impl Asker<'_> {
+    /// Under what the attempts are counted.
+    fn who(self) -> Vec<Who> {
+        match self {
+            Asker::Known(browser) => vec![Who::Browser(browser.to_owned())],
+            Asker::Stranger(address, account) => vec![
+                Who::Address(network(address)),
+                Who::Account(account.chars().take(64).collect()),
+            ],
+        }
+    }
+}
+
 /// Whose attempts are counted.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Who {
+    Browser(String),
     Address(IpAddr),
     Account(String),
 }
@@ -28,7 +56,7 @@ impl Who {
     fn limit(&self) -> u32 {
         match self {
             Who::Address(_) => PER_ADDRESS,
-            Who::Account(_) => PER_ACCOUNT,
+            Who::Browser(_) | Who::Account(_) => PER_ACCOUNT,
         }
     }
 }
@@ -48,19 +76,19 @@ impl RateLimit {
     ///
     /// # Errors
     /// There were too many; how long to wait.
-    pub fn attempt(&self, address: IpAddr, account: &str) -> Result<(), Duration> {
-        self.attempt_at(Instant::now(), &who(address, account))
+    pub fn attempt(&self, asker: Asker<'_>) -> Result<(), Duration> {
+        self.attempt_at(Instant::now(), &asker.who())
     }
 
     /// Forgets the attempts of who has just signed in.
-    pub fn succeeded(&self, address: IpAddr, account: &str) {
+    pub fn succeeded(&self, asker: Asker<'_>) {
         let mut table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        for who in who(address, account) {
+        for who in asker.who() {
             table.remove(&who);
         }
     }
 
-    fn attempt_at(&self, now: Instant, all: &[Who; 2]) -> Result<(), Duration> {
+    fn attempt_at(&self, now: Instant, all: &[Who]) -> Result<(), Duration> {
         let mut table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for who in all {
             if let Some(attempts) = table.get(who) {
@@ -86,13 +114,6 @@ impl RateLimit {
         }
         Ok(())
     }
-}
-
-fn who(address: IpAddr, account: &str) -> [Who; 2] {
-    [
-        Who::Address(network(address)),
-        Who::Account(account.chars().take(64).collect()),
-    ]
 }
 
 /// One home or machine has a whole /64 of IPv6.
@@ -124,8 +145,12 @@ mod tests {
         [192, 0, 2, last].into()
     }
 
+    fn who(address: IpAddr, account: &str) -> Vec<Who> {
+        Asker::Stranger(address, account).who()
+    }
+
     #[test]
-    fn an_account_is_closed_after_ten_attempts_and_open_again_after_a_quarter_of_an_hour() {
+    fn strangers_may_guess_ten_times_at_an_account_and_again_after_a_quarter_of_an_hour() {
         let limit = RateLimit::default();
         let start = Instant::now();
         for last in 0..10 {
@@ -139,11 +164,25 @@ mod tests {
     }
 
     #[test]
+    fn a_browser_that_is_known_is_counted_by_itself_alone() {
+        let limit = RateLimit::default();
+        for _ in 0..40 {
+            let _ = limit.attempt(Asker::Stranger(address(1), "admin"));
+        }
+        for _ in 0..10 {
+            assert_eq!(limit.attempt(Asker::Known("hts_1")), Ok(()));
+        }
+        assert!(limit.attempt(Asker::Known("hts_1")).is_err());
+        assert_eq!(limit.attempt(Asker::Known("hts_2")), Ok(()));
+    }
+
+    #[test]
     fn a_sign_in_that_succeeds_begins_anew() {
         let limit = RateLimit::default();
         for _ in 0..40 {
-            assert_eq!(limit.attempt(address(1), "admin"), Ok(()));
-            limit.succeeded(address(1), "admin");
+            let stranger = Asker::Stranger(address(1), "admin");
+            assert_eq!(limit.attempt(stranger), Ok(()));
+            limit.succeeded(stranger);
         }
     }
 

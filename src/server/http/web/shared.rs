@@ -7,13 +7,11 @@ use tokio::sync::Semaphore;
 use url::Url;
 
 use super::rate_limit::RateLimit;
+use crate::server::passwords::Passwords;
 use crate::server::store::SessionLimits;
 
 /// Live streams at a time. Each holds a task, a socket and a few KiB.
 const STREAMS: usize = 256;
-
-/// Passwords that are hashed at a time; each takes 19 MiB and a core.
-const HASHERS: usize = 2;
 
 /// Kept for the life of the server.
 pub struct Shared {
@@ -21,7 +19,8 @@ pub struct Shared {
     pub streams: Arc<Semaphore>,
     /// How long a browser stays signed in.
     pub limits: SessionLimits,
-    pub(super) hashers: Arc<Semaphore>,
+    /// What hashes passwords.
+    pub passwords: Passwords,
     pub(super) sign_ins: RateLimit,
     /// Whether browsers come by https, if perhaps through a proxy.
     pub https: bool,
@@ -35,13 +34,13 @@ impl Shared {
     /// For a server that browsers call by this URL.
     ///
     /// # Errors
-    /// It is no URL.
+    /// It is no URL, or the system gives no more threads.
     pub fn new(public_url: &str, limits: SessionLimits) -> anyhow::Result<Self> {
         let url = Url::parse(public_url).context("the public URL cannot be read")?;
         Ok(Shared {
             streams: Arc::new(Semaphore::new(STREAMS)),
             limits,
-            hashers: Arc::new(Semaphore::new(HASHERS)),
+            passwords: Passwords::start()?,
             sign_ins: RateLimit::default(),
             https: url.scheme() == "https",
             origin: url.origin().ascii_serialization(),

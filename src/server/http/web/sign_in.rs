@@ -7,18 +7,24 @@ use askama::Template;
 use axum::Form;
 use axum::extract::{ConnectInfo, Path, Query, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
-use axum::response::{IntoResponse, Redirect, Response};
+use axum::response::{AppendHeaders, IntoResponse, Redirect, Response};
 use serde::Deserialize;
 
 use super::error::PageError;
+use super::forms;
 use super::frame::{Frame, page};
+use super::known_browser;
+use super::rate_limit::Asker;
 use super::session;
-use super::{forms, passwords};
 use crate::server::domain::token::TokenHash;
 use crate::server::http::app::App;
 use crate::server::http::browser::{self, SignedIn};
 use crate::server::http::problem::ApiError;
+use crate::server::passwords::{BUSY, LONGEST, Place};
 use crate::server::store::OperatorAccount;
+
+/// When whoever found too many before him is asked to come again, in seconds.
+const BUSY_SECONDS: u64 = 2;
 
 /// Where to go after signing in.
 #[derive(Deserialize)]
@@ -72,14 +78,37 @@ pub async fn by_password(
     Form(sent): Form<Credentials>,
 ) -> Result<Response, PageError> {
     let name = sent.name.trim().to_owned();
-    if let Err(wait) = app.web.sign_ins.attempt(address.ip(), &name) {
-        return too_many(&app, &headers, name, sent.next, wait.as_secs());
+    let Some(place) = app.web.passwords.place() else {
+        let error = BUSY.to_owned();
+        let status = StatusCode::SERVICE_UNAVAILABLE;
+        return try_later(&app, &headers, status, name, sent.next, error, BUSY_SECONDS);
+    };
+    let asker = match known_browser::number(&app, &headers, &name) {
+        Some(browser) => Asker::Known(browser),
+        None => Asker::Stranger(address.ip(), &name),
+    };
+    if let Err(wait) = app.web.sign_ins.attempt(asker) {
+        let (seconds, minutes) = (wait.as_secs().max(1), wait.as_secs().div_ceil(60));
+        let error = format!(
+            "Too many attempts. Try again in {minutes} min or in a browser that has signed in before, \
+             or sign in by a link: holistics-tunnel-server login-link"
+        );
+        let status = StatusCode::TOO_MANY_REQUESTS;
+        return try_later(
+            &app,
+            &headers,
+            status,
+            name.clone(),
+            sent.next,
+            error,
+            seconds,
+        );
     }
-    match check(&app, &name, sent.password).await? {
+    match check(&app, place, &name, sent.password).await? {
         Some(account) => {
-            app.web.sign_ins.succeeded(address.ip(), &name);
-            let cookie = session::begin(&app, &account, "by password").await?;
-            Ok(go(&app, own_path(&sent.next), cookie))
+            app.web.sign_ins.succeeded(asker);
+            let session = session::begin(&app, &account, "by password").await?;
+            go_signed_in(&app, own_path(&sent.next), &account, session)
         }
         None => {
             tracing::warn!(%address, "a sign-in was refused");
@@ -99,35 +128,33 @@ pub async fn by_password(
 
 async fn check(
     app: &App,
+    place: Place<'_>,
     name: &str,
     password: String,
 ) -> Result<Option<OperatorAccount>, PageError> {
     let account = app.store.operator(name).await?;
     let hash = account.as_ref().and_then(|a| a.password_hash.clone());
-    let right = password.len() <= 4 * passwords::LONGEST
-        && passwords::verify(&app.web.hashers, password, hash)
+    let right = password.len() <= 4 * LONGEST
+        && place
+            .verify(password, hash)
             .await
             .map_err(|error| ApiError::internal(&error))?;
     Ok(account.filter(|_| right))
 }
 
-fn too_many(
+fn try_later(
     app: &App,
     headers: &HeaderMap,
+    status: StatusCode,
     name: String,
     next: String,
+    error: String,
     seconds: u64,
 ) -> Result<Response, PageError> {
-    let minutes = seconds.div_ceil(60);
-    let error = format!(
-        "Too many attempts. Try again in {minutes} min, or sign in by a link: \
-         holistics-tunnel-server login-link"
-    );
-    let status = StatusCode::TOO_MANY_REQUESTS;
     let mut response = sign_in_page(app, headers, status, name, next, Some(error))?;
     response
         .headers_mut()
-        .insert(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+        .insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     Ok(response)
 }
 
@@ -178,12 +205,12 @@ pub async fn by_link(
 ) -> Result<Response, PageError> {
     match app.store.use_login_link(&TokenHash::of(&token)).await? {
         Some(account) => {
-            let cookie = session::begin(&app, &account, "by link").await?;
+            let session = session::begin(&app, &account, "by link").await?;
             let next = match account.password_hash {
                 Some(_) => "/data-sources",
                 None => "/account",
             };
-            Ok(go(&app, next, cookie))
+            go_signed_in(&app, next, &account, session)
         }
         None => show_link(State(app), Path(token), headers).await,
     }
@@ -195,12 +222,19 @@ pub async fn sign_out(
     signed_in: SignedIn,
 ) -> Result<Response, PageError> {
     let cookie = session::end(&app, &signed_in).await?;
-    Ok(go(&app, "/sign-in", cookie))
+    let to = Redirect::to(&app.web.path("/sign-in"));
+    Ok(([(header::SET_COOKIE, cookie)], to).into_response())
 }
 
-fn go(app: &App, path: &str, cookie: HeaderValue) -> Response {
-    let to = Redirect::to(&app.web.path(path));
-    ([(header::SET_COOKIE, cookie)], to).into_response()
+fn go_signed_in(
+    app: &App,
+    path: &str,
+    account: &OperatorAccount,
+    session: HeaderValue,
+) -> Result<Response, PageError> {
+    let known = known_browser::cookie(app, &account.name)?;
+    let cookies = AppendHeaders([session, known].map(|cookie| (header::SET_COOKIE, cookie)));
+    Ok((cookies, Redirect::to(&app.web.path(path))).into_response())
 }
 
 fn with_cookie(mut response: Response, cookie: Option<HeaderValue>) -> Result<Response, PageError> {
