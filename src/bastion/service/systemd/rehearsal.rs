@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use super::journal::{JOURNAL_LINES_READ, is_reason, journal_of, last_lines, reasons_among};
+use super::journal::{JOURNAL_LINES_READ, is_reason, last_lines, reasons_among};
 use super::reason;
 use super::units::{Mounts, drop_in, instances, unit_path, units};
 use crate::bastion::host::{Authority, Command, Host, HostExt as _, Output};
@@ -143,20 +143,28 @@ pub(super) fn failure(
     let own = own.skip(1).take_while(|line| !line.starts_with(ENDED));
     let own = own.map(str::trim).filter(|line| !line.is_empty());
     failure.lines = own.map(str::to_owned).collect();
-    if let Some(journal) = journal_of(host, &unit, JOURNAL_LINES_READ) {
-        let since = format!("--since=@{}", since.as_second());
-        let lines = last_lines(
-            host,
-            journal.args(["--output", "cat", &since]),
-            match output.status {
-                // systemd's own, which it tells in two lines by two processes.
-                200..=254 => |line| line.contains(" step "),
-                _ => is_reason,
-            },
-        )?;
+    if host.which("journalctl").is_some() {
+        let is_waited_for = match output.status {
+            // systemd's own, which it tells in two lines by two processes.
+            200..=254 => |line: &str| line.contains(" step "),
+            _ => is_reason,
+        };
+        let lines = last_lines(host, journal(host, &unit, since), is_waited_for)?;
         failure.lines.extend(reasons_among(&lines, &unit));
     }
     Ok(Some(failure))
+}
+
+/// What was said of the unit since then. The process that says which step failed is gone before anybody can see whose
+/// it was: what it says itself counts, from root and from this user.
+fn journal(host: &dyn Host, unit: &str, since: jiff::Timestamp) -> Command {
+    let (named, user) = (format!("UNIT={unit}"), format!("_UID={}", host.user().uid));
+    Command::new("journalctl")
+        .args(["--no-pager", "--quiet", "--output", "cat"])
+        .args(["--lines", &JOURNAL_LINES_READ.to_string()])
+        .arg(format!("--since=@{}", since.as_second()))
+        .args([&named, "_UID=0", "+", &named, &user])
+        .args(["+", &format!("_SYSTEMD_UNIT={unit}")])
 }
 
 fn after<'o>(said: &'o str, begins: &str) -> Option<&'o str> {
