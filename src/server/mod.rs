@@ -1,7 +1,7 @@
 //! The vendor's program, `holistics-tunnel-server`.
 //!
 //! - [`cli`] reads the command line; [`serve`] runs the server and [`core_tasks`], without which it
-//!   ends, [`operator_tokens`] and [`operators`] the other commands. [`log`] is what people and programs read of it.
+//!   ends, [`operator_tokens`], [`operators`] and [`host_keys`] the other commands. [`log`] is what people and programs read of it.
 //! - [`app`] is what everything works with.
 //! - [`http`] leads requests to the API and the pages.
 //! - [`domain`] holds the rules, and knows neither HTTP nor SQL.
@@ -14,6 +14,8 @@ pub mod cli;
 pub mod core_tasks;
 pub mod data_dir;
 pub mod domain;
+pub mod file_mark;
+pub mod host_keys;
 pub mod http;
 pub mod log;
 pub mod metrics;
@@ -41,6 +43,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
             Command::Serve(settings) => serve::run(*settings).await,
             Command::Token(arguments) => operator_tokens::run(arguments).await,
             Command::LoginLink(arguments) => operators::run(arguments).await,
+            Command::HostKey(arguments) => host_keys::run(arguments).await,
         }
     })
 }

@@ -18,6 +18,7 @@ use super::domain::address::{self, PublicAddress, PublicSettings};
 use super::domain::changes::Changes;
 use super::domain::logins;
 use super::domain::secret::SecretKey;
+use super::host_keys;
 use super::http::certificate::{self, Certificate};
 use super::http::downloads::Downloads;
 use super::http::router;
@@ -28,7 +29,7 @@ use super::operator_tokens;
 use super::operators;
 use super::sessions;
 use super::store::{SessionLimits, Store};
-use super::tunnel_server::{TunnelServer, TunnelServerConfig};
+use super::tunnel_server::{KeyFolder, TunnelServer, TunnelServerConfig};
 
 /// The name of the token that an empty data folder gets.
 const FIRST_TOKEN: &str = "first";
@@ -57,7 +58,13 @@ pub async fn run(settings: Serve) -> anyhow::Result<()> {
         .metrics_listen
         .map(|address| bind(address, "metrics", "--metrics-listen"))
         .transpose()?;
+    let host_keys = KeyFolder::new(data_dir.host_keys());
+    let read = host_keys.marks();
     let tunnels = start_tunnel_server(&settings, &data_dir, &store).await?;
+    if let Err(error) = host_keys::note_former_bastions(&host_keys, &store).await {
+        // The tunnels do not wait for room on the disk; the commands that need it note it, too.
+        tracing::error!("cannot note which host keys the bastions know: {error:#}");
+    }
     let public = PublicAddress::derive(
         PublicSettings {
             url: settings.public_url.clone(),
@@ -102,6 +109,10 @@ pub async fn run(settings: Serve) -> anyhow::Result<()> {
             .transpose()?,
     };
     let mut core = start_core_tasks(&app, metrics_listener, certificate)?;
+    core.spawn(
+        "the reader of the host keys",
+        host_keys::keep_fresh(Arc::clone(&app), host_keys, read)?,
+    );
     greet(&app, &settings, &listening, data_dir.path()).await?;
     let served = tokio::select! {
         served = serve_web(listener, tls, Arc::clone(&app)) => served,

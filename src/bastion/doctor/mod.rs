@@ -42,6 +42,7 @@ use super::layout::Layout;
 use super::receipt::{Receipt, TunnelRecord};
 use super::ssh::ProxyCommand;
 use super::ssh::command_line::bracketed;
+use super::steps::host_keys;
 use super::steps::temporary_tunnel::enrolled_forward;
 use crate::bastion::service::InstalledTunnel;
 use crate::bastion::tunnel_name::TunnelName;
@@ -190,6 +191,7 @@ fn examine_control_planes(
         let seen = control_plane::examine(checks, *name, first, &target.given)?;
         for (id, tunnel) in tunnels {
             let answer = seen.examine_tunnel(checks, *id, tunnel, &target.given)?;
+            seen.examine_host_keys(checks, *id, tunnel, &answer)?;
             known.insert(*id, answer);
         }
     }
@@ -229,7 +231,12 @@ fn examine_tunnel_servers(
             .all(|id| matches!(known.get(id), Some(Known::Gone)));
         let revoked =
             all_gone.then_some("the tunnel was removed in the browser, and its key with it");
-        tunnel_server::examine(checks, &enrolled.server, &forward, revoked)?;
+        let announced = tunnels.iter().copied().find(|id| {
+            let tunnel = receipt.tunnels.get(id);
+            matches!((tunnel, known.get(id)), (Some(tunnel), Some(Known::Tunnel(answer)))
+                if host_keys::lacks(tunnel, &answer.host_keys))
+        });
+        tunnel_server::examine(checks, &enrolled.server, &forward, revoked, announced)?;
     }
     Ok(())
 }

@@ -8,19 +8,22 @@ use crate::bastion::failure::Interrupted;
 use crate::bastion::host::{CommandError, HostExt as _};
 use crate::bastion::ssh::greeting::{self, Greeting};
 use crate::bastion::ssh::{Forward, Way, proxy_command};
+use crate::bastion::tunnel_name::TunnelName;
 use crate::protocol::TunnelServerAddress;
 
-/// Looks at a tunnel server. `revoked` is why its login need not be tried.
+/// Looks at a tunnel server. `revoked` is why its login need not be tried, `announced` a tunnel whose control
+/// plane announces a host key that is not pinned.
 pub fn examine(
     checks: &mut Checks,
     server: &TunnelServerAddress,
     forward: &Forward,
     revoked: Option<&str>,
+    announced: Option<TunnelName>,
 ) -> Result<(), Interrupted> {
     let subject = Subject::shared(format!("Tunnel server {}:{}", server.host, server.port));
     if forward.way != Way::Direct {
         let speaks = examine_way(checks, &subject, forward)?;
-        return examine_login(checks, &subject, forward, speaks, revoked);
+        return examine_login(checks, &subject, forward, speaks, revoked, announced);
     }
     let endpoint = Endpoint {
         checks: ["server-name", "server-tcp"],
@@ -38,7 +41,7 @@ pub fn examine(
             Some(reached) => banner(reached),
         },
     )?;
-    examine_login(checks, &subject, forward, speaks, revoked)
+    examine_login(checks, &subject, forward, speaks, revoked, announced)
 }
 
 /// The same three checks where ssh goes through a proxy command: what lies behind that, this host cannot see.
@@ -109,6 +112,7 @@ fn examine_login(
     forward: &Forward,
     speaks: Outcome,
     revoked: Option<&str>,
+    announced: Option<TunnelName>,
 ) -> Result<(), Interrupted> {
     let mut key = Finding::skip("the server's host key was not checked");
     checks.run(
@@ -133,7 +137,7 @@ fn examine_login(
                 key = Finding::skip(reason.clone());
                 return Finding::skip(reason);
             }
-            let login = login::attempt(host, forward);
+            let login = login::attempt(host, forward, announced);
             key = login.key;
             login.host_key
         },

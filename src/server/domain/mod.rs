@@ -5,6 +5,7 @@
 pub mod address;
 pub mod changes;
 pub mod crypto;
+pub mod host_keys;
 pub mod inputs;
 pub mod logins;
 pub mod public_key;

@@ -277,6 +277,10 @@ pub(super) async fn forget_all(connection: &mut SqliteConnection, tunnel: Tunnel
     .bind(tunnel)
     .execute(&mut *connection)
     .await?;
+    sqlx::query("DELETE FROM known_host_keys WHERE tunnel_id = ?")
+        .bind(tunnel)
+        .execute(&mut *connection)
+        .await?;
     for key in [key, next].into_iter().flatten() {
         forget_if_unused(connection, key).await?;
     }

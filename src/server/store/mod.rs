@@ -8,6 +8,7 @@ mod audit;
 mod commands;
 mod data_sources;
 mod events;
+mod host_keys;
 mod keys;
 mod logins;
 mod operators;

@@ -6,8 +6,9 @@ use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 use super::data_sources::{present, staying};
 use super::events::{self, EventKind};
 use super::ports::{self, PortRange};
-use super::{Record, Result, Store, StoreError, json, keys, now, tokens};
+use super::{Record, Result, Store, StoreError, host_keys, json, keys, now, tokens};
 use crate::protocol::{DataSourceId, DatabaseAddress, TunnelId};
+use crate::server::domain::host_keys::Source;
 use crate::server::domain::secret::SecretKey;
 use crate::server::domain::token::{Token, TokenHash, TokenKind};
 use crate::server::tunnel_server::{SessionEvent, SessionNote};
@@ -32,6 +33,8 @@ pub struct Registration {
     pub os: String,
     /// The user who runs the tunnel there.
     pub user: String,
+    /// The fingerprints of the host keys that the answer tells it.
+    pub told_host_keys: Vec<String>,
 }
 
 /// What a registration leads to; the same for the same key.
@@ -54,6 +57,8 @@ pub struct BastionReport {
     pub target: Option<DatabaseAddress>,
     /// Where it leads now.
     pub applied: Option<DatabaseAddress>,
+    /// The fingerprints of the host keys that it has pinned.
+    pub host_keys: Option<Vec<String>>,
 }
 
 /// Key, next key, port and the hash of the enrollment token, for a tunnel that has them.
@@ -98,6 +103,7 @@ impl Store {
                 (port, credential.as_bytes().to_vec())
             }
         };
+        host_keys::note(&mut tx, tunnel, &registration.told_host_keys, Source::Told).await?;
         let tunnel_token = secret.tunnel_token(tunnel, &enrolled_with, &registration.public_key);
         tokens::add(
             &mut tx,
@@ -150,6 +156,9 @@ impl Store {
                 .bind(tunnel)
                 .execute(&mut *tx)
                 .await?;
+        }
+        if let Some(pinned) = &report.host_keys {
+            host_keys::note(&mut tx, tunnel, pinned, Source::Pinned).await?;
         }
         let record = by_tunnel(&mut tx, tunnel).await?;
         tx.commit().await?;

@@ -17,7 +17,7 @@ use crate::protocol::{
 };
 use crate::server::app::App;
 use crate::server::domain::changes::Wake;
-use crate::server::domain::{inputs, public_key};
+use crate::server::domain::{host_keys, inputs, public_key};
 use crate::server::store::{Record, Registration};
 
 /// The user bastions log in as. The key decides; the name is the same for all.
@@ -61,7 +61,9 @@ pub async fn register_key(
     State(app): State<Arc<App>>,
     Body(registration): Body<KeyRegistration>,
 ) -> Result<Json<Enrolled>, ApiError> {
-    let registration = checked(registration).map_err(ApiError::invalid)?;
+    // What it is told is what is noted, also if the keys change meanwhile.
+    let server = tunnel_server(&app);
+    let registration = checked(registration, &server).map_err(ApiError::invalid)?;
     let enrollment = app
         .store
         .enroll(
@@ -84,7 +86,7 @@ pub async fn register_key(
     Ok(Json(Enrolled {
         tunnel_id: bastion.tunnel_id,
         remote_port: enrollment.remote_port,
-        server: tunnel_server(&app),
+        server,
         tunnel_token: enrollment.tunnel_token.as_str().to_owned(),
     }))
 }
@@ -98,7 +100,10 @@ fn tunnel_server(app: &App) -> TunnelServerAddress {
     }
 }
 
-fn checked(registration: KeyRegistration) -> Result<Registration, String> {
+fn checked(
+    registration: KeyRegistration,
+    server: &TunnelServerAddress,
+) -> Result<Registration, String> {
     inputs::one_line("hostname", &registration.hostname, 255)?;
     inputs::one_line("os", &registration.os, 200)?;
     inputs::one_line("user", &registration.user, 64)?;
@@ -107,6 +112,7 @@ fn checked(registration: KeyRegistration) -> Result<Registration, String> {
         hostname: registration.hostname,
         os: registration.os,
         user: registration.user,
+        told_host_keys: host_keys::fingerprints(&server.host_keys)?,
     })
 }
 

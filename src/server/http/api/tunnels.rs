@@ -17,8 +17,11 @@ use crate::protocol::{
     TunnelSession,
 };
 use crate::server::app::App;
-use crate::server::domain::{inputs, public_key};
+use crate::server::domain::{host_keys, inputs, public_key};
 use crate::server::store::{BastionReport, Record};
+
+/// How many host keys a bastion may have pinned: two kinds, of a few generations.
+const MOST_HOST_KEYS: usize = 16;
 
 /// Shows a tunnel
 #[utoipa::path(get, path = "/api/v1/tunnels/{id}", operation_id = "read_tunnel", params(("id" = i64, Path, minimum = 1, description = "The tunnel")),
@@ -52,7 +55,15 @@ fn checked(change: TunnelChange) -> Result<BastionReport, String> {
         service_installed: change.service_installed,
         target: change.target.map(address).transpose()?,
         applied: change.applied.map(address).transpose()?,
+        host_keys: change.host_keys.map(pinned).transpose()?,
     })
+}
+
+fn pinned(keys: Vec<String>) -> Result<Vec<String>, String> {
+    if !(1..=MOST_HOST_KEYS).contains(&keys.len()) {
+        return Err(format!("host_keys must be from 1 to {MOST_HOST_KEYS} keys"));
+    }
+    host_keys::fingerprints(&keys).map_err(|error| format!("host_keys: {error}"))
 }
 
 fn address(address: DatabaseAddress) -> Result<DatabaseAddress, String> {
@@ -161,5 +172,6 @@ fn view(app: &App, id: TunnelId, record: Record) -> Result<Tunnel, ApiError> {
             since: holder.since,
             public_key: holder.public_key,
         }),
+        host_keys: app.tunnels.host_keys(),
     })
 }
