@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 use holistics_tunnel::protocol::{DataSource, DataSourceState};
 use rustix::process::Signal;
 use serde_json::{Value, json};
+use sqlx::ConnectOptions as _;
+use sqlx::sqlite::SqliteConnectOptions;
 use support::lab::{Lab, SERVICE_LIMIT, tunnel_of};
 use support::process::{self, Finished};
 use support::server::Server;
@@ -112,6 +114,13 @@ fn a_bastion_that_does_not_know_the_next_key_is_named_before_it_is_locked_out_an
     let lab = Lab::with(server_of_before());
     let shop = lab.active_data_source("Shop");
     let id = id_of(&shop);
+    // As a tunnel is that was set up by an older version of both.
+    forget_what_is_known(&lab.server);
+    let known = of(&list(&lab.server), &shop);
+    assert_eq!(
+        (&known["source"], &known["knows_current"]),
+        (&json!("assumed"), &json!(true))
+    );
     host_key(&lab.server, &["promote"])
         .expect_code(1)
         .expect_words(&["no next host key", "host-key next"]);
@@ -322,6 +331,19 @@ fn server_of_before() -> Server {
     fs::remove_dir_all(server.data_dir().join("ssh/next")).expect("the next key");
     server.start_again();
     server
+}
+
+fn forget_what_is_known(server: &Server) {
+    let database = server.data_dir().join("control-plane.sqlite");
+    let options = SqliteConnectOptions::new().filename(database);
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let forgotten = runtime.block_on(async {
+        let mut connection = options.connect().await?;
+        sqlx::query("DELETE FROM known_host_keys")
+            .execute(&mut connection)
+            .await
+    });
+    assert_eq!(forgotten.expect("the database").rows_affected(), 1);
 }
 
 fn host_key(server: &Server, arguments: &[&str]) -> Finished {

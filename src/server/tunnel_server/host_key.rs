@@ -419,8 +419,11 @@ mod tests {
         let [from, to, kept] =
             [Next, Current, Former].map(|place| keys.place(place).join(FILE_NAME));
         replace(&from, &to, &kept).unwrap();
-        assert_eq!(loaded(&keys, Current), [&next[0], &current[1]]);
-        assert_eq!(loaded(&keys, Next), [&next[1]]);
+        assert_eq!(
+            loaded(&keys, Current),
+            [next[0].clone(), current[1].clone()]
+        );
+        assert_eq!(loaded(&keys, Next), [next[1].clone()]);
         // A start in between makes nothing new.
         keys.load_or_create().unwrap();
 
