@@ -226,7 +226,16 @@ pub struct TunnelChange {
     pub applied: Option<DatabaseAddress>,
     /// All of the tunnel server's public host keys that the bastion has pinned for this tunnel by now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "server", schema(min_items = 1, max_items = 16))]
+    #[cfg_attr(
+        feature = "server",
+        schema(
+            min_items = 1,
+            max_items = 16,
+            examples(json!([
+                "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl"
+            ]))
+        )
+    )]
     pub host_keys: Option<Vec<String>>,
 }
 

@@ -154,9 +154,11 @@ async fn note(store: &Store, action: &str, keys: &[HostKey]) -> anyhow::Result<(
 
 /// What is known of each tunnel, those of former versions included.
 async fn knowledge(folder: &KeyFolder, store: &Store) -> anyhow::Result<Vec<Knowledge>> {
-    store
-        .assume_host_keys(&prints(&folder.load(Generation::Current)?)?)
-        .await?;
+    let current = prints(&folder.load(Generation::Current)?)?;
+    // Without a key, as in a database that was restored before its keys were, nothing can be assumed.
+    if !current.is_empty() {
+        store.assume_host_keys(&current).await?;
+    }
     Ok(store.host_key_knowledge().await?)
 }
 

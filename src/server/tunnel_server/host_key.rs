@@ -242,8 +242,9 @@ impl KeyFolder {
     fn make_generation(&self, generation: Generation) -> anyhow::Result<()> {
         let place = self.place(generation);
         let cannot = || format!("cannot make the host keys in {}", place.display());
-        // Private from its start, as every temporary folder is.
-        let new = tempfile::TempDir::new_in(&self.0).with_context(cannot)?;
+        let mut private = tempfile::Builder::new();
+        private.permissions(fs::Permissions::from_mode(0o700));
+        let new = private.tempdir_in(&self.0).with_context(cannot)?;
         for (file_name, algorithm) in KEYS {
             create(new.path(), file_name, algorithm)?;
         }
