@@ -10,11 +10,11 @@ use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::app::App;
 use super::cli::{HostKeyAction, HostKeyArgs};
 use super::data_dir::DataDir;
-use super::domain::host_keys::{Knowledge, fingerprint, fingerprints};
-use super::store::Store;
+use super::domain::host_keys::{fingerprint, fingerprints, strangers};
+use super::http::app::App;
+use super::store::{Knowledge, Store};
 use super::tunnel_server::{Generation, HostKey, KeyFolder, Marks, TunnelServer};
 
 /// How often a running server looks whether the files have changed.
@@ -64,19 +64,19 @@ async fn list(folder: &KeyFolder, store: &Store, as_json: bool) -> anyhow::Resul
     }
     println!();
     let of = known.len();
-    let strangers = strangers(&known, &prints(&current)?);
-    if !strangers.is_empty() {
+    let lost = strangers(&known, &prints(&current)?);
+    if !lost.is_empty() {
         println!(
             "{} of {of} enrolled tunnels cannot reconnect, since their bastions do not know the current key:",
-            strangers.len()
+            lost.len()
         );
-        show_tunnels(&strangers);
+        show_tunnels(&lost);
     }
     if next.is_empty() {
         println!("There is no next key: `host-key next` makes one and announces it.");
         return Ok(());
     }
-    let strangers = self::strangers(&known, &prints(&next)?);
+    let strangers = strangers(&known, &prints(&next)?);
     if strangers.is_empty() {
         println!("The bastions of all {of} enrolled tunnels know the next key.");
     } else {
@@ -162,27 +162,19 @@ async fn knowledge(folder: &KeyFolder, store: &Store) -> anyhow::Result<Vec<Know
     Ok(store.host_key_knowledge().await?)
 }
 
-/// Those that do not know these keys.
-fn strangers<'k>(known: &'k [Knowledge], keys: &[String]) -> Vec<&'k Knowledge> {
-    known
-        .iter()
-        .filter(|tunnel| !tunnel.includes(keys))
-        .collect()
-}
-
 fn prints(keys: &[HostKey]) -> anyhow::Result<Vec<String>> {
     let keys = keys
         .iter()
         .map(HostKey::public)
         .collect::<anyhow::Result<Vec<_>>>()?;
-    fingerprints(&keys).map_err(anyhow::Error::msg)
+    Ok(fingerprints(&keys)?)
 }
 
 fn show(name: &str, keys: &[HostKey]) -> anyhow::Result<()> {
     for key in keys {
         let public = key.public()?;
         let (kind, _) = public.split_once(' ').unwrap_or_default();
-        let print = fingerprint(&public).map_err(anyhow::Error::msg)?;
+        let print = fingerprint(&public)?;
         println!("{name:<8} {kind:<20} {print}  since {:.0}", key.since);
     }
     Ok(())
@@ -206,17 +198,18 @@ fn show_tunnels(tunnels: &[&Knowledge]) {
 fn described(keys: &[HostKey]) -> anyhow::Result<Vec<Value>> {
     let describe = |key: &HostKey| {
         let public = key.public()?;
-        let fingerprint = fingerprint(&public).map_err(anyhow::Error::msg)?;
+        let fingerprint = fingerprint(&public)?;
         Ok(json!({ "public_key": public, "fingerprint": fingerprint, "since": key.since }))
     };
     keys.iter().map(describe).collect()
 }
 
 fn tunnels(known: &[Knowledge], current: &[String], next: &[String]) -> anyhow::Result<Vec<Value>> {
+    let knows = |tunnel: &Knowledge, keys| strangers(std::slice::from_ref(tunnel), keys).is_empty();
     let describe = |tunnel: &Knowledge| {
         let mut described = serde_json::to_value(tunnel)?;
-        described["knows_current"] = tunnel.includes(current).into();
-        described["knows_next"] = (!next.is_empty() && tunnel.includes(next)).into();
+        described["knows_current"] = knows(tunnel, current).into();
+        described["knows_next"] = (!next.is_empty() && knows(tunnel, next)).into();
         Ok(described)
     };
     known.iter().map(describe).collect()

@@ -12,11 +12,10 @@ use tower_http::set_header::SetResponseHeaderLayer;
 use tower_http::trace::TraceLayer;
 
 use super::api::extract::BODY_LIMIT;
-use super::api::problem::{self, ApiError, no_such_path, wrong_method};
+use super::problem::{self, ApiError, no_such_path, wrong_method};
 use super::{api, web};
 use crate::protocol::ProblemKind;
-use crate::server::app::App;
-use crate::server::metrics;
+use crate::server::http::app::App;
 
 /// The longest a request may take until its answer begins: a long poll (25 s) or a connection test
 /// (30 s), and some more.
@@ -42,7 +41,7 @@ pub fn router(app: Arc<App>) -> Router {
         )
         .layer(middleware::from_fn_with_state(
             Arc::clone(&app),
-            metrics::observe,
+            api::metrics::observe,
         ))
         .with_state(app)
 }

@@ -10,7 +10,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
 use super::counts::PREFIX;
-use crate::server::app::App;
+use crate::server::domain::ControlPlane;
 use crate::server::log;
 use crate::server::store::StoreError;
 use crate::server::tunnel_server::Counters;
@@ -61,12 +61,9 @@ pub struct Facts(Vec<Fact>);
 
 impl Facts {
     /// Asks for them.
-    ///
-    /// # Errors
-    /// The database failed.
-    pub async fn of(app: &App) -> Result<Self, StoreError> {
-        let enrolled = whole(app.store.enrolled_tunnels().await?.len());
-        let up = whole(app.tunnels.tunnels_up());
+    pub async fn of(control: &ControlPlane, open_streams: usize) -> Result<Self, StoreError> {
+        let enrolled = u64::from(control.store.enrolled_tunnels().await?);
+        let up = whole(control.tunnels.tunnels_up());
         let tunnels = vec![
             ("up", up),
             // A tunnel may be removed between the two questions.
@@ -81,12 +78,12 @@ impl Facts {
             Fact::now(
                 "remote_ports",
                 "Ports that may be given to tunnels; each enrolled tunnel has one.",
-                Numbers::One(app.ports.size().into()),
+                Numbers::One(control.ports.size().into()),
             ),
             Fact::now(
                 "live_streams",
                 "Streams of server-sent events that are open.",
-                Numbers::One(whole(app.web.open_streams())),
+                Numbers::One(whole(open_streams)),
             ),
             Fact::so_far(
                 "log_lines_lost",
@@ -94,7 +91,7 @@ impl Facts {
                 Numbers::One(log::lost_lines()),
             ),
         ];
-        let counters = app.tunnels.counters();
+        let counters = control.tunnels.counters();
         facts.extend(sessions(counters));
         facts.extend(connections(counters));
         Ok(Facts(facts))

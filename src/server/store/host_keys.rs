@@ -1,10 +1,60 @@
 //! What each tunnel's bastion knows of the host keys.
 
-use sqlx::SqliteConnection;
+use serde::Serialize;
 
-use super::{Result, Store, json, now, timestamp};
+use super::{Result, Store, Writing, json, now, timestamp};
 use crate::protocol::{DataSourceId, TunnelId};
-use crate::server::domain::host_keys::{Knowledge, Source};
+
+/// How it is known which keys a bastion has pinned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Source {
+    /// It was enrolled before that was kept, when there was but one generation of keys.
+    Assumed,
+    /// They were in the answer to its enrollment.
+    Told,
+    /// It has said so.
+    Pinned,
+}
+
+impl Source {
+    /// All of them.
+    pub const ALL: [Source; 3] = [Source::Assumed, Source::Told, Source::Pinned];
+
+    /// As it is stored.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Source::Assumed => "assumed",
+            Source::Told => "told",
+            Source::Pinned => "pinned",
+        }
+    }
+
+    /// The same, for people.
+    pub fn explained(self) -> &'static str {
+        match self {
+            Source::Assumed => "assumed: set up before this was kept",
+            Source::Told => "told when it was set up",
+            Source::Pinned => "its bastion said so",
+        }
+    }
+}
+
+/// What a tunnel's bastion knows.
+#[derive(Debug, Clone, Serialize)]
+pub struct Knowledge {
+    pub tunnel_id: TunnelId,
+    pub data_source_id: DataSourceId,
+    pub display_name: String,
+    /// The bastion's name, for people.
+    pub bastion: String,
+    pub last_seen: Option<jiff::Timestamp>,
+    /// The fingerprints of the keys.
+    pub knows: Vec<String>,
+    pub source: Source,
+    /// Since when.
+    pub at: jiff::Timestamp,
+}
 
 type Row = (
     TunnelId,
@@ -53,25 +103,28 @@ impl Store {
     }
 }
 
-/// Notes which keys a tunnel's bastion knows. What it said itself is worth more than that it was told the same.
-pub(super) async fn note(
-    connection: &mut SqliteConnection,
-    tunnel: TunnelId,
-    fingerprints: &[String],
-    source: Source,
-) -> Result<()> {
-    sqlx::query(
-        "INSERT INTO known_host_keys (tunnel_id, fingerprints, source, at) VALUES (?1, ?2, ?3, ?4)
-         ON CONFLICT (tunnel_id) DO UPDATE SET fingerprints = ?2, source = ?3, at = ?4
-         WHERE fingerprints <> ?2 OR source <> 'pinned'",
-    )
-    .bind(tunnel)
-    .bind(json(fingerprints)?)
-    .bind(source.as_str())
-    .bind(now())
-    .execute(connection)
-    .await?;
-    Ok(())
+impl Writing {
+    /// Notes which keys a tunnel's bastion knows. What it said itself is worth more than that it was told the
+    /// same.
+    pub async fn note_host_keys(
+        &mut self,
+        tunnel: TunnelId,
+        fingerprints: &[String],
+        source: Source,
+    ) -> Result<()> {
+        sqlx::query(
+            "INSERT INTO known_host_keys (tunnel_id, fingerprints, source, at) VALUES (?1, ?2, ?3, ?4)
+             ON CONFLICT (tunnel_id) DO UPDATE SET fingerprints = ?2, source = ?3, at = ?4
+             WHERE fingerprints <> ?2 OR source <> 'pinned'",
+        )
+        .bind(tunnel)
+        .bind(json(fingerprints)?)
+        .bind(source.as_str())
+        .bind(now())
+        .execute(&mut *self.0)
+        .await?;
+        Ok(())
+    }
 }
 
 fn knowledge(row: Row) -> Result<Knowledge> {
