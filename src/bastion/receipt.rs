@@ -162,6 +162,8 @@ pub enum StepName {
     SwitchKey,
     RetireKey,
     Removal,
+    /// The host keys that the control plane announces now.
+    HostKeys,
     /// The present name for a tunnel of a former version.
     Rename,
 }

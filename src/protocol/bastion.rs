@@ -122,7 +122,8 @@ pub struct TunnelServerAddress {
     /// The SSH user.
     #[cfg_attr(feature = "server", schema(examples("tunnel")))]
     pub user: String,
-    /// The public host keys, `ssh-ed25519 AAAA…`, to pin before the first connection.
+    /// The public host keys, `ssh-ed25519 AAAA…`, to pin before the first connection: all of them, since the
+    /// server may change from the first ones to the others at any time.
     pub host_keys: Vec<String>,
 }
 
@@ -192,6 +193,10 @@ pub struct Tunnel {
     /// The session that holds its port now; absent while it is down.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session: Option<TunnelSession>,
+    /// The tunnel server's public host keys, `ssh-ed25519 AAAA…`, to pin in place of those that were. Say in
+    /// `host_keys` of a change which ones are pinned then. Absent from servers that are older than this field.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub host_keys: Vec<String>,
 }
 
 /// The session that holds a tunnel's port.
@@ -219,6 +224,19 @@ pub struct TunnelChange {
     /// Where the running tunnel leads now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub applied: Option<DatabaseAddress>,
+    /// All of the tunnel server's public host keys that the bastion has pinned for this tunnel by now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(
+        feature = "server",
+        schema(
+            min_items = 1,
+            max_items = 16,
+            examples(json!([
+                "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl"
+            ]))
+        )
+    )]
+    pub host_keys: Option<Vec<String>>,
 }
 
 /// `PUT /tunnels/{id}/public-key`, which announces a new key, and

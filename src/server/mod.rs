@@ -1,8 +1,8 @@
 //! The vendor's program, `holistics-tunnel-server`.
 //!
 //! - [`cli`] reads the command line; [`serve`] runs the server and [`core_tasks`], without which it
-//!   ends with a `farewell`; [`operator_tokens`], [`operators`] and [`backup`] are the other commands. [`log`] is
-//!   what people and programs read of it.
+//!   ends with a `farewell`; [`operator_tokens`], [`operators`], [`host_keys`] and [`backup`] are the other
+//!   commands. [`log`] is what people and programs read of it.
 //! - [`http`] leads requests to the API and the pages.
 //! - [`domain`] holds the rules and the use cases, and knows neither HTTP nor SQL.
 //! - [`store`] keeps everything, in one SQLite file under the [`data_dir`]; [`last_run`]
@@ -16,6 +16,8 @@ pub mod core_tasks;
 pub mod data_dir;
 pub mod domain;
 mod farewell;
+pub mod file_mark;
+pub mod host_keys;
 pub mod http;
 pub mod last_run;
 pub mod log;
@@ -47,6 +49,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
             Command::LoginLink(arguments) => operators::run(arguments).await,
             Command::Backup(arguments) => backup::make::run(arguments).await,
             Command::Restore(arguments) => backup::restore::run(arguments).await,
+            Command::HostKey(arguments) => host_keys::run(arguments).await,
         }
     });
     runtime.shutdown_timeout(farewell::THREADS);

@@ -19,6 +19,7 @@ use super::domain::changes::Changes;
 use super::domain::logins;
 use super::domain::secret::SecretKey;
 use super::farewell::{self, Signals};
+use super::host_keys;
 use super::http::api::metrics;
 use super::http::app::App;
 use super::http::certificate::{self, Certificate};
@@ -31,7 +32,7 @@ use super::operator_tokens;
 use super::operators;
 use super::session_recorder;
 use super::store::{SessionLimits, Store};
-use super::tunnel_server::{TunnelServer, TunnelServerConfig};
+use super::tunnel_server::{KeyFolder, TunnelServer, TunnelServerConfig};
 
 /// The name of the token that an empty data folder gets.
 const FIRST_TOKEN: &str = "first";
@@ -58,7 +59,13 @@ pub async fn run(settings: Serve) -> anyhow::Result<()> {
         .metrics_listen
         .map(|address| bind(address, "metrics", "--metrics-listen"))
         .transpose()?;
+    let host_keys = KeyFolder::new(data_dir.host_keys());
+    let read = host_keys.marks();
     let tunnels = start_tunnel_server(&settings, &data_dir, &store).await?;
+    if let Err(error) = host_keys::note_former_bastions(&host_keys, &store).await {
+        // The tunnels do not wait for room on the disk; the commands that need it note it, too.
+        tracing::error!("cannot note which host keys the bastions know: {error:#}");
+    }
     let public = PublicAddress::derive(
         PublicSettings {
             url: settings.public_url.clone(),
@@ -107,6 +114,10 @@ pub async fn run(settings: Serve) -> anyhow::Result<()> {
     };
     let mut core = start_core_tasks(&app, metrics_listener, certificate)?;
     let mut signals = Signals::listen()?;
+    core.spawn(
+        "the reader of the host keys",
+        host_keys::keep_fresh(Arc::clone(&app), host_keys, read)?,
+    );
     greet(&app, &settings, &listening, data_dir.path()).await?;
     let handle = axum_server::Handle::new();
     let web = serve_web(listener, tls, Arc::clone(&app), handle.clone());

@@ -11,6 +11,9 @@ def map_body(context, body):
     """Which texts are public keys no schema tells, so every text becomes one."""
     if isinstance(body, dict) and isinstance(body.get("public_key"), str):
         return {**body, "public_key": _key(body["public_key"])}
+    if isinstance(body, dict) and isinstance(body.get("host_keys"), list):
+        keys = [_key(key) if isinstance(key, str) else key for key in body["host_keys"]]
+        return {**body, "host_keys": keys}
     return body
 
 

@@ -14,10 +14,10 @@ use crate::bastion::receipt::{Receipt, Scope};
 use crate::bastion::run::Run;
 use crate::bastion::service;
 use crate::bastion::steps::rotation::{self, Rotation};
-use crate::bastion::steps::{Step, StepName, planned, prove, rename};
+use crate::bastion::steps::{Step, StepName, host_keys, planned, prove, rename};
 use crate::bastion::tunnel_name::TunnelName;
 use crate::bastion::ui::{Event, Ui};
-use crate::protocol::TunnelStatus;
+use crate::protocol::{Tunnel, TunnelStatus};
 
 pub(super) fn run(host: &dyn Host, ui: &Ui, command: &RotateKey) -> anyhow::Result<Exit> {
     refuse_sudo(host.user())?;
@@ -26,11 +26,15 @@ pub(super) fn run(host: &dyn Host, ui: &Ui, command: &RotateKey) -> anyhow::Resu
         .with_context(tunnels::none)?;
     check(&receipt)?;
     let given = Given::read(host, command.authority.file())?;
-    let up = up(host, &receipt, &given)?;
+    let known = known(host, &receipt, &given)?;
+    let up = known
+        .iter()
+        .filter(|(_, known)| known.status == TunnelStatus::Up);
+    let up: Vec<_> = up.map(|(name, _)| *name).collect();
     copies::refuse(host, &layout, &receipt, &up)?;
     let rotation = rotation_for(&receipt, &layout, host, command)?;
     let renames = rename::steps(&receipt, &layout)?;
-    let steps = steps(host, &receipt, &layout, rotation)?;
+    let steps = steps(host, &receipt, &layout, rotation, &known)?;
     ui.show(&Event::Plan {
         introduction: &introduction(&receipt, &layout, rotation),
         steps: &planned(&WayToRoot::of(host), renames.iter().chain(&steps)),
@@ -52,8 +56,10 @@ pub(super) fn run(host: &dyn Host, ui: &Ui, command: &RotateKey) -> anyhow::Resu
     // Another run may have ended while this one asked.
     check(&run.receipt)?;
     rename::carry_out(&mut run)?;
+    let lasting = |(name, known)| (receipt.lasting_name(name), known);
+    let known: Vec<_> = known.into_iter().map(lasting).collect();
     let rotation = rotation_for(&run.receipt, &run.layout, host, command)?;
-    let steps = self::steps(host, &run.receipt, &run.layout, rotation)?;
+    let steps = self::steps(host, &run.receipt, &run.layout, rotation, &known)?;
     let tunnels: Vec<_> = enrolled(&run.receipt).map(TunnelName::number).collect();
     run.carry_out(&steps, None)?;
     let enrolled = run
@@ -81,6 +87,7 @@ fn steps(
     receipt: &Receipt,
     layout: &Layout,
     rotation: Rotation,
+    known: &[(TunnelName, Tunnel)],
 ) -> anyhow::Result<Vec<Box<dyn Step>>> {
     let manager = service::manager(receipt.init.with_context(no_service)?)?;
     let tunnels: Vec<TunnelName> = enrolled(receipt).collect();
@@ -88,14 +95,18 @@ fn steps(
         .iter()
         .flat_map(|tunnel| manager.add_commands(layout, *tunnel))
         .collect();
-    Ok(rotation::steps(
+    // A tunnel that is restarted must know the tunnel server.
+    let known = known.iter().map(|(name, known)| (*name, known));
+    let mut steps = host_keys::steps(receipt, layout, known)?;
+    steps.extend(rotation::steps(
         rotation,
         &tunnels,
         receipt,
         layout,
         &key_comment(host),
         restarts,
-    ))
+    ));
+    Ok(steps)
 }
 
 /// The tunnels that have the present key.
@@ -106,21 +117,25 @@ fn enrolled(receipt: &Receipt) -> impl Iterator<Item = TunnelName> {
         .map(|(name, _)| receipt.lasting_name(*name))
 }
 
-/// The tunnels that the tunnel server says are up. One that cannot be asked about is asked about again
-/// before anything is changed.
-fn up(host: &dyn Host, receipt: &Receipt, given: &Given) -> anyhow::Result<Vec<TunnelName>> {
-    let mut up = Vec::new();
+/// What the control planes say of the tunnels. One that cannot be asked about is asked about again before
+/// anything is changed.
+fn known(
+    host: &dyn Host,
+    receipt: &Receipt,
+    given: &Given,
+) -> anyhow::Result<Vec<(TunnelName, Tunnel)>> {
+    let mut known = Vec::new();
     for (name, tunnel) in &receipt.tunnels {
         let Some(client) = tunnel.client(host, given)? else {
             continue;
         };
         match client.tunnel(host, *name) {
-            Ok(known) if known.status == TunnelStatus::Up => up.push(*name),
+            Ok(answer) => known.push((*name, answer)),
             Err(ApiError::Interrupted(interrupted)) => return Err(interrupted.into()),
-            Ok(_) | Err(_) => {}
+            Err(_) => {}
         }
     }
-    Ok(up)
+    Ok(known)
 }
 
 /// Every tunnel with a key has to be one that the service runs.

@@ -1,5 +1,5 @@
-//! `update-tunnel`: points a tunnel at another database host or port. Its remote port and its key
-//! stay, and its siblings run on.
+//! `update-tunnel`: points a tunnel at another database host or port, and pins the host keys that the control
+//! plane announces. Its remote port and its key stay, and its siblings run on.
 
 use anyhow::{Context as _, ensure};
 use serde_json::json;
@@ -16,7 +16,9 @@ use crate::bastion::run::Run;
 use crate::bastion::ssh::vetting;
 use crate::bastion::steps::database::Database;
 use crate::bastion::steps::target::{self, Target, TargetReport, TargetUpdate, shown};
-use crate::bastion::steps::{Step, StepName, planned, prove, rename, rotation, service_tunnel};
+use crate::bastion::steps::{
+    Step, StepName, host_keys, planned, prove, rename, rotation, service_tunnel,
+};
 use crate::bastion::tunnel_name::TunnelName;
 use crate::bastion::ui::{Event, Ui};
 use crate::protocol::{DatabaseAddress, Tunnel, TunnelStatus};
@@ -37,8 +39,18 @@ pub(super) fn run(host: &dyn Host, ui: &Ui, command: &UpdateTunnel) -> anyhow::R
     let update = wanted_target(&receipt, id, command, &known)?;
     vetting::check_target_host(&update.to.host)?;
     // A tunnel that its service cannot start, or has other files of, is put in place anew.
-    if is_applied(&receipt, &update) && service_tunnel::is_sound(host, &receipt, &layout, id)? {
-        already(host, ui, &client, &update, &known)?;
+    let is_in_place =
+        is_applied(&receipt, &update) && service_tunnel::is_sound(host, &receipt, &layout, id)?;
+    let mut steps = host_keys::steps(&receipt, &layout, [(id, &known)])?;
+    if is_in_place && steps.is_empty() {
+        already(
+            host,
+            ui,
+            &client,
+            &update,
+            &known,
+            tunnels::find(&receipt, id)?,
+        )?;
         let kept = &tunnels::find(&receipt, id)?.reach;
         if !command.dry_run && kept.renewed(host, &given, client.address())? != *kept {
             Run::begin(host, ui, layout, given)?.keep_reach(&[client.address().clone()])?;
@@ -50,7 +62,15 @@ pub(super) fn run(host: &dyn Host, ui: &Ui, command: &UpdateTunnel) -> anyhow::R
     copies::refuse(host, &layout, &receipt, &up)?;
     let has_service = receipt.init.is_some();
     let renames = rename::steps(&receipt, &layout)?;
-    let steps = steps(&receipt, &layout, &update, database(command, &update))?;
+    if is_in_place {
+        steps.push(Box::new(TargetReport {
+            target: update.clone(),
+            is_applied: true,
+        }));
+    } else {
+        let database = database(command, &update);
+        steps.extend(self::steps(&receipt, &layout, &update, database)?);
+    }
     let introduction = format!(
         "Tunnel {id} ({:?}) points to {}. Its remote port and its key stay; no other tunnel is touched. These \
          are the steps:",
@@ -88,7 +108,12 @@ pub(super) fn run(host: &dyn Host, ui: &Ui, command: &UpdateTunnel) -> anyhow::R
     );
     run.carry_out(&steps, None)?;
     run.keep_reach(&[client.address().clone()])?;
-    let done = if has_service {
+    let done = if is_in_place {
+        format!(
+            "Done: the tunnel server's host keys are pinned. Tunnel {id} was not restarted; if it is down for \
+             them, it comes up at its next try."
+        )
+    } else if has_service {
         format!(
             "Done: tunnel {id} is up and points to {}.",
             shown(&update.to)
@@ -228,9 +253,11 @@ fn already(
     client: &ControlPlane,
     update: &Target,
     known: &Tunnel,
+    record: &TunnelRecord,
 ) -> anyhow::Result<()> {
     let is_known = wanted(known) == update.to;
-    let told = target::report(host, client, update, true);
+    let pinned = host_keys::told_to(Some(record), known);
+    let told = target::report(host, client, update, true, pinned);
     if let Err(error) = told {
         return Err(error.with_advice());
     }

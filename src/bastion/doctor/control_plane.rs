@@ -13,6 +13,7 @@ use crate::bastion::control_plane::{ApiError, Given, Health, is_gone};
 use crate::bastion::failure::{Interrupted, OneLine};
 use crate::bastion::host::Host;
 use crate::bastion::receipt::TunnelRecord;
+use crate::bastion::steps::host_keys;
 use crate::bastion::tunnel_name::TunnelName;
 use crate::bastion::web_proxy::{Proxy, for_address};
 use crate::protocol::Tunnel;
@@ -270,6 +271,34 @@ impl Seen {
             },
         )?;
         Ok(known)
+    }
+
+    /// Whether the tunnel knows the host keys that the control plane announces: it would be locked out once
+    /// the tunnel server shows one that it does not.
+    pub fn examine_host_keys(
+        &self,
+        checks: &mut Checks,
+        id: TunnelName,
+        tunnel: &TunnelRecord,
+        known: &Known,
+    ) -> Result<(), Interrupted> {
+        checks.run("host-keys", &self.subject.of(id), "", |_| match known {
+            Known::Tunnel(answer) if answer.host_keys.is_empty() => {
+                Finding::skip("the control plane is older, and announces none")
+            }
+            Known::Tunnel(answer) if host_keys::lacks(tunnel, &answer.host_keys) => Finding::fail(
+                format!(
+                    "the control plane announces a host key that is not pinned for tunnel {id}"
+                ),
+                format!(
+                    "run `holistics-tunnel update-tunnel {id}`, which pins it; the tunnel runs on"
+                ),
+            ),
+            Known::Tunnel(_) => Finding::pass("every host key that is announced is pinned"),
+            Known::Gone => Finding::skip("the tunnel was removed in the browser"),
+            Known::Unknown(reason) => Finding::skip(reason),
+        })?;
+        Ok(())
     }
 
     fn ask(

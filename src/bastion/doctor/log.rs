@@ -24,11 +24,13 @@ const TROUBLES: [(&str, &str); 14] = [
     ),
     (
         "REMOTE HOST IDENTIFICATION HAS CHANGED",
-        "ask the vendor whether its tunnel server has a new host key; pin nothing by hand",
+        "run `holistics-tunnel update-tunnel {id}`, which pins what the control plane announces; if that does not help, ask \
+         the vendor whether its tunnel server has a new host key, and pin nothing by hand",
     ),
     (
         "Host key verification failed",
-        "ask the vendor whether its tunnel server has a new host key; pin nothing by hand",
+        "run `holistics-tunnel update-tunnel {id}`, which pins what the control plane announces; if that does not help, ask \
+         the vendor whether its tunnel server has a new host key, and pin nothing by hand",
     ),
     (
         "UNPROTECTED PRIVATE KEY FILE",

@@ -7,6 +7,7 @@ use crate::bastion::failure::Failure;
 use crate::bastion::host::{CommandError, Host};
 use crate::bastion::ssh::trial::{Heard, Stage};
 use crate::bastion::ssh::{Forward, client};
+use crate::bastion::tunnel_name::TunnelName;
 
 /// How long ssh may take to connect.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(6);
@@ -21,8 +22,9 @@ pub struct Login {
     pub key: Finding,
 }
 
-/// Logs in and leaves; the tunnel's own session is not touched, since no port is asked for.
-pub fn attempt(host: &dyn Host, forward: &Forward) -> Login {
+/// Logs in and leaves; the tunnel's own session is not touched, since no port is asked for. `announced` is a
+/// tunnel whose control plane announces a host key that is not pinned.
+pub fn attempt(host: &dyn Host, forward: &Forward, announced: Option<TunnelName>) -> Login {
     let command = forward
         .ssh(forward.login_arguments(CONNECT_TIMEOUT))
         .timeout(LOGIN_TIMEOUT);
@@ -30,10 +32,10 @@ pub fn attempt(host: &dyn Host, forward: &Forward) -> Login {
         Ok(output) if Heard(&output.stderr).stage() == Stage::Unheard => {
             match client::fault(host, forward) {
                 Ok(Some(fault)) => Login::refused_here(fault),
-                _ => judge(&output.stderr),
+                _ => judge(&output.stderr, announced),
             }
         }
-        Ok(output) => judge(&output.stderr),
+        Ok(output) => judge(&output.stderr, announced),
         Err(CommandError::Timeout { .. }) => Login::undecided(format!(
             "the login did not end within {} s",
             LOGIN_TIMEOUT.as_secs()
@@ -68,12 +70,23 @@ impl Login {
 }
 
 /// Reads ssh's words; OpenSSH has said them so since 6.5.
-fn judge(said: &str) -> Login {
+fn judge(said: &str, announced: Option<TunnelName>) -> Login {
     let has = |sign: &str| said.contains(sign);
     let heard = Heard(said);
     let shown = heard
         .host_key()
         .map_or_else(String::new, |key| format!(" (it shows {key})"));
+    if let Some(tunnel) = announced.filter(|_| has("Host key verification failed")) {
+        return Login::stopped_at_the_host_key(Finding::fail(
+            format!(
+                "the server's host key is not the pinned one{shown}, and the control plane announces another"
+            ),
+            format!(
+                "run `holistics-tunnel update-tunnel {tunnel}`, which pins what the control plane announces; if the key \
+                 shown here is refused after that, ask the vendor"
+            ),
+        ));
+    }
     if has("REMOTE HOST IDENTIFICATION HAS CHANGED") {
         return Login::stopped_at_the_host_key(Finding::fail(
             format!("the server's host key is not the pinned one{shown}"),
@@ -181,7 +194,7 @@ mod tests {
             ("", Outcome::Fail, Outcome::Skip),
         ];
         for (said, host_key, key) in cases {
-            let login = judge(&format!("{shown}{said}\n"));
+            let login = judge(&format!("{shown}{said}\n"), None);
             assert_eq!(
                 (login.host_key.outcome, login.key.outcome),
                 (host_key, key),
@@ -194,7 +207,18 @@ mod tests {
     fn a_changed_key_is_shown_so_that_the_vendor_can_compare_it() {
         let login = judge(
             "debug1: Server host key: ssh-ed25519 SHA256:abc\nREMOTE HOST IDENTIFICATION HAS CHANGED\n",
+            None,
         );
         assert!(login.host_key.detail.contains("ssh-ed25519 SHA256:abc"));
+    }
+
+    #[test]
+    fn a_key_that_the_control_plane_may_know_of_is_taken_from_there_and_any_other_never() {
+        const SAID: &str =
+            "REMOTE HOST IDENTIFICATION HAS CHANGED\nHost key verification failed.\n";
+        let remedy = |announced| judge(SAID, announced).host_key.remedy.unwrap_or_default();
+        let announced = remedy(Some("vendor.example-7".parse().unwrap()));
+        assert!(announced.contains("update-tunnel 7"), "{announced}");
+        assert!(!remedy(None).contains("update-tunnel"), "{}", remedy(None));
     }
 }

@@ -42,6 +42,7 @@ use super::layout::Layout;
 use super::receipt::{Receipt, TunnelRecord};
 use super::ssh::ProxyCommand;
 use super::ssh::command_line::bracketed;
+use super::steps::host_keys;
 use super::steps::temporary_tunnel::enrolled_forward;
 use crate::bastion::service::InstalledTunnel;
 use crate::bastion::tunnel_name::TunnelName;
@@ -191,6 +192,7 @@ fn examine_control_planes(
         let seen = control_plane::examine(checks, *name, first, &target.given)?;
         for (id, tunnel) in tunnels {
             let answer = seen.examine_tunnel(checks, *id, tunnel, &target.given)?;
+            seen.examine_host_keys(checks, *id, tunnel, &answer)?;
             known.insert(*id, answer);
         }
     }
@@ -231,7 +233,12 @@ fn examine_tunnel_servers(
         let revoked =
             all_gone.then_some("the tunnel was removed in the browser, and its key with it");
         let kept = tunnel.reach.proxy.as_deref();
-        tunnel_server::examine(checks, &enrolled.server, &forward, kept, revoked)?;
+        let announced = tunnels.iter().copied().find(|id| {
+            let tunnel = receipt.tunnels.get(id);
+            matches!((tunnel, known.get(id)), (Some(tunnel), Some(Known::Tunnel(answer)))
+                if host_keys::lacks(tunnel, &answer.host_keys))
+        });
+        tunnel_server::examine(checks, &enrolled.server, &forward, kept, revoked, announced)?;
     }
     Ok(())
 }

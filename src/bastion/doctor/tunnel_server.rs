@@ -10,21 +10,24 @@ use crate::bastion::ssh::command_line::bracketed;
 use crate::bastion::ssh::greeting::{self, Greeting};
 use crate::bastion::ssh::trial::{self, Heard};
 use crate::bastion::ssh::{Forward, Way};
+use crate::bastion::tunnel_name::TunnelName;
 use crate::bastion::web_proxy::{self, Proxy};
 use crate::protocol::TunnelServerAddress;
 
-/// Looks at a tunnel server. `kept` is the proxy that is kept for it, and `revoked` is why its login need not be tried.
+/// Looks at a tunnel server. `kept` is the proxy that is kept for it, `revoked` is why its login need not be tried,
+/// `announced` a tunnel whose control plane announces a host key that is not pinned.
 pub fn examine(
     checks: &mut Checks,
     server: &TunnelServerAddress,
     forward: &Forward,
     kept: Option<&str>,
     revoked: Option<&str>,
+    announced: Option<TunnelName>,
 ) -> Result<(), Interrupted> {
     let subject = Subject::shared(format!("Tunnel server {}:{}", server.host, server.port));
     if forward.way != Way::Direct {
         let speaks = examine_way(checks, &subject, forward)?;
-        return examine_login(checks, &subject, forward, speaks, revoked);
+        return examine_login(checks, &subject, forward, speaks, revoked, announced);
     }
     let endpoint = Endpoint {
         checks: ["server-name", "server-tcp"],
@@ -50,7 +53,7 @@ pub fn examine(
             Some(reached) => banner(reached),
         },
     )?;
-    examine_login(checks, &subject, forward, speaks, revoked)
+    examine_login(checks, &subject, forward, speaks, revoked, announced)
 }
 
 /// The same three checks where ssh goes through a proxy command: what lies behind that, this host cannot see.
@@ -133,6 +136,7 @@ fn examine_login(
     forward: &Forward,
     speaks: Outcome,
     revoked: Option<&str>,
+    announced: Option<TunnelName>,
 ) -> Result<(), Interrupted> {
     let mut key = Finding::skip("the server's host key was not checked");
     checks.run(
@@ -157,7 +161,7 @@ fn examine_login(
                 key = Finding::skip(reason.clone());
                 return Finding::skip(reason);
             }
-            let login = login::attempt(host, forward);
+            let login = login::attempt(host, forward, announced);
             key = login.key;
             login.host_key
         },

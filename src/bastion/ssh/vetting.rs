@@ -42,11 +42,13 @@ pub fn check_server(server: &TunnelServerAddress) -> anyhow::Result<()> {
         is_user(&server.user),
         refused("user of the tunnel server", &server.user)
     );
-    ensure!(
-        !server.host_keys.is_empty(),
-        refused("host key", "none at all")
-    );
-    for key in &server.host_keys {
+    check_host_keys(&server.host_keys)
+}
+
+/// Vets the tunnel server's keys.
+pub fn check_host_keys(keys: &[String]) -> anyhow::Result<()> {
+    ensure!(!keys.is_empty(), refused("host key", "none at all"));
+    for key in keys {
         ensure!(is_key(key), refused("host key", key));
     }
     Ok(())

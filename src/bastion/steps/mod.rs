@@ -12,6 +12,7 @@ pub mod database;
 pub mod directory;
 pub mod enrollment;
 pub mod foreground;
+pub mod host_keys;
 pub mod key_pair;
 pub mod packages;
 pub mod planned;

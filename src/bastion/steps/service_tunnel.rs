@@ -7,7 +7,7 @@ use anyhow::Context as _;
 
 use super::autossh::installed;
 use super::temporary_tunnel::{self, enrolled_forward};
-use super::{Outcome, PlannedCommand, Proofs, Step, StepName};
+use super::{Outcome, PlannedCommand, Proofs, Step, StepName, host_keys};
 use crate::bastion::control_plane::ApiError;
 use crate::bastion::failure::OneLine;
 use crate::bastion::host::{Authority, Command, Host, HostExt as _};
@@ -19,7 +19,7 @@ use crate::bastion::service::{
     self, ServiceManager, ServiceState, ServiceTunnel, StartFailure, Trial,
 };
 use crate::bastion::tunnel_name::TunnelName;
-use crate::protocol::{DatabaseAddress, TunnelChange, TunnelStatus};
+use crate::protocol::{DatabaseAddress, Tunnel, TunnelChange, TunnelStatus};
 
 /// When the rehearsals are held.
 const REHEARSED_WHEN: [&str; 2] = [
@@ -125,26 +125,38 @@ impl Step for ServiceTunnelStep {
         let manager = self.manager.as_ref();
         if service::is_in_place(manager, host, &self.layout, &tunnel)?
             && self.manager.status(host, &self.layout, self.tunnel)? == ServiceState::Running
-            && is_up(work.run, self.tunnel)?
+            && let Some(known) = up(work.run, self.tunnel)?
         {
-            self.report_installed(work.run)?;
+            self.report_installed(work.run, self.pinned(work.run, &known))?;
             return Ok(Outcome::AlreadyPresent("the tunnel is up".to_owned()));
         }
         // The port passes from one session to the other, so the first one has to let go of it.
         temporary_tunnel::end(work.run, self.tunnel)?;
         self.manager.add(work, &tunnel)?;
         let client = work.run.client(self.tunnel)?;
-        match see_it_through(work.run, &client, manager, &tunnel, |_| true)? {
+        let (pinned, record) = (
+            Cell::new(None),
+            work.run.receipt.tunnels.get(&self.tunnel).cloned(),
+        );
+        let is_up = |known: &Tunnel| {
+            pinned.set(host_keys::told_to(record.as_ref(), known));
+            true
+        };
+        match see_it_through(work.run, &client, manager, &tunnel, is_up)? {
             WaitResult::Up => {}
             seen => return Err(not_seen(host, &self.layout, self.tunnel, seen).into()),
         }
-        self.report_installed(work.run)?;
+        self.report_installed(work.run, pinned.take())?;
         Ok(Outcome::Changed(format!("tunnel {} is up", self.tunnel)))
     }
 }
 
 impl ServiceTunnelStep {
-    fn report_installed(&self, run: &Run) -> anyhow::Result<()> {
+    fn pinned(&self, run: &Run, known: &Tunnel) -> Option<Vec<String>> {
+        host_keys::told_to(run.receipt.tunnels.get(&self.tunnel), known)
+    }
+
+    fn report_installed(&self, run: &Run, host_keys: Option<Vec<String>>) -> anyhow::Result<()> {
         let tunnel = run.receipt.tunnels.get(&self.tunnel);
         let change = TunnelChange {
             service_installed: Some(true),
@@ -152,6 +164,7 @@ impl ServiceTunnelStep {
                 host: tunnel.target_host.clone(),
                 port: tunnel.target_port,
             }),
+            host_keys,
             ..TunnelChange::default()
         };
         run.client(self.tunnel)?
@@ -210,12 +223,12 @@ pub fn is_sound(
     )
 }
 
-/// Whether the control plane sees the tunnel's own run. A control plane that is away for a
+/// The tunnel, where the control plane sees its own run. A control plane that is away for a
 /// moment is no answer, and asked again.
-fn is_up(run: &Run, tunnel: TunnelName) -> anyhow::Result<bool> {
+fn up(run: &Run, tunnel: TunnelName) -> anyhow::Result<Option<Tunnel>> {
     match run.client(tunnel)?.tunnel(run.host, tunnel) {
-        Ok(answer) => Ok(answer.status == TunnelStatus::Up),
-        Err(error) if error.is_transient() => Ok(false),
+        Ok(answer) => Ok(Some(answer).filter(|known| known.status == TunnelStatus::Up)),
+        Err(error) if error.is_transient() => Ok(None),
         Err(error) => Err(error.with_advice()),
     }
 }

@@ -176,7 +176,7 @@ impl Step for TargetReport {
 
     fn apply(&self, work: &mut StepContext) -> anyhow::Result<Outcome> {
         let client = work.run.client(self.target.tunnel)?;
-        match report(work.host(), &client, &self.target, self.is_applied) {
+        match report(work.host(), &client, &self.target, self.is_applied, None) {
             Ok(()) => Ok(Outcome::Changed("the browser shows it".to_owned())),
             // A target that was given here has to be known on both sides; that one from there is applied
             // may be told later.
@@ -200,16 +200,19 @@ impl Step for TargetReport {
     }
 }
 
-/// Tells the control plane where the tunnel points, and where it shall point if that was decided here.
+/// Tells the control plane where the tunnel points, and where it shall point if that was decided here; and which
+/// host keys are pinned, if it asks for that.
 pub fn report(
     host: &dyn Host,
     client: &ControlPlane,
     target: &Target,
     is_applied: bool,
+    host_keys: Option<Vec<String>>,
 ) -> Result<(), ApiError> {
     let change = TunnelChange {
         target: target.is_given.then(|| target.to.clone()),
         applied: is_applied.then(|| target.to.clone()),
+        host_keys,
         ..TunnelChange::default()
     };
     retry(host, REPORT_TIMEOUT, || {

@@ -11,6 +11,7 @@ mod control_plane;
 pub mod crypto;
 mod data_sources;
 mod error;
+pub mod host_keys;
 pub mod inputs;
 mod keys;
 pub mod logins;

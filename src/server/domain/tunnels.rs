@@ -2,12 +2,16 @@
 
 use super::control_plane::ControlPlane;
 use super::error::{Error, Result};
+use super::host_keys;
 use super::inputs::{self, Invalid};
 use super::public_key;
 use super::record::{ensure_active, ensure_exists, found};
 use super::token::{Token, TokenHash, TokenKind};
 use crate::protocol::{DataSourceChange, DatabaseAddress, KeyRegistration, TunnelChange, TunnelId};
-use crate::server::store::{EventKind, NewToken, Record, Writing};
+use crate::server::store::{EventKind, NewToken, Record, Source, Writing};
+
+/// How many host keys a bastion may have pinned: two kinds, of a few generations.
+const MOST_HOST_KEYS: usize = 16;
 
 /// The actor of what a bastion does.
 pub(super) const BASTION: &str = "bastion";
@@ -20,6 +24,8 @@ pub const TUNNEL_SERVER: &str = "tunnel server";
 pub struct Enrolled {
     /// The tunnel's own port.
     pub remote_port: u16,
+    /// The host keys that it is told of.
+    pub host_keys: Vec<String>,
     /// The token for the tunnel's later calls.
     pub tunnel_token: Token,
 }
@@ -38,6 +44,8 @@ impl ControlPlane {
         registration: KeyRegistration,
     ) -> Result<Enrolled> {
         let registration = checked(registration)?;
+        let host_keys = self.tunnels.host_keys();
+        let told = host_keys::fingerprints(&host_keys)?;
         let mut tx = self.store.write().await?;
         let record = ensure_active(tx.tunnel(tunnel).await?)?;
         let (remote_port, enrolled_with) = match tx.enrollment(tunnel).await? {
@@ -60,6 +68,7 @@ impl ControlPlane {
                 (port, credential.as_bytes().to_vec())
             }
         };
+        tx.note_host_keys(tunnel, &told, Source::Told).await?;
         let key = &registration.public_key;
         let tunnel_token = self.secret.tunnel_token(tunnel, &enrolled_with, key);
         tx.add_token(&NewToken {
@@ -75,6 +84,7 @@ impl ControlPlane {
         self.changes.announce(record.id);
         Ok(Enrolled {
             remote_port,
+            host_keys,
             tunnel_token,
         })
     }
@@ -122,6 +132,7 @@ impl ControlPlane {
     pub async fn report(&self, tunnel: TunnelId, change: TunnelChange) -> Result<Record> {
         let target = change.target.map(address).transpose()?;
         let applied = change.applied.map(address).transpose()?;
+        let pinned = change.host_keys.map(|keys| pinned(&keys)).transpose()?;
         let mut tx = self.store.write().await?;
         let record = ensure_exists(tx.tunnel(tunnel).await?)?;
         if let Some(installed) = change.service_installed {
@@ -141,6 +152,9 @@ impl ControlPlane {
         }
         if let Some(applied) = applied {
             tx.set_applied(tunnel, &applied).await?;
+        }
+        if let Some(pinned) = pinned {
+            tx.note_host_keys(tunnel, &pinned, Source::Pinned).await?;
         }
         let record = found(tx.tunnel(tunnel).await?)?;
         tx.commit().await?;
@@ -186,6 +200,15 @@ fn checked(registration: KeyRegistration) -> Result<KeyRegistration> {
         public_key: public_key::normalize(&registration.public_key).map_err(Error::InvalidKey)?,
         ..registration
     })
+}
+
+/// The fingerprints of the host keys that a bastion says it has pinned.
+fn pinned(keys: &[String]) -> Result<Vec<String>, Invalid> {
+    if !(1..=MOST_HOST_KEYS).contains(&keys.len()) {
+        let rule = format!("must be from 1 to {MOST_HOST_KEYS} keys");
+        return Err(Invalid::new("host_keys", rule));
+    }
+    host_keys::fingerprints(keys)
 }
 
 fn address(address: DatabaseAddress) -> Result<DatabaseAddress, Invalid> {

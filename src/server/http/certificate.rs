@@ -1,8 +1,6 @@
 //! The web's certificate: read again when its files change, so that a renewed one needs no restart.
 
-use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -10,6 +8,8 @@ use anyhow::Context;
 use axum_server::tls_rustls::RustlsConfig;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{MissedTickBehavior, interval};
+
+use crate::server::file_mark::{Mark, mark};
 
 /// How often is looked whether the files have changed.
 const LOOK: Duration = Duration::from_secs(5);
@@ -22,9 +22,6 @@ pub struct Certificate {
     /// What the files were when they were last read.
     read: [Option<Mark>; 2],
 }
-
-/// By what a file's content is known to be another: replaced by rename, or written anew in place.
-type Mark = (u64, u64, u64, i64, i64);
 
 impl Certificate {
     /// Reads the files.
@@ -85,18 +82,6 @@ pub fn keep_fresh(
             }
         }
     })
-}
-
-/// Nothing for a file that is not there.
-fn mark(file: &Path) -> Option<Mark> {
-    let stat = fs::metadata(file).ok()?;
-    Some((
-        stat.dev(),
-        stat.ino(),
-        stat.len(),
-        stat.mtime(),
-        stat.mtime_nsec(),
-    ))
 }
 
 fn cannot_use(certificate: &Path, key: &Path) -> String {

@@ -148,6 +148,10 @@ impl Writing {
         .bind(tunnel)
         .execute(&mut *self.0)
         .await?;
+        sqlx::query("DELETE FROM known_host_keys WHERE tunnel_id = ?")
+            .bind(tunnel)
+            .execute(&mut *self.0)
+            .await?;
         self.forget_unused(key).await?;
         self.forget_unused(next).await
     }

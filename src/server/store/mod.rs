@@ -6,6 +6,7 @@
 mod audit;
 mod data_sources;
 mod events;
+mod host_keys;
 mod keys;
 mod logins;
 mod operators;
@@ -30,6 +31,7 @@ use tokio::sync::Mutex;
 
 pub use audit::AuditEntry;
 pub use events::{Event, EventKind};
+pub use host_keys::{Knowledge, Source};
 pub use keys::{GrantRow, TunnelKeys};
 pub use logins::{SealedPassword, StoredLogin};
 pub use operators::{OperatorAccount, SessionLimits};

@@ -3,8 +3,8 @@
 
 use std::borrow::Cow;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use russh::keys::{Algorithm, EcdsaCurve, HashAlg, PrivateKey};
@@ -21,6 +21,7 @@ use tracing::{debug, info, warn};
 use super::KeyAuthority;
 use super::client::{Client, Shared};
 use super::delivery::Deliveries;
+use super::host_key::HostKey;
 use super::limits::{self, Limits};
 use super::live_session::{LiveSession, SessionId};
 use super::log_lines::{Kind, Who};
@@ -31,9 +32,28 @@ use super::socket::{Socket, SocketStream};
 use super::strangers::{Strangers, Visit};
 use super::unfinished::{self, Why};
 
+/// As what this server shows itself.
+pub(super) struct Identity {
+    config: Arc<Config>,
+    /// The public keys that bastions are told of.
+    pub(super) announced: Vec<String>,
+}
+
+impl Identity {
+    pub(super) fn new(current: &[HostKey], next: &[HostKey]) -> anyhow::Result<Self> {
+        let announced = current.iter().chain(next).map(HostKey::public);
+        let shown = current.iter().map(|key| key.private.clone());
+        Ok(Identity {
+            config: Arc::new(ssh_config(shown.collect())),
+            announced: announced.collect::<anyhow::Result<_>>()?,
+        })
+    }
+}
+
 /// What every connection needs.
 pub(super) struct Acceptor {
-    config: Arc<Config>,
+    /// It may change; a session keeps the one that it began with.
+    identity: Arc<RwLock<Arc<Identity>>>,
     shared: Arc<Shared>,
     limits: Limits,
     strangers: Arc<Strangers>,
@@ -51,7 +71,7 @@ enum Early {
 
 impl Acceptor {
     pub(super) fn new(
-        host_keys: Vec<PrivateKey>,
+        identity: Arc<RwLock<Arc<Identity>>>,
         keys: Arc<dyn KeyAuthority>,
         ports: Arc<Ports>,
         limits: Limits,
@@ -59,7 +79,7 @@ impl Acceptor {
         connections: TaskTracker,
     ) -> Arc<Self> {
         Arc::new(Acceptor {
-            config: Arc::new(ssh_config(host_keys)),
+            identity,
             shared: Arc::new(Shared {
                 keys,
                 ports,
@@ -158,9 +178,7 @@ impl Acceptor {
         let session = async {
             let stream = SocketStream::new(Arc::clone(&socket), deliveries);
             let stream = Noted::new(stream, Arc::clone(&opening));
-            run_stream(Arc::clone(&self.config), stream, client)
-                .await?
-                .await
+            run_stream(self.config(), stream, client).await?.await
         };
         tokio::pin!(session);
         let session_or_early = tokio::select! {
@@ -188,6 +206,11 @@ impl Acceptor {
         }
         // The session's task ends with it, and gives up the session's ports.
         socket.close();
+    }
+
+    fn config(&self) -> Arc<Config> {
+        let identity = self.identity.read().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(&identity.config)
     }
 
     /// Waits for the login as long as it may take.

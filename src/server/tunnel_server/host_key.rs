@@ -1,13 +1,21 @@
-//! The server's identity: its host keys, made at the first start and read ever after.
+//! The server's identity: its host keys, made at the first start, and the ones that are to follow them.
+//!
+//! The current keys lie in the folder itself, the next ones in `next`, those before in `former`. A key
+//! changes its place by one rename; whoever dies between the renames of two keys leaves each of them in
+//! one place, and the same command goes on from there.
 
-use std::fs::{self, DirBuilder};
+use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io::{ErrorKind, Write};
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
-use std::path::Path;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
+use jiff::Timestamp;
 use russh::keys::ssh_key::LineEnding;
 use russh::keys::{Algorithm, EcdsaCurve, PrivateKey};
+
+use crate::server::file_mark::{Mark, mark};
 
 /// The keys and their files. Hosts in FIPS mode accept no ed25519, so there is a second one.
 const KEYS: [(&str, Algorithm); 2] = [
@@ -20,60 +28,314 @@ const KEYS: [(&str, Algorithm); 2] = [
     ),
 ];
 
-/// Reads the host keys in this folder; makes the folder (0700) and keys (0600) that are absent.
-///
-/// # Errors
-/// The folder or a file cannot be made or read, a file is no private key, or others than its
-/// owner may read it.
-pub(super) fn load_or_create(dir: &Path) -> anyhow::Result<Vec<PrivateKey>> {
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(dir)
-        .with_context(|| format!("cannot make the host key folder {}", dir.display()))?;
-    KEYS.into_iter()
-        .map(|(file_name, algorithm)| {
-            let path = dir.join(file_name);
-            if !path.exists() {
-                create(dir, &path, algorithm)
-                    .with_context(|| format!("cannot make the host key {}", path.display()))?;
+/// Which keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Generation {
+    /// Those that the server shows.
+    Current,
+    /// Those that are announced, so that bastions know them when they become the current ones.
+    Next,
+    /// Those that were the current ones before.
+    Former,
+}
+
+/// A key, and since when it has its place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostKey {
+    pub(super) private: PrivateKey,
+    /// Since when.
+    pub since: Timestamp,
+}
+
+/// The folder of the host keys.
+#[derive(Debug, Clone)]
+pub struct KeyFolder(PathBuf);
+
+/// Held while a command changes the keys; released by the system when the process ends.
+pub struct ChangeLock(
+    #[allow(dead_code, reason = "the lock lasts as long as the file is open")] File,
+);
+
+/// By what a change of the files is seen.
+pub type Marks = Vec<Option<Mark>>;
+
+impl HostKey {
+    /// The public key, `ssh-ed25519 AAAA…`.
+    ///
+    /// # Errors
+    /// It cannot be written in that form.
+    pub fn public(&self) -> anyhow::Result<String> {
+        Ok(self.private.public_key().to_openssh()?)
+    }
+}
+
+impl KeyFolder {
+    /// The keys in this folder, which need not be there yet.
+    pub fn new(dir: PathBuf) -> Self {
+        KeyFolder(dir)
+    }
+
+    /// Where keys of this generation lie.
+    pub fn place(&self, generation: Generation) -> PathBuf {
+        match generation {
+            Generation::Current => self.0.clone(),
+            Generation::Next => self.0.join("next"),
+            Generation::Former => self.0.join("former"),
+        }
+    }
+
+    /// Reads the current keys; makes the folder (0700) and those (0600) that are absent. A server that
+    /// shows a key for the first time makes the next ones, too: then nobody has to be told of them later.
+    ///
+    /// # Errors
+    /// The folder or a file cannot be made or read, a file is not the key that it should be, or others than
+    /// its owner may read it.
+    pub fn load_or_create(&self) -> anyhow::Result<Vec<HostKey>> {
+        make_folder(&self.0)?;
+        let present = |file_name: &str| self.0.join(file_name).exists();
+        if !KEYS.iter().any(|(file_name, _)| present(file_name)) {
+            self.make_generation(Generation::Next)?;
+        }
+        for (file_name, algorithm) in KEYS {
+            if !present(file_name) {
+                create(&self.0, file_name, algorithm)?;
             }
-            load(&path)
-        })
-        .collect()
+        }
+        self.load(Generation::Current)
+    }
+
+    /// Reads those keys of this generation that are there.
+    ///
+    /// # Errors
+    /// As with [`Self::load_or_create`].
+    pub fn load(&self, generation: Generation) -> anyhow::Result<Vec<HostKey>> {
+        let place = self.place(generation);
+        let files = KEYS
+            .into_iter()
+            .map(|(name, algorithm)| (place.join(name), algorithm));
+        files
+            .filter_map(|(path, algorithm)| match path.symlink_metadata() {
+                Err(error) if error.kind() == ErrorKind::NotFound => None,
+                _ => Some(load(&path, &algorithm, generation)),
+            })
+            .collect()
+    }
+
+    /// What the files are now.
+    pub fn marks(&self) -> Marks {
+        [Generation::Current, Generation::Next]
+            .iter()
+            .flat_map(|generation| {
+                KEYS.iter()
+                    .map(|(name, _)| mark(&self.place(*generation).join(name)))
+            })
+            .collect()
+    }
+
+    /// Makes sure that no other command changes the keys.
+    ///
+    /// # Errors
+    /// One does, or there are no keys.
+    pub fn lock(&self) -> anyhow::Result<ChangeLock> {
+        let (path, folder) = (self.0.join("lock"), self.0.display());
+        ensure!(
+            !self.load(Generation::Current)?.is_empty(),
+            "there are no host keys in {folder} yet: the first `serve` makes them, the next ones included"
+        );
+        let file = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(&path);
+        let file = file.with_context(|| format!("cannot open {}", path.display()))?;
+        match file.try_lock() {
+            Ok(()) => Ok(ChangeLock(file)),
+            Err(TryLockError::WouldBlock) => bail!(
+                "another `host-key` command changes the keys in {folder}; nothing was changed. Run this one again \
+                 once it has ended"
+            ),
+            Err(TryLockError::Error(error)) => {
+                Err(error).with_context(|| format!("cannot lock {}", path.display()))
+            }
+        }
+    }
+
+    /// Makes the next keys.
+    ///
+    /// # Errors
+    /// There are some, or the files cannot be written.
+    pub fn make_next(&self, _: &ChangeLock) -> anyhow::Result<Vec<HostKey>> {
+        let place = self.place(Generation::Next);
+        ensure!(
+            self.load(Generation::Next)?.is_empty(),
+            "there is a next host key already, in {}; nothing was changed. `host-key list` shows who knows it, and \
+             `host-key promote` makes it the current one",
+            place.display()
+        );
+        self.make_generation(Generation::Next)?;
+        self.load(Generation::Next)
+    }
+
+    /// Makes the next keys the current ones, and keeps those aside. It goes on where an earlier one has died.
+    ///
+    /// # Errors
+    /// There are none, former ones are still kept, or the files cannot be changed.
+    pub fn promote(&self, _: &ChangeLock) -> anyhow::Result<()> {
+        let next = self.present(Generation::Next);
+        ensure!(
+            !next.is_empty(),
+            "there is no next host key; make and announce one with `host-key next`, and promote it once the \
+             bastions know it"
+        );
+        let former = self.place(Generation::Former);
+        let begun = next.len() < KEYS.len();
+        ensure!(
+            begun || self.present(Generation::Former).is_empty(),
+            "the former host key is still kept in {}; nothing was changed. If nobody needs it any more, delete it \
+             with `host-key drop`, then run the same command again",
+            former.display()
+        );
+        make_folder(&former)?;
+        for name in next {
+            let (from, to) = (self.place(Generation::Next).join(name), self.0.join(name));
+            let kept = former.join(name);
+            let moved = replace(&from, &to, &kept);
+            moved.with_context(|| {
+                format!("cannot put {} in place of {}", from.display(), to.display())
+            })?;
+        }
+        // Nothing is in it any more; if it stays, it is taken for no key.
+        let _ = fs::remove_dir(self.place(Generation::Next));
+        flush(&self.0)
+    }
+
+    /// Deletes the former keys.
+    ///
+    /// # Errors
+    /// There are none, or a file cannot be deleted.
+    pub fn drop_former(&self, _: &ChangeLock) -> anyhow::Result<()> {
+        let place = self.place(Generation::Former);
+        let names = self.present(Generation::Former);
+        ensure!(
+            !names.is_empty(),
+            "no former host key is kept, so there is nothing to delete"
+        );
+        for name in names {
+            let path = place.join(name);
+            fs::remove_file(&path).with_context(|| format!("cannot delete {}", path.display()))?;
+        }
+        let _ = fs::remove_dir(place);
+        Ok(())
+    }
+
+    /// The names of this generation's files.
+    fn present(&self, generation: Generation) -> Vec<&'static str> {
+        let place = self.place(generation);
+        let names = KEYS.into_iter().map(|(name, _)| name);
+        names
+            .filter(|name| place.join(name).symlink_metadata().is_ok())
+            .collect()
+    }
+
+    /// All keys of a generation in one step.
+    fn make_generation(&self, generation: Generation) -> anyhow::Result<()> {
+        let place = self.place(generation);
+        let cannot = || format!("cannot make the host keys in {}", place.display());
+        let mut private = tempfile::Builder::new();
+        private.permissions(fs::Permissions::from_mode(0o700));
+        let new = private.tempdir_in(&self.0).with_context(cannot)?;
+        for (file_name, algorithm) in KEYS {
+            create(new.path(), file_name, algorithm)?;
+        }
+        // An empty folder may stand there, which this replaces.
+        fs::rename(new.path(), &place).with_context(cannot)?;
+        let _ = new.keep();
+        flush(&self.0)
+    }
+}
+
+/// One file in the place of another, which is kept. There is one at its place at any moment.
+fn replace(from: &Path, to: &Path, kept: &Path) -> std::io::Result<()> {
+    match fs::remove_file(kept) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    fs::hard_link(to, kept)?;
+    // The time says since when a key has its place.
+    for file in [kept, from] {
+        File::open(file)?.set_modified(SystemTime::now())?;
+    }
+    fs::rename(from, to)
+}
+
+fn make_folder(dir: &Path) -> anyhow::Result<()> {
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(dir);
+    made.with_context(|| format!("cannot make the host key folder {}", dir.display()))
+}
+
+/// Renames are on the disk when this returns.
+fn flush(dir: &Path) -> anyhow::Result<()> {
+    let flushed = File::open(dir).and_then(|dir| dir.sync_all());
+    flushed.with_context(|| format!("cannot write {}", dir.display()))
 }
 
 /// Writes a new key under its name in one step, unless another process has just done so.
-fn create(dir: &Path, path: &Path, algorithm: Algorithm) -> anyhow::Result<()> {
-    let key = PrivateKey::random(&mut rand::rng(), algorithm)?;
-    // A named temporary file is made exclusively and with mode 0600.
-    let mut file = tempfile::NamedTempFile::new_in(dir)?;
-    file.write_all(key.to_openssh(LineEnding::LF)?.as_bytes())?;
-    file.as_file().sync_all()?;
-    match file.persist_noclobber(path) {
-        Err(e) if e.error.kind() != ErrorKind::AlreadyExists => Err(e.error.into()),
-        _ => Ok(()),
-    }
+fn create(dir: &Path, file_name: &str, algorithm: Algorithm) -> anyhow::Result<()> {
+    let path = dir.join(file_name);
+    let write = || {
+        let key = PrivateKey::random(&mut rand::rng(), algorithm)?;
+        // A named temporary file is made exclusively and with mode 0600.
+        let mut file = tempfile::NamedTempFile::new_in(dir)?;
+        file.write_all(key.to_openssh(LineEnding::LF)?.as_bytes())?;
+        file.as_file().sync_all()?;
+        match file.persist_noclobber(&path) {
+            Err(e) if e.error.kind() != ErrorKind::AlreadyExists => Err(e.error.into()),
+            _ => anyhow::Ok(()),
+        }
+    };
+    write().with_context(|| format!("cannot make the host key {}", path.display()))
 }
 
-fn load(path: &Path) -> anyhow::Result<PrivateKey> {
-    let text = fs::read_to_string(path)
-        .with_context(|| format!("cannot read the host key {}", path.display()))?;
-    let mode = fs::metadata(path)?.permissions().mode();
-    if mode & 0o077 != 0 {
-        bail!(
-            "the host key {} may be read by others (mode {:o}): run chmod 600 on it, and consider \
-             it known to them",
-            path.display(),
-            mode & 0o777
-        );
-    }
-    PrivateKey::from_openssh(text).with_context(|| {
-        format!(
-            "{} is not an OpenSSH private key; restore it from a backup, or remove it to get a \
-             new identity, which every bastion will refuse until it is enrolled again",
-            path.display()
-        )
+fn load(path: &Path, algorithm: &Algorithm, generation: Generation) -> anyhow::Result<HostKey> {
+    let shown = path.display();
+    let cannot = || format!("cannot read the host key {shown}");
+    let text = fs::read_to_string(path).with_context(cannot)?;
+    let metadata = fs::metadata(path).with_context(cannot)?;
+    let mode = metadata.permissions().mode();
+    ensure!(
+        mode & 0o077 == 0,
+        "the host key {shown} may be read by others (mode {:o}): run chmod 600 on it, and consider it known to them",
+        mode & 0o777
+    );
+    let remedy = match generation {
+        Generation::Current => {
+            "restore it from a backup, or remove it to get a new identity, which every bastion will refuse until \
+             `holistics-tunnel update-tunnel` has run on it"
+        }
+        Generation::Next => {
+            "remove the folder that it is in, and make another one with `host-key next`: it was never shown"
+        }
+        Generation::Former => "remove it: it is not used any more",
+    };
+    let private = PrivateKey::from_openssh(text)
+        .with_context(|| format!("{shown} is not an OpenSSH private key; {remedy}"))?;
+    ensure!(
+        !private.is_encrypted(),
+        "the host key {shown} has a passphrase, and nobody is there to enter it; {remedy}"
+    );
+    ensure!(
+        private.algorithm() == *algorithm,
+        "{shown} is a key of the type {}, and not {algorithm}; {remedy}",
+        private.algorithm()
+    );
+    let since = metadata
+        .modified()
+        .map_err(anyhow::Error::from)
+        .and_then(|at| Ok(Timestamp::try_from(at)?));
+    Ok(HostKey {
+        private,
+        since: since.with_context(cannot)?,
     })
 }
 
@@ -83,36 +345,142 @@ mod tests {
 
     const FILE_NAME: &str = KEYS[0].0;
 
+    fn folder() -> (tempfile::TempDir, KeyFolder) {
+        let dir = tempfile::tempdir().unwrap();
+        let keys = KeyFolder::new(dir.path().join("new/keys"));
+        (dir, keys)
+    }
+
+    fn loaded(keys: &KeyFolder, generation: Generation) -> Vec<String> {
+        let keys = keys.load(generation).unwrap();
+        keys.iter().map(|key| key.public().unwrap()).collect()
+    }
+
+    use Generation::{Current, Former, Next};
+
     #[test]
     fn keys_are_made_once_and_are_the_owners_alone() {
-        let dir = tempfile::tempdir().unwrap();
-        let keys = dir.path().join("new/keys");
-        let first = load_or_create(&keys).unwrap();
-        let second = load_or_create(&keys).unwrap();
-        assert_eq!(first, second);
+        let (_dir, keys) = folder();
+        let first = keys.load_or_create().unwrap();
+        assert_eq!(first, keys.load_or_create().unwrap());
 
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
-        assert_eq!(mode(&keys), 0o700);
-        assert_eq!(mode(&keys.join(FILE_NAME)), 0o600);
+        for generation in [Current, Next] {
+            let place = keys.place(generation);
+            assert_eq!(mode(&place), 0o700);
+            assert_eq!(mode(&place.join(FILE_NAME)), 0o600);
+        }
+        assert_ne!(loaded(&keys, Current), loaded(&keys, Next));
     }
 
     #[test]
-    fn a_key_that_others_may_read_is_refused() {
-        let dir = tempfile::tempdir().unwrap();
-        load_or_create(dir.path()).unwrap();
-        let path = dir.path().join(FILE_NAME);
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
-        let error = load_or_create(dir.path()).unwrap_err().to_string();
-        assert!(error.contains("chmod 600"), "{error}");
+    fn an_installation_of_before_gets_no_next_key_unasked() {
+        let (_dir, keys) = folder();
+        keys.load_or_create().unwrap();
+        fs::remove_dir_all(keys.place(Next)).unwrap();
+        keys.load_or_create().unwrap();
+        assert_eq!(loaded(&keys, Next), [""; 0]);
+        let lock = keys.lock().unwrap();
+        assert_eq!(keys.make_next(&lock).unwrap().len(), KEYS.len());
+        let said = keys.make_next(&lock).unwrap_err().to_string();
+        assert!(said.contains("there is a next host key already"), "{said}");
     }
 
     #[test]
-    fn a_damaged_key_is_an_error_and_not_a_new_identity() {
-        let dir = tempfile::tempdir().unwrap();
-        load_or_create(dir.path()).unwrap();
-        let path = dir.path().join(FILE_NAME);
-        fs::write(&path, "not a key").unwrap();
-        assert!(load_or_create(dir.path()).is_err());
-        assert_eq!(fs::read_to_string(&path).unwrap(), "not a key");
+    fn the_next_keys_become_the_current_ones_and_those_are_kept_until_they_are_dropped() {
+        let (_dir, keys) = folder();
+        keys.load_or_create().unwrap();
+        let (current, next) = (loaded(&keys, Current), loaded(&keys, Next));
+        let marks = keys.marks();
+        let lock = keys.lock().unwrap();
+        keys.promote(&lock).unwrap();
+        assert_eq!(loaded(&keys, Current), next);
+        assert_eq!(loaded(&keys, Former), current);
+        assert_eq!(loaded(&keys, Next), [""; 0]);
+        assert_ne!(keys.marks(), marks);
+
+        let said = keys.promote(&lock).unwrap_err().to_string();
+        assert!(said.contains("there is no next host key"), "{said}");
+        keys.make_next(&lock).unwrap();
+        let said = keys.promote(&lock).unwrap_err().to_string();
+        assert!(said.contains("host-key drop"), "{said}");
+        assert_eq!(loaded(&keys, Current), next);
+        keys.drop_former(&lock).unwrap();
+        assert!(keys.drop_former(&lock).is_err());
+        keys.promote(&lock).unwrap();
+        assert_eq!(loaded(&keys, Former), next);
+    }
+
+    #[test]
+    fn a_promotion_that_died_between_two_keys_goes_on() {
+        let (_dir, keys) = folder();
+        keys.load_or_create().unwrap();
+        let (current, next) = (loaded(&keys, Current), loaded(&keys, Next));
+        make_folder(&keys.place(Former)).unwrap();
+        let [from, to, kept] =
+            [Next, Current, Former].map(|place| keys.place(place).join(FILE_NAME));
+        replace(&from, &to, &kept).unwrap();
+        assert_eq!(
+            loaded(&keys, Current),
+            [next[0].clone(), current[1].clone()]
+        );
+        assert_eq!(loaded(&keys, Next), [next[1].clone()]);
+        // A start in between makes nothing new.
+        keys.load_or_create().unwrap();
+
+        keys.promote(&keys.lock().unwrap()).unwrap();
+        assert_eq!(loaded(&keys, Current), next);
+        assert_eq!(loaded(&keys, Former), current);
+    }
+
+    #[test]
+    fn of_two_commands_at_once_the_second_changes_nothing() {
+        let (_dir, keys) = folder();
+        let said = keys.lock().err().unwrap().to_string();
+        assert!(said.contains("no host keys"), "{said}");
+        keys.load_or_create().unwrap();
+        let held = keys.lock().unwrap();
+        let said = keys.lock().err().unwrap().to_string();
+        assert!(said.contains("another `host-key` command"), "{said}");
+        drop(held);
+        keys.lock().unwrap();
+    }
+
+    #[test]
+    fn what_is_not_the_key_that_it_should_be_is_told_and_left_alone() {
+        for generation in [Current, Next, Former] {
+            for (text, sign) in [
+                ("not a key".to_owned(), "is not an OpenSSH private key"),
+                (other_key(None), "is a key of the type ecdsa-sha2-nistp256"),
+                (other_key(Some("secret")), "has a passphrase"),
+            ] {
+                let (_dir, keys) = folder();
+                keys.load_or_create().unwrap();
+                make_folder(&keys.place(Former)).unwrap();
+                let path = keys.place(generation).join(FILE_NAME);
+                fs::write(&path, &text).unwrap();
+                fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+                let said = keys.load(generation).unwrap_err().to_string();
+                assert!(said.contains(sign), "{said}");
+                assert_eq!(fs::read_to_string(&path).unwrap(), text);
+                fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+                let said = keys.load(generation).unwrap_err().to_string();
+                assert!(said.contains("chmod 600"), "{said}");
+                fs::remove_file(&path).unwrap();
+                fs::create_dir(&path).unwrap();
+                let said = keys.load(generation).unwrap_err().to_string();
+                assert!(said.contains("cannot read the host key"), "{said}");
+            }
+        }
+    }
+
+    /// One of another type than the file is for, with this passphrase.
+    fn other_key(passphrase: Option<&str>) -> String {
+        let key = PrivateKey::random(&mut rand::rng(), KEYS[1].1.clone()).unwrap();
+        let key = match passphrase {
+            Some(passphrase) => key.encrypt(&mut rand::rng(), passphrase).unwrap(),
+            None => key,
+        };
+        key.to_openssh(LineEnding::LF).unwrap().to_string()
     }
 }

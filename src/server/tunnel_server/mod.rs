@@ -38,7 +38,7 @@ mod window;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -48,9 +48,10 @@ use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
-use self::acceptor::Acceptor;
+use self::acceptor::{Acceptor, Identity};
 pub use self::counters::Counters;
 pub use self::events::{Batch, SessionEvent, SessionEvents, SessionNote};
+pub use self::host_key::{Generation, HostKey, KeyFolder, Marks};
 pub use self::limits::Limits;
 use self::ports::Ports;
 use self::session_threads::SessionThreads;
@@ -105,7 +106,7 @@ pub trait KeyAuthority: Send + Sync + 'static {
 /// A running tunnel server; dropping it closes every session.
 pub struct TunnelServer {
     address: SocketAddr,
-    host_keys: Vec<String>,
+    identity: Arc<RwLock<Arc<Identity>>>,
     ports: Arc<Ports>,
     /// Cancelled when no more SSH connections are accepted, or a thread has ended, whatever the reason.
     accepts_no_more: CancellationToken,
@@ -131,11 +132,14 @@ impl TunnelServer {
     ) -> anyhow::Result<Self> {
         config.limits.check()?;
         descriptors::raise_limit();
-        let private_keys = host_key::load_or_create(&config.host_key_dir)?;
-        let host_keys = private_keys
-            .iter()
-            .map(|key| Ok(key.public_key().to_openssh()?))
-            .collect::<anyhow::Result<_>>()?;
+        let folder = KeyFolder::new(config.host_key_dir);
+        let current = folder.load_or_create()?;
+        // The tunnels do not wait for a key that is not shown yet.
+        let next = folder.load(Generation::Next).unwrap_or_else(|error| {
+            tracing::error!("the next host key is not announced: {error:#}");
+            Vec::new()
+        });
+        let identity = Arc::new(RwLock::new(Arc::new(Identity::new(&current, &next)?)));
         let listener = TcpListener::bind(config.ssh_listen)
             .await
             .with_context(|| format!("cannot serve SSH on {}", config.ssh_listen))?;
@@ -149,7 +153,7 @@ impl TunnelServer {
         ));
         let (ending, connections) = (shutdown.child_token(), TaskTracker::new());
         let acceptor = Acceptor::new(
-            private_keys,
+            Arc::clone(&identity),
             keys,
             Arc::clone(&ports),
             config.limits,
@@ -166,7 +170,7 @@ impl TunnelServer {
         });
         Ok(TunnelServer {
             address,
-            host_keys,
+            identity,
             ports,
             accepts_no_more,
             threads,
@@ -181,9 +185,23 @@ impl TunnelServer {
         self.address
     }
 
-    /// The public host keys, `ssh-ed25519 AAAA…`.
+    /// The public host keys, `ssh-ed25519 AAAA…`: the current ones, and the next ones after them.
     pub fn host_keys(&self) -> Vec<String> {
-        self.host_keys.clone()
+        let identity = self.identity.read().unwrap_or_else(PoisonError::into_inner);
+        identity.announced.clone()
+    }
+
+    /// Shows and announces these keys from now on. Sessions that have begun go on with what they were shown.
+    ///
+    /// # Errors
+    /// A key cannot be written in OpenSSH's form; the former ones are shown on.
+    pub fn take_host_keys(&self, current: &[HostKey], next: &[HostKey]) -> anyhow::Result<()> {
+        let new = Arc::new(Identity::new(current, next)?);
+        *self
+            .identity
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = new;
+        Ok(())
     }
 
     /// What has been counted since the start.

@@ -67,7 +67,11 @@ pub async fn register_key(
     Ok(Json(Enrolled {
         tunnel_id,
         remote_port: enrolled.remote_port,
-        server: tunnel_server(&app),
+        // What was noted that it is told, also if the keys have changed meanwhile.
+        server: TunnelServerAddress {
+            host_keys: enrolled.host_keys,
+            ..tunnel_server(&app)
+        },
         tunnel_token: enrolled.tunnel_token.as_str().to_owned(),
     }))
 }

@@ -101,5 +101,6 @@ fn view(app: &App, id: TunnelId, record: Record) -> Result<Tunnel, ApiError> {
             since: holder.since,
             public_key: holder.public_key,
         }),
+        host_keys: app.tunnels.host_keys(),
     })
 }

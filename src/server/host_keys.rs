@@ -1,0 +1,268 @@
+//! The `host-key` commands, and the task by which a running server takes up what they have changed. They
+//! work on the files and the database themselves, so also while the server runs.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::ensure;
+use serde_json::{Value, json};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::cli::{HostKeyAction, HostKeyArgs};
+use super::data_dir::DataDir;
+use super::domain::host_keys::{fingerprint, fingerprints, strangers};
+use super::http::app::App;
+use super::store::{Knowledge, Store};
+use super::tunnel_server::{Generation, HostKey, KeyFolder, Marks, TunnelServer};
+
+/// How often a running server looks whether the files have changed.
+const LOOK: Duration = Duration::from_secs(5);
+
+const TAKES_UP: &str = "A running server takes that up within a few seconds, at once on SIGHUP.";
+
+/// Who does what these commands do, in the audit log.
+const ACTOR: &str = "host-key command";
+
+/// Carries out `host-key list`, `next`, `promote` or `drop`.
+///
+/// # Errors
+/// What was asked for would lock bastions out or has nothing to work on, another command is at work, or a file
+/// or the database failed.
+pub async fn run(arguments: HostKeyArgs) -> anyhow::Result<()> {
+    let data_dir = DataDir::open_or_create(&arguments.data.data_dir)?;
+    let folder = KeyFolder::new(data_dir.host_keys());
+    let store = data_dir.open_store(false).await?;
+    let done = match arguments.action {
+        HostKeyAction::List { json } => list(&folder, &store, json).await,
+        HostKeyAction::Next => next(&folder, &store).await,
+        HostKeyAction::Promote { force } => promote(&folder, &store, force).await,
+        HostKeyAction::Drop => drop_former(&folder, &store).await,
+    };
+    store.close().await;
+    done
+}
+
+async fn list(folder: &KeyFolder, store: &Store, as_json: bool) -> anyhow::Result<()> {
+    let [current, next, former] = [Generation::Current, Generation::Next, Generation::Former]
+        .map(|generation| folder.load(generation));
+    let (current, next, former) = (current?, next?, former?);
+    let known = knowledge(folder, store).await?;
+    if as_json {
+        let list = json!({
+            "current": described(&current)?,
+            "next": described(&next)?,
+            "former": described(&former)?,
+            "tunnels": tunnels(&known, &prints(&current)?, &prints(&next)?)?,
+        });
+        println!("{}", serde_json::to_string_pretty(&list)?);
+        return Ok(());
+    }
+    for (name, keys) in [("current", &current), ("next", &next), ("former", &former)] {
+        show(name, keys)?;
+    }
+    println!();
+    let of = known.len();
+    let lost = strangers(&known, &prints(&current)?);
+    if !lost.is_empty() {
+        println!(
+            "{} of {of} enrolled tunnels cannot reconnect, since their bastions do not know the current key:",
+            lost.len()
+        );
+        show_tunnels(&lost);
+    }
+    if next.is_empty() {
+        println!("There is no next key: `host-key next` makes one and announces it.");
+        return Ok(());
+    }
+    let strangers = strangers(&known, &prints(&next)?);
+    if strangers.is_empty() {
+        println!("The bastions of all {of} enrolled tunnels know the next key.");
+    } else {
+        println!(
+            "{} of {of} enrolled tunnels would be locked out by the next key, since their bastions do not know it:",
+            strangers.len()
+        );
+        show_tunnels(&strangers);
+        println!(
+            "`holistics-tunnel update-tunnel ID` on such a bastion pins it; the tunnel runs on."
+        );
+    }
+    Ok(())
+}
+
+async fn next(folder: &KeyFolder, store: &Store) -> anyhow::Result<()> {
+    let lock = folder.lock()?;
+    // Before there is another key that they could have been told of.
+    knowledge(folder, store).await?;
+    let keys = folder.make_next(&lock)?;
+    note(store, "host key made", &keys).await?;
+    show("next", &keys)?;
+    println!(
+        "{TAKES_UP} From then on it is announced: new bastions pin it, others when `holistics-tunnel update-tunnel ID` \
+         runs on them. `host-key list` shows who does not know it yet."
+    );
+    Ok(())
+}
+
+async fn promote(folder: &KeyFolder, store: &Store, force: bool) -> anyhow::Result<()> {
+    let lock = folder.lock()?;
+    let keys = folder.load(Generation::Next)?;
+    if !keys.is_empty() {
+        let known = knowledge(folder, store).await?;
+        let strangers = strangers(&known, &prints(&keys)?);
+        if !strangers.is_empty() {
+            println!(
+                "The bastions of {} of {} enrolled tunnels do not know the next key:",
+                strangers.len(),
+                known.len()
+            );
+            show_tunnels(&strangers);
+        }
+        ensure!(
+            force || strangers.is_empty(),
+            "these bastions could not reconnect; nothing was changed. Have `holistics-tunnel update-tunnel ID` run on \
+             each, then promote again; or promote with --force, after which it has to run on them all the same"
+        );
+    }
+    folder.promote(&lock)?;
+    note(store, "host key promoted", &keys).await?;
+    show("current", &folder.load(Generation::Current)?)?;
+    println!(
+        "{TAKES_UP} Running sessions go on. `host-key drop` deletes the former key, which is kept aside."
+    );
+    Ok(())
+}
+
+async fn drop_former(folder: &KeyFolder, store: &Store) -> anyhow::Result<()> {
+    let lock = folder.lock()?;
+    let keys = folder.load(Generation::Former).unwrap_or_default();
+    folder.drop_former(&lock)?;
+    note(store, "host key deleted", &keys).await?;
+    println!("The former host key is deleted.");
+    Ok(())
+}
+
+/// What is done is done, whether or not it can be written down.
+async fn note(store: &Store, action: &str, keys: &[HostKey]) -> anyhow::Result<()> {
+    if let Err(error) = store.audit(ACTOR, action, &prints(keys)?.join(" ")).await {
+        tracing::error!(?error, action, "not in the audit log");
+    }
+    Ok(())
+}
+
+/// What is known of each tunnel, those of former versions included.
+async fn knowledge(folder: &KeyFolder, store: &Store) -> anyhow::Result<Vec<Knowledge>> {
+    let current = prints(&folder.load(Generation::Current)?)?;
+    // Without a key, as in a database that was restored before its keys were, nothing can be assumed.
+    if !current.is_empty() {
+        store.assume_host_keys(&current).await?;
+    }
+    Ok(store.host_key_knowledge().await?)
+}
+
+fn prints(keys: &[HostKey]) -> anyhow::Result<Vec<String>> {
+    let keys = keys
+        .iter()
+        .map(HostKey::public)
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    Ok(fingerprints(&keys)?)
+}
+
+fn show(name: &str, keys: &[HostKey]) -> anyhow::Result<()> {
+    for key in keys {
+        let public = key.public()?;
+        let (kind, _) = public.split_once(' ').unwrap_or_default();
+        let print = fingerprint(&public)?;
+        println!("{name:<8} {kind:<20} {print}  since {:.0}", key.since);
+    }
+    Ok(())
+}
+
+fn show_tunnels(tunnels: &[&Knowledge]) {
+    for tunnel in tunnels {
+        let seen = tunnel
+            .last_seen
+            .map_or_else(|| "never".to_owned(), |at| format!("{at:.0}"));
+        println!(
+            "  {:>6}  {:?} on {:?}, last seen {seen} ({})",
+            tunnel.tunnel_id,
+            tunnel.display_name,
+            tunnel.bastion,
+            tunnel.source.explained()
+        );
+    }
+}
+
+fn described(keys: &[HostKey]) -> anyhow::Result<Vec<Value>> {
+    let describe = |key: &HostKey| {
+        let public = key.public()?;
+        let fingerprint = fingerprint(&public)?;
+        Ok(json!({ "public_key": public, "fingerprint": fingerprint, "since": key.since }))
+    };
+    keys.iter().map(describe).collect()
+}
+
+fn tunnels(known: &[Knowledge], current: &[String], next: &[String]) -> anyhow::Result<Vec<Value>> {
+    let knows = |tunnel: &Knowledge, keys| strangers(std::slice::from_ref(tunnel), keys).is_empty();
+    let describe = |tunnel: &Knowledge| {
+        let mut described = serde_json::to_value(tunnel)?;
+        described["knows_current"] = knows(tunnel, current).into();
+        described["knows_next"] = (!next.is_empty() && knows(tunnel, next)).into();
+        Ok(described)
+    };
+    known.iter().map(describe).collect()
+}
+
+/// Lets the tunnel server show and announce what the files hold whenever they have changed, and when somebody
+/// asks for it with SIGHUP. `read` is what they were when the server read them.
+pub fn keep_fresh(
+    app: Arc<App>,
+    folder: KeyFolder,
+    mut read: Marks,
+) -> io::Result<impl Future<Output = anyhow::Result<()>>> {
+    let mut asked = signal(SignalKind::hangup())?;
+    let mut look = interval(LOOK);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    Ok(async move {
+        loop {
+            tokio::select! {
+                _ = asked.recv() => {}
+                _ = look.tick() => {}
+            }
+            // Taken before the files are read: what changes meanwhile is seen the next time.
+            let now = folder.marks();
+            if now == read {
+                continue;
+            }
+            read = now;
+            match take(&app.tunnels, &folder) {
+                Ok(()) => {
+                    tracing::info!(announced = ?app.tunnels.host_keys(), "host keys read again")
+                }
+                Err(error) => tracing::error!(
+                    "cannot use the host keys: {error:#}; the former ones are shown until that is mended"
+                ),
+            }
+        }
+    })
+}
+
+fn take(tunnels: &TunnelServer, folder: &KeyFolder) -> anyhow::Result<()> {
+    let current = folder.load(Generation::Current)?;
+    ensure!(
+        !current.is_empty(),
+        "there are none in {}",
+        folder.place(Generation::Current).display()
+    );
+    tunnels.take_host_keys(&current, &folder.load(Generation::Next)?)
+}
+
+/// Notes what the bastions know that were set up when that was not kept yet.
+///
+/// # Errors
+/// The database failed.
+pub async fn note_former_bastions(folder: &KeyFolder, store: &Store) -> anyhow::Result<()> {
+    knowledge(folder, store).await.map(drop)
+}
