@@ -1,11 +1,14 @@
 //! What every request and every task of the server works with.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::domain::address::PublicAddress;
 use super::domain::changes::Changes;
+use super::domain::proxies::TrustedProxies;
 use super::domain::secret::SecretKey;
+use super::http::connections::Connections;
 use super::http::downloads::Downloads;
 use super::http::web::shared::Shared;
 use super::metrics::counts::Metrics;
@@ -37,6 +40,10 @@ pub struct App {
     pub forward_listen: IpAddr,
     /// Whether a direct connection may lead to this machine itself.
     pub direct_loopback_allowed: bool,
+    /// Who may say for whom he speaks.
+    pub trusted_proxies: TrustedProxies,
+    /// The web's connections.
+    pub connections: Arc<Connections>,
     /// What the pages and live streams share.
     pub web: Shared,
     /// What is counted of requests and tests.

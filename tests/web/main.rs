@@ -8,6 +8,8 @@ mod support;
 mod browser;
 mod database;
 mod in_browser;
+mod limits;
+mod proxies;
 mod security;
 mod visitor;
 

@@ -5,6 +5,9 @@
 
 use std::net::IpAddr;
 
+use icu_properties::CodePointSetData;
+use icu_properties::props::DefaultIgnorableCodePoint;
+
 /// Checks a DNS name or an IP address and returns it without the brackets of IPv6.
 ///
 /// A name is letters, digits, `-`, `_` and dots, as RFC 1123 with the underscore that container
@@ -69,7 +72,7 @@ pub fn display_name(text: &str) -> Result<String, String> {
     Ok(name.to_owned())
 }
 
-/// Checks a text of at most `longest` characters without control characters.
+/// Checks a text of at most `longest` characters, each of which is seen where the text is shown.
 ///
 /// # Errors
 /// A sentence that says what is expected.
@@ -82,7 +85,21 @@ pub fn one_line(field: &str, text: &str, longest: usize) -> Result<(), String> {
             "{field} must be one line without control characters"
         ));
     }
+    if let Some(hidden) = text.chars().find(|&character| is_hidden(character)) {
+        return Err(format!(
+            "{field} has an invisible character in it (U+{:04X}); type it again, without that one",
+            u32::from(hidden)
+        ));
+    }
     Ok(())
+}
+
+/// Whether a character is not seen, and may turn others around: two texts would look the same, or one
+/// like another one.
+fn is_hidden(character: char) -> bool {
+    // Unicode counts the separators of lines and the marks of annotations among others.
+    matches!(character, '\u{2028}' | '\u{2029}' | '\u{FFF9}'..='\u{FFFB}')
+        || CodePointSetData::new::<DefaultIgnorableCodePoint>().contains(character)
 }
 
 /// Checks a short name made of letters, digits, `-`, `_` and `.`: regions, API tokens.
@@ -157,6 +174,36 @@ mod tests {
                 prop_assert!(!kept.starts_with('-'));
                 prop_assert!(kept.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.:".contains(&b)));
             }
+        }
+    }
+
+    #[test]
+    fn a_name_looks_like_no_other() {
+        for hidden in [
+            "Sales\u{202E}BD",
+            "Sal\u{200B}es",
+            "Sales\u{2066}",
+            "a\u{AD}b",
+            "a\u{2028}b",
+            "\u{FEFF}Sales",
+            "a\u{FFF9}b",
+            "a\u{E0041}b",
+            "\u{3164}",
+            "a\u{200F}",
+        ] {
+            let refusal = display_name(hidden).unwrap_err();
+            assert!(refusal.contains("invisible character"), "{refusal}");
+            assert!(one_line("user", hidden, 64).is_err());
+        }
+        for seen in [
+            "Sales – Größe",
+            "売上",
+            "مبيعات",
+            "מכירות",
+            "Ventes 🐘",
+            "a b",
+        ] {
+            assert_eq!(display_name(seen).as_deref(), Ok(seen));
         }
     }
 

@@ -7,6 +7,8 @@ pub mod changes;
 pub mod crypto;
 pub mod inputs;
 pub mod logins;
+pub mod peer_network;
+pub mod proxies;
 pub mod public_key;
 pub mod secret;
 pub mod token;

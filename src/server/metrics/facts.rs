@@ -88,6 +88,22 @@ impl Facts {
                 "Streams of server-sent events that are open.",
                 Numbers::One(whole(app.web.open_streams())),
             ),
+            Fact::now(
+                "web_connections",
+                "Connections to the pages and the API that are open.",
+                Numbers::One(whole(app.connections.open())),
+            ),
+            Fact::so_far(
+                "web_connections_ended",
+                "Web connections that found no room, or were idle and made room for others.",
+                Numbers::By(
+                    "reason",
+                    vec![
+                        ("refused", app.connections.refused()),
+                        ("made_room", app.connections.made_room()),
+                    ],
+                ),
+            ),
             Fact::so_far(
                 "log_lines_lost",
                 "Lines of the log that nobody took in time, or that could not be written.",

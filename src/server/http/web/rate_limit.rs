@@ -5,6 +5,8 @@ use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::server::domain::peer_network::PeerNetwork;
+
 /// Attempts are counted from the first one for this long.
 const WINDOW: Duration = Duration::from_secs(15 * 60);
 
@@ -20,7 +22,7 @@ const PER_ADDRESS: u32 = 30;
 /// Whose attempts are counted.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Who {
-    Address(IpAddr),
+    Address(PeerNetwork),
     Account(String),
 }
 
@@ -90,17 +92,9 @@ impl RateLimit {
 
 fn who(address: IpAddr, account: &str) -> [Who; 2] {
     [
-        Who::Address(network(address)),
+        Who::Address(PeerNetwork::of(address)),
         Who::Account(account.chars().take(64).collect()),
     ]
-}
-
-/// One home or machine has a whole /64 of IPv6.
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => IpAddr::V6((address.to_bits() & !u128::from(u64::MAX)).into()),
-        address => address,
-    }
 }
 
 fn make_room(table: &mut HashMap<Who, Attempts>, now: Instant, who: &Who) {
@@ -159,13 +153,5 @@ mod tests {
             assert_eq!(limit.attempt_at(start, &all), Ok(()));
         }
         assert_eq!(limit.0.lock().unwrap().len(), ENTRIES);
-    }
-
-    #[test]
-    fn addresses_of_one_ipv6_network_count_together() {
-        let one: IpAddr = "2001:db8::1".parse().unwrap();
-        let two: IpAddr = "2001:db8::ffff:1".parse().unwrap();
-        assert_eq!(network(one), network(two));
-        assert_eq!(network("::ffff:192.0.2.1".parse().unwrap()), address(1));
     }
 }

@@ -82,7 +82,7 @@ pub async fn by_password(
             Ok(go(&app, own_path(&sent.next), cookie))
         }
         None => {
-            tracing::warn!(%address, "a sign-in was refused");
+            tracing::warn!(address = %address.ip(), "a sign-in was refused");
             let error = "Name or password is wrong. Without a password, sign in by a link.";
             let status = StatusCode::UNAUTHORIZED;
             sign_in_page(
