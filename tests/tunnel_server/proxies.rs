@@ -130,7 +130,7 @@ async fn a_header_that_is_broken_slow_or_missing_ends_in_time_and_is_told() {
         ),
         ("late", b"PROXY TCP4 203.0.113.7 "),
         ("late", b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c"),
-        ("late", b""),
+        ("nothing_sent", b""),
         ("late", b"PRO"),
     ] {
         let before = reason(&vendor, name);
@@ -143,6 +143,18 @@ async fn a_header_that_is_broken_slow_or_missing_ends_in_time_and_is_told() {
         until(name, SOON, || reason(&vendor, name) == before + 1).await;
     }
     assert!(!log::lines_about(proxy).is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_without_a_header_that_waits_for_the_server_s_first_word_gets_it() {
+    let vendor = Vendor::start_behind(&["127.20.1.13"], Limits::default()).await;
+    let mut stream = connect_from(address(13), vendor.server.ssh_address())
+        .await
+        .unwrap();
+    let mut greeting = [0; 8];
+    let heard = timeout(SOON, stream.read_exact(&mut greeting)).await;
+    heard.expect("a greeting should have come").unwrap();
+    assert_eq!(&greeting, b"SSH-2.0-");
 }
 
 #[tokio::test(flavor = "multi_thread")]

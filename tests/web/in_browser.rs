@@ -1,5 +1,6 @@
 //! The journey in Chromium, as a person goes through it, with a look at every page.
 
+use reqwest::Method;
 use serde_json::json;
 
 use crate::browser::{Browser, SOON};

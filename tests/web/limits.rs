@@ -2,7 +2,7 @@
 //! the thousand, and whatever is too long or too slow.
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use reqwest::Method;
@@ -17,6 +17,8 @@ use crate::support::workspace::Workspace;
 
 /// By then everything that stands still has been ended, on a slow machine too.
 const ENDED: Duration = Duration::from_secs(240);
+
+const HEALTH: &str = "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n";
 
 /// A connection from this address of loopback.
 fn connect_from(last: u8, to: SocketAddr) -> TcpStream {
@@ -49,14 +51,14 @@ fn three_thousand_idle_web_connections_keep_nobody_out() {
             2 + (number / 2 % 30) as u8
         };
         let mut connection = connect_from(from, lab.server.web_address());
-        let sent = match number % 4 {
-            0 => "",
-            1 => "GET / HTTP/1.1\r\nHost: x\r\nX-Half: ",
-            2 => "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n",
-            _ => "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0",
+        // Each has had an answer, and then wants nothing, or never says what.
+        let sent = match number % 3 {
+            0 => HEALTH.as_bytes().to_vec(),
+            1 => [HEALTH, "GET / HTTP/1.1\r\nX-Half: "].concat().into_bytes(),
+            _ => stream("/healthz", 5),
         };
         // It may have been ended already.
-        let _ = connection.write_all(sent.as_bytes());
+        let _ = connection.write_all(&sent);
         idle.push(connection);
         if number % 50 == 0 {
             let orders = rows.number("SELECT count(*) FROM orders");
@@ -92,15 +94,17 @@ fn unfinished(what: &'static str, sent: impl AsRef<[u8]>) -> Unfinished {
     }
 }
 
-/// HTTP/2: the preface, the settings, and a request whose body never comes.
-fn stream_without_an_end() -> Vec<u8> {
-    let mut head = vec![0x83, 0x86];
-    for (name, value) in [(4, "/api/v1/data-sources"), (1, "x")] {
+/// HTTP/2: the preface, the settings, and a request with these flags: 4 if its body is to come, 5 if it
+/// has none.
+fn stream(path: &str, flags: u8) -> Vec<u8> {
+    let method = if flags == 4 { 0x83 } else { 0x82 };
+    let mut head = vec![method, 0x86];
+    for (name, value) in [(4, path), (1, "x")] {
         head.extend([name, value.len() as u8]);
         head.extend(value.as_bytes());
     }
     let mut sent = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".to_vec();
-    sent.extend([0, 0, head.len() as u8, 1, 4, 0, 0, 0, 1]);
+    sent.extend([0, 0, head.len() as u8, 1, flags, 0, 0, 0, 1]);
     sent.extend(head);
     sent
 }
@@ -149,7 +153,8 @@ fn whoever_never_finishes_is_ended() {
         },
         unfinished("half a preface", "PRI * HTTP/2.0\r\n"),
         unfinished("the preface alone", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
-        unfinished("a stream without an end", stream_without_an_end()),
+        unfinished("a stream without an end", stream("/api/v1/data-sources", 4)),
+        unfinished("no second stream", stream("/healthz", 5)),
     ];
     let plain = clients.len();
     clients.push(unfinished("half a handshake", b"\x16\x03\x01\x02\0\x01"));
@@ -214,7 +219,6 @@ fn answer_to(server: &Server, request: &[u8]) -> String {
     let mut connection = connect_from(1, server.web_address());
     // Whoever refuses what is too long need not read all of it.
     let _ = connection.write_all(request);
-    let _ = connection.shutdown(Shutdown::Write);
     let mut answer = Vec::new();
     let _ = connection.read_to_end(&mut answer);
     String::from_utf8_lossy(&answer).into_owned()

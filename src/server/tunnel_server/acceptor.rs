@@ -132,7 +132,7 @@ impl Acceptor {
     /// Learns from a trusted proxy whose connection it is.
     async fn through_proxy(self: Arc<Self>, newcomer: Newcomer, proxy: SocketAddr) {
         const KIND: Kind = "an SSH connection came to nothing at a trusted proxy";
-        let time = self.limits.identification_time;
+        let time = limits::PROXY_SILENCE + self.limits.identification_time;
         let beginning = tokio::select! {
             beginning = timeout(time, proxy_header::read(&newcomer.socket)) => beginning,
             () = self.shutdown.cancelled() => return,

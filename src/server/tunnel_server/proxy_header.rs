@@ -6,7 +6,9 @@ use std::net::SocketAddr;
 use bytes::{Buf, BytesMut};
 use proxy_header::{Error, ParseConfig, ProxyHeader};
 use thiserror::Error;
+use tokio::time::timeout;
 
+use super::limits::PROXY_SILENCE;
 use super::socket::Socket;
 
 /// The longest header that is read, with everything that version 2 may add.
@@ -35,18 +37,24 @@ pub(super) enum NoBeginning {
     Ended,
 }
 
-/// Reads the header, or finds that there is none: then it is the proxy's own connection. The time for
-/// it is the caller's to bound.
+/// Reads the header, or finds that there is none: then it is the proxy's own connection, of which the
+/// client may be waiting for the server's first word. The time for a header that has begun is the caller's
+/// to bound.
 pub(super) async fn read(socket: &Socket) -> Result<Beginning, NoBeginning> {
     let mut bytes = BytesMut::new();
+    let first = timeout(PROXY_SILENCE, socket.read_first(&mut bytes, LONGEST));
+    let Ok(mut read) = first.await else {
+        return Ok(Beginning::default());
+    };
     loop {
-        if let Some(beginning) = parse(&mut bytes)? {
-            return Ok(beginning);
-        }
-        match socket.read_first(&mut bytes, LONGEST).await {
+        match read {
             Ok(0) | Err(_) => return Err(NoBeginning::Ended),
             Ok(_) => {}
         }
+        if let Some(beginning) = parse(&mut bytes)? {
+            return Ok(beginning);
+        }
+        read = socket.read_first(&mut bytes, LONGEST).await;
     }
 }
 
