@@ -20,6 +20,8 @@ use reqwest::Method;
 use reqwest::blocking::{Client, RequestBuilder, Response};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
+use sqlx::ConnectOptions;
+use sqlx::sqlite::SqliteConnectOptions;
 use tempfile::TempDir;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_holistics-tunnel-server");
@@ -1113,6 +1115,75 @@ fn a_restart_keeps_everything() {
         server.call(Method::GET, &own, &text(&before["tunnel_token"])),
         200,
     );
+}
+
+/// Changes the server's database beside it.
+fn execute(data: &Path, sql: &'static str) {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let file = data.join("control-plane.sqlite");
+        let options = SqliteConnectOptions::new().filename(file);
+        let mut database = options.connect().await.unwrap();
+        sqlx::raw_sql(sql).execute(&mut database).await.unwrap();
+    });
+}
+
+#[test]
+fn what_cannot_be_kept_whole_is_not_kept_at_all() {
+    let (server, data) = Server::start(&[]);
+    let (id, _) = server.draft();
+    execute(
+        data.path(),
+        "CREATE TRIGGER full_for_old BEFORE UPDATE OF seed ON tokens
+         BEGIN SELECT RAISE(ABORT, 'database or disk is full'); END;
+         CREATE TRIGGER full_for_new BEFORE INSERT ON tokens WHEN NEW.seed IS NOT NULL
+         BEGIN SELECT RAISE(ABORT, 'database or disk is full'); END",
+    );
+    let path = format!("/data-sources/{id}");
+    problem(
+        server
+            .operator(Method::POST, "/data-sources")
+            .json(&data_source()),
+        ProblemKind::Internal,
+    );
+    problem(
+        server.operator(Method::DELETE, &path),
+        ProblemKind::Internal,
+    );
+    assert_eq!(server.state(id), "draft");
+    let listed = json_of(server.operator(Method::GET, "/data-sources"), 200);
+    assert_eq!(listed.as_array().unwrap().len(), 1, "{listed}");
+}
+
+#[test]
+fn a_reader_who_missed_a_thousand_events_gets_them_all() {
+    let (server, data) = Server::start(&[]);
+    for _ in 0..3 {
+        server.draft();
+    }
+    execute(
+        data.path(),
+        "INSERT INTO events (data_source_id, at, kind, actor)
+         WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1200)
+         SELECT 1 + i % 3, i, 'changed', 'test' FROM n",
+    );
+    let stream = server
+        .operator(Method::GET, "/data-sources/events")
+        .header("Last-Event-ID", "0")
+        .send()
+        .unwrap();
+    let mut read = 0;
+    for line in BufReader::new(stream).lines().map(Result::unwrap) {
+        // A sign of life: the server has nothing more to say.
+        if line.starts_with(':') {
+            break;
+        }
+        read += usize::from(line.starts_with("id: "));
+        if read == 1203 {
+            break;
+        }
+    }
+    assert_eq!(read, 1203);
 }
 
 #[test]

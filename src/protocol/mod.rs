@@ -27,6 +27,9 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+/// How the bastion's program is called there: the scripts put it where PATH does not lead.
+pub const PROGRAM: &str = "~/.holistics/bin/holistics-tunnel";
+
 /// The path under which all calls below stand.
 pub const API_BASE: &str = "/api/v1";
 

@@ -422,11 +422,13 @@ fn public_url(text: &str) -> Result<Url, String> {
 }
 
 fn ssh_host(text: &str) -> Result<String, String> {
-    inputs::host("the host", text)
+    inputs::host("the host", text).map_err(|error| error.to_string())
 }
 
 fn token_name(text: &str) -> Result<String, String> {
-    inputs::identifier("the name", text).map(|()| text.to_owned())
+    inputs::identifier("the name", text)
+        .map(|()| text.to_owned())
+        .map_err(|error| error.to_string())
 }
 
 /// At most what counts as a great many: more would be a slip of the finger.

@@ -2,14 +2,12 @@
 //!
 //! - [`cli`] reads the command line; [`serve`] runs the server and [`core_tasks`], without which it
 //!   ends, [`operator_tokens`] and [`operators`] the other commands. [`log`] is what people and programs read of it.
-//! - [`app`] is what everything works with.
 //! - [`http`] leads requests to the API and the pages.
-//! - [`domain`] holds the rules, and knows neither HTTP nor SQL.
+//! - [`domain`] holds the rules and the use cases, and knows neither HTTP nor SQL.
 //! - [`store`] keeps everything, in one SQLite file under the [`data_dir`].
-//! - [`tunnel_server`] speaks SSH; [`sessions`] writes down what it sees.
+//! - [`tunnel_server`] speaks SSH; [`session_recorder`] writes down what it sees.
 //! - [`probe`] is "Test connection"; [`metrics`] is what Prometheus reads.
 
-pub mod app;
 pub mod cli;
 pub mod core_tasks;
 pub mod data_dir;
@@ -21,7 +19,7 @@ pub mod operator_tokens;
 pub mod operators;
 pub mod probe;
 pub mod serve;
-pub mod sessions;
+pub mod session_recorder;
 pub mod store;
 pub mod tunnel_server;
 

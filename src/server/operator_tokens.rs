@@ -4,8 +4,9 @@ use anyhow::bail;
 
 use super::cli::{TokenAction, TokenArgs};
 use super::data_dir::DataDir;
-use super::domain::token::{Token, TokenKind};
-use super::store::{Store, StoreError};
+use super::domain::operators;
+use super::domain::token::Token;
+use super::store::Store;
 
 /// Carries out `token create`, `token list` or `token revoke`.
 ///
@@ -28,13 +29,11 @@ pub async fn run(arguments: TokenArgs) -> anyhow::Result<()> {
 /// # Errors
 /// The name is taken, or the database failed.
 pub async fn create(store: &Store, name: &str) -> anyhow::Result<Token> {
-    let token = Token::generate(TokenKind::Operator);
-    match store.add_operator_token(name, &token.hash()).await {
-        Ok(()) => Ok(token),
-        Err(StoreError::NameTaken) => bail!(
+    match operators::create_api_token(store, name).await? {
+        Some(token) => Ok(token),
+        None => bail!(
             "there is a token named {name:?} already; choose another name, or revoke it first with: token revoke {name}"
         ),
-        Err(error) => Err(error.into()),
     }
 }
 
@@ -53,14 +52,9 @@ async fn list(store: &Store) -> anyhow::Result<()> {
 }
 
 async fn revoke(store: &Store, name: &str) -> anyhow::Result<()> {
-    match store.revoke_operator_token(name).await {
-        Ok(()) => {
-            println!("{name} is revoked");
-            Ok(())
-        }
-        Err(StoreError::NotFound) => {
-            bail!("no working token is named {name:?}; see: token list")
-        }
-        Err(error) => Err(error.into()),
+    if !store.revoke_operator_token(name).await? {
+        bail!("no working token is named {name:?}; see: token list");
     }
+    println!("{name} is revoked");
+    Ok(())
 }

@@ -8,7 +8,7 @@ use anyhow::Context;
 
 use super::cli::LoginLinkArgs;
 use super::data_dir::DataDir;
-use super::domain::token::{Token, TokenKind};
+use super::domain::token::Token;
 use super::store::Store;
 
 /// The account that the first start makes.
@@ -43,7 +43,7 @@ pub async fn run(arguments: LoginLinkArgs) -> anyhow::Result<()> {
 /// # Errors
 /// The database failed.
 pub async fn login_link(store: &Store, url: &str, name: &str) -> anyhow::Result<String> {
-    let token = Token::generate(TokenKind::LoginLink);
+    let token = Token::login_link();
     store.add_login_link(name, &token.hash(), LINK_TTL).await?;
     Ok(format!("{url}/login/{}", token.as_str()))
 }

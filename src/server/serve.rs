@@ -10,26 +10,27 @@ use anyhow::Context;
 use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::app::App;
 use super::cli::Serve;
 use super::core_tasks::CoreTasks;
 use super::data_dir::DataDir;
+use super::domain::ControlPlane;
 use super::domain::address::{self, PublicAddress, PublicSettings};
 use super::domain::changes::Changes;
 use super::domain::logins;
 use super::domain::proxies::TrustedProxies;
 use super::domain::secret::SecretKey;
 use super::http::admission::Admission;
+use super::http::api::metrics;
+use super::http::app::App;
 use super::http::certificate::{self, Certificate};
 use super::http::connections::Connections;
 use super::http::downloads::Downloads;
 use super::http::router;
 use super::http::web::shared::Shared;
-use super::metrics;
 use super::metrics::counts::Metrics;
 use super::operator_tokens;
 use super::operators;
-use super::sessions;
+use super::session_recorder;
 use super::store::{SessionLimits, Store};
 use super::tunnel_server::{TunnelServer, TunnelServerConfig, descriptor_limit};
 
@@ -76,7 +77,6 @@ pub async fn run(settings: Serve) -> anyhow::Result<()> {
     let app = Arc::new(App {
         connections: Connections::new(bounds, trusted_proxies.clone()),
         trusted_proxies,
-        secret: SecretKey::load_or_create(&data_dir.secret_key())?,
         web: Shared::new(
             &public.url,
             SessionLimits {
@@ -84,17 +84,20 @@ pub async fn run(settings: Serve) -> anyhow::Result<()> {
                 lifetime: settings.session_lifetime,
             },
         )?,
-        public,
         downloads: Downloads::new(settings.dist_dir.clone()),
-        changes: Changes::new(),
-        enrollment_ttl: settings.enrollment_ttl,
-        key_overlap: settings.key_overlap,
-        ports: settings.ports,
-        forward_listen: settings.forward_listen,
-        direct_loopback_allowed: settings.allow_direct_loopback,
         metrics: Metrics::default(),
-        store,
-        tunnels,
+        control: Arc::new(ControlPlane {
+            secret: SecretKey::load_or_create(&data_dir.secret_key())?,
+            public,
+            changes: Changes::new(),
+            enrollment_ttl: settings.enrollment_ttl,
+            key_overlap: settings.key_overlap,
+            ports: settings.ports,
+            forward_listen: settings.forward_listen,
+            direct_loopback_allowed: settings.allow_direct_loopback,
+            store,
+            tunnels,
+        }),
     });
     check_saved_passwords(&app).await?;
     if let Err(error) = operators::remember_public_url(&data_dir, &app.public.url) {
@@ -115,7 +118,7 @@ pub async fn run(settings: Serve) -> anyhow::Result<()> {
         end = core.first_end() => Err(end),
     };
     core.stop().await;
-    sessions::finish(&app).await;
+    session_recorder::finish(&app.control).await;
     app.store.close().await;
     served
 }
@@ -131,9 +134,9 @@ fn start_core_tasks(
         accepting.tunnels.ended().await;
         Ok(())
     });
-    let recording = Arc::clone(app);
+    let recording = Arc::clone(&app.control);
     core.spawn("the recorder of session events", async move {
-        sessions::record(recording).await;
+        session_recorder::record(recording).await;
         Ok(())
     });
     let connections = Arc::clone(&app.connections);

@@ -5,7 +5,11 @@ use std::path::{Path, PathBuf};
 
 /// Where routes are made: by the list of pages, and on the listener that serves metrics and nothing
 /// else. The API's calls come in by `Calls::with` alone.
-const ROUTE_MAKERS: [&str; 3] = ["metrics/listener.rs", "web/mod.rs", "web/routes.rs"];
+const ROUTE_MAKERS: [&str; 3] = [
+    "http/api/metrics.rs",
+    "http/web/mod.rs",
+    "http/web/routes.rs",
+];
 
 fn files(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).expect("a folder") {

@@ -15,6 +15,8 @@ use crate::bastion::failure::Interrupted;
 
 /// How long a command that cannot be ended may take to its own end.
 const OWN_END_LIMIT: Duration = Duration::from_secs(120);
+/// How many commands run at once, at most.
+const SIDE_BY_SIDE: usize = 8;
 /// How long root may take to send a signal.
 const SIGNAL_LIMIT: Duration = Duration::from_secs(10);
 
@@ -38,14 +40,36 @@ impl Runner {
         &self.root
     }
 
-    /// Runs a command to its end. One that is cut short is over when this returns, and so is all that it
-    /// started; where that cannot be brought about, the error says so.
-    pub fn run(&self, command: &Command) -> Result<Output, CommandError> {
-        let handle = self.start(command)?;
-        let deadline = Instant::now() + command.timeout;
+    /// Runs commands to their ends, some side by side, and tells how each ended and what it took. One that is
+    /// cut short is over when that is told, and so is all that it started; where that cannot be brought about,
+    /// the error says so.
+    pub fn run(
+        &self,
+        commands: &[Command],
+        mut ended: impl FnMut(&Command, Result<Output, CommandError>, Duration),
+    ) {
+        for some in commands.chunks(SIDE_BY_SIDE) {
+            let started = some
+                .iter()
+                .map(|command| (command, Instant::now(), self.start(command)))
+                .collect::<Vec<_>>();
+            for (command, begun, handle) in started {
+                let result = handle.and_then(|handle| self.wait(command, &handle, begun));
+                ended(command, result, begun.elapsed());
+            }
+        }
+    }
+
+    fn wait(
+        &self,
+        command: &Command,
+        handle: &duct::Handle,
+        begun: Instant,
+    ) -> Result<Output, CommandError> {
+        let deadline = begun + command.timeout;
         loop {
             let next_look = deadline.min(Instant::now() + CHECK_INTERVAL);
-            if let Some(output) = finished(command, &handle, next_look)? {
+            if let Some(output) = finished(command, handle, next_look)? {
                 if !command.atomic && !output.success() {
                     // What stops all processes of a session stops the command as well, and then it is
                     // not the command that failed.
@@ -56,10 +80,10 @@ impl Runner {
             if !command.atomic
                 && let Err(interrupted) = self.interrupts.check()
             {
-                return Err(self.cut_short(command, &handle, Reason::Interrupted(interrupted)));
+                return Err(self.cut_short(command, handle, Reason::Interrupted(interrupted)));
             }
             if Instant::now() >= deadline {
-                return Err(self.cut_short(command, &handle, Reason::Timeout));
+                return Err(self.cut_short(command, handle, Reason::Timeout));
             }
         }
     }

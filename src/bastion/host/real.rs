@@ -65,20 +65,27 @@ impl RealHost {
     }
 
     fn run_once(&self, command: &Command) -> Result<Output, CommandError> {
-        let begun = Instant::now();
-        let result = self.runner.run(command);
-        let shown = &self.shown(command);
-        self.log
-            .command(self.now(), command, shown, &result, begun.elapsed());
-        let trace = self.trace.borrow().clone();
-        if let Some(trace) = trace {
-            let outcome = match &result {
-                Ok(output) => output.status.to_string(),
-                Err(error) => error.to_string(),
-            };
-            trace(shown, &outcome);
-        }
-        result
+        let mut results = self.run_all(std::slice::from_ref(command));
+        results.remove(0)
+    }
+
+    /// Each of these, side by side.
+    fn run_all(&self, commands: &[Command]) -> Vec<Result<Output, CommandError>> {
+        let mut results = Vec::with_capacity(commands.len());
+        self.runner.run(commands, |command, result, took| {
+            let shown = &self.shown(command);
+            self.log.command(self.now(), command, shown, &result, took);
+            let trace = self.trace.borrow().clone();
+            if let Some(trace) = trace {
+                let outcome = match &result {
+                    Ok(output) => output.status.to_string(),
+                    Err(error) => error.to_string(),
+                };
+                trace(shown, &outcome);
+            }
+            results.push(result);
+        });
+        results
     }
 
     /// Whether an effect has to go through `sudo` or `doas`.
@@ -95,7 +102,7 @@ impl Commands for RealHost {
         if program.is_some_and(|program| may_be_refusal(&output, program)) {
             // A password is forgotten after some minutes, and setup waits for the browser for longer than
             // that. A command runs again only if there was a question: it did not run then.
-            let run = |command: &Command| self.run_once(command);
+            let run = |commands: &[Command]| self.run_all(commands);
             let commands = std::slice::from_ref(command);
             let root = self.runner.root();
             if root
@@ -130,12 +137,12 @@ impl Commands for RealHost {
     }
 
     fn prove_root(&self, purpose: &str, commands: &[Command]) -> anyhow::Result<RootProof> {
-        let run = |command: &Command| self.run_once(command);
+        let run = |commands: &[Command]| self.run_all(commands);
         self.runner.root().prove(&run, purpose, commands)
     }
 
     fn acquire_root(&self, purpose: &str, commands: &[Command]) -> anyhow::Result<()> {
-        let run = |command: &Command| self.run_once(command);
+        let run = |commands: &[Command]| self.run_all(commands);
         let root = self.runner.root();
         root.acquire(&run, &self.interrupts, purpose, commands)?;
         Ok(())

@@ -19,18 +19,18 @@ use crate::bastion::failure::Failure;
 /// Where doas has its rules, on the systems that have it.
 const DOAS_RULES: [&str; 2] = ["/etc/doas.conf", "/usr/local/etc/doas.conf"];
 
-/// How long what sudo has allowed is not asked again: rules stay, and each question takes some milliseconds.
+/// How long what was answered with yes is not asked again: rules stay, and each question takes some milliseconds.
 const ANSWER_HOLDS: Duration = Duration::from_secs(10);
 
-/// Runs a command of this user's.
-type Run<'a> = &'a dyn Fn(&Command) -> Result<Output, CommandError>;
+/// Runs commands of this user's, side by side.
+type Run<'a> = &'a dyn Fn(&[Command]) -> Vec<Result<Output, CommandError>>;
 
 /// The way to the superuser's rights on this host.
 pub struct Root {
     privilege: Privilege,
     user: String,
-    /// What sudo has answered about commands that it lets this user run, and when.
-    allowed: RefCell<HashMap<Vec<String>, (Instant, Output)>>,
+    /// The questions that were answered with yes, with the answers and when they were given.
+    answers: RefCell<HashMap<Vec<String>, (Instant, Output)>>,
 }
 
 /// What is known of commands before one of them has run.
@@ -60,7 +60,7 @@ impl Root {
         Root {
             privilege,
             user: user.name.clone(),
-            allowed: RefCell::default(),
+            answers: RefCell::default(),
         }
     }
 
@@ -111,6 +111,11 @@ impl Root {
         purpose: &str,
         commands: &[Command],
     ) -> anyhow::Result<bool> {
+        // Rules stay for a moment; a password may be forgotten at any.
+        for question in self.silent_questions() {
+            let words = self.start(&question).words;
+            self.answers.borrow_mut().remove(&words);
+        }
         let before = self.prove(run, purpose, commands)?;
         let Some(program) = self.privilege.program() else {
             return Ok(false);
@@ -128,7 +133,7 @@ impl Root {
                 self.prove(run, purpose, commands)?;
                 return Ok(true);
             }
-            let output = run(&self.silent())?;
+            let output = self.ask(run, self.silent())?;
             let remembers = match self.privilege {
                 Privilege::Doas => format!("write `permit persist {user}` into its rules"),
                 _ => format!("set timestamp_timeout to more than 0 for {user}"),
@@ -208,13 +213,14 @@ impl Root {
         purpose: &str,
         commands: &[Command],
     ) -> anyhow::Result<RootProof> {
-        let rules = run(&asking_sudo(&["-l"]))?;
+        let rules = self.ask(run, asking_sudo(&["-l"]))?;
         if !rules.success() {
             return Ok(RootProof::Untold(rules.stderr.trim().to_owned()));
         }
+        let questions = commands.iter().map(|command| self.about(command));
+        let found = self.ask_all(run, &questions.collect::<Vec<_>>())?;
         let (mut denied, mut listed) = (Vec::new(), Vec::new());
-        for command in commands {
-            let rule = self.rule_for(run, command)?;
+        for (command, rule) in commands.iter().zip(found) {
             // Of a program that is not there yet, sudo says nothing.
             if !rule.success() && is_there(self.start(command).words.get(2)) {
                 denied.push(command);
@@ -237,28 +243,42 @@ impl Root {
             });
         }
         // Where `true` may be run and is asked for, there is one rule for everything.
-        Ok(if self.rule_for(run, &self.silent())?.success() {
+        let rule = self.ask(run, self.about(&self.silent()))?;
+        Ok(if rule.success() {
             RootProof::Asks
         } else {
             RootProof::MayAsk
         })
     }
 
-    /// What sudo says of one command. The longer listing has, in newer versions, the rule that was found.
-    fn rule_for(&self, run: Run, command: &Command) -> Result<Output, CommandError> {
+    /// The question to sudo about one command. The longer listing has, in newer versions, the rule that was found.
+    fn about(&self, command: &Command) -> Command {
         let words = self.start(command).words;
-        if let Some((at, answer)) = self.allowed.borrow().get(&words)
-            && at.elapsed() < ANSWER_HOLDS
-        {
-            return Ok(answer.clone());
+        asking_sudo(&["-l", "-l"]).args(words.into_iter().skip(2))
+    }
+
+    fn ask(&self, run: Run, question: Command) -> Result<Output, CommandError> {
+        let mut answers = self.ask_all(run, &[question])?;
+        Ok(answers.remove(0))
+    }
+
+    /// Asks what was not answered with yes a moment ago.
+    fn ask_all(&self, run: Run, questions: &[Command]) -> Result<Vec<Output>, CommandError> {
+        let key = |question: &Command| self.start(question).words;
+        let mut answers = self.answers.borrow().clone();
+        answers.retain(|_, (at, _)| at.elapsed() < ANSWER_HOLDS);
+        let unknown = questions.iter();
+        let unknown = unknown.filter(|question| !answers.contains_key(&key(question)));
+        let unknown: Vec<Command> = unknown.cloned().collect();
+        for (question, answer) in unknown.iter().zip(run(&unknown)) {
+            answers.insert(key(question), (Instant::now(), answer?));
         }
-        let question = asking_sudo(&["-l", "-l"]).args(words.iter().skip(2).cloned());
-        let answer = run(&question)?;
-        if answer.success() {
-            let known = (Instant::now(), answer.clone());
-            self.allowed.borrow_mut().insert(words, known);
-        }
-        Ok(answer)
+        let given = questions.iter();
+        let given = given.map(|question| answers[&key(question)].1.clone());
+        let given = given.collect();
+        answers.retain(|_, (_, answer)| answer.success());
+        self.answers.replace(answers);
+        Ok(given)
     }
 
     /// doas says it only to those who can read its rules. Others learn it by running a command.
@@ -269,7 +289,7 @@ impl Root {
         commands: &[Command],
     ) -> anyhow::Result<RootProof> {
         let Some(rules) = DOAS_RULES.into_iter().find(|rules| is_readable(rules)) else {
-            let silent = run(&self.silent())?;
+            let silent = self.ask(run, self.silent())?;
             return Ok(RootProof::Untold(if silent.success() {
                 "doas has rules that only root can read".to_owned()
             } else {
@@ -279,11 +299,13 @@ impl Root {
         let mut denied = Vec::new();
         let mut forgetting = Vec::new();
         let mut asks = false;
-        for command in commands {
-            let words = self.start(command).words;
-            let check = Command::new("doas").args(["-C", rules]);
-            let said = run(&check.args(words.into_iter().skip(2)))?.stdout;
-            match said.trim() {
+        let questions = commands.iter().map(|command| {
+            let words = self.start(command).words.into_iter().skip(2);
+            Command::new("doas").args(["-C", rules]).args(words)
+        });
+        let found = self.ask_all(run, &questions.collect::<Vec<_>>())?;
+        for (command, rule) in commands.iter().zip(found) {
+            match rule.stdout.trim() {
                 "permit nopass" => {}
                 "permit persist" => asks = true,
                 "permit" => forgetting.push(command),
@@ -314,7 +336,7 @@ impl Root {
     /// password for what is not needed here.
     fn is_silent(&self, run: Run) -> Result<bool, CommandError> {
         for question in self.silent_questions() {
-            if run(&question)?.success() {
+            if self.ask(run, question)?.success() {
                 return Ok(true);
             }
         }

@@ -9,22 +9,7 @@ use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 
 use super::secret::SecretKey;
 use crate::protocol::{DataSourceId, DatabaseAddress, TlsMode};
-
-/// A password that only the key's holder can read.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SealedPassword(Vec<u8>);
-
-impl SealedPassword {
-    /// As it is stored.
-    pub fn as_bytes(&self) -> &[u8] {
-        &self.0
-    }
-
-    /// From what is stored.
-    pub fn from_bytes(bytes: Vec<u8>) -> Self {
-        SealedPassword(bytes)
-    }
-}
+use crate::server::store::SealedPassword;
 
 /// What a password is given for. It opens for nothing else.
 #[derive(Debug, Clone, Copy)]
@@ -166,14 +151,14 @@ mod tests {
         let ours = secret();
         let sealed = seal(&ours, purpose, "open sesame").unwrap();
         assert_eq!(open(&secret(), purpose, &sealed), None);
-        for changed in 0..sealed.as_bytes().len() {
-            let mut bytes = sealed.as_bytes().to_vec();
+        for changed in 0..sealed.0.len() {
+            let mut bytes = sealed.0.clone();
             bytes[changed] ^= 1;
-            let changed = SealedPassword::from_bytes(bytes);
+            let changed = SealedPassword(bytes);
             assert_eq!(open(&ours, purpose, &changed), None);
         }
         for short in [0, 1, NONCE_LEN, NONCE_LEN + 15] {
-            let cut = SealedPassword::from_bytes(sealed.as_bytes()[..short].to_vec());
+            let cut = SealedPassword(sealed.0[..short].to_vec());
             assert_eq!(open(&ours, purpose, &cut), None);
         }
     }

@@ -1,12 +1,31 @@
 //! What people and bastions may type: the rules for hosts, names and sizes.
 //!
 //! Hosts end in ssh's arguments and in shell scripts on the bastion, so nothing passes here that
-//! means something to either. Each error is a sentence that says what is expected.
+//! means something to either.
 
 use std::net::IpAddr;
 
 use icu_properties::CodePointSetData;
 use icu_properties::props::DefaultIgnorableCodePoint;
+
+/// A value that cannot be taken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{field} {rule}")]
+pub struct Invalid {
+    /// What it is called in the API.
+    pub field: &'static str,
+    /// What is expected of it, after its name.
+    pub rule: String,
+}
+
+impl Invalid {
+    pub(super) fn new(field: &'static str, rule: impl Into<String>) -> Self {
+        Invalid {
+            field,
+            rule: rule.into(),
+        }
+    }
+}
 
 /// Checks a DNS name or an IP address and returns it without the brackets of IPv6.
 ///
@@ -14,8 +33,8 @@ use icu_properties::props::DefaultIgnorableCodePoint;
 /// networks use; international names go in their `xn--` form.
 ///
 /// # Errors
-/// A sentence that says what is expected.
-pub fn host(field: &str, text: &str) -> Result<String, String> {
+/// It says what is expected.
+pub fn host(field: &'static str, text: &str) -> Result<String, Invalid> {
     let inner = text
         .strip_prefix('[')
         .and_then(|rest| rest.strip_suffix(']'));
@@ -25,8 +44,9 @@ pub fn host(field: &str, text: &str) -> Result<String, String> {
     if is_dns_name(text) {
         return Ok(text.to_owned());
     }
-    Err(format!(
-        "{field} must be a DNS name or an IP address, such as db.internal, 10.0.0.5 or [fd00::5]"
+    Err(Invalid::new(
+        field,
+        "must be a DNS name or an IP address, such as db.internal, 10.0.0.5 or [fd00::5]",
     ))
 }
 
@@ -51,10 +71,10 @@ fn is_dns_label(label: &str) -> bool {
 /// Checks a TCP port.
 ///
 /// # Errors
-/// A sentence that says what is expected.
-pub fn port(field: &str, port: u16) -> Result<u16, String> {
+/// It says what is expected.
+pub fn port(field: &'static str, port: u16) -> Result<u16, Invalid> {
     match port {
-        0 => Err(format!("{field} must be between 1 and 65535")),
+        0 => Err(Invalid::new(field, "must be between 1 and 65535")),
         port => Ok(port),
     }
 }
@@ -62,11 +82,11 @@ pub fn port(field: &str, port: u16) -> Result<u16, String> {
 /// Checks a name that people read and returns it without outer spaces.
 ///
 /// # Errors
-/// A sentence that says what is expected.
-pub fn display_name(text: &str) -> Result<String, String> {
+/// It says what is expected.
+pub fn display_name(text: &str) -> Result<String, Invalid> {
     let name = text.trim();
     if name.is_empty() {
-        return Err("display_name must not be empty".to_owned());
+        return Err(Invalid::new("display_name", "must not be empty"));
     }
     one_line("display_name", name, 200)?;
     Ok(name.to_owned())
@@ -75,21 +95,24 @@ pub fn display_name(text: &str) -> Result<String, String> {
 /// Checks a text of at most `longest` characters, each of which is seen where the text is shown.
 ///
 /// # Errors
-/// A sentence that says what is expected.
-pub fn one_line(field: &str, text: &str, longest: usize) -> Result<(), String> {
+/// It says what is expected.
+pub fn one_line(field: &'static str, text: &str, longest: usize) -> Result<(), Invalid> {
     if text.chars().count() > longest {
-        return Err(format!("{field} must have at most {longest} characters"));
+        let rule = format!("must have at most {longest} characters");
+        return Err(Invalid::new(field, rule));
     }
     if text.chars().any(char::is_control) {
-        return Err(format!(
-            "{field} must be one line without control characters"
+        return Err(Invalid::new(
+            field,
+            "must be one line without control characters",
         ));
     }
     if let Some(hidden) = text.chars().find(|&character| is_hidden(character)) {
-        return Err(format!(
-            "{field} has an invisible character in it (U+{:04X}); type it again, without that one",
+        let rule = format!(
+            "has an invisible character in it (U+{:04X}); type it again, without that one",
             u32::from(hidden)
-        ));
+        );
+        return Err(Invalid::new(field, rule));
     }
     Ok(())
 }
@@ -105,14 +128,15 @@ fn is_hidden(character: char) -> bool {
 /// Checks a short name made of letters, digits, `-`, `_` and `.`: regions, API tokens.
 ///
 /// # Errors
-/// A sentence that says what is expected.
-pub fn identifier(field: &str, text: &str) -> Result<(), String> {
+/// It says what is expected.
+pub fn identifier(field: &'static str, text: &str) -> Result<(), Invalid> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
     if (1..=64).contains(&text.len()) && text.bytes().all(allowed) && !text.starts_with('-') {
         return Ok(());
     }
-    Err(format!(
-        "{field} must be 1 to 64 letters, digits, '-', '_' or '.', and not begin with '-'"
+    Err(Invalid::new(
+        field,
+        "must be 1 to 64 letters, digits, '-', '_' or '.', and not begin with '-'",
     ))
 }
 
@@ -191,7 +215,7 @@ mod tests {
             "\u{3164}",
             "a\u{200F}",
         ] {
-            let refusal = display_name(hidden).unwrap_err();
+            let refusal = display_name(hidden).unwrap_err().to_string();
             assert!(refusal.contains("invisible character"), "{refusal}");
             assert!(one_line("user", hidden, 64).is_err());
         }

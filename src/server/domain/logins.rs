@@ -78,7 +78,10 @@ fn saved_password(
     if tls < saved.tls {
         return Err(PasswordNeeded::WeakerTls);
     }
-    crypto::open(secret, purpose(record.id, saved), sealed).ok_or(PasswordNeeded::Unreadable)
+    crypto::open(secret, purpose(record.id, saved), sealed).ok_or_else(|| {
+        tracing::error!("a saved password cannot be decrypted with this secret key");
+        PasswordNeeded::Unreadable
+    })
 }
 
 /// How many of these data sources have a saved password that this key does not open.

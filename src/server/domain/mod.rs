@@ -1,14 +1,29 @@
 //! The rules: what may be typed, who may do what with a data source, and what secrets look like.
 //!
-//! Neither HTTP nor SQL lives here.
+//! [`ControlPlane`] carries out what operators and bastions ask for. The API and the pages both call it, and
+//! put its answers and its [`Error`] into their own words. Neither HTTP nor SQL lives here.
 
 pub mod address;
 pub mod changes;
+mod commands;
+mod connection;
+mod control_plane;
 pub mod crypto;
+mod data_sources;
+mod error;
 pub mod inputs;
+mod keys;
 pub mod logins;
+pub mod operators;
 pub mod peer_network;
 pub mod proxies;
 pub mod public_key;
+mod record;
 pub mod secret;
 pub mod token;
+mod tunnels;
+
+pub use commands::CommandToken;
+pub use control_plane::ControlPlane;
+pub use error::{Error, Result};
+pub use tunnels::{Enrolled, TUNNEL_SERVER};

@@ -10,58 +10,15 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
 
-/// What a token is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TokenKind {
-    /// Enrolls one bastion for one tunnel; expires.
-    Enrollment,
-    /// A tunnel's own calls after enrollment.
-    Tunnel,
-    /// Reads and removes one tunnel; expires.
-    Removal,
-    /// An operator's API token.
-    Operator,
-    /// Signs an operator in once; expires.
-    LoginLink,
-    /// A signed-in browser's cookie; expires.
-    Session,
-}
+pub use crate::server::store::{TokenHash, TokenKind};
 
-impl TokenKind {
-    /// The name, in the database where the table of tokens holds this kind.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            TokenKind::Enrollment => "enrollment",
-            TokenKind::Tunnel => "tunnel",
-            TokenKind::Removal => "removal",
-            TokenKind::Operator => "operator",
-            TokenKind::LoginLink => "login link",
-            TokenKind::Session => "session",
-        }
-    }
-
-    /// The kind with this name in the table of tokens.
-    pub fn from_name(name: &str) -> Option<Self> {
-        [
-            TokenKind::Enrollment,
-            TokenKind::Tunnel,
-            TokenKind::Removal,
-            TokenKind::Operator,
-        ]
-        .into_iter()
-        .find(|kind| kind.as_str() == name)
-    }
-
-    /// What the text begins with, so that a leaked token is recognised by people and scanners.
-    fn prefix(self) -> &'static str {
-        match self {
-            TokenKind::Enrollment => "hte_",
-            TokenKind::Tunnel => "htt_",
-            TokenKind::Removal => "htr_",
-            TokenKind::Operator => "hto_",
-            TokenKind::LoginLink => "htl_",
-            TokenKind::Session => "hts_",
-        }
+/// What the text begins with, so that a leaked token is recognised by people and scanners.
+fn prefix(kind: TokenKind) -> &'static str {
+    match kind {
+        TokenKind::Enrollment => "hte_",
+        TokenKind::Tunnel => "htt_",
+        TokenKind::Removal => "htr_",
+        TokenKind::Operator => "hto_",
     }
 }
 
@@ -70,18 +27,28 @@ impl TokenKind {
 pub struct Token(String);
 
 impl Token {
-    /// A new random token.
-    pub fn generate(kind: TokenKind) -> Self {
-        Token::from_bytes(kind, &rand::random())
+    /// A new API token of an operator.
+    pub fn operator() -> Self {
+        Token::from_bytes(TokenKind::Operator, &rand::random())
+    }
+
+    /// A new token that signs an operator in once.
+    pub fn login_link() -> Self {
+        Token::with_prefix("htl_", &rand::random())
+    }
+
+    /// A new token for a browser's cookie.
+    pub fn session() -> Self {
+        Token::with_prefix("hts_", &rand::random())
     }
 
     /// The token with these bytes.
     pub fn from_bytes(kind: TokenKind, bytes: &[u8; 32]) -> Self {
-        Token(format!(
-            "{}{}",
-            kind.prefix(),
-            URL_SAFE_NO_PAD.encode(bytes)
-        ))
+        Token::with_prefix(prefix(kind), bytes)
+    }
+
+    fn with_prefix(prefix: &str, bytes: &[u8; 32]) -> Self {
+        Token(format!("{prefix}{}", URL_SAFE_NO_PAD.encode(bytes)))
     }
 
     /// The text: letters, digits, `-` and `_` only.
@@ -101,19 +68,10 @@ impl fmt::Debug for Token {
     }
 }
 
-/// The SHA-256 hash of a token's text.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TokenHash([u8; 32]);
-
 impl TokenHash {
-    /// The hash of a text that may be a token.
+    /// The SHA-256 hash of a text that may be a token.
     pub fn of(text: &str) -> Self {
         TokenHash(Sha256::digest(text.as_bytes()).into())
-    }
-
-    /// The hash as it is stored.
-    pub fn as_bytes(&self) -> &[u8] {
-        &self.0
     }
 }
 
@@ -123,8 +81,8 @@ mod tests {
 
     #[test]
     fn two_tokens_differ_and_need_no_quoting() {
-        let one = Token::generate(TokenKind::Enrollment);
-        let two = Token::generate(TokenKind::Enrollment);
+        let one = Token::from_bytes(TokenKind::Enrollment, &rand::random());
+        let two = Token::from_bytes(TokenKind::Enrollment, &rand::random());
         assert_ne!(one.as_str(), two.as_str());
         assert_ne!(one.hash(), two.hash());
         assert!(one.as_str().starts_with("hte_"));
@@ -138,7 +96,7 @@ mod tests {
 
     #[test]
     fn debug_output_keeps_the_token_secret() {
-        let token = Token::generate(TokenKind::Operator);
+        let token = Token::operator();
         assert!(!format!("{token:?}").contains(&token.as_str()[4..]));
     }
 }

@@ -2,11 +2,11 @@
 
 use axum::http::{HeaderMap, HeaderValue, Method, header};
 
-use super::api::problem::ApiError;
+use super::problem::ApiError;
 use super::web::shared::Cookies;
 use crate::protocol::ProblemKind;
-use crate::server::app::App;
 use crate::server::domain::token::TokenHash;
+use crate::server::http::app::App;
 use crate::server::store::{OperatorAccount, StoreError};
 
 /// A signed-in operator; the gate has let them in.

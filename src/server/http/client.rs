@@ -9,7 +9,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::middleware::Next;
 use axum::response::Response;
 
-use crate::server::app::App;
+use crate::server::http::app::App;
 
 /// By what the client came to the outermost proxy that is trusted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

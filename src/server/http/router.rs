@@ -12,13 +12,12 @@ use axum::response::{IntoResponse, Response};
 use tower_http::set_header::SetResponseHeaderLayer;
 use tower_http::trace::TraceLayer;
 
-use super::api::problem::{self, ApiError, no_such_path, wrong_method};
 use super::client::{self, Scheme};
+use super::problem::{self, ApiError, no_such_path, wrong_method};
 use super::whole_body::await_body;
 use super::{api, web};
 use crate::protocol::ProblemKind;
-use crate::server::app::App;
-use crate::server::metrics;
+use crate::server::http::app::App;
 
 /// The longest a request may take from its last byte until its answer begins: a long poll (25 s) or a connection test
 /// (30 s), and some more.
@@ -75,7 +74,7 @@ fn at_the_root(app: Arc<App>) -> Router {
         )
         .layer(middleware::from_fn_with_state(
             Arc::clone(&app),
-            metrics::observe,
+            api::metrics::observe,
         ))
         .layer(middleware::from_fn_with_state(
             Arc::clone(&app),

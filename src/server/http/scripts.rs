@@ -10,9 +10,6 @@ use crate::protocol::TunnelId;
 use crate::server::domain::address::PublicAddress;
 use crate::server::domain::token::Token;
 
-/// How the program is called on a bastion: the scripts put it where PATH does not lead.
-pub const PROGRAM: &str = "~/.holistics/bin/holistics-tunnel";
-
 /// The command that sets a tunnel up.
 pub fn bootstrap_command(public: &PublicAddress, token: &Token) -> String {
     fetch_and_run(public, "i", token)
@@ -29,9 +26,6 @@ fn fetch_and_run(public: &PublicAddress, path: &str, token: &Token) -> String {
 }
 
 /// The script under `/i/{token}`.
-///
-/// # Errors
-/// The template cannot be rendered.
 pub fn bootstrap(
     public: &PublicAddress,
     token: &str,
@@ -44,9 +38,6 @@ pub fn bootstrap(
 }
 
 /// The script under `/r/{token}`.
-///
-/// # Errors
-/// The template cannot be rendered.
 pub fn removal(
     public: &PublicAddress,
     token: &str,
@@ -61,9 +52,6 @@ pub fn removal(
 }
 
 /// A script that only says why there is none, and fails.
-///
-/// # Errors
-/// The template cannot be rendered.
 pub fn refusal(reason: &str) -> Result<String, askama::Error> {
     Refusal {
         reason: quoted(&format!("holistics-tunnel: {reason}")),
@@ -152,7 +140,7 @@ mod tests {
     }
 
     fn scripts() -> [String; 4] {
-        let token = Token::generate(TokenKind::Enrollment);
+        let token = Token::from_bytes(TokenKind::Enrollment, &rand::random());
         [
             bootstrap(&public(), token.as_str(), &offers()).unwrap(),
             bootstrap(&public(), token.as_str(), &[]).unwrap(),
@@ -253,7 +241,7 @@ mod tests {
 
     #[test]
     fn the_command_is_one_line_that_a_shell_reads_as_meant() {
-        let token = Token::generate(TokenKind::Enrollment);
+        let token = Token::from_bytes(TokenKind::Enrollment, &rand::random());
         let plain = PublicAddress {
             url: "http://127.0.0.1:8080".to_owned(),
             ..public()

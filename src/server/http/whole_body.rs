@@ -12,7 +12,7 @@ use axum::response::{IntoResponse, Response};
 use http_body_util::LengthLimitError;
 
 use super::api::extract::BODY_LIMIT;
-use super::api::problem::ApiError;
+use super::problem::ApiError;
 use crate::protocol::ProblemKind;
 
 /// How long a body may take; the largest one has 64 KiB.

@@ -21,14 +21,14 @@ const NO_ROUTE: &str = "none";
 
 /// A call, as the labels name it.
 #[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
-pub(super) struct Call {
+pub struct Call {
     route: String,
     method: &'static str,
 }
 
 impl Call {
     /// Of this route, if one has taken it, by this method.
-    pub(super) fn new(route: Option<&str>, by: &Method) -> Self {
+    pub fn new(route: Option<&str>, by: &Method) -> Self {
         Call {
             route: route.unwrap_or(NO_ROUTE).to_owned(),
             method: method(by),
@@ -98,7 +98,7 @@ impl Metrics {
         self.tests.get_or_create(&Test::of(passed)).inc();
     }
 
-    pub(super) fn answered(&self, call: Call, status: StatusCode, started: Instant) {
+    pub fn answered(&self, call: Call, status: StatusCode, started: Instant) {
         let answer = Answer {
             route: call.route.clone(),
             method: call.method,
@@ -110,7 +110,7 @@ impl Metrics {
     }
 
     /// Writes them down, behind what is in `text` already.
-    pub(super) fn write(&self, text: &mut String) -> fmt::Result {
+    pub fn write(&self, text: &mut String) -> fmt::Result {
         prometheus_text::encode(text, &self.registry)
     }
 }

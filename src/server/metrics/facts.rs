@@ -10,7 +10,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
 use super::counts::PREFIX;
-use crate::server::app::App;
+use crate::server::domain::ControlPlane;
 use crate::server::log;
 use crate::server::store::StoreError;
 use crate::server::tunnel_server::Counters;
@@ -55,18 +55,28 @@ impl Fact {
     }
 }
 
+/// What is true of the web.
+#[derive(Debug, Clone, Copy)]
+pub struct Web {
+    /// Live streams that are open.
+    pub streams: usize,
+    /// Connections that are open.
+    pub connections: usize,
+    /// Connections that were refused.
+    pub refused: u64,
+    /// Connections that made room for others.
+    pub made_room: u64,
+}
+
 /// All of them.
 #[derive(Debug)]
 pub struct Facts(Vec<Fact>);
 
 impl Facts {
     /// Asks for them.
-    ///
-    /// # Errors
-    /// The database failed.
-    pub async fn of(app: &App) -> Result<Self, StoreError> {
-        let enrolled = whole(app.store.enrolled_tunnels().await?.len());
-        let up = whole(app.tunnels.tunnels_up());
+    pub async fn of(control: &ControlPlane, web: Web) -> Result<Self, StoreError> {
+        let enrolled = u64::from(control.store.enrolled_tunnels().await?);
+        let up = whole(control.tunnels.tunnels_up());
         let tunnels = vec![
             ("up", up),
             // A tunnel may be removed between the two questions.
@@ -81,27 +91,24 @@ impl Facts {
             Fact::now(
                 "remote_ports",
                 "Ports that may be given to tunnels; each enrolled tunnel has one.",
-                Numbers::One(app.ports.size().into()),
+                Numbers::One(control.ports.size().into()),
             ),
             Fact::now(
                 "live_streams",
                 "Streams of server-sent events that are open.",
-                Numbers::One(whole(app.web.open_streams())),
+                Numbers::One(whole(web.streams)),
             ),
             Fact::now(
                 "web_connections",
                 "Connections to the pages and the API that are open.",
-                Numbers::One(whole(app.connections.open())),
+                Numbers::One(whole(web.connections)),
             ),
             Fact::so_far(
                 "web_connections_ended",
                 "Web connections that found no room, or were idle and made room for others.",
                 Numbers::By(
                     "reason",
-                    vec![
-                        ("refused", app.connections.refused()),
-                        ("made_room", app.connections.made_room()),
-                    ],
+                    vec![("refused", web.refused), ("made_room", web.made_room)],
                 ),
             ),
             Fact::so_far(
@@ -110,7 +117,7 @@ impl Facts {
                 Numbers::One(log::lost_lines()),
             ),
         ];
-        let counters = app.tunnels.counters();
+        let counters = control.tunnels.counters();
         facts.extend(sessions(counters));
         facts.extend(connections(counters));
         Ok(Facts(facts))

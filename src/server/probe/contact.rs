@@ -13,7 +13,7 @@ use tokio::time::timeout;
 
 use super::driver::Place;
 use super::report::Failure;
-use crate::server::http::scripts::PROGRAM;
+use crate::protocol::PROGRAM;
 use crate::wire_probe::{MOST_BYTES, Protocol, Reading, identifying_questions, looks_like};
 
 /// How long an answer is waited for before other protocols are tried beside it. A database may look up

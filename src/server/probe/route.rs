@@ -8,8 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use tokio::net::lookup_host;
 
 use super::report::Failure;
-use crate::server::domain::address::reachable;
-use crate::server::http::scripts::PROGRAM;
+use crate::protocol::PROGRAM;
 
 /// The way to the database.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,7 +47,7 @@ impl Route {
             Route::Tunnel {
                 through,
                 is_up: true,
-            } => Ok(reachable(*through)),
+            } => Ok(*through),
             Route::Tunnel { is_up: false, .. } => Err(tunnel_is_down()),
             Route::Direct {
                 host,

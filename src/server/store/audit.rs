@@ -1,8 +1,6 @@
 //! Who did what, for people who ask later. No secret stands here.
 
-use sqlx::SqliteConnection;
-
-use super::{Result, Store, now, timestamp};
+use super::{Result, Store, Writing, now, timestamp};
 
 /// Entries kept.
 const KEPT: i64 = 20_000;
@@ -22,20 +20,13 @@ pub struct AuditEntry {
 
 impl Store {
     /// Writes down what changes nothing else in the database.
-    ///
-    /// # Errors
-    /// The database failed.
     pub async fn audit(&self, actor: &str, action: &str, subject: &str) -> Result<()> {
         let mut tx = self.write().await?;
-        record(&mut tx, actor, action, subject).await?;
-        tx.commit().await?;
-        Ok(())
+        tx.add_audit(actor, action, subject).await?;
+        tx.commit().await
     }
 
     /// The newest entries, newest first.
-    ///
-    /// # Errors
-    /// The database failed.
     pub async fn audit_log(&self, limit: u32) -> Result<Vec<AuditEntry>> {
         let rows: Vec<(i64, String, String, String)> = sqlx::query_as(
             "SELECT at, actor, action, subject FROM audit_log ORDER BY id DESC LIMIT ?",
@@ -55,23 +46,20 @@ impl Store {
     }
 }
 
-/// Writes an entry in the transaction of the change itself.
-pub(super) async fn record(
-    connection: &mut SqliteConnection,
-    actor: &str,
-    action: &str,
-    subject: &str,
-) -> Result<()> {
-    sqlx::query("INSERT INTO audit_log (at, actor, action, subject) VALUES (?, ?, ?, ?)")
-        .bind(now())
-        .bind(actor)
-        .bind(action)
-        .bind(subject)
-        .execute(&mut *connection)
-        .await?;
-    sqlx::query("DELETE FROM audit_log WHERE id <= (SELECT max(id) FROM audit_log) - ?")
-        .bind(KEPT)
-        .execute(connection)
-        .await?;
-    Ok(())
+impl Writing {
+    /// Writes an entry in the transaction of the change itself.
+    pub async fn add_audit(&mut self, actor: &str, action: &str, subject: &str) -> Result<()> {
+        sqlx::query("INSERT INTO audit_log (at, actor, action, subject) VALUES (?, ?, ?, ?)")
+            .bind(now())
+            .bind(actor)
+            .bind(action)
+            .bind(subject)
+            .execute(&mut *self.0)
+            .await?;
+        sqlx::query("DELETE FROM audit_log WHERE id <= (SELECT max(id) FROM audit_log) - ?")
+            .bind(KEPT)
+            .execute(&mut *self.0)
+            .await?;
+        Ok(())
+    }
 }

@@ -1,15 +1,16 @@
 //! What happened to a data source, when, and by whom.
 
-use sqlx::SqliteConnection;
+use serde::Serialize;
 
-use super::{Result, Store, audit, json, now, timestamp};
+use super::{Result, Store, Writing, json, now, timestamp};
 use crate::protocol::DataSourceId;
 
 /// Events kept for each data source. A line that flaps for months must not fill the disk.
 const KEPT: i64 = 500;
 
 /// What happened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum EventKind {
     /// An operator created the data source.
     Created,
@@ -101,9 +102,6 @@ fn event((id, data_source, at, kind, actor): Row) -> Event {
 
 impl Store {
     /// The newest events of a data source, newest first.
-    ///
-    /// # Errors
-    /// The database failed.
     pub async fn events(&self, data_source: DataSourceId, limit: u32) -> Result<Vec<Event>> {
         let rows: Vec<Row> = sqlx::query_as(
             "SELECT id, data_source_id, at, kind, actor FROM events WHERE data_source_id = ?
@@ -117,9 +115,6 @@ impl Store {
     }
 
     /// At most `limit` events after the one of this number, oldest first; of one data source or of all.
-    ///
-    /// # Errors
-    /// The database failed.
     pub async fn events_after(
         &self,
         after: i64,
@@ -139,9 +134,6 @@ impl Store {
     }
 
     /// The number of the newest event, 0 if there is none.
-    ///
-    /// # Errors
-    /// The database failed.
     pub async fn newest_event(&self) -> Result<i64> {
         let newest: Option<i64> = sqlx::query_scalar("SELECT max(id) FROM events")
             .fetch_one(&self.readers)
@@ -150,48 +142,47 @@ impl Store {
     }
 }
 
-/// Writes an event in the transaction of the change itself. `actor` is an API token's name,
-/// `bastion` or `tunnel server`.
-pub(super) async fn record(
-    connection: &mut SqliteConnection,
-    data_source: DataSourceId,
-    kind: EventKind,
-    actor: &str,
-) -> Result<()> {
-    sqlx::query("INSERT INTO events (data_source_id, at, kind, actor) VALUES (?, ?, ?, ?)")
-        .bind(data_source)
-        .bind(now())
-        .bind(kind.as_str())
-        .bind(actor)
-        .execute(&mut *connection)
-        .await?;
-    if let Some(action) = audited(kind) {
-        let subject = format!("data source {data_source}");
-        audit::record(&mut *connection, actor, action, &subject).await?;
+impl Writing {
+    /// Writes an event in the transaction of the change itself. `actor` is an operator's or an API token's
+    /// name, `bastion` or `tunnel server`.
+    pub async fn add_event(
+        &mut self,
+        data_source: DataSourceId,
+        kind: EventKind,
+        actor: &str,
+    ) -> Result<()> {
+        sqlx::query("INSERT INTO events (data_source_id, at, kind, actor) VALUES (?, ?, ?, ?)")
+            .bind(data_source)
+            .bind(now())
+            .bind(kind.as_str())
+            .bind(actor)
+            .execute(&mut *self.0)
+            .await?;
+        if let Some(action) = audited(kind) {
+            let subject = format!("data source {data_source}");
+            self.add_audit(actor, action, &subject).await?;
+        }
+        self.trim_events(&[data_source]).await
     }
-    trim(connection, &[data_source]).await
-}
 
-/// Forgets the oldest events of these data sources beyond what is kept.
-pub(super) async fn trim(
-    connection: &mut SqliteConnection,
-    data_sources: &[DataSourceId],
-) -> Result<()> {
-    sqlx::query(
-        "DELETE FROM events WHERE id IN (
-             SELECT old.id FROM json_each(?1) AS source
-             JOIN events AS old ON old.data_source_id = source.value
-             WHERE old.id <= (
-                 SELECT id FROM events WHERE data_source_id = source.value
-                 ORDER BY id DESC LIMIT 1 OFFSET ?2
-             )
-         )",
-    )
-    .bind(json(data_sources)?)
-    .bind(KEPT)
-    .execute(connection)
-    .await?;
-    Ok(())
+    /// Forgets the oldest events of these data sources beyond what is kept.
+    pub(super) async fn trim_events(&mut self, data_sources: &[DataSourceId]) -> Result<()> {
+        sqlx::query(
+            "DELETE FROM events WHERE id IN (
+                 SELECT old.id FROM json_each(?1) AS source
+                 JOIN events AS old ON old.data_source_id = source.value
+                 WHERE old.id <= (
+                     SELECT id FROM events WHERE data_source_id = source.value
+                     ORDER BY id DESC LIMIT 1 OFFSET ?2
+                 )
+             )",
+        )
+        .bind(json(data_sources)?)
+        .bind(KEPT)
+        .execute(&mut *self.0)
+        .await?;
+        Ok(())
+    }
 }
 
 /// What the audit log calls it, for what somebody did; what merely happened is not in there.

@@ -1,11 +1,14 @@
 //! Saved logins, one for each data source at most.
 
+use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
-use sqlx::{Row, SqliteConnection};
 
-use super::Result;
+use super::{Result, Writing};
 use crate::protocol::{DataSourceId, DatabaseAddress, TlsMode};
-use crate::server::domain::crypto::SealedPassword;
+
+/// A password as it is kept: encrypted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SealedPassword(pub Vec<u8>);
 
 /// A login as it is stored, with what its password is bound to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,7 +40,7 @@ impl StoredLogin {
                 host: row.try_get("login_host")?,
                 port: row.try_get("login_port")?,
             },
-            password: password.map(SealedPassword::from_bytes),
+            password: password.map(SealedPassword),
         }))
     }
 }
@@ -47,36 +50,35 @@ fn tls(name: &str) -> sqlx::Result<TlsMode> {
         .ok_or_else(|| sqlx::Error::Decode(format!("unknown TLS mode {name:?}").into()))
 }
 
-/// Keeps a login in place of the one before.
-pub(super) async fn put(
-    connection: &mut SqliteConnection,
-    data_source: DataSourceId,
-    login: &StoredLogin,
-) -> Result<()> {
-    sqlx::query(
-        "INSERT OR REPLACE INTO logins (data_source_id, database, username, tls, host, port, password)
-         VALUES (?, ?, ?, ?, ?, ?, ?)",
-    )
-    .bind(data_source)
-    .bind(&login.database)
-    .bind(&login.username)
-    .bind(login.tls.as_str())
-    .bind(&login.address.host)
-    .bind(login.address.port)
-    .bind(login.password.as_ref().map(SealedPassword::as_bytes))
-    .execute(connection)
-    .await?;
-    Ok(())
-}
-
-/// Erases a login.
-pub(super) async fn erase(
-    connection: &mut SqliteConnection,
-    data_source: DataSourceId,
-) -> Result<()> {
-    sqlx::query("DELETE FROM logins WHERE data_source_id = ?")
+impl Writing {
+    /// Keeps a login in place of the one before.
+    pub async fn put_login(
+        &mut self,
+        data_source: DataSourceId,
+        login: &StoredLogin,
+    ) -> Result<()> {
+        sqlx::query(
+            "INSERT OR REPLACE INTO logins (data_source_id, database, username, tls, host, port, password)
+             VALUES (?, ?, ?, ?, ?, ?, ?)",
+        )
         .bind(data_source)
-        .execute(connection)
+        .bind(&login.database)
+        .bind(&login.username)
+        .bind(login.tls.as_str())
+        .bind(&login.address.host)
+        .bind(login.address.port)
+        .bind(login.password.as_ref().map(|sealed| sealed.0.as_slice()))
+        .execute(&mut *self.0)
         .await?;
-    Ok(())
+        Ok(())
+    }
+
+    /// Erases a login. There may be none.
+    pub async fn erase_login(&mut self, data_source: DataSourceId) -> Result<()> {
+        sqlx::query("DELETE FROM logins WHERE data_source_id = ?")
+            .bind(data_source)
+            .execute(&mut *self.0)
+            .await?;
+        Ok(())
+    }
 }

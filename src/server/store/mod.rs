@@ -1,11 +1,9 @@
 //! What the control plane keeps: data sources, tunnels, logins, keys, tokens and events, in SQLite.
 //!
-//! The store knows what may follow what in the life of a data source, and does each change in one
-//! transaction. It knows nothing of HTTP, and nothing of live sessions: whether a tunnel is up is
-//! told to it where a [state](Record::state) depends on it.
+//! It is SQL alone. [`Store`] reads; what belongs together is written by one [`Writing`]. Which change is
+//! allowed, what a token is and what a password is sealed with is the business of `domain`.
 
 mod audit;
-mod commands;
 mod data_sources;
 mod events;
 mod keys;
@@ -28,17 +26,14 @@ use sqlx::{Connection as _, Sqlite, SqliteConnection, Transaction};
 use tokio::sync::Mutex;
 
 pub use audit::AuditEntry;
-pub use commands::{CommandToken, NewCommandToken};
-pub use data_sources::{Change, NewEnrollment, NewRecord};
 pub use events::{Event, EventKind};
-pub use logins::StoredLogin;
+pub use keys::{GrantRow, TunnelKeys};
+pub use logins::{SealedPassword, StoredLogin};
 pub use operators::{OperatorAccount, SessionLimits};
 pub use ports::PortRange;
 pub use record::{Record, TunnelRecord};
-pub use tokens::{OperatorToken, StoredToken};
-pub use tunnels::{BastionReport, Enrollment, Registration};
-
-use crate::protocol::DataSourceState;
+pub use tokens::{CommandRow, NewToken, OperatorToken, StoredToken, TokenHash, TokenKind};
+pub use tunnels::{EnrollmentRow, SessionRow};
 
 /// How long a statement waits for another process (`token create` beside `serve`) to finish writing.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -52,44 +47,17 @@ const CHECK_HOLDS: Duration = Duration::from_secs(1);
 /// Connections for reading; each holds a thread and a page cache of at most 2 MiB.
 const READERS: u32 = 4;
 
-/// Why a change of the store was refused.
+/// The database failed.
 #[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// There is no such data source or tunnel, or it has been removed.
-    #[error("there is no such data source or tunnel, or it has been removed")]
-    NotFound,
-    /// The tunnel is enrolled with another key.
-    #[error("another key is enrolled for this tunnel")]
-    KeyConflict,
-    /// The key belongs to another bastion's tunnel.
-    #[error("this key belongs to another bastion's tunnel")]
-    KeyOfAnother,
-    /// The data source is in a state that does not allow it.
-    #[error("the data source is {}", .0.as_str())]
-    WrongState(DataSourceState),
-    /// The database is reached directly.
-    #[error("this data source is reached directly and has no tunnel")]
-    NoTunnel,
-    /// Every port of the range belongs to a tunnel.
-    #[error("every port of the range belongs to a tunnel")]
-    PortsExhausted,
-    /// There is an API token of this name already.
-    #[error("there is an API token of this name already")]
-    NameTaken,
-    /// The database failed.
-    #[error("the database failed")]
-    Database(#[from] sqlx::Error),
-}
+#[error("the database failed")]
+pub struct StoreError(#[from] sqlx::Error);
 
 impl StoreError {
     /// Whether the database cannot be used now, which is no fault of what was asked.
     pub fn is_outage(&self) -> bool {
         /// SQLite's primary result codes for: busy, input or output failed, full, cannot be opened.
         const CODES: [i32; 4] = [5, 10, 13, 14];
-        let StoreError::Database(error) = self else {
-            return false;
-        };
-        match error {
+        match &self.0 {
             sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::WorkerCrashed => true,
             sqlx::Error::Database(error) => {
                 let code = error.code().and_then(|code| code.parse::<i32>().ok());
@@ -100,7 +68,7 @@ impl StoreError {
     }
 }
 
-/// The result of a change of the store.
+/// What was asked of the database.
 pub type Result<T> = std::result::Result<T, StoreError>;
 
 /// The database. Cheap to clone.
@@ -156,7 +124,7 @@ impl Store {
         let mut tx = self.write().await?;
         sqlx::query("INSERT INTO readiness VALUES (1, $1) ON CONFLICT (id) DO UPDATE SET at = $1")
             .bind(now())
-            .execute(&mut *tx)
+            .execute(&mut *tx.0)
             .await?;
         tx.commit().await?;
         *written = Some(Instant::now());
@@ -169,10 +137,21 @@ impl Store {
         self.writer.close().await;
     }
 
-    /// A transaction that holds the write lock from its start, so that it never fails half-way
-    /// because another one wrote first.
-    async fn write(&self) -> Result<Transaction<'static, Sqlite>> {
-        Ok(self.writer.begin_with("BEGIN IMMEDIATE").await?)
+    /// Begins to write, when those before have ended.
+    pub async fn write(&self) -> Result<Writing> {
+        Ok(Writing(self.writer.begin_with("BEGIN IMMEDIATE").await?))
+    }
+}
+
+/// A transaction that holds the write lock from its start, so that it never fails half-way because another
+/// one wrote first. Dropped before [`Writing::commit`], it has changed nothing.
+#[derive(Debug)]
+pub struct Writing(Transaction<'static, Sqlite>);
+
+impl Writing {
+    /// Keeps what was written.
+    pub async fn commit(self) -> Result<()> {
+        Ok(self.0.commit().await?)
     }
 }
 

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::{Result, Store, StoreError, audit, now};
-use crate::server::domain::token::TokenHash;
+use super::tokens::TokenHash;
+use super::{Result, Store, now};
 
 /// How exactly it is known when a session was last used. Writing it at every request would make
 /// every page view a write.
@@ -46,9 +46,6 @@ fn account((id, name, password_hash): Row) -> OperatorAccount {
 
 impl Store {
     /// The account of this name.
-    ///
-    /// # Errors
-    /// The database failed.
     pub async fn operator(&self, name: &str) -> Result<Option<OperatorAccount>> {
         let row: Option<Row> =
             sqlx::query_as("SELECT id, name, password_hash FROM operators WHERE name = ?")
@@ -59,9 +56,6 @@ impl Store {
     }
 
     /// Whether nobody has an account.
-    ///
-    /// # Errors
-    /// The database failed.
     pub async fn has_no_operator(&self) -> Result<bool> {
         let any: bool = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM operators)")
             .fetch_one(&self.readers)
@@ -71,9 +65,6 @@ impl Store {
 
     /// Keeps a sign-in link for the account of this name, which is made if it is absent. An earlier
     /// link of it stops working.
-    ///
-    /// # Errors
-    /// The database failed.
     pub async fn add_login_link(
         &self,
         name: &str,
@@ -86,31 +77,28 @@ impl Store {
         )
         .bind(name)
         .bind(now())
-        .execute(&mut *tx)
+        .execute(&mut *tx.0)
         .await?;
         let id: OperatorId = sqlx::query_scalar("SELECT id FROM operators WHERE name = ?")
             .bind(name)
-            .fetch_one(&mut *tx)
+            .fetch_one(&mut *tx.0)
             .await?;
         sqlx::query("DELETE FROM login_links WHERE operator_id = ?")
             .bind(id)
-            .execute(&mut *tx)
+            .execute(&mut *tx.0)
             .await?;
         sqlx::query("INSERT INTO login_links (hash, operator_id, expires_at) VALUES (?, ?, ?)")
             .bind(link.as_bytes())
             .bind(id)
             .bind(now() + milliseconds(lifetime))
-            .execute(&mut *tx)
+            .execute(&mut *tx.0)
             .await?;
-        audit::record(&mut tx, "server's command line", "sign-in link made", name).await?;
-        tx.commit().await?;
-        Ok(())
+        tx.add_audit("server's command line", "sign-in link made", name)
+            .await?;
+        tx.commit().await
     }
 
     /// Whether a sign-in link works; it does once.
-    ///
-    /// # Errors
-    /// The database failed.
     pub async fn login_link_works(&self, link: &TokenHash) -> Result<bool> {
         let works = sqlx::query_scalar(
             "SELECT EXISTS (SELECT 1 FROM login_links WHERE hash = ? AND expires_at > ?)",
@@ -122,31 +110,28 @@ impl Store {
         Ok(works)
     }
 
-    /// Uses a sign-in link up and returns whose it was.
-    ///
-    /// # Errors
-    /// It does not work (any more), or the database failed.
-    pub async fn use_login_link(&self, link: &TokenHash) -> Result<OperatorAccount> {
+    /// Uses a sign-in link up and returns whose it was; nothing if it does not work (any more).
+    pub async fn use_login_link(&self, link: &TokenHash) -> Result<Option<OperatorAccount>> {
         let mut tx = self.write().await?;
         let id: Option<OperatorId> = sqlx::query_scalar(
             "DELETE FROM login_links WHERE hash = ? AND expires_at > ? RETURNING operator_id",
         )
         .bind(link.as_bytes())
         .bind(now())
-        .fetch_optional(&mut *tx)
+        .fetch_optional(&mut *tx.0)
         .await?;
+        let Some(id) = id else {
+            return Ok(None);
+        };
         let row: Row = sqlx::query_as("SELECT id, name, password_hash FROM operators WHERE id = ?")
-            .bind(id.ok_or(StoreError::NotFound)?)
-            .fetch_one(&mut *tx)
+            .bind(id)
+            .fetch_one(&mut *tx.0)
             .await?;
         tx.commit().await?;
-        Ok(account(row))
+        Ok(Some(account(row)))
     }
 
     /// Gives an account a new password and ends its sessions, except for the one it was set in.
-    ///
-    /// # Errors
-    /// The database failed.
     pub async fn set_password(
         &self,
         operator: &OperatorAccount,
@@ -157,22 +142,19 @@ impl Store {
         sqlx::query("UPDATE operators SET password_hash = ? WHERE id = ?")
             .bind(password_hash)
             .bind(operator.id)
-            .execute(&mut *tx)
+            .execute(&mut *tx.0)
             .await?;
         sqlx::query("DELETE FROM browser_sessions WHERE operator_id = ? AND hash <> ?")
             .bind(operator.id)
             .bind(session.as_bytes())
-            .execute(&mut *tx)
+            .execute(&mut *tx.0)
             .await?;
-        audit::record(&mut tx, &operator.name, "password set", &operator.name).await?;
-        tx.commit().await?;
-        Ok(())
+        tx.add_audit(&operator.name, "password set", &operator.name)
+            .await?;
+        tx.commit().await
     }
 
     /// Begins a session, and forgets those that are over. `how` is for the audit log.
-    ///
-    /// # Errors
-    /// The database failed.
     pub async fn begin_session(
         &self,
         session: &TokenHash,
@@ -184,7 +166,7 @@ impl Store {
         sqlx::query("DELETE FROM browser_sessions WHERE created_at <= ? OR seen_at <= ?")
             .bind(now() - milliseconds(limits.lifetime))
             .bind(now() - milliseconds(limits.idle))
-            .execute(&mut *tx)
+            .execute(&mut *tx.0)
             .await?;
         sqlx::query(
             "INSERT INTO browser_sessions (hash, operator_id, created_at, seen_at) VALUES (?1, ?2, ?3, ?3)",
@@ -192,17 +174,13 @@ impl Store {
         .bind(session.as_bytes())
         .bind(operator.id)
         .bind(now())
-        .execute(&mut *tx)
+        .execute(&mut *tx.0)
         .await?;
-        audit::record(&mut tx, &operator.name, "signed in", how).await?;
-        tx.commit().await?;
-        Ok(())
+        tx.add_audit(&operator.name, "signed in", how).await?;
+        tx.commit().await
     }
 
     /// Whose session this is, if it is not over.
-    ///
-    /// # Errors
-    /// The database failed.
     pub async fn session_operator(
         &self,
         session: &TokenHash,
@@ -233,18 +211,14 @@ impl Store {
     }
 
     /// Ends a session.
-    ///
-    /// # Errors
-    /// The database failed.
     pub async fn end_session(&self, session: &TokenHash, operator: &str) -> Result<()> {
         let mut tx = self.write().await?;
         sqlx::query("DELETE FROM browser_sessions WHERE hash = ?")
             .bind(session.as_bytes())
-            .execute(&mut *tx)
+            .execute(&mut *tx.0)
             .await?;
-        audit::record(&mut tx, operator, "signed out", "browser").await?;
-        tx.commit().await?;
-        Ok(())
+        tx.add_audit(operator, "signed out", "browser").await?;
+        tx.commit().await
     }
 }
 

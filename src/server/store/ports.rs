@@ -7,9 +7,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use sqlx::SqliteConnection;
-
-use super::{Result, StoreError};
+use super::{Result, Writing};
 
 /// The remote ports this server may hand out, both ends included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,52 +44,46 @@ impl fmt::Display for PortRange {
     }
 }
 
-/// Chooses a port. Call it inside the transaction that gives the port to the tunnel.
-pub(super) async fn choose(connection: &mut SqliteConnection, range: PortRange) -> Result<u16> {
-    if let Some(port) = lowest_never_used(connection, range).await? {
-        return Ok(port);
+impl Writing {
+    /// Chooses a port; none if all are given to tunnels. Give it to the tunnel in this transaction.
+    pub async fn choose_port(&mut self, range: PortRange) -> Result<Option<u16>> {
+        match self.lowest_never_used(range).await? {
+            Some(port) => Ok(Some(port)),
+            None => self.longest_rested(range).await,
+        }
     }
-    longest_rested(connection, range)
-        .await?
-        .ok_or(StoreError::PortsExhausted)
-}
 
-async fn lowest_never_used(
-    connection: &mut SqliteConnection,
-    range: PortRange,
-) -> Result<Option<u16>> {
-    // The lowest unused port is the range's first or follows a used one.
-    let port = sqlx::query_scalar(
-        "SELECT min(candidate) FROM (
-             SELECT ?1 AS candidate
-             UNION ALL
-             SELECT remote_port + 1 FROM tunnels WHERE remote_port BETWEEN ?1 AND ?2 - 1
-         )
-         WHERE NOT EXISTS (SELECT 1 FROM tunnels WHERE remote_port = candidate)",
-    )
-    .bind(range.first)
-    .bind(range.last)
-    .fetch_one(connection)
-    .await?;
-    Ok(port)
-}
+    async fn lowest_never_used(&mut self, range: PortRange) -> Result<Option<u16>> {
+        // The lowest unused port is the range's first or follows a used one.
+        let port = sqlx::query_scalar(
+            "SELECT min(candidate) FROM (
+                 SELECT ?1 AS candidate
+                 UNION ALL
+                 SELECT remote_port + 1 FROM tunnels WHERE remote_port BETWEEN ?1 AND ?2 - 1
+             )
+             WHERE NOT EXISTS (SELECT 1 FROM tunnels WHERE remote_port = candidate)",
+        )
+        .bind(range.first)
+        .bind(range.last)
+        .fetch_one(&mut *self.0)
+        .await?;
+        Ok(port)
+    }
 
-async fn longest_rested(
-    connection: &mut SqliteConnection,
-    range: PortRange,
-) -> Result<Option<u16>> {
-    let port = sqlx::query_scalar(
-        "SELECT remote_port FROM tunnels WHERE remote_port BETWEEN ?1 AND ?2
-         GROUP BY remote_port
-         HAVING count(*) = count(removed_at)
-         ORDER BY max(removed_at), remote_port
-         LIMIT 1",
-    )
-    .bind(range.first)
-    .bind(range.last)
-    .fetch_optional(connection)
-    .await?;
-    Ok(port)
+    async fn longest_rested(&mut self, range: PortRange) -> Result<Option<u16>> {
+        let port = sqlx::query_scalar(
+            "SELECT remote_port FROM tunnels WHERE remote_port BETWEEN ?1 AND ?2
+             GROUP BY remote_port
+             HAVING count(*) = count(removed_at)
+             ORDER BY max(removed_at), remote_port
+             LIMIT 1",
+        )
+        .bind(range.first)
+        .bind(range.last)
+        .fetch_optional(&mut *self.0)
+        .await?;
+        Ok(port)
+    }
 }
 
 #[cfg(test)]

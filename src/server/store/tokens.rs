@@ -1,10 +1,78 @@
 //! Tokens by their hashes: what a presented one is for, and the operators' own.
 
-use sqlx::SqliteConnection;
-
-use super::{Result, Store, StoreError, now, timestamp};
+use super::{Result, Store, Writing, now, timestamp};
 use crate::protocol::TunnelId;
-use crate::server::domain::token::{TokenHash, TokenKind};
+
+/// What a kept token is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TokenKind {
+    /// Enrolls one bastion for one tunnel; expires.
+    Enrollment,
+    /// A tunnel's own calls after enrollment.
+    Tunnel,
+    /// Reads and removes one tunnel; expires.
+    Removal,
+    /// An operator's API token.
+    Operator,
+}
+
+impl TokenKind {
+    /// The name in the table of tokens.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            TokenKind::Enrollment => "enrollment",
+            TokenKind::Tunnel => "tunnel",
+            TokenKind::Removal => "removal",
+            TokenKind::Operator => "operator",
+        }
+    }
+
+    fn from_name(name: &str) -> Option<Self> {
+        use TokenKind::{Enrollment, Operator, Removal, Tunnel};
+        [Enrollment, Tunnel, Removal, Operator]
+            .into_iter()
+            .find(|kind| kind.as_str() == name)
+    }
+}
+
+/// A hash under which a token, a link or a session is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TokenHash(pub [u8; 32]);
+
+impl TokenHash {
+    /// The hash as it is stored.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// A tunnel's token to keep.
+#[derive(Debug)]
+pub struct NewToken {
+    /// What it is for; never [`TokenKind::Operator`].
+    pub kind: TokenKind,
+    /// Its hash.
+    pub hash: TokenHash,
+    /// Its tunnel.
+    pub tunnel: TunnelId,
+    /// When it stops working; absent if it does not.
+    pub expires_at: Option<jiff::Timestamp>,
+    /// From what it can be derived again, for those that are shown again.
+    pub seed: Option<[u8; 32]>,
+}
+
+/// A token that can be shown again.
+#[derive(Debug)]
+pub struct CommandRow {
+    /// Its hash.
+    pub hash: Vec<u8>,
+    /// From what it is derived.
+    pub seed: Vec<u8>,
+    /// When it stops working.
+    pub expires_at: jiff::Timestamp,
+    /// Whether it has done its work.
+    pub used: bool,
+}
 
 /// What is known of a presented token.
 #[derive(Debug, Clone)]
@@ -40,9 +108,6 @@ pub struct OperatorToken {
 
 impl Store {
     /// What this token is; `None` if it is unknown or revoked.
-    ///
-    /// # Errors
-    /// The database failed.
     pub async fn token(&self, hash: &TokenHash) -> Result<Option<StoredToken>> {
         type Row = (String, Option<String>, Option<TunnelId>, Option<i64>, bool);
         let row: Option<Row> = sqlx::query_as(
@@ -66,11 +131,28 @@ impl Store {
         }))
     }
 
-    /// Keeps a new operator token. A revoked token's name may be used again.
-    ///
-    /// # Errors
-    /// The name is taken, or the database failed.
-    pub async fn add_operator_token(&self, name: &str, hash: &TokenHash) -> Result<()> {
+    /// The newest token of this kind for a tunnel, if it can be shown again.
+    pub async fn command(&self, tunnel: TunnelId, kind: TokenKind) -> Result<Option<CommandRow>> {
+        let row: Option<(Vec<u8>, Vec<u8>, i64, bool)> = sqlx::query_as(
+            "SELECT hash, seed, expires_at, used_at IS NOT NULL FROM tokens
+             WHERE kind = ? AND tunnel_id = ? AND seed IS NOT NULL AND expires_at IS NOT NULL
+             ORDER BY created_at DESC LIMIT 1",
+        )
+        .bind(kind.as_str())
+        .bind(tunnel)
+        .fetch_optional(&self.readers)
+        .await?;
+        Ok(row.map(|(hash, seed, expires_at, used)| CommandRow {
+            hash,
+            seed,
+            expires_at: timestamp(expires_at),
+            used,
+        }))
+    }
+
+    /// Keeps a new operator token; returns false if a token of this name works. A revoked token's name may be
+    /// used again.
+    pub async fn add_operator_token(&self, name: &str, hash: &TokenHash) -> Result<bool> {
         let added = sqlx::query(
             "INSERT INTO tokens (hash, kind, name, created_at) VALUES (?, ?, ?, ?)
              ON CONFLICT DO NOTHING",
@@ -81,16 +163,10 @@ impl Store {
         .bind(now())
         .execute(&self.writer)
         .await?;
-        match added.rows_affected() {
-            0 => Err(StoreError::NameTaken),
-            _ => Ok(()),
-        }
+        Ok(added.rows_affected() > 0)
     }
 
     /// The operators' tokens, revoked ones included, oldest first.
-    ///
-    /// # Errors
-    /// The database failed.
     pub async fn operator_tokens(&self) -> Result<Vec<OperatorToken>> {
         let rows: Vec<(String, i64, Option<i64>)> = sqlx::query_as(
             "SELECT name, created_at, revoked_at FROM tokens WHERE kind = 'operator'
@@ -108,11 +184,8 @@ impl Store {
         Ok(tokens.collect())
     }
 
-    /// Revokes the operator token of this name; it stops working at once.
-    ///
-    /// # Errors
-    /// No working token has this name, or the database failed.
-    pub async fn revoke_operator_token(&self, name: &str) -> Result<()> {
+    /// Revokes the operator token of this name; it stops working at once. Returns false if none of it works.
+    pub async fn revoke_operator_token(&self, name: &str) -> Result<bool> {
         let revoked = sqlx::query(
             "UPDATE tokens SET revoked_at = ? WHERE kind = 'operator' AND name = ? AND revoked_at IS NULL",
         )
@@ -120,60 +193,47 @@ impl Store {
         .bind(name)
         .execute(&self.writer)
         .await?;
-        match revoked.rows_affected() {
-            0 => Err(StoreError::NotFound),
-            _ => Ok(()),
-        }
+        Ok(revoked.rows_affected() > 0)
     }
 }
 
-/// Keeps a tunnel's token. One that is kept already stays as it is.
-pub(super) async fn add(
-    connection: &mut SqliteConnection,
-    kind: TokenKind,
-    hash: &TokenHash,
-    tunnel: TunnelId,
-    expires_at: Option<jiff::Timestamp>,
-) -> Result<()> {
-    sqlx::query(
-        "INSERT INTO tokens (hash, kind, tunnel_id, created_at, expires_at) VALUES (?, ?, ?, ?, ?)
-         ON CONFLICT DO NOTHING",
-    )
-    .bind(hash.as_bytes())
-    .bind(kind.as_str())
-    .bind(tunnel)
-    .bind(now())
-    .bind(expires_at.map(jiff::Timestamp::as_millisecond))
-    .execute(connection)
-    .await?;
-    Ok(())
-}
-
-/// Forgets a tunnel's tokens of one kind: a new command replaces the old one.
-pub(super) async fn forget(
-    connection: &mut SqliteConnection,
-    kind: TokenKind,
-    tunnel: TunnelId,
-) -> Result<()> {
-    sqlx::query("DELETE FROM tokens WHERE kind = ? AND tunnel_id = ?")
-        .bind(kind.as_str())
-        .bind(tunnel)
-        .execute(connection)
+impl Writing {
+    /// Keeps a tunnel's token. One that is kept already stays as it is.
+    pub async fn add_token(&mut self, new: &NewToken) -> Result<()> {
+        sqlx::query(
+            "INSERT INTO tokens (hash, kind, tunnel_id, created_at, expires_at, seed)
+             VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+        )
+        .bind(new.hash.as_bytes())
+        .bind(new.kind.as_str())
+        .bind(new.tunnel)
+        .bind(now())
+        .bind(new.expires_at.map(jiff::Timestamp::as_millisecond))
+        .bind(new.seed.as_ref().map(|seed| seed.as_slice()))
+        .execute(&mut *self.0)
         .await?;
-    Ok(())
-}
+        Ok(())
+    }
 
-/// Marks a tunnel's enrollment tokens as used up.
-pub(super) async fn use_up_enrollment(
-    connection: &mut SqliteConnection,
-    tunnel: TunnelId,
-) -> Result<()> {
-    sqlx::query(
-        "UPDATE tokens SET used_at = ? WHERE kind = 'enrollment' AND tunnel_id = ? AND used_at IS NULL",
-    )
-    .bind(now())
-    .bind(tunnel)
-    .execute(connection)
-    .await?;
-    Ok(())
+    /// Keeps a token for a command in place of the one before, which stops working.
+    pub async fn replace_token(&mut self, new: &NewToken) -> Result<()> {
+        sqlx::query("DELETE FROM tokens WHERE kind = ? AND tunnel_id = ?")
+            .bind(new.kind.as_str())
+            .bind(new.tunnel)
+            .execute(&mut *self.0)
+            .await?;
+        self.add_token(new).await
+    }
+
+    /// Marks a tunnel's enrollment tokens as used up.
+    pub async fn use_up_enrollment(&mut self, tunnel: TunnelId) -> Result<()> {
+        sqlx::query(
+            "UPDATE tokens SET used_at = ? WHERE kind = 'enrollment' AND tunnel_id = ? AND used_at IS NULL",
+        )
+        .bind(now())
+        .bind(tunnel)
+        .execute(&mut *self.0)
+        .await?;
+        Ok(())
+    }
 }

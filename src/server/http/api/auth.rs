@@ -10,11 +10,11 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
 
 use super::extract::Id;
-use super::problem::ApiError;
 use crate::protocol::{ProblemKind, TunnelId};
-use crate::server::app::App;
 use crate::server::domain::token::{TokenHash, TokenKind};
+use crate::server::http::app::App;
 use crate::server::http::browser;
+use crate::server::http::problem::ApiError;
 use crate::server::store::{Store, StoredToken};
 
 /// An operator, by an API token or a signed-in browser's cookie.

@@ -10,15 +10,14 @@ use tokio::time::{Instant, timeout_at};
 
 use super::auth::Bastion;
 use super::extract::{Body, Options};
-use super::problem::ApiError;
 use crate::protocol::{
-    Enrolled, Enrollment, KeyRegistration, LONGEST_POLL_SECONDS, ProblemKind, SaveProgress,
-    SaveStatus, TunnelServerAddress, TunnelStatus, TunnelUp,
+    Enrolled, Enrollment, KeyRegistration, LONGEST_POLL_SECONDS, SaveProgress, SaveStatus,
+    TunnelServerAddress, TunnelStatus, TunnelUp,
 };
-use crate::server::app::App;
 use crate::server::domain::changes::Wake;
-use crate::server::domain::{inputs, public_key};
-use crate::server::store::{Record, Registration};
+use crate::server::http::app::App;
+use crate::server::http::problem::ApiError;
+use crate::server::store::Record;
 
 /// The user bastions log in as. The key decides; the name is the same for all.
 const SSH_USER: &str = "tunnel";
@@ -31,8 +30,8 @@ pub async fn read(
     bastion: Bastion,
     State(app): State<Arc<App>>,
 ) -> Result<Json<Enrollment>, ApiError> {
-    let record = app.store.tunnel(bastion.tunnel_id).await?;
-    if record.is_removed() {
+    let record = app.tunnel(bastion.tunnel_id).await?;
+    if record.removed {
         return Err(ApiError::gone());
     }
     Ok(Json(Enrollment {
@@ -61,31 +60,15 @@ pub async fn register_key(
     State(app): State<Arc<App>>,
     Body(registration): Body<KeyRegistration>,
 ) -> Result<Json<Enrolled>, ApiError> {
-    let registration = checked(registration).map_err(ApiError::invalid)?;
-    let enrollment = app
-        .store
-        .enroll(
-            bastion.tunnel_id,
-            &bastion.credential,
-            &registration,
-            app.ports,
-            &app.secret,
-        )
-        .await
-        .inspect_err(
-            |error| tracing::warn!(tunnel = bastion.tunnel_id.0, %error, "not enrolled"),
-        )?;
-    tracing::info!(
-        tunnel = bastion.tunnel_id.0,
-        port = enrollment.remote_port,
-        "enrolled"
-    );
-    app.changes.announce(enrollment.data_source);
+    let tunnel_id = bastion.tunnel_id;
+    let enrolled = app
+        .enroll(tunnel_id, &bastion.credential, registration)
+        .await?;
     Ok(Json(Enrolled {
-        tunnel_id: bastion.tunnel_id,
-        remote_port: enrollment.remote_port,
+        tunnel_id,
+        remote_port: enrolled.remote_port,
         server: tunnel_server(&app),
-        tunnel_token: enrollment.tunnel_token.as_str().to_owned(),
+        tunnel_token: enrolled.tunnel_token.as_str().to_owned(),
     }))
 }
 
@@ -96,18 +79,6 @@ fn tunnel_server(app: &App) -> TunnelServerAddress {
         user: SSH_USER.to_owned(),
         host_keys: app.tunnels.host_keys(),
     }
-}
-
-fn checked(registration: KeyRegistration) -> Result<Registration, String> {
-    inputs::one_line("hostname", &registration.hostname, 255)?;
-    inputs::one_line("os", &registration.os, 200)?;
-    inputs::one_line("user", &registration.user, 64)?;
-    Ok(Registration {
-        public_key: public_key::normalize(&registration.public_key)?,
-        hostname: registration.hostname,
-        os: registration.os,
-        user: registration.user,
-    })
 }
 
 /// Confirms that the tunnel is up
@@ -121,14 +92,7 @@ pub async fn tunnel_up(
     bastion: Bastion,
     State(app): State<Arc<App>>,
 ) -> Result<Json<TunnelUp>, ApiError> {
-    if !app.tunnels.is_up(bastion.tunnel_id) {
-        return Err(ApiError::new(
-            ProblemKind::TunnelDown,
-            "no session with this tunnel's key listens on its port. Start ssh, wait until it reports the forward, and call again.",
-        ));
-    }
-    let record = app.store.note_connected(bastion.tunnel_id).await?;
-    app.changes.announce(record.id);
+    let record = app.tunnel_up(bastion.tunnel_id).await?;
     Ok(Json(TunnelUp {
         status: TunnelStatus::Up,
         state: record.state(true),
@@ -160,10 +124,10 @@ pub async fn wait_for_save(
         return Err(ApiError::invalid(most));
     }
     let deadline = Instant::now() + Duration::from_secs(options.wait);
-    let record = app.store.tunnel(bastion.tunnel_id).await?;
+    let record = app.tunnel(bastion.tunnel_id).await?;
     let mut watch = app.changes.watch(record.id);
     loop {
-        let status = progress(&app.store.tunnel(bastion.tunnel_id).await?);
+        let status = progress(&app.tunnel(bastion.tunnel_id).await?);
         if status != SaveStatus::Waiting {
             return Ok(Json(SaveProgress { status }));
         }
@@ -175,7 +139,7 @@ pub async fn wait_for_save(
 }
 
 fn progress(record: &Record) -> SaveStatus {
-    match (record.is_leaving(), record.is_saved()) {
+    match (record.is_leaving(), record.saved) {
         (true, _) => SaveStatus::Cancelled,
         (false, true) => SaveStatus::Saved,
         (false, false) => SaveStatus::Waiting,

@@ -11,8 +11,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::problem::ApiError;
 use crate::protocol::ProblemKind;
+use crate::server::http::problem::ApiError;
 
 /// The largest body that is read, in bytes. The largest real one, an RSA-16384 key, has under 4 KiB.
 pub const BODY_LIMIT: usize = 64 * 1024;

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use axum::extract::State;
 
-use super::problem::ApiError;
-use crate::server::app::App;
+use crate::server::http::app::App;
+use crate::server::http::problem::ApiError;
 
 /// Whether the process answers
 #[utoipa::path(get, path = "/healthz", operation_id = "read_health",

@@ -19,13 +19,14 @@ use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, TryAcquireError, mpsc};
 
 use super::auth::{self, Operator};
-use super::data_sources::view;
 use super::extract::Id;
-use super::problem::ApiError;
 use crate::protocol::{DataSourceId, ProblemKind};
-use crate::server::app::App;
+use crate::server::domain::Error;
 use crate::server::domain::changes::{Wake, Watch};
-use crate::server::store::StoreError;
+use crate::server::http::app::App;
+use crate::server::http::problem::ApiError;
+use crate::server::http::view;
+use crate::server::store::Event;
 
 /// How often a silent stream says that it lives; proxies close what is silent for a minute.
 const HEARTBEAT: Duration = Duration::from_secs(15);
@@ -36,8 +37,8 @@ const SIGN_IN_CHECK: Duration = Duration::from_secs(60);
 /// Messages that wait for a slow reader; past that, the stream waits for it.
 const BACKLOG: usize = 16;
 
-/// Past events that are sent at once after `Last-Event-ID`.
-const MISSED: u32 = 500;
+/// Events that are read at a time.
+const PAGE: u32 = 500;
 
 /// An entry of a data source's history.
 #[derive(Serialize)]
@@ -63,7 +64,7 @@ pub async fn one(
     State(app): State<Arc<App>>,
     headers: HeaderMap,
 ) -> Result<impl IntoResponse, ApiError> {
-    app.store.data_source(id).await?;
+    app.data_source(id).await?;
     let watch = app.changes.watch(id);
     start(app, watch, Some(id), headers).await
 }
@@ -185,36 +186,42 @@ impl LiveStream {
 
     async fn send_history(&mut self) -> Result<BTreeSet<DataSourceId>, Ended> {
         let mut changed = BTreeSet::new();
-        let events = self
-            .app
-            .store
-            .events_after(self.seen, self.data_source, MISSED)
-            .await
-            .map_err(ended)?;
-        for event in events {
-            changed.insert(event.data_source);
-            self.seen = event.id;
-            let entry = HistoryEntry {
-                data_source_id: event.data_source,
-                at: event.at,
-                kind: event.kind,
-                actor: event.actor,
-            };
-            let message = sse::Event::default()
-                .event("event")
-                .id(event.id.to_string())
-                .json_data(entry)
-                .map_err(|_| Ended)?;
-            self.send(message).await?;
+        loop {
+            let store = &self.app.store;
+            let events = store
+                .events_after(self.seen, self.data_source, PAGE)
+                .await
+                .map_err(|error| ended(error.into()))?;
+            let is_last = events.len() < PAGE as usize;
+            for event in events {
+                changed.insert(event.data_source);
+                self.seen = event.id;
+                self.send_event(event).await?;
+            }
+            if is_last {
+                return Ok(changed);
+            }
         }
-        Ok(changed)
+    }
+
+    async fn send_event(&self, event: Event) -> Result<(), Ended> {
+        let id = event.id.to_string();
+        let entry = HistoryEntry {
+            data_source_id: event.data_source,
+            at: event.at,
+            kind: event.kind,
+            actor: event.actor,
+        };
+        let message = sse::Event::default().event("event").id(id);
+        self.send(message.json_data(entry).map_err(|_| Ended)?)
+            .await
     }
 
     async fn send_state(&self, id: DataSourceId) -> Result<(), Ended> {
-        let record = self.app.store.data_source(id).await.map_err(ended)?;
+        let record = self.app.data_source(id).await.map_err(ended)?;
         let message = sse::Event::default()
             .event("state")
-            .json_data(view(&self.app, &record))
+            .json_data(view::data_source(&self.app, &record))
             .map_err(|_| Ended)?;
         self.send(message).await
     }
@@ -224,7 +231,7 @@ impl LiveStream {
     }
 }
 
-fn ended(error: StoreError) -> Ended {
+fn ended(error: Error) -> Ended {
     tracing::error!(?error, "a live stream cannot read the store");
     Ended
 }

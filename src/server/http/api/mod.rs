@@ -1,7 +1,7 @@
 //! The HTTP API under `/api/v1`, and the few paths beside it.
 //!
 //! Every handler asks for a credential by taking one of the extractors of `auth`, first of all
-//! its arguments. Every error is a problem document (`problem`).
+//! its arguments. Every error is a problem document.
 
 pub mod auth;
 pub mod connection;
@@ -10,15 +10,14 @@ mod enrollment;
 pub mod extract;
 mod health;
 mod live;
+pub mod metrics;
 pub mod openapi;
-pub mod problem;
 mod scripts;
 mod tunnels;
 
 use utoipa_axum::routes;
 
 use self::openapi::{Caller, Calls};
-use crate::server::metrics;
 
 /// Every call, with who may make it.
 pub fn calls() -> Calls {

@@ -10,12 +10,12 @@ use tower_http::services::ServeFile;
 
 use super::auth::tunnel_of;
 use super::extract::Word;
-use super::problem::ApiError;
 use crate::protocol::{ProblemKind, TunnelId};
-use crate::server::app::App;
 use crate::server::domain::address::PublicAddress;
 use crate::server::domain::token::TokenKind;
+use crate::server::http::app::App;
 use crate::server::http::downloads::Offer;
+use crate::server::http::problem::ApiError;
 use crate::server::http::scripts;
 use crate::server::store::Record;
 
@@ -52,7 +52,7 @@ pub async fn removal(State(app): State<Arc<App>>, Word(token): Word) -> Response
     }
     let script = async {
         let (id, record) = tunnel(&app, &token, TokenKind::Removal).await?;
-        if record.is_removed() {
+        if record.removed {
             return Err(ApiError::gone());
         }
         let offers = offers(&app).await?;
@@ -89,7 +89,7 @@ pub async fn download(
 
 async fn tunnel(app: &App, token: &str, kind: TokenKind) -> Result<(TunnelId, Record), ApiError> {
     let id = tunnel_of(&app.store, token, kind).await?;
-    Ok((id, app.store.tunnel(id).await?))
+    Ok((id, app.tunnel(id).await?))
 }
 
 async fn offers(app: &Arc<App>) -> Result<Vec<Offer>, ApiError> {

@@ -11,14 +11,11 @@ use axum::http::StatusCode;
 
 use super::auth::{ChangeableTunnel, OwnTunnel};
 use super::extract::Body;
-use super::problem::ApiError;
-use crate::protocol::{
-    DatabaseAddress, NewPublicKey, ProblemKind, Tunnel, TunnelChange, TunnelId, TunnelKey,
-    TunnelSession,
-};
-use crate::server::app::App;
-use crate::server::domain::{inputs, public_key};
-use crate::server::store::{BastionReport, Record};
+use crate::protocol::{NewPublicKey, Tunnel, TunnelChange, TunnelId, TunnelKey, TunnelSession};
+use crate::server::domain::Error;
+use crate::server::http::app::App;
+use crate::server::http::problem::ApiError;
+use crate::server::store::Record;
 
 /// Shows a tunnel
 #[utoipa::path(get, path = "/api/v1/tunnels/{id}", operation_id = "read_tunnel", params(("id" = i64, Path, minimum = 1, description = "The tunnel")),
@@ -28,7 +25,7 @@ pub async fn read(
     OwnTunnel(id): OwnTunnel,
     State(app): State<Arc<App>>,
 ) -> Result<Json<Tunnel>, ApiError> {
-    view(&app, id, app.store.tunnel(id).await?).map(Json)
+    view(&app, id, app.tunnel(id).await?).map(Json)
 }
 
 /// Reports what the bastion has done
@@ -40,26 +37,8 @@ pub async fn change(
     State(app): State<Arc<App>>,
     Body(change): Body<TunnelChange>,
 ) -> Result<Json<Tunnel>, ApiError> {
-    let report = checked(change).map_err(ApiError::invalid)?;
-    let record = app.store.report(id, &report).await?;
-    app.changes.announce(record.id);
+    let record = app.report(id, change).await?;
     view(&app, id, record).map(Json)
-}
-
-/// A bastion decides anyway where its tunnel leads, so its token may also write that down.
-fn checked(change: TunnelChange) -> Result<BastionReport, String> {
-    Ok(BastionReport {
-        service_installed: change.service_installed,
-        target: change.target.map(address).transpose()?,
-        applied: change.applied.map(address).transpose()?,
-    })
-}
-
-fn address(address: DatabaseAddress) -> Result<DatabaseAddress, String> {
-    Ok(DatabaseAddress {
-        host: inputs::host("host", &address.host)?,
-        port: inputs::port("port", address.port)?,
-    })
 }
 
 /// Announces a new key
@@ -74,16 +53,7 @@ pub async fn announce_key(
     State(app): State<Arc<App>>,
     Body(new): Body<NewPublicKey>,
 ) -> Result<Json<TunnelKey>, ApiError> {
-    let public_key = public_key::normalize(&new.public_key).map_err(ApiError::invalid)?;
-    let (former_accepted, changed) = app.store.announce_key(id, &public_key).await?;
-    if let Some(data_source) = changed {
-        tracing::info!(tunnel = id.0, former_accepted, "new key announced");
-        app.changes.announce(data_source);
-    }
-    Ok(Json(TunnelKey {
-        public_key,
-        former_accepted,
-    }))
+    Ok(Json(app.announce_key(id, &new.public_key).await?))
 }
 
 /// Confirms a new key
@@ -97,24 +67,7 @@ pub async fn confirm_key(
     State(app): State<Arc<App>>,
     Body(new): Body<NewPublicKey>,
 ) -> Result<Json<TunnelKey>, ApiError> {
-    let public_key = public_key::normalize(&new.public_key).map_err(ApiError::invalid)?;
-    let holder = app.tunnels.holder(id);
-    if holder.is_none_or(|holder| holder.public_key != public_key) {
-        return Err(ApiError::new(
-            ProblemKind::TunnelDown,
-            "no session with this key listens on the tunnel's port. Start ssh with it, then call again.",
-        ));
-    }
-    if let Some(data_source) = app.store.confirm_key(id, &public_key).await? {
-        // The port may have passed back to the old key since it was looked at.
-        app.close_other_keys(id, &public_key).await;
-        tracing::info!(tunnel = id.0, "new key confirmed");
-        app.changes.announce(data_source);
-    }
-    Ok(Json(TunnelKey {
-        public_key,
-        former_accepted: false,
-    }))
+    Ok(Json(app.confirm_key(id, &new.public_key).await?))
 }
 
 /// Removes a tunnel
@@ -126,28 +79,15 @@ pub async fn delete(
     OwnTunnel(id): OwnTunnel,
     State(app): State<Arc<App>>,
 ) -> Result<StatusCode, ApiError> {
-    let data_source = app.store.tunnel(id).await?.id;
-    app.store.remove(data_source, "bastion").await?;
-    app.tunnels.close_tunnel(id).await;
-    tracing::info!(
-        data_source = data_source.0,
-        tunnel = id.0,
-        "removed by its bastion"
-    );
-    app.changes.announce(data_source);
+    app.remove_own(id).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
 fn view(app: &App, id: TunnelId, record: Record) -> Result<Tunnel, ApiError> {
-    if record.is_removed() {
+    if record.removed {
         return Err(ApiError::gone());
     }
-    let remote_port = record.remote_port().ok_or_else(|| {
-        ApiError::new(
-            ProblemKind::WrongState,
-            "no bastion has registered for this tunnel, so it has no port yet",
-        )
-    })?;
+    let remote_port = record.remote_port().ok_or(Error::NotEnrolled)?;
     Ok(Tunnel {
         id,
         status: app.status(id),

@@ -13,9 +13,9 @@ use serde::Deserialize;
 use super::error::PageError;
 use super::frame::{Frame, page};
 use super::passwords;
-use crate::server::app::App;
-use crate::server::http::api::problem::ApiError;
+use crate::server::http::app::App;
 use crate::server::http::browser::SignedIn;
+use crate::server::http::problem::ApiError;
 
 #[derive(Template)]
 #[template(path = "web/account.html")]

@@ -10,12 +10,11 @@ use axum::response::{IntoResponse, Redirect, Response};
 use serde::Deserialize;
 
 use super::error::{PageError, sentence};
-use super::frame::{Frame, Moment, page};
-use crate::server::app::App;
-use crate::server::domain::inputs;
-use crate::server::domain::token::{Token, TokenKind};
+use super::frame::{Frame, Timestamp, page};
+use crate::server::domain::{inputs, operators};
+use crate::server::http::app::App;
 use crate::server::http::browser::SignedIn;
-use crate::server::store::StoreError;
+use crate::server::store::OperatorToken;
 
 /// A token's name.
 #[derive(Deserialize)]
@@ -41,8 +40,8 @@ struct Made {
 
 struct TokenRow {
     name: String,
-    created: Moment,
-    revoked: Option<Moment>,
+    created: Timestamp,
+    revoked: Option<Timestamp>,
 }
 
 /// `GET /api-tokens`
@@ -58,17 +57,12 @@ pub async fn create(
 ) -> Result<Response, PageError> {
     let name = sent.name.trim().to_owned();
     if let Err(error) = inputs::identifier("the name", &name) {
-        return answer(&app, &signed_in, name, Err(sentence(&error))).await;
+        return answer(&app, &signed_in, name, Err(sentence(&error.to_string()))).await;
     }
-    let token = Token::generate(TokenKind::Operator);
-    match app.store.add_operator_token(&name, &token.hash()).await {
-        Ok(()) => {}
-        Err(StoreError::NameTaken) => {
-            let error = "There is an API token of this name already; choose another name.";
-            return answer(&app, &signed_in, name, Err(error.to_owned())).await;
-        }
-        Err(error) => return Err(error.into()),
-    }
+    let Some(token) = operators::create_api_token(&app.store, &name).await? else {
+        let error = "There is an API token of this name already; choose another name.";
+        return answer(&app, &signed_in, name, Err(error.to_owned())).await;
+    };
     note(&app, &signed_in, "API token made", &name).await;
     let made = Made {
         token: token.as_str().to_owned(),
@@ -83,11 +77,9 @@ pub async fn revoke(
     signed_in: SignedIn,
     Form(sent): Form<Named>,
 ) -> Result<Response, PageError> {
-    match app.store.revoke_operator_token(&sent.name).await {
-        Ok(()) => note(&app, &signed_in, "API token revoked", &sent.name).await,
-        // Revoked already, from another page: the list says so.
-        Err(StoreError::NotFound) => {}
-        Err(error) => return Err(error.into()),
+    // Otherwise it was revoked already, from another page: the list says so.
+    if app.store.revoke_operator_token(&sent.name).await? {
+        note(&app, &signed_in, "API token revoked", &sent.name).await;
     }
     Ok(Redirect::to(&app.web.path("/api-tokens")).into_response())
 }
@@ -103,10 +95,10 @@ async fn answer(
     outcome: Result<Option<Made>, String>,
 ) -> Result<Response, PageError> {
     let tokens = app.store.operator_tokens().await?;
-    let row = |token: crate::server::store::OperatorToken| TokenRow {
+    let row = |token: OperatorToken| TokenRow {
         name: token.name,
-        created: Moment(token.created_at),
-        revoked: token.revoked_at.map(Moment),
+        created: Timestamp(token.created_at),
+        revoked: token.revoked_at.map(Timestamp),
     };
     let (status, made, error) = match outcome {
         Ok(made) => (StatusCode::OK, made, None),

@@ -8,9 +8,9 @@ use axum::http::StatusCode;
 use axum::response::Response;
 
 use super::error::PageError;
-use super::frame::{Frame, Moment, page};
+use super::frame::{Frame, Timestamp, page};
 use crate::protocol::DataSourceId;
-use crate::server::app::App;
+use crate::server::http::app::App;
 use crate::server::http::browser::SignedIn;
 use crate::server::store::AuditEntry;
 
@@ -26,7 +26,7 @@ struct AuditPage {
 }
 
 struct Row {
-    at: Moment,
+    at: Timestamp,
     actor: String,
     action: String,
     subject: String,
@@ -48,7 +48,7 @@ pub async fn show(State(app): State<Arc<App>>, signed_in: SignedIn) -> Result<Re
 fn row(entry: AuditEntry) -> Row {
     let number = entry.subject.strip_prefix("data source ");
     Row {
-        at: Moment(entry.at),
+        at: Timestamp(entry.at),
         data_source: number.and_then(|number| number.parse().ok()),
         actor: entry.actor,
         action: entry.action,

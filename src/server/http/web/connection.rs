@@ -10,13 +10,13 @@ use serde::Deserialize;
 
 use super::create::to_data_source;
 use super::detail::{self, Extra, TypedLogin};
-use super::error::{PageError, sentence};
-use crate::protocol::{ConnectionTest, DataSourceId, ProblemKind, TlsMode};
-use crate::server::app::App;
-use crate::server::http::api::connection;
-use crate::server::http::api::extract::{Body, Id, OptionalBody};
-use crate::server::http::api::problem::ApiError;
+use super::error::{PageError, words};
+use crate::protocol::{ConnectionTest, DataSourceId, TlsMode};
+use crate::server::domain::Error;
+use crate::server::http::api::extract::Id;
+use crate::server::http::app::App;
 use crate::server::http::browser::SignedIn;
+use crate::server::http::problem::ApiError;
 
 /// The login's form.
 #[derive(Deserialize)]
@@ -64,13 +64,12 @@ pub async fn test(
     Form(login): Form<Login>,
 ) -> Result<Response, PageError> {
     let typed = login.typed();
-    let body = Body(login.read());
-    let state = State(Arc::clone(&app));
-    match connection::test(signed_in.operator(), Id(id), state, body).await {
+    let actor = &signed_in.account.name;
+    match app.test_connection(id, login.read(), actor).await {
         Ok(result) => {
             let extra = Extra {
                 typed: Some(typed),
-                result: Some(result.0),
+                result: Some(result),
                 error: None,
             };
             detail::answer(&app, &signed_in, id, StatusCode::OK, extra).await
@@ -88,12 +87,12 @@ pub async fn save(
 ) -> Result<Response, PageError> {
     let typed = login.typed();
     let login = (!login.is_blank()).then(|| login.read());
-    if login.is_none() && app.store.data_source(id).await?.is_saved() {
-        let error = ApiError::invalid("enter the database's name and the user to save them");
-        return refused(&app, &signed_in, id, typed, error).await;
+    if login.is_none() && app.data_source(id).await?.saved {
+        let error = "Enter the database's name and the user to save them.".to_owned();
+        let status = StatusCode::UNPROCESSABLE_ENTITY;
+        return again(&app, &signed_in, id, status, typed, error).await;
     }
-    let state = State(Arc::clone(&app));
-    match connection::save(signed_in.operator(), Id(id), state, OptionalBody(login)).await {
+    match app.save(id, login, &signed_in.account.name).await {
         Ok(_) => Ok(to_data_source(&app, id)),
         Err(error) => refused(&app, &signed_in, id, typed, error).await,
     }
@@ -105,28 +104,41 @@ pub async fn forget(
     signed_in: SignedIn,
     Id(id): Id<DataSourceId>,
 ) -> Result<Response, PageError> {
-    let state = State(Arc::clone(&app));
-    connection::forget_login(signed_in.operator(), Id(id), state).await?;
+    app.forget_login(id, &signed_in.account.name).await?;
     Ok(to_data_source(&app, id))
 }
 
-/// The page again with what was typed, for what the operator can mend.
+/// The page again, for what the operator can mend.
 async fn refused(
     app: &App,
     signed_in: &SignedIn,
     id: DataSourceId,
     typed: TypedLogin,
-    error: ApiError,
+    error: Error,
 ) -> Result<Response, PageError> {
-    use ProblemKind::{InvalidRequest, PasswordNeeded, WrongState};
-    let kind = error.problem().kind;
-    if !matches!(kind, InvalidRequest | PasswordNeeded | WrongState) {
-        return Err(error.into());
+    use Error::{Invalid, NotYetSaved, NothingToTest, PasswordNeeded, WrongState};
+    match error {
+        Invalid(_) | NotYetSaved { .. } | NothingToTest | PasswordNeeded(_) | WrongState(_) => {
+            let status = ApiError::from(error.clone()).status();
+            again(app, signed_in, id, status, typed, words(&error)).await
+        }
+        error => Err(error.into()),
     }
+}
+
+/// The page again with what was typed.
+async fn again(
+    app: &App,
+    signed_in: &SignedIn,
+    id: DataSourceId,
+    status: StatusCode,
+    typed: TypedLogin,
+    error: String,
+) -> Result<Response, PageError> {
     let extra = Extra {
         typed: Some(typed),
         result: None,
-        error: Some(sentence(&error.problem().detail)),
+        error: Some(error),
     };
-    detail::answer(app, signed_in, id, error.status(), extra).await
+    detail::answer(app, signed_in, id, status, extra).await
 }

@@ -9,13 +9,13 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Redirect, Response};
 use serde::Deserialize;
 
-use super::error::{PageError, sentence};
+use super::error::{PageError, words};
 use super::frame::{Frame, page};
 use super::labels;
-use crate::protocol::{ConnectionKind, DataSourceId, DatabaseType, NewDataSource, ProblemKind};
-use crate::server::app::App;
-use crate::server::http::api::data_sources;
+use crate::protocol::{ConnectionKind, DataSourceId, DatabaseType, NewDataSource};
+use crate::server::domain::Error;
 use crate::server::http::api::extract::Id;
+use crate::server::http::app::App;
 use crate::server::http::browser::SignedIn;
 
 /// The form, as it was typed.
@@ -68,12 +68,9 @@ pub async fn create(
         Ok(new) => new,
         Err(error) => return form(&app, &signed_in, typed, Some(error)),
     };
-    match data_sources::create_for(&app, &signed_in.operator(), new).await {
-        Ok(source) => Ok(to_data_source(&app, source.id)),
-        Err(error) if error.problem().kind == ProblemKind::InvalidRequest => {
-            let error = sentence(&error.problem().detail);
-            form(&app, &signed_in, typed, Some(error))
-        }
+    match app.create(new, &signed_in.account.name).await {
+        Ok((record, _)) => Ok(to_data_source(&app, record.id)),
+        Err(error @ Error::Invalid(_)) => form(&app, &signed_in, typed, Some(words(&error))),
         Err(error) => Err(error.into()),
     }
 }
@@ -139,7 +136,7 @@ pub async fn new_command(
     signed_in: SignedIn,
     Id(id): Id<DataSourceId>,
 ) -> Result<Response, PageError> {
-    data_sources::new_command(&app, &signed_in.operator(), id).await?;
+    app.renew_command(id, &signed_in.account.name).await?;
     Ok(to_data_source(&app, id))
 }
 

@@ -9,20 +9,20 @@ use axum::http::StatusCode;
 use axum::response::Response;
 
 use super::error::PageError;
-use super::frame::{Frame, Moment, Prose, page};
+use super::frame::{Frame, InlineCode, Timestamp, page};
 use super::labels::{self, StateLabel};
 use super::list::{LastSeen, last_seen};
 use crate::protocol::{
     ConnectionKind, ConnectionTestResult, DataSource, DataSourceId, DataSourceState,
     DatabaseAddress, DatabaseType, TunnelId, TunnelStatus,
 };
-use crate::server::app::App;
+use crate::server::domain::CommandToken;
 use crate::server::domain::token::TokenKind;
-use crate::server::http::api::data_sources;
 use crate::server::http::api::extract::Id;
+use crate::server::http::app::App;
 use crate::server::http::browser::SignedIn;
-use crate::server::http::scripts;
-use crate::server::store::{CommandToken, Event, Record};
+use crate::server::http::{scripts, view};
+use crate::server::store::{Event, Record};
 
 /// Events on the page.
 const EVENTS: u32 = 20;
@@ -66,7 +66,7 @@ struct DetailPage {
     password: PasswordHint,
     result: Option<Outcome>,
     error: Option<String>,
-    created: Moment,
+    created: Timestamp,
     /// Whether the page shall come again by itself where there is no script.
     reloads: bool,
 }
@@ -91,12 +91,12 @@ struct Step {
 /// A command for the bastion.
 struct Command {
     text: String,
-    expires: Moment,
+    expires: Timestamp,
     expired: bool,
 }
 
 struct EventRow {
-    at: Moment,
+    at: Timestamp,
     what: String,
     actor: String,
 }
@@ -111,8 +111,8 @@ struct StageRow {
     name: String,
     ok: bool,
     milliseconds: u64,
-    detail: Prose,
-    remedy: Option<Prose>,
+    detail: InlineCode,
+    remedy: Option<InlineCode>,
 }
 
 impl DetailPage {
@@ -183,8 +183,8 @@ pub async fn answer(
     status: StatusCode,
     extra: Extra,
 ) -> Result<Response, PageError> {
-    let record = app.store.data_source(id).await?;
-    let source = data_sources::view(app, &record);
+    let record = app.data_source(id).await?;
+    let source = view::data_source(app, &record);
     let events = app.store.events(id, EVENTS).await?;
     let template = DetailPage {
         frame: Frame::of(app, signed_in),
@@ -200,7 +200,7 @@ pub async fn answer(
         password: password_hint(&record),
         result: extra.result.map(outcome),
         error: extra.error,
-        created: Moment(source.created_at),
+        created: Timestamp(source.created_at),
         reloads: status == StatusCode::OK
             && source.state == DataSourceState::Draft
             && source.tunnel.is_some(),
@@ -312,21 +312,21 @@ async fn command_token(
     tunnel: TunnelId,
     kind: TokenKind,
 ) -> Result<Option<CommandToken>, PageError> {
-    let found = app.store.command_token(tunnel, kind, &app.secret).await?;
+    let found = app.command(tunnel, kind).await?;
     Ok(found.filter(|token| !token.used))
 }
 
 fn command(found: &CommandToken, text: String) -> Command {
     Command {
         text,
-        expires: Moment(found.expires_at),
+        expires: Timestamp(found.expires_at),
         expired: found.expires_at <= jiff::Timestamp::now(),
     }
 }
 
 fn event_row(event: Event) -> EventRow {
     EventRow {
-        at: Moment(event.at),
+        at: Timestamp(event.at),
         what: labels::event(&event.kind).to_owned(),
         actor: event.actor,
     }
@@ -337,8 +337,8 @@ fn outcome(result: ConnectionTestResult) -> Outcome {
         name: labels::stage(&stage.name).to_owned(),
         ok: stage.ok,
         milliseconds: stage.milliseconds,
-        detail: Prose(stage.detail),
-        remedy: stage.remedy.map(Prose),
+        detail: InlineCode(stage.detail),
+        remedy: stage.remedy.map(InlineCode),
     });
     Outcome {
         ok: result.ok,

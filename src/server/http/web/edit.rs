@@ -10,13 +10,12 @@ use axum::response::Response;
 use serde::Deserialize;
 
 use super::create::to_data_source;
-use super::error::{PageError, sentence};
+use super::error::{PageError, words};
 use super::frame::{Frame, page};
-use crate::protocol::{DataSourceChange, DataSourceId, ProblemKind};
-use crate::server::app::App;
-use crate::server::http::api::data_sources;
-use crate::server::http::api::extract::{Body, Id};
-use crate::server::http::api::problem::ApiError;
+use crate::protocol::{DataSourceChange, DataSourceId};
+use crate::server::domain::Error;
+use crate::server::http::api::extract::Id;
+use crate::server::http::app::App;
 use crate::server::http::browser::SignedIn;
 
 /// The form, as it was typed.
@@ -46,7 +45,7 @@ pub async fn show(
     signed_in: SignedIn,
     Id(id): Id<DataSourceId>,
 ) -> Result<Response, PageError> {
-    let record = app.store.data_source(id).await?;
+    let record = app.data_source(id).await?;
     let typed = Typed {
         display_name: record.display_name,
         host: record.host,
@@ -71,12 +70,10 @@ pub async fn change(
         host: Some(typed.host.trim().to_owned()),
         port: Some(port),
     };
-    let state = State(Arc::clone(&app));
-    match data_sources::change(signed_in.operator(), Id(id), state, Body(change)).await {
+    match app.change(id, change, &signed_in.account.name).await {
         Ok(_) => Ok(to_data_source(&app, id)),
-        Err(error) if error.problem().kind == ProblemKind::InvalidRequest => {
-            let error = sentence(&error.problem().detail);
-            form(&app, &signed_in, id, typed, Some(error)).await
+        Err(error @ Error::Invalid(_)) => {
+            form(&app, &signed_in, id, typed, Some(words(&error))).await
         }
         Err(error) => Err(error.into()),
     }
@@ -89,9 +86,9 @@ async fn form(
     typed: Typed,
     error: Option<String>,
 ) -> Result<Response, PageError> {
-    let record = app.store.data_source(id).await?;
+    let record = app.data_source(id).await?;
     if record.is_leaving() {
-        return Err(ApiError::gone().into());
+        return Err(Error::NotFound.into());
     }
     let status = match error {
         Some(_) => StatusCode::UNPROCESSABLE_ENTITY,

@@ -1,23 +1,19 @@
-//! Errors as pages.
+//! Errors in words for a person.
 
-use std::sync::Arc;
-
-use askama::Template;
-use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 
-use super::frame::{Frame, page};
-use crate::server::app::App;
-use crate::server::http::api::problem::ApiError;
+use crate::server::domain::Error;
+use crate::server::domain::inputs::Invalid;
+use crate::server::http::problem::{self, ApiError};
 use crate::server::store::StoreError;
 
-/// An error for a person; [`render`] gives it its page.
+/// An error for a person; `error_page` gives it its page.
 #[derive(Debug, Clone)]
 pub struct PageError {
-    status: StatusCode,
-    title: String,
-    detail: String,
+    pub status: StatusCode,
+    pub title: String,
+    pub detail: String,
 }
 
 impl From<ApiError> for PageError {
@@ -30,9 +26,15 @@ impl From<ApiError> for PageError {
     }
 }
 
+impl From<Error> for PageError {
+    fn from(error: Error) -> Self {
+        ApiError::new(problem::kind(&error), words(&error)).into()
+    }
+}
+
 impl From<StoreError> for PageError {
     fn from(error: StoreError) -> Self {
-        ApiError::from(error).into()
+        Error::from(error).into()
     }
 }
 
@@ -44,36 +46,48 @@ impl IntoResponse for PageError {
     }
 }
 
-#[derive(Template)]
-#[template(path = "web/error.html")]
-struct ErrorPage {
-    frame: Frame,
-    error: PageError,
+/// Why something is not done, as a sentence on a page.
+pub fn words(error: &Error) -> String {
+    match error {
+        Error::Invalid(Invalid { field, rule }) => {
+            let field = match *field {
+                "display_name" => "the display name",
+                field => field,
+            };
+            sentence(&format!("{field} {rule}"))
+        }
+        error => sentence(&error.to_string()),
+    }
 }
 
-/// Gives an error its page.
-pub async fn render(State(app): State<Arc<App>>, response: Response) -> Response {
-    let Some(error) = response.extensions().get::<PageError>().cloned() else {
-        return response;
-    };
-    let status = error.status;
-    let template = ErrorPage {
-        frame: Frame::for_anybody(&app, String::new()),
-        error,
-    };
-    page(status, &template).unwrap_or(response)
-}
-
-/// The words of the API, which begin small and name fields, as a sentence.
+/// Words that begin small, as a sentence.
 pub fn sentence(words: &str) -> String {
-    let words = words.replacen("display_name", "the display name", 1);
     let mut letters = words.chars();
     let Some(first) = letters.next() else {
-        return words;
+        return String::new();
     };
     let mut sentence: String = first.to_uppercase().chain(letters).collect();
     if !sentence.ends_with(['.', '!', '?', ':']) {
         sentence.push('.');
     }
     sentence
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::server::domain::inputs;
+
+    #[test]
+    fn a_page_calls_a_field_as_its_form_does() {
+        let of = |invalid: Invalid| words(&invalid.into());
+        assert_eq!(
+            of(inputs::display_name(" ").unwrap_err()),
+            "The display name must not be empty."
+        );
+        assert_eq!(
+            of(inputs::port("port", 0).unwrap_err()),
+            "Port must be between 1 and 65535."
+        );
+    }
 }

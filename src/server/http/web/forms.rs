@@ -15,11 +15,11 @@ use axum::response::Response;
 use super::error::PageError;
 use super::shared::Cookies;
 use crate::protocol::ProblemKind;
-use crate::server::app::App;
-use crate::server::domain::token::{Token, TokenKind};
+use crate::server::domain::token::Token;
 use crate::server::http::api::extract::BODY_LIMIT;
-use crate::server::http::api::problem::ApiError;
+use crate::server::http::app::App;
 use crate::server::http::browser;
+use crate::server::http::problem::ApiError;
 
 /// How long a browser may take from opening a sign-in page to sending it, in seconds.
 const SIGN_IN_PAGE_SECONDS: u64 = 24 * 3600;
@@ -64,9 +64,6 @@ fn browser_cookie<'h>(app: &App, headers: &'h HeaderMap) -> Option<&'h str> {
 }
 
 /// The form token for a browser that may not be signed in, and the `Set-Cookie` if it needs one.
-///
-/// # Errors
-/// The cookie cannot be written.
 pub(super) fn token_for_anybody(
     app: &App,
     headers: &HeaderMap,
@@ -74,7 +71,7 @@ pub(super) fn token_for_anybody(
     if let Some(cookie) = browser_cookie(app, headers) {
         return Ok((app.secret.form_token(cookie), None));
     }
-    let token = Token::generate(TokenKind::Session);
+    let token = Token::session();
     let name = anonymous_name(app);
     let cookie = browser::set_cookie(app, name, token.as_str(), SIGN_IN_PAGE_SECONDS)?;
     Ok((app.secret.form_token(token.as_str()), Some(cookie)))

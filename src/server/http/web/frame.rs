@@ -9,9 +9,9 @@ use axum::response::{Html, IntoResponse, Response};
 
 use super::assets;
 use super::error::PageError;
-use crate::server::app::App;
-use crate::server::http::api::problem::ApiError;
+use crate::server::http::app::App;
 use crate::server::http::browser::SignedIn;
+use crate::server::http::problem::ApiError;
 
 /// The frame around a page.
 pub struct Frame {
@@ -52,9 +52,6 @@ impl Frame {
 }
 
 /// A page as an answer.
-///
-/// # Errors
-/// The template cannot be rendered.
 pub fn page(status: StatusCode, template: &impl Template) -> Result<Response, PageError> {
     match template.render() {
         Ok(html) => Ok((status, Html(html)).into_response()),
@@ -64,9 +61,9 @@ pub fn page(status: StatusCode, template: &impl Template) -> Result<Response, Pa
 
 /// A point in time, in UTC; the script shows it in the reader's own time zone.
 #[derive(Debug, Clone, Copy)]
-pub struct Moment(pub jiff::Timestamp);
+pub struct Timestamp(pub jiff::Timestamp);
 
-impl fmt::Display for Moment {
+impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let shown = self.0.strftime("%Y-%m-%d %H:%M UTC");
         write!(f, "<time datetime=\"{:.0}\">{shown}</time>", self.0)
@@ -74,13 +71,13 @@ impl fmt::Display for Moment {
 }
 
 // It writes digits and its own element only.
-impl HtmlSafe for Moment {}
+impl HtmlSafe for Timestamp {}
 
 /// A text of the API, where what stands between backticks is a command or a name.
 #[derive(Debug, Clone)]
-pub struct Prose(pub String);
+pub struct InlineCode(pub String);
 
-impl fmt::Display for Prose {
+impl fmt::Display for InlineCode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, part) in self.0.split('`').enumerate() {
             let part = filters::escape(part, filters::Html).map_err(|_| fmt::Error)?;
@@ -94,7 +91,7 @@ impl fmt::Display for Prose {
 }
 
 // It escapes what it is given.
-impl HtmlSafe for Prose {}
+impl HtmlSafe for InlineCode {}
 
 #[cfg(test)]
 mod tests {
@@ -102,7 +99,7 @@ mod tests {
 
     #[test]
     fn commands_in_a_text_are_set_apart_and_markup_in_it_is_harmless() {
-        let shown = |text: &str| Prose(text.to_owned()).to_string();
+        let shown = |text: &str| InlineCode(text.to_owned()).to_string();
         assert_eq!(
             shown("Run `holistics-tunnel doctor` there."),
             "Run <code>holistics-tunnel doctor</code> there."

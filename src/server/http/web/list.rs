@@ -8,12 +8,12 @@ use axum::http::StatusCode;
 use axum::response::Response;
 
 use super::error::PageError;
-use super::frame::{Frame, Moment, page};
+use super::frame::{Frame, Timestamp, page};
 use super::labels::{self, StateLabel};
 use crate::protocol::{DataSource, DataSourceId, TunnelStatus, TunnelSummary};
-use crate::server::app::App;
-use crate::server::http::api::data_sources;
+use crate::server::http::app::App;
 use crate::server::http::browser::SignedIn;
+use crate::server::http::view;
 
 #[derive(Template)]
 #[template(path = "web/list.html")]
@@ -37,7 +37,7 @@ pub enum LastSeen {
     /// At this moment.
     Now,
     /// Then.
-    At(Moment),
+    At(Timestamp),
     /// Never yet.
     Never,
 }
@@ -46,7 +46,7 @@ pub enum LastSeen {
 pub fn last_seen(tunnel: &TunnelSummary) -> LastSeen {
     match (tunnel.status, tunnel.last_seen) {
         (TunnelStatus::Up, _) => LastSeen::Now,
-        (_, Some(at)) => LastSeen::At(Moment(at)),
+        (_, Some(at)) => LastSeen::At(Timestamp(at)),
         (_, None) => LastSeen::Never,
     }
 }
@@ -54,7 +54,7 @@ pub fn last_seen(tunnel: &TunnelSummary) -> LastSeen {
 /// `GET /data-sources`
 pub async fn show(State(app): State<Arc<App>>, signed_in: SignedIn) -> Result<Response, PageError> {
     let records = app.store.data_sources().await?;
-    let sources = records.iter().map(|r| data_sources::view(&app, r));
+    let sources = records.iter().map(|r| view::data_source(&app, r));
     let template = ListPage {
         frame: Frame::of(&app, &signed_in),
         rows: sources.map(|source| row(&source)).collect(),

@@ -1,7 +1,7 @@
 //! What a browser shows: plain pages and forms that work without JavaScript.
 //!
-//! The pages do what the API does, by its own handlers; nothing is decided here that a program with a
-//! token would find otherwise. One file holds one page or one group of forms. [`session`] lets
+//! The pages do what the API does, by the same use cases of the domain; nothing is decided here that a
+//! program with a token would find otherwise. One file holds one page or one group of forms. [`session`] lets
 //! people in, `forms` keeps other sites from sending forms in their name, `frame` is what all
 //! pages share, and `assets` the style and the script.
 
@@ -15,6 +15,7 @@ mod create;
 mod detail;
 mod edit;
 mod error;
+mod error_page;
 mod forms;
 mod frame;
 mod headers;
@@ -35,7 +36,7 @@ use axum::middleware::{from_fn_with_state, map_response_with_state};
 use axum::response::Redirect;
 use axum::routing::{get, post};
 
-use crate::server::app::App;
+use crate::server::http::app::App;
 
 use routes::Routes;
 
@@ -50,7 +51,7 @@ pub fn routes(app: &Arc<App>) -> Router<Arc<App>> {
         )
         .merge(open_routes().into_router())
         .route_layer(from_fn_with_state(state(), forms::protect))
-        .route_layer(map_response_with_state(state(), error::render))
+        .route_layer(map_response_with_state(state(), error_page::render))
         .route_layer(map_response_with_state(state(), headers::secure))
 }
 

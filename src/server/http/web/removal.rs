@@ -13,10 +13,9 @@ use super::create::to_data_source;
 use super::error::PageError;
 use super::frame::{Frame, page};
 use crate::protocol::DataSourceId;
-use crate::server::app::App;
-use crate::server::http::api::data_sources;
+use crate::server::domain::Error;
 use crate::server::http::api::extract::Id;
-use crate::server::http::api::problem::ApiError;
+use crate::server::http::app::App;
 use crate::server::http::browser::SignedIn;
 
 /// Which of the two.
@@ -51,9 +50,9 @@ pub async fn show(
     signed_in: SignedIn,
     Id(id): Id<DataSourceId>,
 ) -> Result<Response, PageError> {
-    let record = app.store.data_source(id).await?;
-    if record.is_removed() {
-        return Err(ApiError::gone().into());
+    let record = app.data_source(id).await?;
+    if record.removed {
+        return Err(Error::NotFound.into());
     }
     let template = DeletePage {
         frame: Frame::of(&app, &signed_in),
@@ -72,15 +71,9 @@ pub async fn remove(
     Id(id): Id<DataSourceId>,
     Form(choice): Form<Choice>,
 ) -> Result<Response, PageError> {
-    let operator = signed_in.operator();
-    match choice.how {
-        How::Command => {
-            data_sources::request_removal(&app, id, &operator).await?;
-            Ok(to_data_source(&app, id))
-        }
-        How::Now => {
-            data_sources::remove_now(&app, id, &operator).await?;
-            Ok(Redirect::to(&app.web.path("/data-sources")).into_response())
-        }
+    let now = matches!(choice.how, How::Now);
+    match app.remove(id, now, &signed_in.account.name).await? {
+        Some(_) => Ok(to_data_source(&app, id)),
+        None => Ok(Redirect::to(&app.web.path("/data-sources")).into_response()),
     }
 }

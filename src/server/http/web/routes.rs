@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::routing::MethodRouter;
 
-use crate::server::app::App;
+use crate::server::http::app::App;
 
 /// Routes and their paths.
 #[derive(Default)]

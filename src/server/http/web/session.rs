@@ -9,21 +9,11 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Redirect, Response};
 
 use super::error::PageError;
-use crate::server::app::App;
-use crate::server::domain::token::{Token, TokenKind};
-use crate::server::http::api::auth::Operator;
-use crate::server::http::api::problem::ApiError;
+use crate::server::domain::token::Token;
+use crate::server::http::app::App;
 use crate::server::http::browser::{self, SignedIn};
+use crate::server::http::problem::ApiError;
 use crate::server::store::OperatorAccount;
-
-impl SignedIn {
-    /// The same person for the API's handlers.
-    pub fn operator(&self) -> Operator {
-        Operator {
-            name: self.account.name.clone(),
-        }
-    }
-}
 
 impl<S: Send + Sync> FromRequestParts<S> for SignedIn {
     type Rejection = PageError;
@@ -64,15 +54,12 @@ fn to_sign_in(app: &App, request: &Request) -> Response {
 }
 
 /// Begins a session and returns the `Set-Cookie` for it.
-///
-/// # Errors
-/// The database failed.
 pub(super) async fn begin(
     app: &App,
     account: &OperatorAccount,
     how: &str,
 ) -> Result<HeaderValue, ApiError> {
-    let token = Token::generate(TokenKind::Session);
+    let token = Token::session();
     app.store
         .begin_session(&token.hash(), account, app.web.limits, how)
         .await?;
@@ -82,9 +69,6 @@ pub(super) async fn begin(
 }
 
 /// Ends the session and returns the `Set-Cookie` that takes it from the browser.
-///
-/// # Errors
-/// The database failed.
 pub(super) async fn end(app: &App, signed_in: &SignedIn) -> Result<HeaderValue, ApiError> {
     app.store
         .end_session(&signed_in.session, &signed_in.account.name)

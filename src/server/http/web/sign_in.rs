@@ -14,11 +14,11 @@ use super::error::PageError;
 use super::frame::{Frame, page};
 use super::session;
 use super::{forms, passwords};
-use crate::server::app::App;
 use crate::server::domain::token::TokenHash;
-use crate::server::http::api::problem::ApiError;
+use crate::server::http::app::App;
 use crate::server::http::browser::{self, SignedIn};
-use crate::server::store::{OperatorAccount, StoreError};
+use crate::server::http::problem::ApiError;
+use crate::server::store::OperatorAccount;
 
 /// Where to go after signing in.
 #[derive(Deserialize)]
@@ -176,8 +176,8 @@ pub async fn by_link(
     Path(token): Path<String>,
     headers: HeaderMap,
 ) -> Result<Response, PageError> {
-    match app.store.use_login_link(&TokenHash::of(&token)).await {
-        Ok(account) => {
+    match app.store.use_login_link(&TokenHash::of(&token)).await? {
+        Some(account) => {
             let cookie = session::begin(&app, &account, "by link").await?;
             let next = match account.password_hash {
                 Some(_) => "/data-sources",
@@ -185,8 +185,7 @@ pub async fn by_link(
             };
             Ok(go(&app, next, cookie))
         }
-        Err(StoreError::NotFound) => show_link(State(app), Path(token), headers).await,
-        Err(error) => Err(error.into()),
+        None => show_link(State(app), Path(token), headers).await,
     }
 }
 

@@ -21,7 +21,7 @@ use utoipa::{PartialSchema, ToSchema};
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
 
 use crate::protocol::Problem;
-use crate::server::app::App;
+use crate::server::http::app::App;
 use crate::server::http::browser;
 
 pub use callers::Caller;

@@ -1,8 +1,8 @@
 //! The calls, under the headings of who makes them.
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-use super::forms::{Kind, marked, text};
+use super::forms::{Kind, marked, members, text};
 use super::marked::Marked;
 
 /// Calls under one heading.
@@ -141,13 +141,4 @@ fn answer(document: &Value, status: &str, answer: &Value) -> Answer {
         media_type: media_type.map(|(name, _)| name.to_owned()),
         body: body(answer),
     }
-}
-
-/// The members of an object; nothing has none.
-pub fn members(object: &Value) -> impl Iterator<Item = (&str, &Value)> {
-    object
-        .as_object()
-        .into_iter()
-        .flat_map(Map::iter)
-        .map(|(name, value)| (name.as_str(), value))
 }

@@ -1,8 +1,7 @@
 //! The forms of bodies: their fields and which values these take.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
-use super::calls::members;
 use super::marked::Marked;
 
 /// What a body or a part of it looks like.
@@ -142,6 +141,15 @@ fn bounds(schema: &Value) -> Option<String> {
         (None, None, Some(longest)) => Some(format!("at most {longest} characters")),
         (None, None, None) => None,
     }
+}
+
+/// The members of an object; nothing has none.
+pub fn members(object: &Value) -> impl Iterator<Item = (&str, &Value)> {
+    object
+        .as_object()
+        .into_iter()
+        .flat_map(Map::iter)
+        .map(|(name, value)| (name.as_str(), value))
 }
 
 /// Words, or none.

@@ -16,8 +16,8 @@ use self::forms::{Form, forms};
 use super::error::PageError;
 use super::frame::{Frame, page};
 use crate::protocol::ProblemKind;
-use crate::server::app::App;
 use crate::server::http::api::openapi;
+use crate::server::http::app::App;
 use crate::server::http::browser::SignedIn;
 
 #[derive(Template)]

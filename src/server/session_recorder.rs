@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
-use super::app::App;
 use super::domain::changes::Changes;
-use super::store::Store;
-use super::tunnel_server::SessionEvents;
+use super::domain::{ControlPlane, TUNNEL_SERVER};
+use super::store::{EventKind, SessionRow, Store};
+use super::tunnel_server::{SessionEvent, SessionEvents, SessionNote};
 
 /// How often "last seen" of the tunnels that are up is written, so that after a crash it is no
 /// older than this.
@@ -29,11 +29,11 @@ const TUNNELS_AT_ONCE: usize = 250;
 const RETRY_PAUSE: Duration = Duration::from_secs(2);
 
 /// Runs until it is aborted. Whatever it has not written then is still pending.
-pub async fn record(app: Arc<App>) {
-    let events = app.tunnels.events();
+pub async fn record(control: Arc<ControlPlane>) {
+    let events = control.tunnels.events();
     let mut seen = interval(SEEN_INTERVAL);
     seen.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut overlaps = interval(OVERLAP_CHECK.min(app.key_overlap));
+    let mut overlaps = interval(OVERLAP_CHECK.min(control.key_overlap));
     overlaps.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut not_before = Instant::now();
     loop {
@@ -42,32 +42,33 @@ pub async fn record(app: Arc<App>) {
             events.wait().await;
         };
         tokio::select! {
-            () = due => if !write(events, &app.store, &app.changes).await {
+            () = due => if !write(events, &control.store, &control.changes).await {
                 not_before = Instant::now() + RETRY_PAUSE;
             },
-            _ = seen.tick() => note_seen(&app).await,
-            _ = overlaps.tick() => end_key_overlaps(&app).await,
+            _ = seen.tick() => note_seen(&control).await,
+            _ = overlaps.tick() => end_key_overlaps(&control).await,
         }
     }
 }
 
 /// Writes what is left when the server ends: the events that are pending, and "last seen" of every
 /// tunnel that is up.
-pub async fn finish(app: &App) {
-    let events = app.tunnels.events();
+pub async fn finish(control: &ControlPlane) {
+    let events = control.tunnels.events();
     // What happens from now on does not hold up the end.
     for _ in 0..events.tunnels().div_ceil(TUNNELS_AT_ONCE) {
-        if !write(events, &app.store, &app.changes).await {
+        if !write(events, &control.store, &control.changes).await {
             break;
         }
     }
-    note_seen(app).await;
+    note_seen(control).await;
 }
 
 /// Writes some of what is pending. Returns whether it could; if not, it is pending as before.
 async fn write(events: &SessionEvents, store: &Store, changes: &Changes) -> bool {
     let batch = events.take(TUNNELS_AT_ONCE);
-    match store.note_sessions(batch.notes()).await {
+    let rows: Vec<_> = batch.notes().iter().map(row).collect();
+    match store.note_sessions(&rows, TUNNEL_SERVER).await {
         Ok(data_sources) => {
             batch.noted();
             for data_source in data_sources {
@@ -82,25 +83,30 @@ async fn write(events: &SessionEvents, store: &Store, changes: &Changes) -> bool
     }
 }
 
-async fn note_seen(app: &App) {
-    if let Err(error) = app.store.note_seen(&app.tunnels.up()).await {
+fn row(note: &SessionNote) -> SessionRow<'_> {
+    SessionRow {
+        tunnel: note.event.tunnel(),
+        kind: match note.event {
+            SessionEvent::Up(_) => EventKind::Up,
+            SessionEvent::Down(_) => EventKind::Down,
+            SessionEvent::TakenOver(_) => EventKind::TakenOver,
+            SessionEvent::RefusedHeld(_) => EventKind::RefusedHeld,
+        },
+        at: note.at,
+        holder_key: note.holder_key.as_deref(),
+    }
+}
+
+async fn note_seen(control: &ControlPlane) {
+    if let Err(error) = control.store.note_seen(&control.tunnels.up()).await {
         tracing::error!(?error, "cannot write when the tunnels were last seen");
     }
 }
 
-/// Refuses the old keys whose time is over, and closes what they still hold.
-async fn end_key_overlaps(app: &App) {
-    let ended = match app.store.end_key_overlaps(app.key_overlap).await {
-        Ok(ended) => ended,
-        Err(error) => {
-            tracing::error!(?error, "cannot end the time of old keys");
-            return;
-        }
-    };
-    for (tunnel, data_source, key) in ended {
-        app.close_other_keys(tunnel, &key).await;
-        tracing::info!(tunnel = tunnel.0, "the old key's time is over");
-        app.changes.announce(data_source);
+/// Refuses the old keys whose time is over.
+async fn end_key_overlaps(control: &ControlPlane) {
+    if let Err(error) = control.end_key_overlaps().await {
+        tracing::error!(?error, "cannot end the time of old keys");
     }
 }
 

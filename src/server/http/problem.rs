@@ -6,8 +6,8 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
-use crate::protocol::{DataSourceState, PROBLEM_MEDIA_TYPE, Problem, ProblemKind};
-use crate::server::domain::logins::PasswordNeeded;
+use crate::protocol::{PROBLEM_MEDIA_TYPE, Problem, ProblemKind};
+use crate::server::domain::Error;
 use crate::server::store::StoreError;
 
 /// An error answer.
@@ -27,19 +27,12 @@ impl ApiError {
 
     /// A data source or tunnel that is not there, or not any more.
     pub fn gone() -> Self {
-        ApiError::new(
-            ProblemKind::NotFound,
-            "there is no such data source or tunnel, or it has been removed",
-        )
+        Error::NotFound.into()
     }
 
     /// A fault of the server: the cause goes to the log, not to the caller.
     pub fn internal(cause: &dyn std::fmt::Debug) -> Self {
-        tracing::error!(?cause, "a request failed");
-        ApiError::new(
-            ProblemKind::Internal,
-            "something failed inside the server; its log says what. Try again in a moment.",
-        )
+        Error::internal(cause).into()
     }
 
     /// What the caller is told.
@@ -109,65 +102,35 @@ fn has_a_form(headers: &HeaderMap) -> bool {
         .is_some_and(|media_type| !media_type.as_bytes().starts_with(b"text/plain"))
 }
 
+impl From<Error> for ApiError {
+    fn from(error: Error) -> Self {
+        ApiError::new(kind(&error), error.to_string())
+    }
+}
+
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
-        match error {
-            StoreError::NotFound => ApiError::gone(),
-            StoreError::KeyConflict => ApiError::new(
-                ProblemKind::KeyConflict,
-                "this tunnel is enrolled with another key, so another machine or user ran its command first. \
-                 Use that one's key, or delete the data source and create a new one.",
-            ),
-            StoreError::KeyOfAnother => ApiError::new(
-                ProblemKind::KeyConflict,
-                "this key belongs to another bastion's tunnel. Make a new key pair and send that one's public key.",
-            ),
-            StoreError::WrongState(state) => wrong_state(state),
-            StoreError::NoTunnel => ApiError::new(
-                ProblemKind::WrongState,
-                "this data source is reached directly: it has no tunnel, and so no command for a bastion",
-            ),
-            StoreError::PortsExhausted => ApiError::new(
-                ProblemKind::PortsExhausted,
-                "every remote port is given to a tunnel. Delete data sources that are not used, or widen --ports; \
-                 then run the command again.",
-            ),
-            error if error.is_outage() => {
-                tracing::error!(?error, "the database failed");
-                ApiError::new(
-                    ProblemKind::StorageFailed,
-                    "the server's database cannot be written or read now; its log says why. Nothing was changed; try \
-                     again in a moment.",
-                )
-            }
-            error @ (StoreError::NameTaken | StoreError::Database(_)) => ApiError::internal(&error),
-        }
+        Error::from(error).into()
     }
 }
 
-impl From<PasswordNeeded> for ApiError {
-    fn from(needed: PasswordNeeded) -> Self {
-        if needed == PasswordNeeded::Unreadable {
-            tracing::error!("a saved password cannot be decrypted with this secret key");
-        }
-        ApiError::new(ProblemKind::PasswordNeeded, needed.to_string())
+/// What the API calls it.
+pub fn kind(error: &Error) -> ProblemKind {
+    match error {
+        Error::Invalid(_) | Error::InvalidKey(_) => ProblemKind::InvalidRequest,
+        Error::NotFound => ProblemKind::NotFound,
+        Error::KeyConflict | Error::KeyOfAnother => ProblemKind::KeyConflict,
+        Error::WrongState(_)
+        | Error::NotYetSaved { .. }
+        | Error::NothingToTest
+        | Error::NotEnrolled
+        | Error::NoTunnel => ProblemKind::WrongState,
+        Error::TunnelDown | Error::NewKeyDown => ProblemKind::TunnelDown,
+        Error::PortsExhausted => ProblemKind::PortsExhausted,
+        Error::PasswordNeeded(_) => ProblemKind::PasswordNeeded,
+        Error::StorageFailed => ProblemKind::StorageFailed,
+        Error::Internal => ProblemKind::Internal,
     }
-}
-
-fn wrong_state(state: DataSourceState) -> ApiError {
-    let next = match state {
-        DataSourceState::Removing => {
-            "it is being removed. Create a new data source if the tunnel is still wanted."
-        }
-        DataSourceState::Draft | DataSourceState::Enrolled | DataSourceState::Connected => {
-            "it must be saved first: press \"Save\" in the browser."
-        }
-        _ => "reload it and try again.",
-    };
-    ApiError::new(
-        ProblemKind::WrongState,
-        format!("the data source is in the state {}: {next}", state.as_str()),
-    )
 }
 
 /// The answer where no route is.

@@ -1,23 +1,19 @@
-//! What every request and every task of the server works with.
+//! What every use case works with.
 
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
-use super::domain::address::PublicAddress;
-use super::domain::changes::Changes;
-use super::domain::proxies::TrustedProxies;
-use super::domain::secret::SecretKey;
-use super::http::connections::Connections;
-use super::http::downloads::Downloads;
-use super::http::web::shared::Shared;
-use super::metrics::counts::Metrics;
-use super::store::{PortRange, Record, Store};
-use super::tunnel_server::TunnelServer;
-use crate::protocol::{DataSourceState, TunnelId, TunnelStatus};
+use super::address::PublicAddress;
+use super::changes::Changes;
+use super::error::{Error, Result};
+use super::record::found;
+use super::secret::SecretKey;
+use crate::protocol::{DataSourceId, DataSourceState, TunnelId, TunnelStatus};
+use crate::server::store::{PortRange, Record, Store};
+use crate::server::tunnel_server::TunnelServer;
 
-/// What they share.
-pub struct App {
+/// The data sources, their tunnels, and who may do what with them.
+pub struct ControlPlane {
     /// What is kept.
     pub store: Store,
     /// The live sessions.
@@ -28,8 +24,6 @@ pub struct App {
     pub secret: SecretKey,
     /// What bastions are told to connect to.
     pub public: PublicAddress,
-    /// The bastion's binaries.
-    pub downloads: Downloads,
     /// How long a generated command works.
     pub enrollment_ttl: Duration,
     /// How long an old key opens a tunnel after the new one was first seen.
@@ -40,17 +34,25 @@ pub struct App {
     pub forward_listen: IpAddr,
     /// Whether a direct connection may lead to this machine itself.
     pub direct_loopback_allowed: bool,
-    /// Who may say for whom he speaks.
-    pub trusted_proxies: TrustedProxies,
-    /// The web's connections.
-    pub connections: Arc<Connections>,
-    /// What the pages and live streams share.
-    pub web: Shared,
-    /// What is counted of requests and tests.
-    pub metrics: Metrics,
 }
 
-impl App {
+impl ControlPlane {
+    /// One data source, also if it is removed.
+    ///
+    /// # Errors
+    /// It never was, or the database failed.
+    pub async fn data_source(&self, id: DataSourceId) -> Result<Record> {
+        found(self.store.data_source(id).await?)
+    }
+
+    /// The data source of a tunnel, also if it is removed.
+    ///
+    /// # Errors
+    /// It never was, or the database failed.
+    pub async fn tunnel(&self, id: TunnelId) -> Result<Record> {
+        found(self.store.tunnel(id).await?)
+    }
+
     /// Whether its tunnel is up now.
     pub fn is_up(&self, record: &Record) -> bool {
         record
@@ -60,9 +62,10 @@ impl App {
 
     /// The same in the words of the API.
     pub fn status(&self, tunnel: TunnelId) -> TunnelStatus {
-        match self.tunnels.is_up(tunnel) {
-            true => TunnelStatus::Up,
-            false => TunnelStatus::Down,
+        if self.tunnels.is_up(tunnel) {
+            TunnelStatus::Up
+        } else {
+            TunnelStatus::Down
         }
     }
 
@@ -77,12 +80,12 @@ impl App {
             tracing::error!(?error, actor, action, subject, "not in the audit log");
         }
     }
+}
 
-    /// Closes a tunnel whose port is held by a session of another key than this one.
-    pub async fn close_other_keys(&self, tunnel: TunnelId, key: &str) {
-        let holder = self.tunnels.holder(tunnel);
-        if holder.is_some_and(|holder| holder.public_key != key) {
-            self.tunnels.close_tunnel(tunnel).await;
-        }
-    }
+/// The end of a span from now, in whole milliseconds as it is stored.
+pub(super) fn expiry(ttl: Duration) -> Result<jiff::Timestamp> {
+    jiff::Timestamp::now()
+        .checked_add(ttl)
+        .and_then(|at| jiff::Timestamp::from_millisecond(at.as_millisecond()))
+        .map_err(|error| Error::internal(&error))
 }

@@ -1,0 +1,184 @@
+//! What operators do with data sources: create, change, give another command, remove.
+
+use std::time::Duration;
+
+use super::commands::CommandToken;
+use super::control_plane::ControlPlane;
+use super::error::{Error, Result};
+use super::inputs::{self, Invalid};
+use super::record::{ensure_active, ensure_exists, found};
+use super::token::TokenKind;
+use crate::protocol::{
+    ConnectionKind, DataSourceChange, DataSourceId, DataSourceState, NewDataSource,
+};
+use crate::server::store::{EventKind, Record, Writing};
+
+/// How long a removal command works. Long, since a tunnel is often deleted when nobody is at hand.
+const REMOVAL_TTL: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// The name of the one region that there is.
+const REGION: &str = "default";
+
+impl ControlPlane {
+    /// Creates a data source, with a command for the bastion unless it is reached directly.
+    ///
+    /// # Errors
+    /// A value is not valid, or the database failed.
+    pub async fn create(
+        &self,
+        new: NewDataSource,
+        actor: &str,
+    ) -> Result<(Record, Option<CommandToken>)> {
+        let command = match new.connection {
+            ConnectionKind::ReverseTunnel => {
+                Some(self.new_command(TokenKind::Enrollment, self.enrollment_ttl)?)
+            }
+            ConnectionKind::Direct => None,
+        };
+        let new = checked(new)?;
+        let mut tx = self.store.write().await?;
+        let id = tx.add_data_source(&new).await?;
+        if let Some(command) = &command {
+            let tunnel = tx.add_tunnel(id).await?;
+            tx.add_token(&command.to_keep(tunnel)).await?;
+        }
+        tx.add_event(id, EventKind::Created, actor).await?;
+        let record = found(tx.data_source(id).await?)?;
+        tx.commit().await?;
+        self.done(id, actor, "created");
+        Ok((record, command.map(CommandToken::from)))
+    }
+
+    /// Gives a data source another setup command; the one before stops working.
+    ///
+    /// # Errors
+    /// Its service is installed, it has no tunnel, it is being removed or gone, or the database failed.
+    pub async fn renew_command(&self, id: DataSourceId, actor: &str) -> Result<()> {
+        let command = self.new_command(TokenKind::Enrollment, self.enrollment_ttl)?;
+        let mut tx = self.store.write().await?;
+        let record = ensure_active(tx.data_source(id).await?)?;
+        let state = record.state(false);
+        if state == DataSourceState::Down {
+            return Err(Error::WrongState(state));
+        }
+        let tunnel = record.tunnel_id().ok_or(Error::NoTunnel)?;
+        tx.replace_token(&command.to_keep(tunnel)).await?;
+        let subject = format!("data source {id}");
+        tx.add_audit(actor, "setup command replaced", &subject)
+            .await?;
+        tx.commit().await?;
+        self.changes.announce(id);
+        Ok(())
+    }
+
+    /// Changes name or target. The bastion picks the target up when it next asks.
+    ///
+    /// # Errors
+    /// A value is not valid, it is removed or being removed, or the database failed.
+    pub async fn change(
+        &self,
+        id: DataSourceId,
+        change: DataSourceChange,
+        actor: &str,
+    ) -> Result<Record> {
+        let change = checked_change(change)?;
+        let mut tx = self.store.write().await?;
+        ensure_active(tx.data_source(id).await?)?;
+        tx.change_data_source(id, &change).await?;
+        tx.add_event(id, EventKind::Changed, actor).await?;
+        let record = found(tx.data_source(id).await?)?;
+        tx.commit().await?;
+        self.done(id, actor, "changed");
+        Ok(record)
+    }
+
+    /// Asks for a data source's removal, and gives the command for its bastion, which replaces an earlier one.
+    /// With `now`, or if it is reached directly, it is removed at once, and there is no command.
+    ///
+    /// # Errors
+    /// It is removed already, or the database failed.
+    pub async fn remove(
+        &self,
+        id: DataSourceId,
+        now: bool,
+        actor: &str,
+    ) -> Result<Option<CommandToken>> {
+        let mut tx = self.store.write().await?;
+        let record = ensure_exists(tx.data_source(id).await?)?;
+        let Some(tunnel) = record.tunnel_id().filter(|_| !now) else {
+            self.remove_now(tx, record, actor).await?;
+            return Ok(None);
+        };
+        let command = self.new_command(TokenKind::Removal, REMOVAL_TTL)?;
+        tx.mark_removing(id).await?;
+        tx.replace_token(&command.to_keep(tunnel)).await?;
+        tx.add_event(id, EventKind::RemovalRequested, actor).await?;
+        tx.commit().await?;
+        self.done(id, actor, "removal asked for");
+        Ok(Some(command.into()))
+    }
+
+    /// Removes a data source: its key no longer opens the tunnel, whose session ends, its port is free, and
+    /// its login is erased.
+    pub(super) async fn remove_now(
+        &self,
+        mut tx: Writing,
+        record: Record,
+        actor: &str,
+    ) -> Result<()> {
+        let id = record.id;
+        tx.mark_removed(id).await?;
+        if let Some(tunnel) = record.tunnel_id() {
+            tx.retire_tunnel(tunnel).await?;
+        }
+        tx.erase_login(id).await?;
+        tx.add_event(id, EventKind::Removed, actor).await?;
+        tx.commit().await?;
+        if let Some(tunnel) = record.tunnel_id() {
+            self.tunnels.close_tunnel(tunnel).await;
+        }
+        self.done(id, actor, "removed");
+        Ok(())
+    }
+
+    /// Says what was done with a data source, to the log and to whoever waits.
+    pub(super) fn done(&self, id: DataSourceId, actor: &str, what: &'static str) {
+        tracing::info!(data_source = id.0, actor, "{what}");
+        self.changes.announce(id);
+    }
+}
+
+fn checked(new: NewDataSource) -> Result<NewDataSource, Invalid> {
+    if let Some(region) = &new.region {
+        known_region(region)?;
+    }
+    Ok(NewDataSource {
+        display_name: inputs::display_name(&new.display_name)?,
+        host: inputs::host("host", &new.host)?,
+        port: inputs::port("port", new.port)?,
+        ..new
+    })
+}
+
+fn known_region(region: &str) -> Result<(), Invalid> {
+    if region == REGION {
+        return Ok(());
+    }
+    let rule = format!(
+        "{region:?} is not known: this server has the one region {REGION:?}, which may be left out"
+    );
+    Err(Invalid::new("region", rule))
+}
+
+fn checked_change(change: DataSourceChange) -> Result<DataSourceChange, Invalid> {
+    let name = change.display_name.as_deref().map(inputs::display_name);
+    let host = change.host.as_deref();
+    Ok(DataSourceChange {
+        display_name: name.transpose()?,
+        host: host.map(|host| inputs::host("host", host)).transpose()?,
+        port: change
+            .port
+            .map(|port| inputs::port("port", port))
+            .transpose()?,
+    })
+}

@@ -1,0 +1,125 @@
+//! Why something that was asked for is not done.
+
+use std::fmt::Debug;
+
+use super::inputs::Invalid;
+use super::logins::PasswordNeeded;
+use crate::protocol::DataSourceState;
+use crate::server::store::StoreError;
+
+/// What was asked of the control plane.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why it is not done, in words for whoever asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// A value is not one that can be taken.
+    #[error(transparent)]
+    Invalid(#[from] Invalid),
+    /// The public key is not one that is enrolled.
+    #[error("{0}")]
+    InvalidKey(String),
+    /// It never was, or is removed.
+    #[error("there is no such data source or tunnel, or it has been removed")]
+    NotFound,
+    /// The tunnel is enrolled with another key.
+    #[error(
+        "this tunnel is enrolled with another key, so another machine or user ran its command first. \
+         Use that one's key, or delete the data source and create a new one."
+    )]
+    KeyConflict,
+    /// The key belongs to another bastion's tunnel.
+    #[error(
+        "this key belongs to another bastion's tunnel. Make a new key pair and send that one's public key."
+    )]
+    KeyOfAnother,
+    /// The data source is in a state that does not allow it.
+    #[error("the data source is in the state {}: {}", .0.as_str(), next_step(*.0))]
+    WrongState(DataSourceState),
+    /// It cannot be saved before its tunnel has been up.
+    #[error("the data source cannot be saved yet: {}", next_before_save(*.enrolled))]
+    NotYetSaved {
+        /// Whether a bastion has registered.
+        enrolled: bool,
+    },
+    /// There is nothing to test yet.
+    #[error(
+        "no bastion has registered for this data source. Run its command on the bastion first, then test."
+    )]
+    NothingToTest,
+    /// The tunnel has no port yet.
+    #[error("no bastion has registered for this tunnel, so it has no port yet")]
+    NotEnrolled,
+    /// The database is reached directly.
+    #[error(
+        "this data source is reached directly: it has no tunnel, and so no command for a bastion"
+    )]
+    NoTunnel,
+    /// The tunnel's own session does not listen.
+    #[error(
+        "no session with this tunnel's key listens on its port. Start ssh, wait until it reports the forward, \
+         and call again."
+    )]
+    TunnelDown,
+    /// No session of the new key listens.
+    #[error(
+        "no session with this key listens on the tunnel's port. Start ssh with it, then call again."
+    )]
+    NewKeyDown,
+    /// Every port of the range belongs to a tunnel.
+    #[error(
+        "every remote port is given to a tunnel. Delete data sources that are not used, or widen --ports; \
+         then run the command again."
+    )]
+    PortsExhausted,
+    /// The saved password is not used.
+    #[error(transparent)]
+    PasswordNeeded(#[from] PasswordNeeded),
+    /// The database cannot be used now.
+    #[error(
+        "the server's database cannot be written or read now; its log says why. Nothing was changed; try \
+         again in a moment."
+    )]
+    StorageFailed,
+    /// A fault of the server.
+    #[error("something failed inside the server; its log says what. Try again in a moment.")]
+    Internal,
+}
+
+impl Error {
+    /// A fault of the server: the cause goes to the log, not to the caller.
+    pub fn internal(cause: &dyn Debug) -> Self {
+        tracing::error!(?cause, "a request failed");
+        Error::Internal
+    }
+}
+
+impl From<StoreError> for Error {
+    fn from(error: StoreError) -> Self {
+        if !error.is_outage() {
+            return Error::internal(&error);
+        }
+        tracing::error!(?error, "the database failed");
+        Error::StorageFailed
+    }
+}
+
+fn next_step(state: DataSourceState) -> &'static str {
+    match state {
+        DataSourceState::Removing => {
+            "it is being removed. Create a new data source if the tunnel is still wanted."
+        }
+        DataSourceState::Draft | DataSourceState::Enrolled | DataSourceState::Connected => {
+            "it must be saved first: press \"Save\" in the browser."
+        }
+        _ => "reload it and try again.",
+    }
+}
+
+fn next_before_save(enrolled: bool) -> &'static str {
+    if enrolled {
+        "its tunnel is not up. Run the command on the bastion again and leave it waiting, then save."
+    } else {
+        "no bastion has registered. Run the command on the bastion first, then save."
+    }
+}

@@ -1,0 +1,31 @@
+//! The page of an error.
+
+use std::sync::Arc;
+
+use askama::Template;
+use axum::extract::State;
+use axum::response::Response;
+
+use super::error::PageError;
+use super::frame::{Frame, page};
+use crate::server::http::app::App;
+
+#[derive(Template)]
+#[template(path = "web/error.html")]
+struct ErrorPage {
+    frame: Frame,
+    error: PageError,
+}
+
+/// Gives an error its page.
+pub async fn render(State(app): State<Arc<App>>, response: Response) -> Response {
+    let Some(error) = response.extensions().get::<PageError>().cloned() else {
+        return response;
+    };
+    let status = error.status;
+    let template = ErrorPage {
+        frame: Frame::for_anybody(&app, String::new()),
+        error,
+    };
+    page(status, &template).unwrap_or(response)
+}
