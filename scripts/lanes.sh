@@ -30,9 +30,9 @@ declare -A needs=(
     [bootstrap]="tunnels certificates bootstrap"
     [api]="ssh"
     [openapi]="tunnels schemathesis"
-    [tunnel-server]="ssh"
+    [tunnel-server]="ssh proxies"
     [databases]="tunnels certificates mariadb clickhouse"
-    [web]="tunnels certificates mariadb browsers"
+    [web]="tunnels certificates mariadb browsers proxies"
     [lab]="tunnels certificates web_proxy"
     [release]="tunnels bootstrap release"
 )

@@ -92,6 +92,12 @@ need_for_browsers() {
     need chromium-driver chromedriver
 }
 
+# What stands in front of the server. Both have a service, which `install_missing` keeps from starting.
+need_for_proxies() {
+    need nginx-light nginx
+    need haproxy haproxy
+}
+
 # The databases to which "Test connection" logs in, beside PostgreSQL. These MariaDB packages hold
 # programs alone; ClickHouse's has a service, which `install_missing` keeps from starting.
 need_for_mariadb() {

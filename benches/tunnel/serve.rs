@@ -7,6 +7,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use async_trait::async_trait;
 use holistics_tunnel::protocol::TunnelId;
+use holistics_tunnel::server::domain::proxies::TrustedProxies;
 use holistics_tunnel::server::tunnel_server::{
     Grant, KeyAuthority, Limits, TunnelServer, TunnelServerConfig,
 };
@@ -46,6 +47,7 @@ pub fn run(arguments: &[String]) -> anyhow::Result<()> {
         ssh_listen: (ssh_address.parse::<Ipv4Addr>()?, ssh_port.parse()?).into(),
         forward_listen: Ipv4Addr::LOCALHOST.into(),
         host_key_dir: PathBuf::from(dir),
+        trusted_proxies: TrustedProxies::default(),
         limits: Limits::default(),
     };
     let key = OneKey {

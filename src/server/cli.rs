@@ -6,9 +6,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use ipnet::IpNet;
 use url::Url;
 
-use super::domain::inputs;
+use super::domain::{inputs, proxies};
+use super::http::connections;
 use super::store::PortRange;
 use super::tunnel_server::Limits;
 
@@ -133,7 +135,8 @@ pub struct Serve {
     )]
     pub port_rest: Duration,
 
-    /// What bastions and browsers call this server [default: the address of --listen]
+    /// What bastions and browsers call this server [default: the address of --listen]. It may have a
+    /// path, which a proxy may keep or strip
     #[arg(
         long,
         env = "HOLISTICS_TUNNEL_SERVER_PUBLIC_URL",
@@ -141,6 +144,18 @@ pub struct Serve {
         value_parser = public_url
     )]
     pub public_url: Option<Url>,
+
+    /// A proxy or load balancer in front, or a network of them; may be given several times. Its
+    /// X-Forwarded-For and X-Forwarded-Proto are believed, and the PROXY protocol (v1, v2) where it
+    /// connects to SSH. It must set these itself: what a client sends along must not pass it
+    #[arg(
+        long,
+        env = "HOLISTICS_TUNNEL_SERVER_TRUSTED_PROXY",
+        value_name = "CIDR",
+        value_delimiter = ',',
+        value_parser = proxies::network
+    )]
+    pub trusted_proxy: Vec<IpNet>,
 
     /// What bastions call the tunnel server [default: the public URL's host]
     #[arg(
@@ -237,6 +252,47 @@ pub struct Serve {
     /// How many of what there may be; at the end, since what follows would stand under its heading.
     #[command(flatten)]
     pub bounds: Bounds,
+
+    /// The same for the web.
+    #[command(flatten)]
+    pub web_bounds: WebBounds,
+}
+
+/// The web's bounds.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Bounds of the web")]
+pub struct WebBounds {
+    /// How many web connections there may be in all, and never more than a quarter of the open files
+    /// that this process may have. One that is idle makes room for a new one
+    #[arg(
+        long,
+        env = "HOLISTICS_TUNNEL_SERVER_WEB_CONNECTIONS",
+        default_value_t = 2_000,
+        value_name = "NUMBER",
+        value_parser = at_least_one
+    )]
+    pub web_connections: usize,
+
+    /// How many of them may come from one IPv4 address, or one IPv6 network of 64 bits; those of
+    /// --trusted-proxy are not counted so
+    #[arg(
+        long,
+        env = "HOLISTICS_TUNNEL_SERVER_WEB_CONNECTIONS_PER_ADDRESS",
+        default_value_t = 256,
+        value_name = "NUMBER",
+        value_parser = at_least_one
+    )]
+    pub web_connections_per_address: usize,
+}
+
+impl WebBounds {
+    /// As the web takes them.
+    pub fn bounds(&self) -> connections::Bounds {
+        connections::Bounds {
+            in_all: self.web_connections,
+            per_address: self.web_connections_per_address,
+        }
+    }
 }
 
 /// The tunnel server's bounds that depend on the machine and on what stands in front of it.
@@ -265,7 +321,7 @@ pub struct Bounds {
     pub ssh_logins: usize,
 
     /// How many of those may come from one IPv4 address, or one IPv6 network of 64 bits. Behind a load
-    /// balancer that hides the bastions' addresses, give it the number of --ssh-logins
+    /// balancer that hides the bastions' addresses (see --trusted-proxy), give it the number of --ssh-logins
     #[arg(
         long,
         env = "HOLISTICS_TUNNEL_SERVER_SSH_LOGINS_PER_ADDRESS",

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use axum_server::tls_rustls::RustlsConfig;
+use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use tokio::time::timeout;
 
 use super::cli::Serve;
@@ -17,12 +17,15 @@ use super::domain::ControlPlane;
 use super::domain::address::{self, PublicAddress, PublicSettings};
 use super::domain::changes::Changes;
 use super::domain::logins;
+use super::domain::proxies::TrustedProxies;
 use super::domain::secret::SecretKey;
 use super::farewell::{self, Signals};
 use super::host_keys;
+use super::http::admission::Admission;
 use super::http::api::metrics;
 use super::http::app::App;
 use super::http::certificate::{self, Certificate};
+use super::http::connections::Connections;
 use super::http::downloads::Downloads;
 use super::http::router;
 use super::http::web::shared::Shared;
@@ -32,7 +35,7 @@ use super::operator_tokens;
 use super::operators;
 use super::session_recorder;
 use super::store::{SessionLimits, Store};
-use super::tunnel_server::{KeyFolder, TunnelServer, TunnelServerConfig};
+use super::tunnel_server::{KeyFolder, TunnelServer, TunnelServerConfig, descriptor_limit};
 
 /// The name of the token that an empty data folder gets.
 const FIRST_TOKEN: &str = "first";
@@ -76,7 +79,11 @@ pub async fn run(settings: Serve) -> anyhow::Result<()> {
         web_address,
         tunnels.ssh_address(),
     )?;
+    let trusted_proxies = TrustedProxies::new(settings.trusted_proxy.clone());
+    let bounds = settings.web_bounds.bounds().within(descriptor_limit());
     let app = Arc::new(App {
+        connections: Connections::new(bounds, trusted_proxies.clone()),
+        trusted_proxies,
         web: Shared::new(
             &public.url,
             SessionLimits {
@@ -164,6 +171,11 @@ fn start_core_tasks(
         session_recorder::record(recording).await;
         Ok(())
     });
+    let connections = Arc::clone(&app.connections);
+    core.spawn("the end of idle web connections", async move {
+        connections.end_idle().await;
+        Ok(())
+    });
     core.spawn(
         "the reader of the certificate",
         certificate::keep_fresh(certificate)?,
@@ -210,6 +222,7 @@ async fn start_tunnel_server(
         ssh_listen: settings.ssh_listen,
         forward_listen: settings.forward_listen,
         host_key_dir: data_dir.host_keys(),
+        trusted_proxies: TrustedProxies::new(settings.trusted_proxy.clone()),
         limits: settings.bounds.limits(),
     };
     TunnelServer::start(config, Arc::new(store.clone()))
@@ -266,22 +279,17 @@ async fn serve_web(
     app: Arc<App>,
     handle: axum_server::Handle<SocketAddr>,
 ) -> anyhow::Result<()> {
+    let admission = Admission(Arc::clone(&app.connections));
     let service = router::router(app).into_make_service_with_connect_info::<SocketAddr>();
+    let server = axum_server::from_tcp(listener)?
+        .handle(handle)
+        .first_request_timeout(FIRST_REQUEST_TIMEOUT);
     let served = match tls {
         Some(config) => {
-            axum_server::from_tcp_rustls(listener, config)?
-                .handle(handle)
-                .first_request_timeout(FIRST_REQUEST_TIMEOUT)
-                .serve(service)
-                .await
+            let acceptor = RustlsAcceptor::new(config).acceptor(admission);
+            server.acceptor(acceptor).serve(service).await
         }
-        None => {
-            axum_server::from_tcp(listener)?
-                .handle(handle)
-                .first_request_timeout(FIRST_REQUEST_TIMEOUT)
-                .serve(service)
-                .await
-        }
+        None => server.acceptor(admission).serve(service).await,
     };
     served.context("the web server failed")
 }

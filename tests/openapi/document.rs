@@ -57,5 +57,6 @@ fn it_names_the_installations_own_address_and_cookie() {
         "https://vendor.example/tunnels"
     );
     let schemes = &document["components"]["securitySchemes"];
-    assert_eq!(schemes["session"]["name"], "__Host-holistics-tunnel");
+    // `__Host-` would be for all paths of the host.
+    assert_eq!(schemes["session"]["name"], "__Secure-holistics-tunnel");
 }

@@ -59,6 +59,7 @@ pub struct Server {
     log_filter: Option<&'static str>,
     log_to: Option<PathBuf>,
     resolver: Option<PathBuf>,
+    descriptors: Option<u32>,
     // The order of the fields is the order of the end: the process, then its folder.
     process: Option<Running>,
     ports: PortRange,
@@ -103,6 +104,13 @@ impl Server {
     pub fn start_resolving_by(file: &Path) -> Self {
         let mut server = Self::new("127.0.0.1:0", "127.0.0.1:0", http_client().build(), 10, &[]);
         server.resolver = Some(file.to_owned());
+        server.first_launch()
+    }
+
+    /// Starts one with ten remote ports that may have this many files and sockets open.
+    pub fn start_with_descriptors(number: u32) -> Self {
+        let mut server = Self::new("127.0.0.1:0", "127.0.0.1:0", http_client().build(), 10, &[]);
+        server.descriptors = Some(number);
         server.first_launch()
     }
 
@@ -194,6 +202,7 @@ impl Server {
             log_filter: None,
             log_to: None,
             resolver: None,
+            descriptors: None,
             process: None,
             ports: PortRange::claim(remote_ports),
             disk: None,
@@ -218,6 +227,11 @@ impl Server {
     pub fn start_again_with(&mut self, extra_arguments: &[&str]) {
         self.extra_arguments = extra_arguments.iter().map(|&s| s.to_owned()).collect();
         self.start_again();
+    }
+
+    /// Where the web is served.
+    pub fn web_address(&self) -> SocketAddr {
+        self.listen.parse().expect("an address with a port")
     }
 
     /// The port on which SSH is served.
@@ -319,6 +333,12 @@ impl Server {
                 .arg(command.get_program())
                 .args(command.get_args());
             command = own;
+        }
+        if let Some(number) = self.descriptors {
+            let mut shell = program_called("sh", self.workspace.path());
+            shell.args(["-c", r#"ulimit -n "$0" && exec "$@""#, &number.to_string()]);
+            shell.arg(command.get_program()).args(command.get_args());
+            command = shell;
         }
         command.args(["--listen", &self.listen, "--ssh-listen", &self.ssh]);
         command.args([

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use holistics_tunnel::protocol::TunnelId;
+use holistics_tunnel::server::domain::proxies::{self, TrustedProxies};
 use holistics_tunnel::server::tunnel_server::{
     Grant, KeyAuthority, Limits, SessionEvent, TunnelServer, TunnelServerConfig,
 };
@@ -64,21 +65,32 @@ impl Vendor {
     }
 
     pub async fn start_with(limits: Limits) -> Self {
-        Self::start_as(Ipv4Addr::LOCALHOST.into(), limits).await
+        Self::start_as(Ipv4Addr::LOCALHOST.into(), limits, &[]).await
     }
 
     /// One whose forwarded ports listen on this address.
     pub async fn start_on(forward_listen: IpAddr) -> Self {
-        Self::start_as(forward_listen, Limits::default()).await
+        Self::start_as(forward_listen, Limits::default(), &[]).await
     }
 
-    async fn start_as(forward_listen: IpAddr, limits: Limits) -> Self {
+    /// One behind these proxies.
+    pub async fn start_behind(proxies: &[&str], limits: Limits) -> Self {
+        Self::start_as(Ipv4Addr::LOCALHOST.into(), limits, proxies).await
+    }
+
+    async fn start_as(forward_listen: IpAddr, limits: Limits, trusted: &[&str]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let enrolled = Arc::new(Enrolled::default());
         let config = TunnelServerConfig {
             ssh_listen: (Ipv4Addr::LOCALHOST, 0).into(),
             forward_listen,
             host_key_dir: dir.path().join("host-keys"),
+            trusted_proxies: TrustedProxies::new(
+                trusted
+                    .iter()
+                    .map(|text| proxies::network(text).unwrap())
+                    .collect(),
+            ),
             limits,
         };
         let server = TunnelServer::start(config, Arc::clone(&enrolled) as _)
@@ -160,6 +172,11 @@ impl Vendor {
 
     /// The beginning of every ssh command line; the caller adds options before `tunnel@…`.
     pub fn ssh(&self, program: &str, key: &Key, options: &[&str]) -> Command {
+        self.ssh_to(self.server.ssh_address().port(), program, key, options)
+    }
+
+    /// The same to another port, where a proxy listens.
+    pub fn ssh_to(&self, port: u16, program: &str, key: &Key, options: &[&str]) -> Command {
         let mut command = Command::new(program);
         command
             .args([
@@ -182,7 +199,7 @@ impl Vendor {
                 "LogLevel=VERBOSE",
                 "-p",
             ])
-            .arg(self.server.ssh_address().port().to_string())
+            .arg(port.to_string())
             .arg("-i")
             .arg(&key.private)
             .args(options);

@@ -9,6 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use thirtyfour::ChromiumLikeCapabilities;
 use thirtyfour::common::capabilities::chrome::ChromeCapabilities;
+use thirtyfour::error::WebDriverError;
 use thirtyfour::prelude::*;
 use tokio::runtime::Runtime;
 
@@ -72,6 +73,25 @@ impl Browser {
         self.runtime
             .block_on(self.driver().goto(url))
             .expect("the page comes");
+    }
+
+    /// Opens a page in a tab of its own, and looks at that.
+    #[track_caller]
+    pub fn open_tab(&self, url: &str) -> WindowHandle {
+        let opened = self.runtime.block_on(async {
+            let tab = self.driver().new_tab().await?;
+            self.driver().switch_to_window(tab.clone()).await?;
+            self.driver().goto(url).await?;
+            Ok::<_, WebDriverError>(tab)
+        });
+        opened.expect("the page comes in its tab")
+    }
+
+    /// Looks at another tab.
+    #[track_caller]
+    pub fn look_at(&self, tab: &WindowHandle) {
+        let looked = self.driver().switch_to_window(tab.clone());
+        self.runtime.block_on(looked).expect("the tab is there");
     }
 
     #[track_caller]

@@ -1,5 +1,6 @@
 //! The journey in Chromium, as a person goes through it, with a look at every page.
 
+use reqwest::Method;
 use serde_json::json;
 
 use crate::browser::{Browser, SOON};
@@ -286,4 +287,37 @@ fn looks_at_long_values(browser: &Browser, lab: &Lab) {
         browser.go(&format!("{page}/{}{part}", source.id));
         browser.look(&format!("19-long{}", part.replace('/', "-")));
     }
+}
+
+#[test]
+fn eight_tabs_over_http1_load_and_all_see_what_changes() {
+    let server = Server::start();
+    let operator = server.operator();
+    let source = operator.create("Shop", 5432);
+    let browser = Browser::start("tabs");
+    browser.go(&login_link(&server));
+    browser.click("main button");
+    browser.wait_for("Set a password", SOON);
+    let list = format!("{}/data-sources", server.url);
+    let pages = [list.clone(), format!("{list}/{}", source.id)];
+    let tabs: Vec<_> = (0..8)
+        .map(|number| {
+            let tab = browser.open_tab(&pages[number % 2]);
+            browser.wait_for("Shop", SOON);
+            tab
+        })
+        .collect();
+    let renamed = operator.call(Method::PATCH, &format!("/data-sources/{}", source.id));
+    let renamed = renamed.json(&json!({ "display_name": "Warehouse" })).send();
+    assert!(renamed.expect("an answer").status().is_success());
+    for tab in &tabs {
+        browser.look_at(tab);
+        browser.wait_for("Warehouse", SOON);
+    }
+    let metrics = operator.call_beside(Method::GET, "/metrics").send();
+    let metrics = metrics.expect("an answer").text().expect("a text");
+    assert!(
+        metrics.contains("holistics_tunnel_live_streams 1\n"),
+        "{metrics}"
+    );
 }

@@ -8,7 +8,9 @@ mod support;
 mod browser;
 mod database;
 mod in_browser;
+mod limits;
 mod passwords;
+mod proxies;
 mod security;
 mod visitor;
 

@@ -5,6 +5,9 @@
 
 use std::net::IpAddr;
 
+use icu_properties::CodePointSetData;
+use icu_properties::props::DefaultIgnorableCodePoint;
+
 /// A value that cannot be taken.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{field} {rule}")]
@@ -89,7 +92,7 @@ pub fn display_name(text: &str) -> Result<String, Invalid> {
     Ok(name.to_owned())
 }
 
-/// Checks a text of at most `longest` characters without control characters.
+/// Checks a text of at most `longest` characters, each of which is seen where the text is shown.
 ///
 /// # Errors
 /// It says what is expected.
@@ -104,7 +107,22 @@ pub fn one_line(field: &'static str, text: &str, longest: usize) -> Result<(), I
             "must be one line without control characters",
         ));
     }
+    if let Some(hidden) = text.chars().find(|&character| is_hidden(character)) {
+        let rule = format!(
+            "has an invisible character in it (U+{:04X}); type it again, without that one",
+            u32::from(hidden)
+        );
+        return Err(Invalid::new(field, rule));
+    }
     Ok(())
+}
+
+/// Whether a character is not seen, and may turn others around: two texts would look the same, or one
+/// like another one.
+fn is_hidden(character: char) -> bool {
+    // Unicode counts the separators of lines and the marks of annotations among others.
+    matches!(character, '\u{2028}' | '\u{2029}' | '\u{FFF9}'..='\u{FFFB}')
+        || CodePointSetData::new::<DefaultIgnorableCodePoint>().contains(character)
 }
 
 /// Checks a short name made of letters, digits, `-`, `_` and `.`: regions, API tokens.
@@ -180,6 +198,36 @@ mod tests {
                 prop_assert!(!kept.starts_with('-'));
                 prop_assert!(kept.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.:".contains(&b)));
             }
+        }
+    }
+
+    #[test]
+    fn a_name_looks_like_no_other() {
+        for hidden in [
+            "Sales\u{202E}BD",
+            "Sal\u{200B}es",
+            "Sales\u{2066}",
+            "a\u{AD}b",
+            "a\u{2028}b",
+            "\u{FEFF}Sales",
+            "a\u{FFF9}b",
+            "a\u{E0041}b",
+            "\u{3164}",
+            "a\u{200F}",
+        ] {
+            let refusal = display_name(hidden).unwrap_err().to_string();
+            assert!(refusal.contains("invisible character"), "{refusal}");
+            assert!(one_line("user", hidden, 64).is_err());
+        }
+        for seen in [
+            "Sales – Größe",
+            "売上",
+            "مبيعات",
+            "מכירות",
+            "Ventes 🐘",
+            "a b",
+        ] {
+            assert_eq!(display_name(seen).as_deref(), Ok(seen));
         }
     }
 

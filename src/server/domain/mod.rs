@@ -16,6 +16,8 @@ pub mod inputs;
 mod keys;
 pub mod logins;
 pub mod operators;
+pub mod peer_network;
+pub mod proxies;
 pub mod public_key;
 mod record;
 pub mod secret;

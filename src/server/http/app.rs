@@ -3,9 +3,11 @@
 use std::ops::Deref;
 use std::sync::Arc;
 
+use super::connections::Connections;
 use super::downloads::Downloads;
 use super::web::shared::Shared;
 use crate::protocol::{ConnectionTest, ConnectionTestResult, DataSourceId};
+use crate::server::domain::proxies::TrustedProxies;
 use crate::server::domain::{ControlPlane, Error};
 use crate::server::metrics::counts::Metrics;
 
@@ -15,6 +17,10 @@ pub struct App {
     pub control: Arc<ControlPlane>,
     /// The bastion's binaries.
     pub downloads: Downloads,
+    /// Who may say for whom he speaks.
+    pub trusted_proxies: TrustedProxies,
+    /// The web's connections.
+    pub connections: Arc<Connections>,
     /// What the pages and live streams share.
     pub web: Shared,
     /// What is counted of requests and tests.

@@ -3,6 +3,7 @@
 use axum::http::{HeaderMap, HeaderValue, Method, header};
 
 use super::problem::ApiError;
+use super::web::shared::Cookies;
 use crate::protocol::ProblemKind;
 use crate::server::domain::token::TokenHash;
 use crate::server::http::app::App;
@@ -85,11 +86,13 @@ pub fn session_cookie<'h>(app: &App, headers: &'h HeaderMap) -> Option<&'h str> 
     cookie(headers, cookie_name(app))
 }
 
-/// Browsers take a `__Host-` cookie only by https, and from no other host of the domain.
+/// Browsers take a `__Host-` cookie only by https, from no other host of the domain, and for all paths of
+/// this one; a `__Secure-` cookie only by https.
 pub fn cookie_name(app: &App) -> &'static str {
-    match app.web.https {
-        true => "__Host-holistics-tunnel",
-        false => "holistics-tunnel",
+    match app.web.cookies() {
+        Cookies::OfHost => "__Host-holistics-tunnel",
+        Cookies::OfPath => "__Secure-holistics-tunnel",
+        Cookies::Plain => "holistics-tunnel",
     }
 }
 
@@ -116,6 +119,12 @@ pub fn set_cookie(
     seconds: u64,
 ) -> Result<HeaderValue, ApiError> {
     let secure = if app.web.https { "; Secure" } else { "" };
-    let text = format!("{name}={value}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Lax{secure}");
+    // What else is served at other paths of this host must not get it.
+    let path = match app.web.path("") {
+        base if base.is_empty() => "/".to_owned(),
+        base => base,
+    };
+    let text =
+        format!("{name}={value}; Path={path}; Max-Age={seconds}; HttpOnly; SameSite=Lax{secure}");
     HeaderValue::from_str(&text).map_err(|error| ApiError::internal(&error))
 }

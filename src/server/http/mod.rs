@@ -4,13 +4,17 @@
 //! Thin on purpose: a handler reads a request, calls a use case and shows the outcome. Rules live in
 //! [`super::domain`].
 
+pub mod admission;
 pub mod api;
 pub mod app;
 pub mod browser;
 pub mod certificate;
+pub mod client;
+pub mod connections;
 pub mod downloads;
 pub mod problem;
 pub mod router;
 pub mod scripts;
 pub mod view;
 pub mod web;
+pub mod whole_body;

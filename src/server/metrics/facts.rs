@@ -1,6 +1,6 @@
 //! What is true at the moment of reading: nothing here can drift.
 
-use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::info::Info;
@@ -11,8 +11,21 @@ use crate::server::domain::ControlPlane;
 use crate::server::log;
 use crate::server::store::StoreError;
 
+/// What is true of the web.
+#[derive(Debug, Clone, Copy)]
+pub struct Web {
+    /// Live streams that are open.
+    pub streams: usize,
+    /// Connections that are open.
+    pub connections: usize,
+    /// Connections that were refused.
+    pub refused: u64,
+    /// Connections that made room for others.
+    pub made_room: u64,
+}
+
 /// Asks for them.
-pub async fn now(control: &ControlPlane, open_streams: usize) -> Result<Registry, StoreError> {
+pub async fn now(control: &ControlPlane, web: Web) -> Result<Registry, StoreError> {
     let enrolled = i64::from(control.store.enrolled_tunnels().await?);
     let up = whole(control.tunnels.tunnels_up());
     let tunnels = Family::<Label, Gauge>::default();
@@ -40,7 +53,21 @@ pub async fn now(control: &ControlPlane, open_streams: usize) -> Result<Registry
     registry.register(
         "live_streams",
         "Streams of server-sent events that are open",
-        ConstGauge::new(whole(open_streams)),
+        ConstGauge::new(whole(web.streams)),
+    );
+    registry.register(
+        "web_connections",
+        "Connections to the pages and the API that are open",
+        ConstGauge::new(whole(web.connections)),
+    );
+    let ended = Family::<Label, Counter>::default();
+    for (reason, number) in [("refused", web.refused), ("made_room", web.made_room)] {
+        ended.get_or_create(&[("reason", reason)]).inc_by(number);
+    }
+    registry.register(
+        "web_connections_ended",
+        "Web connections that found no room, or were idle and made room for others",
+        ended,
     );
     registry.register(
         "log_lines_lost",

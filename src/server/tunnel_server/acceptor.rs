@@ -7,12 +7,13 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use bytes::BytesMut;
 use russh::keys::{Algorithm, EcdsaCurve, HashAlg, PrivateKey};
 use russh::server::{Config, run_stream};
 use russh::{MethodKind, MethodSet, Preferred, SshId, cipher, compression, kex};
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -27,10 +28,12 @@ use super::live_session::{LiveSession, SessionId};
 use super::log_lines::{Kind, Who};
 use super::opening::{Noted, Opening, quote};
 use super::ports::Ports;
-use super::session_threads::SessionThreads;
+use super::proxy_header::{self, NoBeginning};
+use super::session_threads::{Place, SessionThreads};
 use super::socket::{Socket, SocketStream};
 use super::strangers::{Strangers, Visit};
 use super::unfinished::{self, Why};
+use crate::server::domain::proxies::TrustedProxies;
 
 /// As what this server shows itself.
 pub(super) struct Identity {
@@ -57,10 +60,19 @@ pub(super) struct Acceptor {
     shared: Arc<Shared>,
     limits: Limits,
     strangers: Arc<Strangers>,
+    proxies: TrustedProxies,
     /// From then on nobody is accepted, and who is there is told to go.
     ending: CancellationToken,
     /// The connections that there are.
     connections: TaskTracker,
+}
+
+/// A connection that is accepted, and not let in yet.
+struct Newcomer {
+    id: SessionId,
+    socket: Arc<Socket>,
+    place: Place,
+    connection: OwnedSemaphorePermit,
 }
 
 /// How a connection ended, if it did not end by itself.
@@ -75,6 +87,7 @@ impl Acceptor {
         keys: Arc<dyn KeyAuthority>,
         ports: Arc<Ports>,
         limits: Limits,
+        proxies: TrustedProxies,
         ending: CancellationToken,
         connections: TaskTracker,
     ) -> Arc<Self> {
@@ -89,6 +102,7 @@ impl Acceptor {
             }),
             strangers: Strangers::new(limits.clone()),
             limits,
+            proxies,
             ending,
             connections,
         })
@@ -132,26 +146,78 @@ impl Acceptor {
             };
             set_options(&stream);
             let socket = Socket::new(stream);
-            let opening = Arc::default();
-            let admitted = Arc::clone(&connections)
-                .try_acquire_owned()
-                .ok()
-                .zip(self.strangers.admit(id, peer, &socket, &opening));
-            let Some((connection, visit)) = admitted else {
-                const KIND: Kind = "too many SSH connections at once";
-                self.shared.ports.counters().refused.ssh_connections.inc();
-                if let Some(more) = self.shared.log_lines.may(KIND, peer) {
-                    warn!(%peer, "too many SSH connections at once: one is refused{more}");
-                }
+            let Ok(connection) = Arc::clone(&connections).try_acquire_owned() else {
+                self.tell_refused(peer);
                 continue;
             };
-            let acceptor = Arc::clone(&self);
-            let tracked = self.connections.token();
-            // Not handed on as a whole, since each wrapping would double what an idle session keeps.
-            place.scheduler().spawn(async move {
-                acceptor.connection(id, socket, peer, opening, visit).await;
-                drop((connection, place, tracked));
-            });
+            let newcomer = Newcomer {
+                id,
+                socket,
+                place,
+                connection,
+            };
+            if self.proxies.trusts(peer.ip()) {
+                // Spawned alone: the session's task is no larger for the wait before it.
+                tokio::spawn(Arc::clone(&self).through_proxy(newcomer, peer));
+            } else {
+                self.admit(newcomer, peer, BytesMut::new());
+            }
+        }
+    }
+
+    /// Learns from a trusted proxy whose connection it is.
+    async fn through_proxy(self: Arc<Self>, newcomer: Newcomer, proxy: SocketAddr) {
+        const KIND: Kind = "an SSH connection came to nothing at a trusted proxy";
+        let time = limits::PROXY_SILENCE + self.limits.identification_time;
+        let beginning = tokio::select! {
+            beginning = timeout(time, proxy_header::read(&newcomer.socket)) => beginning,
+            () = self.ending.cancelled() => return,
+        };
+        let (why, text) = match beginning {
+            Ok(Ok(beginning)) => {
+                let peer = beginning.client.unwrap_or(proxy);
+                return self.admit(newcomer, peer, beginning.rest);
+            }
+            // Load balancers look in this way whether the port is open.
+            Ok(Err(e @ NoBeginning::Ended)) => (Why::NothingSent, e.to_string()),
+            Ok(Err(e @ NoBeginning::Broken)) => (Why::ProxyLine, e.to_string()),
+            Err(_) => (Why::Late, "it sent no first line in time".to_owned()),
+        };
+        self.shared.ports.counters().unfinished.inc(why);
+        if let Some(more) = self.shared.log_lines.may(KIND, proxy) {
+            info!(peer = %proxy, "{KIND}: {text}{more}");
+        }
+    }
+
+    /// Lets a connection in whose peer is known, and serves it, or not.
+    fn admit(self: &Arc<Self>, newcomer: Newcomer, peer: SocketAddr, first: BytesMut) {
+        let Newcomer {
+            id,
+            socket,
+            place,
+            connection,
+        } = newcomer;
+        let opening = Arc::default();
+        let Some(visit) = self.strangers.admit(id, peer, &socket, &opening) else {
+            return self.tell_refused(peer);
+        };
+        let acceptor = Arc::clone(self);
+        let scheduler = place.scheduler();
+        let tracked = self.connections.token();
+        // Not handed on as a whole, since each wrapping would double what an idle session keeps.
+        scheduler.spawn(async move {
+            acceptor
+                .connection(id, socket, peer, opening, visit, first)
+                .await;
+            drop((connection, place, tracked));
+        });
+    }
+
+    fn tell_refused(&self, peer: SocketAddr) {
+        const KIND: Kind = "too many SSH connections at once";
+        self.shared.ports.counters().refused.ssh_connections.inc();
+        if let Some(more) = self.shared.log_lines.may(KIND, peer) {
+            warn!(%peer, "too many SSH connections at once: one is refused{more}");
         }
     }
 
@@ -163,6 +229,7 @@ impl Acceptor {
         peer: SocketAddr,
         opening: Arc<Opening>,
         visit: Visit,
+        first: BytesMut,
     ) {
         let deliveries = Arc::new(Deliveries::default());
         let (authenticated, is_authenticated) = oneshot::channel();
@@ -176,7 +243,7 @@ impl Acceptor {
             authenticated,
         );
         let session = async {
-            let stream = SocketStream::new(Arc::clone(&socket), deliveries);
+            let stream = SocketStream::new(Arc::clone(&socket), deliveries, first);
             let stream = Noted::new(stream, Arc::clone(&opening));
             run_stream(self.config(), stream, client).await?.await
         };

@@ -19,3 +19,8 @@ pub(super) fn raise_limit() {
         );
     }
 }
+
+/// How many files and sockets this process may have open, if that is bounded.
+pub fn limit() -> Option<u64> {
+    getrlimit(Resource::Nofile).current
+}

@@ -159,6 +159,10 @@ pub(super) const KEEPALIVES_UNANSWERED: usize = 2;
 #[cfg(target_os = "linux")]
 pub(super) const UNACKNOWLEDGED: Duration = Duration::from_secs(27);
 
+/// How long is waited for a trusted proxy's header before the connection counts as its own: load balancers
+/// send it with the first packet, and a client may be waiting for the server's first word.
+pub(super) const PROXY_SILENCE: Duration = Duration::from_secs(2);
+
 /// How long the holder of a port has to show that it is alive when another session asks for it.
 pub(super) const SIGN_OF_LIFE: Duration = Duration::from_secs(2);
 

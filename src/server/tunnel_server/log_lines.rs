@@ -15,7 +15,7 @@ use tracing::info;
 
 use super::limits::{LINES_APART, LINES_AT_ONCE, LINES_PER_SECOND, LINES_TOLD};
 use super::pace::Pace;
-use super::peer_network::PeerNetwork;
+use crate::server::domain::peer_network::PeerNetwork;
 
 /// What kind of line it is, in the words in which the log tells of those that were left out.
 pub(super) type Kind = &'static str;
@@ -32,7 +32,7 @@ pub(super) enum Who {
 
 impl From<SocketAddr> for Who {
     fn from(peer: SocketAddr) -> Self {
-        Who::Network(PeerNetwork::of(peer))
+        Who::Network(PeerNetwork::of(peer.ip()))
     }
 }
 

@@ -4,7 +4,7 @@
 //! else. It knows which session holds which port, so a tunnel's status is a fact and not a guess.
 //! What it must know of enrollment it asks through [`KeyAuthority`]; it reads no database itself.
 //!
-//! The way of a byte: `acceptor` accepts the bastion's connection (`socket`) if `strangers` has room,
+//! The way of a byte: `acceptor` accepts the bastion's connection (`socket`), through a proxy too (`proxy_header`), if `strangers` has room,
 //! `client` lets it prove its key and ask for a port (then it is a `live_session`), `ports` gives the
 //! port to one session (`table`) and announces it (`events`), `forward` accepts a connection there,
 //! `copy` carries it to the bastion and `delivery` back, within its `window`. All bounds stand in
@@ -26,8 +26,8 @@ mod live_session;
 mod log_lines;
 mod opening;
 mod pace;
-mod peer_network;
 mod ports;
+mod proxy_header;
 mod round_trip;
 mod session_threads;
 mod socket;
@@ -50,6 +50,7 @@ use tokio_util::task::TaskTracker;
 
 use self::acceptor::{Acceptor, Identity};
 pub use self::counters::Counters;
+pub use self::descriptors::limit as descriptor_limit;
 pub use self::events::{Batch, SessionEvent, SessionEvents, SessionNote};
 pub use self::host_key::{Generation, HostKey, KeyFolder, Marks};
 pub use self::limits::Limits;
@@ -57,6 +58,7 @@ use self::ports::Ports;
 use self::session_threads::SessionThreads;
 use self::window::Budget;
 use crate::protocol::TunnelId;
+use crate::server::domain::proxies::TrustedProxies;
 
 /// How the tunnel server is set up.
 #[derive(Debug, Clone)]
@@ -67,6 +69,8 @@ pub struct TunnelServerConfig {
     pub forward_listen: IpAddr,
     /// The folder of the host keys; they are made there (0600) if they are absent.
     pub host_key_dir: PathBuf,
+    /// Who may say for whom he connects.
+    pub trusted_proxies: TrustedProxies,
     /// How many of what there may be.
     pub limits: Limits,
 }
@@ -157,6 +161,7 @@ impl TunnelServer {
             keys,
             Arc::clone(&ports),
             config.limits,
+            config.trusted_proxies,
             ending.clone(),
             connections.clone(),
         );

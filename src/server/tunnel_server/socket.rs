@@ -8,7 +8,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, BufMut, BytesMut};
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -51,6 +51,19 @@ impl Socket {
         self.heard.notified()
     }
 
+    /// Reads what has arrived, up to this many bytes in all; for the time before there is a session.
+    pub(super) async fn read_first(&self, bytes: &mut BytesMut, most: usize) -> io::Result<usize> {
+        loop {
+            self.stream.readable().await?;
+            let left = most.saturating_sub(bytes.len());
+            let mut room = (&mut *bytes).limit(left);
+            match self.stream.try_read_buf(&mut room) {
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                result => return result,
+            }
+        }
+    }
+
     /// Whether something has arrived that nobody has read.
     pub(super) fn has_unread(&self) -> bool {
         let mut byte = [std::mem::MaybeUninit::uninit()];
@@ -76,11 +89,12 @@ pub(super) struct SocketStream {
 }
 
 impl SocketStream {
-    pub(super) fn new(socket: Arc<Socket>, deliveries: Arc<Deliveries>) -> Self {
+    /// With what has been read of it already.
+    pub(super) fn new(socket: Arc<Socket>, deliveries: Arc<Deliveries>, ahead: BytesMut) -> Self {
         SocketStream {
             socket,
             deliveries,
-            ahead: BytesMut::new(),
+            ahead,
             reads_much: false,
         }
     }

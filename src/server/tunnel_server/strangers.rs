@@ -16,8 +16,8 @@ use tokio_util::sync::CancellationToken;
 use super::limits::{EARLY_DROP, LOGIN_UNDISTURBED, LOOKED_AT, Limits};
 use super::live_session::SessionId;
 use super::opening::Opening;
-use super::peer_network::PeerNetwork;
 use super::socket::Socket;
+use crate::server::domain::peer_network::PeerNetwork;
 
 /// One of them.
 struct Stranger {
@@ -79,7 +79,7 @@ impl Strangers {
         socket: &Arc<Socket>,
         opening: &Arc<Opening>,
     ) -> Option<Visit> {
-        let network = PeerNetwork::of(peer);
+        let network = PeerNetwork::of(peer.ip());
         let leave = CancellationToken::new();
         let mut table = self.table();
         if !self.has_room(&mut table, network) {

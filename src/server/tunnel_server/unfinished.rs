@@ -103,8 +103,8 @@ fn not_ssh(first: FirstBytes) -> (Why, String) {
     match first {
         FirstBytes::ProxyLine => (
             Why::ProxyLine,
-            "it sent a PROXY protocol line, which is not understood here: turn that off in the \
-             load balancer"
+            "it sent a PROXY protocol line, and is not trusted to: name the load balancer with \
+             --trusted-proxy, or turn that off there"
                 .to_owned(),
         ),
         FirstBytes::Http => (Why::Http, "it speaks HTTP and not SSH".to_owned()),

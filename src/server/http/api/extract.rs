@@ -5,7 +5,6 @@ use std::convert::Infallible;
 use axum::body::{Bytes, HttpBody};
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
-use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::{Json, RequestPartsExt};
 use serde::Serialize;
@@ -30,6 +29,7 @@ impl<S: Send + Sync, T: DeserializeOwned + Serialize> FromRequest<S> for Body<T>
         let bytes = Bytes::from_request(limited, state)
             .await
             .map_err(|rejection| body_problem(&rejection.into()))?;
+        let bytes = without_mark(bytes);
         let request = Request::from_parts(parts, bytes.clone().into());
         let Json(value) = Json::from_request(request, state)
             .await
@@ -54,13 +54,15 @@ impl<S: Send + Sync, T: DeserializeOwned + Serialize> FromRequest<S> for Optiona
     }
 }
 
-fn body_problem(rejection: &JsonRejection) -> ApiError {
-    if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
-        return ApiError::new(
-            ProblemKind::TooLarge,
-            format!("a body may have at most {} bytes", BODY_LIMIT),
-        );
+/// The body without the mark that some programs put before a text in UTF-8.
+fn without_mark(bytes: Bytes) -> Bytes {
+    match bytes.starts_with(b"\xef\xbb\xbf") {
+        true => bytes.slice(3..),
+        false => bytes,
     }
+}
+
+fn body_problem(rejection: &JsonRejection) -> ApiError {
     match rejection {
         JsonRejection::MissingJsonContentType(_) => ApiError::new(
             ProblemKind::UnsupportedMediaType,

@@ -14,10 +14,13 @@ use axum::routing::get;
 use prometheus_client::encoding::prometheus_text;
 
 use super::auth::Operator;
+use crate::server::domain::proxies::TrustedProxies;
+use crate::server::http::admission::Admission;
 use crate::server::http::app::App;
+use crate::server::http::connections::{Bounds, Connections};
 use crate::server::http::problem::{ApiError, no_such_path, wrong_method};
 use crate::server::metrics::counts::Call;
-use crate::server::metrics::facts;
+use crate::server::metrics::facts::{self, Web};
 
 /// Counts requests, with what they took and how they were answered.
 pub async fn observe(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
@@ -41,7 +44,13 @@ pub async fn read(_: Operator, State(app): State<Arc<App>>) -> Result<Response, 
 }
 
 async fn page(app: &App) -> Result<Response, ApiError> {
-    let facts = facts::now(app, app.web.open_streams()).await?;
+    let web = Web {
+        streams: app.web.open_streams(),
+        connections: app.connections.open(),
+        refused: app.connections.refused(),
+        made_room: app.connections.made_room(),
+    };
+    let facts = facts::now(app, web).await?;
     let mut text = String::new();
     prometheus_text::encode(&mut text, &facts)
         .and_then(|()| prometheus_text::encode(&mut text, &app.tunnels.counters().registry))
@@ -53,6 +62,12 @@ async fn page(app: &App) -> Result<Response, ApiError> {
     )
         .into_response())
 }
+
+/// More than one Prometheus needs.
+const BOUNDS: Bounds = Bounds {
+    in_all: 64,
+    per_address: 64,
+};
 
 /// Serves the metrics at an address of their own, without a credential, until aborted: for a Prometheus on the
 /// same machine or in the same private network.
@@ -69,10 +84,15 @@ pub async fn serve(
         .fallback(no_such_path)
         .method_not_allowed_fallback(wrong_method)
         .with_state(app);
-    axum_server::from_tcp(listener)?
+    let connections = Connections::new(BOUNDS, TrustedProxies::default());
+    let served = axum_server::from_tcp(listener)?
+        .acceptor(Admission(Arc::clone(&connections)))
         .first_request_timeout(first_request_timeout)
-        .serve(router.into_make_service())
-        .await
+        .serve(router.into_make_service());
+    tokio::select! {
+        served = served => served,
+        () = connections.end_idle() => Ok(()),
+    }
 }
 
 async fn read_openly(State(app): State<Arc<App>>) -> Result<Response, ApiError> {

@@ -13,14 +13,13 @@ use axum::middleware::Next;
 use axum::response::Response;
 
 use super::error::PageError;
+use super::shared::Cookies;
 use crate::protocol::ProblemKind;
 use crate::server::domain::token::Token;
+use crate::server::http::api::extract::BODY_LIMIT;
 use crate::server::http::app::App;
 use crate::server::http::browser;
 use crate::server::http::problem::ApiError;
-
-/// The largest form that is read, in bytes.
-const FORM_LIMIT: usize = 64 * 1024;
 
 /// How long a browser may take from opening a sign-in page to sending it, in seconds.
 const SIGN_IN_PAGE_SECONDS: u64 = 24 * 3600;
@@ -38,9 +37,10 @@ pub async fn protect(
         return Err(refused().into());
     }
     let (parts, form) = request.into_parts();
-    let form = body::to_bytes(form, FORM_LIMIT)
+    // It is there and within its bound already.
+    let form = body::to_bytes(form, BODY_LIMIT)
         .await
-        .map_err(|_| ApiError::new(ProblemKind::TooLarge, "this form holds more than is read"))?;
+        .map_err(|error| ApiError::internal(&error))?;
     let sent = url::form_urlencoded::parse(&form).find(|(name, _)| name == "csrf");
     let is_ours = sent
         .zip(browser_cookie(&app, &parts.headers))
@@ -78,8 +78,9 @@ pub(super) fn token_for_anybody(
 }
 
 fn anonymous_name(app: &App) -> &'static str {
-    match app.web.https {
-        true => "__Host-holistics-tunnel-form",
-        false => "holistics-tunnel-form",
+    match app.web.cookies() {
+        Cookies::OfHost => "__Host-holistics-tunnel-form",
+        Cookies::OfPath => "__Secure-holistics-tunnel-form",
+        Cookies::Plain => "holistics-tunnel-form",
     }
 }

@@ -10,6 +10,8 @@ use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::server::domain::peer_network::PeerNetwork;
+
 /// Attempts are counted from the first one for this long.
 const WINDOW: Duration = Duration::from_secs(15 * 60);
 
@@ -37,7 +39,7 @@ impl Asker<'_> {
         match self {
             Asker::Known(browser) => vec![Who::Browser(browser.to_owned())],
             Asker::Stranger(address, account) => vec![
-                Who::Address(network(address)),
+                Who::Address(PeerNetwork::of(address)),
                 Who::Account(account.chars().take(64).collect()),
             ],
         }
@@ -48,7 +50,7 @@ impl Asker<'_> {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Who {
     Browser(String),
-    Address(IpAddr),
+    Address(PeerNetwork),
     Account(String),
 }
 
@@ -113,14 +115,6 @@ impl RateLimit {
             attempts.count += 1;
         }
         Ok(())
-    }
-}
-
-/// One home or machine has a whole /64 of IPv6.
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => IpAddr::V6((address.to_bits() & !u128::from(u64::MAX)).into()),
-        address => address,
     }
 }
 
@@ -198,13 +192,5 @@ mod tests {
             assert_eq!(limit.attempt_at(start, &all), Ok(()));
         }
         assert_eq!(limit.0.lock().unwrap().len(), ENTRIES);
-    }
-
-    #[test]
-    fn addresses_of_one_ipv6_network_count_together() {
-        let one: IpAddr = "2001:db8::1".parse().unwrap();
-        let two: IpAddr = "2001:db8::ffff:1".parse().unwrap();
-        assert_eq!(network(one), network(two));
-        assert_eq!(network("::ffff:192.0.2.1".parse().unwrap()), address(1));
     }
 }

@@ -13,6 +13,17 @@ use crate::server::store::SessionLimits;
 /// Live streams at a time. Each holds a task, a socket and a few KiB.
 const STREAMS: usize = 256;
 
+/// Which kind of cookies browsers get.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cookies {
+    /// By https, for the whole host.
+    OfHost,
+    /// By https, for the path of the public URL.
+    OfPath,
+    /// By plain http.
+    Plain,
+}
+
 /// Kept for the life of the server.
 pub struct Shared {
     /// A permit for each live stream.
@@ -51,6 +62,15 @@ impl Shared {
     /// How many live streams are open.
     pub fn open_streams(&self) -> usize {
         STREAMS - self.streams.available_permits()
+    }
+
+    /// Which kind of cookies browsers get.
+    pub fn cookies(&self) -> Cookies {
+        match (self.https, self.base.is_empty()) {
+            (true, true) => Cookies::OfHost,
+            (true, false) => Cookies::OfPath,
+            (false, _) => Cookies::Plain,
+        }
     }
 
     /// A path of this server as browsers see it.

@@ -111,7 +111,7 @@ pub async fn by_password(
             go_signed_in(&app, own_path(&sent.next), &account, session)
         }
         None => {
-            tracing::warn!(%address, "a sign-in was refused");
+            tracing::warn!(address = %address.ip(), "a sign-in was refused");
             let error = "Name or password is wrong. Without a password, sign in by a link.";
             let status = StatusCode::UNAUTHORIZED;
             sign_in_page(

@@ -36,6 +36,11 @@ const TOKEN_OVER: Refusal = Refusal {
     name: "TokenOver",
     words: "The token's time is over, or it has done its work",
 };
+const TOO_SLOW: Refusal = Refusal {
+    status: "408",
+    name: "TooSlow",
+    words: "The body did not arrive within 30 seconds",
+};
 const TOO_LARGE: Refusal = Refusal {
     status: "413",
     name: "TooLarge",
@@ -57,11 +62,12 @@ const INTERNAL: Refusal = Refusal {
     words: "Something failed inside the server, or took longer than a minute",
 };
 
-const ALL: [Refusal; 8] = [
+const ALL: [Refusal; 9] = [
     UNAUTHORIZED,
     FORBIDDEN,
     NOT_FOUND,
     TOKEN_OVER,
+    TOO_SLOW,
     TOO_LARGE,
     WRONG_MEDIA_TYPE,
     INVALID,
@@ -121,7 +127,7 @@ fn that_follow(path: &str, caller: Caller, operation: &Operation) -> Vec<Refusal
         }
     }
     if operation.request_body.is_some() {
-        refusals.extend([TOO_LARGE, WRONG_MEDIA_TYPE, INVALID]);
+        refusals.extend([TOO_SLOW, TOO_LARGE, WRONG_MEDIA_TYPE, INVALID]);
     }
     if takes_options(operation) {
         refusals.push(INVALID);

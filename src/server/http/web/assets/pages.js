@@ -2,6 +2,10 @@
 // Every page works without this script.
 "use strict";
 
+// All tabs of a browser share one stream of events, which this script keeps as their shared worker: over
+// HTTP/1.1 a browser has six connections to a server, and a stream for each tab would take them all.
+const own = typeof document === "undefined" ? location.href : document.currentScript.src;
+
 function localTimes(root) {
   for (const time of root.querySelectorAll("time[datetime]")) {
     const at = new Date(time.dateTime);
@@ -86,12 +90,39 @@ async function refresh() {
 
 function listen() {
   const place = document.querySelector("[data-events]");
-  if (!place || !window.EventSource) return;
+  if (!place) return;
   // After a form the address is the form's; what is live is the page it belongs to.
   document.body.dataset.page = place.dataset.events.replace("/api/v1", "").replace(/\/events$/, "");
-  const stream = new EventSource(place.dataset.events);
-  for (const name of ["open", "event", "state", "changed"]) stream.addEventListener(name, refresh);
-  addEventListener("pagehide", () => stream.close());
+  if (!window.SharedWorker) {
+    setInterval(() => { if (!document.hidden) refresh(); }, 10000);
+    return;
+  }
+  const shown = place.dataset.events.match(/(\d+)\/events$/)?.[1];
+  const channel = new BroadcastChannel(own);
+  channel.onmessage = ({ data: id }) => { if (!id || !shown || shown === String(id)) refresh(); };
+  // The worker has been listening for others, perhaps: what came before this page heard of it is in now.
+  new SharedWorker(own).port.onmessage = refresh;
+}
+
+// The worker: it tells which data source has news, or 0 if that may be any.
+function listenForAllTabs() {
+  const channel = new BroadcastChannel(own);
+  const idIn = { event: (data) => data.data_source_id, state: (data) => data.id, changed: () => 0 };
+  let stream;
+  const connect = () => {
+    // It connects again by itself, but not after an answer that is none: after signing out, say.
+    if (stream && stream.readyState !== EventSource.CLOSED) return;
+    stream = new EventSource(new URL("../api/v1/data-sources/events", own));
+    stream.addEventListener("open", () => channel.postMessage(0));
+    for (const [name, id] of Object.entries(idIn)) {
+      stream.addEventListener(name, (event) => channel.postMessage(id(JSON.parse(event.data))));
+    }
+  };
+  onconnect = ({ ports: [tab] }) => {
+    connect();
+    tab.postMessage(0);
+  };
+  setInterval(connect, 30000);
 }
 
 async function submitInline(event) {
@@ -128,7 +159,11 @@ function usualPorts() {
   show();
 }
 
-remember(document);
-prepare(document);
-usualPorts();
-listen();
+if (typeof document === "undefined") {
+  listenForAllTabs();
+} else {
+  remember(document);
+  prepare(document);
+  usualPorts();
+  listen();
+}

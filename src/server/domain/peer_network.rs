@@ -1,16 +1,17 @@
 //! Which peers count as one: an address of IPv4, or a network of IPv6 that one subscriber is given.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr};
 
 /// One IPv4 address, or the 64 bits of an IPv6 address that name its network: whoever has one IPv6
 /// address has all the others of that network, too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct PeerNetwork(IpAddr);
+pub struct PeerNetwork(IpAddr);
 
 impl PeerNetwork {
-    pub(super) fn of(peer: SocketAddr) -> Self {
-        PeerNetwork(match peer.ip().to_canonical() {
+    /// That of this address.
+    pub fn of(peer: IpAddr) -> Self {
+        PeerNetwork(match peer.to_canonical() {
             IpAddr::V4(address) => IpAddr::V4(address),
             IpAddr::V6(address) => {
                 let network = address.to_bits() & !u128::from(u64::MAX);
@@ -39,10 +40,10 @@ mod tests {
 
     #[test]
     fn a_subscriber_s_addresses_are_one_and_others_are_others() {
-        assert_eq!(of("203.0.113.7:1"), "203.0.113.7");
-        assert_eq!(of("[::ffff:203.0.113.7]:1"), "203.0.113.7");
-        assert_eq!(of("[2001:db8:1:2:3:4:5:6]:1"), "2001:db8:1:2::/64");
-        assert_eq!(of("[2001:db8:1:2::1]:9"), of("[2001:db8:1:2:ffff::]:1"));
-        assert_ne!(of("[2001:db8:1:3::1]:1"), of("[2001:db8:1:2::1]:1"));
+        assert_eq!(of("203.0.113.7"), "203.0.113.7");
+        assert_eq!(of("::ffff:203.0.113.7"), "203.0.113.7");
+        assert_eq!(of("2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::/64");
+        assert_eq!(of("2001:db8:1:2::1"), of("2001:db8:1:2:ffff::"));
+        assert_ne!(of("2001:db8:1:3::1"), of("2001:db8:1:2::1"));
     }
 }
