@@ -5,6 +5,8 @@
 mod backup;
 #[path = "server_life/farewell.rs"]
 mod farewell;
+#[path = "server_life/host_keys.rs"]
+mod host_keys;
 #[path = "server_life/older_backup.rs"]
 mod older_backup;
 mod support;

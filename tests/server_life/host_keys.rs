@@ -1,8 +1,6 @@
 //! The tunnel server gets another host key: bastions that know it before go on as if nothing were, and the
 //! operator is told of those that do not.
 
-mod support;
-
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
@@ -10,17 +8,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use crate::support::lab::{Lab, SERVICE_LIMIT, tunnel_of};
+use crate::support::process::{self, Finished};
+use crate::support::server::Server;
+use crate::support::sql::Client;
+use crate::support::workspace::Workspace;
+use crate::support::{figures, wait};
 use holistics_tunnel::protocol::{DataSource, DataSourceState};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use sqlx::ConnectOptions as _;
 use sqlx::sqlite::SqliteConnectOptions;
-use support::lab::{Lab, SERVICE_LIMIT, tunnel_of};
-use support::process::{self, Finished};
-use support::server::Server;
-use support::sql::Client;
-use support::workspace::Workspace;
-use support::{figures, wait};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
