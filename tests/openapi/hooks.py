@@ -2,19 +2,23 @@
 
 import base64
 import hashlib
+import json
+import re
 
 import schemathesis
 
 
 @schemathesis.hook
-def map_body(context, body):
+def before_call(context, case, kwargs):
     """Which texts are public keys no schema tells, so every text becomes one."""
-    if isinstance(body, dict) and isinstance(body.get("public_key"), str):
-        return {**body, "public_key": _key(body["public_key"])}
-    if isinstance(body, dict) and isinstance(body.get("host_keys"), list):
+    body = case.body
+    if not isinstance(body, dict):
+        return
+    if isinstance(body.get("public_key"), str):
+        case.body = {**body, "public_key": _key(body["public_key"])}
+    if isinstance(body.get("host_keys"), list):
         keys = [_key(key) if isinstance(key, str) else key for key in body["host_keys"]]
-        return {**body, "host_keys": keys}
-    return body
+        case.body = {**body, "host_keys": keys}
 
 
 def _key(text):
@@ -25,8 +29,16 @@ def _key(text):
 
 @schemathesis.hook
 def filter_body(context, body):
-    """JSON Schema takes 5432.0 for an integer, and the server does not."""
-    return not _holds_a_whole_float(body)
+    """JSON Schema takes 5432.0 for an integer, and the server does not. No pattern says in one line which
+    characters are invisible: those that Unicode lets be ignored, and separators of lines."""
+    text = json.dumps(body, ensure_ascii=False, default=str)
+    return not _holds_a_whole_float(body) and not _HIDDEN.search(text)
+
+
+_HIDDEN = re.compile(
+    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202e\u2060-\u206f\u3164"
+    "\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
+)
 
 
 def _holds_a_whole_float(value):
