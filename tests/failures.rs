@@ -411,7 +411,7 @@ fn a_remote_port_held_by_a_living_clone_is_refused_and_the_clone_keeps_it() {
 
 #[test]
 fn without_a_free_remote_port_setup_is_rolled_back_and_works_once_there_is_one() {
-    let lab = Lab::with(Server::start_with(1, &[]));
+    let lab = Lab::with(Server::start_with(1, &["--port-rest", "1ms"]));
     let first = lab.active_data_source("Shop");
     let second = lab.data_source("Billing");
 

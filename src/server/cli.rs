@@ -129,7 +129,7 @@ pub struct Serve {
     #[arg(
         long,
         env = "HOLISTICS_TUNNEL_SERVER_PORT_REST",
-        default_value = "168h",
+        default_value = "24h",
         value_name = "DURATION",
         value_parser = duration
     )]
