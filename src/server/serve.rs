@@ -28,7 +28,7 @@ use super::http::certificate::{self, Certificate};
 use super::http::connections::Connections;
 use super::http::downloads::Downloads;
 use super::http::router;
-use super::http::web::shared::Shared;
+use super::http::shared::Shared;
 use super::last_run;
 use super::metrics::counts::Metrics;
 use super::operator_tokens;

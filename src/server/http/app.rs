@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::connections::Connections;
 use super::downloads::Downloads;
-use super::web::shared::Shared;
+use super::shared::Shared;
 use crate::protocol::{ConnectionTest, ConnectionTestResult, DataSourceId};
 use crate::server::domain::proxies::TrustedProxies;
 use crate::server::domain::{ControlPlane, Error};

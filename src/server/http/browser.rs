@@ -3,7 +3,7 @@
 use axum::http::{HeaderMap, HeaderValue, Method, header};
 
 use super::problem::ApiError;
-use super::web::shared::Cookies;
+use super::shared::Cookies;
 use crate::protocol::ProblemKind;
 use crate::server::domain::token::TokenHash;
 use crate::server::http::app::App;

@@ -10,17 +10,17 @@ use axum::response::Response;
 use serde::Deserialize;
 
 use super::error::PageError;
-use super::frame::{Frame, page};
-use super::rate_limit::Asker;
+use super::layout::{Layout, page};
 use crate::server::http::app::App;
 use crate::server::http::browser::SignedIn;
 use crate::server::http::problem::ApiError;
+use crate::server::http::rate_limit::Asker;
 use crate::server::passwords::{self, BUSY};
 
 #[derive(Template)]
 #[template(path = "web/account.html")]
 struct AccountPage {
-    frame: Frame,
+    layout: Layout,
     name: String,
     has_password: bool,
     shortest: usize,
@@ -112,7 +112,7 @@ fn answer(
     done: bool,
 ) -> Result<Response, PageError> {
     let template = AccountPage {
-        frame: Frame::of(app, signed_in),
+        layout: Layout::of(app, signed_in),
         name: signed_in.account.name.clone(),
         has_password: signed_in.account.password_hash.is_some(),
         shortest: passwords::SHORTEST,

@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Redirect, Response};
 use serde::Deserialize;
 
 use super::error::{PageError, sentence};
-use super::frame::{Frame, Timestamp, page};
+use super::layout::{Layout, Timestamp, page};
 use crate::server::domain::{inputs, operators};
 use crate::server::http::app::App;
 use crate::server::http::browser::SignedIn;
@@ -25,7 +25,7 @@ pub struct Named {
 #[derive(Template)]
 #[template(path = "web/api_tokens.html")]
 struct TokensPage {
-    frame: Frame,
+    layout: Layout,
     tokens: Vec<TokenRow>,
     typed: String,
     /// The token that was just made: shown now and never again.
@@ -105,7 +105,7 @@ async fn answer(
         Err(error) => (StatusCode::UNPROCESSABLE_ENTITY, None, Some(error)),
     };
     let template = TokensPage {
-        frame: Frame::of(app, signed_in),
+        layout: Layout::of(app, signed_in),
         tokens: tokens.into_iter().map(row).collect(),
         typed,
         made,

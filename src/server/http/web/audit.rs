@@ -8,7 +8,7 @@ use axum::http::StatusCode;
 use axum::response::Response;
 
 use super::error::PageError;
-use super::frame::{Frame, Timestamp, page};
+use super::layout::{Layout, Timestamp, page};
 use crate::protocol::DataSourceId;
 use crate::server::http::app::App;
 use crate::server::http::browser::SignedIn;
@@ -20,7 +20,7 @@ const ENTRIES: u32 = 200;
 #[derive(Template)]
 #[template(path = "web/audit.html")]
 struct AuditPage {
-    frame: Frame,
+    layout: Layout,
     entries: Vec<Row>,
     shown: u32,
 }
@@ -38,7 +38,7 @@ struct Row {
 pub async fn show(State(app): State<Arc<App>>, signed_in: SignedIn) -> Result<Response, PageError> {
     let entries = app.store.audit_log(ENTRIES).await?;
     let template = AuditPage {
-        frame: Frame::of(&app, &signed_in),
+        layout: Layout::of(&app, &signed_in),
         entries: entries.into_iter().map(row).collect(),
         shown: ENTRIES,
     };

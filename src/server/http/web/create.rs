@@ -10,8 +10,8 @@ use axum::response::{IntoResponse, Redirect, Response};
 use serde::Deserialize;
 
 use super::error::{PageError, words};
-use super::frame::{Frame, page};
 use super::labels;
+use super::layout::{Layout, page};
 use crate::protocol::{ConnectionKind, DataSourceId, DatabaseType, NewDataSource};
 use crate::server::domain::Error;
 use crate::server::http::api::extract::Id;
@@ -36,7 +36,7 @@ pub struct Typed {
 #[derive(Template)]
 #[template(path = "web/new.html")]
 struct NewPage {
-    frame: Frame,
+    layout: Layout,
     typed: Typed,
     types: Vec<TypeChoice>,
     error: Option<String>,
@@ -122,7 +122,7 @@ fn form(
         port: labels::usual_port(known),
     });
     let template = NewPage {
-        frame: Frame::of(app, signed_in),
+        layout: Layout::of(app, signed_in),
         typed,
         types: types.collect(),
         error,

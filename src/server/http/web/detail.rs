@@ -9,8 +9,8 @@ use axum::http::StatusCode;
 use axum::response::Response;
 
 use super::error::PageError;
-use super::frame::{Frame, InlineCode, Timestamp, page};
 use super::labels::{self, StateLabel};
+use super::layout::{InlineCode, Layout, Timestamp, page};
 use super::list::{LastSeen, last_seen};
 use crate::protocol::{
     ConnectionKind, ConnectionTestResult, DataSource, DataSourceId, DataSourceState,
@@ -52,7 +52,7 @@ pub struct Extra {
 #[derive(Template)]
 #[template(path = "web/detail.html")]
 struct DetailPage {
-    frame: Frame,
+    layout: Layout,
     source: DataSource,
     database: &'static str,
     place: String,
@@ -187,7 +187,7 @@ pub async fn answer(
     let source = view::data_source(app, &record);
     let events = app.store.events(id, EVENTS).await?;
     let template = DetailPage {
-        frame: Frame::of(app, signed_in),
+        layout: Layout::of(app, signed_in),
         database: labels::database(source.database_type),
         place: source.address().to_string(),
         state: labels::state(source.connection, source.state),

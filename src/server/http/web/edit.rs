@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use super::create::to_data_source;
 use super::error::{PageError, words};
-use super::frame::{Frame, page};
+use super::layout::{Layout, page};
 use crate::protocol::{DataSourceChange, DataSourceId};
 use crate::server::domain::Error;
 use crate::server::http::api::extract::Id;
@@ -29,7 +29,7 @@ pub struct Typed {
 #[derive(Template)]
 #[template(path = "web/edit.html")]
 struct EditPage {
-    frame: Frame,
+    layout: Layout,
     id: DataSourceId,
     name: String,
     typed: Typed,
@@ -95,7 +95,7 @@ async fn form(
         None => StatusCode::OK,
     };
     let template = EditPage {
-        frame: Frame::of(app, signed_in),
+        layout: Layout::of(app, signed_in),
         id,
         is_direct: record.tunnel.is_none(),
         is_enrolled: record.is_enrolled(),

@@ -7,13 +7,13 @@ use axum::extract::State;
 use axum::response::Response;
 
 use super::error::PageError;
-use super::frame::{Frame, page};
+use super::layout::{Layout, page};
 use crate::server::http::app::App;
 
 #[derive(Template)]
 #[template(path = "web/error.html")]
 struct ErrorPage {
-    frame: Frame,
+    layout: Layout,
     error: PageError,
 }
 
@@ -24,7 +24,7 @@ pub async fn render(State(app): State<Arc<App>>, response: Response) -> Response
     };
     let status = error.status;
     let template = ErrorPage {
-        frame: Frame::for_anybody(&app, String::new()),
+        layout: Layout::for_anybody(&app, String::new()),
         error,
     };
     page(status, &template).unwrap_or(response)

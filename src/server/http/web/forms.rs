@@ -13,13 +13,13 @@ use axum::middleware::Next;
 use axum::response::Response;
 
 use super::error::PageError;
-use super::shared::Cookies;
 use crate::protocol::ProblemKind;
 use crate::server::domain::token::Token;
 use crate::server::http::api::extract::BODY_LIMIT;
 use crate::server::http::app::App;
 use crate::server::http::browser;
 use crate::server::http::problem::ApiError;
+use crate::server::http::shared::Cookies;
 
 /// How long a browser may take from opening a sign-in page to sending it, in seconds.
 const SIGN_IN_PAGE_SECONDS: u64 = 24 * 3600;

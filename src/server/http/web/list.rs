@@ -8,8 +8,8 @@ use axum::http::StatusCode;
 use axum::response::Response;
 
 use super::error::PageError;
-use super::frame::{Frame, Timestamp, page};
 use super::labels::{self, StateLabel};
+use super::layout::{Layout, Timestamp, page};
 use crate::protocol::{DataSource, DataSourceId, TunnelStatus, TunnelSummary};
 use crate::server::http::app::App;
 use crate::server::http::browser::SignedIn;
@@ -18,7 +18,7 @@ use crate::server::http::view;
 #[derive(Template)]
 #[template(path = "web/list.html")]
 struct ListPage {
-    frame: Frame,
+    layout: Layout,
     rows: Vec<Row>,
 }
 
@@ -56,7 +56,7 @@ pub async fn show(State(app): State<Arc<App>>, signed_in: SignedIn) -> Result<Re
     let records = app.store.data_sources().await?;
     let sources = records.iter().map(|r| view::data_source(&app, r));
     let template = ListPage {
-        frame: Frame::of(&app, &signed_in),
+        layout: Layout::of(&app, &signed_in),
         rows: sources.map(|source| row(&source)).collect(),
     };
     page(StatusCode::OK, &template)

@@ -2,7 +2,7 @@
 //!
 //! The pages do what the API does, by the same use cases of the domain; nothing is decided here that a
 //! program with a token would find otherwise. One file holds one page or one group of forms. [`session`] lets
-//! people in, `forms` keeps other sites from sending forms in their name, `frame` is what all
+//! people in, `forms` keeps other sites from sending forms in their name, `layout` is what all
 //! pages share, and `assets` the style and the script.
 
 mod account;
@@ -16,16 +16,14 @@ mod edit;
 mod error;
 mod error_page;
 mod forms;
-mod frame;
 mod headers;
 mod known_browser;
 mod labels;
+mod layout;
 mod list;
-mod rate_limit;
 mod removal;
 mod routes;
 pub mod session;
-pub mod shared;
 mod sign_in;
 
 use std::sync::Arc;

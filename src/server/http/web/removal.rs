@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use super::create::to_data_source;
 use super::error::PageError;
-use super::frame::{Frame, page};
+use super::layout::{Layout, page};
 use crate::protocol::DataSourceId;
 use crate::server::domain::Error;
 use crate::server::http::api::extract::Id;
@@ -37,7 +37,7 @@ enum How {
 #[derive(Template)]
 #[template(path = "web/delete.html")]
 struct DeletePage {
-    frame: Frame,
+    layout: Layout,
     id: DataSourceId,
     name: String,
     is_direct: bool,
@@ -55,7 +55,7 @@ pub async fn show(
         return Err(Error::NotFound.into());
     }
     let template = DeletePage {
-        frame: Frame::of(&app, &signed_in),
+        layout: Layout::of(&app, &signed_in),
         id,
         is_direct: record.tunnel.is_none(),
         is_enrolled: record.is_enrolled(),

@@ -12,14 +12,14 @@ use serde::Deserialize;
 
 use super::error::PageError;
 use super::forms;
-use super::frame::{Frame, page};
 use super::known_browser;
-use super::rate_limit::Asker;
+use super::layout::{Layout, page};
 use super::session;
 use crate::server::domain::token::TokenHash;
 use crate::server::http::app::App;
 use crate::server::http::browser::{self, SignedIn};
 use crate::server::http::problem::ApiError;
+use crate::server::http::rate_limit::Asker;
 use crate::server::passwords::{BUSY, LONGEST, Place};
 use crate::server::store::OperatorAccount;
 
@@ -43,7 +43,7 @@ pub struct Credentials {
 #[derive(Template)]
 #[template(path = "web/sign_in.html")]
 struct SignInPage {
-    frame: Frame,
+    layout: Layout,
     name: String,
     next: String,
     error: Option<String>,
@@ -52,7 +52,7 @@ struct SignInPage {
 #[derive(Template)]
 #[template(path = "web/login_link.html")]
 struct LinkPage {
-    frame: Frame,
+    layout: Layout,
     works: bool,
     action: String,
 }
@@ -168,7 +168,7 @@ fn sign_in_page(
 ) -> Result<Response, PageError> {
     let (form_token, cookie) = forms::token_for_anybody(app, headers)?;
     let template = SignInPage {
-        frame: Frame::for_anybody(app, form_token),
+        layout: Layout::for_anybody(app, form_token),
         name,
         next,
         error,
@@ -186,7 +186,7 @@ pub async fn show_link(
     let works = app.store.login_link_works(&TokenHash::of(&token)).await?;
     let (form_token, cookie) = forms::token_for_anybody(&app, &headers)?;
     let template = LinkPage {
-        frame: Frame::for_anybody(&app, form_token),
+        layout: Layout::for_anybody(&app, form_token),
         works,
         action: app.web.path(&format!("/login/{token}")),
     };

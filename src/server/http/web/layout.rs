@@ -1,4 +1,4 @@
-//! What all pages share: the frame around them, and how they become an answer.
+//! What all pages share: the layout around them, and how they become an answer.
 
 use std::fmt;
 
@@ -13,8 +13,8 @@ use crate::server::http::app::App;
 use crate::server::http::browser::SignedIn;
 use crate::server::http::problem::ApiError;
 
-/// The frame around a page.
-pub struct Frame {
+/// The layout around a page.
+pub struct Layout {
     /// The path before every link.
     pub base: String,
     /// The stylesheet's name.
@@ -29,18 +29,18 @@ pub struct Frame {
     pub form_token: String,
 }
 
-impl Frame {
+impl Layout {
     /// For a page of somebody who is signed in.
     pub fn of(app: &App, signed_in: &SignedIn) -> Self {
-        Frame {
+        Layout {
             operator: Some(signed_in.account.name.clone()),
-            ..Frame::for_anybody(app, signed_in.form_token.clone())
+            ..Layout::for_anybody(app, signed_in.form_token.clone())
         }
     }
 
     /// For a page of anybody.
     pub fn for_anybody(app: &App, form_token: String) -> Self {
-        Frame {
+        Layout {
             base: app.web.path(""),
             style: &assets::STYLE.name,
             script: &assets::SCRIPT.name,
