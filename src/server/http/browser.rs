@@ -3,7 +3,6 @@
 use axum::http::{HeaderMap, HeaderValue, Method, header};
 
 use super::problem::ApiError;
-use super::shared::Cookies;
 use crate::protocol::ProblemKind;
 use crate::server::domain::token::TokenHash;
 use crate::server::http::app::App;
@@ -81,23 +80,17 @@ pub fn is_from_here(app: &App, headers: &HeaderMap) -> bool {
     }
 }
 
+/// The cookie of whoever is signed in; what follows the name is what other cookies are for.
+pub const SESSION: &str = "";
+
 /// The value of the session's cookie, signed in or not any more.
 pub fn session_cookie<'h>(app: &App, headers: &'h HeaderMap) -> Option<&'h str> {
-    cookie(headers, cookie_name(app))
+    cookie(app, headers, SESSION)
 }
 
-/// Browsers take a `__Host-` cookie only by https, from no other host of the domain, and for all paths of
-/// this one; a `__Secure-` cookie only by https.
-pub fn cookie_name(app: &App) -> &'static str {
-    match app.web.cookies() {
-        Cookies::OfHost => "__Host-holistics-tunnel",
-        Cookies::OfPath => "__Secure-holistics-tunnel",
-        Cookies::Plain => "holistics-tunnel",
-    }
-}
-
-/// The value of a cookie that could be one of ours.
-pub fn cookie<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
+/// The value of our cookie for this purpose, if it could be one of ours.
+pub fn cookie<'h>(app: &App, headers: &'h HeaderMap, purpose: &str) -> Option<&'h str> {
+    let name = app.web.cookie_name(purpose);
     headers
         .get_all(header::COOKIE)
         .iter()
@@ -114,7 +107,7 @@ pub fn cookie<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
 /// The value does not fit into a header.
 pub fn set_cookie(
     app: &App,
-    name: &str,
+    purpose: &str,
     value: &str,
     seconds: u64,
 ) -> Result<HeaderValue, ApiError> {
@@ -124,6 +117,7 @@ pub fn set_cookie(
         base if base.is_empty() => "/".to_owned(),
         base => base,
     };
+    let name = app.web.cookie_name(purpose);
     let text =
         format!("{name}={value}; Path={path}; Max-Age={seconds}; HttpOnly; SameSite=Lax{secure}");
     HeaderValue::from_str(&text).map_err(|error| ApiError::internal(&error))

@@ -13,17 +13,6 @@ use crate::server::store::SessionLimits;
 /// Live streams at a time. Each holds a task, a socket and a few KiB.
 const STREAMS: usize = 256;
 
-/// Which kind of cookies browsers get.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Cookies {
-    /// By https, for the whole host.
-    OfHost,
-    /// By https, for the path of the public URL.
-    OfPath,
-    /// By plain http.
-    Plain,
-}
-
 /// Kept for the life of the server.
 pub struct Shared {
     /// A permit for each live stream.
@@ -64,17 +53,41 @@ impl Shared {
         STREAMS - self.streams.available_permits()
     }
 
-    /// Which kind of cookies browsers get.
-    pub fn cookies(&self) -> Cookies {
-        match (self.https, self.base.is_empty()) {
-            (true, true) => Cookies::OfHost,
-            (true, false) => Cookies::OfPath,
-            (false, _) => Cookies::Plain,
-        }
+    /// The name of the cookie for this purpose. Browsers take a `__Host-` cookie only by https, from no other
+    /// host of the domain, and for all paths of this one; a `__Secure-` cookie only by https.
+    pub(super) fn cookie_name(&self, purpose: &str) -> String {
+        let prefix = match (self.https, self.base.is_empty()) {
+            (true, true) => "__Host-",
+            (true, false) => "__Secure-",
+            (false, _) => "",
+        };
+        format!("{prefix}holistics-tunnel{purpose}")
     }
 
     /// A path of this server as browsers see it.
     pub fn path(&self, path: &str) -> String {
         format!("{}{path}", self.base)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn every_cookie_has_a_name_that_browsers_take_with_its_path() {
+        let name = |url| {
+            let (idle, lifetime) = (Duration::from_secs(1), Duration::from_secs(1));
+            let shared = Shared::new(url, SessionLimits { idle, lifetime }).unwrap();
+            shared.cookie_name("-form")
+        };
+        assert_eq!(name("https://a.example"), "__Host-holistics-tunnel-form");
+        assert_eq!(
+            name("https://a.example/b/"),
+            "__Secure-holistics-tunnel-form"
+        );
+        assert_eq!(name("http://a.example/b"), "holistics-tunnel-form");
     }
 }

@@ -19,7 +19,9 @@ use crate::server::http::api::extract::BODY_LIMIT;
 use crate::server::http::app::App;
 use crate::server::http::browser;
 use crate::server::http::problem::ApiError;
-use crate::server::http::shared::Cookies;
+
+/// The cookie of a browser that is not signed in.
+const ANYBODY: &str = "-form";
 
 /// How long a browser may take from opening a sign-in page to sending it, in seconds.
 const SIGN_IN_PAGE_SECONDS: u64 = 24 * 3600;
@@ -60,7 +62,7 @@ fn refused() -> ApiError {
 
 /// The cookie that a browser's forms belong to.
 fn browser_cookie<'h>(app: &App, headers: &'h HeaderMap) -> Option<&'h str> {
-    browser::session_cookie(app, headers).or_else(|| browser::cookie(headers, anonymous_name(app)))
+    browser::session_cookie(app, headers).or_else(|| browser::cookie(app, headers, ANYBODY))
 }
 
 /// The form token for a browser that may not be signed in, and the `Set-Cookie` if it needs one.
@@ -72,15 +74,6 @@ pub(super) fn token_for_anybody(
         return Ok((app.secret.form_token(cookie), None));
     }
     let token = Token::session();
-    let name = anonymous_name(app);
-    let cookie = browser::set_cookie(app, name, token.as_str(), SIGN_IN_PAGE_SECONDS)?;
+    let cookie = browser::set_cookie(app, ANYBODY, token.as_str(), SIGN_IN_PAGE_SECONDS)?;
     Ok((app.secret.form_token(token.as_str()), Some(cookie)))
-}
-
-fn anonymous_name(app: &App) -> &'static str {
-    match app.web.cookies() {
-        Cookies::OfHost => "__Host-holistics-tunnel-form",
-        Cookies::OfPath => "__Secure-holistics-tunnel-form",
-        Cookies::Plain => "holistics-tunnel-form",
-    }
 }

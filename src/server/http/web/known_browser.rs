@@ -13,6 +13,8 @@ use crate::server::http::problem::ApiError;
 /// How long a browser stays known, in seconds: a year.
 const SECONDS: u64 = 365 * 24 * 3600;
 
+const PURPOSE: &str = "-known";
+
 /// The `Set-Cookie` for a browser that has just signed in to this account.
 ///
 /// # Errors
@@ -21,19 +23,12 @@ pub fn cookie(app: &App, account: &str) -> Result<HeaderValue, ApiError> {
     let number = Token::session();
     let mark = app.secret.browser_mark(&number, account);
     let value = format!("{}.{mark}", number.as_str());
-    browser::set_cookie(app, name(app), &value, SECONDS)
+    browser::set_cookie(app, PURPOSE, &value, SECONDS)
 }
 
 /// The number of a browser that has signed in to this account before.
 pub fn number<'h>(app: &App, headers: &'h HeaderMap, account: &str) -> Option<&'h str> {
-    let (number, mark) = browser::cookie(headers, name(app))?.split_once('.')?;
+    let (number, mark) = browser::cookie(app, headers, PURPOSE)?.split_once('.')?;
     let is_known = app.secret.is_browser_mark(number, account, mark);
     is_known.then_some(number)
-}
-
-fn name(app: &App) -> &'static str {
-    match app.web.https {
-        true => "__Host-holistics-tunnel-known",
-        false => "holistics-tunnel-known",
-    }
 }

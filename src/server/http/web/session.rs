@@ -65,7 +65,7 @@ pub(super) async fn begin(
         .await?;
     tracing::info!(operator = account.name, how, "signed in");
     let lifetime = app.web.limits.lifetime.as_secs();
-    browser::set_cookie(app, browser::cookie_name(app), token.as_str(), lifetime)
+    browser::set_cookie(app, browser::SESSION, token.as_str(), lifetime)
 }
 
 /// Ends the session and returns the `Set-Cookie` that takes it from the browser.
@@ -73,5 +73,5 @@ pub(super) async fn end(app: &App, signed_in: &SignedIn) -> Result<HeaderValue, 
     app.store
         .end_session(&signed_in.session, &signed_in.account.name)
         .await?;
-    browser::set_cookie(app, browser::cookie_name(app), "", 0)
+    browser::set_cookie(app, browser::SESSION, "", 0)
 }

@@ -127,7 +127,7 @@ fn document_of(app: &App) -> Value {
     let mut document = DOCUMENT.clone();
     document["servers"] = json!([{ "url": app.public.url }]);
     document["components"]["securitySchemes"][callers::SESSION]["name"] =
-        browser::cookie_name(app).into();
+        app.web.cookie_name(browser::SESSION).into();
     document
 }
 
