@@ -1,6 +1,7 @@
-//! One data source: setting it up, and how it does.
+//! One data source: what it is and how it does.
 
-use std::cmp::Ordering;
+mod setup;
+
 use std::sync::Arc;
 
 use askama::Template;
@@ -14,15 +15,14 @@ use super::layout::{InlineCode, Layout, Timestamp, page};
 use super::list::{LastSeen, last_seen};
 use crate::protocol::{
     ConnectionKind, ConnectionTestResult, DataSource, DataSourceId, DataSourceState,
-    DatabaseAddress, DatabaseType, TunnelId, TunnelStatus,
+    DatabaseAddress, DatabaseType, TunnelStatus,
 };
-use crate::server::domain::CommandToken;
-use crate::server::domain::token::TokenKind;
 use crate::server::http::api::extract::Id;
 use crate::server::http::app::App;
 use crate::server::http::browser::SignedIn;
-use crate::server::http::{scripts, view};
+use crate::server::http::view;
 use crate::server::store::{Event, Record};
+use setup::{Command, Step};
 
 /// Events on the page.
 const EVENTS: u32 = 20;
@@ -81,20 +81,6 @@ enum PasswordHint {
     ForAnotherAddress,
 }
 
-struct Step {
-    label: &'static str,
-    hint: &'static str,
-    /// `done`, `now` or `later`.
-    progress: &'static str,
-}
-
-/// A command for the bastion.
-struct Command {
-    text: String,
-    expires: Timestamp,
-    expired: bool,
-}
-
 struct EventRow {
     at: Timestamp,
     what: String,
@@ -142,7 +128,7 @@ impl DetailPage {
     }
 
     fn awaits_command(&self) -> bool {
-        awaits_command(self.source.state, self.is_up())
+        setup::awaits_command(self.source.state, self.is_up())
     }
 
     fn is_unsaved(&self) -> bool {
@@ -192,9 +178,9 @@ pub async fn answer(
         place: source.address().to_string(),
         state: labels::state(source.connection, source.state),
         last_seen: source.tunnel.as_ref().map(last_seen),
-        steps: steps(source.state),
-        setup: setup(app, &record, source.state).await?,
-        removal: removal(app, &record, source.state).await?,
+        steps: setup::steps(source.state),
+        setup: setup::command(app, &record, source.state).await?,
+        removal: setup::removal(app, &record, source.state).await?,
         events: events.into_iter().map(event_row).collect(),
         typed: extra.typed.unwrap_or_else(|| saved_login(&source)),
         password: password_hint(&record),
@@ -227,100 +213,6 @@ fn password_hint(record: &Record) -> PasswordHint {
             false => PasswordHint::ForAnotherAddress,
         },
         _ => PasswordHint::None,
-    }
-}
-
-fn steps(state: DataSourceState) -> Vec<Step> {
-    let done = match state {
-        DataSourceState::Draft => 0,
-        DataSourceState::Enrolled => 2,
-        DataSourceState::Connected | DataSourceState::Saved => 3,
-        _ => 4,
-    };
-    let last_hint = match state {
-        DataSourceState::Saved => "The bastion is setting its service up.",
-        _ => "Save here; the bastion then sets its service up by itself.",
-    };
-    let steps = [
-        (
-            "Command run on the bastion",
-            "Waiting for the bastion: run the command below on it.",
-        ),
-        ("Key registered", ""),
-        ("Tunnel up", "The bastion is opening its tunnel."),
-        ("Saved and running as a service", last_hint),
-    ];
-    let step = |(number, (label, hint)): (usize, (&'static str, &'static str))| Step {
-        label,
-        hint,
-        progress: match number.cmp(&done) {
-            Ordering::Less => "done",
-            Ordering::Equal => "now",
-            Ordering::Greater => "later",
-        },
-    };
-    steps.into_iter().enumerate().map(step).collect()
-}
-
-/// Whether the setup command is what comes next. While the tunnel is up, somebody has run it, and
-/// it waits.
-fn awaits_command(state: DataSourceState, is_up: bool) -> bool {
-    match state {
-        DataSourceState::Draft | DataSourceState::Enrolled => true,
-        DataSourceState::Saved => !is_up,
-        _ => false,
-    }
-}
-
-async fn setup(
-    app: &App,
-    record: &Record,
-    state: DataSourceState,
-) -> Result<Option<Command>, PageError> {
-    let Some(tunnel) = record.tunnel_id() else {
-        return Ok(None);
-    };
-    if !awaits_command(state, app.is_up(record)) {
-        return Ok(None);
-    }
-    let token = command_token(app, tunnel, TokenKind::Enrollment).await?;
-    Ok(token.map(|found| {
-        command(
-            &found,
-            scripts::bootstrap_command(&app.public, &found.token),
-        )
-    }))
-}
-
-async fn removal(
-    app: &App,
-    record: &Record,
-    state: DataSourceState,
-) -> Result<Option<Command>, PageError> {
-    let Some(tunnel) = record.tunnel_id() else {
-        return Ok(None);
-    };
-    if state != DataSourceState::Removing {
-        return Ok(None);
-    }
-    let token = command_token(app, tunnel, TokenKind::Removal).await?;
-    Ok(token.map(|found| command(&found, scripts::removal_command(&app.public, &found.token))))
-}
-
-async fn command_token(
-    app: &App,
-    tunnel: TunnelId,
-    kind: TokenKind,
-) -> Result<Option<CommandToken>, PageError> {
-    let found = app.command(tunnel, kind).await?;
-    Ok(found.filter(|token| !token.used))
-}
-
-fn command(found: &CommandToken, text: String) -> Command {
-    Command {
-        text,
-        expires: Timestamp(found.expires_at),
-        expired: found.expires_at <= jiff::Timestamp::now(),
     }
 }
 
