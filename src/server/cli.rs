@@ -1,6 +1,8 @@
 //! The command line of `holistics-tunnel-server`. Every flag has an environment variable
 //! `HOLISTICS_TUNNEL_SERVER_<FLAG>`.
 
+mod access;
+
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,6 +15,8 @@ use super::domain::{inputs, proxies};
 use super::http::connections;
 use super::store::PortRange;
 use super::tunnel_server::Limits;
+
+pub use access::{LoginLinkArgs, OperatorAction, OperatorArgs, TokenAction, TokenArgs};
 
 /// The vendor's side of holistics-tunnel: the control plane and the SSH tunnel server.
 #[derive(Debug, Parser)]
@@ -48,6 +52,8 @@ pub enum Command {
     Serve(Box<Serve>),
     /// Make, list and revoke operators' API tokens; works while the server runs
     Token(TokenArgs),
+    /// List, disable, enable and remove operators; works while the server runs
+    Operator(OperatorArgs),
     /// Make a link that signs an operator in once; works while the server runs
     LoginLink(LoginLinkArgs),
     /// Write everything the server keeps into one file, also while it runs. The file holds the secret
@@ -234,6 +240,17 @@ pub struct Serve {
     )]
     pub session_lifetime: Duration,
 
+    /// How long the audit log keeps an entry, such as 400d; each operator, API token and bastion has room of
+    /// its own in it
+    #[arg(
+        long,
+        env = "HOLISTICS_TUNNEL_SERVER_AUDIT_AGE",
+        default_value = "400d",
+        value_name = "DURATION",
+        value_parser = duration
+    )]
+    pub audit_age: Duration,
+
     /// Let direct connections lead to this machine itself. Whoever may create data sources can then
     /// reach what listens on its loopback
     #[arg(long, env = "HOLISTICS_TUNNEL_SERVER_ALLOW_DIRECT_LOOPBACK")]
@@ -378,39 +395,6 @@ impl Bounds {
     }
 }
 
-/// `token`.
-#[derive(Debug, Args)]
-pub struct TokenArgs {
-    /// Where the data is.
-    #[command(flatten)]
-    pub data: DataDirArg,
-
-    /// What to do with tokens.
-    #[command(subcommand)]
-    pub action: TokenAction,
-}
-
-/// `login-link`.
-#[derive(Debug, Args)]
-pub struct LoginLinkArgs {
-    /// Where the data is.
-    #[command(flatten)]
-    pub data: DataDirArg,
-
-    /// The operator to sign in; a new account if there is none of this name
-    #[arg(long, default_value = "admin", value_parser = token_name)]
-    pub name: String,
-
-    /// What browsers call the server [default: as it was last started]
-    #[arg(
-        long,
-        env = "HOLISTICS_TUNNEL_SERVER_PUBLIC_URL",
-        value_name = "URL",
-        value_parser = public_url
-    )]
-    pub public_url: Option<Url>,
-}
-
 /// `backup`.
 #[derive(Debug, Args)]
 pub struct BackupArgs {
@@ -489,25 +473,6 @@ pub enum HostKeyAction {
     Drop,
 }
 
-/// What to do with tokens.
-#[derive(Debug, Subcommand)]
-pub enum TokenAction {
-    /// Make a token and print it; it is not shown again
-    Create {
-        /// Who or what will use it
-        #[arg(value_parser = token_name)]
-        name: String,
-    },
-    /// List the tokens' names and dates
-    List,
-    /// Revoke a token; it stops working at once
-    Revoke {
-        /// Its name
-        #[arg(value_parser = token_name)]
-        name: String,
-    },
-}
-
 fn public_url(text: &str) -> Result<Url, String> {
     let url: Url = text.parse().map_err(|error| format!("{error}"))?;
     if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
@@ -526,12 +491,6 @@ fn ssh_host(text: &str) -> Result<String, String> {
     inputs::host("the host", text).map_err(|error| error.to_string())
 }
 
-fn token_name(text: &str) -> Result<String, String> {
-    inputs::identifier("the name", text)
-        .map(|()| text.to_owned())
-        .map_err(|error| error.to_string())
-}
-
 /// At most what counts as a great many: more would be a slip of the finger.
 fn at_least_one(text: &str) -> Result<usize, String> {
     text.parse()
@@ -540,8 +499,16 @@ fn at_least_one(text: &str) -> Result<usize, String> {
         .ok_or_else(|| format!("{text:?} is not a number from 1 to 1000000"))
 }
 
+/// Days have 24 hours here: nothing that lasts for days depends on a change of the clocks.
 fn duration(text: &str) -> Result<Duration, String> {
-    let expected = || format!("{text:?} is not a duration, such as 24h, 90m or 30s");
+    let expected = || format!("{text:?} is not a duration, such as 90d, 24h, 90m or 30s");
+    if let Some(days) = text.strip_suffix('d') {
+        let days: u32 = days.parse().map_err(|_| expected())?;
+        return match days {
+            0 => Err(expected()),
+            days => Ok(Duration::from_secs(u64::from(days) * 24 * 3600)),
+        };
+    }
     let duration: jiff::SignedDuration = text.parse().map_err(|_| expected())?;
     Duration::try_from(duration)
         .ok()
@@ -590,7 +557,8 @@ mod tests {
     fn durations_are_written_as_people_do() {
         assert_eq!(duration("24h"), Ok(Duration::from_secs(86_400)));
         assert_eq!(duration("2s"), Ok(Duration::from_secs(2)));
-        for wrong in ["", "0s", "-1h", "24", "soon"] {
+        assert_eq!(duration("90d"), Ok(Duration::from_secs(90 * 86_400)));
+        for wrong in ["", "0s", "-1h", "24", "soon", "0d", "-1d", "d"] {
             assert!(duration(wrong).is_err(), "{wrong:?} was accepted");
         }
     }

@@ -13,6 +13,7 @@ pub const DATABASE: &str = "control-plane.sqlite";
 pub const SECRET_KEY: &str = "secret.key";
 pub const PUBLIC_URL: &str = "public-url";
 pub const HOST_KEYS: &str = "ssh";
+pub const SIGN_IN_LINK: &str = "sign-in-link";
 pub const LAST_RUN: &str = "last-run";
 pub const LOCK: &str = "serve.lock";
 
@@ -155,6 +156,11 @@ impl DataDir {
     /// The file that says what browsers call the server; for commands beside it.
     pub fn public_url(&self) -> PathBuf {
         self.0.join(PUBLIC_URL)
+    }
+
+    /// The file with the first sign-in link; absent once that was used.
+    pub fn sign_in_link(&self) -> PathBuf {
+        self.0.join(SIGN_IN_LINK)
     }
 
     /// The file that says which run was the last.

@@ -14,16 +14,13 @@ use super::cli::{HostKeyAction, HostKeyArgs};
 use super::data_dir::DataDir;
 use super::domain::host_keys::{fingerprint, fingerprints, strangers};
 use super::http::app::App;
-use super::store::{Knowledge, Store};
+use super::store::{Actor, Knowledge, Store};
 use super::tunnel_server::{Generation, HostKey, KeyFolder, Marks, TunnelServer};
 
 /// How often a running server looks whether the files have changed.
 const LOOK: Duration = Duration::from_secs(5);
 
 const TAKES_UP: &str = "A running server takes that up within a few seconds, at once on SIGHUP.";
-
-/// Who does what these commands do, in the audit log.
-const ACTOR: &str = "host-key command";
 
 /// Carries out `host-key list`, `next`, `promote` or `drop`.
 ///
@@ -146,7 +143,8 @@ async fn drop_former(folder: &KeyFolder, store: &Store) -> anyhow::Result<()> {
 
 /// What is done is done, whether or not it can be written down.
 async fn note(store: &Store, action: &str, keys: &[HostKey]) -> anyhow::Result<()> {
-    if let Err(error) = store.audit(ACTOR, action, &prints(keys)?.join(" ")).await {
+    let prints = prints(keys)?.join(" ");
+    if let Err(error) = store.audit(&Actor::CommandLine, action, &prints).await {
         tracing::error!(?error, action, "not in the audit log");
     }
     Ok(())

@@ -1,8 +1,8 @@
 //! The vendor's program, `holistics-tunnel-server`.
 //!
 //! - [`cli`] reads the command line; [`serve`] runs the server and [`core_tasks`], without which it
-//!   ends with a `farewell`; [`operator_tokens`], [`operators`], [`host_keys`] and [`backup`] are the other
-//!   commands. [`log`] is what people and programs read of it.
+//!   ends with a `farewell`; [`operator_tokens`], [`operators`], [`login_link`], [`host_keys`] and [`backup`]
+//!   are the other commands. [`log`] is what people and programs read of it.
 //! - [`http`] leads requests to the API and the pages.
 //! - [`domain`] holds the rules and the use cases, and knows neither HTTP nor SQL.
 //! - [`store`] keeps everything, in one SQLite file under the [`data_dir`]; [`last_run`]
@@ -10,6 +10,7 @@
 //! - [`tunnel_server`] speaks SSH; [`session_recorder`] writes down what it sees.
 //! - `passwords` hashes them; [`probe`] is "Test connection"; [`metrics`] is what Prometheus reads.
 
+mod audit_age;
 pub mod backup;
 pub mod cli;
 pub mod core_tasks;
@@ -21,6 +22,7 @@ pub mod host_keys;
 pub mod http;
 pub mod last_run;
 pub mod log;
+pub mod login_link;
 pub mod metrics;
 pub mod operator_tokens;
 pub mod operators;
@@ -28,6 +30,7 @@ mod passwords;
 pub mod probe;
 pub mod serve;
 pub mod session_recorder;
+pub mod sign_in_link;
 pub mod store;
 pub mod tunnel_server;
 
@@ -46,7 +49,8 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         match cli.command {
             Command::Serve(settings) => serve::run(*settings).await,
             Command::Token(arguments) => operator_tokens::run(arguments).await,
-            Command::LoginLink(arguments) => operators::run(arguments).await,
+            Command::Operator(arguments) => operators::run(arguments).await,
+            Command::LoginLink(arguments) => login_link::run(arguments).await,
             Command::Backup(arguments) => backup::make::run(arguments).await,
             Command::Restore(arguments) => backup::restore::run(arguments).await,
             Command::HostKey(arguments) => host_keys::run(arguments).await,

@@ -1,64 +1,91 @@
-//! The `login-link` command, and the link that the first start prints.
+//! The `operator` commands. They work on the database itself, so also while the server runs.
 
-use std::fs;
-use std::io::Write as _;
-use std::time::Duration;
+use serde_json::json;
 
-use anyhow::Context;
-
-use super::cli::LoginLinkArgs;
+use super::cli::{OperatorAction, OperatorArgs};
 use super::data_dir::DataDir;
-use super::domain::token::Token;
-use super::store::Store;
+use super::domain::operators::{self, OperatorChange};
+use super::store::{ListedOperator, Store};
 
-/// The account that the first start makes.
-pub const FIRST_OPERATOR: &str = "admin";
-
-/// How long a link works.
-const LINK_TTL: Duration = Duration::from_secs(24 * 3600);
-
-/// Carries out `login-link`.
+/// Carries out `operator list`, `disable`, `enable` or `remove`.
 ///
 /// # Errors
-/// It is not known what browsers call the server, or the database failed.
-pub async fn run(arguments: LoginLinkArgs) -> anyhow::Result<()> {
+/// There is no such operator, or the database failed.
+pub async fn run(arguments: OperatorArgs) -> anyhow::Result<()> {
     let data_dir = DataDir::open_or_create(&arguments.data.data_dir)?;
-    let url = match &arguments.public_url {
-        Some(url) => url.as_str().trim_end_matches('/').to_owned(),
-        None => fs::read_to_string(data_dir.public_url()).with_context(|| {
-            format!(
-                "no server has run on {} yet; say what browsers call it with --public-url",
-                data_dir.path().display()
-            )
-        })?,
-    };
     let store = data_dir.open_store(false).await?;
-    println!("{}", login_link(&store, &url, &arguments.name).await?);
+    let done = match arguments.action {
+        OperatorAction::List { json } => list(&store, json).await,
+        OperatorAction::Disable { name } => {
+            let words = "is disabled and signed out everywhere; their API tokens do not work";
+            change(&store, &name, OperatorChange::Disable, words).await
+        }
+        OperatorAction::Enable { name } => {
+            let words = "can sign in again; their API tokens work again";
+            change(&store, &name, OperatorChange::Enable, words).await
+        }
+        OperatorAction::Remove { name } => {
+            let words = "is removed and signed out everywhere; their API tokens are revoked";
+            change(&store, &name, OperatorChange::Remove, words).await
+        }
+    };
     store.close().await;
+    done
+}
+
+async fn change(
+    store: &Store,
+    name: &str,
+    change: OperatorChange,
+    words: &str,
+) -> anyhow::Result<()> {
+    operators::change(store, name, change, None).await?;
+    println!("{name} {words}");
+    let left = store.operators().await?;
+    if !left.iter().any(|operator| operator.disabled_at.is_none()) {
+        println!(
+            "No operator can sign in now. To let one in: holistics-tunnel-server login-link --name NAME"
+        );
+    }
     Ok(())
 }
 
-/// Makes a link that signs this operator in once.
-///
-/// # Errors
-/// The database failed.
-pub async fn login_link(store: &Store, url: &str, name: &str) -> anyhow::Result<String> {
-    let token = Token::login_link();
-    store.add_login_link(name, &token.hash(), LINK_TTL).await?;
-    Ok(format!("{url}/login/{}", token.as_str()))
+async fn list(store: &Store, as_json: bool) -> anyhow::Result<()> {
+    let operators = store.operators().await?;
+    if as_json {
+        let list: Vec<_> = operators.iter().map(described).collect();
+        println!("{}", serde_json::to_string_pretty(&list)?);
+        return Ok(());
+    }
+    for operator in operators {
+        let state = match operator.disabled_at {
+            Some(at) => format!("disabled {at:.0}"),
+            None => "enabled".to_owned(),
+        };
+        let signed_in = match operator.signed_in_at {
+            Some(at) => format!("last signed in {at:.0}"),
+            None => "never signed in".to_owned(),
+        };
+        let signs_in_by = match operator.has_password {
+            true => "password",
+            false => "links alone",
+        };
+        println!(
+            "{:<24} {state}  {signed_in}  by {signs_in_by}  API tokens: {}",
+            operator.name, operator.api_tokens
+        );
+    }
+    Ok(())
 }
 
-/// Writes down what browsers call the server, for [`run`].
-///
-/// # Errors
-/// The file cannot be written.
-pub fn remember_public_url(data_dir: &DataDir, url: &str) -> anyhow::Result<()> {
-    let path = data_dir.public_url();
-    let cannot_write = || format!("cannot write {}", path.display());
-    let folder = data_dir.path();
-    // By way of a new file, which is its owner's alone, as everything in that folder is.
-    let mut file = tempfile::NamedTempFile::new_in(folder).with_context(cannot_write)?;
-    file.write_all(url.as_bytes()).with_context(cannot_write)?;
-    file.persist(&path).with_context(cannot_write)?;
-    Ok(())
+fn described(operator: &ListedOperator) -> serde_json::Value {
+    json!({
+        "name": operator.name,
+        "enabled": operator.disabled_at.is_none(),
+        "disabled_at": operator.disabled_at,
+        "created_at": operator.created_at,
+        "last_signed_in_at": operator.signed_in_at,
+        "has_password": operator.has_password,
+        "api_tokens": operator.api_tokens,
+    })
 }

@@ -1,6 +1,6 @@
 //! `serve`: brings the parts up in order, says where they are, and ends them cleanly.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal as _, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::Arc;
@@ -10,6 +10,7 @@ use anyhow::Context;
 use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use tokio::time::timeout;
 
+use super::audit_age;
 use super::cli::Serve;
 use super::core_tasks::CoreTasks;
 use super::data_dir::DataDir;
@@ -30,15 +31,12 @@ use super::http::downloads::Downloads;
 use super::http::router;
 use super::http::shared::Shared;
 use super::last_run;
+use super::login_link;
 use super::metrics::counts::Metrics;
-use super::operator_tokens;
-use super::operators;
 use super::session_recorder;
+use super::sign_in_link::SignInLinkFile;
 use super::store::{SessionLimits, Store};
 use super::tunnel_server::{KeyFolder, TunnelServer, TunnelServerConfig, descriptor_limit};
-
-/// The name of the token that an empty data folder gets.
-const FIRST_TOKEN: &str = "first";
 
 /// How long a new connection may take for its first request.
 const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
@@ -91,6 +89,7 @@ pub async fn run(settings: Serve) -> anyhow::Result<()> {
                 lifetime: settings.session_lifetime,
             },
         )?,
+        sign_in_link: SignInLinkFile::of(&data_dir),
         downloads: Downloads::new(settings.dist_dir.clone()),
         metrics: Metrics::default(),
         control: Arc::new(ControlPlane {
@@ -108,7 +107,7 @@ pub async fn run(settings: Serve) -> anyhow::Result<()> {
         }),
     });
     check_saved_passwords(&app).await?;
-    if let Err(error) = operators::remember_public_url(&data_dir, &app.public.url) {
+    if let Err(error) = login_link::remember_public_url(&data_dir, &app.public.url) {
         // `login-link` alone needs it: the tunnels do not wait for room on the disk.
         tracing::error!("{error:#}");
     }
@@ -119,7 +118,13 @@ pub async fn run(settings: Serve) -> anyhow::Result<()> {
             .map(TcpListener::local_addr)
             .transpose()?,
     };
+    app.sign_in_link.delete_if_over(&app.store).await;
     let mut core = start_core_tasks(&app, metrics_listener, certificate)?;
+    let (control, audit_age) = (Arc::clone(&app.control), settings.audit_age);
+    core.spawn("the end of old audit entries", async move {
+        audit_age::keep(control, audit_age).await;
+        Ok(())
+    });
     let mut signals = Signals::listen()?;
     core.spawn(
         "the reader of the host keys",
@@ -259,14 +264,16 @@ async fn greet(
     if let Some(metrics) = listening.metrics {
         writeln!(out, "metrics  http://{metrics}/metrics")?;
     }
-    if app.store.operator_tokens().await?.is_empty() {
-        let token = operator_tokens::create(&app.store, FIRST_TOKEN).await?;
-        writeln!(out, "operator token (shown once): {}", token.as_str())?;
-    }
     if app.store.has_no_operator().await? {
-        let link =
-            operators::login_link(&app.store, &app.public.url, operators::FIRST_OPERATOR).await?;
-        writeln!(out, "sign-in link (works once, for 24 h): {link}")?;
+        let name = login_link::FIRST_OPERATOR;
+        let link = login_link::login_link(&app.store, &app.public.url, name).await?;
+        if out.is_terminal() {
+            writeln!(out, "sign-in link (works once, for 24 h): {link}")?;
+        } else {
+            app.sign_in_link.write(&link)?;
+            let path = app.sign_in_link.path().display();
+            writeln!(out, "sign-in link (works once, for 24 h) is in {path}")?;
+        }
     }
     writeln!(out, "ready")?;
     out.flush()?;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::domain::changes::Changes;
-use super::domain::{ControlPlane, TUNNEL_SERVER};
+use super::domain::{Actor, ControlPlane};
 use super::store::{EventKind, SessionRow, Store};
 use super::tunnel_server::{SessionEvent, SessionEvents, SessionNote};
 
@@ -68,7 +68,7 @@ pub async fn finish(control: &ControlPlane) {
 async fn write(events: &SessionEvents, store: &Store, changes: &Changes) -> bool {
     let batch = events.take(TUNNELS_AT_ONCE);
     let rows: Vec<_> = batch.notes().iter().map(row).collect();
-    match store.note_sessions(&rows, TUNNEL_SERVER).await {
+    match store.note_sessions(&rows, &Actor::TunnelServer).await {
         Ok(data_sources) => {
             batch.noted();
             for data_source in data_sources {

@@ -11,6 +11,8 @@ pub struct Credential {
     pub name: &'static str,
     /// The description's name for it, if it is a good one.
     pub scheme: Option<&'static str>,
+    /// What it may do, where that is divided further.
+    pub scopes: &'static [&'static str],
     /// Whether it is good for the number in the path.
     pub is_own: bool,
     headers: Vec<(&'static str, String)>,
@@ -21,6 +23,7 @@ impl Credential {
         Credential {
             name,
             scheme: None,
+            scopes: &[],
             is_own: false,
             headers,
         }
@@ -30,8 +33,16 @@ impl Credential {
         Credential {
             name,
             scheme: Some(scheme),
+            scopes: &[],
             is_own,
             headers: vec![bearer(token)],
+        }
+    }
+
+    fn api_token(name: &'static str, scopes: &'static [&'static str], token: &str) -> Self {
+        Credential {
+            scopes,
+            ..Credential::token(name, "operator_token", true, token)
         }
     }
 
@@ -71,7 +82,24 @@ pub fn bad_ones(world: &World) -> Vec<Credential> {
         ),
         Credential::bad("an unknown token", vec![bearer(&format!("hto_{UNKNOWN}"))]),
         Credential::bad("a revoked token", vec![bearer(&world.revoked_token)]),
+        Credential::bad("an expired token", vec![bearer(&world.expired_token)]),
+        Credential::bad(
+            "a token of an operator who is disabled",
+            vec![bearer(&world.token_of_disabled)],
+        ),
+        Credential::bad(
+            "a token of an operator who is removed",
+            vec![bearer(&world.token_of_removed)],
+        ),
         Credential::bad("an unknown session", vec![session]),
+        Credential::bad(
+            "a session of an operator who is disabled",
+            vec![cookies(&world.disabled)],
+        ),
+        Credential::bad(
+            "a session of an operator who is removed",
+            vec![cookies(&world.removed)],
+        ),
         Credential::bad("a session that is over", vec![cookies(&world.signed_out)]),
     ]
 }
@@ -80,12 +108,12 @@ pub fn bad_ones(world: &World) -> Vec<Credential> {
 pub fn tokens(world: &World) -> Vec<Credential> {
     let (own, other) = (&world.own, &world.other);
     vec![
-        Credential::token(
+        Credential::api_token(
             "an operator's token",
-            "operator_token",
-            true,
+            &["read", "operate"],
             &world.operator_token,
         ),
+        Credential::api_token("a token that may read", &["read"], &world.read_token),
         Credential::token(
             "its enrollment token",
             "enrollment_token",
@@ -121,6 +149,7 @@ pub fn forged(world: &World) -> Vec<Credential> {
     let with = |name, headers: &[(&'static str, String)]| Credential {
         name,
         scheme: Some("session"),
+        scopes: &[],
         is_own: true,
         headers: [std::slice::from_ref(&session), headers].concat(),
     };

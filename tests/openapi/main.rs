@@ -11,6 +11,7 @@ mod visitor;
 
 mod credentials;
 mod document;
+mod floods;
 mod fuzzing;
 mod metrics;
 mod sources;

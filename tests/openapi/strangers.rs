@@ -1,12 +1,12 @@
 //! Nobody reaches what is not theirs: every call of the description and every page, with everything
 //! that is not meant for it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use holistics_tunnel::server::http::api::openapi;
 use holistics_tunnel::server::http::web;
 use reqwest::Method;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use crate::credentials::{Credential, bad_ones, forged, tokens};
 use crate::world::{SECRET_NAME, World};
@@ -28,8 +28,8 @@ const OPEN_PAGES: [&str; 3] = ["/sign-in", "/login/{token}", "/assets/{file}"];
 struct Call {
     method: Method,
     path: String,
-    /// Each of these sets of schemes opens it.
-    security: Vec<BTreeSet<String>>,
+    /// Each of these sets of schemes opens it, with the scopes that are needed of each.
+    security: Vec<BTreeMap<String, BTreeSet<String>>>,
     body: Value,
 }
 
@@ -40,8 +40,15 @@ impl Call {
             return false;
         };
         let names_another = !credential.is_own && self.path.contains("{id}");
-        let alone = BTreeSet::from([scheme.to_owned()]);
-        !names_another && self.security.contains(&alone)
+        let opens = |schemes: &BTreeMap<String, BTreeSet<String>>| {
+            let scopes = schemes.get(scheme).filter(|_| schemes.len() == 1);
+            scopes.is_some_and(|needed| {
+                needed
+                    .iter()
+                    .all(|scope| credential.scopes.contains(&scope.as_str()))
+            })
+        };
+        !names_another && self.security.iter().any(opens)
     }
 }
 
@@ -51,10 +58,7 @@ fn calls() -> Vec<Call> {
     for (path, item) in paths.expect("paths") {
         for (method, operation) in item.as_object().expect("operations") {
             let security = operation["security"].as_array().expect("a security");
-            let names = |choice: &Value| {
-                let schemes = choice.as_object().map(Map::keys);
-                schemes.into_iter().flatten().cloned().collect()
-            };
+            let names = |choice: &Value| serde_json::from_value(choice.clone()).expect("schemes");
             let body = operation.pointer("/requestBody/content/application~1json/example");
             calls.push(Call {
                 method: method.to_uppercase().parse().expect("a method"),
@@ -105,6 +109,63 @@ fn expect_refusal(world: &World, call: &Call, credential: &Credential) {
         "{what}"
     );
     assert!(!body.contains(SECRET_NAME), "{what}: {body}");
+}
+
+#[test]
+fn a_token_that_may_read_reads_everything_and_is_told_what_it_lacks_for_the_rest() {
+    let world = World::new();
+    let before = world.kept();
+    let (mut read, mut refused) = (0, 0);
+    for call in calls() {
+        // Streams do not end by themselves; they are opened, and that is enough.
+        let Some(needed) = call
+            .security
+            .iter()
+            .find_map(|schemes| schemes.get("operator_token"))
+        else {
+            continue;
+        };
+        let request = world
+            .stranger
+            .request(call.method.clone(), &world.path(&call.path));
+        let request = request.json(&call.body).bearer_auth(&world.read_token);
+        let response = request.send().expect("the server answers");
+        let what = format!("{} {}", call.method, call.path);
+        let status = response.status().as_u16();
+        if needed.contains("operate") {
+            refused += 1;
+            let body = response.text().expect("a body");
+            assert_eq!(status, 403, "{what}: {body}");
+            assert!(body.contains("the scope `operate`"), "{what}: {body}");
+        } else {
+            read += 1;
+            assert_eq!(status, 200, "{what}");
+        }
+    }
+    assert!(
+        read >= 5 && refused >= 5,
+        "{read} were answered, {refused} refused"
+    );
+    assert_eq!(world.kept(), before, "something was changed");
+}
+
+#[test]
+fn whoever_shows_a_token_that_was_good_is_told_why_it_is_not() {
+    let world = World::new();
+    let told = |token: &str| {
+        let request = world
+            .stranger
+            .request(Method::GET, "/api/v1/data-sources")
+            .bearer_auth(token);
+        let response = request.send().expect("the server answers");
+        assert_eq!(response.status(), 401);
+        response.text().expect("a body")
+    };
+    assert!(told(&world.expired_token).contains("has expired"));
+    assert!(told(&world.token_of_disabled).contains("is disabled"));
+    assert!(told(&world.token_of_removed).contains("revoked"));
+    let guessed = told("hto_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA");
+    assert!(!guessed.contains("expired"), "{guessed}");
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! A server with two customers' bastions, an operator at a browser, and one who was one.
 
+use std::time::Duration;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use reqwest::Method;
@@ -8,6 +10,7 @@ use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, SqliteConnection};
 
 use crate::support::server::Server;
+use crate::support::wait;
 use crate::visitor::Visitor;
 
 /// What the data source is called whose data nobody may see.
@@ -32,7 +35,15 @@ pub struct World {
     /// One who never was one.
     pub stranger: Visitor,
     pub operator_token: String,
+    pub read_token: String,
     pub revoked_token: String,
+    pub expired_token: String,
+    /// An operator who was disabled, in a browser that was signed in, and the token he made.
+    pub disabled: Visitor,
+    pub token_of_disabled: String,
+    /// The same of one who was removed.
+    pub removed: Visitor,
+    pub token_of_removed: String,
     pub own: Bastion,
     pub other: Bastion,
     /// Of a third tunnel.
@@ -46,6 +57,12 @@ impl World {
         let operator_token = token_command(&server, &["create", "walker"]);
         let revoked_token = token_command(&server, &["create", "former"]);
         token_command(&server, &["revoke", "former"]);
+        let read_token = token_command(&server, &["create", "reader", "--scope", "read"]);
+        let expired_token = token_command(&server, &["create", "brief", "--expires", "1s"]);
+        let (disabled, token_of_disabled) = operator_with_token(&server, "disabled");
+        let (removed, token_of_removed) = operator_with_token(&server, "removed");
+        run(&server, "operator", &["disable", "disabled"]);
+        run(&server, "operator", &["remove", "removed"]);
         let own = enrolled(&stranger, &operator_token, SECRET_NAME, 1);
         let other = enrolled(&stranger, &operator_token, "Another's", 2);
         let third = enrolled(&stranger, &operator_token, "A third one", 3);
@@ -57,13 +74,26 @@ impl World {
         signed_out.submit(&form, &[]);
         // The browser forgets its cookie; whoever has copied it does not.
         *signed_out.cookies.borrow_mut() = cookies;
+        let is_over = || {
+            let request = stranger.request(Method::GET, "/api/v1/data-sources");
+            let answer = request.bearer_auth(&expired_token).send();
+            answer.expect("the server answers").status() == 401
+        };
+        let limit = Duration::from_secs(20);
+        wait::until_true("a token to expire", limit, String::new, is_over);
         World {
             signed_in: Visitor::signed_in(&server),
             other_signed_in: Visitor::signed_in(&server),
             signed_out,
             stranger,
             operator_token,
+            read_token,
             revoked_token,
+            expired_token,
+            disabled,
+            token_of_disabled,
+            removed,
+            token_of_removed,
             own,
             other,
             removal_token: text(&removal["token"]),
@@ -84,7 +114,8 @@ impl World {
             .replace("{file}", "pages.css")
     }
 
-    /// Everything that is kept, but for who is signed in and for the row by which writing is tried.
+    /// Everything that is kept, but for who is signed in, when a token was used, and the row by which writing is
+    /// tried.
     pub fn kept(&self) -> Vec<String> {
         let runtime = tokio::runtime::Runtime::new().expect("a runtime");
         runtime.block_on(async {
@@ -109,7 +140,8 @@ impl World {
 }
 
 async fn rows_of(database: &mut SqliteConnection, table: &str) -> Vec<String> {
-    let columns: Vec<String> = sqlx::query_scalar("SELECT name FROM pragma_table_info(?)")
+    let columns = "SELECT name FROM pragma_table_info(?) WHERE name <> 'last_used_at'";
+    let columns: Vec<String> = sqlx::query_scalar(columns)
         .bind(table)
         .fetch_all(&mut *database)
         .await
@@ -167,7 +199,22 @@ fn call(visitor: &Visitor, method: Method, path: &str, token: &str, body: Option
 
 /// `token …`, and what it prints.
 pub fn token_command(server: &Server, arguments: &[&str]) -> String {
-    let output = server.command("token").args(arguments).output();
+    run(server, "token", arguments)
+}
+
+/// An operator who has signed in and made an API token on the page.
+fn operator_with_token(server: &Server, name: &str) -> (Visitor, String) {
+    let visitor = Visitor::signed_in_as(server, name);
+    let form = visitor.get("/api-tokens").form("/api-tokens");
+    let token_name = format!("of-{name}");
+    let made = visitor.submit(&form, &[("name", &token_name)]);
+    let token = made.element("token");
+    (visitor, token)
+}
+
+/// A command of the server's program, and what it prints.
+fn run(server: &Server, command: &str, arguments: &[&str]) -> String {
+    let output = server.command(command).args(arguments).output();
     let output = output.expect("the command runs");
     assert!(output.status.success(), "{output:?}");
     let printed = String::from_utf8(output.stdout).expect("text");

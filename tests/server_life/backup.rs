@@ -254,7 +254,7 @@ fn a_new_installation_with_old_keys_is_begun_when_it_is_meant() {
     server.stop().expect_code(0);
     fs::remove_file(server.data_dir().join("control-plane.sqlite")).expect("it is there");
     server.start_again_with(&["--new-installation"]);
-    assert!(server.log().contains("operator token (shown once)"));
+    assert!(server.log().contains("sign-in link (works once"));
 }
 
 #[test]

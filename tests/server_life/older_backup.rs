@@ -124,7 +124,7 @@ fn an_older_copy_of_the_database_is_refused_with_a_way_to_use_it() {
 }
 
 #[test]
-fn who_was_signed_in_or_revoked_does_not_come_back() {
+fn who_was_signed_in_revoked_disabled_or_removed_does_not_come_back() {
     let mut server = Server::start();
     let folder = Workspace::new();
     let run = |server: &Server, arguments: &[&str]| {
@@ -134,9 +134,14 @@ fn who_was_signed_in_or_revoked_does_not_come_back() {
     };
     let link = run(&server, &["login-link"]).stdout;
     run(&server, &["token", "create", "leaked"]);
+    for name in ["dismissed", "suspended"] {
+        run(&server, &["login-link", "--name", name]);
+    }
     let file = folder.path().join("backup.tar");
     backup(&server, &file).expect_code(0);
     run(&server, &["token", "revoke", "leaked"]);
+    run(&server, &["operator", "remove", "dismissed"]);
+    run(&server, &["operator", "disable", "suspended"]);
     server.stop().expect_code(0);
     restore(&server, &file, &["--replace"]).expect_code(0);
     server.start_again();
@@ -147,6 +152,12 @@ fn who_was_signed_in_or_revoked_does_not_come_back() {
         leaked.is_some_and(|line| line.contains("revoked")),
         "{tokens}"
     );
+    let operators = run(&server, &["operator", "list", "--json"]).json();
+    let operators = operators.as_array().expect("a list");
+    let of = |name: &str| operators.iter().find(|operator| operator["name"] == name);
+    assert!(of("dismissed").is_none(), "{operators:?}");
+    assert!(of("suspended").is_some_and(|operator| operator["enabled"] == false));
+    assert!(of("admin").is_some_and(|operator| operator["enabled"] == true));
     let path = link.trim().trim_start_matches(&server.url);
     let page = server.operator().call_beside(Method::GET, path).send();
     assert_eq!(page.expect("a page").status(), StatusCode::GONE);

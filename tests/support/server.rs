@@ -211,10 +211,19 @@ impl Server {
     }
 
     fn first_launch(mut self) -> Self {
-        let banner = self.launch();
-        self.operator_token = word_after(&banner, "operator token (shown once): ")
-            .unwrap_or_else(|| panic!("no operator token in:\n{banner}"));
+        self.launch();
+        self.operator_token = self.api_token(&["operator"]);
         self
+    }
+
+    /// Makes an API token: `token create` with these arguments.
+    pub fn api_token(&self, arguments: &[&str]) -> String {
+        let mut create = self.command("token");
+        let made = create.arg("create").args(arguments).output();
+        let made = made.expect("the command runs");
+        assert!(made.status.success(), "{made:?}");
+        let token = String::from_utf8(made.stdout).expect("text");
+        token.trim().to_owned()
     }
 
     /// Starts it again as it was: the same data, the same addresses.
@@ -317,7 +326,7 @@ impl Server {
     }
 
     /// Starts the program, waits until it is ready, and takes the addresses it names.
-    fn launch(&mut self) -> String {
+    fn launch(&mut self) {
         let mut command = self.command("serve");
         if let Some(file) = &self.log_to {
             let mut shell = program_called("sh", self.workspace.path());
@@ -363,7 +372,6 @@ impl Server {
         let address = web.split_once("://").expect("a URL").1;
         self.listen = address.trim_end_matches('/').to_owned();
         self.ssh = named("tunnel ");
-        banner
     }
 }
 

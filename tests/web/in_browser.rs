@@ -269,6 +269,9 @@ fn looks_at_the_rest(browser: &Browser, lab: &Lab) {
     browser.click("main form button");
     browser.wait_for("it is not shown again", SOON);
     browser.look("16-api-tokens");
+    browser.go(&format!("{url}/operators"));
+    browser.wait_for("admin (you)", SOON);
+    browser.look("17-operators");
     browser.go(&format!("{url}/audit"));
     browser.wait_for("API token made", SOON);
     browser.look("17-audit");

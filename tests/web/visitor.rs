@@ -59,8 +59,13 @@ impl Visitor {
 
     /// One who signed in by a link.
     pub fn signed_in(server: &Server) -> Self {
+        Self::signed_in_as(server, "admin")
+    }
+
+    /// The same, as this operator, whose account is made if there is none.
+    pub fn signed_in_as(server: &Server, name: &str) -> Self {
         let visitor = Visitor::new(server);
-        let page = visitor.get(&login_link(server));
+        let page = visitor.get(&login_link_of(server, name));
         let signed_in = visitor.submit(&page.form("/login/"), &[]);
         assert_eq!(signed_in.status, 200, "{}", signed_in.body);
         visitor
@@ -259,8 +264,14 @@ impl Form {
 
 /// A new link from the server's own command.
 pub fn login_link(server: &Server) -> String {
+    login_link_of(server, "admin")
+}
+
+/// A new link for this operator.
+pub fn login_link_of(server: &Server, name: &str) -> String {
     let output = server
         .command("login-link")
+        .args(["--name", name])
         .output()
         .expect("the command runs");
     assert!(output.status.success(), "{output:?}");

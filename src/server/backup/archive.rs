@@ -44,6 +44,13 @@ struct Entry {
     sha256: String,
 }
 
+impl Manifest {
+    /// Whether the database has the schema that this program has.
+    pub(super) fn is_of_this_schema(&self) -> bool {
+        self.schema == whole::newest_schema()
+    }
+}
+
 /// Writes files, each from where it lies, under the names they have in the data folder.
 pub(super) fn write(
     to: &mut impl Write,

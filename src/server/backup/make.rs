@@ -12,7 +12,7 @@ use super::archive::{self, Manifest};
 use crate::server::cli::BackupArgs;
 use crate::server::data_dir::{DATABASE, DataDir};
 use crate::server::domain::secret::SecretKey;
-use crate::server::store::whole;
+use crate::server::store::{Actor, whole};
 
 /// Carries out `backup`.
 ///
@@ -28,10 +28,12 @@ pub async fn run(arguments: BackupArgs) -> anyhow::Result<()> {
         let mut out = io::stdout().lock();
         let manifest = write(&data_dir, data_dir.path(), &mut out).await?;
         out.flush()?;
+        note(&data_dir, &manifest, "standard output").await;
         eprintln!("{}", in_words(&manifest));
         return Ok(());
     }
     let manifest = write_file(&data_dir, &arguments.file).await?;
+    note(&data_dir, &manifest, &arguments.file.to_string_lossy()).await;
     if arguments.json {
         let said = json!({
             "file": arguments.file,
@@ -45,6 +47,26 @@ pub async fn run(arguments: BackupArgs) -> anyhow::Result<()> {
         println!("{}: {}", arguments.file.display(), in_words(&manifest));
     }
     Ok(())
+}
+
+/// The backup is made, whether or not that can be written down. It is not written into a database with another
+/// schema than this program's: opening that would bring it up to date under a server that runs.
+async fn note(data_dir: &DataDir, manifest: &Manifest, place: &str) {
+    let noted = async {
+        ensure!(
+            manifest.is_of_this_schema(),
+            "the server that keeps it has another version than this program"
+        );
+        let store = data_dir.open_store(false).await?;
+        store
+            .audit(&Actor::CommandLine, "backup made", place)
+            .await?;
+        store.close().await;
+        Ok(())
+    };
+    if let Err(error) = noted.await {
+        tracing::warn!("the backup is not in the audit log: {error:#}");
+    }
 }
 
 fn in_words(manifest: &Manifest) -> String {

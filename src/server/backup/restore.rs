@@ -15,14 +15,14 @@ use tempfile::TempDir;
 use super::archive::{self, Manifest};
 use crate::server::cli::RestoreArgs;
 use crate::server::data_dir::{
-    DATABASE, DataDir, HOST_KEYS, LAST_RUN, LOCK, PUBLIC_URL, SECRET_KEY,
+    DATABASE, DataDir, HOST_KEYS, LAST_RUN, LOCK, PUBLIC_URL, SECRET_KEY, SIGN_IN_LINK,
 };
 use crate::server::domain::secret::SecretKey;
 use crate::server::last_run;
 use crate::server::store::{Given, Store, whole};
 
 /// What is put aside. The companions of a database go with it.
-const OURS: [&str; 7] = [
+const OURS: [&str; 8] = [
     DATABASE,
     "control-plane.sqlite-wal",
     "control-plane.sqlite-shm",
@@ -30,6 +30,7 @@ const OURS: [&str; 7] = [
     PUBLIC_URL,
     HOST_KEYS,
     LAST_RUN,
+    SIGN_IN_LINK,
 ];
 
 /// What may be in a folder that counts as empty.
@@ -297,9 +298,14 @@ fn say(
             }
         }
     }
+    let back = match known {
+        Ok(()) => "removed data sources are back, and keys that were revoked",
+        Err(_) => {
+            "removed data sources and operators are back, and API tokens and keys that were revoked"
+        }
+    };
     println!(
-        "What was changed since is as it was then: removed data sources are back, and API tokens and keys that were \
-         revoked. Bastions set up since, or with a newer key, are refused (\"the key is not enrolled\" in the log, \
-         refused keys in /metrics): create their data sources anew."
+        "What was changed since is as it was then: {back}. Bastions set up since, or with a newer key, are \
+         refused (\"the key is not enrolled\" in the log, refused keys in /metrics): create their data sources anew."
     );
 }

@@ -1,4 +1,4 @@
-//! The news inside the process that a data source changed, for requests that wait for it.
+//! The news inside the process that a data source changed, or who may read it, for requests that wait for it.
 //!
 //! Only the number travels; whoever waits reads the store again. So a missed message costs a query
 //! and never a wrong answer.
@@ -14,6 +14,7 @@ const BACKLOG: usize = 64;
 #[derive(Debug, Clone, Copy)]
 enum News {
     Changed(DataSourceId),
+    AccessChanged,
     ShuttingDown,
 }
 
@@ -31,6 +32,11 @@ impl Changes {
     pub fn announce(&self, data_source: DataSourceId) {
         // An error only means that nobody waits.
         let _ = self.0.send(News::Changed(data_source));
+    }
+
+    /// Wakes whoever reads a live stream, to look whether he still may.
+    pub fn announce_access_change(&self) {
+        let _ = self.0.send(News::AccessChanged);
     }
 
     /// Wakes everybody, so that waiting requests end before the server does.
@@ -66,6 +72,8 @@ impl Default for Changes {
 pub enum Wake {
     /// The data source may have changed.
     Changed,
+    /// Somebody may not do any more what he might.
+    AccessChanged,
     /// The server ends.
     ShuttingDown,
 }
@@ -86,6 +94,7 @@ impl Watch {
                     return Wake::Changed;
                 }
                 Ok(News::Changed(_)) => {}
+                Ok(News::AccessChanged) => return Wake::AccessChanged,
                 Err(RecvError::Lagged(_)) => return Wake::Changed,
                 Ok(News::ShuttingDown) | Err(RecvError::Closed) => return Wake::ShuttingDown,
             }

@@ -10,7 +10,7 @@ use super::logins;
 use super::record::{ensure_active, ensure_exists, found};
 use crate::protocol::{ConnectionTest, ConnectionTestResult, DataSourceId, DataSourceState};
 use crate::server::probe;
-use crate::server::store::{EventKind, Record, StoredLogin};
+use crate::server::store::{Actor, EventKind, Record, StoredLogin};
 
 /// How long a tunnel is waited for that passes from setup to the service.
 const HAND_OVER: Duration = Duration::from_secs(5);
@@ -26,7 +26,7 @@ impl ControlPlane {
         &self,
         id: DataSourceId,
         login: Option<ConnectionTest>,
-        actor: &str,
+        actor: &Actor,
     ) -> Result<Record> {
         let login = login.map(checked).transpose()?;
         let mut tx = self.store.write().await?;
@@ -71,7 +71,7 @@ impl ControlPlane {
         &self,
         id: DataSourceId,
         login: ConnectionTest,
-        actor: &str,
+        actor: &Actor,
     ) -> Result<ConnectionTestResult> {
         let record = ensure_exists(self.store.data_source(id).await?)?;
         self.wait_for_the_hand_over(&record).await;
@@ -122,7 +122,7 @@ impl ControlPlane {
     ///
     /// # Errors
     /// It is removed, or the database failed.
-    pub async fn forget_login(&self, id: DataSourceId, actor: &str) -> Result<()> {
+    pub async fn forget_login(&self, id: DataSourceId, actor: &Actor) -> Result<()> {
         let mut tx = self.store.write().await?;
         let record = ensure_exists(tx.data_source(id).await?)?;
         if record.login.is_some() {

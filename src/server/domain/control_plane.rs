@@ -9,7 +9,7 @@ use super::error::{Error, Result};
 use super::record::found;
 use super::secret::SecretKey;
 use crate::protocol::{DataSourceId, DataSourceState, TunnelId, TunnelStatus};
-use crate::server::store::{PortRange, Record, Store};
+use crate::server::store::{Actor, PortRange, Record, Store};
 use crate::server::tunnel_server::TunnelServer;
 
 /// The data sources, their tunnels, and who may do what with them.
@@ -77,9 +77,9 @@ impl ControlPlane {
     }
 
     /// Writes into the audit log what is done by now: it is done, whether or not it can be written down.
-    pub async fn note_done(&self, actor: &str, action: &str, subject: &str) {
+    pub async fn note_done(&self, actor: &Actor, action: &str, subject: &str) {
         if let Err(error) = self.store.audit(actor, action, subject).await {
-            tracing::error!(?error, actor, action, subject, "not in the audit log");
+            tracing::error!(?error, %actor, action, subject, "not in the audit log");
         }
     }
 }

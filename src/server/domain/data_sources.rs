@@ -11,7 +11,7 @@ use super::token::TokenKind;
 use crate::protocol::{
     ConnectionKind, DataSourceChange, DataSourceId, DataSourceState, NewDataSource,
 };
-use crate::server::store::{EventKind, Record, Writing};
+use crate::server::store::{Actor, EventKind, Record, Writing};
 
 /// How long a removal command works. Long, since a tunnel is often deleted when nobody is at hand.
 const REMOVAL_TTL: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -27,7 +27,7 @@ impl ControlPlane {
     pub async fn create(
         &self,
         new: NewDataSource,
-        actor: &str,
+        actor: &Actor,
     ) -> Result<(Record, Option<CommandToken>)> {
         let command = match new.connection {
             ConnectionKind::ReverseTunnel => {
@@ -53,7 +53,7 @@ impl ControlPlane {
     ///
     /// # Errors
     /// Its service is installed, it has no tunnel, it is being removed or gone, or the database failed.
-    pub async fn renew_command(&self, id: DataSourceId, actor: &str) -> Result<()> {
+    pub async fn renew_command(&self, id: DataSourceId, actor: &Actor) -> Result<()> {
         let command = self.new_command(TokenKind::Enrollment, self.enrollment_ttl)?;
         let mut tx = self.store.write().await?;
         let record = ensure_active(tx.data_source(id).await?)?;
@@ -79,7 +79,7 @@ impl ControlPlane {
         &self,
         id: DataSourceId,
         change: DataSourceChange,
-        actor: &str,
+        actor: &Actor,
     ) -> Result<Record> {
         let change = checked_change(change)?;
         let mut tx = self.store.write().await?;
@@ -101,7 +101,7 @@ impl ControlPlane {
         &self,
         id: DataSourceId,
         now: bool,
-        actor: &str,
+        actor: &Actor,
     ) -> Result<Option<CommandToken>> {
         let mut tx = self.store.write().await?;
         let record = ensure_exists(tx.data_source(id).await?)?;
@@ -124,7 +124,7 @@ impl ControlPlane {
         &self,
         mut tx: Writing,
         record: Record,
-        actor: &str,
+        actor: &Actor,
     ) -> Result<()> {
         let id = record.id;
         tx.mark_removed(id).await?;
@@ -142,8 +142,8 @@ impl ControlPlane {
     }
 
     /// Says what was done with a data source, to the log and to whoever waits.
-    pub(super) fn done(&self, id: DataSourceId, actor: &str, what: &'static str) {
-        tracing::info!(data_source = id.0, actor, "{what}");
+    pub(super) fn done(&self, id: DataSourceId, actor: &Actor, what: &'static str) {
+        tracing::info!(data_source = id.0, %actor, "{what}");
         self.changes.announce(id);
     }
 }

@@ -10,9 +10,8 @@ use super::control_plane::ControlPlane;
 use super::error::{Error, Result};
 use super::public_key;
 use super::record::{ensure_active, ensure_exists};
-use super::tunnels::{BASTION, TUNNEL_SERVER};
 use crate::protocol::{TunnelId, TunnelKey};
-use crate::server::store::{EventKind, Store};
+use crate::server::store::{Actor, EventKind, Store};
 use crate::server::tunnel_server::{Grant, KeyAuthority};
 
 #[async_trait]
@@ -63,7 +62,7 @@ impl ControlPlane {
             }
             tx.set_next_key(tunnel, Some(&public_key)).await?;
         }
-        tx.add_event(record.id, EventKind::KeyAnnounced, BASTION)
+        tx.add_event(record.id, EventKind::KeyAnnounced, &Actor::Bastion(tunnel))
             .await?;
         tx.commit().await?;
         let former_accepted = answer.former_accepted;
@@ -88,7 +87,7 @@ impl ControlPlane {
         let keys = tx.keys(tunnel).await?;
         if keys.next.as_ref() == Some(&public_key) {
             tx.promote_next_key(tunnel).await?;
-            tx.add_event(record.id, EventKind::KeyChanged, BASTION)
+            tx.add_event(record.id, EventKind::KeyChanged, &Actor::Bastion(tunnel))
                 .await?;
             tx.commit().await?;
             // The port may have passed back to the old key since it was looked at.
@@ -116,7 +115,7 @@ impl ControlPlane {
                 continue;
             }
             tx.promote_next_key(tunnel).await?;
-            tx.add_event(data_source, EventKind::KeyChanged, TUNNEL_SERVER)
+            tx.add_event(data_source, EventKind::KeyChanged, &Actor::TunnelServer)
                 .await?;
             tx.commit().await?;
             self.close_other_keys(tunnel, &key).await;

@@ -3,7 +3,9 @@
 //! [`ControlPlane`] carries out what operators and bastions ask for. The API and the pages both call it, and
 //! put its answers and its [`Error`] into their own words. Neither HTTP nor SQL lives here.
 
+mod access;
 pub mod address;
+pub mod api_tokens;
 pub mod changes;
 mod commands;
 mod connection;
@@ -24,7 +26,10 @@ pub mod secret;
 pub mod token;
 mod tunnels;
 
+pub use access::AccessError;
 pub use commands::CommandToken;
 pub use control_plane::ControlPlane;
 pub use error::{Error, Result};
-pub use tunnels::{Enrolled, TUNNEL_SERVER};
+
+pub use crate::server::store::{Actor, ActorKind};
+pub use tunnels::Enrolled;

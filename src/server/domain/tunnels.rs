@@ -8,16 +8,10 @@ use super::public_key;
 use super::record::{ensure_active, ensure_exists, found};
 use super::token::{Token, TokenHash, TokenKind};
 use crate::protocol::{DataSourceChange, DatabaseAddress, KeyRegistration, TunnelChange, TunnelId};
-use crate::server::store::{EventKind, NewToken, Record, Source, Writing};
+use crate::server::store::{Actor, EventKind, NewToken, Record, Source, Writing};
 
 /// How many host keys a bastion may have pinned: two kinds, of a few generations.
 const MOST_HOST_KEYS: usize = 16;
-
-/// The actor of what a bastion does.
-pub(super) const BASTION: &str = "bastion";
-
-/// The actor of what the tunnel server sees.
-pub const TUNNEL_SERVER: &str = "tunnel server";
 
 /// What a registration leads to; the same for the same key.
 #[derive(Debug)]
@@ -63,7 +57,7 @@ impl ControlPlane {
                     tracing::warn!(tunnel = tunnel.0, "not enrolled: {error}");
                 })?;
                 tx.enroll(tunnel, port, credential, &registration).await?;
-                tx.add_event(record.id, EventKind::Enrolled, BASTION)
+                tx.add_event(record.id, EventKind::Enrolled, &Actor::Bastion(tunnel))
                     .await?;
                 (port, credential.as_bytes().to_vec())
             }
@@ -115,7 +109,7 @@ impl ControlPlane {
         let mut tx = self.store.write().await?;
         let record = ensure_exists(tx.tunnel(tunnel).await?)?;
         tx.touch_tunnel(tunnel).await?;
-        tx.add_event(record.id, EventKind::Connected, BASTION)
+        tx.add_event(record.id, EventKind::Connected, &Actor::Bastion(tunnel))
             .await?;
         tx.commit().await?;
         self.changes.announce(record.id);
@@ -147,7 +141,8 @@ impl ControlPlane {
                     port: Some(target.port),
                 };
                 tx.change_data_source(record.id, &change).await?;
-                tx.add_event(record.id, EventKind::Changed, BASTION).await?;
+                tx.add_event(record.id, EventKind::Changed, &Actor::Bastion(tunnel))
+                    .await?;
             }
         }
         if let Some(applied) = applied {
@@ -169,7 +164,7 @@ impl ControlPlane {
     pub async fn remove_own(&self, tunnel: TunnelId) -> Result<()> {
         let mut tx = self.store.write().await?;
         let record = ensure_exists(tx.tunnel(tunnel).await?)?;
-        self.remove_now(tx, record, BASTION).await
+        self.remove_now(tx, record, &Actor::Bastion(tunnel)).await
     }
 }
 
@@ -189,7 +184,9 @@ async fn report_service(
     } else {
         EventKind::ServiceUninstalled
     };
-    Ok(tx.add_event(record.id, kind, BASTION).await?)
+    Ok(tx
+        .add_event(record.id, kind, &Actor::Bastion(tunnel))
+        .await?)
 }
 
 fn checked(registration: KeyRegistration) -> Result<KeyRegistration> {

@@ -8,13 +8,16 @@ use super::downloads::Downloads;
 use super::shared::Shared;
 use crate::protocol::{ConnectionTest, ConnectionTestResult, DataSourceId};
 use crate::server::domain::proxies::TrustedProxies;
-use crate::server::domain::{ControlPlane, Error};
+use crate::server::domain::{Actor, ControlPlane, Error};
 use crate::server::metrics::counts::Metrics;
+use crate::server::sign_in_link::SignInLinkFile;
 
 /// What they share.
 pub struct App {
     /// What operators and bastions ask for.
     pub control: Arc<ControlPlane>,
+    /// The file with the first sign-in link.
+    pub sign_in_link: SignInLinkFile,
     /// The bastion's binaries.
     pub downloads: Downloads,
     /// Who may say for whom he speaks.
@@ -42,7 +45,7 @@ impl App {
         &self,
         id: DataSourceId,
         login: ConnectionTest,
-        actor: &str,
+        actor: &Actor,
     ) -> Result<ConnectionTestResult, Error> {
         let result = self.control.test(id, login, actor).await?;
         self.metrics.tested(result.ok);

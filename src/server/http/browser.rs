@@ -4,6 +4,7 @@ use axum::http::{HeaderMap, HeaderValue, Method, header};
 
 use super::problem::ApiError;
 use crate::protocol::ProblemKind;
+use crate::server::domain::Actor;
 use crate::server::domain::token::TokenHash;
 use crate::server::http::app::App;
 use crate::server::store::{OperatorAccount, StoreError};
@@ -17,6 +18,13 @@ pub struct SignedIn {
     pub session: TokenHash,
     /// What this session's forms carry.
     pub form_token: String,
+}
+
+impl SignedIn {
+    /// As whom this operator does what he does.
+    pub fn actor(&self) -> Actor {
+        Actor::Operator(self.account.name.clone())
+    }
 }
 
 /// Who sent this request, by its cookie.
@@ -45,7 +53,7 @@ pub async fn api_operator(
     app: &App,
     method: &Method,
     headers: &HeaderMap,
-) -> Result<Option<String>, ApiError> {
+) -> Result<Option<Actor>, ApiError> {
     let Some(signed_in) = signed_in(app, headers).await? else {
         return Ok(None);
     };
@@ -62,7 +70,7 @@ pub async fn api_operator(
             ));
         }
     }
-    Ok(Some(signed_in.account.name))
+    Ok(Some(signed_in.actor()))
 }
 
 /// Whether a request was sent by a page of this server, as far as the browser says.

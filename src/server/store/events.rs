@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{Result, Store, Writing, json, now, timestamp};
+use super::{Actor, Result, Store, Writing, json, now, timestamp};
 use crate::protocol::DataSourceId;
 
 /// Events kept for each data source. A line that flaps for months must not fill the disk.
@@ -143,19 +143,18 @@ impl Store {
 }
 
 impl Writing {
-    /// Writes an event in the transaction of the change itself. `actor` is an operator's or an API token's
-    /// name, `bastion` or `tunnel server`.
+    /// Writes an event in the transaction of the change itself, and what somebody did also into the audit log.
     pub async fn add_event(
         &mut self,
         data_source: DataSourceId,
         kind: EventKind,
-        actor: &str,
+        actor: &Actor,
     ) -> Result<()> {
         sqlx::query("INSERT INTO events (data_source_id, at, kind, actor) VALUES (?, ?, ?, ?)")
             .bind(data_source)
             .bind(now())
             .bind(kind.as_str())
-            .bind(actor)
+            .bind(actor.to_string())
             .execute(&mut *self.0)
             .await?;
         if let Some(action) = audited(kind) {

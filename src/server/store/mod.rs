@@ -3,6 +3,8 @@
 //! It is SQL alone. [`Store`] reads; what belongs together is written by one [`Writing`]. Which change is
 //! allowed, what a token is and what a password is sealed with is the business of `domain`.
 
+mod actor;
+mod api_tokens;
 mod audit;
 mod data_sources;
 mod events;
@@ -13,6 +15,7 @@ mod operators;
 mod ports;
 mod record;
 mod restored;
+mod sign_ins;
 mod tokens;
 mod tunnels;
 pub mod whole;
@@ -29,16 +32,19 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqliteSy
 use sqlx::{Connection as _, Sqlite, SqliteConnection, Transaction};
 use tokio::sync::Mutex;
 
+pub use actor::{Actor, ActorKind};
+pub use api_tokens::{ApiToken, ListedApiToken, NewApiToken, Scope};
 pub use audit::AuditEntry;
 pub use events::{Event, EventKind};
 pub use host_keys::{Knowledge, Source};
 pub use keys::{GrantRow, TunnelKeys};
 pub use logins::{SealedPassword, StoredLogin};
-pub use operators::{OperatorAccount, SessionLimits};
+pub use operators::{ListedOperator, OperatorAccount, OperatorId};
 pub use ports::{PortChoice, PortRange};
 pub use record::{Record, TunnelRecord};
 pub use restored::Given;
-pub use tokens::{CommandRow, NewToken, OperatorToken, StoredToken, TokenHash, TokenKind};
+pub use sign_ins::SessionLimits;
+pub use tokens::{CommandRow, NewToken, StoredToken, TokenHash, TokenKind};
 pub use tunnels::{EnrollmentRow, SessionRow};
 
 /// How long a statement waits for another process (`token create` beside `serve`) to finish writing.

@@ -1,16 +1,9 @@
-//! People who sign in with a browser: their accounts, sign-in links and sessions.
+//! People who sign in with a browser: their accounts.
 
-use std::time::Duration;
+use super::{Result, Store, Writing, now, timestamp};
 
-use super::tokens::TokenHash;
-use super::{Result, Store, now};
-
-/// How exactly it is known when a session was last used. Writing it at every request would make
-/// every page view a write.
-const SEEN_PRECISION: Duration = Duration::from_secs(60);
-
-/// The number of an account.
-#[derive(Clone, Copy, sqlx::Type)]
+/// The number of an account. It is never given again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, sqlx::Type)]
 #[sqlx(transparent)]
 pub struct OperatorId(i64);
 
@@ -23,36 +16,73 @@ pub struct OperatorAccount {
     pub name: String,
     /// Argon2id in PHC form; absent for one who signs in by links alone.
     pub password_hash: Option<String>,
+    /// Whether it is disabled: then it gets in nowhere.
+    pub disabled: bool,
 }
 
-/// How long a session lasts.
-#[derive(Debug, Clone, Copy)]
-pub struct SessionLimits {
-    /// Without a request.
-    pub idle: Duration,
-    /// In all.
-    pub lifetime: Duration,
+/// An account in a list.
+#[derive(Debug, Clone)]
+pub struct ListedOperator {
+    /// Its name.
+    pub name: String,
+    /// When it was made.
+    pub created_at: jiff::Timestamp,
+    /// When it last signed in; absent if it never did, or not since that is kept.
+    pub signed_in_at: Option<jiff::Timestamp>,
+    /// When it was disabled; absent if it is not.
+    pub disabled_at: Option<jiff::Timestamp>,
+    /// Whether it can sign in by password.
+    pub has_password: bool,
+    /// How many API tokens of its own are not revoked.
+    pub api_tokens: i64,
 }
 
-type Row = (OperatorId, String, Option<String>);
+pub(super) type Row = (OperatorId, String, Option<String>, bool);
 
-fn account((id, name, password_hash): Row) -> OperatorAccount {
+pub(super) fn account((id, name, password_hash, disabled): Row) -> OperatorAccount {
     OperatorAccount {
         id,
         name,
         password_hash,
+        disabled,
     }
 }
 
 impl Store {
     /// The account of this name.
     pub async fn operator(&self, name: &str) -> Result<Option<OperatorAccount>> {
-        let row: Option<Row> =
-            sqlx::query_as("SELECT id, name, password_hash FROM operators WHERE name = ?")
-                .bind(name)
-                .fetch_optional(&self.readers)
-                .await?;
+        let row: Option<Row> = sqlx::query_as(
+            "SELECT id, name, password_hash, disabled_at IS NOT NULL FROM operators WHERE name = ?",
+        )
+        .bind(name)
+        .fetch_optional(&self.readers)
+        .await?;
         Ok(row.map(account))
+    }
+
+    /// All accounts, by name.
+    pub async fn operators(&self) -> Result<Vec<ListedOperator>> {
+        type Row = (String, i64, Option<i64>, Option<i64>, bool, i64);
+        let rows: Vec<Row> = sqlx::query_as(
+            "SELECT name, created_at, signed_in_at, disabled_at, password_hash IS NOT NULL,
+                 (SELECT count(*) FROM tokens WHERE operator_id = operators.id AND revoked_at IS NULL)
+             FROM operators ORDER BY name",
+        )
+        .fetch_all(&self.readers)
+        .await?;
+        let listed = rows.into_iter().map(
+            |(name, created_at, signed_in_at, disabled_at, has_password, api_tokens)| {
+                ListedOperator {
+                    name,
+                    created_at: timestamp(created_at),
+                    signed_in_at: signed_in_at.map(timestamp),
+                    disabled_at: disabled_at.map(timestamp),
+                    has_password,
+                    api_tokens,
+                }
+            },
+        );
+        Ok(listed.collect())
     }
 
     /// Whether nobody has an account.
@@ -62,166 +92,90 @@ impl Store {
             .await?;
         Ok(!any)
     }
+}
 
-    /// Keeps a sign-in link for the account of this name, which is made if it is absent. An earlier
-    /// link of it stops working.
-    pub async fn add_login_link(
-        &self,
-        name: &str,
-        link: &TokenHash,
-        lifetime: Duration,
-    ) -> Result<()> {
-        let mut tx = self.write().await?;
-        sqlx::query(
-            "INSERT INTO operators (name, created_at) VALUES (?, ?) ON CONFLICT DO NOTHING",
+impl Writing {
+    /// The account of this name, as it stands in this transaction.
+    pub async fn operator(&mut self, name: &str) -> Result<Option<OperatorAccount>> {
+        let row: Option<Row> = sqlx::query_as(
+            "SELECT id, name, password_hash, disabled_at IS NOT NULL FROM operators WHERE name = ?",
+        )
+        .bind(name)
+        .fetch_optional(&mut *self.0)
+        .await?;
+        Ok(row.map(account))
+    }
+
+    /// Makes an account, which signs in by links alone until it sets a password.
+    pub async fn add_operator(&mut self, name: &str) -> Result<OperatorId> {
+        let id = sqlx::query_scalar(
+            "INSERT INTO operators (name, created_at) VALUES (?, ?) RETURNING id",
         )
         .bind(name)
         .bind(now())
-        .execute(&mut *tx.0)
+        .fetch_one(&mut *self.0)
         .await?;
-        let id: OperatorId = sqlx::query_scalar("SELECT id FROM operators WHERE name = ?")
-            .bind(name)
-            .fetch_one(&mut *tx.0)
-            .await?;
-        sqlx::query("DELETE FROM login_links WHERE operator_id = ?")
-            .bind(id)
-            .execute(&mut *tx.0)
-            .await?;
-        sqlx::query("INSERT INTO login_links (hash, operator_id, expires_at) VALUES (?, ?, ?)")
-            .bind(link.as_bytes())
-            .bind(id)
-            .bind(now() + milliseconds(lifetime))
-            .execute(&mut *tx.0)
-            .await?;
-        tx.add_audit("server's command line", "sign-in link made", name)
-            .await?;
-        tx.commit().await
+        Ok(id)
     }
 
-    /// Whether a sign-in link works; it does once.
-    pub async fn login_link_works(&self, link: &TokenHash) -> Result<bool> {
-        let works = sqlx::query_scalar(
-            "SELECT EXISTS (SELECT 1 FROM login_links WHERE hash = ? AND expires_at > ?)",
+    /// Whether this account is still there and not disabled.
+    pub async fn may_sign_in(&mut self, operator: OperatorId) -> Result<bool> {
+        let may = sqlx::query_scalar(
+            "SELECT EXISTS (SELECT 1 FROM operators WHERE id = ? AND disabled_at IS NULL)",
         )
-        .bind(link.as_bytes())
-        .bind(now())
-        .fetch_one(&self.readers)
+        .bind(operator)
+        .fetch_one(&mut *self.0)
         .await?;
-        Ok(works)
+        Ok(may)
     }
 
-    /// Uses a sign-in link up and returns whose it was; nothing if it does not work (any more).
-    pub async fn use_login_link(&self, link: &TokenHash) -> Result<Option<OperatorAccount>> {
-        let mut tx = self.write().await?;
-        let id: Option<OperatorId> = sqlx::query_scalar(
-            "DELETE FROM login_links WHERE hash = ? AND expires_at > ? RETURNING operator_id",
+    /// Whether somebody else than this one can sign in by password.
+    pub async fn others_have_passwords(&mut self, operator: OperatorId) -> Result<bool> {
+        let any = sqlx::query_scalar(
+            "SELECT EXISTS (SELECT 1 FROM operators
+             WHERE id <> ? AND disabled_at IS NULL AND password_hash IS NOT NULL)",
         )
-        .bind(link.as_bytes())
-        .bind(now())
-        .fetch_optional(&mut *tx.0)
+        .bind(operator)
+        .fetch_one(&mut *self.0)
         .await?;
-        let Some(id) = id else {
-            return Ok(None);
-        };
-        let row: Row = sqlx::query_as("SELECT id, name, password_hash FROM operators WHERE id = ?")
-            .bind(id)
-            .fetch_one(&mut *tx.0)
-            .await?;
-        tx.commit().await?;
-        Ok(Some(account(row)))
+        Ok(any)
     }
 
-    /// Gives an account a new password and ends its sessions, except for the one it was set in.
-    pub async fn set_password(
-        &self,
-        operator: &OperatorAccount,
-        password_hash: &str,
-        session: &TokenHash,
-    ) -> Result<()> {
-        let mut tx = self.write().await?;
-        sqlx::query("UPDATE operators SET password_hash = ? WHERE id = ?")
-            .bind(password_hash)
-            .bind(operator.id)
-            .execute(&mut *tx.0)
+    /// Disables an account: its sessions and links are gone, and its API tokens do not work meanwhile.
+    pub async fn disable_operator(&mut self, operator: OperatorId) -> Result<()> {
+        self.sign_out_everywhere(operator).await?;
+        sqlx::query("UPDATE operators SET disabled_at = ? WHERE id = ?")
+            .bind(now())
+            .bind(operator)
+            .execute(&mut *self.0)
             .await?;
-        sqlx::query("DELETE FROM browser_sessions WHERE operator_id = ? AND hash <> ?")
-            .bind(operator.id)
-            .bind(session.as_bytes())
-            .execute(&mut *tx.0)
-            .await?;
-        tx.add_audit(&operator.name, "password set", &operator.name)
-            .await?;
-        tx.commit().await
+        Ok(())
     }
 
-    /// Begins a session, and forgets those that are over. `how` is for the audit log.
-    pub async fn begin_session(
-        &self,
-        session: &TokenHash,
-        operator: &OperatorAccount,
-        limits: SessionLimits,
-        how: &str,
-    ) -> Result<()> {
-        let mut tx = self.write().await?;
-        sqlx::query("DELETE FROM browser_sessions WHERE created_at <= ? OR seen_at <= ?")
-            .bind(now() - milliseconds(limits.lifetime))
-            .bind(now() - milliseconds(limits.idle))
-            .execute(&mut *tx.0)
+    /// Lets a disabled account in again, with the API tokens that it had.
+    pub async fn enable_operator(&mut self, operator: OperatorId) -> Result<()> {
+        sqlx::query("UPDATE operators SET disabled_at = NULL WHERE id = ?")
+            .bind(operator)
+            .execute(&mut *self.0)
             .await?;
+        Ok(())
+    }
+
+    /// Removes an account with its sessions and links, and revokes its API tokens.
+    pub async fn remove_operator(&mut self, operator: OperatorId) -> Result<()> {
+        self.sign_out_everywhere(operator).await?;
         sqlx::query(
-            "INSERT INTO browser_sessions (hash, operator_id, created_at, seen_at) VALUES (?1, ?2, ?3, ?3)",
+            "UPDATE tokens SET operator_id = NULL, revoked_at = coalesce(revoked_at, ?)
+             WHERE operator_id = ?",
         )
-        .bind(session.as_bytes())
-        .bind(operator.id)
         .bind(now())
-        .execute(&mut *tx.0)
+        .bind(operator)
+        .execute(&mut *self.0)
         .await?;
-        tx.add_audit(&operator.name, "signed in", how).await?;
-        tx.commit().await
-    }
-
-    /// Whose session this is, if it is not over.
-    pub async fn session_operator(
-        &self,
-        session: &TokenHash,
-        limits: SessionLimits,
-    ) -> Result<Option<OperatorAccount>> {
-        let row: Option<(OperatorId, String, Option<String>, i64)> = sqlx::query_as(
-            "SELECT o.id, o.name, o.password_hash, s.seen_at
-             FROM browser_sessions AS s JOIN operators AS o ON o.id = s.operator_id
-             WHERE s.hash = ? AND s.created_at > ? AND s.seen_at > ?",
-        )
-        .bind(session.as_bytes())
-        .bind(now() - milliseconds(limits.lifetime))
-        .bind(now() - milliseconds(limits.idle))
-        .fetch_optional(&self.readers)
-        .await?;
-        let Some((id, name, password_hash, seen_at)) = row else {
-            return Ok(None);
-        };
-        let precision = SEEN_PRECISION.min(limits.idle / 2);
-        if seen_at < now() - milliseconds(precision) {
-            sqlx::query("UPDATE browser_sessions SET seen_at = ? WHERE hash = ?")
-                .bind(now())
-                .bind(session.as_bytes())
-                .execute(&self.writer)
-                .await?;
-        }
-        Ok(Some(account((id, name, password_hash))))
-    }
-
-    /// Ends a session.
-    pub async fn end_session(&self, session: &TokenHash, operator: &str) -> Result<()> {
-        let mut tx = self.write().await?;
-        sqlx::query("DELETE FROM browser_sessions WHERE hash = ?")
-            .bind(session.as_bytes())
-            .execute(&mut *tx.0)
+        sqlx::query("DELETE FROM operators WHERE id = ?")
+            .bind(operator)
+            .execute(&mut *self.0)
             .await?;
-        tx.add_audit(operator, "signed out", "browser").await?;
-        tx.commit().await
+        Ok(())
     }
-}
-
-fn milliseconds(span: Duration) -> i64 {
-    i64::try_from(span.as_millis()).unwrap_or(i64::MAX / 4)
 }

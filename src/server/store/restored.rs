@@ -10,13 +10,14 @@
 use jiff::Timestamp;
 use sqlx::SqliteConnection;
 
-use super::{PortRange, Result, Store, json, now};
+use super::{Actor, OperatorId, PortRange, Result, Store, Writing, json, now};
 
 /// Seconds from 1970 to 2026. Numbers that go on from the clock are counted from there, to be short.
 const NUMBERS_FROM: i64 = 1_767_225_600;
 
-/// The tables whose numbers are known elsewhere: to bastions, to programs of the vendor, to open pages.
-const NUMBERED: [&str; 3] = ["data_sources", "tunnels", "events"];
+/// The tables whose numbers are known elsewhere: to bastions, to programs of the vendor, to open pages, to later
+/// backups.
+const NUMBERED: [&str; 4] = ["data_sources", "tunnels", "events", "operators"];
 
 /// What a database has given.
 #[derive(Debug)]
@@ -29,6 +30,8 @@ pub struct Given {
     former_ports: Vec<(u16, Option<i64>)>,
     /// The hashes of API tokens that were revoked, and when.
     revoked: Vec<(Vec<u8>, i64)>,
+    /// The operators that were not removed, and since when each is disabled, if it is.
+    operators: Vec<(OperatorId, Option<i64>)>,
 }
 
 impl Given {
@@ -68,6 +71,9 @@ impl Store {
             )
             .fetch_all(&self.readers)
             .await?,
+            operators: sqlx::query_as("SELECT id, disabled_at FROM operators")
+                .fetch_all(&self.readers)
+                .await?,
         })
     }
 
@@ -113,7 +119,10 @@ impl Store {
             None => true,
         };
         match given {
-            Some(given) => take_over(&mut tx.0, given, may_have_been_given).await?,
+            Some(given) => {
+                take_over(&mut tx.0, given, may_have_been_given).await?;
+                tx.keep_out(&given.operators).await?;
+            }
             None => leave_room(&mut tx.0, may_have_been_given).await?,
         }
         for table in ["browser_sessions", "login_links", "last_run"] {
@@ -122,8 +131,26 @@ impl Store {
                 .await?;
         }
         let subject = format!("the backup of {made_at:.0}");
-        tx.add_audit("command line", "restored", &subject).await?;
+        tx.add_audit(&Actor::CommandLine, "restored", &subject)
+            .await?;
         tx.commit().await
+    }
+}
+
+impl Writing {
+    /// Whoever was removed or disabled since the backup stays out.
+    async fn keep_out(&mut self, known: &[(OperatorId, Option<i64>)]) -> Result<()> {
+        let ids: Vec<OperatorId> = sqlx::query_scalar("SELECT id FROM operators")
+            .fetch_all(&mut *self.0)
+            .await?;
+        for id in ids {
+            match known.iter().find(|(known, _)| *known == id) {
+                None => self.remove_operator(id).await?,
+                Some((_, Some(_))) => self.disable_operator(id).await?,
+                Some((_, None)) => {}
+            }
+        }
+        Ok(())
     }
 }
 

@@ -1,6 +1,6 @@
-//! Tokens by their hashes: what a presented one is for, and the operators' own.
+//! Tokens by their hashes: what a presented one is for.
 
-use super::{Result, Store, Writing, now, timestamp};
+use super::{ApiToken, Result, Scope, Store, Writing, now, timestamp};
 use crate::protocol::TunnelId;
 
 /// What a kept token is for.
@@ -78,10 +78,7 @@ pub struct CommandRow {
 #[derive(Debug, Clone)]
 pub enum StoredToken {
     /// An operator's API token that is not revoked.
-    Operator {
-        /// Its name.
-        name: String,
-    },
+    Operator(ApiToken),
     /// A token bound to one tunnel.
     Tunnel {
         /// What it is for; never [`TokenKind::Operator`].
@@ -95,40 +92,54 @@ pub enum StoredToken {
     },
 }
 
-/// An operator's API token in a list.
-#[derive(Debug, Clone)]
-pub struct OperatorToken {
-    /// Its name.
-    pub name: String,
-    /// When it was made.
-    pub created_at: jiff::Timestamp,
-    /// When it was revoked; absent while it works.
-    pub revoked_at: Option<jiff::Timestamp>,
+#[derive(sqlx::FromRow)]
+struct TokenRow {
+    kind: String,
+    name: Option<String>,
+    tunnel_id: Option<TunnelId>,
+    expires_at: Option<i64>,
+    used: bool,
+    scope: Option<String>,
+    last_used_at: Option<i64>,
+    operator_disabled: bool,
+}
+
+impl TokenRow {
+    fn read(self) -> Option<StoredToken> {
+        let kind = TokenKind::from_name(&self.kind)?;
+        let expires_at = self.expires_at.map(timestamp);
+        match (kind, self.name, self.tunnel_id) {
+            (TokenKind::Operator, Some(name), _) => Some(StoredToken::Operator(ApiToken {
+                name,
+                scope: Scope::from_name(&self.scope?)?,
+                expires_at,
+                last_used_at: self.last_used_at.map(timestamp),
+                operator_disabled: self.operator_disabled,
+            })),
+            (kind, _, Some(tunnel_id)) => Some(StoredToken::Tunnel {
+                kind,
+                tunnel_id,
+                expires_at,
+                used: self.used,
+            }),
+            _ => None,
+        }
+    }
 }
 
 impl Store {
     /// What this token is; `None` if it is unknown or revoked.
     pub async fn token(&self, hash: &TokenHash) -> Result<Option<StoredToken>> {
-        type Row = (String, Option<String>, Option<TunnelId>, Option<i64>, bool);
-        let row: Option<Row> = sqlx::query_as(
-            "SELECT kind, name, tunnel_id, expires_at, used_at IS NOT NULL FROM tokens
-             WHERE hash = ? AND revoked_at IS NULL",
+        let row: Option<TokenRow> = sqlx::query_as(
+            "SELECT t.kind, t.name, t.tunnel_id, t.expires_at, t.used_at IS NOT NULL AS used, t.scope,
+                 t.last_used_at, o.disabled_at IS NOT NULL AS operator_disabled
+             FROM tokens AS t LEFT JOIN operators AS o ON o.id = t.operator_id
+             WHERE t.hash = ? AND t.revoked_at IS NULL",
         )
         .bind(hash.as_bytes())
         .fetch_optional(&self.readers)
         .await?;
-        Ok(row.and_then(|(kind, name, tunnel_id, expires_at, used)| {
-            match (TokenKind::from_name(&kind)?, name, tunnel_id) {
-                (TokenKind::Operator, Some(name), _) => Some(StoredToken::Operator { name }),
-                (kind, _, Some(tunnel_id)) => Some(StoredToken::Tunnel {
-                    kind,
-                    tunnel_id,
-                    expires_at: expires_at.map(timestamp),
-                    used,
-                }),
-                _ => None,
-            }
-        }))
+        Ok(row.and_then(TokenRow::read))
     }
 
     /// The newest token of this kind for a tunnel, if it can be shown again.
@@ -148,52 +159,6 @@ impl Store {
             expires_at: timestamp(expires_at),
             used,
         }))
-    }
-
-    /// Keeps a new operator token; returns false if a token of this name works. A revoked token's name may be
-    /// used again.
-    pub async fn add_operator_token(&self, name: &str, hash: &TokenHash) -> Result<bool> {
-        let added = sqlx::query(
-            "INSERT INTO tokens (hash, kind, name, created_at) VALUES (?, ?, ?, ?)
-             ON CONFLICT DO NOTHING",
-        )
-        .bind(hash.as_bytes())
-        .bind(TokenKind::Operator.as_str())
-        .bind(name)
-        .bind(now())
-        .execute(&self.writer)
-        .await?;
-        Ok(added.rows_affected() > 0)
-    }
-
-    /// The operators' tokens, revoked ones included, oldest first.
-    pub async fn operator_tokens(&self) -> Result<Vec<OperatorToken>> {
-        let rows: Vec<(String, i64, Option<i64>)> = sqlx::query_as(
-            "SELECT name, created_at, revoked_at FROM tokens WHERE kind = 'operator'
-             ORDER BY created_at, name",
-        )
-        .fetch_all(&self.readers)
-        .await?;
-        let tokens = rows
-            .into_iter()
-            .map(|(name, created_at, revoked_at)| OperatorToken {
-                name,
-                created_at: timestamp(created_at),
-                revoked_at: revoked_at.map(timestamp),
-            });
-        Ok(tokens.collect())
-    }
-
-    /// Revokes the operator token of this name; it stops working at once. Returns false if none of it works.
-    pub async fn revoke_operator_token(&self, name: &str) -> Result<bool> {
-        let revoked = sqlx::query(
-            "UPDATE tokens SET revoked_at = ? WHERE kind = 'operator' AND name = ? AND revoked_at IS NULL",
-        )
-        .bind(now())
-        .bind(name)
-        .execute(&self.writer)
-        .await?;
-        Ok(revoked.rows_affected() > 0)
     }
 }
 

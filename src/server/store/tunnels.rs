@@ -4,7 +4,7 @@ use serde::Serialize;
 use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 
 use super::keys::key_id;
-use super::{EventKind, Record, Result, Store, TokenHash, Writing, json, now};
+use super::{Actor, EventKind, Record, Result, Store, TokenHash, Writing, json, now};
 use crate::protocol::{DataSourceId, DatabaseAddress, KeyRegistration, TunnelId};
 
 /// How many tunnels one statement marks as seen.
@@ -45,7 +45,7 @@ impl Store {
     pub async fn note_sessions(
         &self,
         sessions: &[SessionRow<'_>],
-        actor: &str,
+        actor: &Actor,
     ) -> Result<Vec<DataSourceId>> {
         let rows = json(sessions)?;
         let mut tx = self.write().await?;
@@ -56,7 +56,7 @@ impl Store {
              ORDER BY n.key RETURNING data_source_id",
         )
         .bind(&rows)
-        .bind(actor)
+        .bind(actor.to_string())
         .fetch_all(&mut *tx.0)
         .await?;
         data_sources.sort_unstable();

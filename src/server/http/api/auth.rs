@@ -7,20 +7,22 @@ use std::sync::Arc;
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, Method, header};
 
 use super::extract::Id;
 use crate::protocol::{ProblemKind, TunnelId};
 use crate::server::domain::token::{TokenHash, TokenKind};
+use crate::server::domain::{Actor, api_tokens};
 use crate::server::http::app::App;
 use crate::server::http::browser;
 use crate::server::http::problem::ApiError;
-use crate::server::store::{Store, StoredToken};
+use crate::server::store::{ApiToken, Scope, Store, StoredToken};
 
-/// An operator, by an API token or a signed-in browser's cookie.
+/// An operator, by an API token or a signed-in browser's cookie. A token's scope is looked at here, so that no
+/// call can forget to: what only reads needs `read`, all else `operate`.
 pub struct Operator {
-    /// The token's or the account's name, for the record of who did what.
-    pub name: String,
+    /// For the record of who did what.
+    pub actor: Actor,
 }
 
 impl FromRequestParts<Arc<App>> for Operator {
@@ -28,15 +30,39 @@ impl FromRequestParts<Arc<App>> for Operator {
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, ApiError> {
         if !parts.headers.contains_key(header::AUTHORIZATION)
-            && let Some(name) = browser::api_operator(app, &parts.method, &parts.headers).await?
+            && let Some(actor) = browser::api_operator(app, &parts.method, &parts.headers).await?
         {
-            return Ok(Operator { name });
+            return Ok(Operator { actor });
         }
         match bearer(&parts.headers, &app.store).await?.0 {
-            StoredToken::Operator { name } => Ok(Operator { name }),
+            StoredToken::Operator(token) => {
+                ensure_scope(&token, needed_scope(&parts.method))?;
+                Ok(Operator {
+                    actor: Actor::ApiToken(token.name),
+                })
+            }
             StoredToken::Tunnel { .. } => Err(forbidden("this call needs an operator's API token")),
         }
     }
+}
+
+/// What an API token needs for a call with this method.
+pub fn needed_scope(method: &Method) -> Scope {
+    match method.is_safe() {
+        true => Scope::Read,
+        false => Scope::Operate,
+    }
+}
+
+fn ensure_scope(token: &ApiToken, needed: Scope) -> Result<(), ApiError> {
+    if token.scope >= needed {
+        return Ok(());
+    }
+    Err(forbidden(&format!(
+        "this call changes something, so it needs an API token with the scope `{}`; this token has the scope `{}`",
+        needed.as_str(),
+        token.scope.as_str()
+    )))
 }
 
 /// Whether who began a live stream may still read it: the session is not over, or the API token
@@ -48,7 +74,7 @@ pub async fn still_allowed(app: &App, headers: &HeaderMap) -> bool {
             return false;
         };
         let found = app.store.token(&TokenHash::of(token.trim())).await;
-        return matches!(found, Ok(Some(_)));
+        return matches!(found, Ok(Some(StoredToken::Operator(token))) if api_tokens::ensure_works(&token).is_ok());
     }
     matches!(browser::signed_in(app, headers).await, Ok(Some(_)))
 }
@@ -162,7 +188,16 @@ async fn bearer(headers: &HeaderMap, store: &Store) -> Result<(StoredToken, Toke
         .map(|(_, token)| token.trim())
         .ok_or_else(unknown)?;
     let hash = TokenHash::of(text);
-    Ok((working(store, &hash).await?, hash))
+    let token = working(store, &hash).await?;
+    if let StoredToken::Operator(token) = &token {
+        api_tokens::ensure_works(token)
+            .map_err(|refusal| ApiError::new(ProblemKind::Unauthorized, refusal.to_string()))?;
+        if let Err(error) = store.note_api_token_used(&hash, token).await {
+            // What is only read is answered also while nothing can be written.
+            tracing::warn!(?error, "cannot write when an API token was used");
+        }
+    }
+    Ok((token, hash))
 }
 
 async fn working(store: &Store, hash: &TokenHash) -> Result<StoredToken, ApiError> {

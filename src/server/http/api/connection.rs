@@ -27,7 +27,7 @@ pub async fn save(
     State(app): State<Arc<App>>,
     OptionalBody(login): OptionalBody<ConnectionTest>,
 ) -> Result<Json<DataSource>, ApiError> {
-    let record = app.save(id, login, &operator.name).await?;
+    let record = app.save(id, login, &operator.actor).await?;
     Ok(Json(view::data_source(&app, &record)))
 }
 
@@ -45,7 +45,7 @@ pub async fn test(
     State(app): State<Arc<App>>,
     Body(login): Body<ConnectionTest>,
 ) -> Result<Json<ConnectionTestResult>, ApiError> {
-    let result = app.test_connection(id, login, &operator.name).await?;
+    let result = app.test_connection(id, login, &operator.actor).await?;
     Ok(Json(result))
 }
 
@@ -60,6 +60,6 @@ pub async fn forget_login(
     Id(id): Id<DataSourceId>,
     State(app): State<Arc<App>>,
 ) -> Result<StatusCode, ApiError> {
-    app.forget_login(id, &operator.name).await?;
+    app.forget_login(id, &operator.actor).await?;
     Ok(StatusCode::NO_CONTENT)
 }

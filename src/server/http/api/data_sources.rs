@@ -31,7 +31,7 @@ pub async fn create(
     State(app): State<Arc<App>>,
     Body(new): Body<NewDataSource>,
 ) -> Result<impl IntoResponse, ApiError> {
-    let (record, command) = app.create(new, &operator.name).await?;
+    let (record, command) = app.create(new, &operator.actor).await?;
     let mut answer = view::data_source(&app, &record);
     answer.enrollment = command.map(|command| view::enrollment(&app.public, &command));
     let location = format!("{API_BASE}/data-sources/{}", answer.id);
@@ -84,7 +84,7 @@ pub async fn change(
     State(app): State<Arc<App>>,
     Body(change): Body<DataSourceChange>,
 ) -> Result<Json<DataSource>, ApiError> {
-    let record = app.change(id, change, &operator.name).await?;
+    let record = app.change(id, change, &operator.actor).await?;
     Ok(Json(view::data_source(&app, &record)))
 }
 
@@ -112,8 +112,10 @@ pub async fn delete(
     Options(options): Options<DeleteOptions>,
     State(app): State<Arc<App>>,
 ) -> Result<Response, ApiError> {
-    Ok(match app.remove(id, options.force, &operator.name).await? {
-        Some(command) => Json(view::removal(&app.public, &command)).into_response(),
-        None => StatusCode::NO_CONTENT.into_response(),
-    })
+    Ok(
+        match app.remove(id, options.force, &operator.actor).await? {
+            Some(command) => Json(view::removal(&app.public, &command)).into_response(),
+            None => StatusCode::NO_CONTENT.into_response(),
+        },
+    )
 }

@@ -31,8 +31,9 @@ use crate::server::store::Event;
 /// How often a silent stream says that it lives; proxies close what is silent for a minute.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 
-/// How often is looked whether the operator is still signed in.
-const SIGN_IN_CHECK: Duration = Duration::from_secs(60);
+/// How often is looked whether the operator is still signed in, and the API token still works. What a page ends,
+/// ends its streams at once; a command beside the server, and time, are seen by looking.
+const SIGN_IN_CHECK: Duration = Duration::from_secs(5);
 
 /// Messages that wait for a slow reader; past that, the stream waits for it.
 const BACKLOG: usize = 16;
@@ -152,6 +153,9 @@ impl LiveStream {
             tokio::select! {
                 wake = watch.next() => match wake {
                     Wake::Changed => if self.send_news().await.is_err() { return },
+                    Wake::AccessChanged => {
+                        if !auth::still_allowed(&self.app, &self.headers).await { return }
+                    }
                     Wake::ShuttingDown => return,
                 },
                 _ = sign_in.tick() => {

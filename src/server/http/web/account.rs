@@ -80,8 +80,7 @@ pub async fn set_password(
         .hash(sent.password)
         .await
         .map_err(|error| ApiError::internal(&error))?;
-    app.store
-        .set_password(&signed_in.account, &hash, &signed_in.session)
+    app.set_password(&signed_in.account, &hash, &signed_in.session)
         .await?;
     signed_in.account.password_hash = Some(hash);
     answer(&app, &signed_in, StatusCode::OK, None, true)

@@ -64,8 +64,8 @@ pub async fn test(
     Form(login): Form<Login>,
 ) -> Result<Response, PageError> {
     let typed = login.typed();
-    let actor = &signed_in.account.name;
-    match app.test_connection(id, login.read(), actor).await {
+    let actor = signed_in.actor();
+    match app.test_connection(id, login.read(), &actor).await {
         Ok(result) => {
             let extra = Extra {
                 typed: Some(typed),
@@ -92,7 +92,7 @@ pub async fn save(
         let status = StatusCode::UNPROCESSABLE_ENTITY;
         return again(&app, &signed_in, id, status, typed, error).await;
     }
-    match app.save(id, login, &signed_in.account.name).await {
+    match app.save(id, login, &signed_in.actor()).await {
         Ok(_) => Ok(to_data_source(&app, id)),
         Err(error) => refused(&app, &signed_in, id, typed, error).await,
     }
@@ -104,7 +104,7 @@ pub async fn forget(
     signed_in: SignedIn,
     Id(id): Id<DataSourceId>,
 ) -> Result<Response, PageError> {
-    app.forget_login(id, &signed_in.account.name).await?;
+    app.forget_login(id, &signed_in.actor()).await?;
     Ok(to_data_source(&app, id))
 }
 

@@ -68,7 +68,7 @@ pub async fn create(
         Ok(new) => new,
         Err(error) => return form(&app, &signed_in, typed, Some(error)),
     };
-    match app.create(new, &signed_in.account.name).await {
+    match app.create(new, &signed_in.actor()).await {
         Ok((record, _)) => Ok(to_data_source(&app, record.id)),
         Err(error @ Error::Invalid(_)) => form(&app, &signed_in, typed, Some(words(&error))),
         Err(error) => Err(error.into()),
@@ -136,7 +136,7 @@ pub async fn new_command(
     signed_in: SignedIn,
     Id(id): Id<DataSourceId>,
 ) -> Result<Response, PageError> {
-    app.renew_command(id, &signed_in.account.name).await?;
+    app.renew_command(id, &signed_in.actor()).await?;
     Ok(to_data_source(&app, id))
 }
 

@@ -70,7 +70,7 @@ pub async fn change(
         host: Some(typed.host.trim().to_owned()),
         port: Some(port),
     };
-    match app.change(id, change, &signed_in.account.name).await {
+    match app.change(id, change, &signed_in.actor()).await {
         Ok(_) => Ok(to_data_source(&app, id)),
         Err(error @ Error::Invalid(_)) => {
             form(&app, &signed_in, id, typed, Some(words(&error))).await

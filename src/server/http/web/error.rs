@@ -3,8 +3,8 @@
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 
-use crate::server::domain::Error;
 use crate::server::domain::inputs::Invalid;
+use crate::server::domain::{AccessError, Error};
 use crate::server::http::problem::{self, ApiError};
 use crate::server::store::StoreError;
 
@@ -35,6 +35,22 @@ impl From<Error> for PageError {
 impl From<StoreError> for PageError {
     fn from(error: StoreError) -> Self {
         Error::from(error).into()
+    }
+}
+
+impl From<AccessError> for PageError {
+    fn from(error: AccessError) -> Self {
+        let status = match error {
+            AccessError::Store(error) => return error.into(),
+            AccessError::NoSuchOperator(_) | AccessError::NoSuchToken(_) => StatusCode::NOT_FOUND,
+            AccessError::AskerGone => StatusCode::FORBIDDEN,
+            _ => StatusCode::CONFLICT,
+        };
+        PageError {
+            status,
+            title: "Nothing was changed".to_owned(),
+            detail: sentence(&error.to_string()),
+        }
     }
 }
 

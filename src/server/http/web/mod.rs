@@ -21,6 +21,7 @@ mod known_browser;
 mod labels;
 mod layout;
 mod list;
+mod operators;
 mod removal;
 mod routes;
 pub mod session;
@@ -81,6 +82,10 @@ fn signed_in_routes() -> Routes {
             get(api_tokens::show).post(api_tokens::create),
         )
         .route("/api-tokens/revoke", post(api_tokens::revoke))
+        .route("/operators", get(operators::show))
+        .route("/operators/disable", post(operators::disable))
+        .route("/operators/enable", post(operators::enable))
+        .route("/operators/remove", post(operators::remove))
         .route("/account", get(account::show).post(account::set_password))
         .route("/audit", get(audit::show))
         .route("/sign-out", post(sign_in::sign_out))

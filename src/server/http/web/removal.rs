@@ -72,7 +72,7 @@ pub async fn remove(
     Form(choice): Form<Choice>,
 ) -> Result<Response, PageError> {
     let now = matches!(choice.how, How::Now);
-    match app.remove(id, now, &signed_in.account.name).await? {
+    match app.remove(id, now, &signed_in.actor()).await? {
         Some(_) => Ok(to_data_source(&app, id)),
         None => Ok(Redirect::to(&app.web.path("/data-sources")).into_response()),
     }

@@ -9,6 +9,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Redirect, Response};
 
 use super::error::PageError;
+use crate::protocol::ProblemKind;
 use crate::server::domain::token::Token;
 use crate::server::http::app::App;
 use crate::server::http::browser::{self, SignedIn};
@@ -60,9 +61,14 @@ pub(super) async fn begin(
     how: &str,
 ) -> Result<HeaderValue, ApiError> {
     let token = Token::session();
-    app.store
+    let begun = app
+        .store
         .begin_session(&token.hash(), account, app.web.limits, how)
         .await?;
+    if !begun {
+        let detail = "This account was disabled or removed a moment ago, so you are not signed in.";
+        return Err(ApiError::new(ProblemKind::Forbidden, detail));
+    }
     tracing::info!(operator = account.name, how, "signed in");
     let lifetime = app.web.limits.lifetime.as_secs();
     browser::set_cookie(app, browser::SESSION, token.as_str(), lifetime)
@@ -70,8 +76,7 @@ pub(super) async fn begin(
 
 /// Ends the session and returns the `Set-Cookie` that takes it from the browser.
 pub(super) async fn end(app: &App, signed_in: &SignedIn) -> Result<HeaderValue, ApiError> {
-    app.store
-        .end_session(&signed_in.session, &signed_in.account.name)
+    app.end_session(&signed_in.session, &signed_in.account)
         .await?;
     browser::set_cookie(app, browser::SESSION, "", 0)
 }

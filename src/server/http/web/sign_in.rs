@@ -15,6 +15,7 @@ use super::forms;
 use super::known_browser;
 use super::layout::{Layout, page};
 use super::session;
+use crate::server::domain::Actor;
 use crate::server::domain::token::TokenHash;
 use crate::server::http::app::App;
 use crate::server::http::browser::{self, SignedIn};
@@ -104,42 +105,48 @@ pub async fn by_password(
             seconds,
         );
     }
-    match check(&app, place, &name, sent.password).await? {
-        Some(account) => {
+    let account = app.store.operator(&name).await?;
+    let right = is_right(place, account.as_ref(), sent.password).await?;
+    let (status, error) = match &account {
+        Some(account) if right && !account.disabled => {
             app.web.sign_ins.succeeded(asker);
-            let session = session::begin(&app, &account, "by password").await?;
-            go_signed_in(&app, own_path(&sent.next), &account, session)
+            let session = session::begin(&app, account, "by password").await?;
+            return go_signed_in(&app, own_path(&sent.next), account, session);
         }
-        None => {
-            tracing::warn!(address = %address.ip(), "a sign-in was refused");
-            let error = "Name or password is wrong. Without a password, sign in by a link.";
-            let status = StatusCode::UNAUTHORIZED;
-            sign_in_page(
-                &app,
-                &headers,
-                status,
-                name,
-                sent.next,
-                Some(error.to_owned()),
-            )
-        }
-    }
+        // Nobody else learns that there is such an account.
+        Some(_) if right => (
+            StatusCode::FORBIDDEN,
+            "This account is disabled. Another operator can enable it.",
+        ),
+        _ => (
+            StatusCode::UNAUTHORIZED,
+            "Name or password is wrong. Without a password, sign in by a link.",
+        ),
+    };
+    note_refused(&app, address, account.as_ref()).await;
+    let error = Some(error.to_owned());
+    sign_in_page(&app, &headers, status, name, sent.next, error)
 }
 
-async fn check(
-    app: &App,
+/// An unknown name stays out of the audit log: it may be a password that was typed into the wrong field.
+async fn note_refused(app: &App, address: SocketAddr, account: Option<&OperatorAccount>) {
+    tracing::warn!(address = %address.ip(), "a sign-in was refused");
+    let name = account.map_or("an unknown name", |account| &account.name);
+    let actor = Actor::Stranger(address.ip());
+    app.note_done(&actor, "sign-in refused", name).await;
+}
+
+async fn is_right(
     place: Place<'_>,
-    name: &str,
+    account: Option<&OperatorAccount>,
     password: String,
-) -> Result<Option<OperatorAccount>, PageError> {
-    let account = app.store.operator(name).await?;
-    let hash = account.as_ref().and_then(|a| a.password_hash.clone());
-    let right = password.len() <= 4 * LONGEST
+) -> Result<bool, PageError> {
+    let hash = account.and_then(|account| account.password_hash.clone());
+    Ok(password.len() <= 4 * LONGEST
         && place
             .verify(password, hash)
             .await
-            .map_err(|error| ApiError::internal(&error))?;
-    Ok(account.filter(|_| right))
+            .map_err(|error| ApiError::internal(&error))?)
 }
 
 fn try_later(
@@ -205,6 +212,7 @@ pub async fn by_link(
 ) -> Result<Response, PageError> {
     match app.store.use_login_link(&TokenHash::of(&token)).await? {
         Some(account) => {
+            app.sign_in_link.delete_if_over(&app.store).await;
             let session = session::begin(&app, &account, "by link").await?;
             let next = match account.password_hash {
                 Some(_) => "/data-sources",

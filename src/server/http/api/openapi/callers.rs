@@ -6,6 +6,8 @@ use utoipa::openapi::security::{
 };
 use utoipa::openapi::tag::{Tag, TagBuilder};
 
+use crate::server::store::Scope;
+
 /// The scheme of the browser's cookie; its name depends on the installation.
 pub const SESSION: &str = "session";
 
@@ -48,13 +50,14 @@ impl Caller {
     /// One of these is needed; an empty list means that none is.
     fn credentials(self, method: &HttpMethod) -> Vec<SecurityRequirement> {
         let token = |name| SecurityRequirement::new(name, NO_SCOPES);
+        let api_token = |scope: Scope| SecurityRequirement::new(OPERATOR_TOKEN, [scope.as_str()]);
         match self {
             Caller::Anybody => Vec::new(),
             Caller::Operator if *method == HttpMethod::Get => {
-                vec![token(OPERATOR_TOKEN), token(SESSION)]
+                vec![api_token(Scope::Read), token(SESSION)]
             }
             Caller::Operator => vec![
-                token(OPERATOR_TOKEN),
+                api_token(Scope::Operate),
                 token(SESSION).add(FORM_TOKEN, NO_SCOPES),
             ],
             Caller::Enrolling => vec![token(ENROLLMENT_TOKEN), token(TUNNEL_TOKEN)],
@@ -97,7 +100,8 @@ pub fn schemes() -> Vec<(&'static str, SecurityScheme)> {
         (
             OPERATOR_TOKEN,
             bearer(
-                "hto_…: an operator's API token, from the page \"API tokens\" or `token create`",
+                "hto_…: an operator's API token, from the page \"API tokens\" or `token create`. Its scope is `read`, for \
+                 what changes nothing, or `operate`; it expires unless it was made not to",
             ),
         ),
         (SESSION, session_cookie("holistics-tunnel")),

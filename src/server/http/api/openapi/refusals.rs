@@ -19,12 +19,12 @@ struct Refusal {
 const UNAUTHORIZED: Refusal = Refusal {
     status: "401",
     name: "Unauthorized",
-    words: "No credential was sent, or it is not known here",
+    words: "No credential was sent, it is not known here, or it has expired",
 };
 const FORBIDDEN: Refusal = Refusal {
     status: "403",
     name: "Forbidden",
-    words: "The credential is good, and is for other calls or another tunnel",
+    words: "The credential is good, and is for other calls or another tunnel, or its scope is too weak",
 };
 const NOT_FOUND: Refusal = Refusal {
     status: "404",

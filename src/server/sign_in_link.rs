@@ -1,0 +1,65 @@
+//! The file with the first sign-in link. Where the first start has no terminal, what it prints ends in a log,
+//! which others may read and which is kept: there the link goes into a file for the server's own user alone.
+
+use std::fs;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+
+use super::data_dir::DataDir;
+use super::domain::token::TokenHash;
+use super::store::Store;
+
+/// The file, which may be absent.
+#[derive(Debug, Clone)]
+pub struct SignInLinkFile(PathBuf);
+
+impl SignInLinkFile {
+    /// That of this folder.
+    pub fn of(data_dir: &DataDir) -> Self {
+        SignInLinkFile(data_dir.sign_in_link())
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Writes a link into it.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn write(&self, link: &str) -> anyhow::Result<()> {
+        let cannot_write = || format!("cannot write {}", self.0.display());
+        let folder = self.0.parent().unwrap_or(Path::new("."));
+        // A new file is its owner's alone from the start.
+        let mut file = tempfile::NamedTempFile::new_in(folder).with_context(cannot_write)?;
+        writeln!(file, "{link}").with_context(cannot_write)?;
+        file.persist(&self.0).with_context(cannot_write)?;
+        Ok(())
+    }
+
+    /// Deletes it if its link does not work any more: used, replaced by another, or too old. What fails is
+    /// logged: the link is worth nothing then.
+    pub async fn delete_if_over(&self, store: &Store) {
+        let link = match fs::read_to_string(&self.0) {
+            Ok(link) => link,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return,
+            Err(error) => {
+                tracing::warn!("cannot read {}: {error}", self.0.display());
+                return;
+            }
+        };
+        let token = link.trim().rsplit('/').next().unwrap_or_default();
+        match store.login_link_works(&TokenHash::of(token)).await {
+            Ok(true) => {}
+            Ok(false) => {
+                if let Err(error) = fs::remove_file(&self.0) {
+                    tracing::warn!("cannot delete {}: {error}", self.0.display());
+                }
+            }
+            Err(error) => tracing::warn!(?error, "cannot see whether a sign-in link works"),
+        }
+    }
+}

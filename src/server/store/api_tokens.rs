@@ -1,0 +1,189 @@
+//! Operators' API tokens: what each may do, until when, and when it was last used.
+
+use std::time::Duration;
+
+use super::{OperatorId, Result, Store, TokenHash, TokenKind, Writing, now, timestamp};
+
+/// How exactly it is known when a token was last used. Writing it at every call would make every call a write.
+const USED_PRECISION: Duration = Duration::from_secs(60);
+
+/// What an API token may do. A higher one includes the lower.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Scope {
+    /// Read.
+    Read,
+    /// Read and change.
+    Operate,
+}
+
+impl Scope {
+    /// All of them.
+    pub const ALL: [Scope; 2] = [Scope::Read, Scope::Operate];
+
+    /// The name in the database and in the API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Scope::Read => "read",
+            Scope::Operate => "operate",
+        }
+    }
+
+    /// The scope of this name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|scope| scope.as_str() == name)
+    }
+}
+
+/// An API token that was presented and is not revoked.
+#[derive(Debug, Clone)]
+pub struct ApiToken {
+    /// Its name.
+    pub name: String,
+    /// What it may do.
+    pub scope: Scope,
+    /// When it stops working; absent if it does not.
+    pub expires_at: Option<jiff::Timestamp>,
+    /// When it was last used, as far as that is written.
+    pub last_used_at: Option<jiff::Timestamp>,
+    /// Whether the operator who made it is disabled.
+    pub operator_disabled: bool,
+}
+
+/// An API token to keep.
+#[derive(Debug)]
+pub struct NewApiToken<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Its hash.
+    pub hash: TokenHash,
+    /// What it may do.
+    pub scope: Scope,
+    /// When it stops working; absent if it does not.
+    pub expires_at: Option<jiff::Timestamp>,
+    /// Who made it, as it is shown.
+    pub made_by: String,
+    /// The operator with whom it ends; absent for one that was made at the command line.
+    pub operator: Option<OperatorId>,
+}
+
+/// An API token in a list.
+#[derive(Debug, Clone)]
+pub struct ListedApiToken {
+    /// Its name.
+    pub name: String,
+    /// What it may do.
+    pub scope: Scope,
+    /// Who made it; absent if it was made before that was kept.
+    pub made_by: Option<String>,
+    /// When it was made.
+    pub created_at: jiff::Timestamp,
+    /// When it stops working; absent if it does not.
+    pub expires_at: Option<jiff::Timestamp>,
+    /// When it was last used; absent if it never was, or not since that is kept.
+    pub last_used_at: Option<jiff::Timestamp>,
+    /// When it was revoked; absent if it is not.
+    pub revoked_at: Option<jiff::Timestamp>,
+    /// Whether the operator who made it is disabled.
+    pub operator_disabled: bool,
+}
+
+#[derive(sqlx::FromRow)]
+struct Row {
+    name: String,
+    scope: Option<String>,
+    made_by: Option<String>,
+    created_at: i64,
+    expires_at: Option<i64>,
+    last_used_at: Option<i64>,
+    revoked_at: Option<i64>,
+    operator_disabled: bool,
+}
+
+impl From<Row> for ListedApiToken {
+    fn from(row: Row) -> Self {
+        let scope = row.scope.as_deref().and_then(Scope::from_name);
+        ListedApiToken {
+            name: row.name,
+            // A token without a known scope lets nobody in.
+            scope: scope.unwrap_or(Scope::Read),
+            made_by: row.made_by,
+            created_at: timestamp(row.created_at),
+            expires_at: row.expires_at.map(timestamp),
+            last_used_at: row.last_used_at.map(timestamp),
+            revoked_at: row.revoked_at.map(timestamp),
+            operator_disabled: row.operator_disabled,
+        }
+    }
+}
+
+impl Store {
+    /// The API tokens, revoked ones included, oldest first.
+    pub async fn api_tokens(&self) -> Result<Vec<ListedApiToken>> {
+        let rows: Vec<Row> = sqlx::query_as(
+            "SELECT t.name, t.scope, t.made_by, t.created_at, t.expires_at, t.last_used_at, t.revoked_at,
+                 o.disabled_at IS NOT NULL AS operator_disabled
+             FROM tokens AS t LEFT JOIN operators AS o ON o.id = t.operator_id
+             WHERE t.kind = 'operator' ORDER BY t.created_at, t.name",
+        )
+        .fetch_all(&self.readers)
+        .await?;
+        Ok(rows.into_iter().map(ListedApiToken::from).collect())
+    }
+
+    /// Writes down that a token is used now, unless that was written a moment ago.
+    pub async fn note_api_token_used(&self, hash: &TokenHash, token: &ApiToken) -> Result<()> {
+        let then = now() - i64::try_from(USED_PRECISION.as_millis()).unwrap_or(i64::MAX);
+        let known = token.last_used_at.map(jiff::Timestamp::as_millisecond);
+        if known.is_some_and(|at| at > then) {
+            return Ok(());
+        }
+        sqlx::query("UPDATE tokens SET last_used_at = ? WHERE hash = ?")
+            .bind(now())
+            .bind(hash.as_bytes())
+            .execute(&self.writer)
+            .await?;
+        Ok(())
+    }
+}
+
+impl Writing {
+    /// Keeps a new API token; returns false if one of this name works. The name of one that is revoked or has
+    /// expired may be used again.
+    pub async fn add_api_token(&mut self, new: &NewApiToken<'_>) -> Result<bool> {
+        sqlx::query(
+            "UPDATE tokens SET revoked_at = expires_at
+             WHERE kind = 'operator' AND name = ? AND revoked_at IS NULL AND expires_at <= ?",
+        )
+        .bind(new.name)
+        .bind(now())
+        .execute(&mut *self.0)
+        .await?;
+        let added = sqlx::query(
+            "INSERT INTO tokens (hash, kind, name, scope, created_at, expires_at, made_by, operator_id)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+        )
+        .bind(new.hash.as_bytes())
+        .bind(TokenKind::Operator.as_str())
+        .bind(new.name)
+        .bind(new.scope.as_str())
+        .bind(now())
+        .bind(new.expires_at.map(jiff::Timestamp::as_millisecond))
+        .bind(&new.made_by)
+        .bind(new.operator)
+        .execute(&mut *self.0)
+        .await?;
+        Ok(added.rows_affected() > 0)
+    }
+
+    /// Revokes the API token of this name; it stops working at once. Returns false if there is none to revoke.
+    pub async fn revoke_api_token(&mut self, name: &str) -> Result<bool> {
+        let revoked = sqlx::query(
+            "UPDATE tokens SET revoked_at = ? WHERE kind = 'operator' AND name = ? AND revoked_at IS NULL",
+        )
+        .bind(now())
+        .bind(name)
+        .execute(&mut *self.0)
+        .await?;
+        Ok(revoked.rows_affected() > 0)
+    }
+}

@@ -1,0 +1,198 @@
+//! How operators get in: sign-in links, sessions and passwords.
+
+use std::time::Duration;
+
+use super::operators::{OperatorAccount, OperatorId, Row, account};
+use super::tokens::TokenHash;
+use super::{Actor, Result, Store, Writing, now};
+
+/// How exactly it is known when a session was last used. Writing it at every request would make
+/// every page view a write.
+const SEEN_PRECISION: Duration = Duration::from_secs(60);
+
+/// How long a session lasts.
+#[derive(Debug, Clone, Copy)]
+pub struct SessionLimits {
+    /// Without a request.
+    pub idle: Duration,
+    /// In all.
+    pub lifetime: Duration,
+}
+
+impl Store {
+    /// Whether a sign-in link works; it does once.
+    pub async fn login_link_works(&self, link: &TokenHash) -> Result<bool> {
+        let works = sqlx::query_scalar(
+            "SELECT EXISTS (SELECT 1 FROM login_links WHERE hash = ? AND expires_at > ?)",
+        )
+        .bind(link.as_bytes())
+        .bind(now())
+        .fetch_one(&self.readers)
+        .await?;
+        Ok(works)
+    }
+
+    /// Uses a sign-in link up and returns whose it was; nothing if it does not work (any more).
+    pub async fn use_login_link(&self, link: &TokenHash) -> Result<Option<OperatorAccount>> {
+        let mut tx = self.write().await?;
+        let id: Option<OperatorId> = sqlx::query_scalar(
+            "DELETE FROM login_links WHERE hash = ? AND expires_at > ? RETURNING operator_id",
+        )
+        .bind(link.as_bytes())
+        .bind(now())
+        .fetch_optional(&mut *tx.0)
+        .await?;
+        let Some(id) = id else {
+            return Ok(None);
+        };
+        let row: Row = sqlx::query_as(
+            "SELECT id, name, password_hash, disabled_at IS NOT NULL FROM operators WHERE id = ?",
+        )
+        .bind(id)
+        .fetch_one(&mut *tx.0)
+        .await?;
+        tx.commit().await?;
+        Ok(Some(account(row)))
+    }
+
+    /// Gives an account a new password and ends its sessions, except for the one it was set in.
+    pub async fn set_password(
+        &self,
+        operator: &OperatorAccount,
+        password_hash: &str,
+        session: &TokenHash,
+    ) -> Result<()> {
+        let mut tx = self.write().await?;
+        sqlx::query("UPDATE operators SET password_hash = ? WHERE id = ?")
+            .bind(password_hash)
+            .bind(operator.id)
+            .execute(&mut *tx.0)
+            .await?;
+        sqlx::query("DELETE FROM browser_sessions WHERE operator_id = ? AND hash <> ?")
+            .bind(operator.id)
+            .bind(session.as_bytes())
+            .execute(&mut *tx.0)
+            .await?;
+        let actor = Actor::Operator(operator.name.clone());
+        tx.add_audit(&actor, "password set", &operator.name).await?;
+        tx.commit().await
+    }
+
+    /// Begins a session, and forgets those that are over. `how` is for the audit log. Returns false, and begins
+    /// none, if the account has been disabled or removed since it was looked up.
+    pub async fn begin_session(
+        &self,
+        session: &TokenHash,
+        operator: &OperatorAccount,
+        limits: SessionLimits,
+        how: &str,
+    ) -> Result<bool> {
+        let mut tx = self.write().await?;
+        if !tx.may_sign_in(operator.id).await? {
+            return Ok(false);
+        }
+        sqlx::query("DELETE FROM browser_sessions WHERE created_at <= ? OR seen_at <= ?")
+            .bind(now() - milliseconds(limits.lifetime))
+            .bind(now() - milliseconds(limits.idle))
+            .execute(&mut *tx.0)
+            .await?;
+        sqlx::query(
+            "INSERT INTO browser_sessions (hash, operator_id, created_at, seen_at) VALUES (?1, ?2, ?3, ?3)",
+        )
+        .bind(session.as_bytes())
+        .bind(operator.id)
+        .bind(now())
+        .execute(&mut *tx.0)
+        .await?;
+        sqlx::query("UPDATE operators SET signed_in_at = ? WHERE id = ?")
+            .bind(now())
+            .bind(operator.id)
+            .execute(&mut *tx.0)
+            .await?;
+        let actor = Actor::Operator(operator.name.clone());
+        tx.add_audit(&actor, "signed in", how).await?;
+        tx.commit().await?;
+        Ok(true)
+    }
+
+    /// Whose session this is, if it is not over.
+    pub async fn session_operator(
+        &self,
+        session: &TokenHash,
+        limits: SessionLimits,
+    ) -> Result<Option<OperatorAccount>> {
+        let row: Option<(OperatorId, String, Option<String>, i64)> = sqlx::query_as(
+            "SELECT o.id, o.name, o.password_hash, s.seen_at
+             FROM browser_sessions AS s JOIN operators AS o ON o.id = s.operator_id
+             WHERE s.hash = ? AND s.created_at > ? AND s.seen_at > ? AND o.disabled_at IS NULL",
+        )
+        .bind(session.as_bytes())
+        .bind(now() - milliseconds(limits.lifetime))
+        .bind(now() - milliseconds(limits.idle))
+        .fetch_optional(&self.readers)
+        .await?;
+        let Some((id, name, password_hash, seen_at)) = row else {
+            return Ok(None);
+        };
+        let precision = SEEN_PRECISION.min(limits.idle / 2);
+        if seen_at < now() - milliseconds(precision) {
+            sqlx::query("UPDATE browser_sessions SET seen_at = ? WHERE hash = ?")
+                .bind(now())
+                .bind(session.as_bytes())
+                .execute(&self.writer)
+                .await?;
+        }
+        Ok(Some(account((id, name, password_hash, false))))
+    }
+
+    /// Ends a session.
+    pub async fn end_session(&self, session: &TokenHash, operator: &str) -> Result<()> {
+        let mut tx = self.write().await?;
+        sqlx::query("DELETE FROM browser_sessions WHERE hash = ?")
+            .bind(session.as_bytes())
+            .execute(&mut *tx.0)
+            .await?;
+        let actor = Actor::Operator(operator.to_owned());
+        tx.add_audit(&actor, "signed out", "browser").await?;
+        tx.commit().await
+    }
+}
+
+impl Writing {
+    /// Keeps a sign-in link for an account. An earlier link of it stops working.
+    pub async fn put_login_link(
+        &mut self,
+        operator: OperatorId,
+        link: &TokenHash,
+        lifetime: Duration,
+    ) -> Result<()> {
+        sqlx::query("DELETE FROM login_links WHERE operator_id = ?")
+            .bind(operator)
+            .execute(&mut *self.0)
+            .await?;
+        sqlx::query("INSERT INTO login_links (hash, operator_id, expires_at) VALUES (?, ?, ?)")
+            .bind(link.as_bytes())
+            .bind(operator)
+            .bind(now() + milliseconds(lifetime))
+            .execute(&mut *self.0)
+            .await?;
+        Ok(())
+    }
+
+    /// Ends all sessions of an account, and takes its links away.
+    pub(super) async fn sign_out_everywhere(&mut self, operator: OperatorId) -> Result<()> {
+        sqlx::query("DELETE FROM browser_sessions WHERE operator_id = ?")
+            .bind(operator)
+            .execute(&mut *self.0)
+            .await?;
+        sqlx::query("DELETE FROM login_links WHERE operator_id = ?")
+            .bind(operator)
+            .execute(&mut *self.0)
+            .await?;
+        Ok(())
+    }
+}
+
+fn milliseconds(span: Duration) -> i64 {
+    i64::try_from(span.as_millis()).unwrap_or(i64::MAX / 4)
+}
