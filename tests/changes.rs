@@ -460,6 +460,38 @@ fn a_tunnel_that_does_not_come_up_with_the_new_key_goes_on_with_the_old_one() {
 }
 
 #[test]
+fn a_new_key_that_does_not_open_the_tunnel_is_told_before_anything_is_restarted() {
+    let mut lab = Lab::new();
+    lab.bastion = Bastion::without(&["ssh"]);
+    // As where a policy forbids keys of a type that ssh itself knows.
+    let policy = "PubkeyAcceptedAlgorithms=ssh-ed25519";
+    lab.bastion.put_program(
+        "ssh",
+        &format!(
+            "case \"$*\" in *tunnel@*) set -- -o {policy} \"$@\" ;; esac\nexec /usr/bin/ssh \"$@\""
+        ),
+    );
+    let shop = lab.active_data_source("Shop");
+    let (key, ssh, files) = (public_key(&lab), ssh_of(&lab, &shop), file_names(&lab));
+    rotate(&lab, &["--key-type", "ecdsa"])
+        .wait(LONG_LIMIT)
+        .expect_code(3)
+        .expect_words(&[
+            "does not let this host in with the new key",
+            "Permission denied",
+            "keeps its ssh from keys of this type",
+            "--key-type",
+        ]);
+    assert_eq!(public_key(&lab), key);
+    assert_eq!(file_names(&lab), files);
+    assert_eq!(ssh_of(&lab, &shop), ssh, "it was restarted");
+    assert_eq!(database_behind(&lab, &shop), lab.postgres.port());
+    // The vendor has forgotten the other one, and a key that is allowed takes the place.
+    rotate(&lab, &[]).wait(LONG_LIMIT).expect_code(0);
+    assert_eq!(database_behind(&lab, &shop), lab.postgres.port());
+}
+
+#[test]
 fn the_old_key_s_time_ends_by_itself_once_the_new_one_was_seen() {
     let lab = Lab::with(Server::start_with(10, &["--key-overlap", "1s"]));
     let shop = lab.active_data_source("Shop");

@@ -61,6 +61,15 @@ impl Target {
         }
     }
 
+    /// Its command line as far as it is known before enrollment, on this way out.
+    pub fn forward_through(&self, way_out: &WayOut, layout: &Layout) -> Forward {
+        let mut forward = self.forward.clone();
+        if *way_out != WayOut::Direct {
+            forward.way = Way::Settings(layout.ssh_config(self.tunnel));
+        }
+        forward
+    }
+
     /// A target of which nothing is known.
     pub fn unknown(layout: &Layout, key: KeyType) -> Self {
         Target {
@@ -145,10 +154,7 @@ pub fn plan(input: &PlanInput) -> anyhow::Result<Vec<Box<dyn Step>>> {
         ..
     } = input;
     let key_type = key_type(settings, input.receipt);
-    let mut preview = target.forward.clone();
-    if input.way_out != WayOut::Direct {
-        preview.way = Way::Settings(layout.ssh_config(target.tunnel));
-    }
+    let preview = target.forward_through(&input.way_out, layout);
     check_openssh(facts, key_type)?;
     let mut steps: Vec<Box<dyn Step>> = vec![
         Box::new(Directory {
@@ -224,6 +230,7 @@ pub fn plan(input: &PlanInput) -> anyhow::Result<Vec<Box<dyn Step>>> {
         tunnel: target.tunnel,
         manager: service::manager(init)?,
         autossh: usable_autossh(facts),
+        preview,
         rehearsals: input.rehearsals.clone(),
         has_own_mounts: Cell::default(),
     }));

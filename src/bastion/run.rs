@@ -24,13 +24,16 @@ use super::layout::Layout;
 use super::lock::{self, Lock};
 use super::receipt::{HostIdentity, Receipt, Scope, StepName, StepRecord, StepState};
 use super::service::{self, ServiceManager};
-use super::steps::{self, Outcome, Step};
+use super::steps::{self, Obstacle, Outcome, Step};
 use super::tunnel_name::TunnelName;
 use super::ui::Ui;
 use super::ui::{Event, StepProgress};
 
 const REACH_KEPT: &str =
     "How the control plane is reached now (--ca-cert, proxy) is kept for later commands.";
+
+/// What is said of a step that was not taken, since it cannot succeed.
+const WOULD_FAIL: &str = "would fail, so the key was not registered";
 
 /// A run that changes this host.
 pub struct Run<'a> {
@@ -110,13 +113,13 @@ impl<'a> Run<'a> {
         self.adopt(steps);
         let mut progress = Progress::NothingToDo;
         for (place, step) in steps.iter().enumerate() {
-            let taken = self
-                .prove_what_follows(step.as_ref(), &steps[place..])
-                .and_then(|()| self.take(step.as_ref()));
-            match taken {
+            if let Err((step, error)) = self.prove_what_follows(&steps[place..]) {
+                return Err(self.recover(step, WOULD_FAIL, enrolling, error));
+            }
+            match self.take(step.as_ref()) {
                 Ok(Outcome::Changed(_)) => progress = Progress::Made,
                 Ok(Outcome::AlreadyPresent(_)) => {}
-                Err(error) => return Err(self.recover(step.as_ref(), enrolling, error)),
+                Err(error) => return Err(self.recover(step.as_ref(), "failed", enrolling, error)),
             }
         }
         self.settle(steps)?;
@@ -147,18 +150,16 @@ impl<'a> Run<'a> {
     }
 
     /// With the registered key the vendor's operator is told to go on, so nothing that can be known before
-    /// may fail after it.
-    fn prove_what_follows(
-        &mut self,
-        step: &dyn Step,
-        following: &[Box<dyn Step>],
-    ) -> anyhow::Result<()> {
-        if step.name() != StepName::Enrollment {
+    /// may fail after it. It is the step that would fail that is told, not the one before which that was found out.
+    fn prove_what_follows<'s>(&mut self, steps: &'s [Box<dyn Step>]) -> Result<(), Obstacle<'s>> {
+        let next = steps.first().map(|step| step.name());
+        if next != Some(StepName::Enrollment) {
             return Ok(());
         }
-        steps::prove(self.host, following)?;
-        for step in following {
-            step.rehearse(&mut self.context(step.scope(), step.name()))?;
+        steps::find_obstacle(self.host, steps)?;
+        for step in steps {
+            step.rehearse(&mut self.context(step.scope(), step.name()))
+                .map_err(|error| (step.as_ref(), error))?;
         }
         Ok(())
     }
@@ -224,9 +225,11 @@ impl<'a> Run<'a> {
 
     // Going back -------------------------------------------------------------------------------
 
+    /// `failed` is what is said of the step.
     fn recover(
         &mut self,
         step: &dyn Step,
+        failed: &str,
         enrolling: Option<TunnelName>,
         error: anyhow::Error,
     ) -> anyhow::Error {
@@ -290,7 +293,7 @@ impl<'a> Run<'a> {
                     exit: Exit::RolledBack,
                     ..Failure::new(
                         format!(
-                            "step {name} failed, and everything this run had changed was undone"
+                            "step {name} {failed}, and everything this run had changed was undone"
                         ),
                         next,
                     )

@@ -125,6 +125,7 @@ fn a_foreign_trigger_that_fails_on_a_red_hat_host_is_named_and_rpm_is_asked_what
     );
     install_foreign_rpm(
         host,
+        "",
         "%triggerin -p <lua> -- gcc\nerror(\"cannot begin\")\n\
          %triggerun -p <lua> -- gcc\nerror(\"cannot end\")\n",
     );
@@ -197,10 +198,10 @@ fn state_of_foreign_agent(host: &Host) -> String {
 }
 
 /// The same by RPM. Its scripts are in Lua, which RPM has in itself.
-fn install_foreign_rpm(host: &Host, scripts: &str) {
+pub fn install_foreign_rpm(host: &Host, header: &str, scripts: &str) {
     let spec = format!(
         "Name: foreign-agent\nVersion: 1.0\nRelease: 1\nSummary: somebody else's\nLicense: none\n\
-         BuildArch: noarch\nAutoReqProv: no\n%description\nx\n{scripts}%files\n"
+         BuildArch: noarch\nAutoReqProv: no\n{header}%description\nx\n{scripts}%files\n"
     );
     host.write("/tmp/agent.spec", spec);
     host.run(

@@ -8,6 +8,7 @@
 //! - [`debian`], [`apt`], [`red_hat`]: packages, with what may go wrong there; [`foreign_packages`]: those of others
 //!   that are broken, and what else is in their way;
 //! - [`refusals`]: users and hosts that setup sends away;
+//! - [`hardened`]: what administrators have taken from homes and from ssh;
 //! - [`sockets`]: homes in which ssh's control socket does not work;
 //! - [`root_view`]: root, who sees and removes everybody's tunnels;
 //! - [`root_commands`]: commands of root that are cut short;
@@ -24,6 +25,7 @@ mod debian;
 mod foreign_packages;
 mod former;
 mod former_host;
+mod hardened;
 mod inits;
 mod orders;
 mod packages;

@@ -2,13 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use holistics_tunnel::protocol::DataSource;
+use holistics_tunnel::protocol::{DataSource, DataSourceState};
 
-use crate::FAILED;
 use crate::setup::{remove, setup_fails_without_a_trace, setup_works};
 use crate::support::hosts::host_lab::{AUTHORITY, HostLab};
 use crate::support::hosts::image::Image;
 use crate::support::lab::SERVICE_LIMIT;
+use crate::{FAILED, ROLLED_BACK};
 
 /// What a command of systemd-run ends with where a unit cannot have a view of the file system of its own.
 const NAMESPACE: i32 = 226;
@@ -45,7 +45,8 @@ fn a_unit_that_could_not_start_here_is_told_before_the_key_is_registered_and_not
                 .run("root", "systemctl daemon-reload")
                 .expect_code(0);
             let status = format!("exit status {status}");
-            setup_fails_without_a_trace(&lab).expect_words(&[&status, words, DROP_IN]);
+            let step = "step service-tunnel would fail, so the key was not registered";
+            setup_fails_without_a_trace(&lab).expect_words(&[step, &status, words, DROP_IN]);
             let units = "systemctl list-units --all --no-legend 'h_autossh*' | grep .";
             lab.host.run("root", units).expect_code(FAILED);
         }
@@ -71,6 +72,68 @@ fn a_unit_that_could_not_start_here_is_told_before_the_key_is_registered_and_not
             .expect_words(&[tried]);
         remove(&lab, &source).expect_code(0);
     }
+}
+
+/// What starts the programs, and keeps the tunnel from what it needs: the setting, and what is told of it.
+const CONFINED: [(&str, &str); 3] = [
+    (
+        "ProtectHome=yes",
+        "the unit keeps it from its key or its logs",
+    ),
+    (
+        "InaccessiblePaths=-/home/ada/.holistics/id_ed25519",
+        "the unit keeps it from its key or its logs",
+    ),
+    (
+        "RestrictAddressFamilies=\nRestrictAddressFamilies=AF_UNIX",
+        "ssh does not get to the tunnel server from the unit",
+    ),
+];
+
+#[test]
+fn a_unit_that_keeps_a_tunnel_from_what_it_needs_is_told_before_the_key_is_registered() {
+    const DROP_IN: &str = "/etc/systemd/system/h_autossh@.service.d/zz-admin.conf";
+    let lab = HostLab::boot(Image::DebianReady);
+    let root = |line: &str| lab.host.run("root", line).expect_code(0);
+    root("mkdir /etc/systemd/system/h_autossh@.service.d");
+    for (setting, words) in CONFINED {
+        lab.host.write(DROP_IN, format!("[Service]\n{setting}\n"));
+        root("systemctl daemon-reload");
+        setup_fails_without_a_trace(&lab).expect_words(&[words, DROP_IN]);
+    }
+    root(&format!("rm {DROP_IN} && systemctl daemon-reload"));
+    let source = setup_works(&lab, "");
+
+    // The next tunnel of this host has them, too.
+    let runs_on = lab.host.run("root", "pgrep --exact ssh").stdout;
+    let spoilt = SPOILT.map(|(setting, status, _)| (setting, format!("exit status {status}")));
+    let confined = CONFINED.map(|(setting, words)| (setting, words.to_owned()));
+    for (setting, words) in confined.into_iter().chain(spoilt) {
+        lab.host.write(DROP_IN, format!("[Service]\n{setting}\n"));
+        root("systemctl daemon-reload");
+        let stock = lab.data_source("Stock");
+        lab.run_setup("ada", &stock, "")
+            .expect_code(ROLLED_BACK)
+            .expect_words(&[&words, DROP_IN]);
+        assert_eq!(lab.state(&stock), DataSourceState::Draft);
+        lab.host
+            .run("root", "find /run/systemd/system | grep rehearsal")
+            .expect_code(FAILED);
+        let units = "systemctl list-units --all --no-legend 'h_autossh*' | grep rehearsal";
+        lab.host.run("root", units).expect_code(FAILED);
+    }
+    let now = lab.host.run("root", "pgrep --exact ssh").stdout;
+    assert_eq!(now, runs_on, "the first one was restarted");
+    lab.wait_until_rows_come(&source, SERVICE_LIMIT);
+    // And what does it no harm.
+    lab.host.write(DROP_IN, "[Service]\nNice=5\n");
+    root("systemctl daemon-reload");
+    let second = lab.data_source("Stock");
+    let setup = lab.start_setup("ada", &second, "");
+    lab.wait_until_connected(&second, &setup);
+    lab.save_and_finish(&second, setup);
+    assert_eq!(unit_of(&lab, "ProtectSystem"), "strict\n\nstrict");
+    lab.wait_until_rows_come(&second, SERVICE_LIMIT);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use crate::foreign_packages::install_foreign_rpm;
 use crate::packages::{added, packages_in_receipt, rpm_packages};
 use crate::setup::{remove, setup_fails, setup_works};
 use crate::support::figures;
@@ -9,6 +10,7 @@ use crate::support::hosts::disk::Disk;
 use crate::support::hosts::host_lab::HostLab;
 use crate::support::hosts::image::Image;
 use crate::support::hosts::mirror::dnf_repository;
+use crate::support::lab::SERVICE_LIMIT;
 use crate::support::process::Finished;
 
 const DNF_REPOSITORY: &str = "/etc/yum.repos.d/lab.repo";
@@ -83,6 +85,57 @@ fn a_red_hat_host_that_cannot_reach_its_mirror_is_told_so_and_is_as_before() {
         .write(DNF_REPOSITORY, dnf_repository("with-autossh"));
     lab.network.cut_mirror();
     setup_fails_on_rpm_without_a_trace(&lab, AUTOSSH_SOURCE).expect_words(&["mirror", "reach"]);
+}
+
+#[test]
+fn a_third_party_repository_that_is_broken_keeps_dnf_from_nothing() {
+    let lab = HostLab::boot(Image::Rpm);
+    lab.host
+        .write(DNF_REPOSITORY, dnf_repository("with-autossh"));
+    let third = dnf_repository("nowhere").replace("[lab]", "[third]");
+    lab.host.write("/etc/yum.repos.d/third.repo", third);
+    let before = rpm_packages(&lab.host);
+    let source = setup_works(&lab, "");
+    assert_eq!(added(&before, rpm_packages(&lab.host)), ["autossh"]);
+    // Both of dnf's streams.
+    let log = "cat ~/.holistics/logs/setup-*.log";
+    let log = lab.host.run("ada", log).expect_code(0);
+    log.expect_words(&["Failed to download metadata for repo 'third'", "Complete!"]);
+    remove(&lab, &source).expect_code(0);
+}
+
+#[test]
+fn what_keeps_dnf_from_autossh_is_told_and_the_host_is_as_before() {
+    let lab = HostLab::boot(Image::Rpm);
+    let unsigned = dnf_repository("with-autossh").replace("gpgcheck=0", "gpgcheck=1");
+    lab.host.write(DNF_REPOSITORY, unsigned);
+    setup_fails_on_rpm_without_a_trace(&lab, "").expect_words(&[
+        "could not install autossh",
+        "signature cannot be checked",
+        "gpgkey",
+    ]);
+
+    lab.host
+        .write(DNF_REPOSITORY, dnf_repository("with-autossh"));
+    install_foreign_rpm(&lab.host, "Conflicts: autossh\n", "");
+    setup_fails_on_rpm_without_a_trace(&lab, "").expect_words(&[
+        "could not install autossh",
+        "foreign-agent",
+        "conflicts with",
+    ]);
+
+    // With the lock of a dnf that runs; and then it ends.
+    lab.host
+        .run("root", "rpm --erase foreign-agent")
+        .expect_code(0);
+    let hold = "echo $$ >/var/cache/dnf/metadata_lock.pid; echo held; exec sleep 15";
+    let holder = lab.host.start("root", hold);
+    holder.wait_for_output("held", SERVICE_LIMIT);
+    setup_works(&lab, "");
+    holder.wait(SERVICE_LIMIT).expect_code(0);
+    let log = "cat ~/.holistics/logs/setup-*.log";
+    let log = lab.host.run("ada", log).expect_code(0);
+    log.expect_words(&["already locked"]);
 }
 
 /// The same where RPM's database, a binary file, may hold the same packages in another order.

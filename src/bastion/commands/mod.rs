@@ -38,6 +38,7 @@ use super::layout::Layout;
 use super::receipt::Receipt;
 use super::service::{self as services, ForeignScript};
 use super::settings::Settings;
+use super::ssh::Forward;
 use super::steps::{Step, planned};
 use super::tunnel_name::TunnelName;
 use super::ui::{Event, Style, Ui};
@@ -212,11 +213,12 @@ fn rehearsals(
     init: Init,
     layout: &Layout,
     tunnel: TunnelName,
+    forward: &Forward,
 ) -> anyhow::Result<Vec<host::Command>> {
     match init {
         Init::None => Ok(Vec::new()),
         init => {
-            let trial = services::Trial::of(host, layout, tunnel);
+            let trial = services::Trial::of(host, layout, tunnel, forward);
             services::manager(init)?.rehearsals(host, layout, &trial)
         }
     }

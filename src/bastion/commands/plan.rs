@@ -16,7 +16,6 @@ use crate::bastion::plan::{PlanInput, Target, init, key_type, plan};
 use crate::bastion::receipt::Receipt;
 use crate::bastion::steps::planned::{lines, planned};
 use crate::bastion::steps::{Proofs, prove};
-use crate::bastion::tunnel_name::TunnelName;
 use crate::bastion::ui;
 use crate::bastion::way_out::WayOut;
 
@@ -41,12 +40,17 @@ pub(super) fn run(host: &dyn Host, command: &Plan) -> anyhow::Result<Exit> {
     };
     let facts = facts::probe(host, &command.root, host.privilege());
     let key_type = key_type(&settings, receipt.as_ref());
+    // A plan for no tunnel server in particular looks for no proxy.
+    let way_out = match &settings.proxy_command {
+        Some(command) if !command.is_none() => WayOut::Command(command.clone()),
+        _ => WayOut::Direct,
+    };
+    let target = Target::unknown(&layout, key_type);
     let input = PlanInput {
         facts: &facts,
         settings: &settings,
         layout: &layout,
         receipt: receipt.as_ref(),
-        target: Target::unknown(&layout, key_type),
         has_key: is_this_host && host.exists(&layout.private_key(key_type)),
         client: None,
         database: None,
@@ -54,11 +58,6 @@ pub(super) fn run(host: &dyn Host, command: &Plan) -> anyhow::Result<Exit> {
             key_comment(host)
         } else {
             "<user>@<host>".to_owned()
-        },
-        // A plan for no tunnel server in particular looks for no proxy.
-        way_out: match &settings.proxy_command {
-            Some(command) if !command.is_none() => WayOut::Command(command.clone()),
-            _ => WayOut::Direct,
         },
         missing_for_way_out: None,
         foreign: if is_this_host {
@@ -68,10 +67,13 @@ pub(super) fn run(host: &dyn Host, command: &Plan) -> anyhow::Result<Exit> {
         },
         rehearsals: if is_this_host {
             let init = init(&facts, &settings, receipt.as_ref())?;
-            rehearsals(host, init, &layout, TunnelName::unknown())?
+            let forward = target.forward_through(&way_out, &layout);
+            rehearsals(host, init, &layout, target.tunnel, &forward)?
         } else {
             Vec::new()
         },
+        target,
+        way_out,
     };
     let steps = plan(&input);
     let guide = match facts.family {

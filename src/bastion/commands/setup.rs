@@ -221,12 +221,12 @@ impl Request<'_> {
         receipt: Option<&Receipt>,
     ) -> anyhow::Result<Vec<Box<dyn Step>>> {
         let key_type = key_type(self.settings, receipt);
+        let target = Target::new(self.server, self.enrollment, self.layout, key_type);
         plan(&PlanInput {
             facts: self.facts,
             settings: self.settings,
             layout: self.layout,
             receipt,
-            target: Target::new(self.server, self.enrollment, self.layout, key_type),
             has_key: host.exists(&self.layout.private_key(key_type)),
             client: Some(self.control_plane.clone()),
             key_comment: key_comment(host),
@@ -238,8 +238,10 @@ impl Request<'_> {
                 host,
                 init(self.facts, self.settings, receipt)?,
                 self.layout,
-                self.tunnel(),
+                target.tunnel,
+                &target.forward_through(&self.way_out, self.layout),
             )?,
+            target,
         })
     }
 }

@@ -22,6 +22,9 @@ use world::{World, plain, public};
 /// What ssh says of a server that takes it for a stranger without a key.
 const UP_TO_THE_LOGIN: &str = "debug1: Remote protocol version 2.0, remote software version lab\n\
                                debug1: Authentications that can continue: publickey\n";
+/// And of a host whose key it knows.
+const LOGGED_IN: &str = "debug1: Remote protocol version 2.0, remote software version lab\n\
+                         Authenticated to tunnel.example.com ([10.0.0.2]:50022) using \"publickey\".\n";
 const OWN: &str = "/home/ada/.holistics";
 const KEY: &str = "/home/ada/.holistics/id_ed25519";
 /// How the names of tunnels' units begin.
@@ -110,7 +113,23 @@ impl Bastion {
         });
         on("ssh -Q key", |_, _, _| said("ssh-ed25519\n", ""));
         on("ssh -G", |_, _, _| said("user tunnel\n", ""));
-        on("ssh -v", |_, _, _| said("", UP_TO_THE_LOGIN));
+        on("ssh -v", |world, host, command| {
+            let key = command.args.iter().position(|word| word == "-i");
+            let key = key.map(|place| Path::new(&command.args[place + 1]));
+            let key = key.and_then(|key| host.read(key).ok());
+            let key = key.map(|key| plain(&public(&String::from_utf8(key).unwrap())));
+            let offers_it = !command
+                .args
+                .iter()
+                .any(|word| word == "PubkeyAuthentication=no");
+            let is_known = [&world.registered, &world.announced]
+                .iter()
+                .any(|known| *known.borrow() == key);
+            match offers_it && key.is_some() && is_known {
+                true => said("", LOGGED_IN),
+                false => said("", UP_TO_THE_LOGIN),
+            }
+        });
         on("ssh-keygen -q", |_, host, command| {
             let path = PathBuf::from(command.args.last().unwrap());
             if path.starts_with("/dev/null") {

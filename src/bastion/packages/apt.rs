@@ -22,6 +22,7 @@ const SIGNS: Signs = Signs {
     locked: &["Could not get lock"],
     unknown: &["Unable to locate package", "has no installation candidate"],
     disk_full: &["enough free space", "No space left on device"],
+    unsigned: &["cannot be authenticated", "unauthenticated packages"],
     unreachable: &["Failed to fetch", STALE_LISTS, "Could not resolve"],
 };
 /// What a mirror that is gone, or lists that are older than its content, have in common.

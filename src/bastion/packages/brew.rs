@@ -19,6 +19,7 @@ const SIGNS: Signs = Signs {
     locked: &["has already locked", "Another active Homebrew"],
     unknown: &["No available formula", "No formulae found"],
     disk_full: &["No space left on device"],
+    unsigned: &[],
     unreachable: &[
         "Could not resolve host",
         "Failed to download",

@@ -14,6 +14,8 @@ pub(super) struct Signs {
     pub unknown: &'static [&'static str],
     /// The disk is full.
     pub disk_full: &'static [&'static str],
+    /// A package's signature is missing, or its key is.
+    pub unsigned: &'static [&'static str],
     /// A repository cannot be reached.
     pub unreachable: &'static [&'static str],
 }
@@ -54,6 +56,11 @@ const LOCKED: (&str, &str) = (
     "wait until it is done (`ps aux | grep -e apt -e dpkg -e dnf -e yum -e brew` shows it)",
 );
 const DISK_FULL: (&str, &str) = ("the disk is full", "free some space on the disk");
+const UNSIGNED: (&str, &str) = (
+    "a package's signature cannot be checked",
+    "have this host trust the key of that package's repository (`gpgkey` and `sudo rpm --import`, or `Signed-By` for \
+     apt), or ask whoever keeps the repository",
+);
 const UNREACHABLE: (&str, &str) = (
     "a package mirror cannot be reached",
     "check that this host reaches its package mirror (proxies are taken from http_proxy and https_proxy)",
@@ -70,6 +77,7 @@ impl Signs {
         let known = [
             (self.locked, LOCKED),
             (self.disk_full, DISK_FULL),
+            (self.unsigned, UNSIGNED),
             (self.unreachable, UNREACHABLE),
         ];
         let said = known.into_iter().find(|(signs, _)| says(output, signs));

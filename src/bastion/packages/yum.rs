@@ -38,6 +38,15 @@ const SIGNS: Signs = Signs {
         "No space left on device",
         "more space needed",
     ],
+    unsigned: &[
+        "GPG check FAILED",
+        "is not signed",
+        "Public key for",
+        "GPG key retrieval failed",
+        "cannot be verified",
+        // Where no key at all is known.
+        "checking of packages via GPG keys",
+    ],
     unreachable: &[
         "Failed to download metadata",
         "Failed to synchronize cache",
@@ -46,6 +55,7 @@ const SIGNS: Signs = Signs {
         "Cannot prepare internal mirrorlist",
         "Cannot find a valid baseurl",
         "Cannot retrieve metalink",
+        "Cannot retrieve repository metadata",
         "Could not retrieve mirrorlist",
         "No more mirrors to try",
         "Error downloading packages",

@@ -74,3 +74,68 @@ fn wherever_a_step_is_interrupted_its_files_are_as_before() {
         }
     }
 }
+
+/// One of two steps, the second of which cannot succeed.
+struct Planned {
+    name: StepName,
+    is_proved: bool,
+    is_rehearsed: bool,
+}
+
+impl Step for Planned {
+    fn name(&self) -> StepName {
+        self.name
+    }
+
+    fn scope(&self) -> Scope {
+        Scope::Host
+    }
+
+    fn summary(&self) -> String {
+        String::new()
+    }
+
+    fn prove(&self, _: &dyn Host, _: &mut steps::Proofs) -> anyhow::Result<()> {
+        anyhow::ensure!(self.is_proved, "there is no room");
+        Ok(())
+    }
+
+    fn rehearse(&self, _: &mut StepContext) -> anyhow::Result<()> {
+        anyhow::ensure!(self.is_rehearsed, "there is no room");
+        Ok(())
+    }
+
+    fn apply(&self, _: &mut StepContext) -> anyhow::Result<Outcome> {
+        panic!("the vendor is told a key");
+    }
+}
+
+#[test]
+fn what_would_fail_after_the_key_is_registered_is_told_with_its_own_step() {
+    for (is_proved, is_rehearsed) in [(false, true), (true, false)] {
+        let host = ScriptedHost::new();
+        let layout = Layout::new(&host, std::path::Path::new("/"));
+        let ui = Ui::new(false, true, true);
+        let mut run = Run::begin(&host, &ui, layout, Given::default()).unwrap();
+        let steps: [Box<dyn Step>; 2] = [
+            Box::new(Planned {
+                name: StepName::Enrollment,
+                is_proved: true,
+                is_rehearsed: true,
+            }),
+            Box::new(Planned {
+                name: StepName::ServiceTunnel,
+                is_proved,
+                is_rehearsed,
+            }),
+        ];
+        let error = run.carry_out(&steps, None).unwrap_err();
+        assert_eq!(exit_of(&error), Exit::RolledBack);
+        let said = OneLine(&error).to_string();
+        assert!(
+            said.starts_with("step service-tunnel would fail, so the key was not registered"),
+            "{said}"
+        );
+        assert!(said.ends_with("there is no room"), "{said}");
+    }
+}

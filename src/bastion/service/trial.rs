@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use super::start_failure::StartFailure;
 use crate::bastion::host::{Host, Output};
 use crate::bastion::layout::Layout;
+use crate::bastion::ssh::Forward;
 use crate::bastion::steps::autossh::installed;
 use crate::bastion::tunnel_name::TunnelName;
 
@@ -17,14 +18,17 @@ pub struct Trial {
     pub user: String,
     /// Where its log will be.
     pub logs: PathBuf,
+    /// How it will get to the tunnel server, as far as that is known.
+    pub forward: Forward,
     autossh: Option<PathBuf>,
     ssh: Option<PathBuf>,
 }
 
 impl Trial {
-    pub fn of(host: &dyn Host, layout: &Layout, tunnel: TunnelName) -> Self {
+    pub fn of(host: &dyn Host, layout: &Layout, tunnel: TunnelName, forward: &Forward) -> Self {
         Trial {
             tunnel,
+            forward: forward.clone(),
             user: host.user().name.clone(),
             logs: layout.logs_dir(),
             autossh: installed::find(host, layout),

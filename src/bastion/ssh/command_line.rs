@@ -87,6 +87,30 @@ impl Forward {
         arguments
     }
 
+    /// The arguments for an `ssh` that gets to the server on this way, says whom it has met there, and leaves. What
+    /// else a tunnel has, this host's ssh may not know before it is asked, and nothing here asks it.
+    pub fn greeting_arguments(&self, timeout: Duration) -> Vec<String> {
+        let mut arguments = vec!["-v".to_owned()];
+        arguments.extend(self.way_arguments());
+        arguments.extend(["-N", "-T"].map(str::to_owned));
+        for option in [
+            &format!("ConnectTimeout={}", timeout.as_secs()),
+            "BatchMode=yes",
+            "PubkeyAuthentication=no",
+            "StrictHostKeyChecking=no",
+            "UserKnownHostsFile=/dev/null",
+            "GlobalKnownHostsFile=/dev/null",
+        ] {
+            arguments.extend(["-o".to_owned(), option.to_owned()]);
+        }
+        arguments.extend([
+            "-p".to_owned(),
+            self.server_port.clone(),
+            self.destination(),
+        ]);
+        arguments
+    }
+
     /// Which settings ssh reads: never the user's or the host's own.
     fn way_arguments(&self) -> Vec<String> {
         let (file, command) = match &self.way {

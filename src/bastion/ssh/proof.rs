@@ -1,6 +1,8 @@
 //! This host's ssh, proved before a key is registered: it is OpenSSH, takes the tunnel's arguments, gets to the
 //! tunnel server, and agrees with it.
 
+use std::time::Duration;
+
 use super::trial::{self, Heard, Stage};
 use super::{Forward, Way, client};
 use crate::bastion::failure::Failure;
@@ -92,6 +94,38 @@ pub fn prove(
         },
     };
     Err(failure.into())
+}
+
+/// Logs in with a key that the tunnel server has been told, and leaves. No port is asked for: the session that has it
+/// runs on.
+///
+/// # Errors
+/// The key is not accepted, or that cannot be found out.
+pub fn prove_login(host: &dyn Host, forward: &Forward) -> anyhow::Result<()> {
+    const TIMEOUT: Duration = Duration::from_secs(15);
+    let login = forward
+        .ssh(forward.login_arguments(TIMEOUT))
+        .timeout(TIMEOUT * 2);
+    let said = host.run(&login)?.stderr;
+    let has = |sign: &str| said.contains(sign);
+    if has("Authenticated to ") || has("Authentication succeeded") {
+        return Ok(());
+    }
+    let words = Heard(&said).last_words();
+    // Its words have changed with the setting's name.
+    let is_forbidden = has("not in PubkeyAccepted") || has("no mutual signature");
+    let next = if is_forbidden {
+        "a policy of this host keeps its ssh from keys of this type: give another one with --key-type"
+    } else if has("Permission denied") {
+        "give another type with --key-type; if no key is taken, ask the vendor what its tunnel server's log says"
+    } else {
+        "find what is in the way with `holistics-tunnel doctor`, then run the same command again"
+    };
+    Err(Failure::new(
+        format!("the tunnel server does not let this host in with the new key: {words}"),
+        next,
+    )
+    .into())
 }
 
 /// The reason why nobody is heard, as this program sees it.

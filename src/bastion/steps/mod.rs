@@ -96,6 +96,9 @@ pub trait Step {
     fn apply(&self, work: &mut StepContext) -> anyhow::Result<Outcome>;
 }
 
+/// The step that cannot succeed, and why.
+pub type Obstacle<'s> = (&'s dyn Step, anyhow::Error);
+
 /// Proves all of these steps.
 ///
 /// # Errors
@@ -104,11 +107,37 @@ pub fn prove<'s>(
     host: &dyn Host,
     steps: impl IntoIterator<Item = &'s Box<dyn Step>> + Clone,
 ) -> anyhow::Result<Proofs> {
+    find_obstacle(host, steps).map_err(|(_, error)| error)
+}
+
+/// The same for those who have to tell which step it is.
+///
+/// # Errors
+/// As [`prove`].
+pub fn find_obstacle<'s>(
+    host: &dyn Host,
+    steps: impl IntoIterator<Item = &'s Box<dyn Step>> + Clone,
+) -> Result<Proofs, Obstacle<'s>> {
+    const PURPOSE: &str = "Carrying this out";
     let mut proofs = Proofs::default();
     for step in steps.clone() {
-        step.prove(host, &mut proofs)?;
-        planned::prove_writes(host, step.as_ref(), &mut proofs)?;
+        step.prove(host, &mut proofs)
+            .and_then(|()| planned::prove_writes(host, step.as_ref(), &mut proofs))
+            .map_err(|error| (step.as_ref(), error))?;
     }
-    planned::prove_root(host, "Carrying this out", steps, &mut proofs)?;
-    Ok(proofs)
+    let Err(error) = planned::prove_root(host, PURPOSE, steps.clone(), &mut proofs) else {
+        return Ok(proofs);
+    };
+    // Root is asked about all of them at once, and whose command it is has to be found out.
+    let mut first = None;
+    for step in steps {
+        first.get_or_insert(step);
+        if planned::prove_root(host, PURPOSE, [step], &mut Proofs::default()).is_err() {
+            return Err((step.as_ref(), error));
+        }
+    }
+    match first {
+        Some(step) => Err((step.as_ref(), error)),
+        None => Ok(proofs),
+    }
 }

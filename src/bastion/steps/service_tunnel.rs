@@ -18,6 +18,7 @@ use crate::bastion::run::{Run, StepContext};
 use crate::bastion::service::{
     self, ServiceManager, ServiceState, ServiceTunnel, StartFailure, Trial,
 };
+use crate::bastion::ssh::Forward;
 use crate::bastion::tunnel_name::TunnelName;
 use crate::protocol::{DatabaseAddress, Tunnel, TunnelChange, TunnelStatus};
 
@@ -33,6 +34,8 @@ pub struct ServiceTunnelStep {
     pub manager: Box<dyn ServiceManager>,
     /// An autossh that was there when the plan was made and can be used.
     pub autossh: Option<PathBuf>,
+    /// The command line as far as it is known before enrollment.
+    pub preview: Forward,
     /// What shows before the key is registered that the tunnel can be started here.
     pub rehearsals: Vec<Command>,
     /// Whether it can have mounts of its own, as they have shown.
@@ -80,7 +83,7 @@ impl Step for ServiceTunnelStep {
         if work.run.receipt.is_done(scope, self.name()) {
             return Ok(());
         }
-        let trial = Trial::of(host, &self.layout, self.tunnel);
+        let trial = Trial::of(host, &self.layout, self.tunnel, &self.preview);
         let mut first: Option<StartFailure> = None;
         for command in &self.rehearsals {
             let since = host.now();

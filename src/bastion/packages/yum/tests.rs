@@ -160,11 +160,20 @@ fn a_lock_is_waited_for_within_bounds() {
 fn a_lock_that_is_released_is_no_failure() {
     let held =
         "Another app is currently holding the yum lock; exiting as configured by exit_on_lock";
-    let commands = [
-        (INSTALL_YUM, LOCKED_STATUS, held),
-        (INSTALL_YUM, 0, "Complete!"),
-    ];
-    install(YUM, BEFORE, &commands, BOTH).1.unwrap();
+    let microdnf = "error: Failed to obtain the transaction lock (logged in as: root).";
+    for (program, command, status, words) in [
+        (
+            DNF,
+            INSTALL_DNF,
+            LOCKED_STATUS,
+            "metadata already locked by 6400",
+        ),
+        (MICRODNF, INSTALL_MICRODNF, 1, microdnf),
+        (YUM, INSTALL_YUM, LOCKED_STATUS, held),
+    ] {
+        let commands = [(command, status, words), (command, 0, "Complete!")];
+        install(program, BEFORE, &commands, BOTH).1.unwrap();
+    }
 }
 
 #[test]
@@ -175,25 +184,88 @@ fn a_full_disk_is_named() {
 }
 
 #[test]
-fn what_is_in_rpm_s_database_is_installed_however_dnf_ends() {
-    let script = "Error in PREIN scriptlet in rpm package agent\nError: Transaction failed";
-    for (status, said) in [(1, script), (0, script), (1, "Error: a plugin failed")] {
+fn what_is_in_rpm_s_database_is_installed_however_they_end() {
+    let by_dnf = "Error in PREIN scriptlet in rpm package agent\nError: Transaction failed";
+    let by_rpm = "warning: %post(agent-1.0-1.noarch) scriptlet failed, exit status 1\n\
+                  Non-fatal POSTIN scriptlet failure in rpm package agent-1.0-1.noarch";
+    let plugin = "Error: a plugin failed";
+    let named = "script of agent failed";
+    for (program, install, status, said, note) in [
+        (DNF, INSTALL_DNF, 1, by_dnf, named),
+        (DNF, INSTALL_DNF, 0, by_dnf, named),
+        (DNF, INSTALL_DNF, 1, plugin, "a plugin failed"),
+        (MICRODNF, INSTALL_MICRODNF, 1, by_rpm, named),
+        (MICRODNF, INSTALL_MICRODNF, 0, by_rpm, named),
+        (YUM, INSTALL_YUM, 1, by_rpm, named),
+        (YUM, INSTALL_YUM, 0, by_rpm, named),
+        (YUM, INSTALL_YUM, 1, plugin, "a plugin failed"),
+    ] {
         let host = ScriptedHost::new();
         host.expect(RPM, 0, BEFORE, "");
-        host.expect(INSTALL_DNF, status, "", said);
+        host.expect(install, status, "", said);
         host.expect(RPM, 0, &format!("{BEFORE}{AUTOSSH}"), "");
         let mut witness = Witness::default();
         let packages = ["autossh".to_owned()];
-        Yum::for_removal(DNF)
+        Yum::for_removal(program)
             .install(&host, &packages, &mut witness)
             .unwrap();
-        let note = &witness.notes[0];
-        let named = if said == script {
-            "script of agent failed"
-        } else {
-            "a plugin failed"
-        };
-        assert!(note.contains(named), "{note}");
+        let told = &witness.notes[0];
+        assert!(told.contains(note), "{install}: {told}");
+    }
+}
+
+#[test]
+fn a_package_whose_signature_cannot_be_checked_is_told_as_that_by_each_of_them() {
+    for (program, command, words) in [
+        (
+            DNF,
+            INSTALL_DNF,
+            "Package autossh-1.4g-1.x86_64.rpm is not signed\nError: GPG check FAILED",
+        ),
+        (
+            MICRODNF,
+            INSTALL_MICRODNF,
+            "error: package autossh-1.4g-1.x86_64 cannot be verified and repo epel is GPG enabled",
+        ),
+        (
+            YUM,
+            INSTALL_YUM,
+            "Public key for autossh-1.4g-1.el7.x86_64.rpm is not installed",
+        ),
+    ] {
+        let error = fails(program, &[(command, 1, words)]);
+        let said = OneLine(&error).to_string();
+        assert!(said.contains("signature cannot be checked"), "{said}");
+        let last = words.lines().last().unwrap();
+        assert!(said.contains(last), "{said}");
+        assert!(advice_of(&error).unwrap().contains("rpm --import"));
+    }
+}
+
+#[test]
+fn both_outputs_of_one_that_fails_are_told() {
+    for (program, install) in [
+        (DNF, INSTALL_DNF),
+        (MICRODNF, INSTALL_MICRODNF),
+        (YUM, INSTALL_YUM),
+    ] {
+        let host = ScriptedHost::new();
+        host.expect(RPM, 0, BEFORE, "");
+        host.expect(
+            install,
+            1,
+            "autossh conflicts with agent",
+            "a scriptlet is slow",
+        );
+        host.expect(RPM, 0, BEFORE, "");
+        host.expect("sudo rpm -q --whatprovides autossh", 1, "", "");
+        let packages = ["autossh".to_owned()];
+        let manager = Yum::for_removal(program);
+        let result = manager.install(&host, &packages, &mut Witness::default());
+        let said = OneLine(&result.unwrap_err()).to_string();
+        for words in ["conflicts with agent", "a scriptlet is slow"] {
+            assert!(said.contains(words), "{install}: {said}");
+        }
     }
 }
 

@@ -10,7 +10,8 @@ use crate::bastion::layout::Layout;
 use crate::bastion::receipt::Scope;
 use crate::bastion::restart::retry;
 use crate::bastion::run::{Run, StepContext};
-use crate::bastion::ssh::keys;
+use crate::bastion::ssh::{Forward, keys, proof};
+use crate::bastion::steps::temporary_tunnel::enrolled_forward;
 use crate::bastion::steps::{Outcome, PlannedCommand, Proofs, Step, StepName, system_files};
 use crate::bastion::tunnel_name::TunnelName;
 
@@ -32,7 +33,7 @@ impl Step for NewKey {
     }
 
     fn summary(&self) -> String {
-        "Make a new key pair and register it beside the current one".to_owned()
+        "Make a new key pair, register it beside the current one, and log in with it".to_owned()
     }
 
     fn commands(&self) -> Vec<PlannedCommand> {
@@ -94,6 +95,18 @@ impl NewKey {
         }
     }
 
+    /// No tunnel is restarted with a key that does not open it. One that runs with it already needs no proof.
+    fn prove_login(&self, run: &Run, tunnel: TunnelName) -> anyhow::Result<()> {
+        if Rotation::is_switched(&run.receipt) {
+            return Ok(());
+        }
+        let forward = Forward {
+            private_key: self.layout.next_key(),
+            ..enrolled_forward(run.host, &run.receipt, &self.layout, tunnel)?
+        };
+        proof::prove_login(run.host, &forward).with_context(|| format!("tunnel {tunnel}"))
+    }
+
     fn announce(&self, work: &mut StepContext) -> anyhow::Result<()> {
         work.record(Change::KeyAnnounced)?;
         let host = work.host();
@@ -102,7 +115,7 @@ impl NewKey {
             let client = work.run.client(*tunnel)?;
             let call = || client.announce_key(host, *tunnel, &public_key);
             match retry(host, CALL_LIMIT, call) {
-                Ok(_) => {}
+                Ok(_) => self.prove_login(work.run, *tunnel)?,
                 Err(error) if is_gone(&error) => work.run.ui.note(&format!(
                     "Tunnel {tunnel} was deleted in the browser; skipping it."
                 )),
