@@ -232,6 +232,7 @@ pub fn plan(input: &PlanInput) -> anyhow::Result<Vec<Box<dyn Step>>> {
         autossh: usable_autossh(facts),
         preview,
         rehearsals: input.rehearsals.clone(),
+        begun: Cell::default(),
         has_own_mounts: Cell::default(),
     }));
     Ok(steps)

@@ -24,7 +24,7 @@ use super::layout::Layout;
 use super::lock::{self, Lock};
 use super::receipt::{HostIdentity, Receipt, Scope, StepName, StepRecord, StepState};
 use super::service::{self, ServiceManager};
-use super::steps::{self, Obstacle, Outcome, Step};
+use super::steps::{self, Audience, Obstacle, Outcome, Step};
 use super::tunnel_name::TunnelName;
 use super::ui::Ui;
 use super::ui::{Event, StepProgress};
@@ -138,7 +138,10 @@ impl<'a> Run<'a> {
         for step in steps {
             match self.take(step.as_ref()) {
                 Ok(_) => {}
-                Err(error) if is_interruption(&error) => return Err(error),
+                Err(error) if is_interruption(&error) => {
+                    self.save_if_kept()?;
+                    return Err(error);
+                }
                 Err(error) => match error.downcast::<Unfinished>() {
                     Ok(Unfinished(left)) => problems.extend(left),
                     Err(error) => problems.push(Problem::new(&step.name().to_string(), &error)),
@@ -151,24 +154,37 @@ impl<'a> Run<'a> {
 
     /// With the registered key the vendor's operator is told to go on, so nothing that can be known before
     /// may fail after it. It is the step that would fail that is told, not the one before which that was found out.
+    /// The rehearsals run beside the proofs.
     fn prove_what_follows<'s>(&mut self, steps: &'s [Box<dyn Step>]) -> Result<(), Obstacle<'s>> {
-        let next = steps.first().map(|step| step.name());
-        if next != Some(StepName::Enrollment) {
+        let Some(next) = steps
+            .first()
+            .filter(|step| step.name() == StepName::Enrollment)
+        else {
             return Ok(());
-        }
-        steps::find_obstacle(self.host, steps)?;
-        for step in steps {
-            step.rehearse(&mut self.context(step.scope(), step.name()))
-                .map_err(|error| (step.as_ref(), error))?;
-        }
-        Ok(())
+        };
+        let host = self.host;
+        let rehearsals = steps.iter().filter_map(|step| {
+            let work = self.context(step.scope(), step.name());
+            step.rehearsal(&work)
+        });
+        let looked = host.beside(&rehearsals.collect::<Vec<_>>(), || {
+            steps::find_obstacle(host, steps, Audience::Run)
+                .map_err(|error| (next.as_ref(), error))??;
+            for step in steps {
+                step.rehearse(&mut self.context(step.scope(), step.name()))
+                    .map_err(|error| (step.as_ref(), error))?;
+            }
+            Ok(())
+        });
+        looked.map_err(|error| (next.as_ref(), error.into()))?
     }
 
     fn take(&mut self, step: &dyn Step) -> anyhow::Result<Outcome> {
         self.host.check_interrupt()?;
         let (scope, name) = (step.scope(), step.name());
         let former = self.record(scope, name).cloned();
-        self.note(scope, name, StepState::Started)?;
+        self.note(scope, name, StepState::Started);
+        self.save()?;
         self.host.log_line(&format!("step {name} begins"));
         let summary = &step.summary();
         let state = StepProgress::Started { summary };
@@ -185,11 +201,12 @@ impl<'a> Run<'a> {
         match (former, &outcome) {
             // It found everything as an earlier run had left it: so is its record.
             (Some(former), Outcome::AlreadyPresent(_)) if former.state == StepState::Done => {
-                self.restore(scope, former)?;
+                self.restore(scope, former);
             }
             // Its record goes with the whole list, or went with the receipt.
             _ if step.is_transactional() => {}
-            _ => self.note(scope, name, StepState::Done)?,
+            // The next step's beginning, or the end of the list, is written at once with it.
+            _ => self.note(scope, name, StepState::Done),
         }
         Ok(outcome)
     }
@@ -400,25 +417,24 @@ impl<'a> Run<'a> {
         self.save()
     }
 
-    fn note(&mut self, scope: Scope, step: StepName, state: StepState) -> anyhow::Result<()> {
+    fn note(&mut self, scope: Scope, step: StepName, state: StepState) {
         let at = self.host.now();
         if let Some(record) = self.record_mut(scope, step) {
             record.state = state;
             record.at = at;
         }
-        self.save()
     }
 
     /// Notes that a step's state holds.
     pub fn mark_done(&mut self, scope: Scope, step: StepName) -> anyhow::Result<()> {
-        self.note(scope, step, StepState::Done)
+        self.note(scope, step, StepState::Done);
+        self.save()
     }
 
-    fn restore(&mut self, scope: Scope, former: StepRecord) -> anyhow::Result<()> {
+    fn restore(&mut self, scope: Scope, former: StepRecord) {
         if let Some(record) = self.record_mut(scope, former.step) {
             *record = former;
         }
-        self.save()
     }
 
     /// Takes changes that are undone, or not to be undone any more, out of the receipt, and the step with its

@@ -160,6 +160,16 @@ fn the_plan_shows_what_root_is_given_word_for_word() {
     lab.wait_until_connected(&source, &setup);
     lab.save_and_finish(&source, setup);
     let ran: BTreeSet<String> = logged(&lab.host.read(SUDO_LOG));
+    let log = lab.host.run("ada", "cat .holistics/logs/setup-*.log");
+    let times = |question: &str| log.stdout.matches(question).count();
+    assert!(times(" sudo -n -l -l mkdir ") > 0, "{log}");
+    // The plan tells of what would undo it, and a run nobody.
+    assert_eq!(times(" sudo -n -l -l rm "), 0, "{log}");
+    assert_eq!(
+        times("$ systemctl --version"),
+        1,
+        "it stays the same\n{log}"
+    );
 
     for command in &ran {
         let is_planned = planned.iter().any(|(planned, _)| planned == command);

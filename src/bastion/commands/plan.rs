@@ -15,7 +15,7 @@ use crate::bastion::layout::Layout;
 use crate::bastion::plan::{PlanInput, Target, init, key_type, plan};
 use crate::bastion::receipt::Receipt;
 use crate::bastion::steps::planned::{lines, planned};
-use crate::bastion::steps::{Proofs, prove};
+use crate::bastion::steps::{Audience, Proofs, prove};
 use crate::bastion::ui;
 use crate::bastion::way_out::WayOut;
 
@@ -83,7 +83,7 @@ pub(super) fn run(host: &dyn Host, command: &Plan) -> anyhow::Result<Exit> {
         _ => None,
     };
     let proofs = match &steps {
-        Ok(steps) if is_this_host => prove(host, steps),
+        Ok(steps) if is_this_host => prove(host, steps, Audience::Person),
         _ => Ok(Proofs::default()),
     };
     let way = if is_this_host {

@@ -14,7 +14,7 @@ use crate::bastion::receipt::{Receipt, Scope};
 use crate::bastion::run::Run;
 use crate::bastion::service;
 use crate::bastion::steps::rotation::{self, Rotation};
-use crate::bastion::steps::{Step, StepName, host_keys, planned, prove, rename};
+use crate::bastion::steps::{Audience, Step, StepName, host_keys, planned, prove, rename};
 use crate::bastion::tunnel_name::TunnelName;
 use crate::bastion::ui::{Event, Ui};
 use crate::protocol::{Tunnel, TunnelStatus};
@@ -40,7 +40,11 @@ pub(super) fn run(host: &dyn Host, ui: &Ui, command: &RotateKey) -> anyhow::Resu
         steps: &planned(&WayToRoot::of(host), renames.iter().chain(&steps)),
         with_commands: command.dry_run,
     });
-    let proofs = prove(host, renames.iter().chain(&steps))?;
+    let proofs = prove(
+        host,
+        renames.iter().chain(&steps),
+        Audience::of(command.dry_run),
+    )?;
     if command.dry_run {
         ui.show(&Event::Proofs(&proofs));
         ui.finished(

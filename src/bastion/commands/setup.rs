@@ -12,10 +12,10 @@ use super::{
 use crate::bastion::cli::Setup;
 use crate::bastion::control_plane::{ApiError, ControlPlane, Given, Reach, parse_address};
 use crate::bastion::copies;
-use crate::bastion::facts::{self, Facts, Family};
+use crate::bastion::facts::{self, Facts, Family, Init};
 use crate::bastion::failure::{Exit, Failure};
 use crate::bastion::guide::{self, GuideFor, Values};
-use crate::bastion::host::{Host, HostExt, WayToRoot, own_name};
+use crate::bastion::host::{Authority, Host, HostExt, WayToRoot, own_name};
 use crate::bastion::layout::Layout;
 use crate::bastion::lock;
 use crate::bastion::plan::{PlanInput, Target, init, key_type, plan};
@@ -26,7 +26,7 @@ use crate::bastion::settings::Settings;
 use crate::bastion::ssh::command_line::bracketed;
 use crate::bastion::ssh::vetting;
 use crate::bastion::steps::database::Database;
-use crate::bastion::steps::{Step, planned, prove, rename, rotation};
+use crate::bastion::steps::{Audience, Step, planned, prove, rename, rotation};
 use crate::bastion::tunnel_name::TunnelName;
 use crate::bastion::ui::{Event, Ui};
 use crate::bastion::way_out::{self, WayOut};
@@ -71,12 +71,19 @@ pub(super) fn run(host: &dyn Host, ui: &Ui, command: &Setup) -> anyhow::Result<E
         .unwrap_or_default()
         .renewed(host, &given, &server)?;
     let control_plane = ControlPlane::new(&server, credential, reach.clone())?;
+    let facts = facts::probe(host, std::path::Path::new("/"), host.privilege());
+    let needs_root = facts.family != Family::Unsupported
+        && layout.system_authority() == Authority::Root
+        && init(&facts, &settings, receipt.as_ref()).is_ok_and(|init| init != Init::None);
+    if needs_root {
+        // Asked in any case, and while the vendor is.
+        host.begin(&host.root_questions(&[])?);
+    }
     let enrollment = control_plane
         .enrollment(host)
         .map_err(ApiError::with_advice)?;
     vetting::check_enrollment(&enrollment)?;
 
-    let facts = facts::probe(host, std::path::Path::new("/"), host.privilege());
     let request = Request {
         foreign: foreign_service(host, &facts, &settings, &layout, receipt.as_ref())?,
         facts: &facts,
@@ -120,7 +127,7 @@ pub(super) fn run(host: &dyn Host, ui: &Ui, command: &Setup) -> anyhow::Result<E
         steps: &planned(&WayToRoot::of(host), &steps),
         with_commands: command.dry_run,
     });
-    let proofs = prove(host, &steps)?;
+    let proofs = prove(host, &steps, Audience::of(command.dry_run))?;
     if let Some(foreign) = &request.foreign {
         ui.note(&foreign.description());
     }

@@ -17,7 +17,7 @@ use crate::bastion::ssh::vetting;
 use crate::bastion::steps::database::Database;
 use crate::bastion::steps::target::{self, Target, TargetReport, TargetUpdate, shown};
 use crate::bastion::steps::{
-    Step, StepName, host_keys, planned, prove, rename, rotation, service_tunnel,
+    Audience, Step, StepName, host_keys, planned, prove, rename, rotation, service_tunnel,
 };
 use crate::bastion::tunnel_name::TunnelName;
 use crate::bastion::ui::{Event, Ui};
@@ -82,7 +82,11 @@ pub(super) fn run(host: &dyn Host, ui: &Ui, command: &UpdateTunnel) -> anyhow::R
         steps: &planned(&WayToRoot::of(host), renames.iter().chain(&steps)),
         with_commands: command.dry_run,
     });
-    let proofs = prove(host, renames.iter().chain(&steps))?;
+    let proofs = prove(
+        host,
+        renames.iter().chain(&steps),
+        Audience::of(command.dry_run),
+    )?;
     if command.dry_run {
         ui.show(&Event::Proofs(&proofs));
         ui.finished(&[], result(&update, false));

@@ -25,6 +25,8 @@ pub struct Command {
     pub downloads: bool,
     /// Whether all that it says stands in the run's log, whatever its status.
     pub logged: bool,
+    /// Whether it says the same whenever it is asked within a run, so that it is asked once.
+    pub constant: bool,
     /// Where its output goes, in place of [`Output`]. For what leaves a process in the background
     /// that may keep its outputs open: the end of a pipe would come with that process's end.
     pub said_to: Option<PathBuf>,
@@ -42,6 +44,7 @@ impl Command {
             atomic: false,
             downloads: false,
             logged: false,
+            constant: false,
             said_to: None,
         }
     }
@@ -99,6 +102,13 @@ impl Command {
     #[must_use]
     pub fn logged(mut self) -> Self {
         self.logged = true;
+        self
+    }
+
+    /// Has it run once: it says the same for the whole run.
+    #[must_use]
+    pub fn constant(mut self) -> Self {
+        self.constant = true;
         self
     }
 

@@ -101,6 +101,18 @@ pub trait Commands {
     /// A status other than 0 is not an error here; see [`HostExt::expect`].
     fn run(&self, command: &Command) -> Result<Output, CommandError>;
 
+    /// Starts commands whose time has not come yet, beside whatever is done meanwhile: [`Commands::run`] of the
+    /// same one then waits for its end. Only for what changes nothing.
+    fn begin(&self, _: &[Command]) {}
+
+    /// Waits for the end of those of these that were begun and not run.
+    ///
+    /// # Errors
+    /// The run was interrupted, or one of them could not be ended.
+    fn end_begun(&self, _: &[Command]) -> Result<(), CommandError> {
+        Ok(())
+    }
+
     /// Gives this process to a command. It returns only if that fails.
     fn exec(&self, command: &Command) -> CommandError;
 
@@ -115,6 +127,15 @@ pub trait Commands {
     /// Some may not, for all that is known now. The error names them, so that somebody who has the rights
     /// can look at them.
     fn prove_root(&self, purpose: &str, commands: &[Command]) -> anyhow::Result<RootProof>;
+
+    /// What [`Commands::prove_root`] will ask about these commands, for [`Commands::begin`]; of none, what it asks
+    /// before it asks about the first.
+    ///
+    /// # Errors
+    /// It cannot be asked.
+    fn root_questions(&self, _: &[Command]) -> Result<Vec<Command>, CommandError> {
+        Ok(Vec::new())
+    }
 
     /// Makes sure that these commands can have the superuser's rights: without a word where that is
     /// possible, else by one question on the terminal that says what they are for.
@@ -301,6 +322,17 @@ pub trait HostExt: Host {
             stderr: output.stderr,
             stdout: output.stdout,
         })
+    }
+
+    /// Works with these commands begun. None of them is left when this returns.
+    ///
+    /// # Errors
+    /// The run was interrupted, or one of them could not be ended.
+    fn beside<T>(&self, commands: &[Command], work: impl FnOnce() -> T) -> Result<T, CommandError> {
+        self.begin(commands);
+        let result = work();
+        self.end_begun(commands)?;
+        Ok(result)
     }
 
     /// A command as it is typed on this host.

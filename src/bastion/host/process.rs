@@ -1,5 +1,6 @@
 //! Runs commands, and ends those that are cut short before anything else goes on.
 
+use std::cell::RefCell;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,6 +18,8 @@ use crate::bastion::failure::Interrupted;
 const OWN_END_LIMIT: Duration = Duration::from_secs(120);
 /// How many commands run at once, at most.
 const SIDE_BY_SIDE: usize = 8;
+/// How many may be begun before they are run.
+const AHEAD: usize = 32;
 /// How long root may take to send a signal.
 const SIGNAL_LIMIT: Duration = Duration::from_secs(10);
 
@@ -29,15 +32,69 @@ enum Reason {
 pub struct Runner {
     root: Root,
     interrupts: Arc<Interrupts>,
+    /// What was begun and is yet to be run.
+    begun: RefCell<Vec<Begun>>,
+}
+
+/// What was begun and not run is over before this program is.
+impl Drop for Runner {
+    fn drop(&mut self) {
+        for begun in self.begun.take() {
+            // Nobody needs to know any more how it ended.
+            let _ = self.wait(begun);
+        }
+    }
+}
+
+/// A command that was started.
+struct Begun {
+    command: Command,
+    at: Instant,
+    handle: Result<duct::Handle, CommandError>,
 }
 
 impl Runner {
     pub fn new(root: Root, interrupts: Arc<Interrupts>) -> Self {
-        Runner { root, interrupts }
+        Runner {
+            root,
+            interrupts,
+            begun: RefCell::default(),
+        }
     }
 
     pub fn root(&self) -> &Root {
         &self.root
+    }
+
+    /// Starts commands that are run later: each of them is waited for then.
+    pub fn begin(&self, commands: &[Command]) {
+        let mut begun = self.begun.borrow_mut();
+        let left = AHEAD.saturating_sub(begun.len());
+        begun.extend(
+            commands
+                .iter()
+                .take(left)
+                .map(|command| self.start(command)),
+        );
+    }
+
+    /// Waits for the end of those of these that were begun and not run.
+    ///
+    /// # Errors
+    /// The run was interrupted, or one of them could not be ended.
+    pub fn end_begun(&self, commands: &[Command]) -> Result<(), CommandError> {
+        let left = commands.iter().filter_map(|command| self.begun(command));
+        let ends = left.map(|begun| self.wait(begun));
+        ends.fold(Ok(()), |all, end| match end {
+            Err(error) if error.stops_the_run() => Err(error),
+            _ => all,
+        })
+    }
+
+    fn begun(&self, command: &Command) -> Option<Begun> {
+        let mut begun = self.begun.borrow_mut();
+        let place = begun.iter().position(|begun| begun.command == *command)?;
+        Some(begun.remove(place))
     }
 
     /// Runs commands to their ends, some side by side, and tells how each ended and what it took. One that is
@@ -49,24 +106,20 @@ impl Runner {
         mut ended: impl FnMut(&Command, Result<Output, CommandError>, Duration),
     ) {
         for some in commands.chunks(SIDE_BY_SIDE) {
-            let started = some
+            let begun = some
                 .iter()
-                .map(|command| (command, Instant::now(), self.start(command)))
+                .map(|command| self.begun(command).unwrap_or_else(|| self.start(command)))
                 .collect::<Vec<_>>();
-            for (command, begun, handle) in started {
-                let result = handle.and_then(|handle| self.wait(command, &handle, begun));
-                ended(command, result, begun.elapsed());
+            for (command, begun) in some.iter().zip(begun) {
+                let at = begun.at;
+                ended(command, self.wait(begun), at.elapsed());
             }
         }
     }
 
-    fn wait(
-        &self,
-        command: &Command,
-        handle: &duct::Handle,
-        begun: Instant,
-    ) -> Result<Output, CommandError> {
-        let deadline = begun + command.timeout;
+    fn wait(&self, begun: Begun) -> Result<Output, CommandError> {
+        let (command, handle) = (&begun.command, &begun.handle?);
+        let deadline = begun.at + command.timeout;
         loop {
             let next_look = deadline.min(Instant::now() + CHECK_INTERVAL);
             if let Some(output) = finished(command, handle, next_look)? {
@@ -88,7 +141,15 @@ impl Runner {
         }
     }
 
-    fn start(&self, command: &Command) -> Result<duct::Handle, CommandError> {
+    fn start(&self, command: &Command) -> Begun {
+        Begun {
+            command: command.clone(),
+            at: Instant::now(),
+            handle: self.spawn(command),
+        }
+    }
+
+    fn spawn(&self, command: &Command) -> Result<duct::Handle, CommandError> {
         let started = match command.authority {
             Authority::Root => self.root.start(command),
             Authority::User => Privilege::None.start(command, |_| None),
@@ -168,7 +229,7 @@ impl Runner {
 
     /// For commands of a moment, within the ending of another one.
     fn succeeds(&self, command: &Command) -> bool {
-        self.start(command).is_ok_and(|handle| {
+        self.spawn(command).is_ok_and(|handle| {
             let ended = finished(command, &handle, Instant::now() + SIGNAL_LIMIT);
             matches!(ended, Ok(Some(output)) if output.success())
         })
@@ -202,4 +263,50 @@ fn exit_status(status: std::process::ExitStatus) -> i32 {
         .code()
         .or_else(|| status.signal().map(|signal| 128 + signal))
         .unwrap_or(-1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bastion::host::User;
+
+    fn runner() -> Runner {
+        Runner::new(Root::find(&User::default()), Arc::default())
+    }
+
+    fn shell(line: &str) -> Command {
+        Command::new("sh").args(["-c", line])
+    }
+
+    #[test]
+    fn a_command_that_was_begun_runs_once_and_beside_what_is_run_meanwhile() {
+        let folder = tempfile::tempdir().unwrap();
+        let [begun, waited_for] = ["begun", "over"].map(|name| folder.path().join(name));
+        let [there, over] = [&begun, &waited_for].map(|path| path.display().to_string());
+        // It comes to its end only once the other one has.
+        let slow = shell(&format!(
+            "echo x >> {there}; until [ -e {over} ]; do sleep 0.01; done; cat {there}"
+        ));
+        let other = shell(&format!(
+            "until [ -e {there} ]; do sleep 0.01; done; touch {over}"
+        ));
+        let runner = runner();
+        runner.begin(std::slice::from_ref(&slow));
+        let mut said = Vec::new();
+        for command in [other, slow] {
+            runner.run(&[command], |_, result, _| said.push(result.unwrap().stdout));
+        }
+        assert_eq!(said, ["", "x\n"]);
+    }
+
+    #[test]
+    fn nothing_that_was_begun_runs_on_once_it_is_not_needed() {
+        let folder = tempfile::tempdir().unwrap();
+        let end = folder.path().join("end");
+        let command = shell(&format!("sleep 0.2; touch {}", end.display()));
+        let runner = runner();
+        runner.begin(std::slice::from_ref(&command));
+        runner.end_begun(&[command]).unwrap();
+        assert!(end.exists());
+    }
 }

@@ -22,6 +22,9 @@ const DOAS_RULES: [&str; 2] = ["/etc/doas.conf", "/usr/local/etc/doas.conf"];
 /// How long what was answered with yes is not asked again: rules stay, and each question takes some milliseconds.
 const ANSWER_HOLDS: Duration = Duration::from_secs(10);
 
+/// How long the answer holds that nothing is asked for. Whatever is refused in spite of it is asked about anew.
+const SILENCE_HOLDS: Duration = Duration::from_secs(1);
+
 /// Runs commands of this user's, side by side.
 type Run<'a> = &'a dyn Fn(&[Command]) -> Vec<Result<Output, CommandError>>;
 
@@ -102,6 +105,26 @@ impl Root {
         }
     }
 
+    /// What [`Root::prove`] will ask about these commands; of none, what it asks before it asks about the first.
+    ///
+    /// # Errors
+    /// It cannot be asked.
+    pub fn questions(&self, run: Run, commands: &[Command]) -> Result<Vec<Command>, CommandError> {
+        let rules = asking_sudo(&["-l"]);
+        let mut questions = match self.privilege {
+            Privilege::Sudo if commands.is_empty() => vec![rules],
+            // Of somebody whom it tells nothing, it is asked nothing more: it notes every question that it refuses.
+            Privilege::Sudo if self.ask(run, rules)?.success() => {
+                let about = commands.iter().map(|command| self.about(command));
+                about.chain([self.silent()]).collect()
+            }
+            _ => Vec::new(),
+        };
+        let answers = self.answers.borrow();
+        questions.retain(|question| !answers.contains_key(&self.start(question).words));
+        Ok(questions)
+    }
+
     /// Makes sure that commands can have these rights, by a question at the terminal if need be; returns
     /// whether it was asked.
     pub fn acquire(
@@ -111,11 +134,7 @@ impl Root {
         purpose: &str,
         commands: &[Command],
     ) -> anyhow::Result<bool> {
-        // Rules stay for a moment; a password may be forgotten at any.
-        for question in self.silent_questions() {
-            let words = self.start(&question).words;
-            self.answers.borrow_mut().remove(&words);
-        }
+        self.forget_silence(SILENCE_HOLDS);
         let before = self.prove(run, purpose, commands)?;
         let Some(program) = self.privilege.program() else {
             return Ok(false);
@@ -175,6 +194,16 @@ impl Root {
             _ => failure,
         }
         .into())
+    }
+
+    /// Has it asked anew whether nothing is asked for, where that is longer ago than this: rules stay for a moment; a
+    /// password may be forgotten at any.
+    pub fn forget_silence(&self, older_than: Duration) {
+        let silent = self.silent_questions();
+        let silent = silent.iter().map(|question| self.start(question).words);
+        let silent: Vec<Vec<String>> = silent.collect();
+        let mut answers = self.answers.borrow_mut();
+        answers.retain(|words, (at, _)| !silent.contains(words) || at.elapsed() < older_than);
     }
 
     /// One question at the terminal, if there is one and it helps; whether it was answered rightly. The

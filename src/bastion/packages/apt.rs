@@ -1,5 +1,6 @@
 //! apt, on Debian, Ubuntu and their relatives.
 
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
@@ -8,7 +9,7 @@ use super::failures::{self, Signs, Trouble, line_with, says};
 use super::lock::Runner;
 use super::{Need, PackageManager, Watcher, dpkg};
 use crate::bastion::failure::Failure;
-use crate::bastion::host::{Authority, Command, Host, Output};
+use crate::bastion::host::{Authority, Command, Host, HostExt as _, Output};
 use crate::bastion::steps::{PlannedCommand, Proofs};
 
 /// How long apt may take to fetch and install a handful of small packages.
@@ -29,6 +30,9 @@ const SIGNS: Signs = Signs {
 const STALE_LISTS: &str = "Unable to fetch some archives";
 /// Above the names of packages that are held.
 const HELD: &str = "The following held packages will be changed:";
+
+/// Where apt keeps what it has fetched of its repositories.
+const LISTS: &str = "/var/lib/apt/lists";
 
 pub struct Apt;
 
@@ -71,6 +75,14 @@ impl PackageManager for Apt {
         PURGE.by_apt(packages)
     }
 
+    fn questions(&self, packages: &[String]) -> Vec<Command> {
+        vec![
+            simulated_installation(packages),
+            dpkg::list_diversions(&programs(packages)),
+            dpkg::Packages::query(),
+        ]
+    }
+
     fn check(
         &self,
         host: &dyn Host,
@@ -84,9 +96,7 @@ impl PackageManager for Apt {
         if let Some(trouble) = dpkg::diverted(host, &programs(packages))? {
             return Err(Failure::from(trouble).into());
         }
-        let simulate = simulation("install")
-            .arg("--no-install-recommends")
-            .args(packages);
+        let simulate = simulated_installation(packages);
         let output = host.run(&simulate)?;
         check_nothing_goes(&output, packages)?;
         match what_stands_in_the_way(host, &output, &[])? {
@@ -114,8 +124,10 @@ impl PackageManager for Apt {
             manager: self.name(),
             is_locked: |output| !output.success() && says(output, SIGNS.locked),
         };
-        let added = would_install(&mut runner, packages)?;
-        let before = dpkg::Packages::of(host)?;
+        let (added, before) = host.beside(&[dpkg::Packages::query()], || {
+            let added = would_install(&mut runner, packages)?;
+            anyhow::Ok((added, dpkg::Packages::of(host)?))
+        })??;
         let configured = added
             .iter()
             .filter(|name| before.has_configuration_of(name));
@@ -303,15 +315,19 @@ fn programs(packages: &[String]) -> Vec<&str> {
 
 /// Everything that installing these packages would add, dependencies included.
 fn would_install(runner: &mut Runner, packages: &[String]) -> anyhow::Result<Vec<String>> {
-    let simulate = simulation("install")
-        .arg("--no-install-recommends")
-        .args(packages);
-    let mut output = runner.host.run(&simulate)?;
-    let mut unreached = None;
-    if SIGNS.unknown_package(&output).is_some() {
-        unreached = update(runner)?;
-        output = runner.host.run(&simulate)?;
-    }
+    let simulate = simulated_installation(packages);
+    let known = match has_lists(runner.host) {
+        true => Some(runner.host.run(&simulate)?),
+        false => None,
+    };
+    let known = known.filter(|output| SIGNS.unknown_package(output).is_none());
+    let (output, unreached) = match known {
+        Some(output) => (output, None),
+        None => {
+            let unreached = update(runner)?;
+            (runner.host.run(&simulate)?, unreached)
+        }
+    };
     if let Some(said) = SIGNS.unknown_package(&output) {
         let unreached = unreached.as_deref();
         return Err(failures::unknown("apt", packages, said, unreached));
@@ -368,6 +384,18 @@ fn check_nothing_else_goes(simulated: &Output, packages: &[String]) -> anyhow::R
         )
     );
     Ok(())
+}
+
+fn simulated_installation(packages: &[String]) -> Command {
+    let simulate = simulation("install").arg("--no-install-recommends");
+    simulate.args(packages)
+}
+
+/// Whether apt has fetched any list of packages. New hosts and images have none, and apt need not be asked what it
+/// knows.
+fn has_lists(host: &dyn Host) -> bool {
+    let names = host.list(Path::new(LISTS)).unwrap_or_default();
+    names.iter().any(|name| name.contains("_Packages"))
 }
 
 /// What apt would do, said in lines that begin with an action and a package.

@@ -52,12 +52,17 @@ impl Package {
 pub(super) struct Packages(Vec<Package>);
 
 impl Packages {
-    pub(super) fn of(host: &dyn Host) -> anyhow::Result<Self> {
-        let query = Command::new("dpkg-query")
+    pub(super) fn query() -> Command {
+        Command::new("dpkg-query")
             .args(["-W", "-f", "${db:Status-Abbrev}|${binary:Package}\\n"])
             // What it is asked for is to be known even if the run is interrupted now.
-            .atomic();
-        let output = host.expect(&query).context("cannot list the packages")?;
+            .atomic()
+    }
+
+    pub(super) fn of(host: &dyn Host) -> anyhow::Result<Self> {
+        let output = host
+            .expect(&Self::query())
+            .context("cannot list the packages")?;
         let packages = output.stdout.lines().filter_map(Package::read);
         Ok(Packages(packages.collect()))
     }
@@ -202,14 +207,17 @@ pub(super) fn interrupted(host: &dyn Host) -> Option<Trouble> {
     })
 }
 
+pub(super) fn list_diversions(programs: &[&str]) -> Command {
+    Command::new("dpkg-divert")
+        .env("LC_ALL", "C")
+        .arg("--list")
+        .args(programs.iter().map(|program| format!("/usr/bin/{program}")))
+}
+
 /// A program of these that the host's administrator has moved aside for good: a package brings it under the
 /// other name.
 pub(super) fn diverted(host: &dyn Host, programs: &[&str]) -> anyhow::Result<Option<Trouble>> {
-    let list = Command::new("dpkg-divert")
-        .env("LC_ALL", "C")
-        .arg("--list")
-        .args(programs.iter().map(|program| format!("/usr/bin/{program}")));
-    let output = host.run(&list)?;
+    let output = host.run(&list_diversions(programs))?;
     let mut diversions = output.stdout.lines().filter_map(|line| {
         let (from, to) = line.strip_prefix("local diversion of ")?.split_once(" to ")?;
         Some(Trouble {

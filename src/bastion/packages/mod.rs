@@ -73,6 +73,11 @@ pub trait PackageManager {
         self.install_command(&[]).authority == Authority::Root
     }
 
+    /// What [`PackageManager::check`] runs.
+    fn questions(&self, _packages: &[String]) -> Vec<Command> {
+        Vec::new()
+    }
+
     /// Looks for what would make the installation of these packages fail, and changes nothing.
     ///
     /// # Errors

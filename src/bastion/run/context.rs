@@ -30,15 +30,29 @@ impl<'a> StepContext<'_, 'a> {
     /// # Errors
     /// The receipt cannot be written; the change must not be made then.
     pub fn record(&mut self, change: Change) -> anyhow::Result<()> {
+        self.record_all([change])
+    }
+
+    /// The same for several that are made one after another.
+    ///
+    /// # Errors
+    /// As [`StepContext::record`].
+    pub fn record_all(&mut self, changes: impl IntoIterator<Item = Change>) -> anyhow::Result<()> {
         let (scope, step) = (self.scope, self.step);
-        if let Some(record) = self.run.record_mut(scope, step) {
-            if record.changes.contains(&change) {
-                return Ok(());
+        let known = self.run.made.len();
+        for change in changes {
+            if let Some(record) = self.run.record_mut(scope, step) {
+                if record.changes.contains(&change) {
+                    continue;
+                }
+                record.changes.push(change.clone());
             }
-            record.changes.push(change.clone());
+            self.run.made.push((scope, step, change));
         }
-        self.run.made.push((scope, step, change));
-        self.run.save()
+        match self.run.made.len() == known {
+            true => Ok(()),
+            false => self.run.save(),
+        }
     }
 
     /// Puts what is now known of a change in the place of what was recorded of it before; nothing

@@ -139,3 +139,25 @@ fn what_would_fail_after_the_key_is_registered_is_told_with_its_own_step() {
         assert!(said.ends_with("there is no room"), "{said}");
     }
 }
+
+#[test]
+fn a_step_s_end_is_written_at_once_with_the_next_one_s_beginning() {
+    let effects = |steps: usize| {
+        let host = ScriptedHost::new();
+        host.on("slow", |_, _| Output::default());
+        let ui = Ui::new(false, true, true);
+        let layout = Layout::new(&host, std::path::Path::new("/"));
+        let mut run = Run::begin(&host, &ui, layout, Given::default()).unwrap();
+        run.save().unwrap();
+        let example = || -> Box<dyn Step> { Box::new(Example { still_runs: false }) };
+        let steps: Vec<_> = (0..steps).map(|_| example()).collect();
+        run.carry_out(&steps, None).unwrap();
+        let written = Receipt::load(&*host, &run.layout.receipt())
+            .unwrap()
+            .unwrap();
+        assert!(written.is_done(Scope::Host, StepName::KeyPair));
+        host.effects()
+    };
+    // The second one finds its file, and so writes its beginning and runs its command.
+    assert_eq!(effects(2) - effects(1), 2);
+}

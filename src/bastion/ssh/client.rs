@@ -48,7 +48,7 @@ fn known(host: &dyn Host, kind: &str) -> anyhow::Result<Option<String>> {
     if host.which("ssh").is_none() {
         return Ok(None);
     }
-    match host.expect(&Command::new("ssh").args(["-Q", kind])) {
+    match host.expect(&Command::new("ssh").args(["-Q", kind]).constant()) {
         Ok(output) => Ok(Some(output.stdout)),
         Err(error) if error.stops_the_run() => Err(error.into()),
         Err(error) => Err(another(host)?.map_or(error.into(), Into::into)),

@@ -43,21 +43,16 @@ impl Step for Directory {
         let dir = self.layout.user_dir();
         let is_new = is_unclaimed(work.host(), &self.layout);
         ensure_private(work.host(), &self.layout)?;
+        let folders = [dir.clone(), self.layout.logs_dir(), self.layout.run_dir()];
         if is_new {
-            work.record(Change::DirectoryCreated {
-                path: dir.clone(),
+            // Of those that are there, too: a failed run may have left its log.
+            work.record_all(folders.clone().map(|path| Change::DirectoryCreated {
+                path,
                 authority: Authority::User,
-            })?;
+            }))?;
         }
-        for sub in [self.layout.logs_dir(), self.layout.run_dir()] {
-            if is_new {
-                // A failed run may have left its log there.
-                work.record(Change::DirectoryCreated {
-                    path: sub.clone(),
-                    authority: Authority::User,
-                })?;
-            }
-            work.create_dir(&sub, 0o700, Authority::User)?;
+        for sub in &folders[1..] {
+            work.create_dir(sub, 0o700, Authority::User)?;
         }
         // From here on the run's log has a place; a rollback takes it with the folder.
         work.host().log().keep_in(&self.layout.logs_dir());

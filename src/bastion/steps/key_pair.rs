@@ -80,12 +80,10 @@ impl Step for KeyPair {
         }
         // A public key without its private one would make ssh-keygen ask whether to overwrite it.
         work.host().remove_file(&public_key, Authority::User)?;
-        for path in [&private_key, &public_key] {
-            work.record(Change::FileCreated {
-                path: path.clone(),
-                authority: Authority::User,
-            })?;
-        }
+        work.record_all([&private_key, &public_key].map(|path| Change::FileCreated {
+            path: path.clone(),
+            authority: Authority::User,
+        }))?;
         work.host().expect(&self.command())?;
         Ok(Outcome::Changed(private_key.display().to_string()))
     }

@@ -32,7 +32,7 @@ pub mod way_out;
 
 #[cfg(doc)]
 use super::change::Change;
-use super::host::Host;
+use super::host::{Command, Host, HostExt as _};
 use super::receipt::Scope;
 pub use super::receipt::StepName;
 use super::run::StepContext;
@@ -56,7 +56,8 @@ pub trait Step {
         Vec::new()
     }
 
-    /// What undoes it. Root is asked about that, too, so that it can be said before if it cannot be undone.
+    /// What undoes it. Root is asked about that for whoever reads the plan, so that it can be said before if it
+    /// cannot be undone.
     fn undo_commands(&self) -> Vec<PlannedCommand> {
         Vec::new()
     }
@@ -66,6 +67,11 @@ pub trait Step {
         false
     }
 
+    /// What [`Step::prove`] runs, so that all of it runs side by side.
+    fn questions(&self) -> Vec<Command> {
+        Vec::new()
+    }
+
     /// Looks for what would make this step fail: before anything is changed, and again before the key is
     /// registered. What was seen, and what could not be, is noted.
     ///
@@ -73,6 +79,11 @@ pub trait Step {
     /// What stands in the way, and how to remove it.
     fn prove(&self, _host: &dyn Host, _proofs: &mut Proofs) -> anyhow::Result<()> {
         Ok(())
+    }
+
+    /// What [`Step::rehearse`] runs first, for whoever has it begin before.
+    fn rehearsal(&self, _work: &StepContext) -> Option<Command> {
+        None
     }
 
     /// Tries on this host what a proof cannot see, right before the key is registered. Nothing is left of it.
@@ -99,24 +110,59 @@ pub trait Step {
 /// The step that cannot succeed, and why.
 pub type Obstacle<'s> = (&'s dyn Step, anyhow::Error);
 
-/// Proves all of these steps.
+/// Whom proofs are for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Audience {
+    /// The run, which has to know whether it can be carried out.
+    Run,
+    /// A person who reads the plan, and is also told what would keep no run from its end.
+    Person,
+}
+
+impl Audience {
+    /// A dry run's is the person who asked for it.
+    pub fn of(dry_run: bool) -> Self {
+        if dry_run {
+            Audience::Person
+        } else {
+            Audience::Run
+        }
+    }
+}
+
+/// Proves all of these steps. What that takes of commands runs side by side.
 ///
 /// # Errors
 /// The first that cannot succeed.
 pub fn prove<'s>(
     host: &dyn Host,
     steps: impl IntoIterator<Item = &'s Box<dyn Step>> + Clone,
+    audience: Audience,
 ) -> anyhow::Result<Proofs> {
-    find_obstacle(host, steps).map_err(|(_, error)| error)
+    find_obstacle(host, steps, audience)?.map_err(|(_, error)| error)
 }
 
 /// The same for those who have to tell which step it is.
 ///
 /// # Errors
-/// As [`prove`].
+/// The run was interrupted, or what was asked could not be ended.
 pub fn find_obstacle<'s>(
     host: &dyn Host,
     steps: impl IntoIterator<Item = &'s Box<dyn Step>> + Clone,
+    audience: Audience,
+) -> anyhow::Result<Result<Proofs, Obstacle<'s>>> {
+    let root = planned::given_to_root(steps.clone(), audience);
+    let own = steps.clone().into_iter().flat_map(|step| step.questions());
+    host.beside(&own.collect::<Vec<_>>(), || {
+        let questions = planned::root_questions(host, &root)?;
+        Ok(host.beside(&questions, || prove_each(host, steps, root))?)
+    })?
+}
+
+fn prove_each<'s>(
+    host: &dyn Host,
+    steps: impl IntoIterator<Item = &'s Box<dyn Step>> + Clone,
+    root: Vec<PlannedCommand>,
 ) -> Result<Proofs, Obstacle<'s>> {
     const PURPOSE: &str = "Carrying this out";
     let mut proofs = Proofs::default();
@@ -125,14 +171,15 @@ pub fn find_obstacle<'s>(
             .and_then(|()| planned::prove_writes(host, step.as_ref(), &mut proofs))
             .map_err(|error| (step.as_ref(), error))?;
     }
-    let Err(error) = planned::prove_root(host, PURPOSE, steps.clone(), &mut proofs) else {
+    let Err(error) = planned::prove_commands(host, PURPOSE, root, &mut proofs) else {
         return Ok(proofs);
     };
     // Root is asked about all of them at once, and whose command it is has to be found out.
     let mut first = None;
     for step in steps {
         first.get_or_insert(step);
-        if planned::prove_root(host, PURPOSE, [step], &mut Proofs::default()).is_err() {
+        let alone = planned::given_to_root([step], Audience::Run);
+        if planned::prove_commands(host, PURPOSE, alone, &mut Proofs::default()).is_err() {
             return Err((step.as_ref(), error));
         }
     }

@@ -8,7 +8,7 @@ use super::autossh::installed;
 use super::{Outcome, PlannedCommand, Proofs, Step, StepName};
 use crate::bastion::change::Change;
 use crate::bastion::failure::Failure;
-use crate::bastion::host::Host;
+use crate::bastion::host::{Command, Host};
 use crate::bastion::packages::{Need, PackageManager, Watcher, is_unknown_package};
 use crate::bastion::receipt::Scope;
 use crate::bastion::run::StepContext;
@@ -153,6 +153,11 @@ impl Step for Packages {
 
     fn needs_root(&self) -> bool {
         self.manager().is_some_and(PackageManager::needs_root)
+    }
+
+    fn questions(&self) -> Vec<Command> {
+        let of = |manager: &dyn PackageManager| manager.questions(&manager.packages(&self.needs));
+        self.manager().map(of).unwrap_or_default()
     }
 
     fn prove(&self, host: &dyn Host, proofs: &mut Proofs) -> anyhow::Result<()> {

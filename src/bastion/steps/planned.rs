@@ -2,8 +2,10 @@
 
 use std::path::Path;
 
-use super::{Proofs, Step, system_files};
-use crate::bastion::host::{Command, Effect, Host, HostExt as _, RootProof, WayToRoot};
+use super::{Audience, Proofs, Step, system_files};
+use crate::bastion::host::{
+    Command, CommandError, Effect, Host, HostExt as _, RootProof, WayToRoot,
+};
 use crate::bastion::ui::PlannedStep;
 
 const TO_UNDO: &str = "only to undo it";
@@ -163,29 +165,41 @@ pub(super) fn prove_writes(
     Ok(())
 }
 
-/// Proves that root may be given what these steps give it. What only undoes them need not be: a setup works
-/// without, and a host that never needs it is not to be refused.
-///
-/// # Errors
-/// Something that is done whatever is found is not allowed.
-pub(super) fn prove_root<'s>(
-    host: &dyn Host,
-    purpose: &str,
+/// What these steps do as far as root is asked about it. What only undoes them need not be allowed: a setup works
+/// without, and a host that never needs it is not to be refused. So it is of interest to people alone.
+pub(super) fn given_to_root<'s>(
     steps: impl IntoIterator<Item = &'s Box<dyn Step>>,
-    proofs: &mut Proofs,
-) -> anyhow::Result<()> {
+    audience: Audience,
+) -> Vec<PlannedCommand> {
     let lines = steps.into_iter().flat_map(|step| {
-        let undo = step.undo_commands().into_iter();
+        let undo = match audience {
+            Audience::Person => step.undo_commands(),
+            Audience::Run => Vec::new(),
+        };
+        let undo = undo.into_iter();
         let undo = undo.map(|command| command.spare(TO_UNDO, UNDO));
         step.commands().into_iter().chain(undo)
     });
-    prove_commands(host, purpose, lines, proofs).map(drop)
+    lines.collect()
 }
 
-/// The same for lines of no step; returns what root is given whatever is found.
+/// What [`prove_commands`] will ask.
+pub(super) fn root_questions(
+    host: &dyn Host,
+    lines: &[PlannedCommand],
+) -> Result<Vec<Command>, CommandError> {
+    let (mut commands, others) = of_root(host, lines.iter().cloned());
+    if commands.is_empty() {
+        return Ok(Vec::new());
+    }
+    commands.extend(others.into_iter().map(|(command, _)| command));
+    host.root_questions(&commands)
+}
+
+/// Proves that root may be given this; returns what it is given whatever is found.
 ///
 /// # Errors
-/// As [`prove_root`].
+/// Something that is done whatever is found is not allowed.
 pub fn prove_commands(
     host: &dyn Host,
     purpose: &str,

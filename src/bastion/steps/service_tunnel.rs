@@ -38,6 +38,8 @@ pub struct ServiceTunnelStep {
     pub preview: Forward,
     /// What shows before the key is registered that the tunnel can be started here.
     pub rehearsals: Vec<Command>,
+    /// When the first of them was begun.
+    pub begun: Cell<Option<jiff::Timestamp>>,
     /// Whether it can have mounts of its own, as they have shown.
     pub has_own_mounts: Cell<Option<bool>>,
 }
@@ -78,19 +80,24 @@ impl Step for ServiceTunnelStep {
         service::check_user(&host.user().name)
     }
 
+    fn rehearsal(&self, work: &StepContext) -> Option<Command> {
+        let first = self.rehearsals.first().filter(|_| !self.is_done(work))?;
+        self.begun.set(Some(work.host().now()));
+        may_run(work.host(), first).then(|| first.clone())
+    }
+
     fn rehearse(&self, work: &mut StepContext) -> anyhow::Result<()> {
-        let (host, scope) = (work.host(), self.scope());
-        if work.run.receipt.is_done(scope, self.name()) {
+        let host = work.host();
+        if self.is_done(work) {
             return Ok(());
         }
         let trial = Trial::of(host, &self.layout, self.tunnel, &self.preview);
         let mut first: Option<StartFailure> = None;
         for command in &self.rehearsals {
-            let since = host.now();
-            let is_allowed = host.prove_root("Trying the service", std::slice::from_ref(command));
-            let output = match is_allowed {
-                Ok(_) => host.run(command)?,
-                Err(_) => return Ok(()),
+            let since = self.begun.take().unwrap_or_else(|| host.now());
+            let output = match may_run(host, command) {
+                true => host.run(command)?,
+                false => return Ok(()),
             };
             if output.success() {
                 self.has_own_mounts.set(Some(first.is_none()));
@@ -155,6 +162,10 @@ impl Step for ServiceTunnelStep {
 }
 
 impl ServiceTunnelStep {
+    fn is_done(&self, work: &StepContext) -> bool {
+        work.run.receipt.is_done(self.scope(), self.name())
+    }
+
     fn pinned(&self, run: &Run, known: &Tunnel) -> Option<Vec<String>> {
         host_keys::told_to(run.receipt.tunnels.get(&self.tunnel), known)
     }
@@ -175,6 +186,11 @@ impl ServiceTunnelStep {
             .map_err(ApiError::with_advice)?;
         Ok(())
     }
+}
+
+fn may_run(host: &dyn Host, rehearsal: &Command) -> bool {
+    let allowed = host.prove_root("Trying the service", std::slice::from_ref(rehearsal));
+    allowed.is_ok()
 }
 
 /// A tunnel as the service runs it, from what the receipt says. `autossh` is looked for where none is

@@ -18,8 +18,19 @@ const DPKG_PURGE: &str = "sudo env DEBIAN_FRONTEND=noninteractive LC_ALL=C dpkg 
 const WOULD_INSTALL: &str = "Inst autossh (1.4g-1 Debian)\n";
 const NOT_FOUND: &str = "E: Unable to locate package autossh";
 
-/// dpkg has no package, unless it is asked when an answer of its is expected.
+/// dpkg has no package, unless it is asked when an answer of its is expected; and apt has lists.
 fn host_without_packages() -> ScriptedHost {
+    let host = host_without_lists();
+    for folder in ["/var", "/var/lib", "/var/lib/apt", LISTS] {
+        let made = host.create_dir(Path::new(folder), 0o755, Authority::User);
+        made.unwrap();
+    }
+    let list = Path::new(LISTS).join("deb.example_dists_stable_main_binary-amd64_Packages");
+    host.write(&list, b"", 0o644, Authority::User).unwrap();
+    host
+}
+
+fn host_without_lists() -> ScriptedHost {
     let host = ScriptedHost::new();
     host.on("dpkg-query -W", |_, _| Output::default());
     host
@@ -27,10 +38,16 @@ fn host_without_packages() -> ScriptedHost {
 
 /// Installs autossh where these commands run: what the watcher was told, and how it ended.
 fn install(commands: &[(&str, i32, &str, &str)]) -> (Witness, anyhow::Result<()>) {
-    let host = host_without_packages();
-    answers(&host, commands);
+    install_on(&host_without_packages(), commands)
+}
+
+fn install_on(
+    host: &ScriptedHost,
+    commands: &[(&str, i32, &str, &str)],
+) -> (Witness, anyhow::Result<()>) {
+    answers(host, commands);
     let mut witness = Witness::default();
-    let result = Apt.install(&host, &["autossh".to_owned()], &mut witness);
+    let result = Apt.install(host, &["autossh".to_owned()], &mut witness);
     assert!(host.is_finished());
     (witness, result)
 }
@@ -69,6 +86,18 @@ fn lists_are_fetched_only_when_the_package_is_not_found() {
         (INSTALL, 0, "", ""),
     ]);
     result.unwrap();
+}
+
+#[test]
+fn a_new_host_s_lists_are_fetched_before_apt_is_asked_what_it_knows() {
+    let commands = [
+        (UPDATE, 0, "", ""),
+        (SIMULATE, 0, WOULD_INSTALL, ""),
+        (INSTALL, 0, "", ""),
+    ];
+    let (witness, result) = install_on(&host_without_lists(), &commands);
+    result.unwrap();
+    assert_eq!(witness.records, [["autossh"]]);
 }
 
 #[test]

@@ -54,7 +54,7 @@ pub(super) fn commands(host: &dyn Host, layout: &Layout, trial: &Trial) -> Resul
     if host.which("systemd-run").is_none() {
         return Ok(Vec::new());
     }
-    let said = host.run(&Command::new("systemctl").arg("--version"))?;
+    let said = host.run(&Command::new("systemctl").arg("--version").constant())?;
     let version = said.stdout.split_whitespace().nth(1);
     let version = version.and_then(|version| version.parse().ok());
     let Some(version) = version.filter(|version| *version >= OLDEST) else {
