@@ -29,11 +29,11 @@ declare -A needs=(
     [screens]="tunnels"
     [bootstrap]="tunnels certificates bootstrap"
     [api]="ssh"
-    [openapi]="tunnels schemathesis"
+    [openapi]="tunnels schemathesis alerts"
     [tunnel-server]="ssh proxies"
     [databases]="tunnels certificates mariadb clickhouse"
     [web]="tunnels certificates mariadb browsers proxies"
-    [lab]="tunnels certificates web_proxy"
+    [lab]="tunnels certificates web_proxy packing"
     [release]="tunnels bootstrap release"
 )
 

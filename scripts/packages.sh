@@ -80,8 +80,14 @@ need_for_web_proxy() {
 # What a release is linked, packed and looked at with.
 need_for_release() {
     need git git
-    need python3 python3
     need python3-venv '/usr/lib/python3*/ensurepip'
+    need systemd systemd-analyze
+    need_for_packing
+}
+
+# What packages are made with.
+need_for_packing() {
+    need python3 python3
     need binutils readelf
     need rpm rpmbuild
 }
@@ -96,6 +102,11 @@ need_for_browsers() {
 need_for_proxies() {
     need nginx-light nginx
     need haproxy haproxy
+}
+
+# What reads rules for alerts. It comes with a service, which `install_missing` keeps from starting.
+need_for_alerts() {
+    need prometheus promtool
 }
 
 # The databases to which "Test connection" logs in, beside PostgreSQL. These MariaDB packages hold

@@ -4,27 +4,34 @@
 # where and by whom they are made. Sourced by scripts/release, which sets `version`, `dist`, `work` and
 # SOURCE_DATE_EPOCH.
 #
-#   write_pages PAGES TARGET...    manual pages and completions, written by a program that runs here
-#   pack TARGET PAGES TO           all that is made of one target's program
-#   write_sums FOLDER              SHA256SUMS of all files in it
+#   write_pages PROGRAM PAGES TARGET...    its manual pages and completions, written by one that runs here
+#   pack TARGET PAGES TO                   all that is made of one target's program for the bastion
+#   write_sums FOLDER                      SHA256SUMS of all files in it
+#
+# scripts/server-packaging.sh does the same for the server's program, and uses what is below.
+
+# How hard packages are compressed: tests, which make them anew each time, have less patience.
+deb_compression=(-Zxz)
+rpm_compression=9
 
 write_pages() {
-    local pages=$1 program
-    shift
-    program=$(runnable_program "$@")
+    local name=$1 pages=$2 program
+    shift 2
+    program=$(runnable_program "$name" "$@")
     mkdir -p "$pages/completions"
     "$program" man --dir "$pages/man"
-    "$program" completions bash >"$pages/completions/holistics-tunnel.bash"
-    "$program" completions zsh >"$pages/completions/_holistics-tunnel"
-    "$program" completions fish >"$pages/completions/holistics-tunnel.fish"
+    "$program" completions bash >"$pages/completions/$name.bash"
+    "$program" completions zsh >"$pages/completions/_$name"
+    "$program" completions fish >"$pages/completions/$name.fish"
 }
 
 # A built program that this machine runs. The pages are the same for all targets.
 runnable_program() {
-    local target
+    local name=$1 target
+    shift
     for target; do
-        if "$dist/$target/holistics-tunnel" --version >/dev/null 2>&1; then
-            echo "$dist/$target/holistics-tunnel"
+        if "$dist/$target/$name" --version >/dev/null 2>&1; then
+            echo "$dist/$target/$name"
             return
         fi
     done
@@ -62,48 +69,70 @@ reproducible_tar() {
 }
 
 pack_deb() {
-    local target=$1 pages=$2 to=$3 folder=$work/deb architecture kibibytes
+    local target=$1 pages=$2 to=$3 folder=$work/deb
+    lay_out holistics-tunnel "$folder" "$target" "$pages" usr/share/zsh/vendor-completions
+    lay_out_deb_licenses holistics-tunnel "$folder" "$work/THIRD-PARTY-LICENSES"
+    make_deb "$folder" packaging/control "$target" "$to"
+}
+
+# What makes a folder a .deb's, and that .deb.
+make_deb() {
+    local folder=$1 control=$2 target=$3 to=$4 architecture kibibytes
     architecture=$(deb_architecture "$target")
-    lay_out "$folder" "$target" "$pages" usr/share/zsh/vendor-completions
-    install -D -m 644 packaging/copyright "$folder/usr/share/doc/holistics-tunnel/copyright"
-    gzip -9nc "$work/THIRD-PARTY-LICENSES" >"$folder/usr/share/doc/holistics-tunnel/THIRD-PARTY-LICENSES.gz"
-    kibibytes=$(du -sk --apparent-size "$folder" | cut -f 1)
+    kibibytes=$(du -sk --apparent-size --exclude=DEBIAN "$folder" | cut -f 1)
     install -d "$folder/DEBIAN"
     sed -e "s/@VERSION@/$(package_version)/; s/@ARCHITECTURE@/$architecture/; s/@KIBIBYTES@/$kibibytes/" \
-        packaging/control >"$folder/DEBIAN/control"
+        "$control" >"$folder/DEBIAN/control"
     # xz is read by every dpkg that is in use, what newer ones take by themselves is not.
-    dpkg-deb --root-owner-group -Zxz --build "$folder" "$to" >/dev/null
+    dpkg-deb --root-owner-group "${deb_compression[@]}" --build "$folder" "$to" >/dev/null
+}
+
+lay_out_deb_licenses() {
+    local name=$1 folder=$2 licenses=$3
+    install -d "$folder/usr/share/doc/$name"
+    sed "s/@NAME@/$name/" packaging/copyright >"$folder/usr/share/doc/$name/copyright"
+    gzip -9nc "$licenses" >"$folder/usr/share/doc/$name/THIRD-PARTY-LICENSES.gz"
+    chmod 644 "$folder/usr/share/doc/$name"/*
 }
 
 pack_rpm() {
     local target=$1 pages=$2 to=$3 folder=$work/rpm
-    lay_out "$folder" "$target" "$pages" usr/share/zsh/site-functions
-    install -D -m 644 --target-directory "$folder/usr/share/licenses/holistics-tunnel" \
-        LICENSE "$work/THIRD-PARTY-LICENSES"
+    lay_out holistics-tunnel "$folder" "$target" "$pages" usr/share/zsh/site-functions
+    lay_out_rpm_licenses holistics-tunnel "$folder" "$work/THIRD-PARTY-LICENSES"
+    make_rpm "$folder" packaging/holistics-tunnel.spec "$target" "$to"
+}
+
+make_rpm() {
+    local folder=$1 spec=$2 target=$3 to=$4
     find "$folder" -exec touch --no-dereference --date="@$SOURCE_DATE_EPOCH" {} +
     rpmbuild -bb --quiet --target "${target%%-*}" \
         --define "_topdir $work/rpmbuild" --define "_rpmdir $to" --define "_rpmfilename %{NVRA}.rpm" \
         --define "released $(package_version)" --define "staged $folder" \
-        packaging/holistics-tunnel.spec >"$work/rpmbuild.log" 2>&1 || {
+        --define "payload w$rpm_compression.gzdio" \
+        "$spec" >"$work/rpmbuild.log" 2>&1 || {
         cat "$work/rpmbuild.log" >&2
         return 1
     }
 }
 
-# The files that both packages install, as they lie on a host.
+lay_out_rpm_licenses() {
+    local name=$1 folder=$2 licenses=$3
+    install -D -m 644 --target-directory "$folder/usr/share/licenses/$name" LICENSE
+    install -m 644 "$licenses" "$folder/usr/share/licenses/$name/THIRD-PARTY-LICENSES"
+}
+
+# The program with its pages, as they lie on a host: what both kinds of packages install.
 lay_out() {
-    local folder=$1 target=$2 pages=$3 zsh=$4 page
+    local name=$1 folder=$2 target=$3 pages=$4 zsh=$5 page
     rm -rf "$folder"
-    install -D -m 755 "$dist/$target/holistics-tunnel" "$folder/usr/bin/holistics-tunnel"
+    install -D -m 755 "$dist/$target/$name" "$folder/usr/bin/$name"
     install -d "$folder/usr/share/man/man1"
     for page in "$pages"/man/*.1; do
         gzip -9nc "$page" >"$folder/usr/share/man/man1/${page##*/}.gz"
     done
-    install -D -m 644 "$pages/completions/holistics-tunnel.bash" \
-        "$folder/usr/share/bash-completion/completions/holistics-tunnel"
-    install -D -m 644 "$pages/completions/_holistics-tunnel" "$folder/$zsh/_holistics-tunnel"
-    install -D -m 644 "$pages/completions/holistics-tunnel.fish" \
-        "$folder/usr/share/fish/vendor_completions.d/holistics-tunnel.fish"
+    install -D -m 644 "$pages/completions/$name.bash" "$folder/usr/share/bash-completion/completions/$name"
+    install -D -m 644 "$pages/completions/_$name" "$folder/$zsh/_$name"
+    install -D -m 644 "$pages/completions/$name.fish" "$folder/usr/share/fish/vendor_completions.d/$name.fish"
     chmod -R u=rwX,go=rX "$folder"
 }
 

@@ -77,8 +77,7 @@ check_start() {
     echo "$1: --version in ${sorted[starts / 2]} us of at most $most_milliseconds ms (median of $starts; fastest ${sorted[0]})"
 }
 
-# Every crate's license has its text, or none are written at all. The server's program is built where it
-# runs; who hands it on needs those of its crates, russh among them.
+# Every crate's license has its text, or none are written at all.
 check_licenses() {
     local program crates
     for program in bastion server; do

@@ -9,6 +9,8 @@ mod farewell;
 mod host_keys;
 #[path = "server_life/older_backup.rs"]
 mod older_backup;
+#[path = "server_life/service_manager.rs"]
+mod service_manager;
 mod support;
 
 use std::io::Read;

@@ -4,7 +4,7 @@
 mod access;
 
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -20,7 +20,7 @@ pub use access::{LoginLinkArgs, OperatorAction, OperatorArgs, TokenAction, Token
 
 /// The vendor's side of holistics-tunnel: the control plane and the SSH tunnel server.
 #[derive(Debug, Parser)]
-#[command(version, about, max_term_width = 100)]
+#[command(name = "holistics-tunnel-server", version, max_term_width = 100)]
 pub struct Cli {
     /// How the log on stderr is written; what is logged, RUST_LOG decides (default: info)
     #[arg(
@@ -63,19 +63,55 @@ pub enum Command {
     Restore(RestoreArgs),
     /// Change the tunnel server's host key without locking a bastion out; works while the server runs
     HostKey(HostKeyArgs),
+    /// Print a script with which a shell completes this program's command lines
+    Completions {
+        /// Of which shell
+        shell: CompletedShell,
+    },
+    /// Print the manual page
+    Man {
+        /// Write a page for each command into this folder instead
+        #[arg(long, value_name = "DIR")]
+        dir: Option<PathBuf>,
+    },
+}
+
+/// The shells that `completions` knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[expect(missing_docs, reason = "their names say it")]
+pub enum CompletedShell {
+    Bash,
+    Zsh,
+    Fish,
 }
 
 /// Where the server keeps its data.
 #[derive(Debug, Args)]
 pub struct DataDirArg {
-    /// The folder of the database and the keys; made if it is absent
-    #[arg(
-        long,
-        env = "HOLISTICS_TUNNEL_SERVER_DATA_DIR",
-        default_value = "holistics-tunnel-data",
-        value_name = "DIR"
-    )]
-    pub data_dir: PathBuf,
+    /// The folder of the database and the keys; `serve` makes it [default: the package's,
+    /// /var/lib/holistics-tunnel-server, where that is there; else holistics-tunnel-data]
+    #[arg(long, env = DataDirArg::VARIABLE, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+}
+
+impl DataDirArg {
+    /// Its variable.
+    pub const VARIABLE: &str = "HOLISTICS_TUNNEL_SERVER_DATA_DIR";
+
+    /// The folder that was named, or else the default one. An operator's shell does not have the service's
+    /// variables: so the package's folder is found without.
+    pub fn path(&self) -> PathBuf {
+        match &self.data_dir {
+            Some(named) => named.clone(),
+            None if Self::packaged().is_dir() => Self::packaged().to_owned(),
+            None => PathBuf::from("holistics-tunnel-data"),
+        }
+    }
+
+    /// Where the server of the .deb or .rpm has its data; only root can make it.
+    pub fn packaged() -> &'static Path {
+        Path::new("/var/lib/holistics-tunnel-server")
+    }
 }
 
 /// `serve`.
@@ -418,7 +454,7 @@ pub struct RestoreArgs {
     #[command(flatten)]
     pub data: DataDirArg,
 
-    /// The file that `backup` made
+    /// The file that `backup` made. `-` is standard input, which has to be a file
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
 
@@ -524,6 +560,39 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_package_s_settings_are_variables_of_flags_of_serve_with_values_that_work() {
+        let settings = include_str!("../../packaging/server/default");
+        let command = Cli::command();
+        let serve = command.find_subcommand("serve").unwrap();
+        let mut line = vec!["x".to_owned(), "serve".to_owned()];
+        for setting in settings.lines().filter_map(|line| line.strip_prefix('#')) {
+            // What is commented out and no sentence.
+            let Some((name, value)) = setting
+                .split_once('=')
+                .filter(|(name, _)| !name.contains(' '))
+            else {
+                continue;
+            };
+            let flag = serve
+                .get_arguments()
+                .chain(command.get_arguments())
+                .find(|flag| flag.get_env().is_some_and(|variable| variable == name));
+            let flag = flag.unwrap_or_else(|| panic!("no flag has {name}"));
+            line.push(format!("--{}={value}", flag.get_long().unwrap()));
+        }
+        assert!(line.len() > 8, "{line:?}");
+        Cli::try_parse_from(&line).unwrap();
+        let active = settings
+            .lines()
+            .filter(|line| !line.starts_with('#') && !line.is_empty());
+        assert_eq!(
+            active.count(),
+            0,
+            "the settings are the program's until somebody changes them"
+        );
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
 
+use super::data_owner::{self, Redirect};
 use super::store::{Store, whole};
 
 /// The names in it.
@@ -16,6 +17,18 @@ pub const HOST_KEYS: &str = "ssh";
 pub const SIGN_IN_LINK: &str = "sign-in-link";
 pub const LAST_RUN: &str = "last-run";
 pub const LOCK: &str = "serve.lock";
+
+/// All that a server makes in it but the lock; the companions of a database go with it.
+pub const OURS: [&str; 8] = [
+    DATABASE,
+    "control-plane.sqlite-wal",
+    "control-plane.sqlite-shm",
+    SECRET_KEY,
+    PUBLIC_URL,
+    HOST_KEYS,
+    LAST_RUN,
+    SIGN_IN_LINK,
+];
 
 /// The folder named by `--data-dir`.
 #[derive(Debug, Clone)]
@@ -28,31 +41,75 @@ pub struct ServeLock(
 );
 
 impl DataDir {
-    /// Opens the folder; makes it (0700) with its parents if it is absent.
+    /// Opens the folder for a server; makes it (0700) with its parents if it is absent.
     ///
     /// # Errors
-    /// The folder cannot be made, or its mode cannot be set to 0700.
+    /// The folder cannot be made, its mode cannot be set to 0700, or it or something in it is another user's.
     pub fn open_or_create(path: &Path) -> anyhow::Result<Self> {
+        let data_dir = DataDir::create(path)?;
+        data_owner::check(&data_dir.0, None)?;
+        data_dir.make_private()?;
+        data_owner::check_files(&data_dir.0, &data_dir.needed())?;
+        Ok(data_dir)
+    }
+
+    /// Opens the folder of a server that has run, for a command that writes to it.
+    ///
+    /// # Errors
+    /// There is none, or it is another user's.
+    pub fn open(path: &Path) -> anyhow::Result<Self> {
+        let data_dir = DataDir::existing(path)?;
+        data_owner::check(&data_dir.0, None)?;
+        ensure!(
+            data_dir.database().exists() || data_dir.has_keys(),
+            no_server_yet(&data_dir.0)
+        );
+        Ok(data_dir)
+    }
+
+    /// Opens the folder of a server that has run, for a backup of it to this file.
+    ///
+    /// # Errors
+    /// There is none, or it is another user's.
+    pub fn open_for_backup(path: &Path, file: &Path) -> anyhow::Result<Self> {
+        let data_dir = DataDir::existing(path)?;
+        data_owner::check(&data_dir.0, Some(Redirect::To(file)))?;
+        Ok(data_dir)
+    }
+
+    fn existing(path: &Path) -> anyhow::Result<Self> {
+        let path = fs::canonicalize(path)
+            .with_context(|| format!("there is no data folder {}", path.display()))?;
+        Ok(DataDir(path))
+    }
+
+    fn create(path: &Path) -> anyhow::Result<Self> {
         let shown = path.display();
         DirBuilder::new()
             .recursive(true)
             .mode(0o700)
             .create(path)
             .with_context(|| format!("cannot make the data folder {shown}"))?;
-        fs::set_permissions(path, fs::Permissions::from_mode(0o700))
-            .with_context(|| format!("cannot make the data folder {shown} private"))?;
         let path = fs::canonicalize(path).with_context(|| format!("cannot open {shown}"))?;
         Ok(DataDir(path))
     }
 
-    /// Opens the folder of a server that has run.
-    ///
-    /// # Errors
-    /// There is none.
-    pub fn open(path: &Path) -> anyhow::Result<Self> {
-        let path = fs::canonicalize(path)
-            .with_context(|| format!("there is no data folder {}", path.display()))?;
-        Ok(DataDir(path))
+    fn make_private(&self) -> anyhow::Result<()> {
+        fs::set_permissions(&self.0, fs::Permissions::from_mode(0o700))
+            .with_context(|| format!("cannot make the data folder {} private", self.0.display()))
+    }
+
+    /// What a server does not start without, as far as it is there.
+    fn needed(&self) -> Vec<PathBuf> {
+        let names = OURS.into_iter().chain([LOCK]);
+        let names = names.filter(|name| ![PUBLIC_URL, SIGN_IN_LINK].contains(name));
+        let mut paths: Vec<_> = names.map(|name| self.0.join(name)).collect();
+        // Where they cannot be listed, their folder itself tells.
+        let host_keys = fs::read_dir(self.host_keys()).into_iter().flatten();
+        paths.extend(host_keys.flatten().map(|entry| entry.path()));
+        // The next and the former ones, which it does without, are in folders.
+        paths.retain(|path| !path.is_dir() || *path == self.host_keys());
+        paths
     }
 
     /// Makes sure that no other server runs on the folder.
@@ -119,11 +176,7 @@ impl DataDir {
         if self.public_url().exists() {
             names.push(PUBLIC_URL.to_owned());
         }
-        ensure!(
-            self.secret_key().exists(),
-            "no server has run on {} yet; give its folder with --data-dir",
-            self.0.display()
-        );
+        ensure!(self.secret_key().exists(), no_server_yet(&self.0));
         self.add_files(HOST_KEYS, &mut names)?;
         names.sort();
         Ok(names)
@@ -172,6 +225,13 @@ impl DataDir {
     pub fn host_keys(&self) -> PathBuf {
         self.0.join(HOST_KEYS)
     }
+}
+
+fn no_server_yet(folder: &Path) -> String {
+    format!(
+        "no server has run on {} yet: start it, or give its folder with --data-dir",
+        folder.display()
+    )
 }
 
 /// Opens a file for writing; makes it (0600) if it is absent.

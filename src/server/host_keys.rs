@@ -28,7 +28,7 @@ const TAKES_UP: &str = "A running server takes that up within a few seconds, at 
 /// What was asked for would lock bastions out or has nothing to work on, another command is at work, or a file
 /// or the database failed.
 pub async fn run(arguments: HostKeyArgs) -> anyhow::Result<()> {
-    let data_dir = DataDir::open_or_create(&arguments.data.data_dir)?;
+    let data_dir = DataDir::open(&arguments.data.path())?;
     let folder = KeyFolder::new(data_dir.host_keys());
     let store = data_dir.open_store(false).await?;
     let done = match arguments.action {

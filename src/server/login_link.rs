@@ -19,7 +19,7 @@ pub const FIRST_OPERATOR: &str = "admin";
 /// # Errors
 /// It is not known what browsers call the server, the operator is disabled, or the database failed.
 pub async fn run(arguments: LoginLinkArgs) -> anyhow::Result<()> {
-    let data_dir = DataDir::open_or_create(&arguments.data.data_dir)?;
+    let data_dir = DataDir::open(&arguments.data.path())?;
     let url = match &arguments.public_url {
         Some(url) => url.as_str().trim_end_matches('/').to_owned(),
         None => fs::read_to_string(data_dir.public_url()).with_context(|| {

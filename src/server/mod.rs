@@ -2,11 +2,12 @@
 //!
 //! - [`cli`] reads the command line; [`serve`] runs the server and [`core_tasks`], without which it
 //!   ends with a `farewell`; [`operator_tokens`], [`operators`], [`login_link`], [`host_keys`] and [`backup`]
-//!   are the other commands. [`log`] is what people and programs read of it.
+//!   are the other commands; [`manual`] is what is generated from their description. [`log`] is what people
+//!   and programs read of it, and [`service_manager`] what systemd is told.
 //! - [`http`] leads requests to the API and the pages.
 //! - [`domain`] holds the rules and the use cases, and knows neither HTTP nor SQL.
-//! - [`store`] keeps everything, in one SQLite file under the [`data_dir`]; [`last_run`]
-//!   looks whether it is the right one.
+//! - [`store`] keeps everything, in one SQLite file under the [`data_dir`], which is its owner's alone
+//!   ([`data_owner`]); [`last_run`] looks whether it is the right one.
 //! - [`tunnel_server`] speaks SSH; [`session_recorder`] writes down what it sees.
 //! - `passwords` hashes them; [`probe`] is "Test connection"; [`metrics`] is what Prometheus reads.
 
@@ -15,6 +16,7 @@ pub mod backup;
 pub mod cli;
 pub mod core_tasks;
 pub mod data_dir;
+pub mod data_owner;
 pub mod domain;
 mod farewell;
 pub mod file_mark;
@@ -23,12 +25,14 @@ pub mod http;
 pub mod last_run;
 pub mod log;
 pub mod login_link;
+mod manual;
 pub mod metrics;
 pub mod operator_tokens;
 pub mod operators;
 mod passwords;
 pub mod probe;
 pub mod serve;
+pub mod service_manager;
 pub mod session_recorder;
 pub mod sign_in_link;
 pub mod store;
@@ -54,6 +58,8 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
             Command::Backup(arguments) => backup::make::run(arguments).await,
             Command::Restore(arguments) => backup::restore::run(arguments).await,
             Command::HostKey(arguments) => host_keys::run(arguments).await,
+            Command::Completions { shell } => manual::completions(shell),
+            Command::Man { dir } => manual::man(dir.as_deref()),
         }
     });
     runtime.shutdown_timeout(farewell::THREADS);

@@ -12,7 +12,7 @@ use super::store::{ListedApiToken, Store};
 /// # Errors
 /// The name is taken or unknown, or the database failed.
 pub async fn run(arguments: TokenArgs) -> anyhow::Result<()> {
-    let data_dir = DataDir::open_or_create(&arguments.data.data_dir)?;
+    let data_dir = DataDir::open(&arguments.data.path())?;
     let store = data_dir.open_store(false).await?;
     match arguments.action {
         TokenAction::Create {

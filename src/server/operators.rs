@@ -12,7 +12,7 @@ use super::store::{ListedOperator, Store};
 /// # Errors
 /// There is no such operator, or the database failed.
 pub async fn run(arguments: OperatorArgs) -> anyhow::Result<()> {
-    let data_dir = DataDir::open_or_create(&arguments.data.data_dir)?;
+    let data_dir = DataDir::open(&arguments.data.path())?;
     let store = data_dir.open_store(false).await?;
     let done = match arguments.action {
         OperatorAction::List { json } => list(&store, json).await,

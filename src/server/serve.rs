@@ -33,6 +33,7 @@ use super::http::shared::Shared;
 use super::last_run;
 use super::login_link;
 use super::metrics::counts::Metrics;
+use super::service_manager;
 use super::session_recorder;
 use super::sign_in_link::SignInLinkFile;
 use super::store::{SessionLimits, Store};
@@ -46,7 +47,7 @@ const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// # Errors
 /// A file, an address or the database cannot be used; the message says which.
 pub async fn run(settings: Serve) -> anyhow::Result<()> {
-    let data_dir = DataDir::open_or_create(&settings.data.data_dir)?;
+    let data_dir = DataDir::open_or_create(&settings.data.path())?;
     let _lock = data_dir.lock_for_serving()?;
     let store = data_dir.open_store(settings.new_installation).await?;
     last_run::check_and_mark(&data_dir, &store, settings.new_installation).await?;
@@ -134,10 +135,12 @@ pub async fn run(settings: Serve) -> anyhow::Result<()> {
     let handle = axum_server::Handle::new();
     let web = serve_web(listener, tls, Arc::clone(&app), handle.clone());
     core.spawn("the web listener", web);
+    service_manager::tell(service_manager::READY);
     let ended = tokio::select! {
         _ = signals.next() => Ok(()),
         end = core.first_end() => Err(end),
     };
+    service_manager::tell(service_manager::STOPPING);
     let farewell = async {
         app.changes.announce_shutdown();
         handle.graceful_shutdown(Some(farewell::REQUESTS));

@@ -13,6 +13,7 @@
 //! - [`root_view`]: root, who sees and removes everybody's tunnels;
 //! - [`root_commands`]: commands of root that are cut short;
 //! - [`server_disk`]: the vendor's disk is full for a while; [`server_gaps`]: rows go on through all that happens to a server;
+//!   [`server_package`]: the server as a distribution's package, from its installation to its purge;
 //! - [`root_policy`]: what root is given, by sudo, sudo-rs and doas;
 //! - [`way_out`]: bastions from which a web proxy alone leads out;
 //! - [`setup_time`]: how long a setup takes;
@@ -40,6 +41,7 @@ mod root_view;
 mod secrets;
 mod server_disk;
 mod server_gaps;
+mod server_package;
 mod setup;
 mod setup_time;
 mod sockets;

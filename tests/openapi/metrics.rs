@@ -1,15 +1,18 @@
 //! What Prometheus reads.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use reqwest::Method;
 use rustix::process::Signal;
 
 use crate::support::lab::{Lab, SERVICE_LIMIT, tunnel_of};
+use crate::support::process;
 use crate::support::server::Server;
 use crate::support::wait;
+use crate::support::workspace::Workspace;
 use crate::visitor::Visitor;
 use crate::world::World;
 
@@ -222,6 +225,66 @@ fn the_metrics_are_called_what_dashboards_call_them() {
         })
         .collect();
     insta::assert_snapshot!("metrics", lines.join("\n"));
+}
+
+#[test]
+fn every_metric_that_documents_and_alerts_name_is_there() {
+    let (server, url) = measured();
+    // A route is counted from its first request on.
+    assert_eq!(Visitor::new(&server).get("/healthz").status, 200);
+    let page = Visitor::new(&server).get(&url).body;
+    let shown: BTreeSet<_> = names_in(&page);
+    let mut named = 0;
+    for file in [
+        "README.md",
+        "docs/server.md",
+        "docs/operations.md",
+        "docs/alerts.yml",
+    ] {
+        for name in names_in(&document(file)) {
+            assert!(shown.contains(&name), "{file} names {name}");
+            named += 1;
+        }
+    }
+    assert!(named >= 15, "{named}");
+}
+
+/// What begins as the names of metrics do.
+fn names_in(text: &str) -> BTreeSet<String> {
+    let word = |text: &str| {
+        let end = text.find(|c: char| !c.is_ascii_lowercase() && c != '_');
+        text[..end.unwrap_or(text.len())].to_owned()
+    };
+    let prefix = "holistics_tunnel_";
+    text.match_indices(prefix)
+        .map(|(at, _)| word(&text[at..]))
+        .collect()
+}
+
+fn document(name: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
+#[test]
+fn each_alert_fires_when_it_should_and_none_while_all_is_well() {
+    let folder = Workspace::new();
+    let mut promtool = Command::new("promtool");
+    promtool
+        .args(["test", "rules", "tests/data/alerts-test.yml"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"));
+    process::run(&mut promtool, folder.path(), "promtool")
+        .expect_code(0)
+        .expect_words(&["success"]);
+    // One that has no test would not be missed.
+    let tested = document("tests/data/alerts-test.yml");
+    let alerts = document("docs/alerts.yml");
+    let alerts = alerts
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("- alert: "));
+    for alert in alerts {
+        assert!(tested.contains(&format!("alertname: {alert}}}")), "{alert}");
+    }
 }
 
 /// Runs the bastion's ssh as this user with this key, and waits until it has been refused.

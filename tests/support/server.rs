@@ -44,6 +44,23 @@ impl PublicPlace {
     /// Where SSH is served.
     pub const SSH_PORT: u16 = 50_022;
     const HTTPS_PORT: u16 = 443;
+
+    /// What browsers call it.
+    pub fn url(&self) -> String {
+        format!("https://{}", self.name)
+    }
+
+    /// Where the web is served.
+    pub fn web(&self) -> SocketAddr {
+        SocketAddr::from((self.address, Self::HTTPS_PORT))
+    }
+
+    /// A browser that finds it and trusts it.
+    pub fn visited_by(&self) -> ClientBuilder {
+        http_client()
+            .add_root_certificate(certificate(&self.authority))
+            .resolve(self.name, self.web())
+    }
 }
 
 /// A tunnel server with an empty data folder and an operator's token.
@@ -124,12 +141,9 @@ impl Server {
     /// Starts one that other machines reach. The calling thread must be on the machine that has the
     /// place's address.
     pub fn start_in_public(place: &PublicPlace, extra_arguments: &[&str]) -> Self {
-        let web = SocketAddr::from((place.address, PublicPlace::HTTPS_PORT));
-        let http = http_client()
-            .add_root_certificate(certificate(&place.authority))
-            .resolve(place.name, web)
-            .build();
-        let url = format!("https://{}", place.name);
+        let web = place.web();
+        let http = place.visited_by().build();
+        let url = place.url();
         let mut arguments = vec![
             "--public-url",
             &url,
@@ -421,6 +435,15 @@ pub struct Operator {
 }
 
 impl Operator {
+    /// One with this token, whose server is in this place.
+    pub fn at(place: &PublicPlace, token: &str) -> Self {
+        Operator {
+            api: format!("{}{API_BASE}", place.url()),
+            token: token.to_owned(),
+            http: place.visited_by().build().expect("an HTTP client"),
+        }
+    }
+
     /// Creates a data source for a PostgreSQL on this port of the bastion's loopback.
     pub fn create(&self, name: &str, port: u16) -> DataSource {
         self.create_for(name, "127.0.0.1", port)

@@ -3,12 +3,14 @@
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use reqwest::Method;
-use reqwest::blocking::Client;
+use reqwest::blocking::{Client, ClientBuilder};
+use reqwest::{Certificate, Method};
 
+use crate::support::hosts::certificate::{self, Certified};
 use crate::support::lab::Lab;
 use crate::support::ports;
 use crate::support::process::Running;
@@ -69,6 +71,60 @@ impl Proxy {
         let mut command = Command::new("/usr/sbin/haproxy");
         command.args(["-db", "-f"]).arg(&file);
         Self::start(command, folder, port)
+    }
+
+    /// nginx with the settings that the documents give.
+    fn nginx_as_documented(https: &Certified, port: u16, server: &Server) -> Self {
+        let folder = Workspace::new();
+        let at = folder.path().display();
+        let documented = settings_for("nginx")
+            .with("443", &format!("127.0.0.1:{port}"))
+            .with(
+                "/etc/letsencrypt/live/tunnels.example.com/fullchain.pem",
+                &https.certificate.display().to_string(),
+            )
+            .with(
+                "/etc/letsencrypt/live/tunnels.example.com/privkey.pem",
+                &https.key.display().to_string(),
+            )
+            .with(
+                "http://127.0.0.1:8080",
+                &format!("http://{}", server.web_address()),
+            );
+        let conf = format!(
+            "user root; worker_processes 1; pid {at}/pid; error_log {at}/error.log; events {{}}
+             http {{
+                 access_log off; client_body_temp_path {at}/body; proxy_temp_path {at}/proxy;
+                 fastcgi_temp_path {at}/f; uwsgi_temp_path {at}/u; scgi_temp_path {at}/s;
+                 {}
+             }}",
+            documented.0
+        );
+        let file = folder.path().join("nginx.conf");
+        fs::write(&file, conf).expect("a file");
+        let mut command = Command::new("/usr/sbin/nginx");
+        command.args(["-g", "daemon off;", "-c"]).arg(&file);
+        Self::start(command, folder, port)
+    }
+
+    /// HAProxy with the settings that the documents give.
+    fn haproxy_as_documented(https: &Certified, [web, ssh]: [u16; 2], server: &Server) -> Self {
+        let folder = Workspace::new();
+        let both = folder.path().join("both.pem");
+        let parts = [&https.certificate, &https.key]
+            .map(|part| fs::read_to_string(part).expect("a certificate and its key"));
+        fs::write(&both, parts.concat()).expect("a file");
+        let documented = settings_for("haproxy")
+            .with(":443", &format!("127.0.0.1:{web}"))
+            .with(":50022", &format!("127.0.0.1:{ssh}"))
+            .with("/etc/haproxy/tunnels.pem", &both.display().to_string())
+            .with("127.0.0.1:8080", &server.web_address().to_string())
+            .with("127.0.0.1:50023", &server.ssh);
+        let file = folder.path().join("haproxy.cfg");
+        fs::write(&file, documented.0).expect("a file");
+        let mut command = Command::new("/usr/sbin/haproxy");
+        command.args(["-db", "-f"]).arg(&file);
+        Self::start(command, folder, web)
     }
 
     fn start(mut command: Command, folder: Workspace, port: u16) -> Self {
@@ -171,13 +227,88 @@ fn works_under_a_path(path: &str, hands_on_to: &str) {
     lab.remove(&source).expect_code(0);
 }
 
-/// A sign-in that is refused, sent from this address of loopback.
-fn refused_sign_in(from: u8, origin: &str, forwarded: Option<&str>) {
-    let http = Client::builder()
+/// Settings in the documents, for another machine than their example's.
+struct Settings(String);
+
+/// Those for this program, as docs/operations.md has them.
+fn settings_for(program: &str) -> Settings {
+    let document = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/operations.md");
+    let document = fs::read_to_string(document).expect("the document");
+    let begin = format!("```{program}\n");
+    let (_, settings) = document.split_once(&begin).expect("its settings");
+    let (settings, _) = settings.split_once("```").expect("their end");
+    Settings(settings.to_owned())
+}
+
+impl Settings {
+    #[track_caller]
+    fn with(self, example: &str, here: &str) -> Self {
+        let times = self.0.matches(&format!(" {example}")).count();
+        assert_eq!(times, 1, "{example} in\n{}", self.0);
+        Settings(self.0.replace(&format!(" {example}"), &format!(" {here}")))
+    }
+}
+
+/// What the documents' examples are called.
+const DOCUMENTED: &str = "tunnels.example.com";
+
+#[test]
+fn the_settings_for_nginx_in_the_documents_let_clients_be_known() {
+    let folder = Workspace::new();
+    let https = certificate::for_name(DOCUMENTED, folder.path());
+    let port = ports::free_port();
+    let url = format!("https://{DOCUMENTED}:{port}");
+    let server = Server::start_with(10, &["--public-url", &url, "--trusted-proxy", "127.0.0.1"]);
+    let _nginx = Proxy::nginx_as_documented(&https, port, &server);
+    let client = trusting(&https, from(36));
+    refused_sign_in_of(&client, &url, Some("203.0.113.7"));
+    assert_refused_for(&server, "127.0.0.36");
+}
+
+#[test]
+fn the_settings_for_haproxy_in_the_documents_let_clients_and_bastions_be_known() {
+    let folder = Workspace::new();
+    let https = certificate::for_name(DOCUMENTED, folder.path());
+    let [web, ssh] = [ports::free_port(), ports::free_port()];
+    let url = format!("https://{DOCUMENTED}:{web}");
+    let server = Server::start_with(10, &["--public-url", &url, "--trusted-proxy", "127.0.0.1"]);
+    let _haproxy = Proxy::haproxy_as_documented(&https, [web, ssh], &server);
+    let client = trusting(&https, from(37));
+    refused_sign_in_of(&client, &url, None);
+    assert_refused_for(&server, "127.0.0.37");
+
+    // A browser that was sent to the SSH port.
+    let browser = from(38).build().expect("a client");
+    let answer = browser.get(format!("http://127.0.0.1:{ssh}/")).send();
+    assert!(answer.is_err(), "{answer:?}");
+    let is_known = || plain(&server.log()).contains("127.0.0.38");
+    wait::until_true("its line", LIMIT, || server.log(), is_known);
+}
+
+/// A client with this address of loopback.
+fn from(d: u8) -> ClientBuilder {
+    Client::builder()
         .no_proxy()
-        .local_address(IpAddr::from(Ipv4Addr::new(127, 0, 0, from)))
+        .local_address(IpAddr::from(Ipv4Addr::new(127, 0, 0, d)))
+}
+
+fn trusting(https: &Certified, client: ClientBuilder) -> Client {
+    let authority = fs::read(&https.authority).expect("the authority");
+    let authority = Certificate::from_pem(&authority).expect("a certificate");
+    client
+        .tls_certs_only([authority])
+        .resolve(DOCUMENTED, (Ipv4Addr::LOCALHOST, 0).into())
         .build()
-        .expect("a client");
+        .expect("a client")
+}
+
+/// A sign-in that is refused, sent from this address of loopback.
+fn refused_sign_in(d: u8, origin: &str, forwarded: Option<&str>) {
+    let client = from(d).build().expect("a client");
+    refused_sign_in_of(&client, origin, forwarded);
+}
+
+fn refused_sign_in_of(http: &Client, origin: &str, forwarded: Option<&str>) {
     let page = http
         .get(format!("{origin}/sign-in"))
         .send()

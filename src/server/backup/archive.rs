@@ -2,7 +2,8 @@
 //! malice: whoever can write the file has the keys in it.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{Read, Write};
+use std::io::{self, Read, Seek as _, Write};
+use std::os::fd::AsFd as _;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -112,8 +113,7 @@ fn append<W: Write>(
 /// # Errors
 /// It is cut short, damaged, of a newer version, or no backup; or a file cannot be written.
 pub(super) fn read(path: &Path, into: Option<&Path>) -> anyhow::Result<Manifest> {
-    let file = File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let mut tar = tar::Archive::new(file);
+    let mut tar = tar::Archive::new(open(path)?);
     let mut entries = tar.entries()?;
     let no_backup = || format!("{} is no backup of this program", path.display());
     let first = entries.next().with_context(no_backup)?;
@@ -148,6 +148,18 @@ pub(super) fn read(path: &Path, into: Option<&Path>) -> anyhow::Result<Manifest>
         );
     }
     Ok(manifest)
+}
+
+/// The backup, from its beginning; `-` is standard input.
+fn open(path: &Path) -> anyhow::Result<File> {
+    if path != Path::new("-") {
+        return File::open(path).with_context(|| format!("cannot read {}", path.display()));
+    }
+    let mut file = File::from(io::stdin().as_fd().try_clone_to_owned()?);
+    // All of it is read twice, and whoever runs this may not be allowed to open it again.
+    file.rewind()
+        .context("a backup is read twice, so standard input has to be a file: restore - <FILE")?;
+    Ok(file)
 }
 
 fn damaged(path: &Path) -> String {

@@ -19,7 +19,7 @@ use crate::server::store::{Actor, whole};
 /// # Errors
 /// There is no installation, the file is there already or cannot be written, or something cannot be read.
 pub async fn run(arguments: BackupArgs) -> anyhow::Result<()> {
-    let data_dir = DataDir::open(&arguments.data.data_dir)?;
+    let data_dir = DataDir::open_for_backup(&arguments.data.path(), &arguments.file)?;
     if arguments.file == Path::new("-") {
         ensure!(
             !io::stdout().is_terminal(),

@@ -4,7 +4,7 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::{MetadataExt, PermissionsExt as _, chown};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
@@ -14,24 +14,11 @@ use tempfile::TempDir;
 
 use super::archive::{self, Manifest};
 use crate::server::cli::RestoreArgs;
-use crate::server::data_dir::{
-    DATABASE, DataDir, HOST_KEYS, LAST_RUN, LOCK, PUBLIC_URL, SECRET_KEY, SIGN_IN_LINK,
-};
+use crate::server::data_dir::{DATABASE, DataDir, HOST_KEYS, LOCK, OURS, PUBLIC_URL, SECRET_KEY};
+use crate::server::data_owner::{self, Redirect};
 use crate::server::domain::secret::SecretKey;
 use crate::server::last_run;
 use crate::server::store::{Given, Store, whole};
-
-/// What is put aside. The companions of a database go with it.
-const OURS: [&str; 8] = [
-    DATABASE,
-    "control-plane.sqlite-wal",
-    "control-plane.sqlite-shm",
-    SECRET_KEY,
-    PUBLIC_URL,
-    HOST_KEYS,
-    LAST_RUN,
-    SIGN_IN_LINK,
-];
 
 /// What may be in a folder that counts as empty.
 const NOTHING: [&str; 2] = [LOCK, "lost+found"];
@@ -45,8 +32,11 @@ const REPLACED: &str = "replaced-";
 /// The backup is not whole or not fit for this folder, a server runs on it, or a file cannot be written.
 pub async fn run(arguments: RestoreArgs) -> anyhow::Result<()> {
     let RestoreArgs { file, replace, .. } = &arguments;
+    let target = &arguments.data.path();
+    if target.exists() {
+        data_owner::check(target, Some(Redirect::From(file)))?;
+    }
     let manifest = archive::read(file, None)?;
-    let target = &arguments.data.data_dir;
     check_target(target, *replace, &manifest)?;
 
     let new_folder = NewFolder::if_absent(target);
@@ -62,7 +52,6 @@ pub async fn run(arguments: RestoreArgs) -> anyhow::Result<()> {
         false => Err("the folder was empty".to_owned()),
     };
     let known = prepare(&files.join(DATABASE), &manifest, given, &arguments).await?;
-    give_to_owner(&files, data_dir.path())?;
     let put_aside = take_the_place(&data_dir, &files)?;
     new_folder.stays();
     say(
@@ -187,27 +176,6 @@ async fn prepare(
     let journal = database.with_extension("sqlite-wal");
     ensure!(!journal.exists(), "{} was not closed", database.display());
     Ok(given.map(drop))
-}
-
-/// Whoever restores may be root, and the server is not.
-fn give_to_owner(files: &Path, folder: &Path) -> anyhow::Result<()> {
-    let owner = fs::metadata(folder)?;
-    let mine = fs::metadata(files)?;
-    if (owner.uid(), owner.gid()) == (mine.uid(), mine.gid()) {
-        return Ok(());
-    }
-    let mut folders = vec![files.to_owned()];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(&folder)? {
-            let path = entry?.path();
-            chown(&path, Some(owner.uid()), Some(owner.gid()))
-                .with_context(|| format!("cannot give {} to the folder's owner", path.display()))?;
-            if path.is_dir() {
-                folders.push(path);
-            }
-        }
-    }
-    Ok(())
 }
 
 /// Puts aside what is there and puts the files in its place. Returns where the former ones are, if there were any.

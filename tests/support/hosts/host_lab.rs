@@ -227,7 +227,14 @@ impl Places {
 }
 
 /// Somebody's place, until it is dropped.
-struct Place(&'static Places);
+pub struct Place(&'static Places);
+
+impl Place {
+    /// Waits for one; for hosts that are booted without a [`HostLab`].
+    pub fn take() -> Self {
+        PLACES.take()
+    }
+}
 
 impl Drop for Place {
     fn drop(&mut self) {

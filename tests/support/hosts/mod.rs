@@ -8,6 +8,7 @@
 //!   boots, reboots, loses power, and runs commands for its users; [`terminal`]: somebody in front
 //!   of it; [`disk`]: what is on its disk, to be compared;
 //! - [`mirror`]: the web server with the packages; [`web_proxy`]: the only way out of some bastions; [`certificate`]: the vendor's https;
+//! - [`server_packages`]: the vendor's program as a distribution's package;
 //! - [`host_lab`]: all of it together, brought to a given point of the journey; [`other_vendor`]: a
 //!   second vendor, of whom the bastion's users have tunnels, too.
 //!
@@ -24,5 +25,6 @@ pub mod namespace;
 pub mod network;
 pub mod other_vendor;
 pub mod program;
+pub mod server_packages;
 pub mod terminal;
 pub mod web_proxy;
