@@ -382,7 +382,13 @@ fn the_manual_guides_hold_the_tunnel_s_own_values() {
         let guide = guide.expect_words(&[&remote, &target, pinned, &lab.server.url, "Shop"]);
         assert!(!guide.output().contains("<remote-port>"), "{guide}");
     }
-    manual("windows").expect_words(&["Bitvise", "S2C", "ssh -F none"]);
+    manual("windows").expect_words(&[
+        "Bitvise",
+        "S2C",
+        "ssh -F none",
+        // Its host keys are pinned under that name.
+        "-o HostKeyAlias=",
+    ]);
     manual("beos").expect_code(2);
 }
 

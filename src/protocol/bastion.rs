@@ -74,6 +74,10 @@ pub struct KeyRegistration {
     )]
     #[cfg_attr(feature = "server", schema(examples("ann")))]
     pub user: String,
+    /// Whether a person sets the tunnel up, where this project's program does not run: nobody will report a
+    /// service then.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub by_hand: bool,
 }
 
 /// The answer to `PUT /enrollment/public-key`. The same key again gets the same answer.

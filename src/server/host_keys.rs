@@ -120,7 +120,8 @@ async fn promote(folder: &KeyFolder, store: &Store, force: bool) -> anyhow::Resu
         ensure!(
             force || strangers.is_empty(),
             "these bastions could not reconnect; nothing was changed. Have `holistics-tunnel update-tunnel ID` run on \
-             each, then promote again; or promote with --force, after which it has to run on them all the same"
+             each, or on one that was set up by hand pin the keys that its page shows and register its own key again; \
+             then promote again; or promote with --force, after which it has to run on them all the same"
         );
     }
     folder.promote(&lock)?;
@@ -183,11 +184,14 @@ fn show_tunnels(tunnels: &[&Knowledge]) {
         let seen = tunnel
             .last_seen
             .map_or_else(|| "never".to_owned(), |at| format!("{at:.0}"));
+        let machine = match tunnel.bastion.as_str() {
+            "" => "a machine that was set up by hand".to_owned(),
+            name => format!("{name:?}"),
+        };
         println!(
-            "  {:>6}  {:?} on {:?}, last seen {seen} ({})",
+            "  {:>6}  {:?} on {machine}, last seen {seen} ({})",
             tunnel.tunnel_id,
             tunnel.display_name,
-            tunnel.bastion,
             tunnel.source.explained()
         );
     }

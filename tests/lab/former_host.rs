@@ -96,6 +96,7 @@ fn enroll(lab: &HostLab, source: &DataSource) -> Enrolled {
         hostname: "bastion".into(),
         os: "Debian GNU/Linux 12 (bookworm)".into(),
         user: "ada".into(),
+        by_hand: false,
     };
     let registration = serde_json::to_string(&registration).expect("JSON");
     let body = format!("--request PUT --json {}", shell_words::quote(&registration));

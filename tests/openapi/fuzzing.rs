@@ -5,13 +5,14 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use holistics_tunnel::protocol::DataSourceId;
 use holistics_tunnel::server::http::api::openapi;
 use reqwest::Method;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::lab::Lab;
 use crate::support::process::Running;
-use crate::support::server::Server;
+use crate::support::server::{Operator, Server};
 use crate::support::workspace::Workspace;
 use crate::visitor::Visitor;
 use crate::world::{enrolled, token_command};
@@ -107,6 +108,7 @@ fn whatever_a_bastion_or_an_operator_sends_is_answered_as_described() {
     let lab = Lab::new();
     lab.active_data_source("Sales");
     let operator_token = token_command(&lab.server, &["create", "fuzzer"]);
+    is_set_up_by_hand(&lab.operator, lab.data_source("By hand").id);
     let fuzzer = Fuzzer::new(vec![
         ("OPERATOR_TOKEN", operator_token.clone()),
         ("TUNNEL_TOKEN", tunnel_token(&lab)),
@@ -122,6 +124,15 @@ fn whatever_a_bastion_or_an_operator_sends_is_answered_as_described() {
         &[&operator[..], &["--exclude-operation-id-regex", STREAMS]].concat(),
     );
     expect_successes(&lab.server, &operator_token);
+}
+
+/// A tunnel whose key an operator has registered, for the calls that are for such a one.
+fn is_set_up_by_hand(operator: &Operator, id: DataSourceId) {
+    let key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAILM+rvN+ot98qgEN796jTiQfZfG1KaT0PtFDJ/XFSqti";
+    let path = format!("/data-sources/{id}/public-key");
+    let request = operator.call(Method::PUT, &path);
+    let answer = request.json(&json!({ "public_key": key })).send();
+    assert_eq!(answer.expect("an answer").status(), 200);
 }
 
 #[test]

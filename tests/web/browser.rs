@@ -117,6 +117,60 @@ impl Browser {
             .expect("an input");
     }
 
+    /// Has the screen of a phone from now on, or until the next look.
+    pub fn be_a_phone(&self) {
+        let (screen, width, height) = SCREENS[0];
+        self.be(screen, width, height);
+    }
+
+    fn be(&self, screen: &str, width: u32, height: u32) {
+        self.tell("Emulation.setDeviceMetricsOverride", json!({
+            "width": width, "height": height, "deviceScaleFactor": 1, "mobile": screen == "phone",
+        }));
+    }
+
+    /// Goes by the Tab key from where the keyboard is to an element, past the page's end to its begin.
+    #[track_caller]
+    pub fn tab_to(&self, css: &str) {
+        const LONGEST_WAY: usize = 200;
+        let is_there = format!("return document.activeElement.matches({})", json!(css));
+        for _ in 0..LONGEST_WAY {
+            if self.run(&is_there) == true {
+                return;
+            }
+            self.press(&Key::Tab.value().to_string());
+        }
+        panic!("the keyboard does not come to {css}:\n{}", self.text());
+    }
+
+    #[track_caller]
+    pub fn press_enter(&self) {
+        self.press(&Key::Enter.value().to_string());
+    }
+
+    /// Types a text where the keyboard is.
+    #[track_caller]
+    pub fn type_text(&self, text: &str) {
+        self.press(text);
+    }
+
+    #[track_caller]
+    fn press(&self, keys: &str) {
+        let pressed = self.runtime.block_on(async {
+            let element = self.driver().active_element().await?;
+            element.send_keys(keys).await
+        });
+        pressed.expect("something that takes keys");
+    }
+
+    /// Waits until an element's text is this.
+    #[track_caller]
+    pub fn wait_until(&self, css: &str, text: &str) {
+        let own = format!("return document.querySelector({}).textContent", json!(css));
+        let what = format!("{css} to be {text:?}");
+        wait::until_true(&what, SOON, || self.text(), || self.run(&own) == text);
+    }
+
     #[track_caller]
     pub fn run(&self, script: &str) -> Value {
         let result = self
@@ -159,7 +213,7 @@ impl Browser {
     #[track_caller]
     pub fn look(&self, name: &str) {
         let unlabelled = self.run(
-            "return [...document.querySelectorAll('input:not([type=hidden]), select')]
+            "return [...document.querySelectorAll('input:not([type=hidden]), select, textarea')]
                  .filter(input => !input.labels.length).map(input => input.outerHTML)",
         );
         assert_eq!(unlabelled, json!([]), "{name}: fields without a label");
@@ -172,9 +226,7 @@ impl Browser {
         assert_eq!(doubled, json!([]), "{name}: two elements of one id");
         self.check_contrast(name);
         for (screen, width, height) in SCREENS {
-            self.tell("Emulation.setDeviceMetricsOverride", json!({
-                "width": width, "height": height, "deviceScaleFactor": 1, "mobile": screen == "phone",
-            }));
+            self.be(screen, width, height);
             let overflow = self.run("return document.documentElement.scrollWidth - innerWidth");
             assert!(
                 overflow.as_i64() <= Some(0),

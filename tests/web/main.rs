@@ -7,9 +7,12 @@ mod support;
 
 mod access;
 mod browser;
+mod by_hand;
+mod by_hand_in_browser;
 mod database;
 mod in_browser;
 mod limits;
+mod machine;
 mod passwords;
 mod proxies;
 mod security;

@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 use jiff::SignedDuration;
 
 use crate::bastion::facts::Init;
-use crate::bastion::guide::GuideFor;
+use crate::manual::System;
 
 use crate::bastion::ssh::{KeyType, ProxyCommand};
 use crate::bastion::steps::autossh::source::Source;
@@ -280,7 +280,7 @@ pub struct Run {
 pub struct Manual {
     /// The system of the host
     #[arg(value_enum)]
-    pub system: GuideFor,
+    pub system: System,
     /// The tunnel's ID; may be left out if this host has only one
     #[arg(long, value_name = "ID", value_parser = tunnel_id())]
     pub tunnel: Option<TunnelId>,

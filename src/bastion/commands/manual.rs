@@ -3,10 +3,11 @@
 use super::tunnels;
 use crate::bastion::cli::{Manual, Which};
 use crate::bastion::failure::Exit;
-use crate::bastion::guide::{self, Values};
+use crate::bastion::guide;
 use crate::bastion::host::Host;
 use crate::bastion::layout::Layout;
 use crate::bastion::ui;
+use crate::manual;
 
 pub(super) fn run(host: &dyn Host, command: &Manual) -> anyhow::Result<Exit> {
     let installed = tunnels::installed(host)?;
@@ -17,13 +18,13 @@ pub(super) fn run(host: &dyn Host, command: &Manual) -> anyhow::Result<Exit> {
     };
     let meant = tunnels::meant(host, receipt, &which)?;
     let values = match (&installed, meant.as_slice()) {
-        (None, _) => Values::unknown(&Layout::new(host, std::path::Path::new("/"))),
+        (None, _) => guide::unknown(&Layout::new(host, std::path::Path::new("/"))),
         (Some((receipt, layout)), [id]) => {
-            Values::of_tunnel(host, receipt, layout, *id, tunnels::find(receipt, *id)?)?
+            guide::of_tunnel(host, receipt, layout, *id, tunnels::find(receipt, *id)?)?
         }
         // Of several tunnels, none is the one that is meant.
-        (Some((_, layout)), _) => Values::unknown(layout),
+        (Some((_, layout)), _) => guide::unknown(layout),
     };
-    ui::print(&guide::render(command.system, &values)?);
+    ui::print(&manual::render(command.system, &values)?);
     Ok(Exit::Done)
 }

@@ -9,7 +9,7 @@ use super::{foreign_service, key_comment, rehearsals, settings};
 use crate::bastion::cli::Plan;
 use crate::bastion::facts::{self, Family};
 use crate::bastion::failure::{Exit, Failure, OneLine, advice_of};
-use crate::bastion::guide::{self, GuideFor, Values};
+use crate::bastion::guide;
 use crate::bastion::host::{Host, HostExt, WayToRoot};
 use crate::bastion::layout::Layout;
 use crate::bastion::plan::{PlanInput, Target, init, key_type, plan};
@@ -18,6 +18,7 @@ use crate::bastion::steps::planned::{lines, planned};
 use crate::bastion::steps::{Audience, Proofs, prove};
 use crate::bastion::ui;
 use crate::bastion::way_out::WayOut;
+use crate::manual::{self, System};
 
 const DEFAULT_WAIT: Duration = Duration::from_secs(30 * 60);
 
@@ -78,7 +79,7 @@ pub(super) fn run(host: &dyn Host, command: &Plan) -> anyhow::Result<Exit> {
     let steps = plan(&input);
     let guide = match facts.family {
         Family::Unsupported if steps.is_err() => {
-            Some(guide::render(GuideFor::Linux, &Values::unknown(&layout))?)
+            Some(manual::render(System::Linux, &guide::unknown(&layout))?)
         }
         _ => None,
     };

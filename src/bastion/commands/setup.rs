@@ -14,7 +14,7 @@ use crate::bastion::control_plane::{ApiError, ControlPlane, Given, Reach, parse_
 use crate::bastion::copies;
 use crate::bastion::facts::{self, Facts, Family, Init};
 use crate::bastion::failure::{Exit, Failure};
-use crate::bastion::guide::{self, GuideFor, Values};
+use crate::bastion::guide;
 use crate::bastion::host::{Authority, Host, HostExt, WayToRoot, own_name};
 use crate::bastion::layout::Layout;
 use crate::bastion::lock;
@@ -30,6 +30,7 @@ use crate::bastion::steps::{Audience, Step, planned, prove, rename, rotation};
 use crate::bastion::tunnel_name::TunnelName;
 use crate::bastion::ui::{Event, Ui};
 use crate::bastion::way_out::{self, WayOut};
+use crate::manual::{self, System};
 use crate::protocol::{DatabaseAddress, Enrollment};
 
 pub(super) fn run(host: &dyn Host, ui: &Ui, command: &Setup) -> anyhow::Result<Exit> {
@@ -106,14 +107,14 @@ pub(super) fn run(host: &dyn Host, ui: &Ui, command: &Setup) -> anyhow::Result<E
     let steps = request.plan(host, receipt.as_ref());
     if steps.is_err() && facts.family == Family::Unsupported {
         let key_type = key_type(&settings, receipt.as_ref());
-        let values = Values::of_enrollment(
+        let values = guide::of_enrollment(
             &server,
             &enrollment,
             &layout,
             key_type,
             settings.proxy_command.as_ref(),
         );
-        ui.note(&guide::render(GuideFor::Linux, &values)?);
+        ui.note(&manual::render(System::Linux, &values)?);
     }
     let mut steps = steps?;
     if let Some(goes_by) = facts.goes_by() {

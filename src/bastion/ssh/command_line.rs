@@ -5,13 +5,8 @@ use std::time::Duration;
 
 use super::proxy_command::ProxyCommand;
 use crate::bastion::host::Command;
-
-/// Seconds of silence after which ssh asks the server for a sign of life.
-const ALIVE_INTERVAL: &str = "15";
-/// How many unanswered questions end the session. 15 × 2 notices a dead line within 45 s.
-const ALIVE_COUNT: &str = "2";
-/// Seconds a connection attempt may take.
-const CONNECT_TIMEOUT: &str = "15";
+use crate::ssh_line;
+pub use crate::ssh_line::{AUTOSSH_ENVIRONMENT, bracketed};
 
 /// How ssh gets to the tunnel server.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -196,54 +191,14 @@ impl Forward {
         arguments
     }
 
-    /// `127.0.0.1` is said outright: without it, ssh reports success if only `[::1]` could be bound.
     fn remote_forward(&self) -> String {
-        format!(
-            "127.0.0.1:{}:{}:{}",
-            self.remote_port,
-            bracketed(&self.target_host),
-            self.target_port
-        )
+        ssh_line::remote_forward(&self.remote_port, &self.target_host, &self.target_port)
     }
 
     fn options(&self) -> Vec<(&'static str, String)> {
-        let known_hosts = self.known_hosts.to_string_lossy().into_owned();
-        let mut options = vec![
-            // Never a question, never another key, never a host that is not pinned.
-            ("BatchMode", "yes".to_owned()),
-            ("IdentitiesOnly", "yes".to_owned()),
-            ("StrictHostKeyChecking", "yes".to_owned()),
-            ("UserKnownHostsFile", known_hosts),
-            ("GlobalKnownHostsFile", "/dev/null".to_owned()),
-            // No tunnel that looks up and carries nothing.
-            ("ExitOnForwardFailure", "yes".to_owned()),
-            ("ServerAliveInterval", ALIVE_INTERVAL.to_owned()),
-            ("ServerAliveCountMax", ALIVE_COUNT.to_owned()),
-            ("TCPKeepAlive", "yes".to_owned()),
-            ("ConnectTimeout", CONNECT_TIMEOUT.to_owned()),
-            ("ForwardAgent", "no".to_owned()),
-            ("Compression", "no".to_owned()),
-            ("LogLevel", "INFO".to_owned()),
-        ];
-        // Two vendors may call two servers by one name, such as a private address.
-        if let Some(alias) = &self.host_key_alias {
-            options.push(("HostKeyAlias", alias.clone()));
-        }
-        options
+        let known_hosts = self.known_hosts.to_string_lossy();
+        ssh_line::options(&known_hosts, self.host_key_alias.as_deref())
     }
-}
-
-/// `ssh` in the foreground, as a person or a supervisor runs it.
-pub fn ssh_command(forward: &Forward) -> Command {
-    forward.ssh(forward.ssh_arguments())
-}
-
-/// `autossh` with a log of its own, as a person starts it who sets a tunnel up by hand.
-pub fn autossh_command(program: &str, forward: &Forward, log: &Path) -> Command {
-    with_environment(
-        Command::new(program).args(forward.autossh_arguments(log)),
-        forward,
-    )
 }
 
 /// `autossh` in the foreground, as a supervisor runs it: what ssh has to say goes to standard error.
@@ -257,22 +212,6 @@ fn with_environment(command: Command, forward: &Forward) -> Command {
         .iter()
         .fold(command, |command, (name, value)| command.env(*name, *value));
     forward.with_environment(command)
-}
-
-/// Environment variables that bound how long autossh waits between attempts.
-///
-/// `AUTOSSH_GATETIME=0`: a refused first connection is tried again instead of ending autossh.
-/// `AUTOSSH_POLL`: with `-M 0` it only scales the back-off, which at its default grows to 600 s.
-pub const AUTOSSH_ENVIRONMENT: [(&str, &str); 2] =
-    [("AUTOSSH_GATETIME", "0"), ("AUTOSSH_POLL", "30")];
-
-/// An IPv6 address in brackets, anything else as it is.
-pub fn bracketed(host: &str) -> String {
-    if host.contains(':') && !host.starts_with('[') {
-        format!("[{host}]")
-    } else {
-        host.to_owned()
-    }
 }
 
 #[cfg(test)]
@@ -320,7 +259,7 @@ mod tests {
         assert_eq!(arguments[4..6], ["-F", "/home/ada/.holistics/ssh_config"]);
         assert!(!arguments.join(" ").contains("ProxyCommand"));
         // The user's own shell may run nothing.
-        let typed = ssh_command(&kept).to_string();
+        let typed = kept.ssh(kept.ssh_arguments()).to_string();
         assert!(typed.starts_with("SHELL=/bin/sh ssh "), "{typed}");
         assert_eq!(forward("db.internal").environment(), None);
     }

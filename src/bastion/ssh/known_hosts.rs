@@ -9,9 +9,7 @@ use std::collections::BTreeMap;
 
 use crate::bastion::tunnel_name::TunnelName;
 use crate::protocol::TunnelServerAddress;
-
-/// The port without which a name stands in `known_hosts` as it is.
-const DEFAULT_SSH_PORT: u16 = 22;
+use crate::ssh_line::host_pattern;
 
 /// `known_hosts` for these tunnels' servers. Where a server stands twice under one name, its later keys
 /// count: a key that the vendor has replaced must not stay good.
@@ -19,7 +17,7 @@ pub fn render<'a>(servers: impl Iterator<Item = (TunnelName, &'a TunnelServerAdd
     let keys_by_name: BTreeMap<String, &Vec<String>> = servers
         .map(|(tunnel, server)| {
             let name = tunnel.host_key_alias();
-            let name = name.unwrap_or_else(|| host_pattern(&server.host, server.port));
+            let name = name.unwrap_or_else(|| host_pattern(&server.host, &server.port.to_string()));
             (name, &server.host_keys)
         })
         .collect();
@@ -27,15 +25,6 @@ pub fn render<'a>(servers: impl Iterator<Item = (TunnelName, &'a TunnelServerAdd
         .iter()
         .flat_map(|(name, keys)| keys.iter().map(move |key| format!("{name} {key}\n")))
         .collect()
-}
-
-/// How `known_hosts` names a server: `[name]:port` unless the port is 22.
-fn host_pattern(host: &str, port: u16) -> String {
-    if port == DEFAULT_SSH_PORT {
-        host.to_owned()
-    } else {
-        format!("[{host}]:{port}")
-    }
 }
 
 #[cfg(test)]

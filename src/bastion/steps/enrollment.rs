@@ -70,6 +70,7 @@ impl Step for Enrollment {
             hostname: host.hostname(),
             os: self.os_name.clone(),
             user: host.user().name.clone(),
+            by_hand: false,
         };
         let client = self.client.as_ref().context("a plan without enrollment")?;
         work.record(Change::KeyRegistered)?;

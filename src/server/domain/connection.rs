@@ -34,6 +34,11 @@ impl ControlPlane {
         if !record.saved {
             self.check_tunnel_is_up(&record)?;
             tx.mark_saved(id).await?;
+            if let Some(tunnel) = record.tunnel_id().filter(|_| record.is_by_hand()) {
+                // Nobody will report a service, nor where it leads: it was set up for what is saved.
+                tx.use_up_enrollment(tunnel).await?;
+                tx.set_applied(tunnel, &record.address()).await?;
+            }
             tx.add_event(id, EventKind::Saved, actor).await?;
         }
         if let Some(login) = login {
@@ -59,6 +64,7 @@ impl ControlPlane {
         }
         Err(Error::NotYetSaved {
             enrolled: record.is_enrolled(),
+            by_hand: record.is_by_hand(),
         })
     }
 
@@ -115,6 +121,7 @@ impl ControlPlane {
         Ok(probe::Route::Tunnel {
             through: reachable((self.forward_listen, port).into()),
             is_up: self.is_up(record),
+            by_hand: record.is_by_hand(),
         })
     }
 

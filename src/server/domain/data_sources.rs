@@ -93,7 +93,8 @@ impl ControlPlane {
     }
 
     /// Asks for a data source's removal, and gives the command for its bastion, which replaces an earlier one.
-    /// With `now`, or if it is reached directly, it is removed at once, and there is no command.
+    /// With `now`, or if it is reached directly or no program of ours runs on its machine, it is removed at once,
+    /// and there is no command.
     ///
     /// # Errors
     /// It is removed already, or the database failed.
@@ -105,6 +106,7 @@ impl ControlPlane {
     ) -> Result<Option<CommandToken>> {
         let mut tx = self.store.write().await?;
         let record = ensure_exists(tx.data_source(id).await?)?;
+        let now = now || record.is_by_hand();
         let Some(tunnel) = record.tunnel_id().filter(|_| !now) else {
             self.remove_now(tx, record, actor).await?;
             return Ok(None);

@@ -4,7 +4,7 @@ use std::fmt::Debug;
 
 use super::inputs::Invalid;
 use super::logins::PasswordNeeded;
-use crate::protocol::DataSourceState;
+use crate::protocol::{DataSourceId, DataSourceState, PROGRAM};
 use crate::server::store::StoreError;
 
 /// What was asked of the control plane.
@@ -28,6 +28,23 @@ pub enum Error {
          Use that one's key, or delete the data source and create a new one."
     )]
     KeyConflict,
+    /// The public key is to be registered by hand, and a bastion has registered its own.
+    #[error(
+        "a bastion has registered its own key with the command. To change that key, run `{PROGRAM} rotate-key` \
+         there; to set the tunnel up by hand elsewhere, delete the data source and create a new one."
+    )]
+    EnrolledByCommand,
+    /// The key opens these data sources' tunnels, and nobody has said that it shall open this one, too.
+    #[error(
+        "this key already opens {}. If one machine is to hold these tunnels, confirm that the key is shared \
+         (`\"shared\": true`); otherwise make another key pair and register its public key.", names(.0)
+    )]
+    KeyElsewhere(Vec<(DataSourceId, String)>),
+    /// It is not a person who has set the tunnel up.
+    #[error(
+        "this tunnel is not set up by hand: its bastion reports where it leads. Run `{PROGRAM} update-tunnel` there."
+    )]
+    NotByHand,
     /// The key belongs to another bastion's tunnel.
     #[error(
         "this key belongs to another bastion's tunnel. Make a new key pair and send that one's public key."
@@ -37,10 +54,12 @@ pub enum Error {
     #[error("the data source is in the state {}: {}", .0.as_str(), next_step(*.0))]
     WrongState(DataSourceState),
     /// It cannot be saved before its tunnel has been up.
-    #[error("the data source cannot be saved yet: {}", next_before_save(*.enrolled))]
+    #[error("the data source cannot be saved yet: {}", next_before_save(*.enrolled, *.by_hand))]
     NotYetSaved {
         /// Whether a bastion has registered.
         enrolled: bool,
+        /// Whether a person sets the tunnel up.
+        by_hand: bool,
     },
     /// There is nothing to test yet.
     #[error(
@@ -123,8 +142,23 @@ fn next_step(state: DataSourceState) -> &'static str {
     }
 }
 
-fn next_before_save(enrolled: bool) -> &'static str {
-    if enrolled {
+/// Data sources by name and number, of which a few are enough.
+fn names(others: &[(DataSourceId, String)]) -> String {
+    const SHOWN: usize = 3;
+    let names = others.iter().take(SHOWN);
+    let names: Vec<_> = names
+        .map(|(id, name)| format!("the tunnel of \"{name}\" (data source {id})"))
+        .collect();
+    match others.len().saturating_sub(SHOWN) {
+        0 => names.join(" and "),
+        more => format!("{} and {more} more", names.join(", ")),
+    }
+}
+
+fn next_before_save(enrolled: bool, by_hand: bool) -> &'static str {
+    if by_hand {
+        "its tunnel is not up. Open it with ssh as the guide says and leave it open, then save."
+    } else if enrolled {
         "its tunnel is not up. Run the command on the bastion again and leave it waiting, then save."
     } else {
         "no bastion has registered. Run the command on the bastion first, then save."

@@ -126,7 +126,7 @@ impl ControlPlane {
     }
 
     /// Closes a tunnel whose port is held by a session of another key than this one.
-    async fn close_other_keys(&self, tunnel: TunnelId, key: &str) {
+    pub(super) async fn close_other_keys(&self, tunnel: TunnelId, key: &str) {
         let holder = self.tunnels.holder(tunnel);
         if holder.is_some_and(|holder| holder.public_key != key) {
             self.tunnels.close_tunnel(tunnel).await;

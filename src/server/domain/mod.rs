@@ -6,6 +6,7 @@
 mod access;
 pub mod address;
 pub mod api_tokens;
+mod by_hand;
 pub mod changes;
 mod commands;
 mod connection;

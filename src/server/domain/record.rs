@@ -34,13 +34,10 @@ impl Record {
         if self.removing {
             return DataSourceState::Removing;
         }
-        let service_installed = self.tunnel.as_ref().is_some_and(|t| t.service_installed);
-        match (
-            self.saved,
-            service_installed,
-            self.is_enrolled(),
-            tunnel_is_up,
-        ) {
+        let tunnel = self.tunnel.as_ref();
+        // Of one that is set up by hand, nobody reports that it has a service.
+        let is_kept_up = tunnel.is_some_and(|t| t.service_installed || t.by_hand);
+        match (self.saved, is_kept_up, self.is_enrolled(), tunnel_is_up) {
             (true, true, _, true) => DataSourceState::Active,
             (true, true, _, false) => DataSourceState::Down,
             (true, false, _, _) => DataSourceState::Saved,
@@ -83,6 +80,11 @@ impl Record {
         self.tunnel.as_ref()?.remote_port
     }
 
+    /// Whether a person has set its tunnel up, and no program of ours runs on its machine.
+    pub fn is_by_hand(&self) -> bool {
+        self.tunnel.as_ref().is_some_and(|tunnel| tunnel.by_hand)
+    }
+
     /// Whether a bastion has registered its key.
     pub fn is_enrolled(&self) -> bool {
         self.remote_port().is_some()
@@ -123,6 +125,8 @@ mod tests {
             last_seen: None,
             applied: None,
             service_installed: false,
+            by_hand: false,
+            registrant: None,
         }
     }
 
@@ -161,6 +165,21 @@ mod tests {
         assert_eq!(at.state(true), DataSourceState::Removing);
         at.removed = true;
         assert_eq!(at.state(false), DataSourceState::Removed);
+    }
+
+    #[test]
+    fn a_tunnel_that_is_set_up_by_hand_waits_for_no_service() {
+        let mut at = record();
+        at.tunnel = Some(TunnelRecord {
+            remote_port: Some(20000),
+            by_hand: true,
+            ..tunnel()
+        });
+        assert_eq!(at.state(false), DataSourceState::Enrolled);
+        assert_eq!(at.state(true), DataSourceState::Connected);
+        at.saved = true;
+        assert_eq!(at.state(true), DataSourceState::Active);
+        assert_eq!(at.state(false), DataSourceState::Down);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! What bastions do with their tunnels: enroll, report, remove.
 
+use std::net::IpAddr;
+
 use super::control_plane::ControlPlane;
 use super::error::{Error, Result};
 use super::host_keys;
@@ -8,7 +10,7 @@ use super::public_key;
 use super::record::{ensure_active, ensure_exists, found};
 use super::token::{Token, TokenHash, TokenKind};
 use crate::protocol::{DataSourceChange, DatabaseAddress, KeyRegistration, TunnelChange, TunnelId};
-use crate::server::store::{Actor, EventKind, NewToken, Record, Source, Writing};
+use crate::server::store::{Actor, EventKind, NewToken, Record, Registration, Source, Writing};
 
 /// How many host keys a bastion may have pinned: two kinds, of a few generations.
 const MOST_HOST_KEYS: usize = 16;
@@ -26,7 +28,7 @@ pub struct Enrolled {
 
 impl ControlPlane {
     /// Registers a key for a tunnel and gives it a port, or repeats the answer for the same key.
-    /// `credential` is the hash of the token that was presented.
+    /// `credential` is the hash of the token that was presented, `address` where it came from.
     ///
     /// # Errors
     /// A value is not valid, another key is enrolled, no port is free, the data source is leaving, or the
@@ -36,6 +38,7 @@ impl ControlPlane {
         tunnel: TunnelId,
         credential: &TokenHash,
         registration: KeyRegistration,
+        address: IpAddr,
     ) -> Result<Enrolled> {
         let registration = checked(registration)?;
         let host_keys = self.tunnels.host_keys();
@@ -56,6 +59,7 @@ impl ControlPlane {
                 let port = self.choose_port(&mut tx).await.inspect_err(|error| {
                     tracing::warn!(tunnel = tunnel.0, "not enrolled: {error}");
                 })?;
+                let registration = to_store(&registration, address);
                 tx.enroll(tunnel, port, credential, &registration).await?;
                 tx.add_event(record.id, EventKind::Enrolled, &Actor::Bastion(tunnel))
                     .await?;
@@ -84,7 +88,7 @@ impl ControlPlane {
     }
 
     /// A port that nobody had, or one that has rested.
-    async fn choose_port(&self, tx: &mut Writing) -> Result<u16> {
+    pub(super) async fn choose_port(&self, tx: &mut Writing) -> Result<u16> {
         let choice = tx.choose_port(self.ports).await?;
         let choice = choice.ok_or(Error::PortsExhausted)?;
         let rest = jiff::SignedDuration::try_from(self.port_rest);
@@ -180,6 +184,7 @@ async fn report_service(
     tx.set_service_installed(tunnel, installed).await?;
     let kind = if installed {
         tx.use_up_enrollment(tunnel).await?;
+        tx.clear_by_hand(tunnel).await?;
         EventKind::ServiceInstalled
     } else {
         EventKind::ServiceUninstalled
@@ -197,6 +202,18 @@ fn checked(registration: KeyRegistration) -> Result<KeyRegistration> {
         public_key: public_key::normalize(&registration.public_key).map_err(Error::InvalidKey)?,
         ..registration
     })
+}
+
+fn to_store(registration: &KeyRegistration, address: IpAddr) -> Registration<'_> {
+    Registration {
+        public_key: &registration.public_key,
+        by_hand: registration.by_hand,
+        operator: None,
+        hostname: Some(&registration.hostname),
+        os: Some(&registration.os),
+        user: Some(&registration.user),
+        address: Some(address.to_canonical().to_string()),
+    }
 }
 
 /// The fingerprints of the host keys that a bastion says it has pinned.

@@ -8,6 +8,7 @@ pub mod admission;
 pub mod api;
 pub mod app;
 pub mod browser;
+pub mod by_hand;
 pub mod certificate;
 pub mod client;
 pub mod connections;

@@ -119,11 +119,15 @@ pub fn kind(error: &Error) -> ProblemKind {
     match error {
         Error::Invalid(_) | Error::InvalidKey(_) => ProblemKind::InvalidRequest,
         Error::NotFound => ProblemKind::NotFound,
-        Error::KeyConflict | Error::KeyOfAnother => ProblemKind::KeyConflict,
+        Error::KeyConflict
+        | Error::KeyOfAnother
+        | Error::EnrolledByCommand
+        | Error::KeyElsewhere(_) => ProblemKind::KeyConflict,
         Error::WrongState(_)
         | Error::NotYetSaved { .. }
         | Error::NothingToTest
         | Error::NotEnrolled
+        | Error::NotByHand
         | Error::NoTunnel => ProblemKind::WrongState,
         Error::TunnelDown | Error::NewKeyDown => ProblemKind::TunnelDown,
         Error::PortsExhausted | Error::PortsRest(_) => ProblemKind::PortsExhausted,

@@ -2,11 +2,15 @@
 
 use super::scripts;
 use crate::protocol::{
-    DataSource, EnrollmentCommand, PROGRAM, RemovalCommand, TunnelStatus, TunnelSummary,
+    DataSource, EnrolledBy, EnrollmentCommand, PROGRAM, RemovalCommand, TunnelServerAddress,
+    TunnelStatus, TunnelSummary,
 };
 use crate::server::domain::address::PublicAddress;
-use crate::server::domain::{CommandToken, ControlPlane, logins};
-use crate::server::store::{Record, TunnelRecord};
+use crate::server::domain::{CommandToken, ControlPlane, host_keys, logins};
+use crate::server::store::{Record, Registrant, TunnelRecord};
+
+/// The user bastions log in as. The key decides; the name is the same for all.
+const SSH_USER: &str = "tunnel";
 
 /// The command that sets a tunnel up.
 pub fn enrollment(public: &PublicAddress, command: &CommandToken) -> EnrollmentCommand {
@@ -40,7 +44,7 @@ pub fn data_source(control: &ControlPlane, record: &Record) -> DataSource {
         login: record.login.as_ref().map(logins::summary),
         update_command: record
             .pending()
-            .and(tunnel)
+            .and(tunnel.filter(|tunnel| !tunnel.by_hand))
             .map(|tunnel| format!("{} update-tunnel {}", PROGRAM, tunnel.id)),
         enrollment: None,
         created_at: record.created_at,
@@ -60,5 +64,31 @@ fn tunnel_summary(control: &ControlPlane, record: &Record, tunnel: &TunnelRecord
         },
         applied: tunnel.applied.clone(),
         pending: record.pending(),
+        enrolled_by: tunnel.registrant.as_ref().map(enrolled_by),
+        set_up_by_hand: tunnel.by_hand,
+    }
+}
+
+fn enrolled_by(registrant: &Registrant) -> EnrolledBy {
+    let said = |text: &Option<String>| text.clone().filter(|text| !text.trim().is_empty());
+    let key = registrant.public_key.as_deref();
+    EnrolledBy {
+        at: registrant.at,
+        key_fingerprint: key.and_then(|key| host_keys::fingerprint(key).ok()),
+        operator: registrant.operator.clone(),
+        hostname: said(&registrant.hostname),
+        os: said(&registrant.os),
+        user: said(&registrant.user),
+        address: registrant.address.clone(),
+    }
+}
+
+/// Where the tunnel server is, and how to know it.
+pub fn tunnel_server(control: &ControlPlane) -> TunnelServerAddress {
+    TunnelServerAddress {
+        host: control.public.ssh_host.clone(),
+        port: control.public.ssh_port,
+        user: SSH_USER.to_owned(),
+        host_keys: control.tunnels.host_keys(),
     }
 }

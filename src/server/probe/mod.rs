@@ -158,6 +158,7 @@ mod tests {
             route: Route::Tunnel {
                 through: listener.local_addr().unwrap(),
                 is_up: true,
+                by_hand: false,
             },
         };
         (target, listener)
@@ -169,6 +170,7 @@ mod tests {
         target.route = Route::Tunnel {
             through: listener.local_addr().unwrap(),
             is_up: false,
+            by_hand: false,
         };
         let result = run(&target, &login()).await;
         assert!(!result.ok);

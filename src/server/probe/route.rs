@@ -19,6 +19,8 @@ pub enum Route {
         through: SocketAddr,
         /// Whether the tunnel's own session is up.
         is_up: bool,
+        /// Whether a person holds it up, without our program.
+        by_hand: bool,
     },
     /// The server connects by itself.
     Direct {
@@ -47,8 +49,9 @@ impl Route {
             Route::Tunnel {
                 through,
                 is_up: true,
+                ..
             } => Ok(*through),
-            Route::Tunnel { is_up: false, .. } => Err(tunnel_is_down()),
+            Route::Tunnel { by_hand, .. } => Err(tunnel_is_down(*by_hand)),
             Route::Direct {
                 host,
                 port,
@@ -69,14 +72,16 @@ impl Route {
     }
 }
 
-fn tunnel_is_down() -> Failure {
-    Failure::new(
-        "no session of this tunnel is connected",
-        format!(
+fn tunnel_is_down(by_hand: bool) -> Failure {
+    let remedy = match by_hand {
+        true => "On its machine, start ssh as the guide on this page says; what it prints names the reason."
+            .to_owned(),
+        false => format!(
             "On the bastion: run the setup command again, or if the service is installed, \
              `sudo service h_autossh restart`, and look at `{PROGRAM} doctor`."
         ),
-    )
+    };
+    Failure::new("no session of this tunnel is connected", remedy)
 }
 
 /// The first address of a host. The others are looked at as well: a name that has one address inside and

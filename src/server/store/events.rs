@@ -18,6 +18,12 @@ pub enum EventKind {
     Changed,
     /// A bastion registered its key.
     Enrolled,
+    /// An operator registered the key of a machine that is set up by hand.
+    KeyRegistered,
+    /// An operator registered another key in its place.
+    KeyReplaced,
+    /// An operator said that a tunnel that is set up by hand leads to the present host and port.
+    TargetConfirmed,
     /// The bastion reported the temporary tunnel and it was found up.
     Connected,
     /// An operator saved it.
@@ -55,6 +61,9 @@ impl EventKind {
             EventKind::Created => "created",
             EventKind::Changed => "changed",
             EventKind::Enrolled => "enrolled",
+            EventKind::KeyRegistered => "key_registered",
+            EventKind::KeyReplaced => "key_replaced",
+            EventKind::TargetConfirmed => "target_confirmed",
             EventKind::Connected => "connected",
             EventKind::Saved => "saved",
             EventKind::ServiceInstalled => "service_installed",
@@ -190,6 +199,9 @@ fn audited(kind: EventKind) -> Option<&'static str> {
         EventKind::Created => Some("created"),
         EventKind::Changed => Some("changed"),
         EventKind::Enrolled => Some("enrolled"),
+        EventKind::KeyRegistered => Some("public key registered by hand"),
+        EventKind::KeyReplaced => Some("public key replaced"),
+        EventKind::TargetConfirmed => Some("new target confirmed"),
         EventKind::Saved => Some("saved"),
         EventKind::LoginSaved => Some("login saved"),
         EventKind::LoginForgotten => Some("saved login erased"),

@@ -108,6 +108,49 @@ impl Writing {
         Ok(found)
     }
 
+    /// The data sources whose tunnels this key opens, but for this tunnel's own, with their names.
+    pub async fn others_with_key(
+        &mut self,
+        tunnel: TunnelId,
+        public_key: &str,
+    ) -> Result<Vec<(DataSourceId, String)>> {
+        let rows = sqlx::query_as(
+            "SELECT d.id, d.display_name FROM keys AS k
+             JOIN tunnels AS t ON k.id IN (t.key_id, t.next_key_id)
+             JOIN data_sources AS d ON d.id = t.data_source_id
+             WHERE k.public_key = ? AND t.id <> ? ORDER BY d.id",
+        )
+        .bind(public_key)
+        .bind(tunnel)
+        .fetch_all(&mut *self.0)
+        .await?;
+        Ok(rows)
+    }
+
+    /// Gives an enrolled tunnel another key at once, which this operator has registered.
+    pub async fn replace_key(
+        &mut self,
+        tunnel: TunnelId,
+        public_key: &str,
+        operator: &str,
+    ) -> Result<()> {
+        let (old, next) = self.key_ids(tunnel).await?;
+        let key = key_id(&mut self.0, public_key).await?;
+        sqlx::query(
+            "UPDATE tunnels SET key_id = ?, next_key_id = NULL, next_key_seen_at = NULL,
+                 former_key = NULL, enrolled_at = ?, registered_by = ?, bastion_hostname = NULL,
+                 bastion_os = NULL, bastion_user = NULL, enrolled_from = NULL WHERE id = ?",
+        )
+        .bind(key)
+        .bind(now())
+        .bind(operator)
+        .bind(tunnel)
+        .execute(&mut *self.0)
+        .await?;
+        self.forget_unused(old).await?;
+        self.forget_unused(next).await
+    }
+
     /// Gives a tunnel the key that is to take its key's place, or none.
     pub async fn set_next_key(&mut self, tunnel: TunnelId, next: Option<&str>) -> Result<()> {
         let (_, dropped) = self.key_ids(tunnel).await?;

@@ -41,11 +41,11 @@ pub use keys::{GrantRow, TunnelKeys};
 pub use logins::{SealedPassword, StoredLogin};
 pub use operators::{ListedOperator, OperatorAccount, OperatorId};
 pub use ports::{PortChoice, PortRange};
-pub use record::{Record, TunnelRecord};
+pub use record::{Record, Registrant, TunnelRecord};
 pub use restored::Given;
 pub use sign_ins::SessionLimits;
 pub use tokens::{CommandRow, NewToken, StoredToken, TokenHash, TokenKind};
-pub use tunnels::{EnrollmentRow, SessionRow};
+pub use tunnels::{EnrollmentRow, Registration, SessionRow};
 
 /// How long a statement waits for another process (`token create` beside `serve`) to finish writing.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);

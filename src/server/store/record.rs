@@ -47,6 +47,29 @@ pub struct TunnelRecord {
     pub applied: Option<DatabaseAddress>,
     /// Whether the bastion's service runs it.
     pub service_installed: bool,
+    /// Whether a person has set it up, and no program of ours reports its service.
+    pub by_hand: bool,
+    /// Who enrolled for it.
+    pub registrant: Option<Registrant>,
+}
+
+/// Who enrolled for a tunnel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Registrant {
+    /// When.
+    pub at: jiff::Timestamp,
+    /// The key that opens the tunnel now; absent once it is removed.
+    pub public_key: Option<String>,
+    /// The operator who registered the key, where the machine did not do so itself.
+    pub operator: Option<String>,
+    /// The machine's name, as it says.
+    pub hostname: Option<String>,
+    /// Its operating system, as it says.
+    pub os: Option<String>,
+    /// The user there, as it says.
+    pub user: Option<String>,
+    /// The address that it came from.
+    pub address: Option<String>,
 }
 
 impl Record {
@@ -56,9 +79,12 @@ impl Record {
          d.removed_at IS NOT NULL AS removed, t.id AS tunnel_id, t.remote_port, t.last_seen_at, \
          t.applied_host, t.applied_port, \
          t.service_installed_at IS NOT NULL AS service_installed, \
+         t.by_hand_at IS NOT NULL AS by_hand, t.enrolled_at, t.enrolled_from, t.registered_by, \
+         t.bastion_hostname, t.bastion_os, t.bastion_user, k.public_key, \
          l.database AS login_database, l.username AS login_username, l.tls AS login_tls, \
          l.host AS login_host, l.port AS login_port, l.password AS login_password \
          FROM data_sources AS d LEFT JOIN tunnels AS t ON t.data_source_id = d.id \
+         LEFT JOIN keys AS k ON k.id = t.key_id \
          LEFT JOIN logins AS l ON l.data_source_id = d.id";
 }
 
@@ -92,6 +118,23 @@ fn tunnel(row: &SqliteRow) -> sqlx::Result<Option<TunnelRecord>> {
             .map(timestamp),
         applied: applied(row.try_get("applied_host")?, row.try_get("applied_port")?),
         service_installed: row.try_get("service_installed")?,
+        by_hand: row.try_get("by_hand")?,
+        registrant: registrant(row)?,
+    }))
+}
+
+fn registrant(row: &SqliteRow) -> sqlx::Result<Option<Registrant>> {
+    let Some(at) = row.try_get("enrolled_at")? else {
+        return Ok(None);
+    };
+    Ok(Some(Registrant {
+        at: timestamp(at),
+        public_key: row.try_get("public_key")?,
+        operator: row.try_get("registered_by")?,
+        hostname: row.try_get("bastion_hostname")?,
+        os: row.try_get("bastion_os")?,
+        user: row.try_get("bastion_user")?,
+        address: row.try_get("enrolled_from")?,
     }))
 }
 

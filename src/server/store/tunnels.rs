@@ -5,7 +5,7 @@ use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 
 use super::keys::key_id;
 use super::{Actor, EventKind, Record, Result, Store, TokenHash, Writing, json, now};
-use crate::protocol::{DataSourceId, DatabaseAddress, KeyRegistration, TunnelId};
+use crate::protocol::{DataSourceId, DatabaseAddress, TunnelId};
 
 /// How many tunnels one statement marks as seen.
 const SEEN_AT_ONCE: usize = 1_000;
@@ -17,6 +17,25 @@ pub struct EnrollmentRow {
     pub port: u16,
     /// The hash of the token that was presented.
     pub credential: Vec<u8>,
+}
+
+/// Who enrolls for a tunnel, and with which key.
+#[derive(Debug, Default)]
+pub struct Registration<'r> {
+    /// The key, in its normal form.
+    pub public_key: &'r str,
+    /// Whether a person sets the tunnel up.
+    pub by_hand: bool,
+    /// The operator who registers the key.
+    pub operator: Option<&'r str>,
+    /// The machine's name.
+    pub hostname: Option<&'r str>,
+    /// Its operating system.
+    pub os: Option<&'r str>,
+    /// The user there.
+    pub user: Option<&'r str>,
+    /// The address that it comes from.
+    pub address: Option<String>,
 }
 
 /// What the tunnel server saw of a tunnel.
@@ -132,23 +151,36 @@ impl Writing {
         tunnel: TunnelId,
         port: u16,
         credential: &TokenHash,
-        registration: &KeyRegistration,
+        registration: &Registration<'_>,
     ) -> Result<()> {
-        let key = key_id(&mut self.0, &registration.public_key).await?;
+        let key = key_id(&mut self.0, registration.public_key).await?;
         sqlx::query(
             "UPDATE tunnels SET key_id = ?, remote_port = ?, enrolled_with = ?, enrolled_at = ?,
-                 bastion_hostname = ?, bastion_os = ?, bastion_user = ? WHERE id = ?",
+                 bastion_hostname = ?, bastion_os = ?, bastion_user = ?, enrolled_from = ?,
+                 registered_by = ?, by_hand_at = ? WHERE id = ?",
         )
         .bind(key)
         .bind(port)
         .bind(credential.as_bytes())
         .bind(now())
-        .bind(&registration.hostname)
-        .bind(&registration.os)
-        .bind(&registration.user)
+        .bind(registration.hostname)
+        .bind(registration.os)
+        .bind(registration.user)
+        .bind(&registration.address)
+        .bind(registration.operator)
+        .bind(registration.by_hand.then(now))
         .bind(tunnel)
         .execute(&mut *self.0)
         .await?;
+        Ok(())
+    }
+
+    /// Notes that a program of ours runs on a tunnel's machine after all.
+    pub async fn clear_by_hand(&mut self, tunnel: TunnelId) -> Result<()> {
+        sqlx::query("UPDATE tunnels SET by_hand_at = NULL WHERE id = ?")
+            .bind(tunnel)
+            .execute(&mut *self.0)
+            .await?;
         Ok(())
     }
 

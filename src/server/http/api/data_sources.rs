@@ -14,11 +14,13 @@ use serde::Deserialize;
 use super::auth::Operator;
 use super::extract::{Body, Id, Options};
 use crate::protocol::{
-    API_BASE, DataSource, DataSourceChange, DataSourceId, NewDataSource, RemovalCommand,
+    API_BASE, DataSource, DataSourceChange, DataSourceId, KeyByHand, NewDataSource, RemovalCommand,
+    TunnelByHand,
 };
+use crate::server::domain::Error;
 use crate::server::http::app::App;
 use crate::server::http::problem::ApiError;
-use crate::server::http::view;
+use crate::server::http::{by_hand, view};
 
 /// Creates a data source
 ///
@@ -101,7 +103,7 @@ pub struct DeleteOptions {
 ///
 /// Asks for the removal, and gives the command for the bastion; again, it gives a new command. With
 /// `?force=true` it removes at once, without the bastion; and so it does for a direct connection, which has
-/// nothing on one.
+/// nothing on one, and for a tunnel that was set up by hand, where no program of ours answers.
 #[utoipa::path(delete, path = "/api/v1/data-sources/{id}", operation_id = "delete_data_source",
     params(("id" = i64, Path, minimum = 1, description = "The data source"), DeleteOptions),
     responses((status = 200, description = "Being removed: the command for the bastion", body = RemovalCommand),
@@ -118,4 +120,41 @@ pub async fn delete(
             None => StatusCode::NO_CONTENT.into_response(),
         },
     )
+}
+
+/// Registers a key by hand
+///
+/// For a machine on which this project's program does not run: a person sets the tunnel up there, with plain
+/// ssh and what the answer says. Another key takes the place of one that was registered like this, at once;
+/// the same key again gets the same answer.
+#[utoipa::path(put, path = "/api/v1/data-sources/{id}/public-key", operation_id = "register_key_by_hand",
+    params(("id" = i64, Path, minimum = 1, description = "The data source")), request_body = KeyByHand,
+    responses((status = 200, description = "What the machine's ssh has to be told", body = TunnelByHand),
+        (status = 409, description = "A bastion has registered its own key, the key opens other tunnels and `shared` is not sent, or the data source has no tunnel or is being removed"),
+        (status = 503, description = "Every remote port is given to a tunnel")))]
+pub async fn register_key(
+    operator: Operator,
+    Id(id): Id<DataSourceId>,
+    State(app): State<Arc<App>>,
+    Body(key): Body<KeyByHand>,
+) -> Result<Json<TunnelByHand>, ApiError> {
+    let record = app.register_by_hand(id, key, &operator.actor).await?;
+    let answer = by_hand::answer(&app, &record).ok_or(Error::NotEnrolled)?;
+    Ok(Json(answer))
+}
+
+/// Confirms where a tunnel leads that was set up by hand
+///
+/// After a change of host or port, somebody has to change one line on its machine. This says that it is done.
+#[utoipa::path(post, path = "/api/v1/data-sources/{id}/target-applied", operation_id = "confirm_target",
+    params(("id" = i64, Path, minimum = 1, description = "The data source")),
+    responses((status = 200, description = "As it stands now", body = DataSource),
+        (status = 409, description = "It was not set up by hand, or the data source has no tunnel or is being removed")))]
+pub async fn confirm_target(
+    operator: Operator,
+    Id(id): Id<DataSourceId>,
+    State(app): State<Arc<App>>,
+) -> Result<Json<DataSource>, ApiError> {
+    let record = app.confirm_target(id, &operator.actor).await?;
+    Ok(Json(view::data_source(&app, &record)))
 }

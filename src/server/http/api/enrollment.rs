@@ -1,10 +1,11 @@
 //! The bastion's calls during setup.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{ConnectInfo, State};
 use serde::Deserialize;
 use tokio::time::{Instant, timeout_at};
 
@@ -17,10 +18,8 @@ use crate::protocol::{
 use crate::server::domain::changes::Wake;
 use crate::server::http::app::App;
 use crate::server::http::problem::ApiError;
+use crate::server::http::view::tunnel_server;
 use crate::server::store::Record;
-
-/// The user bastions log in as. The key decides; the name is the same for all.
-const SSH_USER: &str = "tunnel";
 
 /// Shows what to tunnel
 #[utoipa::path(get, path = "/api/v1/enrollment", operation_id = "read_enrollment",
@@ -58,11 +57,13 @@ pub async fn read(
 pub async fn register_key(
     bastion: Bastion,
     State(app): State<Arc<App>>,
+    // The client's, where a trusted proxy stands between.
+    ConnectInfo(client): ConnectInfo<SocketAddr>,
     Body(registration): Body<KeyRegistration>,
 ) -> Result<Json<Enrolled>, ApiError> {
     let tunnel_id = bastion.tunnel_id;
     let enrolled = app
-        .enroll(tunnel_id, &bastion.credential, registration)
+        .enroll(tunnel_id, &bastion.credential, registration, client.ip())
         .await?;
     Ok(Json(Enrolled {
         tunnel_id,
@@ -74,15 +75,6 @@ pub async fn register_key(
         },
         tunnel_token: enrolled.tunnel_token.as_str().to_owned(),
     }))
-}
-
-fn tunnel_server(app: &App) -> TunnelServerAddress {
-    TunnelServerAddress {
-        host: app.public.ssh_host.clone(),
-        port: app.public.ssh_port,
-        user: SSH_USER.to_owned(),
-        host_keys: app.tunnels.host_keys(),
-    }
 }
 
 /// Confirms that the tunnel is up

@@ -39,6 +39,8 @@ fn operator_calls(calls: Calls) -> Calls {
                 data_sources::delete
             ),
         )
+        .with(by, routes!(data_sources::register_key))
+        .with(by, routes!(data_sources::confirm_target))
         .with(by, routes!(connection::test))
         .with(by, routes!(connection::save))
         .with(by, routes!(connection::forget_login))

@@ -35,6 +35,7 @@ struct EditPage {
     typed: Typed,
     is_direct: bool,
     is_enrolled: bool,
+    is_by_hand: bool,
     has_password: bool,
     error: Option<String>,
 }
@@ -99,6 +100,7 @@ async fn form(
         id,
         is_direct: record.tunnel.is_none(),
         is_enrolled: record.is_enrolled(),
+        is_by_hand: record.is_by_hand(),
         has_password: record.login.is_some_and(|login| login.password.is_some()),
         name: record.display_name,
         typed,

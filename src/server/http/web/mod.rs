@@ -9,6 +9,7 @@ mod account;
 mod api_tokens;
 mod assets;
 mod audit;
+mod by_hand;
 mod connection;
 mod create;
 mod detail;
@@ -69,6 +70,14 @@ fn signed_in_routes() -> Routes {
         .route("/data-sources/{id}/test", post(connection::test))
         .route("/data-sources/{id}/save", post(connection::save))
         .route("/data-sources/{id}/forget-login", post(connection::forget))
+        .route(
+            "/data-sources/{id}/by-hand",
+            get(by_hand::show).post(by_hand::register),
+        )
+        .route(
+            "/data-sources/{id}/target-applied",
+            post(by_hand::confirm_target),
+        )
         .route(
             "/data-sources/{id}/edit",
             get(edit::show).post(edit::change),

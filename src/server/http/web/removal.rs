@@ -10,6 +10,7 @@ use axum::response::{IntoResponse, Redirect, Response};
 use serde::Deserialize;
 
 use super::create::to_data_source;
+use super::detail::manual::{self, Guide, Shown};
 use super::error::PageError;
 use super::layout::{Layout, page};
 use crate::protocol::DataSourceId;
@@ -42,6 +43,9 @@ struct DeletePage {
     name: String,
     is_direct: bool,
     is_enrolled: bool,
+    is_by_hand: bool,
+    /// What is to be removed from a machine that was set up by hand.
+    guides: Vec<Guide>,
 }
 
 /// `GET /data-sources/{id}/delete`
@@ -59,6 +63,8 @@ pub async fn show(
         id,
         is_direct: record.tunnel.is_none(),
         is_enrolled: record.is_enrolled(),
+        is_by_hand: record.is_by_hand(),
+        guides: manual::removal(&app, &record)?,
         name: record.display_name,
     };
     page(StatusCode::OK, &template)
@@ -72,8 +78,11 @@ pub async fn remove(
     Form(choice): Form<Choice>,
 ) -> Result<Response, PageError> {
     let now = matches!(choice.how, How::Now);
+    let is_by_hand = app.data_source(id).await?.is_by_hand();
     match app.remove(id, now, &signed_in.actor()).await? {
         Some(_) => Ok(to_data_source(&app, id)),
+        // Its page says what is left on the machine.
+        None if is_by_hand => Ok(to_data_source(&app, id)),
         None => Ok(Redirect::to(&app.web.path("/data-sources")).into_response()),
     }
 }

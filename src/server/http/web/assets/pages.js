@@ -58,11 +58,16 @@ function replaceLive(page) {
     if (!part || shown.get(name) === html) continue;
     shown.set(name, html);
     const typed = new Map([...part.querySelectorAll("input:not([type=hidden]), select")].map((i) => [i.id, i.value]));
+    const opened = new Map([...part.querySelectorAll("details[id]")].map((d) => [d.id, d.open]));
     const focused = part.contains(document.activeElement) ? document.activeElement.id : "";
     part.innerHTML = html;
     for (const [id, value] of typed) {
       const input = document.getElementById(id);
       if (input) input.value = value;
+    }
+    for (const [id, open] of opened) {
+      const details = document.getElementById(id);
+      if (details) details.open = open;
     }
     prepare(part);
     if (focused) document.getElementById(focused)?.focus();

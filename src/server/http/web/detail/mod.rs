@@ -1,5 +1,6 @@
 //! One data source: what it is and how it does.
 
+pub mod manual;
 mod setup;
 
 use std::sync::Arc;
@@ -15,13 +16,14 @@ use super::layout::{InlineCode, Layout, Timestamp, page};
 use super::list::{LastSeen, last_seen};
 use crate::protocol::{
     ConnectionKind, ConnectionTestResult, DataSource, DataSourceId, DataSourceState,
-    DatabaseAddress, DatabaseType, TunnelStatus,
+    DatabaseAddress, DatabaseType, EnrolledBy, TunnelStatus,
 };
 use crate::server::http::api::extract::Id;
 use crate::server::http::app::App;
 use crate::server::http::browser::SignedIn;
 use crate::server::http::view;
 use crate::server::store::{Event, Record};
+use manual::{Guide, LineToChange, Manual, Shown};
 use setup::{Command, Step};
 
 /// Events on the page.
@@ -61,6 +63,11 @@ struct DetailPage {
     steps: Vec<Step>,
     setup: Option<Command>,
     removal: Option<Command>,
+    /// Present where a person sets the tunnel up.
+    manual: Option<Manual>,
+    /// What is to be removed from such a machine, once that is so.
+    guides: Vec<Guide>,
+    line_to_change: Option<LineToChange>,
     events: Vec<EventRow>,
     typed: TypedLogin,
     password: PasswordHint,
@@ -128,7 +135,20 @@ impl DetailPage {
     }
 
     fn awaits_command(&self) -> bool {
-        setup::awaits_command(self.source.state, self.is_up())
+        !self.is_by_hand() && setup::awaits_command(self.source.state, self.is_up())
+    }
+
+    /// Whether a person has set the tunnel up, and no program of ours runs on its machine.
+    fn is_by_hand(&self) -> bool {
+        let tunnel = self.source.tunnel.as_ref();
+        tunnel.is_some_and(|tunnel| tunnel.set_up_by_hand)
+    }
+
+    /// Who is behind the tunnel, and since when, while that matters.
+    fn enrolled_by(&self) -> Option<(&EnrolledBy, Timestamp)> {
+        let tunnel = self.source.tunnel.as_ref().filter(|_| !self.is_leaving())?;
+        let by = tunnel.enrolled_by.as_ref()?;
+        Some((by, Timestamp(by.at)))
     }
 
     fn is_unsaved(&self) -> bool {
@@ -178,9 +198,18 @@ pub async fn answer(
         place: source.address().to_string(),
         state: labels::state(source.connection, source.state),
         last_seen: source.tunnel.as_ref().map(last_seen),
-        steps: setup::steps(source.state),
+        steps: setup::steps(source.state, record.is_by_hand()),
         setup: setup::command(app, &record, source.state).await?,
         removal: setup::removal(app, &record, source.state).await?,
+        manual: match record.is_by_hand() && !record.is_leaving() {
+            true => manual::manual(app, &record)?,
+            false => None,
+        },
+        guides: match record.removed {
+            true => manual::removal(app, &record)?,
+            false => Vec::new(),
+        },
+        line_to_change: manual::line_to_change(&record),
         events: events.into_iter().map(event_row).collect(),
         typed: extra.typed.unwrap_or_else(|| saved_login(&source)),
         password: password_hint(&record),

@@ -28,7 +28,34 @@ pub struct Command {
 }
 
 /// The stages of a setup, and how far it has come.
-pub fn steps(state: DataSourceState) -> Vec<Step> {
+pub fn steps(state: DataSourceState, by_hand: bool) -> Vec<Step> {
+    match by_hand {
+        true => steps_by_hand(state),
+        false => steps_by_command(state),
+    }
+}
+
+fn steps_by_hand(state: DataSourceState) -> Vec<Step> {
+    let done = match state {
+        DataSourceState::Enrolled => 1,
+        DataSourceState::Connected => 2,
+        _ => 3,
+    };
+    let steps = [
+        ("Public key registered", ""),
+        (
+            "Tunnel up",
+            "Waiting for ssh: open the tunnel on its machine, as the guide below says.",
+        ),
+        (
+            "Saved",
+            "Test the connection and save, and have ssh kept up on its machine.",
+        ),
+    ];
+    numbered(&steps, done)
+}
+
+fn steps_by_command(state: DataSourceState) -> Vec<Step> {
     let done = match state {
         DataSourceState::Draft => 0,
         DataSourceState::Enrolled => 2,
@@ -48,7 +75,12 @@ pub fn steps(state: DataSourceState) -> Vec<Step> {
         ("Tunnel up", "The bastion is opening its tunnel."),
         ("Saved and running as a service", last_hint),
     ];
-    let step = |(number, (label, hint)): (usize, (&'static str, &'static str))| Step {
+    numbered(&steps, done)
+}
+
+fn numbered(steps: &[(&'static str, &'static str)], done: usize) -> Vec<Step> {
+    let steps = steps.iter().enumerate();
+    let step = |(number, (label, hint)): (usize, &(&'static str, &'static str))| Step {
         label,
         hint,
         progress: match number.cmp(&done) {
@@ -57,7 +89,7 @@ pub fn steps(state: DataSourceState) -> Vec<Step> {
             Ordering::Greater => "later",
         },
     };
-    steps.into_iter().enumerate().map(step).collect()
+    steps.map(step).collect()
 }
 
 /// Whether the setup command is what comes next. While the tunnel is up, somebody has run it, and
@@ -79,7 +111,7 @@ pub async fn command(
     let Some(tunnel) = record.tunnel_id() else {
         return Ok(None);
     };
-    if !awaits_command(state, app.is_up(record)) {
+    if record.is_by_hand() || !awaits_command(state, app.is_up(record)) {
         return Ok(None);
     }
     let token = command_token(app, tunnel, TokenKind::Enrollment).await?;
