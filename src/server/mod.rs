@@ -20,6 +20,7 @@ pub mod data_owner;
 pub mod domain;
 mod farewell;
 pub mod file_mark;
+mod history_recorder;
 pub mod host_keys;
 pub mod http;
 pub mod last_run;

@@ -21,6 +21,7 @@ use super::domain::logins;
 use super::domain::proxies::TrustedProxies;
 use super::domain::secret::SecretKey;
 use super::farewell::{self, Signals};
+use super::history_recorder::HistoryRecorder;
 use super::host_keys;
 use super::http::admission::Admission;
 use super::http::api::metrics;
@@ -120,7 +121,8 @@ pub async fn run(settings: Serve) -> anyhow::Result<()> {
             .transpose()?,
     };
     app.sign_in_link.delete_if_over(&app.store).await;
-    let mut core = start_core_tasks(&app, metrics_listener, certificate)?;
+    let history = Arc::new(HistoryRecorder::new(Arc::clone(&app.control)).await?);
+    let mut core = start_core_tasks(&app, &history, metrics_listener, certificate)?;
     let (control, audit_age) = (Arc::clone(&app.control), settings.audit_age);
     core.spawn("the end of old audit entries", async move {
         audit_age::keep(control, audit_age).await;
@@ -146,10 +148,12 @@ pub async fn run(settings: Serve) -> anyhow::Result<()> {
         handle.graceful_shutdown(Some(farewell::REQUESTS));
         // The web listener is the one that ends now, with its last request. Tunnels go on until then.
         let _ = timeout(farewell::REQUESTS, core.first_end()).await;
+        app.tunnels.activity().stop_the_clock();
         app.tunnels.end().await;
         core.stop().await;
         let _ = timeout(farewell::WRITING, async {
             session_recorder::finish(&app.control).await;
+            history.write().await;
             app.store.close().await;
         })
         .await;
@@ -160,6 +164,7 @@ pub async fn run(settings: Serve) -> anyhow::Result<()> {
 
 fn start_core_tasks(
     app: &Arc<App>,
+    history: &Arc<HistoryRecorder>,
     metrics_listener: Option<TcpListener>,
     certificate: Option<Certificate>,
 ) -> anyhow::Result<CoreTasks> {
@@ -177,6 +182,11 @@ fn start_core_tasks(
     let recording = Arc::clone(&app.control);
     core.spawn("the recorder of session events", async move {
         session_recorder::record(recording).await;
+        Ok(())
+    });
+    let recording = Arc::clone(history);
+    core.spawn("the recorder of the tunnels' history", async move {
+        recording.record().await;
         Ok(())
     });
     let connections = Arc::clone(&app.connections);

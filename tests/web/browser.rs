@@ -237,7 +237,12 @@ impl Browser {
         let dark = json!({ "features": [{ "name": "prefers-color-scheme", "value": "dark" }] });
         self.tell("Emulation.setEmulatedMedia", dark);
         self.check_contrast(&format!("{name}, dark"));
-        self.shoot(&format!("{name}-desktop-dark"));
+        for (screen, width, height) in SCREENS {
+            self.tell("Emulation.setDeviceMetricsOverride", json!({
+                "width": width, "height": height, "deviceScaleFactor": 1, "mobile": screen == "phone",
+            }));
+            self.shoot(&format!("{name}-{screen}-dark"));
+        }
         self.tell("Emulation.setEmulatedMedia", json!({ "features": [] }));
         self.tell("Emulation.clearDeviceMetricsOverride", json!({}));
     }

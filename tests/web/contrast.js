@@ -1,4 +1,4 @@
-// Lists the texts on the page whose contrast is below WCAG 2.1's level AA: 4.5, or 3 for large text.
+// Lists what on the page has a contrast below WCAG 2.1's level AA: texts 4.5, or 3 for large ones, drawings 3 (1.4.11).
 
 // Every colour as the browser paints it: red, green, blue and opacity.
 const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
@@ -24,9 +24,9 @@ const luminance = (colour) => {
   return 0.2126 * red + 0.7152 * green + 0.0722 * blue;
 };
 
-const ratio = (element, style) => {
+const ratio = (element, colour) => {
   const behind = ground(element);
-  const [light, dark] = [luminance(over(painted(style.color), behind)), luminance(behind)].sort((a, b) => b - a);
+  const [light, dark] = [luminance(over(painted(colour), behind)), luminance(behind)].sort((a, b) => b - a);
   return (light + 0.05) / (dark + 0.05);
 };
 
@@ -37,7 +37,12 @@ for (const element of document.querySelectorAll("body *")) {
   const style = getComputedStyle(element);
   const size = parseFloat(style.fontSize);
   const large = size >= 24 || (size >= 18.66 && style.fontWeight >= 700);
-  const found = ratio(element, style);
+  const found = ratio(element, style.color);
   if (found < (large ? 3 : 4.5)) faint.push(`${found.toFixed(2)}: ${text.slice(0, 40)}`);
+}
+for (const shape of document.querySelectorAll("svg path")) {
+  if (!shape.checkVisibility()) continue;
+  const found = ratio(shape, getComputedStyle(shape).fill);
+  if (found < 3) faint.push(`${found.toFixed(2)}: the drawing's .${shape.getAttribute("class")}`);
 }
 return faint;

@@ -10,6 +10,7 @@ mod browser;
 mod by_hand;
 mod by_hand_in_browser;
 mod database;
+mod history;
 mod in_browser;
 mod limits;
 mod machine;

@@ -14,6 +14,7 @@ mod control_plane;
 pub mod crypto;
 mod data_sources;
 mod error;
+pub mod history;
 pub mod host_keys;
 pub mod inputs;
 mod keys;

@@ -6,7 +6,6 @@
 use std::io::{self, ErrorKind};
 
 use bytes::BytesMut;
-use prometheus_client::metrics::counter::Counter;
 use russh::ChannelWriteHalf;
 use russh::server::Msg;
 use tokio::net::TcpStream;
@@ -16,7 +15,7 @@ use super::delivery::Delivery;
 /// How much is read from the accepted connection at once: a packet of OpenSSH's.
 const READ: usize = 32 << 10;
 
-/// Copies until both directions have ended.
+/// Copies until both directions have ended. `count` is told how many bytes go to the bastion.
 ///
 /// # Errors
 /// The connection was cut: the reader has gone, or the session has. It must not look to either
@@ -25,9 +24,9 @@ pub(super) async fn copy(
     socket: &TcpStream,
     from_bastion: &Delivery,
     to_bastion: ChannelWriteHalf<Msg>,
-    carried: &Counter,
+    count: impl Fn(u64),
 ) -> io::Result<()> {
-    let sending = send(socket, to_bastion, carried);
+    let sending = send(socket, to_bastion, count);
     tokio::pin!(sending);
     tokio::select! {
         received = from_bastion.finished() => {
@@ -48,7 +47,7 @@ pub(super) async fn copy(
 async fn send(
     socket: &TcpStream,
     to_bastion: ChannelWriteHalf<Msg>,
-    carried: &Counter,
+    count: impl Fn(u64),
 ) -> io::Result<()> {
     loop {
         // The buffer is made when there is something to read: idle connections have none.
@@ -57,7 +56,7 @@ async fn send(
         match socket.try_read_buf(&mut bytes) {
             Ok(0) => return to_bastion.eof().await.map_err(io::Error::other),
             Ok(read) => {
-                carried.inc_by(read as u64);
+                count(read as u64);
                 to_bastion
                     .data_bytes(bytes)
                     .await

@@ -18,6 +18,7 @@ use socket2::SockRef;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
+use super::activity::Carried;
 use super::backlog::Backlog;
 use super::counters::Counters;
 use super::round_trip::RoundTrip;
@@ -176,6 +177,7 @@ pub(super) struct Sink {
     pub(super) handle: Handle,
     pub(super) round_trip: Arc<RoundTrip>,
     pub(super) counters: Arc<Counters>,
+    pub(super) carried: Arc<Carried>,
 }
 
 /// The direction from the bastion of one channel.
@@ -316,6 +318,7 @@ impl State {
             }
         }
         sink.counters.from_bastions.inc_by(written as u64);
+        sink.carried.count_from_bastion(written as u64);
         sink.round_trip.ask(&sink.handle);
         if let Some(bytes) = sink.window.grant(Instant::now()) {
             // Fails where the session has just ended, which is told by `end`; what has arrived until

@@ -14,6 +14,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
+use super::activity::Carried;
 use super::copy::copy;
 use super::counters::Counters;
 use super::delivery::Sink;
@@ -40,6 +41,7 @@ pub(super) async fn listen(
     holder: watch::Receiver<Holder>,
     window_budget: Arc<Budget>,
     counters: Arc<Counters>,
+    carried: Arc<Carried>,
     stop: CancellationToken,
 ) {
     loop {
@@ -56,6 +58,7 @@ pub(super) async fn listen(
                     port,
                     holder: holder.borrow().clone(),
                     counters: Arc::clone(&counters),
+                    carried: Arc::clone(&carried),
                 };
                 tokio::spawn(connection.carry(Arc::clone(&window_budget), stop.clone()));
             }
@@ -78,12 +81,15 @@ struct Connection {
     port: u16,
     holder: Holder,
     counters: Arc<Counters>,
+    /// What its tunnel carries.
+    carried: Arc<Carried>,
 }
 
 impl Connection {
     /// Carries the connection to its end, or to the end of its tunnel.
     async fn carry(self, window_budget: Arc<Budget>, stop: CancellationToken) {
         self.counters.accepted.inc();
+        self.carried.count_connection();
         let session = Arc::clone(&self.holder.session);
         let Ok(slot) = Arc::clone(&session.slots).try_acquire_owned() else {
             self.counters.refused.connections.inc();
@@ -114,10 +120,15 @@ impl Connection {
                 handle: session.handle.clone(),
                 round_trip: Arc::clone(&session.round_trip),
                 counters: Arc::clone(&self.counters),
+                carried: Arc::clone(&self.carried),
             },
         );
+        let count = |bytes| {
+            self.counters.to_bastions.inc_by(bytes);
+            self.carried.count_to_bastion(bytes);
+        };
         let ended = tokio::select! {
-            ended = copy(&socket, &from_bastion, to_bastion, &self.counters.to_bastions) => ended,
+            ended = copy(&socket, &from_bastion, to_bastion, count) => ended,
             () = stop.cancelled() => Err(ErrorKind::ConnectionAborted.into()),
         };
         if let Err(e) = ended {

@@ -8,9 +8,10 @@
 //! `client` lets it prove its key and ask for a port (then it is a `live_session`), `ports` gives the
 //! port to one session (`table`) and announces it (`events`), `forward` accepts a connection there,
 //! `copy` carries it to the bastion and `delivery` back, within its `window`. All bounds stand in
-//! `limits`, all numbers in `counters`.
+//! `limits`, all numbers in `counters`, and those of each tunnel in `activity`.
 
 mod acceptor;
+mod activity;
 mod backlog;
 mod client;
 mod copy;
@@ -49,6 +50,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use self::acceptor::{Acceptor, Identity};
+pub use self::activity::{Activity, Span, TunnelActivity};
 pub use self::counters::Counters;
 pub use self::descriptors::limit as descriptor_limit;
 pub use self::events::{Batch, SessionEvent, SessionEvents, SessionNote};
@@ -212,6 +214,11 @@ impl TunnelServer {
     /// What has been counted since the start.
     pub fn counters(&self) -> &Counters {
         self.ports.counters()
+    }
+
+    /// What each tunnel did since it was last asked.
+    pub fn activity(&self) -> &Activity {
+        self.ports.activity()
     }
 
     /// How many tunnels are up now.

@@ -19,6 +19,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{error, info};
 
 use super::Grant;
+use super::activity::Activity;
 use super::counters::Counters;
 use super::events::{SessionEvent, SessionEvents};
 use super::forward::{self, Holder};
@@ -78,6 +79,7 @@ pub(super) struct Ports {
     table: Mutex<Table<Holding>>,
     /// Announced while the table is locked, so that they come in the order in which they happened.
     events: SessionEvents,
+    activity: Activity,
     window_budget: Arc<Budget>,
     counters: Arc<Counters>,
     /// Ends everything.
@@ -164,6 +166,7 @@ impl Ports {
             address,
             table: Mutex::default(),
             events: SessionEvents::default(),
+            activity: Activity::default(),
             window_budget,
             counters: Arc::default(),
             shutdown,
@@ -177,6 +180,10 @@ impl Ports {
 
     pub(super) fn events(&self) -> &SessionEvents {
         &self.events
+    }
+
+    pub(super) fn activity(&self) -> &Activity {
+        &self.activity
     }
 
     pub(super) fn counters(&self) -> &Counters {
@@ -305,6 +312,7 @@ impl Ports {
             holder_seen,
             Arc::clone(&self.window_budget),
             Arc::clone(&self.counters),
+            self.activity.up(grant.tunnel_id),
             stop.clone(),
         );
         self.insert(&mut table, grant, holder, stop, listening);
@@ -411,6 +419,7 @@ impl Ports {
     fn remove(&self, table: &mut Table<Holding>, port: u16) -> Option<Row<Holding>> {
         let row = table.remove(port)?;
         self.events.announce(SessionEvent::Down(row.tunnel), None);
+        self.activity.down(row.tunnel);
         Some(row)
     }
 

@@ -9,6 +9,7 @@ pub mod data_sources;
 mod enrollment;
 pub mod extract;
 mod health;
+mod history;
 mod live;
 pub mod metrics;
 pub mod openapi;
@@ -44,6 +45,7 @@ fn operator_calls(calls: Calls) -> Calls {
         .with(by, routes!(connection::test))
         .with(by, routes!(connection::save))
         .with(by, routes!(connection::forget_login))
+        .with(by, routes!(history::read))
         .with(by, routes!(live::one))
         .with(by, routes!(live::all))
         .with(by, routes!(metrics::read))

@@ -1,5 +1,6 @@
 //! One data source: what it is and how it does.
 
+mod history;
 pub mod manual;
 mod setup;
 
@@ -23,6 +24,7 @@ use crate::server::http::app::App;
 use crate::server::http::browser::SignedIn;
 use crate::server::http::view;
 use crate::server::store::{Event, Record};
+use history::HistoryCard;
 use manual::{Guide, LineToChange, Manual, Shown};
 use setup::{Command, Step};
 
@@ -68,6 +70,7 @@ struct DetailPage {
     /// What is to be removed from such a machine, once that is so.
     guides: Vec<Guide>,
     line_to_change: Option<LineToChange>,
+    history: Option<HistoryCard>,
     events: Vec<EventRow>,
     typed: TypedLogin,
     password: PasswordHint,
@@ -210,6 +213,7 @@ pub async fn answer(
             false => Vec::new(),
         },
         line_to_change: manual::line_to_change(&record),
+        history: history::card(app, &record).await?,
         events: events.into_iter().map(event_row).collect(),
         typed: extra.typed.unwrap_or_else(|| saved_login(&source)),
         password: password_hint(&record),

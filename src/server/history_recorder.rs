@@ -1,0 +1,273 @@
+//! Writes down how the tunnels do: for each tunnel and day how long it was up, and what it carried.
+//!
+//! Off the way of the data: once a minute, by the minute of the clock, the tunnel server is asked what has
+//! happened since, and the days that changed are written. So a kill or a lost machine costs a minute, which is
+//! then not known. What cannot be written stays, and is written with the next minute.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Mutex;
+
+use super::domain::ControlPlane;
+use super::domain::history::{Day, KEPT_DAYS, Tally};
+use super::store::{self, Store};
+use super::tunnel_server::Activity;
+
+/// How often is written.
+const EVERY_MS: i64 = 60_000;
+
+/// After how many minutes of one day the oldest days are forgotten: a clock that is wrong for a moment
+/// shall not cost all of them.
+const STEADY_MINUTES: u32 = 10;
+
+/// The recorder.
+pub struct HistoryRecorder {
+    control: Arc<ControlPlane>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    tally: Tally,
+    today: Option<Day>,
+    /// How many times in a row it was that day.
+    minutes: u32,
+}
+
+impl HistoryRecorder {
+    /// One that knows which tunnels have been up before this server was started.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn new(control: Arc<ControlPlane>) -> store::Result<Self> {
+        let mut state = State::default();
+        state.begin(&control.store).await?;
+        Ok(HistoryRecorder {
+            control,
+            state: Mutex::new(state),
+        })
+    }
+
+    /// Runs until it is aborted. What it has not written then is written by [`HistoryRecorder::write`].
+    pub async fn record(&self) {
+        loop {
+            tokio::time::sleep(to_the_minute(jiff::Timestamp::now())).await;
+            self.write().await;
+        }
+    }
+
+    /// Writes what has happened until now.
+    pub async fn write(&self) {
+        let mut state = self.state.lock().await;
+        let (store, activity) = (&self.control.store, self.control.tunnels.activity());
+        if let Err(error) = state.write(store, activity).await {
+            tracing::error!(?error, "cannot write the tunnels' history; it is kept");
+        }
+    }
+}
+
+impl State {
+    async fn begin(&mut self, store: &Store) -> store::Result<()> {
+        self.tally.watch(store.tunnels_ever_seen().await?);
+        Ok(())
+    }
+
+    async fn write(&mut self, store: &Store, activity: &Activity) -> store::Result<()> {
+        let alive = store.tunnels_ever_seen().await;
+        let known = alive.as_ref().ok();
+        let span = activity.take();
+        let now = jiff::Timestamp::now();
+        let end = now - span.end.elapsed();
+        self.tally.add(
+            &span,
+            end,
+            known.map(|alive| alive.iter().copied().collect()),
+        );
+        alive?;
+        for day in self.tally.unknown_days() {
+            let written = store.tunnels_on(day.0).await?;
+            self.tally.add_written(day, written);
+        }
+        store.keep_tunnel_days(&self.tally.unwritten()).await?;
+        self.tally.written(Day::of(end));
+        self.forget(Day::of(end), store).await
+    }
+
+    /// Forgets what is too old, once a day.
+    async fn forget(&mut self, today: Day, store: &Store) -> store::Result<()> {
+        if self.today.replace(today) != Some(today) {
+            self.minutes = 0;
+        }
+        self.minutes = self.minutes.saturating_add(1);
+        if self.minutes != STEADY_MINUTES {
+            return Ok(());
+        }
+        let kept = today.before(KEPT_DAYS - 1).0..=today.before(-1).0;
+        store.forget_tunnel_days_beyond(kept).await
+    }
+}
+
+/// How long it is until the clock shows the next whole minute.
+fn to_the_minute(now: jiff::Timestamp) -> Duration {
+    let left = EVERY_MS - now.as_millisecond().rem_euclid(EVERY_MS);
+    Duration::from_millis(left.unsigned_abs())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use sqlx::SqlitePool;
+    use tempfile::TempDir;
+
+    use super::*;
+
+    /// A store whose tunnels 1, 2, … have all been up before.
+    struct Kept {
+        store: Store,
+        /// Beside the store, for what it does not do.
+        raw: SqlitePool,
+        dir: TempDir,
+    }
+
+    impl Kept {
+        async fn with(tunnels: i64) -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            let file = dir.path().join("db");
+            let store = Store::open(&file).await.unwrap();
+            let raw = SqlitePool::connect(&format!("sqlite:{}", file.display()))
+                .await
+                .unwrap();
+            let kept = Kept { store, raw, dir };
+            kept.execute(&format!(
+                "INSERT INTO data_sources (display_name, database_type, host, port, created_at)
+                 WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {tunnels})
+                 SELECT 'Sales', 'postgresql', 'db', 5432, 0 FROM n"
+            ))
+            .await;
+            kept.execute(
+                "INSERT INTO tunnels (data_source_id, last_seen_at) SELECT id, 1 FROM data_sources",
+            )
+            .await;
+            kept
+        }
+
+        async fn execute(&self, sql: &str) {
+            let sql = sqlx::AssertSqlSafe(sql.to_owned());
+            sqlx::raw_sql(sql).execute(&self.raw).await.unwrap();
+        }
+
+        async fn number(&self, sql: &'static str) -> i64 {
+            sqlx::query_scalar(sql).fetch_one(&self.raw).await.unwrap()
+        }
+
+        async fn started(&self) -> State {
+            let mut state = State::default();
+            state.begin(&self.store).await.unwrap();
+            state
+        }
+    }
+
+    const DOWN: &str = "SELECT sum(known_ms - up_ms) FROM tunnel_days";
+
+    #[tokio::test]
+    async fn what_cannot_be_written_on_a_full_disk_is_written_as_soon_as_there_is_room() {
+        let kept = Kept::with(1).await;
+        let began = Instant::now();
+        let (mut state, activity) = (kept.started().await, Activity::default());
+        kept.execute(
+            "CREATE TRIGGER full BEFORE INSERT ON tunnel_days
+             BEGIN SELECT RAISE(ABORT, 'database or disk is full'); END",
+        )
+        .await;
+        std::thread::sleep(Duration::from_millis(20));
+        assert!(state.write(&kept.store, &activity).await.is_err());
+        std::thread::sleep(Duration::from_millis(20));
+        assert!(state.write(&kept.store, &activity).await.is_err());
+        kept.execute("DROP TRIGGER full").await;
+        state.write(&kept.store, &activity).await.unwrap();
+        let down = kept.number(DOWN).await;
+        let elapsed = i64::try_from(began.elapsed().as_millis()).unwrap();
+        assert!((38..=elapsed).contains(&down), "{down} of {elapsed} ms");
+    }
+
+    #[tokio::test]
+    async fn a_server_that_is_started_again_goes_on_with_the_day() {
+        let kept = Kept::with(2).await;
+        for run in 1..=3 {
+            let (mut state, activity) = (kept.started().await, Activity::default());
+            std::thread::sleep(Duration::from_millis(10));
+            state.write(&kept.store, &activity).await.unwrap();
+            assert!(kept.number(DOWN).await >= 2 * run * 9, "run {run}");
+        }
+        kept.execute("UPDATE tunnels SET removed_at = 2 WHERE id = 2")
+            .await;
+        let (mut state, activity) = (kept.started().await, Activity::default());
+        let removed = "SELECT sum(known_ms) FROM tunnel_days WHERE tunnel_id = 2";
+        let before = kept.number(removed).await;
+        std::thread::sleep(Duration::from_millis(10));
+        state.write(&kept.store, &activity).await.unwrap();
+        assert_eq!(kept.number(removed).await, before, "it is removed");
+    }
+
+    #[tokio::test]
+    async fn days_that_are_too_old_are_forgotten_and_not_for_a_moment_s_wrong_clock() {
+        let kept = Kept::with(1).await;
+        let today = Day::of(jiff::Timestamp::now());
+        for ago in [34, 35, 36, 400, -1, -2] {
+            kept.execute(&format!(
+                "INSERT INTO tunnel_days VALUES ({}, 1, 0, 0, 0, 0, 0, zeroblob(36), zeroblob(36))",
+                today.before(ago).0
+            ))
+            .await;
+        }
+        let mut state = State::default();
+        let rows = "SELECT count(*) FROM tunnel_days";
+        let wrong = today.before(-30_000);
+        for _ in 0..STEADY_MINUTES - 1 {
+            state.forget(wrong, &kept.store).await.unwrap();
+        }
+        assert_eq!(kept.number(rows).await, 6);
+        for _ in 0..STEADY_MINUTES - 1 {
+            state.forget(today, &kept.store).await.unwrap();
+        }
+        assert_eq!(kept.number(rows).await, 6);
+        state.forget(today, &kept.store).await.unwrap();
+        assert_eq!(kept.number(rows).await, 2);
+        let oldest = kept.number("SELECT min(day) FROM tunnel_days").await;
+        assert_eq!(oldest, i64::from(today.0) - 34);
+    }
+
+    #[tokio::test]
+    async fn every_minute_of_twenty_thousand_tunnels_is_written() {
+        const TUNNELS: i64 = 20_000;
+        let kept = Kept::with(TUNNELS).await;
+        let (mut state, activity) = (kept.started().await, Activity::default());
+        for minute in 1..=3 {
+            let began = Instant::now();
+            state.write(&kept.store, &activity).await.unwrap();
+            println!("flush {minute} of {TUNNELS} rows: {:?}", began.elapsed());
+        }
+        let rows = "SELECT count(*) FROM tunnel_days";
+        assert_eq!(kept.number(rows).await, TUNNELS);
+        kept.execute("PRAGMA wal_checkpoint(TRUNCATE)").await;
+        let size = "SELECT sum(pgsize) FROM dbstat WHERE name = 'tunnel_days'";
+        if let Ok(bytes) = sqlx::query_scalar::<_, i64>(size)
+            .fetch_one(&kept.raw)
+            .await
+        {
+            println!("bytes a row: {}", bytes / TUNNELS);
+        }
+        drop(kept.dir);
+    }
+
+    #[test]
+    fn the_next_minute_is_the_clock_s() {
+        let at = |text: &str| text.parse().unwrap();
+        let left = to_the_minute(at("2026-11-29T10:00:59.990Z"));
+        assert_eq!(left, Duration::from_millis(10));
+        let left = to_the_minute(at("2026-11-29T10:00:00Z"));
+        assert_eq!(left, Duration::from_secs(60));
+    }
+}
