@@ -76,7 +76,7 @@ fn open_real(
 }
 
 /// Accepts every host key: it is our own server on loopback.
-struct SmallClient;
+pub struct SmallClient;
 
 impl client::Handler for SmallClient {
     type Error = russh::Error;

@@ -3,9 +3,11 @@
 //! Everything is compared within one run, with the candidates taking turns, so that a busy machine
 //! blurs the figures and does not turn them. Nothing here passes or fails.
 
+mod control_plane;
 mod ending;
 mod figures;
 mod idle;
+mod lists;
 mod loopback;
 mod path;
 mod pgbench;
@@ -35,7 +37,7 @@ const AES_128_GCM: &str = "aes128-gcm@openssh.com";
 const AES_256_GCM: &str = "aes256-gcm@openssh.com";
 const CHACHA20: &str = "chacha20-poly1305@openssh.com";
 
-const SECTIONS: [&str; 7] = [
+const SECTIONS: [&str; 8] = [
     "idle",
     "loopback",
     "path",
@@ -43,6 +45,7 @@ const SECTIONS: [&str; 7] = [
     "connections",
     "short",
     "strangers",
+    "lists",
 ];
 
 /// What the command line asks for.
@@ -153,6 +156,10 @@ fn run(bastion: &Bastion, options: &Options, report: &mut Report) -> anyhow::Res
     }
     if options.wants("strangers") {
         strangers::measure(bastion, options, report).context("strangers")?;
+        report.save()?;
+    }
+    if options.wants("lists") {
+        lists::measure(options, report).context("lists")?;
         report.save()?;
     }
     Ok(())

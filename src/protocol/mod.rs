@@ -41,6 +41,9 @@ pub const PROBLEM_MEDIA_TYPE: &str = "application/problem+json";
 /// How long, in seconds, `GET /enrollment/data-source?wait=` may hold a request open at most.
 pub const LONGEST_POLL_SECONDS: u64 = 25;
 
+/// How many things of a list a page of it holds at most.
+pub const LONGEST_PAGE: u16 = 500;
+
 /// The database behind a data source. It decides how "Test connection" speaks to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
@@ -121,6 +124,17 @@ pub enum DataSourceState {
 }
 
 impl DataSourceState {
+    /// Those that stand in lists, in the order in which a form offers them.
+    pub const LISTED: [DataSourceState; 7] = [
+        DataSourceState::Active,
+        DataSourceState::Down,
+        DataSourceState::Draft,
+        DataSourceState::Enrolled,
+        DataSourceState::Connected,
+        DataSourceState::Saved,
+        DataSourceState::Removing,
+    ];
+
     /// The name on the wire.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -65,6 +65,8 @@ macro_rules! problem_kinds {
 problem_kinds! {
     /// The body cannot be read as JSON, lacks a field, has an unknown one, or a value is out of range.
     InvalidRequest = ("invalid-request", 422, "The request is not valid"),
+    /// The cursor of a page of a list is not one that was given for it.
+    InvalidCursor = ("invalid-cursor", 400, "This cursor is not known"),
     /// The body did not arrive in time.
     TooSlow = ("too-slow", 408, "The request did not arrive in time"),
     /// The body is larger than the API reads.

@@ -6,6 +6,8 @@ use utoipa::openapi::schema::{
 };
 use utoipa::{PartialSchema, ToSchema};
 
+use super::DataSourceState;
+
 /// A name whose last label is no number; each label as `inputs::host` wants it.
 const DNS_NAME: &str = "^(?!(?:.*\\.)?[0-9]+\\.?$)(?:[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?\\.)*\
      [A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?\\.?$";
@@ -32,6 +34,18 @@ impl PartialSchema for Host {
 }
 
 impl ToSchema for Host {}
+
+/// A state in which a data source stands in lists.
+pub struct ListedState;
+
+impl PartialSchema for ListedState {
+    fn schema() -> RefOr<Schema> {
+        let names = DataSourceState::LISTED.map(DataSourceState::as_str);
+        text().enum_values(Some(names)).into()
+    }
+}
+
+impl ToSchema for ListedState {}
 
 /// A name for people as `inputs::display_name` takes it.
 pub struct DisplayName;

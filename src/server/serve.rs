@@ -52,6 +52,10 @@ pub async fn run(settings: Serve) -> anyhow::Result<()> {
     let _lock = data_dir.lock_for_serving()?;
     let store = data_dir.open_store(settings.new_installation).await?;
     last_run::check_and_mark(&data_dir, &store, settings.new_installation).await?;
+    if let Err(error) = store.fold_names().await {
+        // Those names are not found until the next start: the tunnels do not wait for room on the disk.
+        tracing::error!("cannot keep names as they are searched for: {error:#}");
+    }
     let certificate = load_certificate(&settings).await?;
     let tls = certificate
         .as_ref()
@@ -207,7 +211,7 @@ fn start_core_tasks(
 
 /// Says at once, and not at the next test of a connection, that the key file is not the right one.
 async fn check_saved_passwords(app: &App) -> anyhow::Result<()> {
-    let unreadable = logins::unreadable(&app.secret, &app.store.data_sources().await?);
+    let unreadable = logins::unreadable(&app.secret, &app.store).await?;
     if unreadable > 0 {
         tracing::error!(
             unreadable,

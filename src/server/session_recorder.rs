@@ -117,6 +117,7 @@ mod tests {
 
     use super::*;
     use crate::protocol::{DataSourceId, TunnelId};
+    use crate::server::store::Part;
     use crate::server::tunnel_server::SessionEvent::{Down, TakenOver, Up};
 
     /// A store with data sources 1, 2, … whose tunnels have the same numbers.
@@ -162,7 +163,11 @@ mod tests {
 
         /// What is written of a data source, oldest first.
         async fn history(&self, data_source: DataSourceId) -> Vec<String> {
-            let events = self.store.events(data_source, 1_000).await.unwrap();
+            let events = self
+                .store
+                .events(Some(data_source), Part::Newest, 1_000)
+                .await
+                .unwrap();
             events.into_iter().rev().map(|event| event.kind).collect()
         }
 

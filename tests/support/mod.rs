@@ -6,6 +6,7 @@
 //! - [`postgres`], [`server`], [`bastion`]: the three machines of the journey;
 //! - [`mariadb`], [`clickhouse`]: databases of other kinds; [`account`]: who runs a database;
 //!   [`shared`]: one for all tests of a binary;
+//! - [`database`]: the server's own database, to fill it;
 //! - [`lossy_line`]: a line that drops at the worst moment;
 //! - [`lab`]: those three together, brought to a given point of the journey;
 //! - [`pty`]: a program at a terminal, and what that shows;
@@ -19,6 +20,7 @@
 pub mod account;
 pub mod bastion;
 pub mod clickhouse;
+pub mod database;
 pub mod figures;
 pub mod hosts;
 pub mod lab;

@@ -138,29 +138,19 @@ impl Browser {
             if self.run(&is_there) == true {
                 return;
             }
-            self.press(&Key::Tab.value().to_string());
+            self.press(Key::Tab);
         }
         panic!("the keyboard does not come to {css}:\n{}", self.text());
     }
 
+    /// Presses keys, wherever the keyboard leads.
     #[track_caller]
-    pub fn press_enter(&self) {
-        self.press(&Key::Enter.value().to_string());
-    }
-
-    /// Types a text where the keyboard is.
-    #[track_caller]
-    pub fn type_text(&self, text: &str) {
-        self.press(text);
-    }
-
-    #[track_caller]
-    fn press(&self, keys: &str) {
-        let pressed = self.runtime.block_on(async {
-            let element = self.driver().active_element().await?;
-            element.send_keys(keys).await
-        });
-        pressed.expect("something that takes keys");
+    pub fn press(&self, keys: impl Into<TypingData>) {
+        let pressed = async {
+            let keyboard = self.driver().action_chain();
+            keyboard.send_keys(keys).perform().await
+        };
+        self.runtime.block_on(pressed).expect("keys");
     }
 
     /// Waits until an element's text is this.

@@ -1,5 +1,7 @@
 //! A tunnel that is set up by hand, in Chromium on a phone's screen, by the keyboard alone, with plain ssh.
 
+use thirtyfour::Key;
+
 use crate::browser::{Browser, SOON};
 use crate::machine::Machine;
 use crate::support::postgres::Postgres;
@@ -31,24 +33,24 @@ fn a_tunnel_is_set_up_by_hand_with_plain_ssh_by_keyboard_on_a_phone() {
 
 fn registers_the_key(browser: &Browser, machine: &Machine) {
     browser.tab_to("main a[href$='/by-hand']");
-    browser.press_enter();
+    browser.press(Key::Enter);
     browser.wait_for("Public key", SOON);
     browser.look("01-by-hand");
     for system in ["windows", "linux"] {
         browser.be_a_phone();
         browser.tab_to(&format!("#guide-{system} > summary"));
-        browser.press_enter();
+        browser.press(Key::Enter);
         browser.look(&format!("02-guide-{system}"));
-        browser.press_enter();
+        browser.press(Key::Enter);
     }
     browser.be_a_phone();
     let keygen = typed_with(browser, "ssh-keygen");
     machine.types(&keygen).expect_code(0);
 
     browser.tab_to("#public_key");
-    browser.type_text(&machine.reads(".holistics/id_rsa"));
+    browser.press(&machine.reads(".holistics/id_rsa"));
     browser.tab_to("main form button");
-    browser.press_enter();
+    browser.press(Key::Enter);
     browser.wait_for("This is a private key", SOON);
     let left = browser.run("return document.getElementById('public_key').value");
     assert_eq!(left, "", "the private key is in the page");
@@ -56,9 +58,9 @@ fn registers_the_key(browser: &Browser, machine: &Machine) {
     browser.be_a_phone();
 
     browser.tab_to("#public_key");
-    browser.type_text(&machine.reads(".holistics/id_rsa.pub"));
+    browser.press(&machine.reads(".holistics/id_rsa.pub"));
     browser.tab_to("main form button");
-    browser.press_enter();
+    browser.press(Key::Enter);
     browser.wait_for("Waiting for ssh", SOON);
     browser.look("04-registered");
     browser.be_a_phone();
@@ -79,9 +81,9 @@ fn typed_with(browser: &Browser, text: &str) -> String {
 fn opens_the_tunnel(browser: &Browser, machine: &Machine) -> Running {
     browser.run("window.neverReloaded = true");
     browser.tab_to("#guide-linux > summary");
-    browser.press_enter();
+    browser.press(Key::Enter);
     browser.tab_to("[data-copy=value-port]");
-    browser.press_enter();
+    browser.press(Key::Enter);
     browser.wait_until("[data-copy=value-port]", "Copied");
     machine
         .types(&typed_with(browser, "known_hosts"))
@@ -119,13 +121,13 @@ fn tests_and_saves(browser: &Browser, postgres: &Postgres) {
         ("#password", &login.password),
     ] {
         browser.tab_to(field);
-        browser.type_text(text);
+        browser.press(text);
     }
     browser.tab_to("button[data-busy]");
-    browser.press_enter();
+    browser.press(Key::Enter);
     browser.wait_for("The connection works", SOON);
     browser.tab_to("button[data-whole]");
-    browser.press_enter();
+    browser.press(Key::Enter);
     browser.wait_for("connected now", SOON);
     browser.wait_for("A password is saved", SOON);
     let state = browser.run("return document.querySelector('.title-row .pill').textContent");
@@ -137,11 +139,11 @@ fn tests_and_saves(browser: &Browser, postgres: &Postgres) {
 fn leads_it_elsewhere(browser: &Browser, machine: &Machine, ssh: Running, port: u16) -> Running {
     let before = typed_with(browser, "ssh -F none");
     browser.tab_to("main a[href$='/edit']");
-    browser.press_enter();
+    browser.press(Key::Enter);
     browser.wait_for("one line has to be changed", SOON);
     browser.fill("#port", &port.to_string());
     browser.tab_to("main form button");
-    browser.press_enter();
+    browser.press(Key::Enter);
     browser.wait_for("One line to change", SOON);
     browser.look("07-line-to-change");
     browser.be_a_phone();
@@ -165,27 +167,27 @@ fn leads_it_elsewhere(browser: &Browser, machine: &Machine, ssh: Running, port: 
     let ssh = machine.starts(&after);
     browser.wait_until_gone("The tunnel is down", SOON);
     browser.tab_to("form[action$='/target-applied'] button");
-    browser.press_enter();
+    browser.press(Key::Enter);
     browser.wait_until_gone("One line to change", SOON);
     ssh
 }
 
 fn tests_with_the_password_typed_again(browser: &Browser, postgres: &Postgres) {
     browser.tab_to("#password");
-    browser.type_text(&postgres.login().password);
+    browser.press(&postgres.login().password);
     browser.tab_to("button[data-busy]");
-    browser.press_enter();
+    browser.press(Key::Enter);
     browser.wait_for("The connection works", SOON);
 }
 
 fn removes_it(browser: &Browser, ssh: Running) {
     browser.tab_to("main a[href$='/delete']");
-    browser.press_enter();
+    browser.press(Key::Enter);
     browser.wait_for("takes effect at once", SOON);
     browser.look("09-delete");
     browser.be_a_phone();
     browser.tab_to("button[value=now]");
-    browser.press_enter();
+    browser.press(Key::Enter);
     browser.wait_for("What is left on its machine", SOON);
     browser.look("10-removed");
     ssh.wait(SOON).expect_code(255);

@@ -13,6 +13,8 @@ mod database;
 mod history;
 mod in_browser;
 mod limits;
+mod lists;
+mod lists_in_browser;
 mod machine;
 mod passwords;
 mod proxies;

@@ -209,6 +209,24 @@ impl Page {
             .collect()
     }
 
+    /// The first link whose address holds this.
+    #[track_caller]
+    pub fn link_to(&self, part: &str) -> String {
+        let links = self.body.split("href=\"").skip(1);
+        let mut links = links.map(|rest| unescaped(rest.split('"').next().expect("a link")));
+        let found = links.find(|link| link.contains(part));
+        found.unwrap_or_else(|| panic!("no link to {part} on {}:\n{}", self.path, self.text()))
+    }
+
+    /// Where the link with this id leads.
+    #[track_caller]
+    pub fn link_of(&self, id: &str) -> String {
+        let start = format!("<a class=\"button second\" id=\"{id}\"");
+        let found = self.body.split(&start).nth(1);
+        let rest = found.unwrap_or_else(|| panic!("no {id} on {}:\n{}", self.path, self.text()));
+        attribute(rest, "href")
+    }
+
     /// What stands in the element with this id, which holds text only.
     #[track_caller]
     pub fn element(&self, id: &str) -> String {

@@ -3,13 +3,16 @@
 //! Only the number travels; whoever waits reads the store again. So a missed message costs a query
 //! and never a wrong answer.
 
+use std::collections::BTreeSet;
+
 use tokio::sync::broadcast;
-use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 
 use crate::protocol::DataSourceId;
 
-/// Messages kept for a slow reader. One that falls behind reads the store again.
-const BACKLOG: usize = 64;
+/// Messages kept for a slow reader: what is written in one go when thousands of sessions end at once, several
+/// times over. One that falls behind reads the store again.
+const BACKLOG: usize = 1_024;
 
 #[derive(Debug, Clone, Copy)]
 enum News {
@@ -68,10 +71,12 @@ impl Default for Changes {
 }
 
 /// Why a wait ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Wake {
-    /// The data source may have changed.
-    Changed,
+    /// These data sources may have changed.
+    Changed(BTreeSet<DataSourceId>),
+    /// Messages were missed: any data source that is listened for may have changed, and somebody's access.
+    Missed,
     /// Somebody may not do any more what he might.
     AccessChanged,
     /// The server ends.
@@ -86,18 +91,68 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Waits for the next change ; unbounded, so use it under a time-out.
+    /// Waits for the next change, and takes what has changed with it; unbounded, so use it under a time-out.
     pub async fn next(&mut self) -> Wake {
+        let mut changed = BTreeSet::new();
         loop {
-            match self.news.recv().await {
+            // Nothing is lost where this is dropped: it waits only while it has taken nothing.
+            let news = match changed.is_empty() {
+                true => self.news.recv().await,
+                false => match self.news.try_recv() {
+                    Err(TryRecvError::Empty) => return Wake::Changed(changed),
+                    Err(TryRecvError::Lagged(number)) => Err(RecvError::Lagged(number)),
+                    Err(TryRecvError::Closed) => Err(RecvError::Closed),
+                    Ok(news) => Ok(news),
+                },
+            };
+            match news {
                 Ok(News::Changed(id)) if self.data_source.is_none_or(|own| own == id) => {
-                    return Wake::Changed;
+                    changed.insert(id);
                 }
                 Ok(News::Changed(_)) => {}
                 Ok(News::AccessChanged) => return Wake::AccessChanged,
-                Err(RecvError::Lagged(_)) => return Wake::Changed,
+                Err(RecvError::Lagged(_)) => return Wake::Missed,
                 Ok(News::ShuttingDown) | Err(RecvError::Closed) => return Wake::ShuttingDown,
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    #[test]
+    fn what_changes_at_once_wakes_a_reader_once_with_each_data_source() {
+        let changes = Changes::new();
+        let mut all = changes.watch_all();
+        let mut one = changes.watch(DataSourceId(7));
+        for round in 0..2 {
+            for id in 0..500 {
+                changes.announce(DataSourceId(id));
+            }
+            let expected = (0..500).map(DataSourceId).collect();
+            assert_eq!(
+                all.next().now_or_never(),
+                Some(Wake::Changed(expected)),
+                "{round}"
+            );
+            assert_eq!(all.next().now_or_never(), None);
+            let expected = BTreeSet::from([DataSourceId(7)]);
+            assert_eq!(one.next().now_or_never(), Some(Wake::Changed(expected)));
+            assert_eq!(one.next().now_or_never(), None);
+        }
+    }
+
+    #[test]
+    fn a_reader_who_missed_some_is_told_so() {
+        let changes = Changes::new();
+        let mut all = changes.watch_all();
+        for id in 0..100_000 {
+            changes.announce(DataSourceId(id));
+        }
+        assert_eq!(all.next().now_or_never(), Some(Wake::Missed));
     }
 }

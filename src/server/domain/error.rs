@@ -16,6 +16,12 @@ pub enum Error {
     /// A value is not one that can be taken.
     #[error(transparent)]
     Invalid(#[from] Invalid),
+    /// This server has not given this cursor for this list.
+    #[error(
+        "this cursor is not one that this server has given for this list. Begin again without a cursor, and follow \
+         the link to the next page as it is."
+    )]
+    InvalidCursor,
     /// The public key is not one that is enrolled.
     #[error("{0}")]
     InvalidKey(String),

@@ -97,6 +97,22 @@ pub fn display_name(text: &str) -> Result<String, Invalid> {
 /// # Errors
 /// It says what is expected.
 pub fn one_line(field: &'static str, text: &str, longest: usize) -> Result<(), Invalid> {
+    searched(field, text, longest)?;
+    if let Some(hidden) = text.chars().find(|&character| is_hidden(character)) {
+        let rule = format!(
+            "has an invisible character in it (U+{:04X}); type it again, without that one",
+            u32::from(hidden)
+        );
+        return Err(Invalid::new(field, rule));
+    }
+    Ok(())
+}
+
+/// Checks a text that is looked for, and not kept: of at most `longest` characters, on one line.
+///
+/// # Errors
+/// It says what is expected.
+pub fn searched(field: &'static str, text: &str, longest: usize) -> Result<(), Invalid> {
     if text.chars().count() > longest {
         let rule = format!("must have at most {longest} characters");
         return Err(Invalid::new(field, rule));
@@ -106,13 +122,6 @@ pub fn one_line(field: &'static str, text: &str, longest: usize) -> Result<(), I
             field,
             "must be one line without control characters",
         ));
-    }
-    if let Some(hidden) = text.chars().find(|&character| is_hidden(character)) {
-        let rule = format!(
-            "has an invisible character in it (U+{:04X}); type it again, without that one",
-            u32::from(hidden)
-        );
-        return Err(Invalid::new(field, rule));
     }
     Ok(())
 }

@@ -7,7 +7,7 @@
 use super::crypto::{self, Purpose, SealingFailed};
 use super::secret::SecretKey;
 use crate::protocol::{ConnectionTest, DataSourceId, LoginSummary, TlsMode};
-use crate::server::store::{Record, StoredLogin};
+use crate::server::store::{self, Record, Store, StoredLogin};
 
 /// Why the saved password is not used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -84,14 +84,28 @@ fn saved_password(
     })
 }
 
-/// How many of these data sources have a saved password that this key does not open.
-pub fn unreadable(secret: &SecretKey, records: &[Record]) -> usize {
-    let is_unreadable = |record: &&Record| match &record.login {
-        Some(saved) => matches!(&saved.password, Some(sealed)
-            if crypto::open(secret, purpose(record.id, saved), sealed).is_none()),
-        None => false,
-    };
-    records.iter().filter(is_unreadable).count()
+/// How many passwords are looked at in one go.
+const AT_ONCE: u32 = 1_000;
+
+/// How many saved passwords this key does not open.
+///
+/// # Errors
+/// The database failed.
+pub async fn unreadable(secret: &SecretKey, store: &Store) -> store::Result<usize> {
+    let mut unreadable = 0;
+    let mut last = DataSourceId(0);
+    loop {
+        let logins = store.saved_passwords(last, AT_ONCE).await?;
+        let Some((id, _)) = logins.last() else {
+            return Ok(unreadable);
+        };
+        last = *id;
+        let is_unreadable = |(id, saved): &&(DataSourceId, StoredLogin)| {
+            matches!(&saved.password, Some(sealed)
+                if crypto::open(secret, purpose(*id, saved), sealed).is_none())
+        };
+        unreadable += logins.iter().filter(is_unreadable).count();
+    }
 }
 
 /// What is stored of a complete login.

@@ -110,6 +110,13 @@ impl SecretKey {
         is_of(self.browser_mac(number, account), shown)
     }
 
+    /// What a cursor of this list ends with.
+    pub(super) fn cursor_signature(&self, list: &[u8], place: &[u8]) -> [u8; KEY_BYTES] {
+        let purpose = self.0.clone().chain_update(b"cursor").chain_update(list);
+        let mac = purpose.chain_update([0]).chain_update(place);
+        mac.finalize().into_bytes().into()
+    }
+
     fn browser_mac(&self, number: &str, account: &str) -> Hmac<Sha256> {
         let purpose = self.0.clone().chain_update(b"browser");
         purpose

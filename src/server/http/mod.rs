@@ -4,6 +4,7 @@
 //! Thin on purpose: a handler reads a request, calls a use case and shows the outcome. Rules live in
 //! [`super::domain`].
 
+pub mod address;
 pub mod admission;
 pub mod api;
 pub mod app;

@@ -118,6 +118,7 @@ impl From<StoreError> for ApiError {
 pub fn kind(error: &Error) -> ProblemKind {
     match error {
         Error::Invalid(_) | Error::InvalidKey(_) => ProblemKind::InvalidRequest,
+        Error::InvalidCursor => ProblemKind::InvalidCursor,
         Error::NotFound => ProblemKind::NotFound,
         Error::KeyConflict
         | Error::KeyOfAnother

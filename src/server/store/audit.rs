@@ -4,6 +4,9 @@
 //! bastion and API token its share of that. So whoever holds one bastion or one token can hide what he did
 //! behind more of the same, and never what an operator did.
 
+use sqlx::QueryBuilder;
+
+use super::lists::{Part, push_part};
 use super::{Actor, ActorKind, Result, Store, Writing, now, timestamp};
 
 /// After how many entries the room of each kind is looked at. Its oldest entry is found by counting through an
@@ -55,37 +58,22 @@ impl Store {
         tx.commit().await
     }
 
-    /// The newest entries, newest first: of this kind alone, and before the one of this number, if they are given.
+    /// At most `limit` entries; of this kind of actors alone, if one is given.
     pub async fn audit_log(
         &self,
         kind: Option<ActorKind>,
-        before: Option<i64>,
+        part: Part,
         limit: u32,
     ) -> Result<Vec<AuditEntry>> {
         type Row = (i64, i64, String, String, String, String);
-        let before = before.unwrap_or(i64::MAX);
-        const COLUMNS: &str = "SELECT id, at, actor, source_kind, action, subject FROM audit_log";
-        let rows: Vec<Row> = match kind {
-            None => {
-                sqlx::query_as(sqlx::AssertSqlSafe(format!(
-                    "{COLUMNS} WHERE id < ? ORDER BY id DESC LIMIT ?"
-                )))
-                .bind(before)
-                .bind(limit)
-                .fetch_all(&self.readers)
-                .await?
-            }
-            Some(kind) => {
-                sqlx::query_as(sqlx::AssertSqlSafe(format!(
-                    "{COLUMNS} WHERE source_kind = ? AND id < ? ORDER BY id DESC LIMIT ?"
-                )))
-                .bind(kind.as_str())
-                .bind(before)
-                .bind(limit)
-                .fetch_all(&self.readers)
-                .await?
-            }
-        };
+        let mut query = QueryBuilder::new(
+            "SELECT id, at, actor, source_kind, action, subject FROM audit_log WHERE TRUE",
+        );
+        if let Some(kind) = kind {
+            query.push(" AND source_kind = ").push_bind(kind.as_str());
+        }
+        push_part(&mut query, "id", part, limit);
+        let rows: Vec<Row> = query.build_query_as().fetch_all(&self.readers).await?;
         let entries = rows
             .into_iter()
             .map(|(id, at, actor, kind, action, subject)| AuditEntry {

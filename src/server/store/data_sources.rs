@@ -2,20 +2,11 @@
 
 use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 
+use super::folded::folded;
 use super::{Record, Result, Store, Writing, now};
 use crate::protocol::{DataSourceChange, DataSourceId, NewDataSource};
 
 impl Store {
-    /// All data sources that are not removed, oldest first.
-    pub async fn data_sources(&self) -> Result<Vec<Record>> {
-        let records = QueryBuilder::<Sqlite>::new(Record::SELECT)
-            .push(" WHERE d.removed_at IS NULL ORDER BY d.id")
-            .build_query_as()
-            .fetch_all(&self.readers)
-            .await?;
-        Ok(records)
-    }
-
     /// One data source, also if it is removed.
     pub async fn data_source(&self, id: DataSourceId) -> Result<Option<Record>> {
         by_id(&mut *self.readers.acquire().await?, id).await
@@ -31,10 +22,12 @@ impl Writing {
     /// Adds a data source without a tunnel.
     pub async fn add_data_source(&mut self, new: &NewDataSource) -> Result<DataSourceId> {
         let id = sqlx::query_scalar(
-            "INSERT INTO data_sources (display_name, database_type, host, port, region, created_at)
-             VALUES (?, ?, ?, ?, ?, ?) RETURNING id",
+            "INSERT INTO data_sources
+                 (display_name, folded_name, database_type, host, port, region, created_at)
+             VALUES (?, ?, ?, ?, ?, ?, ?) RETURNING id",
         )
         .bind(&new.display_name)
+        .bind(folded(&new.display_name))
         .bind(new.database_type.as_str())
         .bind(&new.host)
         .bind(new.port)
@@ -53,9 +46,11 @@ impl Writing {
     ) -> Result<()> {
         sqlx::query(
             "UPDATE data_sources SET display_name = coalesce(?, display_name),
+                 folded_name = coalesce(?, folded_name),
                  host = coalesce(?, host), port = coalesce(?, port) WHERE id = ?",
         )
         .bind(&change.display_name)
+        .bind(change.display_name.as_deref().map(folded))
         .bind(&change.host)
         .bind(change.port)
         .bind(id)

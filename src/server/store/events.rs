@@ -1,7 +1,9 @@
 //! What happened to a data source, when, and by whom.
 
 use serde::Serialize;
+use sqlx::QueryBuilder;
 
+use super::lists::{Part, push_part};
 use super::{Actor, Result, Store, Writing, json, now, timestamp};
 use crate::protocol::DataSourceId;
 
@@ -110,35 +112,21 @@ fn event((id, data_source, at, kind, actor): Row) -> Event {
 }
 
 impl Store {
-    /// The newest events of a data source, newest first.
-    pub async fn events(&self, data_source: DataSourceId, limit: u32) -> Result<Vec<Event>> {
-        let rows: Vec<Row> = sqlx::query_as(
-            "SELECT id, data_source_id, at, kind, actor FROM events WHERE data_source_id = ?
-             ORDER BY id DESC LIMIT ?",
-        )
-        .bind(data_source)
-        .bind(limit)
-        .fetch_all(&self.readers)
-        .await?;
-        Ok(rows.into_iter().map(event).collect())
-    }
-
-    /// At most `limit` events after the one of this number, oldest first; of one data source or of all.
-    pub async fn events_after(
+    /// At most `limit` events, of one data source or of all.
+    pub async fn events(
         &self,
-        after: i64,
         data_source: Option<DataSourceId>,
+        part: Part,
         limit: u32,
     ) -> Result<Vec<Event>> {
-        let rows: Vec<Row> = sqlx::query_as(
-            "SELECT id, data_source_id, at, kind, actor FROM events
-             WHERE id > ?1 AND (?2 IS NULL OR data_source_id = ?2) ORDER BY id LIMIT ?3",
-        )
-        .bind(after)
-        .bind(data_source)
-        .bind(limit)
-        .fetch_all(&self.readers)
-        .await?;
+        let mut query =
+            QueryBuilder::new("SELECT id, data_source_id, at, kind, actor FROM events WHERE TRUE");
+        if let Some(data_source) = data_source {
+            // Without a condition of its own, its few events would be looked for among those of all.
+            query.push(" AND data_source_id = ").push_bind(data_source);
+        }
+        push_part(&mut query, "id", part, limit);
+        let rows: Vec<Row> = query.build_query_as().fetch_all(&self.readers).await?;
         Ok(rows.into_iter().map(event).collect())
     }
 

@@ -33,11 +33,12 @@ pub struct TunnelKeys {
 pub(super) struct KeyId(i64);
 
 impl Store {
-    /// What a key opens; nothing if it is not enrolled.
+    /// What a key opens; nothing if it is not enrolled. Each login asks, so it is two look-ups: with `IN` the
+    /// database would read all tunnels through.
     pub async fn grants(&self, public_key: &str) -> Result<Vec<GrantRow>> {
         let rows: Vec<(TunnelId, u16, bool)> = sqlx::query_as(
             "SELECT t.id, t.remote_port, coalesce(t.next_key_id = k.id, FALSE)
-             FROM keys AS k JOIN tunnels AS t ON k.id IN (t.key_id, t.next_key_id)
+             FROM keys AS k JOIN tunnels AS t ON t.key_id = k.id OR t.next_key_id = k.id
              WHERE k.public_key = ? AND t.removed_at IS NULL",
         )
         .bind(public_key)
@@ -94,7 +95,7 @@ impl Writing {
     ) -> Result<bool> {
         let found = sqlx::query_scalar(
             "SELECT EXISTS (
-                 SELECT 1 FROM keys AS k JOIN tunnels AS t ON k.id IN (t.key_id, t.next_key_id)
+                 SELECT 1 FROM keys AS k JOIN tunnels AS t ON t.key_id = k.id OR t.next_key_id = k.id
                  JOIN tunnels AS own ON own.id = ?1
                  JOIN keys AS own_key ON own_key.id = own.key_id
                  WHERE k.public_key = ?2 AND t.id <> ?1
@@ -229,7 +230,7 @@ impl Writing {
     async fn forget_unused(&mut self, key: Option<KeyId>) -> Result<()> {
         sqlx::query(
             "DELETE FROM keys WHERE id = ?1 AND NOT EXISTS
-                 (SELECT 1 FROM tunnels WHERE ?1 IN (key_id, next_key_id))",
+                 (SELECT 1 FROM tunnels WHERE key_id = ?1 OR next_key_id = ?1)",
         )
         .bind(key)
         .execute(&mut *self.0)

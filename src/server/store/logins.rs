@@ -3,7 +3,7 @@
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
-use super::{Result, Writing};
+use super::{Result, Store, Writing};
 use crate::protocol::{DataSourceId, DatabaseAddress, TlsMode};
 
 /// A password as it is kept: encrypted.
@@ -48,6 +48,33 @@ impl StoredLogin {
 fn tls(name: &str) -> sqlx::Result<TlsMode> {
     TlsMode::from_name(name)
         .ok_or_else(|| sqlx::Error::Decode(format!("unknown TLS mode {name:?}").into()))
+}
+
+impl Store {
+    /// At most `limit` logins with a password, of the data sources after this one.
+    pub async fn saved_passwords(
+        &self,
+        after: DataSourceId,
+        limit: u32,
+    ) -> Result<Vec<(DataSourceId, StoredLogin)>> {
+        let rows = sqlx::query(
+            "SELECT data_source_id, database AS login_database, username AS login_username,
+                 tls AS login_tls, host AS login_host, port AS login_port, password AS login_password
+             FROM logins WHERE password IS NOT NULL AND data_source_id > ?
+             ORDER BY data_source_id LIMIT ?",
+        )
+        .bind(after)
+        .bind(limit)
+        .fetch_all(&self.readers)
+        .await?;
+        let mut logins = Vec::with_capacity(rows.len());
+        for row in &rows {
+            if let Some(login) = StoredLogin::from_row(row)? {
+                logins.push((row.try_get("data_source_id")?, login));
+            }
+        }
+        Ok(logins)
+    }
 }
 
 impl Writing {

@@ -7,20 +7,26 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 
 use super::auth::Operator;
 use super::extract::{Body, Id, Options};
+use crate::protocol::schema::ListedState;
 use crate::protocol::{
-    API_BASE, DataSource, DataSourceChange, DataSourceId, KeyByHand, NewDataSource, RemovalCommand,
-    TunnelByHand,
+    API_BASE, DataSource, DataSourceChange, DataSourceId, DataSourceState, DatabaseType, KeyByHand,
+    NewDataSource, RemovalCommand, TunnelByHand,
 };
 use crate::server::domain::Error;
+use crate::server::domain::lists::Wanted;
+use crate::server::http::address;
 use crate::server::http::app::App;
 use crate::server::http::problem::ApiError;
 use crate::server::http::{by_hand, view};
+
+/// Data sources on a page, if nothing else is asked for.
+const PAGE: u16 = 100;
 
 /// Creates a data source
 ///
@@ -44,18 +50,72 @@ pub async fn create(
     ))
 }
 
+/// The options of [`list`].
+#[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields, default)]
+pub struct ListOptions {
+    /// Only those that have this in their name or host, in upper or lower case.
+    #[param(max_length = 200, pattern = "^[^\\x00-\\x1f\\x7f-\\x9f]*$")]
+    search: Option<String>,
+    /// Only those in this state now.
+    #[param(value_type = Option<ListedState>, inline)]
+    state: Option<DataSourceState>,
+    /// Only databases of this type.
+    database_type: Option<DatabaseType>,
+    /// At most so many; 100 where absent.
+    #[param(minimum = 1, maximum = 500)]
+    limit: Option<u16>,
+    /// Where the page begins. It stands in the link to this page; no other cursor is taken.
+    cursor: Option<String>,
+}
+
 /// Lists the data sources
 ///
-/// Those that are removed are left out.
-#[utoipa::path(get, path = "/api/v1/data-sources", operation_id = "list_data_sources",
-    responses((status = 200, description = "All of them", body = Vec<DataSource>)))]
+/// Oldest first, a page at a time; those that are removed are left out. While there are more, the answer has
+/// a `Link` header (RFC 8288) to the next page, with the same search. A data source that is there all the
+/// while is on one page, whatever is added or removed meanwhile.
+#[utoipa::path(get, path = "/api/v1/data-sources", operation_id = "list_data_sources", params(ListOptions),
+    responses((status = 200, description = "A page of them", body = Vec<DataSource>,
+        headers(("Link" = Option<String>, description = "`<…>; rel=\"next\"`: the next page, absent on the last one"))),
+        (status = 400, description = "The cursor is not one that was given")))]
 pub async fn list(
     _: Operator,
+    Options(options): Options<ListOptions>,
     State(app): State<Arc<App>>,
-) -> Result<Json<Vec<DataSource>>, ApiError> {
-    let records = app.store.data_sources().await?;
+) -> Result<(HeaderMap, Json<Vec<DataSource>>), ApiError> {
+    let wanted = Wanted {
+        search: options.search.clone(),
+        state: options.state,
+        database_type: options.database_type,
+    };
+    let limit = options.limit.unwrap_or(PAGE);
+    let cursor = options.cursor.as_deref();
+    let (records, next) = app.list(&wanted, cursor, limit).await?;
+    let mut headers = HeaderMap::new();
+    if let Some(next) = next {
+        headers.insert(header::LINK, next_page(&app, &options, &next)?);
+    }
     let shown = records.iter().map(|record| view::data_source(&app, record));
-    Ok(Json(shown.collect()))
+    Ok((headers, Json(shown.collect())))
+}
+
+/// The link to the next page: the same question with another cursor.
+fn next_page(app: &App, asked: &ListOptions, cursor: &str) -> Result<HeaderValue, ApiError> {
+    let limit = asked.limit.map(|limit| limit.to_string());
+    let next = [
+        ("search", asked.search.as_deref().unwrap_or_default()),
+        ("state", asked.state.map_or("", DataSourceState::as_str)),
+        (
+            "database_type",
+            asked.database_type.map_or("", DatabaseType::as_str),
+        ),
+        ("limit", limit.as_deref().unwrap_or_default()),
+        ("cursor", cursor),
+    ];
+    let next = address::with_query(app, &format!("{API_BASE}/data-sources"), &next);
+    HeaderValue::try_from(format!("<{next}>; rel=\"next\""))
+        .map_err(|error| ApiError::internal(&error))
 }
 
 /// Shows a data source

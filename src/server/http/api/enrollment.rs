@@ -128,7 +128,7 @@ pub async fn wait_for_save(
             return Ok(Json(SaveProgress { status }));
         }
         match timeout_at(deadline, watch.next()).await {
-            Ok(Wake::Changed | Wake::AccessChanged) => {}
+            Ok(Wake::Changed(_) | Wake::Missed | Wake::AccessChanged) => {}
             Ok(Wake::ShuttingDown) | Err(_) => return Ok(Json(SaveProgress { status })),
         }
     }

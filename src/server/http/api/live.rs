@@ -26,7 +26,7 @@ use crate::server::domain::changes::{Wake, Watch};
 use crate::server::http::app::App;
 use crate::server::http::problem::ApiError;
 use crate::server::http::view;
-use crate::server::store::Event;
+use crate::server::store::{Event, Part};
 
 /// How often a silent stream says that it lives; proxies close what is silent for a minute.
 const HEARTBEAT: Duration = Duration::from_secs(15);
@@ -72,7 +72,7 @@ pub async fn one(
 
 /// Streams what happens to all data sources
 ///
-/// Server-sent events: `event`, `state` and `changed`.
+/// Server-sent events: `event` and `state`; and `changed` where so much has changed that it is not known what.
 #[utoipa::path(get, path = "/api/v1/data-sources/events", operation_id = "watch_data_sources",
     params(("Last-Event-ID" = Option<i64>, Header, description = "The last event that was read; what came after it is sent first")),
     responses((status = 200, description = "The stream; it ends with the server or the sign-in", body = String, content_type = "text/event-stream"),
@@ -152,7 +152,11 @@ impl LiveStream {
         loop {
             tokio::select! {
                 wake = watch.next() => match wake {
-                    Wake::Changed => if self.send_news().await.is_err() { return },
+                    Wake::Changed(changed) => if self.send_news(changed).await.is_err() { return },
+                    Wake::Missed => {
+                        if !auth::still_allowed(&self.app, &self.headers).await { return }
+                        if self.send_missed().await.is_err() { return }
+                    }
                     Wake::AccessChanged => {
                         if !auth::still_allowed(&self.app, &self.headers).await { return }
                     }
@@ -174,18 +178,26 @@ impl LiveStream {
         }
     }
 
-    async fn send_news(&mut self) -> Result<(), Ended> {
-        let mut changed = self.send_history().await?;
-        changed.extend(self.data_source);
-        for id in &changed {
-            self.send_state(*id).await?;
-        }
-        if changed.is_empty() {
-            // A change without an entry of its own, such as a target that was applied.
-            self.send(sse::Event::default().event("changed").data("{}"))
-                .await?;
+    /// Some have no entry of their own in the history, such as a target that was applied.
+    async fn send_news(&mut self, mut changed: BTreeSet<DataSourceId>) -> Result<(), Ended> {
+        changed.extend(self.send_history().await?);
+        for id in changed {
+            self.send_state(id).await?;
         }
         Ok(())
+    }
+
+    /// Which ones have changed without an entry in the history is not known any more.
+    async fn send_missed(&mut self) -> Result<(), Ended> {
+        self.send_news(self.data_source.into_iter().collect())
+            .await?;
+        match self.data_source {
+            Some(_) => Ok(()),
+            None => {
+                let changed = sse::Event::default().event("changed").data("{}");
+                self.send(changed).await
+            }
+        }
     }
 
     async fn send_history(&mut self) -> Result<BTreeSet<DataSourceId>, Ended> {
@@ -193,7 +205,7 @@ impl LiveStream {
         loop {
             let store = &self.app.store;
             let events = store
-                .events_after(self.seen, self.data_source, PAGE)
+                .events(self.data_source, Part::After(self.seen), PAGE)
                 .await
                 .map_err(|error| ended(error.into()))?;
             let is_last = events.len() < PAGE as usize;

@@ -10,20 +10,23 @@ use serde::Deserialize;
 
 use super::error::PageError;
 use super::layout::{Layout, Timestamp, page};
+use super::pages::{self, Pages};
 use crate::protocol::DataSourceId;
 use crate::server::domain::ActorKind;
+use crate::server::http::address;
 use crate::server::http::app::App;
 use crate::server::http::browser::SignedIn;
 use crate::server::store::AuditEntry;
 
-/// Entries on the page.
-const ENTRIES: u32 = 200;
+/// Entries on a page.
+const LENGTH: usize = 200;
 
 /// Which entries. What is not understood counts as not said.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
+#[serde(default)]
 pub struct Wanted {
-    by: Option<String>,
-    before: Option<String>,
+    by: String,
+    cursor: String,
 }
 
 #[derive(Template)]
@@ -33,8 +36,7 @@ struct AuditPage {
     choices: Vec<Choice>,
     by: Option<&'static str>,
     entries: Vec<Row>,
-    /// The last entry on the page, if there may be older ones.
-    older: Option<i64>,
+    pages: Pages,
 }
 
 /// A kind of actors to choose.
@@ -61,16 +63,18 @@ pub async fn show(
     signed_in: SignedIn,
     Query(wanted): Query<Wanted>,
 ) -> Result<Response, PageError> {
-    let by = wanted.by.as_deref().and_then(ActorKind::from_name);
-    let before = wanted.before.and_then(|id| id.parse().ok());
-    let entries = app.store.audit_log(by, before, ENTRIES).await?;
-    let is_full = entries.len() == ENTRIES as usize;
+    let by = ActorKind::from_name(&wanted.by);
+    let cursor = pages::cursor(&wanted.cursor);
+    let log = app.audit_log(by, cursor, LENGTH).await?;
     let template = AuditPage {
         layout: Layout::of(&app, &signed_in),
         choices: choices(by),
         by: by.map(ActorKind::as_str),
-        older: entries.last().filter(|_| is_full).map(|entry| entry.id),
-        entries: entries.into_iter().map(row).collect(),
+        pages: Pages::of(&log, |cursor| {
+            let by = by.map_or("", ActorKind::as_str);
+            address::with_query(&app, "/audit", &[("by", by), ("cursor", cursor)])
+        }),
+        entries: log.items.into_iter().map(row).collect(),
     };
     page(StatusCode::OK, &template)
 }

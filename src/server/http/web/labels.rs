@@ -29,6 +29,15 @@ pub fn state(connection: ConnectionKind, state: DataSourceState) -> StateLabel {
     StateLabel { text, tone }
 }
 
+/// What a state is called in a list of all, where tunnels and direct connections stand side by side.
+pub fn listed_state(listed: DataSourceState) -> &'static str {
+    match listed {
+        DataSourceState::Draft => "Not set up yet",
+        DataSourceState::Saved => "Saved",
+        other => state(ConnectionKind::ReverseTunnel, other).text,
+    }
+}
+
 /// A database's name as its maker writes it.
 pub fn database(database_type: DatabaseType) -> &'static str {
     match database_type {

@@ -20,11 +20,13 @@ mod error_page;
 mod figures;
 mod forms;
 mod headers;
+mod history;
 mod known_browser;
 mod labels;
 mod layout;
 mod list;
 mod operators;
+mod pages;
 mod removal;
 mod routes;
 pub mod session;
@@ -68,6 +70,7 @@ fn signed_in_routes() -> Routes {
         .route("/data-sources", get(list::show).post(create::create))
         .route("/data-sources/new", get(create::show))
         .route("/data-sources/{id}", get(detail::show))
+        .route("/data-sources/{id}/history", get(history::show))
         .route("/data-sources/{id}/command", post(create::new_command))
         .route("/data-sources/{id}/test", post(connection::test))
         .route("/data-sources/{id}/save", post(connection::save))

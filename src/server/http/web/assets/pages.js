@@ -74,39 +74,65 @@ function replaceLive(page) {
   }
 }
 
-let waiting = false;
-let again = false;
+// News come by the thousand when many tunnels come back at once. A page is fetched again at once after the first
+// one, and then at most once a second, and for no more than a tenth of the time.
+const PAUSE = 1000;
+// What happens to a data source that is not on this page of the list changes the count at most, or who is on it.
+const ELSEWHERE = 5000;
+
+let fetching = false;
+let notBefore = 0;
+let due = Infinity;
+let timer;
+
+function refreshWithin(milliseconds) {
+  const at = Math.max(performance.now() + milliseconds, notBefore);
+  if (at >= due) return;
+  due = at;
+  if (!fetching) wait();
+}
+
+function wait() {
+  clearTimeout(timer);
+  if (due !== Infinity) timer = setTimeout(refresh, Math.max(due, notBefore) - performance.now());
+}
 
 // One request at a time; news that come meanwhile lead to one more.
 async function refresh() {
-  if (waiting) { again = true; return; }
-  waiting = true;
+  const began = performance.now();
+  fetching = true;
+  due = Infinity;
   try {
     const answer = await fetch(document.body.dataset.page, { credentials: "same-origin" });
     if (answer.redirected) { location.reload(); return; }
     if (answer.ok) replaceLive(new DOMParser().parseFromString(await answer.text(), "text/html"));
   } catch {
     // The stream connects again by itself, and that refreshes.
-  } finally {
-    waiting = false;
   }
-  if (again) { again = false; refresh(); }
+  fetching = false;
+  const now = performance.now();
+  notBefore = now + Math.max(PAUSE, 10 * (now - began));
+  wait();
 }
 
 function listen() {
   const place = document.querySelector("[data-events]");
   if (!place) return;
   // After a form the address is the form's; what is live is the page it belongs to.
-  document.body.dataset.page = place.dataset.events.replace("/api/v1", "").replace(/\/events$/, "");
+  document.body.dataset.page = place.dataset.page || place.dataset.events.replace("/api/v1", "").replace(/\/events$/, "");
   if (!window.SharedWorker) {
-    setInterval(() => { if (!document.hidden) refresh(); }, 10000);
+    setInterval(() => { if (!document.hidden) refreshWithin(0); }, 10000);
     return;
   }
   const shown = place.dataset.events.match(/(\d+)\/events$/)?.[1];
   const channel = new BroadcastChannel(own);
-  channel.onmessage = ({ data: id }) => { if (!id || !shown || shown === String(id)) refresh(); };
+  channel.onmessage = ({ data: id }) => {
+    const isHere = !id || (shown ? shown === String(id) : document.getElementById(`source-${id}`));
+    if (isHere) refreshWithin(0);
+    else if (!shown) refreshWithin(ELSEWHERE);
+  };
   // The worker has been listening for others, perhaps: what came before this page heard of it is in now.
-  new SharedWorker(own).port.onmessage = refresh;
+  new SharedWorker(own).port.onmessage = () => refreshWithin(0);
 }
 
 // The worker: it tells which data source has news, or 0 if that may be any.

@@ -23,7 +23,7 @@ use crate::server::http::api::extract::Id;
 use crate::server::http::app::App;
 use crate::server::http::browser::SignedIn;
 use crate::server::http::view;
-use crate::server::store::{Event, Record};
+use crate::server::store::{Event, Part, Record};
 use history::HistoryCard;
 use manual::{Guide, LineToChange, Manual, Shown};
 use setup::{Command, Step};
@@ -91,10 +91,14 @@ enum PasswordHint {
     ForAnotherAddress,
 }
 
-struct EventRow {
-    at: Timestamp,
-    what: String,
-    actor: String,
+/// An event in words.
+pub struct EventRow {
+    /// When.
+    pub at: Timestamp,
+    /// What happened.
+    pub what: String,
+    /// Through whom.
+    pub actor: String,
 }
 
 struct Outcome {
@@ -194,7 +198,7 @@ pub async fn answer(
 ) -> Result<Response, PageError> {
     let record = app.data_source(id).await?;
     let source = view::data_source(app, &record);
-    let events = app.store.events(id, EVENTS).await?;
+    let events = app.store.events(Some(id), Part::Newest, EVENTS).await?;
     let template = DetailPage {
         layout: Layout::of(app, signed_in),
         database: labels::database(source.database_type),
@@ -249,7 +253,8 @@ fn password_hint(record: &Record) -> PasswordHint {
     }
 }
 
-fn event_row(event: Event) -> EventRow {
+/// An event in words.
+pub fn event_row(event: Event) -> EventRow {
     EventRow {
         at: Timestamp(event.at),
         what: labels::event(&event.kind).to_owned(),
