@@ -772,6 +772,223 @@ fn a_released_port_rests_also_when_no_other_is_free() {
     assert_eq!(server.state(next), "draft");
 }
 
+// --- Creating once -------------------------------------------------------------------------------
+
+/// A request for a data source under this key.
+fn creation(server: &Server, key: &str, body: &Value) -> RequestBuilder {
+    let request = server.operator(Method::POST, "/data-sources");
+    request.header("Idempotency-Key", key).json(body)
+}
+
+fn number_of_sources(server: &Server) -> usize {
+    let listed = json_of(server.operator(Method::GET, "/data-sources"), 200);
+    listed.as_array().unwrap().len()
+}
+
+#[test]
+fn the_same_request_under_the_same_key_creates_once_and_gets_the_same_answer() {
+    let (server, _data) = Server::start(&[]);
+    let body = data_source();
+    let first = json_of(creation(&server, "\"8e03978e\"", &body), 201);
+    // As another program would write the same.
+    let mut turned: Vec<_> = body.as_object().unwrap().iter().collect();
+    turned.reverse();
+    let turned: serde_json::Map<_, _> = turned
+        .into_iter()
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect();
+    for body in [body.clone(), turned.into()] {
+        let response = creation(&server, "8e03978e", &body).send().unwrap();
+        assert_eq!(response.status(), 201);
+        let location = format!("/api/v1/data-sources/{}", first["id"]);
+        assert_eq!(response.headers()["location"], location.as_str());
+        assert_eq!(response.json::<Value>().unwrap(), first);
+    }
+    assert!(first["enrollment"]["command"].is_string(), "{first}");
+    assert_eq!(number_of_sources(&server), 1);
+    let other = json_of(creation(&server, "another", &body), 201);
+    assert_ne!(other["id"], first["id"]);
+}
+
+#[test]
+fn a_key_stands_for_one_request_of_one_caller_also_after_a_restart() {
+    let (server, data) = Server::start(&[]);
+    let first = json_of(creation(&server, "order-7", &data_source()), 201);
+    let mut other = data_source();
+    other["port"] = json!(5433);
+    let detail = problem(
+        creation(&server, "order-7", &other),
+        ProblemKind::IdempotencyKeyReused,
+    );
+    assert!(detail.contains("another key"), "{detail}");
+    let made = token_command(data.path(), &["create", "someone-else"]);
+    let token = String::from_utf8(made.stdout).unwrap();
+    let theirs = server
+        .call(Method::POST, "/data-sources", token.trim())
+        .header("Idempotency-Key", "order-7")
+        .json(&other);
+    assert_ne!(json_of(theirs, 201)["id"], first["id"]);
+    let operator = server.operator.clone();
+    server.terminate();
+    let server = Server::start_on(data.path(), Some(&operator), &[]);
+    let again = json_of(creation(&server, "order-7", &data_source()), 201);
+    assert_eq!(again["id"], first["id"]);
+    assert_eq!(again["enrollment"]["token"], first["enrollment"]["token"]);
+    assert_eq!(number_of_sources(&server), 2);
+}
+
+#[test]
+fn the_command_is_given_again_while_it_can_be_used_and_no_longer() {
+    let (server, data) = Server::start(&[]);
+    let first = json_of(creation(&server, "order-7", &data_source()), 201);
+    let token = text(&first["enrollment"]["token"]);
+    json_of(server.enroll(&token, &new_key()), 200);
+    let again = json_of(creation(&server, "order-7", &data_source()), 201);
+    assert_eq!(again["enrollment"], first["enrollment"]);
+    assert_eq!(again["state"], "enrolled");
+    execute(
+        data.path(),
+        "UPDATE tokens SET used_at = 1 WHERE kind = 'enrollment'",
+    );
+    let again = json_of(creation(&server, "order-7", &data_source()), 201);
+    assert_eq!(again["id"], first["id"]);
+    assert!(again.get("enrollment").is_none(), "{again}");
+    execute(
+        data.path(),
+        "UPDATE tokens SET used_at = NULL, expires_at = 1 WHERE kind = 'enrollment'",
+    );
+    let again = json_of(creation(&server, "order-7", &data_source()), 201);
+    assert!(again.get("enrollment").is_none(), "{again}");
+    let path = format!("/data-sources/{}?force=true", first["id"]);
+    let removed = server.operator(Method::DELETE, &path).send().unwrap();
+    assert_eq!(removed.status(), 204);
+    let again = json_of(creation(&server, "order-7", &data_source()), 201);
+    assert_eq!(
+        (&again["id"], &again["state"]),
+        (&first["id"], &json!("removed"))
+    );
+}
+
+#[test]
+fn a_request_that_was_refused_leaves_its_key_free() {
+    let (server, _data) = Server::start(&[]);
+    let mut wrong = data_source();
+    wrong["host"] = json!("-o");
+    problem(
+        creation(&server, "order-7", &wrong),
+        ProblemKind::InvalidRequest,
+    );
+    json_of(creation(&server, "order-7", &data_source()), 201);
+}
+
+#[test]
+fn a_request_whose_first_is_under_way_is_told_so() {
+    let (server, data) = Server::start(&[]);
+    let lock = Lock::of(data.path());
+    let results = std::thread::scope(|scope| {
+        let (send, receive) = std::sync::mpsc::channel();
+        for _ in 0..2 {
+            let (send, server) = (send.clone(), &server);
+            scope.spawn(move || {
+                let response = creation(server, "order-7", &data_source()).send().unwrap();
+                send.send(response).unwrap();
+            });
+        }
+        // The one that is answered while nothing can be written came second.
+        let second = receive.recv().unwrap();
+        lock.release();
+        (second, receive.recv().unwrap())
+    });
+    problem_in(results.0, ProblemKind::RequestUnderWay);
+    assert_eq!(results.1.status(), 201);
+    let first = results.1.json::<Value>().unwrap();
+    let again = json_of(creation(&server, "order-7", &data_source()), 201);
+    assert_eq!(again, first);
+    assert_eq!(number_of_sources(&server), 1);
+}
+
+#[test]
+fn a_key_is_short_plain_and_alone() {
+    let (server, _data) = Server::start(&[]);
+    let longest = "k".repeat(255);
+    json_of(creation(&server, &longest, &data_source()), 201);
+    let too_long = "k".repeat(256);
+    for wrong in ["", "\"\"", "\"half", "a\\b", &too_long] {
+        let detail = problem(
+            creation(&server, wrong, &data_source()),
+            ProblemKind::InvalidRequest,
+        );
+        assert!(detail.contains("Idempotency-Key"), "{wrong:?}: {detail}");
+    }
+    let two = creation(&server, "one", &data_source()).header("Idempotency-Key", "two");
+    problem(two, ProblemKind::InvalidRequest);
+    assert_eq!(number_of_sources(&server), 1);
+}
+
+#[test]
+fn keys_are_kept_for_a_day_and_no_token_in_clear_with_them() {
+    let (server, data) = Server::start(&[]);
+    let first = json_of(creation(&server, "order-7", &data_source()), 201);
+    // A day less a minute.
+    execute(
+        data.path(),
+        "UPDATE idempotency_keys SET created_at = created_at - 86340000",
+    );
+    let again = json_of(creation(&server, "order-7", &data_source()), 201);
+    assert_eq!(again["id"], first["id"]);
+    execute(
+        data.path(),
+        "UPDATE idempotency_keys SET created_at = created_at - 120000",
+    );
+    let later = json_of(creation(&server, "order-7", &data_source()), 201);
+    assert_ne!(later["id"], first["id"]);
+    let (kept, sql) = (1, "SELECT count(*) FROM idempotency_keys");
+    assert_eq!(number_in(data.path(), sql), kept, "the old one is kept");
+    let token = text(&first["enrollment"]["token"]);
+    for entry in std::fs::read_dir(data.path()).unwrap().flatten() {
+        if entry.path().is_file() {
+            let bytes = std::fs::read(entry.path()).unwrap();
+            let holds = bytes.windows(token.len()).any(|at| at == token.as_bytes());
+            assert!(!holds, "{:?}", entry.path());
+        }
+    }
+}
+
+/// Nobody else can write to a server's database as long as this is not released.
+struct Lock(std::sync::mpsc::Sender<()>, std::thread::JoinHandle<()>);
+
+impl Lock {
+    fn of(data: &Path) -> Self {
+        let (release, released) = std::sync::mpsc::channel();
+        let (begun, has_begun) = std::sync::mpsc::channel();
+        let file = data.join("control-plane.sqlite");
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Runtime::new().unwrap();
+            runtime.block_on(async {
+                let options = SqliteConnectOptions::new().filename(file);
+                let mut connection = options.connect().await.unwrap();
+                sqlx::raw_sql("BEGIN IMMEDIATE")
+                    .execute(&mut connection)
+                    .await
+                    .unwrap();
+                begun.send(()).unwrap();
+                released.recv().unwrap();
+                sqlx::raw_sql("ROLLBACK")
+                    .execute(&mut connection)
+                    .await
+                    .unwrap();
+            });
+        });
+        has_begun.recv().unwrap();
+        Lock(release, thread)
+    }
+
+    fn release(self) {
+        self.0.send(()).unwrap();
+        self.1.join().unwrap();
+    }
+}
+
 // --- The life of a data source ------------------------------------------------------------------
 
 #[test]
@@ -882,6 +1099,53 @@ fn removal_waits_for_the_bastion_and_its_second_time_is_told() {
 }
 
 #[test]
+fn a_draft_is_deleted_at_once_and_its_command_opens_nothing() {
+    let (server, _data) = Server::start(&[]);
+    let (id, token) = server.draft();
+    let path = format!("/data-sources/{id}");
+    let removed = server.operator(Method::DELETE, &path).send().unwrap();
+    assert_eq!(removed.status(), 204);
+    assert_eq!(removed.text().unwrap(), "");
+    assert_eq!(server.state(id), "removed");
+    problem(server.enroll(&token, &new_key()), ProblemKind::NotFound);
+    problem(
+        server.operator(Method::DELETE, &path),
+        ProblemKind::NotFound,
+    );
+}
+
+#[test]
+fn of_a_deletion_and_an_enrollment_at_the_same_moment_one_wins() {
+    let (server, _data) = Server::start(&[]);
+    let key = new_key();
+    for _ in 0..20 {
+        let (id, token) = server.draft();
+        let path = format!("/data-sources/{id}");
+        let (enrolled, deleted) = std::thread::scope(|scope| {
+            let enrolling = scope.spawn(|| server.enroll(&token, &key).send().unwrap());
+            let deleted = server.operator(Method::DELETE, &path).send().unwrap();
+            (enrolling.join().unwrap(), deleted)
+        });
+        let order = (enrolled.status().as_u16(), deleted.status().as_u16());
+        match order {
+            // It was too late for a bastion, and nothing of it is left.
+            (404, 204) => assert_eq!(server.state(id), "removed"),
+            // A bastion was first: it gets its command, and that works.
+            (200, 200) => {
+                assert_eq!(server.state(id), "removing");
+                let enrolled: Value = enrolled.json().unwrap();
+                let removal: Value = deleted.json().unwrap();
+                let own = format!("/tunnels/{}", enrolled["tunnel_id"]);
+                let gone = server.call(Method::DELETE, &own, &text(&removal["token"]));
+                assert_eq!(gone.send().unwrap().status(), 204);
+                assert_eq!(server.state(id), "removed");
+            }
+            order => panic!("{order:?}"),
+        }
+    }
+}
+
+#[test]
 fn a_waiting_bastion_hears_of_the_deletion_at_once() {
     let (server, _data) = Server::start(&[]);
     let (id, token) = server.draft();
@@ -906,10 +1170,9 @@ fn a_waiting_bastion_hears_of_the_deletion_at_once() {
             (json_of(poll(25), 200), started.elapsed())
         });
         std::thread::sleep(Duration::from_millis(500));
-        json_of(
-            server.operator(Method::DELETE, &format!("/data-sources/{id}")),
-            200,
-        );
+        let path = format!("/data-sources/{id}");
+        let removed = server.operator(Method::DELETE, &path).send().unwrap();
+        assert_eq!(removed.status(), 204);
         waiting.join().unwrap()
     });
     assert_eq!(status["status"], "cancelled");
@@ -1153,10 +1416,24 @@ fn execute(data: &Path, sql: &'static str) {
     });
 }
 
+fn number_in(data: &Path, sql: &'static str) -> i64 {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let file = data.join("control-plane.sqlite");
+        let options = SqliteConnectOptions::new().filename(file);
+        let mut database = options.connect().await.unwrap();
+        sqlx::query_scalar(sql)
+            .fetch_one(&mut database)
+            .await
+            .unwrap()
+    })
+}
+
 #[test]
 fn what_cannot_be_kept_whole_is_not_kept_at_all() {
     let (server, data) = Server::start(&[]);
-    let (id, _) = server.draft();
+    let (id, token) = server.draft();
+    json_of(server.enroll(&token, &new_key()), 200);
     execute(
         data.path(),
         "CREATE TRIGGER full_for_old BEFORE UPDATE OF seed ON tokens
@@ -1175,7 +1452,7 @@ fn what_cannot_be_kept_whole_is_not_kept_at_all() {
         server.operator(Method::DELETE, &path),
         ProblemKind::Internal,
     );
-    assert_eq!(server.state(id), "draft");
+    assert_eq!(server.state(id), "enrolled");
     let listed = json_of(server.operator(Method::GET, "/data-sources"), 200);
     assert_eq!(listed.as_array().unwrap().len(), 1, "{listed}");
 }

@@ -122,6 +122,42 @@ mod tests {
     }
 
     #[test]
+    fn what_every_command_takes_stands_before_or_after_its_name() {
+        for line in lines(&Cli::described()) {
+            for flag in ["--verbose", "-v", "--quiet", "-q", "--no-color"] {
+                let read = |at: usize| {
+                    let mut line = line.clone();
+                    line.insert(at, flag.to_owned());
+                    let read = Cli::described()
+                        .try_get_matches_from(&line)
+                        .and_then(|matches| Cli::from_arg_matches(&matches));
+                    read.unwrap_or_else(|error| panic!("{line:?}: {error}"))
+                        .global
+                };
+                let first = format!("{:?}", read(1));
+                assert!(first.contains("true"), "{line:?}: {flag} changes nothing");
+                for at in 2..=line.len() {
+                    assert_eq!(format!("{:?}", read(at)), first, "{line:?}: {flag} at {at}");
+                }
+            }
+        }
+    }
+
+    /// The shortest line of every command.
+    fn lines(command: &clap::Command) -> Vec<Vec<String>> {
+        let name = command.get_name();
+        let of = |command: &clap::Command| {
+            let needed = command
+                .get_positionals()
+                .filter(|arg| arg.is_required_set());
+            let first_of = |arg: &clap::Arg| arg.get_possible_values()[0].get_name().to_owned();
+            let words = [name.to_owned(), command.get_name().to_owned()];
+            words.into_iter().chain(needed.map(first_of)).collect()
+        };
+        command.get_subcommands().map(of).collect()
+    }
+
+    #[test]
     fn a_removal_command_with_a_second_yes_is_understood() {
         let words = [
             "holistics-tunnel",

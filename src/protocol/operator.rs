@@ -319,8 +319,8 @@ pub struct DataSourceChange {
     pub port: Option<u16>,
 }
 
-/// The answer to `DELETE /data-sources/{id}` without `?force=true`. A direct connection has nothing
-/// on a bastion: it is removed at once, and the answer is 204 without a body.
+/// The answer to `DELETE /data-sources/{id}` without `?force=true`. What has nothing on a bastion, a direct
+/// connection or a draft, is removed at once, and the answer is 204 without a body.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct RemovalCommand {

@@ -93,6 +93,10 @@ problem_kinds! {
     TunnelDown = ("tunnel-down", 409, "The tunnel is not up"),
     /// The saved password is not used for this, or cannot be read: it must be sent.
     PasswordNeeded = ("password-needed", 409, "The password is needed"),
+    /// The caller's key for a request was sent with another body before.
+    IdempotencyKeyReused = ("idempotency-key-reused", 422, "This key stands for another request"),
+    /// The first request with the caller's key has no answer yet.
+    RequestUnderWay = ("request-under-way", 409, "This request is being carried out"),
     /// As much of this as the server does at a time is done already.
     Busy = ("busy", 503, "The server is busy"),
     /// Every port of the range is given to a tunnel.

@@ -9,7 +9,7 @@ use utoipa::{PartialSchema, ToSchema};
 use super::DataSourceState;
 
 /// A name whose last label is no number; each label as `inputs::host` wants it.
-const DNS_NAME: &str = "^(?!(?:.*\\.)?[0-9]+\\.?$)(?:[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?\\.)*\
+const DNS_NAME: &str = "^(?!(?:.*\\.)?(?:[0-9]+|0[xX][0-9A-Fa-f]*)\\.?$)(?:[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?\\.)*\
      [A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?\\.?$";
 
 /// One line in which something can be seen.

@@ -13,6 +13,7 @@ use url::Url;
 
 use super::domain::{inputs, proxies};
 use super::http::connections;
+use super::probe::apart::SUBCOMMAND;
 use super::store::PortRange;
 use super::tunnel_server::Limits;
 
@@ -30,6 +31,10 @@ pub struct Cli {
         default_value = "text"
     )]
     pub log_format: LogFormat,
+
+    /// Where the data is, for every command: before its name or after it.
+    #[command(flatten)]
+    pub data: DataDirArg,
 
     /// What to do.
     #[command(subcommand)]
@@ -74,6 +79,9 @@ pub enum Command {
         #[arg(long, value_name = "DIR")]
         dir: Option<PathBuf>,
     },
+    /// One connection test, as the server runs each apart from itself: reads it from standard input
+    #[command(name = SUBCOMMAND, hide = true)]
+    TestConnection,
 }
 
 /// The shells that `completions` knows.
@@ -90,7 +98,7 @@ pub enum CompletedShell {
 pub struct DataDirArg {
     /// The folder of the database and the keys; `serve` makes it [default: the package's,
     /// /var/lib/holistics-tunnel-server, where that is there; else holistics-tunnel-data]
-    #[arg(long, env = DataDirArg::VARIABLE, value_name = "DIR")]
+    #[arg(long, global = true, env = DataDirArg::VARIABLE, value_name = "DIR")]
     data_dir: Option<PathBuf>,
 }
 
@@ -593,6 +601,53 @@ mod tests {
             0,
             "the settings are the program's until somebody changes them"
         );
+    }
+
+    #[test]
+    fn what_every_command_takes_stands_before_or_after_its_name() {
+        let shared = ["--data-dir=/srv/elsewhere", "--log-format=json"];
+        for line in lines(&Cli::command()) {
+            for flag in shared {
+                let read = |at: usize| {
+                    let mut line = line.clone();
+                    line.insert(at, flag.to_owned());
+                    let read = Cli::try_parse_from(&line);
+                    format!(
+                        "{:?}",
+                        read.unwrap_or_else(|error| panic!("{line:?}: {error}"))
+                    )
+                };
+                let first = read(1);
+                for at in 2..=line.len() {
+                    assert_eq!(read(at), first, "{line:?}: {flag} at {at}");
+                }
+                let without = format!("{:?}", Cli::try_parse_from(&line));
+                assert_ne!(first, without, "{line:?}: {flag} changes nothing");
+                assert!(
+                    !first.contains("holistics-tunnel-data") || flag != shared[0],
+                    "{first}"
+                );
+            }
+        }
+    }
+
+    fn example(positional: &clap::Arg) -> String {
+        let values = positional.get_possible_values();
+        let first = values.first();
+        first.map_or_else(|| "x".to_owned(), |value| value.get_name().to_owned())
+    }
+
+    /// The shortest line of every command that does something.
+    fn lines(command: &clap::Command) -> Vec<Vec<String>> {
+        let own = [command.get_name().to_owned()];
+        if !command.has_subcommands() {
+            let needed = command
+                .get_positionals()
+                .filter(|arg| arg.is_required_set());
+            return vec![own.into_iter().chain(needed.map(example)).collect()];
+        }
+        let below = command.get_subcommands().flat_map(lines);
+        below.map(|line| [&own[..], &line].concat()).collect()
     }
 
     #[test]

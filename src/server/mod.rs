@@ -61,6 +61,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
             Command::HostKey(arguments) => host_keys::run(arguments).await,
             Command::Completions { shell } => manual::completions(shell),
             Command::Man { dir } => manual::man(dir.as_deref()),
+            Command::TestConnection => probe::apart::carry_out().await,
         }
     });
     runtime.shutdown_timeout(farewell::THREADS);

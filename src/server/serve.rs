@@ -17,6 +17,7 @@ use super::data_dir::DataDir;
 use super::domain::ControlPlane;
 use super::domain::address::{self, PublicAddress, PublicSettings};
 use super::domain::changes::Changes;
+use super::domain::idempotency::UnderWay;
 use super::domain::logins;
 use super::domain::proxies::TrustedProxies;
 use super::domain::secret::SecretKey;
@@ -108,6 +109,7 @@ pub async fn run(settings: Serve) -> anyhow::Result<()> {
             port_rest: settings.port_rest,
             forward_listen: settings.forward_listen,
             direct_loopback_allowed: settings.allow_direct_loopback,
+            under_way: UnderWay::default(),
             store,
             tunnels,
         }),

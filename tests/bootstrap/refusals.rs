@@ -158,7 +158,9 @@ fn a_server_that_is_reached_by_plain_http_over_a_network_gives_no_program() {
     let source = vendor.data_source();
     let port = vendor.server.url.rsplit(':').next().expect("a port");
     let fetch = format!("curl -fsSL --connect-to ::127.0.0.1:{port}");
-    let removal = vendor.operator.delete(vendor.data_source().id);
+    let left = vendor.data_source();
+    vendor.operator.enroll_nobody(&left);
+    let removal = vendor.operator.delete(left.id);
     for url in [url_of(&source), crate::url_in(&removal.command)] {
         bastion
             .run(&mut shell(&bastion, &format!("{fetch} {url} | sh")))

@@ -54,6 +54,7 @@ fn the_removal_s_script_fetches_the_program_only_where_it_is_missing() {
     let vendor = Vendor::new();
     let bastion = Bastion::new();
     let source = vendor.data_source();
+    vendor.operator.enroll_nobody(&source);
     let removal = vendor.operator.delete(source.id);
     for (run_before, shell) in SHELLS.into_iter().enumerate() {
         let url = url_in(&removal.command);

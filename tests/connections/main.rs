@@ -4,6 +4,7 @@
 #![cfg(all(feature = "bastion", feature = "server"))]
 
 mod direct;
+mod floods;
 mod impostor;
 mod saved;
 #[path = "../support/mod.rs"]

@@ -80,6 +80,27 @@ fn a_backup_of_the_database_gives_no_password_away() {
 }
 
 #[test]
+fn whoever_guesses_a_saved_password_does_not_see_whether_he_was_right() {
+    let desk = Desk::new();
+    let source = desk.saved("prefer");
+    let said = |database: &str| {
+        let mut login = desk.login_without_password();
+        login["database"] = json!(database);
+        let result = desk.test(source.id, &login);
+        result.stages.last().expect("a stage").detail.clone()
+    };
+    let wrong = said("open barley");
+    assert!(wrong.contains("\"open barley\""), "{wrong}");
+    for right in [PASSWORD, "OPEN SESAME", "xx open sesame yy"] {
+        assert_eq!(said(right), wrong.replace("open barley", right));
+    }
+    // PostgreSQL cuts long names, so what comes back is not quite what was sent.
+    let long = |guess: &str| format!("{guess} {}", "x".repeat(100));
+    let right = said(&long(PASSWORD)).replace(PASSWORD, "open barley");
+    assert_eq!(right, said(&long("open barley")));
+}
+
+#[test]
 fn the_saved_password_goes_to_no_other_host_and_no_other_port() {
     let desk = Desk::new();
     let source = desk.saved("prefer");

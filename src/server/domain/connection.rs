@@ -87,7 +87,7 @@ impl ControlPlane {
             route: self.route_to(&record)?,
         };
         let login = logins::completed(&self.secret, &record, checked(login)?)?;
-        let result = probe::run(&target, &login).await;
+        let result = probe::apart::run(&target, &login).await;
         tracing::info!(data_source = id.0, ok = result.ok, "connection tested");
         let action = if result.ok {
             "connection tested: it works"

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::address::PublicAddress;
 use super::changes::Changes;
 use super::error::{Error, Result};
+use super::idempotency::UnderWay;
 use super::record::found;
 use super::secret::SecretKey;
 use crate::protocol::{DataSourceId, DataSourceState, TunnelId, TunnelStatus};
@@ -36,6 +37,8 @@ pub struct ControlPlane {
     pub forward_listen: IpAddr,
     /// Whether a direct connection may lead to this machine itself.
     pub direct_loopback_allowed: bool,
+    /// The requests under a caller's key that are being carried out.
+    pub under_way: UnderWay,
 }
 
 impl ControlPlane {

@@ -29,6 +29,19 @@ impl ControlPlane {
         new: NewDataSource,
         actor: &Actor,
     ) -> Result<(Record, Option<CommandToken>)> {
+        let mut tx = self.store.write().await?;
+        let created = self.create_in(&mut tx, new, actor).await?;
+        tx.commit().await?;
+        self.done(created.0.id, actor, "created");
+        Ok(created)
+    }
+
+    pub(super) async fn create_in(
+        &self,
+        tx: &mut Writing,
+        new: NewDataSource,
+        actor: &Actor,
+    ) -> Result<(Record, Option<CommandToken>)> {
         let command = match new.connection {
             ConnectionKind::ReverseTunnel => {
                 Some(self.new_command(TokenKind::Enrollment, self.enrollment_ttl)?)
@@ -36,7 +49,6 @@ impl ControlPlane {
             ConnectionKind::Direct => None,
         };
         let new = checked(new)?;
-        let mut tx = self.store.write().await?;
         let id = tx.add_data_source(&new).await?;
         if let Some(command) = &command {
             let tunnel = tx.add_tunnel(id).await?;
@@ -44,8 +56,6 @@ impl ControlPlane {
         }
         tx.add_event(id, EventKind::Created, actor).await?;
         let record = found(tx.data_source(id).await?)?;
-        tx.commit().await?;
-        self.done(id, actor, "created");
         Ok((record, command.map(CommandToken::from)))
     }
 
@@ -93,8 +103,8 @@ impl ControlPlane {
     }
 
     /// Asks for a data source's removal, and gives the command for its bastion, which replaces an earlier one.
-    /// With `now`, or if it is reached directly or no program of ours runs on its machine, it is removed at once,
-    /// and there is no command.
+    /// With `now`, or if no program of ours is to be told, since none has registered, it was set up by hand or it
+    /// is reached directly, it is removed at once, and there is no command.
     ///
     /// # Errors
     /// It is removed already, or the database failed.
@@ -106,8 +116,8 @@ impl ControlPlane {
     ) -> Result<Option<CommandToken>> {
         let mut tx = self.store.write().await?;
         let record = ensure_exists(tx.data_source(id).await?)?;
-        let now = now || record.is_by_hand();
-        let Some(tunnel) = record.tunnel_id().filter(|_| !now) else {
+        let answers = record.is_enrolled() && !record.is_by_hand();
+        let Some(tunnel) = record.tunnel_id().filter(|_| answers && !now) else {
             self.remove_now(tx, record, actor).await?;
             return Ok(None);
         };

@@ -104,6 +104,16 @@ pub enum Error {
          again."
     )]
     PortsRest(jiff::Timestamp),
+    /// The caller's key stands for another request.
+    #[error(
+        "this Idempotency-Key was sent with another body before. Send the same body again, or choose another key."
+    )]
+    KeyOfAnotherRequest,
+    /// The first request under the caller's key has no answer yet.
+    #[error(
+        "the first request with this Idempotency-Key is still being carried out. Send it again in a moment."
+    )]
+    RequestUnderWay,
     /// The saved password is not used.
     #[error(transparent)]
     PasswordNeeded(#[from] PasswordNeeded),

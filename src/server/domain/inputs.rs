@@ -54,9 +54,16 @@ fn is_dns_name(text: &str) -> bool {
     let name = text.strip_suffix('.').unwrap_or(text);
     let last_label = name.rsplit('.').next().unwrap_or_default();
     // A name whose last label is a number is a mistyped address; resolvers disagree about it.
-    name.len() <= 253
-        && name.split('.').all(is_dns_label)
-        && !last_label.bytes().all(|byte| byte.is_ascii_digit())
+    name.len() <= 253 && name.split('.').all(is_dns_label) && !is_number(last_label)
+}
+
+/// In tens, or after `0x` in sixteens, as some resolvers read the parts of an address.
+fn is_number(label: &str) -> bool {
+    let lower = label.to_ascii_lowercase();
+    match lower.strip_prefix("0x") {
+        Some(digits) => digits.bytes().all(|byte| byte.is_ascii_hexdigit()),
+        None => lower.bytes().all(|byte| byte.is_ascii_digit()),
+    }
 }
 
 fn is_dns_label(label: &str) -> bool {
@@ -188,6 +195,13 @@ mod tests {
             "a.-b",
             "999.1.1.1",
             "1.2.3",
+            "127.1",
+            "2130706433",
+            "0177.0.0.1",
+            "0x7f000001",
+            "0X7F.1",
+            "127.0.0.0x1",
+            "127.0x1.",
             "bücher.example",
             "fe80::1%eth0",
             "user@db",

@@ -17,6 +17,7 @@ mod data_sources;
 mod error;
 pub mod history;
 pub mod host_keys;
+pub mod idempotency;
 pub mod inputs;
 mod keys;
 pub mod lists;

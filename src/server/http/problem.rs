@@ -132,6 +132,8 @@ pub fn kind(error: &Error) -> ProblemKind {
         | Error::NoTunnel => ProblemKind::WrongState,
         Error::TunnelDown | Error::NewKeyDown => ProblemKind::TunnelDown,
         Error::PortsExhausted | Error::PortsRest(_) => ProblemKind::PortsExhausted,
+        Error::KeyOfAnotherRequest => ProblemKind::IdempotencyKeyReused,
+        Error::RequestUnderWay => ProblemKind::RequestUnderWay,
         Error::PasswordNeeded(_) => ProblemKind::PasswordNeeded,
         Error::StorageFailed => ProblemKind::StorageFailed,
         Error::Internal => ProblemKind::Internal,

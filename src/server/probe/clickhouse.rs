@@ -17,13 +17,13 @@ use hyper::header::{AUTHORIZATION, HOST, USER_AGENT};
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::client::TlsStream;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::instrument::WithSubscriber;
 use url::form_urlencoded;
 
+use super::allowance::Socket;
 use super::contact;
 use super::driver::{Answer, Driver, Found, Place, Reached, Ready, Session, refused};
 use super::report::Failure;
@@ -82,7 +82,7 @@ impl Driver for ClickHouse {
     }
 }
 
-fn reached(place: &Place, encrypted: Option<TlsStream<TcpStream>>) -> Found<dyn Reached> {
+fn reached(place: &Place, encrypted: Option<TlsStream<Socket>>) -> Found<dyn Reached> {
     let said = match &encrypted {
         Some(_) => format!("{} answers with TLS", place.database),
         None => format!("{} answers as {NAME} does", place.database),
@@ -92,7 +92,7 @@ fn reached(place: &Place, encrypted: Option<TlsStream<TcpStream>>) -> Found<dyn 
 }
 
 /// A connection that is encrypted, or why it is not. Only that there is no connection at all is a failure.
-async fn try_tls(place: &Place) -> Result<io::Result<TlsStream<TcpStream>>, Failure> {
+async fn try_tls(place: &Place) -> Result<io::Result<TlsStream<Socket>>, Failure> {
     let stream = contact::connect(place).await?;
     let handshake = timeout(PATIENCE, tls::encrypt(stream, place)).await;
     Ok(handshake.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())))
@@ -117,7 +117,7 @@ fn wants_tls(place: &Place) -> Failure {
 
 struct Answering {
     place: Place,
-    encrypted: Option<TlsStream<TcpStream>>,
+    encrypted: Option<TlsStream<Socket>>,
 }
 
 #[async_trait]

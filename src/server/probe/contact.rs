@@ -11,8 +11,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use super::allowance::{Bounded, Socket};
 use super::driver::Place;
 use super::report::Failure;
+use super::route;
 use crate::protocol::PROGRAM;
 use crate::wire_probe::{MOST_BYTES, Protocol, Reading, identifying_questions, looks_like};
 
@@ -23,24 +25,29 @@ const PATIENCE: Duration = Duration::from_secs(3);
 const AFTERTHOUGHT: Duration = Duration::from_secs(1);
 /// How long such a trial may take.
 const TRIAL: Duration = Duration::from_secs(2);
+
 /// Connects.
-pub(super) async fn connect(place: &Place) -> Result<TcpStream, Failure> {
+pub(super) async fn connect(place: &Place) -> Result<Socket, Failure> {
     let stream = match TcpStream::connect(place.address).await {
         Ok(stream) => stream,
         // The port accepted, and the refusal behind it came before this was looked at.
         Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Err(hung_up(place)),
         Err(error) => return Err(no_connection(place, &error)),
     };
+    if !place.is_tunnelled {
+        // The address may have become this machine's own since it was found.
+        route::check(place.host(), place.address.ip(), place.own_machine_allowed)?;
+    }
     // Costs nothing, and without it small messages may wait for each other.
     let _ = stream.set_nodelay(true);
-    Ok(stream)
+    Ok(Bounded::new(stream, place.allowance.clone()))
 }
 
 /// Connects, says the first words and returns what the answer means, if it is one that is understood.
 pub(super) async fn open<P: Protocol + Sync>(
     place: &Place,
     protocol: &P,
-) -> Result<(TcpStream, P::Reached), Failure> {
+) -> Result<(Socket, P::Reached), Failure> {
     let mut stream = connect(place).await?;
     let mut words = Vec::new();
     let question = protocol.question(&place.database);
@@ -70,7 +77,7 @@ pub(super) async fn open<P: Protocol + Sync>(
 
 /// Reads until there is enough, the other side hangs up, or [`MOST_BYTES`] are there.
 pub(super) async fn hear(
-    stream: &mut TcpStream,
+    stream: &mut Socket,
     words: &mut Vec<u8>,
     is_enough: impl Fn(&[u8]) -> bool,
 ) {
@@ -100,7 +107,9 @@ async fn identify(place: &Place, heard: &[u8]) -> Option<&'static str> {
 async fn ask(place: &Place, question: &[u8]) -> io::Result<Vec<u8>> {
     let mut words = Vec::new();
     let exchange = async {
-        let mut stream = TcpStream::connect(place.address).await?;
+        let mut stream = connect(place)
+            .await
+            .map_err(|_| io::ErrorKind::NotConnected)?;
         stream.write_all(question).await?;
         hear(&mut stream, &mut words, is_known).await;
         io::Result::Ok(())

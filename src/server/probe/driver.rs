@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use super::allowance::Allowance;
 use super::report::Failure;
 use crate::protocol::{ConnectionTest, TlsMode};
 
@@ -32,6 +33,10 @@ pub(super) struct Place {
     pub(super) database: String,
     /// Whether a tunnel leads there.
     pub(super) is_tunnelled: bool,
+    /// Whether that may be this machine itself.
+    pub(super) own_machine_allowed: bool,
+    /// What may be heard from there.
+    pub(super) allowance: Allowance,
 }
 
 impl Place {

@@ -4,15 +4,20 @@
 //! that may be tested); `tcp` (such a database answers); `tls` (what was agreed on); `login`; `query`. A
 //! database without a driver gets the first two, and the result says so.
 //!
-//! `route` leads to one address, a `driver` for each kind of database takes the stages from there,
-//! `contact` hears the first words and names what else answers, `tls` encrypts, and `report` writes
-//! down how it went. The password stands in no result and no log.
+//! `route` leads to one address, which is not `off_limits`; a `driver` for each kind of database takes the stages
+//! from there, `contact` connects, hears the first words and names what else answers, `tls` encrypts, and `report`
+//! writes down how it went. Every connection is counted against the `allowance`, those that drivers make by
+//! themselves by way of a `relay`; and all of it happens `apart` from the server. The password stands in no result and no log.
 
+mod allowance;
+pub mod apart;
 mod clickhouse;
 mod contact;
 mod driver;
 mod mysql;
+mod off_limits;
 mod postgres;
+mod relay;
 mod report;
 mod route;
 mod sqlserver;
@@ -21,11 +26,13 @@ mod tls;
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 use tracing::Dispatch;
 use tracing::instrument::WithSubscriber;
 
-use crate::protocol::{ConnectionTest, ConnectionTestResult, DatabaseType, TlsMode};
+use crate::protocol::{ConnectionTest, ConnectionTestResult, DatabaseType, TestStage, TlsMode};
+use allowance::Allowance;
 use driver::{Answer, Driver, Place, Session};
 use report::{Report, Stopped};
 
@@ -35,7 +42,7 @@ pub use route::Route;
 const CLOSING: Duration = Duration::from_secs(2);
 
 /// What is tested.
-#[derive(Debug)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Target {
     /// Which database it is.
     pub database_type: DatabaseType,
@@ -57,16 +64,33 @@ fn driver(database_type: DatabaseType) -> Option<&'static dyn Driver> {
 
 /// Runs the stages until one fails.
 pub async fn run(target: &Target, login: &ConnectionTest) -> ConnectionTestResult {
+    run_telling(target, login, &|_| ()).await
+}
+
+/// The same, and tells of each stage once it is over.
+async fn run_telling(
+    target: &Target,
+    login: &ConnectionTest,
+    tell: &(dyn Fn(&TestStage) + Sync),
+) -> ConnectionTestResult {
     // What is logged of a login is not left to each driver's care: nothing in here is, at any level. The
     // result has what there is to know.
-    tested(target, login)
+    tested(target, login, tell)
         .with_subscriber(Dispatch::none())
         .await
 }
 
-async fn tested(target: &Target, login: &ConnectionTest) -> ConnectionTestResult {
-    let mut report = Report::new(&login.password);
-    let answer = stages(target, login, &mut report).await.ok().flatten();
+async fn tested(
+    target: &Target,
+    login: &ConnectionTest,
+    tell: &(dyn Fn(&TestStage) + Sync),
+) -> ConnectionTestResult {
+    let allowance = Allowance::default();
+    let mut report = Report::new(login, allowance.clone(), tell);
+    let answer = stages(target, login, allowance, &mut report)
+        .await
+        .ok()
+        .flatten();
     ConnectionTestResult {
         ok: report.stages.iter().all(|stage| stage.ok),
         latency_milliseconds: answer
@@ -80,6 +104,7 @@ async fn tested(target: &Target, login: &ConnectionTest) -> ConnectionTestResult
 async fn stages(
     target: &Target,
     login: &ConnectionTest,
+    allowance: Allowance,
     report: &mut Report<'_>,
 ) -> Result<Option<Answer>, Stopped> {
     let route = &target.route;
@@ -90,6 +115,8 @@ async fn stages(
         address,
         database: target.database.clone(),
         is_tunnelled: matches!(route, Route::Tunnel { .. }),
+        own_machine_allowed: route.may_lead_to_own_machine(),
+        allowance,
     };
     let Some(driver) = driver(target.database_type) else {
         let said = |found: &String| {

@@ -11,12 +11,13 @@ use async_trait::async_trait;
 use sqlx::Connection;
 use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlDatabaseError, MySqlSslMode};
 use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
 
+use super::allowance::Socket;
 use super::contact;
 use super::driver::{
     Answer, Driver, Found, Place, Reached, Ready, Session, query_failure, refused, remedy,
 };
+use super::relay::Relay;
 use super::report::Failure;
 use super::tls::{self, Agreement};
 use crate::protocol::{ConnectionTest, TlsMode};
@@ -87,7 +88,7 @@ impl Driver for MySql {
 
 struct Answering {
     place: Place,
-    stream: TcpStream,
+    stream: Socket,
     offers_tls: bool,
 }
 
@@ -120,9 +121,10 @@ struct Agreed {
 #[async_trait]
 impl Ready for Agreed {
     async fn login(self: Box<Self>, login: &ConnectionTest) -> Result<Box<dyn Session>, Failure> {
+        let relay = Relay::to(&self.place).await?;
         let options = MySqlConnectOptions::new()
-            .host(&self.place.address.ip().to_string())
-            .port(self.place.address.port())
+            .host(&relay.host())
+            .port(relay.port())
             .database(&login.database)
             .username(&login.username)
             .password(&login.password)
@@ -134,13 +136,13 @@ impl Ready for Agreed {
             .set_names(false);
         let options = sqlx::ConnectOptions::disable_statement_logging(options);
         match MySqlConnection::connect_with(&options).await {
-            Ok(connection) => Ok(Box::new(LoggedIn(connection))),
+            Ok(connection) => Ok(Box::new(LoggedIn(connection, relay))),
             Err(error) => Err(Failure::new(words(&error), login_remedy(&error))),
         }
     }
 }
 
-struct LoggedIn(MySqlConnection);
+struct LoggedIn(MySqlConnection, Relay);
 
 #[async_trait]
 impl Session for LoggedIn {
@@ -152,7 +154,9 @@ impl Session for LoggedIn {
 
     async fn close(self: Box<Self>) {
         // Whether the database takes note changes nothing.
-        let _ = self.0.close().await;
+        let LoggedIn(connection, relay) = *self;
+        let _ = connection.close().await;
+        relay.end().await;
     }
 }
 

@@ -8,12 +8,13 @@ use std::time::Instant;
 use async_trait::async_trait;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
 use sqlx::{ConnectOptions, Connection};
-use tokio::net::TcpStream;
 
+use super::allowance::Socket;
 use super::contact;
 use super::driver::{
     Answer, Driver, Found, Place, Reached, Ready, Session, query_failure, refused, remedy,
 };
+use super::relay::Relay;
 use super::report::Failure;
 use super::tls::{self, Agreement};
 use crate::protocol::{ConnectionTest, TlsMode};
@@ -69,7 +70,7 @@ impl Driver for Postgres {
 
 struct Answering {
     place: Place,
-    stream: TcpStream,
+    stream: Socket,
     offers_tls: bool,
 }
 
@@ -102,9 +103,10 @@ struct Agreed {
 #[async_trait]
 impl Ready for Agreed {
     async fn login(self: Box<Self>, login: &ConnectionTest) -> Result<Box<dyn Session>, Failure> {
+        let relay = Relay::to(&self.place).await?;
         let options = PgConnectOptions::new_without_pgpass()
-            .host(&self.place.address.ip().to_string())
-            .port(self.place.address.port())
+            .host(&relay.host())
+            .port(relay.port())
             .database(&login.database)
             .username(&login.username)
             .password(&login.password)
@@ -114,7 +116,7 @@ impl Ready for Agreed {
             .extra_float_digits(None)
             .disable_statement_logging();
         match PgConnection::connect_with(&options).await {
-            Ok(connection) => Ok(Box::new(LoggedIn(connection))),
+            Ok(connection) => Ok(Box::new(LoggedIn(connection, relay))),
             Err(error) => Err(self.failure(&error)),
         }
     }
@@ -139,7 +141,7 @@ impl Agreed {
     }
 }
 
-struct LoggedIn(PgConnection);
+struct LoggedIn(PgConnection, Relay);
 
 #[async_trait]
 impl Session for LoggedIn {
@@ -151,7 +153,9 @@ impl Session for LoggedIn {
 
     async fn close(self: Box<Self>) {
         // Whether the database takes note changes nothing.
-        let _ = self.0.close().await;
+        let LoggedIn(connection, relay) = *self;
+        let _ = connection.close().await;
+        relay.end().await;
     }
 }
 

@@ -3,15 +3,17 @@
 //! Either ends in one address, and every connection of the test goes to exactly that one. Resolving a
 //! name again would let its owner answer differently once the first answer was found harmless.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 
+use serde::{Deserialize, Serialize};
 use tokio::net::lookup_host;
 
+use super::off_limits::{self, OffLimits};
 use super::report::Failure;
 use crate::protocol::PROGRAM;
 
 /// The way to the database.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Route {
     /// Through the tunnel's port.
     Tunnel {
@@ -60,6 +62,16 @@ impl Route {
         }
     }
 
+    /// Whether it may lead to the server's own machine.
+    pub(super) fn may_lead_to_own_machine(&self) -> bool {
+        match self {
+            Route::Tunnel { .. } => true,
+            Route::Direct {
+                loopback_allowed, ..
+            } => *loopback_allowed,
+        }
+    }
+
     /// What [`Self::find`] has found, for people.
     pub(super) fn found(&self, address: SocketAddr) -> String {
         match self {
@@ -91,11 +103,8 @@ async fn resolve(host: &str, port: u16, loopback_allowed: bool) -> Result<Socket
         .await
         .map_err(|error| no_address(host, &error.to_string()))?
         .collect();
-    if let Some(refused) = addresses
-        .iter()
-        .find(|address| !loopback_allowed && is_forbidden(address.ip()))
-    {
-        return Err(forbidden(host, refused.ip()));
+    for address in &addresses {
+        check(host, address.ip(), loopback_allowed)?;
     }
     let first = addresses.first().copied();
     first.ok_or_else(|| no_address(host, "it has none"))
@@ -108,37 +117,21 @@ fn no_address(host: &str, reason: &str) -> Failure {
     )
 }
 
-fn forbidden(host: &str, address: IpAddr) -> Failure {
-    Failure::new(
-        format!(
-            "{host} is {address}, an address of this server's own machine or of nobody's, which is not tested"
-        ),
+/// Refuses an address that a direct connection does not go to.
+pub(super) fn check(host: &str, address: IpAddr, loopback_allowed: bool) -> Result<(), Failure> {
+    let what = match off_limits::why(address) {
+        None => return Ok(()),
+        Some(OffLimits::OwnMachine) if loopback_allowed => return Ok(()),
+        Some(OffLimits::OwnMachine) => "an address of this server's own machine",
+        Some(OffLimits::Surroundings) => {
+            "an address of this server's nearest surroundings, where clouds serve credentials to their machines"
+        }
+        Some(OffLimits::Nobody) => "an address of no single machine",
+    };
+    Err(Failure::new(
+        format!("{host} is {address}, {what}, which is not tested"),
         "Give the address under which the database is reached from outside, or use a tunnel.",
-    )
-}
-
-/// Whether an address belongs to the machine itself, to its nearest surroundings (where clouds serve
-/// credentials), or to no single machine.
-fn is_forbidden(address: IpAddr) -> bool {
-    match address.to_canonical() {
-        IpAddr::V4(address) => is_forbidden_v4(address),
-        IpAddr::V6(address) => is_forbidden_v6(address),
-    }
-}
-
-fn is_forbidden_v4(address: Ipv4Addr) -> bool {
-    // All of 0.0.0.0/8 is "this host" (RFC 1122), and Linux connects some of it to loopback.
-    address.octets()[0] == 0
-        || address.is_loopback()
-        || address.is_link_local()
-        || address.is_multicast()
-        || address.is_broadcast()
-}
-
-fn is_forbidden_v6(address: Ipv6Addr) -> bool {
-    let is_compatible = matches!(address.octets(), [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, ..]);
-    // `::1`, `::` and the old IPv4-compatible form, which all begin with twelve zero bytes.
-    is_compatible || address.is_unicast_link_local() || address.is_multicast()
+    ))
 }
 
 #[cfg(test)]
@@ -158,19 +151,13 @@ mod tests {
         for host in [
             "localhost",
             "127.0.0.1",
-            "127.8.9.10",
-            "0.0.0.0",
-            "0.1.2.3",
-            "169.254.169.254",
-            "224.0.0.1",
-            "255.255.255.255",
             "::1",
-            "::",
-            "::127.0.0.1",
             "::ffff:127.0.0.1",
-            "::ffff:169.254.169.254",
-            "fe80::1",
-            "ff02::1",
+            // As inet_aton reads them.
+            "0x7f000001",
+            "0177.0.0.1",
+            "2130706433",
+            "127.1",
         ] {
             let refused = direct(host, false).find().await.unwrap_err();
             assert!(
@@ -181,12 +168,26 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_allows_the_own_machine_allows_nothing_else() {
+        for (host, what) in [
+            ("169.254.169.254", "surroundings"),
+            ("fd00:ec2::254", "surroundings"),
+            ("224.0.0.1", "no single machine"),
+        ] {
+            for loopback_allowed in [false, true] {
+                let refused = direct(host, loopback_allowed).find().await.unwrap_err();
+                assert!(refused.detail.contains(what), "{host}: {refused:?}");
+            }
+        }
+    }
+
+    #[tokio::test]
     async fn a_direct_connection_goes_to_any_other_address_as_it_is_written() {
         for host in [
             "10.0.0.5",
-            "192.0.2.7",
+            "198.51.100.7",
             "2001:db8::7",
-            "fd00::5",
+            "fd12:3456::5",
             "::ffff:10.0.0.5",
         ] {
             let found = direct(host, false).find().await.unwrap();

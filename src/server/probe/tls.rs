@@ -16,13 +16,13 @@ use rustls::{
     SupportedProtocolVersion,
 };
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use x509_cert::Certificate;
 use x509_cert::der::Decode;
 
+use super::allowance::Socket;
 use super::driver::Place;
 use super::report::Failure;
 use crate::protocol::TlsMode;
@@ -104,7 +104,7 @@ where
 }
 
 /// Encrypts a connection only to see what is agreed on, and ends it.
-pub(super) async fn trial(stream: TcpStream, place: &Place) -> Result<String, Failure> {
+pub(super) async fn trial(stream: Socket, place: &Place) -> Result<String, Failure> {
     let encrypted = encrypt(stream, place).await;
     let mut stream = encrypted.map_err(|error| failure(&error))?;
     let said = describe(stream.get_ref().1);

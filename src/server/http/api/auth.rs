@@ -8,6 +8,8 @@ use std::sync::Arc;
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, header};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 
 use super::extract::Id;
 use crate::protocol::{ProblemKind, TunnelId};
@@ -23,6 +25,8 @@ use crate::server::store::{ApiToken, Scope, Store, StoredToken};
 pub struct Operator {
     /// For the record of who did what.
     pub actor: Actor,
+    /// What is the same for one credential or account alone, for what each has of its own.
+    pub identity: String,
 }
 
 impl FromRequestParts<Arc<App>> for Operator {
@@ -32,13 +36,16 @@ impl FromRequestParts<Arc<App>> for Operator {
         if !parts.headers.contains_key(header::AUTHORIZATION)
             && let Some(actor) = browser::api_operator(app, &parts.method, &parts.headers).await?
         {
-            return Ok(Operator { actor });
+            let identity = format!("account {actor}");
+            return Ok(Operator { actor, identity });
         }
-        match bearer(&parts.headers, &app.store).await?.0 {
+        let (token, hash) = bearer(&parts.headers, &app.store).await?;
+        match token {
             StoredToken::Operator(token) => {
                 ensure_scope(&token, needed_scope(&parts.method))?;
                 Ok(Operator {
                     actor: Actor::ApiToken(token.name),
+                    identity: format!("token {}", STANDARD.encode(hash.as_bytes())),
                 })
             }
             StoredToken::Tunnel { .. } => Err(forbidden("this call needs an operator's API token")),

@@ -12,7 +12,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 
 use super::auth::Operator;
-use super::extract::{Body, Id, Options};
+use super::extract::{Body, Id, IdempotencyKey, Options};
 use crate::protocol::schema::ListedState;
 use crate::protocol::{
     API_BASE, DataSource, DataSourceChange, DataSourceId, DataSourceState, DatabaseType, KeyByHand,
@@ -24,22 +24,37 @@ use crate::server::http::address;
 use crate::server::http::app::App;
 use crate::server::http::problem::ApiError;
 use crate::server::http::{by_hand, view};
+use crate::server::store::RequestName;
 
 /// Data sources on a page, if nothing else is asked for.
 const PAGE: u16 = 100;
 
 /// Creates a data source
 ///
-/// The answer holds the command to run on the bastion.
+/// The answer holds the command to run on the bastion. With an `Idempotency-Key`, the same request can be sent again if
+/// its answer was lost: nothing is created twice, and the answer is the same as long as the data source is; the command is in it
+/// while it can still be used. A key is known for 24 hours, for this token or account.
 #[utoipa::path(post, path = "/api/v1/data-sources", operation_id = "create_data_source", request_body = NewDataSource,
-    responses((status = 201, description = "Created, with the command for the bastion", body = DataSource,
+    params(("Idempotency-Key" = Option<String>, Header, pattern = "^(?:[!#-\\[\\]-~]{1,255}|\"[!#-\\[\\]-~]{1,255}\")$",
+        description = "A name of the caller's for this request, such as a UUID; quotes around it make no difference")),
+    responses((status = 409, description = "The first request with this key is still being carried out"),
+        (status = 422, description = "A value is not valid, or the key was sent with another body before"),
+        (status = 201, description = "Created, with the command for the bastion", body = DataSource,
         headers(("Location" = String, description = "Where it can be read")))))]
 pub async fn create(
     operator: Operator,
     State(app): State<Arc<App>>,
+    IdempotencyKey(key): IdempotencyKey,
     Body(new): Body<NewDataSource>,
 ) -> Result<impl IntoResponse, ApiError> {
-    let (record, command) = app.create(new, &operator.actor).await?;
+    let (record, command) = match key {
+        None => app.create(new, &operator.actor).await?,
+        Some(key) => {
+            let caller = operator.identity;
+            let name = RequestName { caller, key };
+            app.create_once(&name, new, &operator.actor).await?
+        }
+    };
     let mut answer = view::data_source(&app, &record);
     answer.enrollment = command.map(|command| view::enrollment(&app.public, &command));
     let location = format!("{API_BASE}/data-sources/{}", answer.id);
@@ -162,8 +177,8 @@ pub struct DeleteOptions {
 /// Removes a data source
 ///
 /// Asks for the removal, and gives the command for the bastion; again, it gives a new command. With
-/// `?force=true` it removes at once, without the bastion; and so it does for a direct connection, which has
-/// nothing on one, and for a tunnel that was set up by hand, where no program of ours answers.
+/// `?force=true` it removes at once, without the bastion; and so it does where no program of ours is to be told:
+/// for a draft that none has registered for, a direct connection, and a tunnel that was set up by hand.
 #[utoipa::path(delete, path = "/api/v1/data-sources/{id}", operation_id = "delete_data_source",
     params(("id" = i64, Path, minimum = 1, description = "The data source"), DeleteOptions),
     responses((status = 200, description = "Being removed: the command for the bastion", body = RemovalCommand),

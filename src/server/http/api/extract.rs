@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::protocol::ProblemKind;
+use crate::server::domain::{Error, idempotency};
 use crate::server::http::problem::ApiError;
 
 /// The largest body that is read, in bytes. The largest real one, an RSA-16384 key, has under 4 KiB.
@@ -93,6 +94,29 @@ fn list_for_object(name: &str, sent: &Value, read: &Value) -> Option<String> {
             .iter()
             .find_map(|(name, sent)| list_for_object(name, sent, read.get(name)?)),
         _ => None,
+    }
+}
+
+/// What the caller calls this request, if anything.
+pub struct IdempotencyKey(pub Option<String>);
+
+impl<S: Send + Sync> FromRequestParts<S> for IdempotencyKey {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        let mut sent = parts.headers.get_all("idempotency-key").iter();
+        let key = match (sent.next(), sent.next()) {
+            (None, _) => None,
+            (Some(key), None) => {
+                // What is no ASCII is no key either.
+                let key = idempotency::key(key.to_str().unwrap_or_default());
+                Some(key.map_err(Error::from)?)
+            }
+            (Some(_), Some(_)) => {
+                return Err(ApiError::invalid("send one Idempotency-Key, not several"));
+            }
+        };
+        Ok(IdempotencyKey(key))
     }
 }
 

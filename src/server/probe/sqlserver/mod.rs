@@ -13,10 +13,10 @@ use std::time::Instant;
 use async_trait::async_trait;
 use tiberius::{AuthMethod, Client, Config, EncryptionLevel};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 use tokio_util::compat::{Compat, TokioAsyncReadCompatExt};
 
+use super::allowance::Socket;
 use super::contact;
 use super::driver::{Answer, Driver, Found, Place, Reached, Ready, Session, query_failure, remedy};
 use super::report::Failure;
@@ -84,7 +84,7 @@ async fn prelogin(place: &Place, wanted: Encryption) -> Result<Answering, Failur
 /// A database that has answered the pre-login.
 struct Answering {
     place: Place,
-    stream: TcpStream,
+    stream: Socket,
     prelogin: Prelogin,
 }
 
@@ -121,7 +121,7 @@ impl Answering {
     }
 
     /// A database that was asked for encryption and cannot give it may want to hear that none is asked for.
-    async fn plain(self, tls: TlsMode) -> Result<Agreed<TcpStream>, Failure> {
+    async fn plain(self, tls: TlsMode) -> Result<Agreed<Socket>, Failure> {
         let again = match tls {
             TlsMode::Disable => self,
             TlsMode::Prefer | TlsMode::Require => {
@@ -142,14 +142,14 @@ struct Agreed<S> {
 }
 
 #[async_trait]
-impl Ready for Agreed<TcpStream> {
+impl Ready for Agreed<Socket> {
     async fn login(self: Box<Self>, login: &ConnectionTest) -> Result<Box<dyn Session>, Failure> {
         log_in(*self, login).await
     }
 }
 
 #[async_trait]
-impl Ready for Agreed<TlsStream<Packets<TcpStream>>> {
+impl Ready for Agreed<TlsStream<Packets<Socket>>> {
     async fn login(self: Box<Self>, login: &ConnectionTest) -> Result<Box<dyn Session>, Failure> {
         log_in(*self, login).await
     }
