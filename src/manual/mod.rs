@@ -2,7 +2,7 @@
 //! each system, printed by `holistics-tunnel manual` and shown on the data source's page.
 //!
 //! The texts stand in `templates/manual/`. What is to be typed is indented by five spaces, and nothing else
-//! is, so that a page can give each such part its copy button: see [`parts`].
+//! is, so that a page can give each such part its copy button: see [`parts()`].
 
 mod parts;
 mod quoting;

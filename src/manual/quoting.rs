@@ -24,7 +24,7 @@ fn option_in_shell(word: &str) -> String {
 
 /// Words for a POSIX shell.
 pub(super) fn words_in_shell(words: &[String]) -> String {
-    let words: Vec<_> = words.iter().map(|word| in_shell(word)).collect();
+    let words: Vec<_> = words.iter().map(in_shell).collect();
     words.join(" ")
 }
 
@@ -60,7 +60,7 @@ pub(super) fn in_unit(words: &[String]) -> String {
 /// A string of launchd's XML, for a POSIX shell.
 pub(super) fn plist_string(text: &str) -> String {
     let text = text.replace('&', "&amp;").replace('<', "&lt;");
-    in_shell(&format!("<string>{}</string>", text.replace('>', "&gt;")))
+    in_shell(format!("<string>{}</string>", text.replace('>', "&gt;")))
 }
 
 #[cfg(test)]

@@ -5,13 +5,14 @@
 //! (`bastion::receipt`, `server::store`), so that a stored format can change without the
 //! protocol and the other way round.
 //!
-//! `operator` holds what operators send and get, `history` how a tunnel did, `bastion` what bastions do, `problem` the errors; what
-//! both know stands here.
+//! `operator` holds what operators send and get, `history` how a tunnel did, `bastion` what bastions do, `enrolled`
+//! who is behind a tunnel, `problem` the errors; what both know stands here.
 //!
 //! Requests refuse unknown fields, so that a misspelt field is an error and not a silent default.
 //! Answers accept them, so that an old bastion can talk to a newer server.
 
 mod bastion;
+mod enrolled;
 mod history;
 mod ids;
 mod operator;
@@ -20,6 +21,7 @@ mod problem;
 pub mod schema;
 
 pub use bastion::*;
+pub use enrolled::*;
 pub use history::*;
 pub use ids::*;
 pub use operator::*;

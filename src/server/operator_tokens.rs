@@ -1,9 +1,11 @@
 //! The `token` commands. They work on the database itself, so also while the server runs.
 
+use anyhow::bail;
 use serde_json::json;
 
 use super::cli::{TokenAction, TokenArgs};
 use super::data_dir::DataDir;
+use super::domain::AccessError;
 use super::domain::api_tokens::{self, NewToken, TokenState};
 use super::store::{ListedApiToken, Store};
 
@@ -25,8 +27,14 @@ pub async fn run(arguments: TokenArgs) -> anyhow::Result<()> {
                 scope: scope.into(),
                 lifetime: expires.0,
             };
-            let token = api_tokens::create(&store, &new, None).await?;
-            println!("{}", token.as_str());
+            let made = api_tokens::create(&store, &new, None).await;
+            if let Err(AccessError::NameTaken(name)) = &made {
+                bail!(
+                    "there is an API token named {name} already; choose another name, or revoke it first with: \
+                     token revoke {name}"
+                );
+            }
+            println!("{}", made?.as_str());
         }
         TokenAction::List { json } => list(&store, json).await?,
         TokenAction::Revoke { name } => {

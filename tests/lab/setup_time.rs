@@ -34,7 +34,8 @@ fn setup_against_the_bare_commands() {
         // Last, so that its log is what is kept.
         ours.push(measured(|lab, source| lab.setup_line(source, "--yes")));
     }
-    let parts: [(&str, fn(&Times) -> f64); 3] = [
+    type Part = fn(&Times) -> f64;
+    let parts: [(&str, Part); 3] = [
         ("up to the temporary tunnel", |times| times.tunnel),
         ("from the save to the service", |times| times.service),
         ("both", |times| times.tunnel + times.service),

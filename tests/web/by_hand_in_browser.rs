@@ -48,7 +48,7 @@ fn registers_the_key(browser: &Browser, machine: &Machine) {
     machine.types(&keygen).expect_code(0);
 
     browser.tab_to("#public_key");
-    browser.press(&machine.reads(".holistics/id_rsa"));
+    browser.press(machine.reads(".holistics/id_rsa"));
     browser.tab_to("main form button");
     browser.press(Key::Enter);
     browser.wait_for("This is a private key", SOON);
@@ -58,7 +58,7 @@ fn registers_the_key(browser: &Browser, machine: &Machine) {
     browser.be_a_phone();
 
     browser.tab_to("#public_key");
-    browser.press(&machine.reads(".holistics/id_rsa.pub"));
+    browser.press(machine.reads(".holistics/id_rsa.pub"));
     browser.tab_to("main form button");
     browser.press(Key::Enter);
     browser.wait_for("Waiting for ssh", SOON);

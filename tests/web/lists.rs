@@ -356,7 +356,7 @@ fn the_audit_log_is_read_to_its_oldest_entry() {
     let server = server_with(
         "INSERT INTO audit_log (at, actor, action, subject)
          WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 450)
-         SELECT i, 'ann', 'deed ' || i || ';', 'data source 1' FROM n",
+         SELECT unixepoch() * 1000, 'ann', 'deed ' || i || ';', 'data source 1' FROM n",
     );
     let visitor = Visitor::signed_in(&server);
     let mut page = visitor.get("/audit");
@@ -376,7 +376,7 @@ fn the_audit_log_is_read_to_its_oldest_entry() {
 }
 
 #[test]
-fn a_data_source_s_history_is_read_to_its_oldest_event() {
+fn a_data_source_s_events_are_read_to_the_oldest() {
     let mut server = Server::start();
     let source = server.operator().create("Shop", 3306);
     server.stop();
@@ -389,7 +389,7 @@ fn a_data_source_s_history_is_read_to_its_oldest_event() {
     server.start_again();
     let visitor = Visitor::signed_in(&server);
     let own = visitor.get(&format!("/data-sources/{}", source.id));
-    let mut page = visitor.get(&own.link_to("/history"));
+    let mut page = visitor.get(&own.link_to(&format!("/data-sources/{}/events", source.id)));
     let mut turns = BTreeSet::new();
     loop {
         let parts = page.body.split("of turn ").skip(1);
@@ -401,7 +401,7 @@ fn a_data_source_s_history_is_read_to_its_oldest_event() {
     }
     assert_eq!(turns.len(), 250);
     page.expect(&["Created", "Shop"]);
-    assert_eq!(visitor.get("/data-sources/4711/history").status, 404);
+    assert_eq!(visitor.get("/data-sources/4711/events").status, 404);
 }
 
 #[test]

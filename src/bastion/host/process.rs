@@ -84,11 +84,11 @@ impl Runner {
     /// The run was interrupted, or one of them could not be ended.
     pub fn end_begun(&self, commands: &[Command]) -> Result<(), CommandError> {
         let left = commands.iter().filter_map(|command| self.begun(command));
-        let ends = left.map(|begun| self.wait(begun));
-        ends.fold(Ok(()), |all, end| match end {
-            Err(error) if error.stops_the_run() => Err(error),
-            _ => all,
-        })
+        // All of them, whatever comes of the first.
+        let ends: Vec<_> = left.map(|begun| self.wait(begun)).collect();
+        let mut failures = ends.into_iter().filter_map(Result::err);
+        let stop = failures.find(CommandError::stops_the_run);
+        stop.map_or(Ok(()), Err)
     }
 
     fn begun(&self, command: &Command) -> Option<Begun> {

@@ -16,7 +16,7 @@ pub enum List {
     /// The audit log.
     Audit,
     /// What happened to a data source.
-    History,
+    Events,
 }
 
 impl List {
@@ -24,7 +24,7 @@ impl List {
         match self {
             List::DataSources => b"data-sources",
             List::Audit => b"audit",
-            List::History => b"history",
+            List::Events => b"events",
         }
     }
 }

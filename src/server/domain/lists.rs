@@ -131,7 +131,7 @@ impl ControlPlane {
     ///
     /// # Errors
     /// The cursor is not valid, or the database failed.
-    pub async fn history(
+    pub async fn past_events(
         &self,
         id: DataSourceId,
         cursor: Option<&str>,
@@ -139,7 +139,7 @@ impl ControlPlane {
     ) -> Result<Page<Event>> {
         let read = |part, limit| self.store.events(Some(id), part, limit);
         let number = |event: &Event| event.id;
-        self.page(List::History, cursor, length, read, number).await
+        self.page(List::Events, cursor, length, read, number).await
     }
 
     async fn page<T, Reading: Future<Output = store::Result<Vec<T>>>>(
@@ -156,8 +156,13 @@ impl ControlPlane {
         };
         let mut items = read(part, one_more(length)).await?;
         let mut has_more = items.len() > length;
-        if matches!(part, Part::After(_)) && !has_more || items.is_empty() {
-            // Those are the newest: all of a page, and not what is left of it.
+        let is_cut = match part {
+            Part::After(_) => !has_more,
+            Part::Before(_) => items.is_empty(),
+            Part::Newest | Part::Oldest => false,
+        };
+        if is_cut {
+            // Those are the newest, or nothing is left there: the newest page, whole.
             part = Part::Newest;
             items = read(part, one_more(length)).await?;
             has_more = items.len() > length;

@@ -17,10 +17,10 @@ mod drawing;
 mod edit;
 mod error;
 mod error_page;
+mod events;
 mod figures;
 mod forms;
 mod headers;
-mod history;
 mod known_browser;
 mod labels;
 mod layout;
@@ -70,7 +70,7 @@ fn signed_in_routes() -> Routes {
         .route("/data-sources", get(list::show).post(create::create))
         .route("/data-sources/new", get(create::show))
         .route("/data-sources/{id}", get(detail::show))
-        .route("/data-sources/{id}/history", get(history::show))
+        .route("/data-sources/{id}/events", get(events::show))
         .route("/data-sources/{id}/command", post(create::new_command))
         .route("/data-sources/{id}/test", post(connection::test))
         .route("/data-sources/{id}/save", post(connection::save))

@@ -21,8 +21,8 @@ use crate::server::http::browser::SignedIn;
 const LENGTH: usize = 100;
 
 #[derive(Template)]
-#[template(path = "web/history.html")]
-struct HistoryPage {
+#[template(path = "web/events.html")]
+struct EventsPage {
     layout: Layout,
     id: DataSourceId,
     name: String,
@@ -30,7 +30,7 @@ struct HistoryPage {
     pages: Pages,
 }
 
-/// `GET /data-sources/{id}/history`
+/// `GET /data-sources/{id}/events`
 pub async fn show(
     State(app): State<Arc<App>>,
     signed_in: SignedIn,
@@ -38,18 +38,18 @@ pub async fn show(
     Query(asked): Query<AskedPage>,
 ) -> Result<Response, PageError> {
     let record = app.data_source(id).await?;
-    let history = app
-        .history(id, pages::cursor(&asked.cursor), LENGTH)
+    let found = app
+        .past_events(id, pages::cursor(&asked.cursor), LENGTH)
         .await?;
-    let path = format!("/data-sources/{id}/history");
-    let template = HistoryPage {
+    let path = format!("/data-sources/{id}/events");
+    let template = EventsPage {
         layout: Layout::of(&app, &signed_in),
         id,
         name: record.display_name,
-        pages: Pages::of(&history, |cursor| {
+        pages: Pages::of(&found, |cursor| {
             address::with_query(&app, &path, &[("cursor", cursor)])
         }),
-        events: history.items.into_iter().map(event_row).collect(),
+        events: found.items.into_iter().map(event_row).collect(),
     };
     page(StatusCode::OK, &template)
 }
