@@ -211,8 +211,12 @@ impl Session for LoggedIn {
 impl LoggedIn {
     async fn ask(&mut self, query: &str) -> Result<String, Failure> {
         let request = self.request(query).map_err(|error| no_answer(&error))?;
-        let sending = self.requests.sender.send_request(request);
-        let response = sending.await.map_err(|error| no_answer(&error))?;
+        let sender = &mut self.requests.sender;
+        // The task may not have noticed yet that the answer before was read to its end; a request before that
+        // is thrown away.
+        sender.ready().await.map_err(|error| no_answer(&error))?;
+        let response = sender.send_request(request).await;
+        let response = response.map_err(|error| no_answer(&error))?;
         let status = response.status();
         let is_ours = response.headers().keys().any(|name| {
             let name = name.as_str();
