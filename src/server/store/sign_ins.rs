@@ -136,11 +136,15 @@ impl Store {
         };
         let precision = SEEN_PRECISION.min(limits.idle / 2);
         if seen_at < now() - milliseconds(precision) {
-            sqlx::query("UPDATE browser_sessions SET seen_at = ? WHERE hash = ?")
+            let noted = sqlx::query("UPDATE browser_sessions SET seen_at = ? WHERE hash = ?")
                 .bind(now())
                 .bind(session.as_bytes())
                 .execute(&self.writer)
-                .await?;
+                .await;
+            // What is only read is answered also while nothing can be written.
+            if let Err(error) = noted {
+                tracing::warn!(?error, "cannot write when a browser's session was used");
+            }
         }
         Ok(Some(account((id, name, password_hash, false))))
     }
@@ -195,4 +199,37 @@ impl Writing {
 
 fn milliseconds(span: Duration) -> i64 {
     i64::try_from(span.as_millis()).unwrap_or(i64::MAX / 4)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn who_is_signed_in_goes_on_reading_while_nothing_can_be_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("db")).await.unwrap();
+        let limits = SessionLimits {
+            idle: Duration::from_secs(3600),
+            lifetime: Duration::from_secs(7200),
+        };
+        let mut tx = store.write().await.unwrap();
+        tx.add_operator("ann").await.unwrap();
+        tx.commit().await.unwrap();
+        let ann = store.operator("ann").await.unwrap().unwrap();
+        let session = TokenHash::of("a session");
+        store
+            .begin_session(&session, &ann, limits, "link")
+            .await
+            .unwrap();
+        // Long enough ago for its use to be written down.
+        for line in [
+            "UPDATE browser_sessions SET seen_at = seen_at - 120000",
+            "PRAGMA query_only = 1",
+        ] {
+            sqlx::query(line).execute(&store.writer).await.unwrap();
+        }
+        let found = store.session_operator(&session, limits).await.unwrap();
+        assert_eq!(found.map(|operator| operator.name).as_deref(), Some("ann"));
+    }
 }
