@@ -187,7 +187,9 @@ impl Commands for RealHost {
             });
         }
         let command = host_lock::command(path);
-        // As every command, it may be the first after the password was forgotten.
+        // It may be the first after the password was forgotten, and unlike other commands it is not tried again
+        // when it is refused.
+        self.runner.root().forget_silence(Duration::ZERO);
         self.acquire_root(GOING_ON, std::slice::from_ref(&command))?;
         let words = self.runner.root().start(&command).words;
         host_lock::take_through(&words, path, holder, waits, &|| self.check_interrupt())
