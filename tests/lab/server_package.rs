@@ -309,6 +309,9 @@ impl Vendor {
         setup.wait_until("the temporary tunnel", SETUP_LIMIT, || {
             operator.data_source(source.id).state == DataSourceState::Connected
         });
+        // Each test runs in a process of its own, which the unit has to allow.
+        let result = operator.test(source.id, &self.postgres.login());
+        assert!(result.ok, "{result:#?}");
         operator.save(source.id);
         setup.wait(SETUP_LIMIT).expect_code(0);
         operator.wait_for_state(source.id, DataSourceState::Active, SERVICE_LIMIT);
