@@ -9,7 +9,7 @@ use thirtyfour::Key;
 use crate::browser::{Browser, SOON};
 use crate::lists::server_with;
 use crate::support::server::{Operator, Server};
-use crate::visitor::login_link;
+use crate::visitor::{login_link, login_link_of};
 
 const SOME: &str = "
     INSERT INTO data_sources (display_name, database_type, host, port, created_at, saved_at)
@@ -64,6 +64,12 @@ fn the_list_is_searched_and_turned_by_keyboard_on_a_phone() {
     browser.look("03-first-page");
     browser.go(&format!("{}/audit", server.url));
     browser.look("04-audit");
+    browser.go(&format!("{}/data-sources/1/events", server.url));
+    browser.look("05-events");
+    login_link_of(&server, "bea");
+    browser.go(&format!("{}/operators", server.url));
+    browser.wait_for("bea", SOON);
+    browser.look("06-operators");
 }
 
 #[test]
