@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::control_plane::{ApiError, ControlPlane};
 use super::failure::Failure;
-use super::host::{Host, HostExt as _};
+use super::host::{Host, HostExt as _, Pauses};
 use super::layout::Layout;
 use super::receipt::{Scope, StepName};
 use super::run::Run;
@@ -15,6 +15,7 @@ use crate::protocol::{Tunnel, TunnelStatus};
 
 /// How long a tunnel may take until the control plane sees its new session.
 pub const UP_TIMEOUT: Duration = Duration::from_secs(60);
+/// The longest pause until it is asked again.
 const UP_PAUSE: Duration = Duration::from_millis(100);
 /// The pause after a question that was not answered.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
@@ -159,12 +160,13 @@ pub fn wait_until_up(
     is_it: impl Fn(&Tunnel) -> bool,
 ) -> anyhow::Result<WaitResult> {
     let deadline = host.uptime() + limit;
+    let mut pauses = Pauses::up_to(UP_PAUSE);
     loop {
         let (seen, pause) = match client.tunnel(host, tunnel) {
             Ok(answer) if answer.status == TunnelStatus::Up && is_it(&answer) => {
                 return Ok(WaitResult::Up);
             }
-            Ok(_) => (WaitResult::Down, UP_PAUSE),
+            Ok(_) => (WaitResult::Down, pauses.next()),
             Err(error) if error.is_transient() => (WaitResult::Unanswered(error), RETRY_PAUSE),
             Err(error) => return Err(error.with_advice()),
         };

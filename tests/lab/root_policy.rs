@@ -38,7 +38,7 @@ fn a_user_who_may_run_some_programs_only_is_told_which_before_anything_is_change
             .expect_code(USAGE)
             .expect_words(&[
                 "sudo does not let dave run",
-                "sudo systemctl daemon-reload",
+                "sudo systemctl enable h_autossh.service",
                 "User dave may run the following commands",
                 "/usr/bin/mkdir",
             ]);
@@ -105,7 +105,7 @@ fn a_user_who_is_asked_for_a_password_is_told_what_is_not_allowed_right_after_it
     let finished = setup
         .wait(SETUP_LIMIT)
         .expect_code(USAGE)
-        .expect_words(&["sudo systemctl daemon-reload"]);
+        .expect_words(&["sudo systemctl enable h_autossh.service"]);
     assert_eq!(finished.output().matches("Password of").count(), 1);
     let allowed = "sudo mkdir -m";
     assert!(!finished.output().contains(allowed), "it may\n{finished}");
@@ -253,7 +253,10 @@ fn sudo_rs_is_asked_for_each_command_and_its_own_words_are_passed_on() {
     let source = lab.data_source("Shop");
     lab.run_setup("bob", &source, "")
         .expect_code(USAGE)
-        .expect_words(&["sudo systemctl daemon-reload", "User bob may run"]);
+        .expect_words(&[
+            "sudo systemctl enable h_autossh.service",
+            "User bob may run",
+        ]);
     lab.run_setup("carol", &source, "")
         .expect_code(USAGE)
         .expect_words(&["interactive authentication is required"]);
@@ -268,7 +271,7 @@ fn doas_without_a_password_runs_what_sudo_would() {
         .run_setup("ada", &source, "--dry-run")
         .expect_code(0)
         .expect_words(&[
-            "doas systemctl daemon-reload",
+            "doas systemctl enable h_autossh.service",
             "? what doas lets ada run as root: doas has rules that only root can read",
         ]);
     assert!(!plan.output().contains("sudo "), "{plan}");

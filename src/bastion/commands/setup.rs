@@ -19,14 +19,14 @@ use crate::bastion::host::{Authority, Host, HostExt, WayToRoot, own_name};
 use crate::bastion::layout::Layout;
 use crate::bastion::lock;
 use crate::bastion::plan::{PlanInput, Target, init, key_type, plan};
-use crate::bastion::receipt::{Receipt, TunnelRecord};
+use crate::bastion::receipt::{Receipt, Scope, TunnelRecord};
 use crate::bastion::run::{Progress, Run};
 use crate::bastion::service::{ForeignScript, SERVICE_NAME};
 use crate::bastion::settings::Settings;
 use crate::bastion::ssh::command_line::bracketed;
 use crate::bastion::ssh::vetting;
 use crate::bastion::steps::database::Database;
-use crate::bastion::steps::{Audience, Step, planned, prove, rename, rotation};
+use crate::bastion::steps::{Audience, Step, begin_proofs, planned, prove, rename, rotation};
 use crate::bastion::tunnel_name::TunnelName;
 use crate::bastion::ui::{Event, Ui};
 use crate::bastion::way_out::{self, WayOut};
@@ -77,8 +77,14 @@ pub(super) fn run(host: &dyn Host, ui: &Ui, command: &Setup) -> anyhow::Result<E
         && layout.system_authority() == Authority::Root
         && init(&facts, &settings, receipt.as_ref()).is_ok_and(|init| init != Init::None);
     if needs_root {
-        // Asked in any case, and while the vendor is.
-        host.begin(&host.root_questions(&[])?);
+        begin_proofs_of_host(
+            host,
+            &facts,
+            &settings,
+            &layout,
+            receipt.as_ref(),
+            Audience::of(command.dry_run),
+        )?;
     }
     let enrollment = control_plane
         .enrollment(host)
@@ -151,6 +157,37 @@ pub(super) fn run(host: &dyn Host, ui: &Ui, command: &Setup) -> anyhow::Result<E
     let progress = run.carry_out(&steps, Some(request.tunnel()))?;
     finish(&run, &enrollment, progress);
     Ok(Exit::Done)
+}
+
+/// Has what is asked in any case asked while the vendor is: the steps that are the same for whatever tunnel.
+fn begin_proofs_of_host(
+    host: &dyn Host,
+    facts: &Facts,
+    settings: &Settings,
+    layout: &Layout,
+    receipt: Option<&Receipt>,
+    audience: Audience,
+) -> anyhow::Result<()> {
+    let key_type = key_type(settings, receipt);
+    let steps = plan(&PlanInput {
+        facts,
+        settings,
+        layout,
+        receipt,
+        target: Target::unknown(layout, key_type),
+        has_key: true,
+        client: None,
+        key_comment: String::new(),
+        database: None,
+        way_out: WayOut::Direct,
+        missing_for_way_out: None,
+        foreign: None,
+        rehearsals: Vec::new(),
+    });
+    // Why there is no plan is told with what is known of the tunnel.
+    let mut steps = steps.unwrap_or_default();
+    steps.retain(|step| step.scope() == Scope::Host);
+    begin_proofs(host, &steps, audience)
 }
 
 /// The tunnel an earlier run of the same command has enrolled, with its own credential: the token in

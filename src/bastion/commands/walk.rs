@@ -179,12 +179,10 @@ impl Bastion {
             }
         });
         on("sudo systemctl", |world, host, command| {
-            let [action, unit, ..] = &command.args[..] else {
+            let Some(unit) = command.args.iter().find(|unit| unit.starts_with(TUNNEL)) else {
                 return Output::default();
             };
-            if !unit.starts_with(TUNNEL) {
-                return Output::default();
-            }
+            let action = &command.args[0];
             let (mut units, mut at_boot) = (world.units.borrow_mut(), world.at_boot.borrow_mut());
             match action.as_str() {
                 "restart" | "start" => {

@@ -14,6 +14,7 @@ pub mod http;
 mod interrupts;
 pub mod lock_file;
 mod network;
+mod pauses;
 pub mod privilege;
 mod process;
 pub mod real;
@@ -36,6 +37,7 @@ pub use effect::{Effect, WayToRoot};
 pub use host_lock::HostLock;
 pub use interrupts::aside;
 pub use lock_file::LockAttempt;
+pub use pauses::Pauses;
 pub use privilege::Privilege;
 pub use root::RootProof;
 pub use untrusted::FileEnd;
@@ -128,8 +130,7 @@ pub trait Commands {
     /// can look at them.
     fn prove_root(&self, purpose: &str, commands: &[Command]) -> anyhow::Result<RootProof>;
 
-    /// What [`Commands::prove_root`] will ask about these commands, for [`Commands::begin`]; of none, what it asks
-    /// before it asks about the first.
+    /// What [`Commands::prove_root`] will ask about these commands, for [`Commands::begin`].
     ///
     /// # Errors
     /// It cannot be asked.

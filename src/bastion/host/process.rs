@@ -66,16 +66,14 @@ impl Runner {
         &self.root
     }
 
-    /// Starts commands that are run later: each of them is waited for then.
+    /// Starts commands that are run later: each of them is waited for then. What was begun already is not begun twice.
     pub fn begin(&self, commands: &[Command]) {
         let mut begun = self.begun.borrow_mut();
-        let left = AHEAD.saturating_sub(begun.len());
-        begun.extend(
-            commands
-                .iter()
-                .take(left)
-                .map(|command| self.start(command)),
-        );
+        for command in commands {
+            if begun.len() < AHEAD && begun.iter().all(|begun| begun.command != *command) {
+                begun.push(self.start(command));
+            }
+        }
     }
 
     /// Waits for the end of those of these that were begun and not run.
@@ -291,7 +289,8 @@ mod tests {
             "until [ -e {there} ]; do sleep 0.01; done; touch {over}"
         ));
         let runner = runner();
-        runner.begin(std::slice::from_ref(&slow));
+        // Also by two who need it.
+        runner.begin(&[slow.clone(), slow.clone()]);
         let mut said = Vec::new();
         for command in [other, slow] {
             runner.run(&[command], |_, result, _| said.push(result.unwrap().stdout));

@@ -105,14 +105,13 @@ impl Root {
         }
     }
 
-    /// What [`Root::prove`] will ask about these commands; of none, what it asks before it asks about the first.
+    /// What [`Root::prove`] will ask about these commands, and was not answered yet.
     ///
     /// # Errors
     /// It cannot be asked.
     pub fn questions(&self, run: Run, commands: &[Command]) -> Result<Vec<Command>, CommandError> {
         let rules = asking_sudo(&["-l"]);
         let mut questions = match self.privilege {
-            Privilege::Sudo if commands.is_empty() => vec![rules],
             // Of somebody whom it tells nothing, it is asked nothing more: it notes every question that it refuses.
             Privilege::Sudo if self.ask(run, rules)?.success() => {
                 let about = commands.iter().map(|command| self.about(command));

@@ -112,14 +112,14 @@ pub trait ServiceManager {
         shared::lock(host, ui, layout)
     }
 
-    /// Puts the definition that all users share in place, registers it to start at boot, and records it
-    /// as [`Change::ServiceInstalled`]. Nobody's tunnel is restarted by it. A script of somebody else's
-    /// that stands in its place is moved aside before, if there is one and it may be. Returns whether
-    /// anything was missing.
+    /// Puts the definition that all users share in place, registers it to start at boot (or leaves that to the start
+    /// of its first tunnel), and records it as [`Change::ServiceInstalled`]. Nobody's tunnel is restarted by it. A
+    /// script of somebody else's that stands in its place is moved aside before, if there is one and it may be. Returns
+    /// whether anything was missing.
     fn install(&self, work: &mut StepContext, foreign: Option<&ForeignScript>) -> Result<bool>;
 
     /// Puts what is shared back where it is missing, such as after the removal of another user's last
-    /// tunnel.
+    /// tunnel. A tunnel is started next.
     fn ensure_shared(&self, lock: &HostLock, host: &dyn Host, layout: &Layout) -> Result<()>;
 
     /// Writes a tunnel's own files, and records them. Returns whether one was missing or different.

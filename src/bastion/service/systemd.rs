@@ -36,6 +36,9 @@ use units::{
 /// systemd waits up to 90 s for a unit that does not end; autossh ends at once.
 const TIMEOUT: Duration = Duration::from_secs(120);
 
+/// When the umbrella is enabled and started for itself.
+const BESIDE_OTHERS: &str = "if it is there already";
+
 pub struct Systemd;
 
 fn systemctl(action: &str, unit: &str) -> Command {
@@ -69,27 +72,23 @@ fn give_drop_ins(_: &HostLock, host: &dyn Host, layout: &Layout) -> Result<bool>
     Ok(is_changed)
 }
 
-/// Puts what is shared in place, and returns whether anything was missing.
+/// Puts what is shared in place, and returns whether anything was missing. systemd has yet to read it: see [`enable`].
 fn put_in_place(lock: &HostLock, host: &dyn Host, layout: &Layout) -> Result<bool> {
     let units = units(layout)?;
     shared::refuse_foreign(host, layout, &units)?;
     shared::make_dir(host, layout, &layout.tunnels_dir())?;
     let mut is_changed = give_drop_ins(lock, host, layout)?;
     is_changed |= shared::write(lock, host, layout, &units)?;
-    if is_changed {
-        host.expect(&daemon_reload())?;
-    }
     Ok(is_changed)
 }
 
-/// Has the umbrella started at boot, and now. What it wants is left as it is: somebody may have stopped
-/// tunnels that are not this user's.
-fn enable(host: &dyn Host) -> Result<()> {
-    host.expect(&systemctl("enable", &umbrella()))?;
-    host.expect(&start_alone())?;
-    Ok(())
+/// Has the umbrella started at boot, and an instance with it. All of systemd, from 219 on, reads every unit anew with
+/// that, as for `daemon-reload`, whether or not something was left to be enabled.
+fn enable(tunnel: Option<TunnelName>) -> Command {
+    systemctl("enable", &umbrella()).args(tunnel.map(instance))
 }
 
+/// Starts the umbrella. What it wants is left as it is: somebody may have stopped tunnels that are not this user's.
 fn start_alone() -> Command {
     Command::new("systemctl")
         .args(["start", "--job-mode", "ignore-dependencies", &umbrella()])
@@ -119,9 +118,8 @@ impl ServiceManager for Systemd {
             shared::mkdir_command(layout, layout.tunnels_dir()),
             shared::write_command(layout, unit_path(layout, &instances()), 0o644),
             shared::write_command(layout, unit_path(layout, &umbrella()), 0o644),
-            daemon_reload().into(),
-            systemctl("enable", &umbrella()).into(),
-            start_alone().into(),
+            PlannedCommand::from(enable(None)).only(BESIDE_OTHERS),
+            PlannedCommand::from(start_alone()).only(BESIDE_OTHERS),
         ]
     }
 
@@ -136,8 +134,8 @@ impl ServiceManager for Systemd {
             shared::mkdir_command(layout, drop_in_dir(layout, tunnel)),
             shared::write_command(layout, drop_in_path(layout, tunnel), 0o644),
             shared::write_command(layout, layout.tunnel_file(tunnel), 0o644),
-            daemon_reload().into(),
-            systemctl("enable", &instance(tunnel)).into(),
+            enable(Some(tunnel)).into(),
+            start_alone().into(),
             systemctl("restart", &instance(tunnel)).into(),
         ]
     }
@@ -188,15 +186,18 @@ impl ServiceManager for Systemd {
             foreign.move_aside(work, &self.foreign_stops(&layout, foreign))?;
         }
         work.record(Change::ServiceInstalled)?;
+        let was_there = host.exists(&unit_path(&layout, &umbrella()));
         let is_changed = put_in_place(&lock, host, &layout)?;
-        enable(host)?;
+        // Where it is new, the start of its first tunnel does that, and systemd reads its units once.
+        if was_there {
+            host.expect(&enable(None))?;
+            host.expect(&start_alone())?;
+        }
         Ok(is_changed || foreign.is_some())
     }
 
     fn ensure_shared(&self, lock: &HostLock, host: &dyn Host, layout: &Layout) -> Result<()> {
-        if put_in_place(lock, host, layout)? {
-            enable(host)?;
-        }
+        put_in_place(lock, host, layout)?;
         Ok(())
     }
 
@@ -210,9 +211,6 @@ impl ServiceManager for Systemd {
         let is_new = work.write_file(&path, drop_in.as_bytes(), 0o644, Authority::Root)?;
         let file = layout.tunnel_file(tunnel.id);
         let is_changed = work.write_file(&file, content.as_bytes(), 0o644, Authority::Root)?;
-        if is_new {
-            work.host().expect(&daemon_reload())?;
-        }
         Ok(is_new || is_changed)
     }
 
@@ -223,7 +221,8 @@ impl ServiceManager for Systemd {
         tunnel: TunnelName,
         _is_changed: bool,
     ) -> Result<()> {
-        host.expect(&systemctl("enable", &instance(tunnel)))?;
+        host.expect(&enable(Some(tunnel)))?;
+        host.expect(&start_alone())?;
         host.expect(&systemctl("restart", &instance(tunnel)))?;
         Ok(())
     }

@@ -13,10 +13,8 @@ const UMBRELLA: &str = "/etc/systemd/system/h_autossh.service";
 const INSTANCES: &str = "/etc/systemd/system/h_autossh@.service";
 const SCRIPT: &str = "/etc/init.d/h_autossh";
 
-const ENABLED: [&str; 2] = [
-    "sudo systemctl enable h_autossh.service",
-    "sudo systemctl start --job-mode ignore-dependencies h_autossh.service",
-];
+const START_ALONE: &str = "sudo systemctl start --job-mode ignore-dependencies h_autossh.service";
+const ENABLED: [&str; 2] = ["sudo systemctl enable h_autossh.service", START_ALONE];
 const RELOAD: &str = "sudo systemctl daemon-reload";
 
 fn host() -> ScriptedHost {
@@ -80,18 +78,22 @@ fn run<T>(host: &ScriptedHost, act: impl FnOnce(&mut StepContext) -> T) -> (T, V
     (done, changes)
 }
 
-/// What a first setup under systemd runs.
-fn set_up_under_systemd(host: &ScriptedHost, slug: &str, is_first: bool) {
-    if is_first {
-        host.expect_all(&[RELOAD]);
-    }
-    host.expect_all(&ENABLED);
+/// What systemd is told to start a tunnel.
+fn expect_start(host: &ScriptedHost, slug: &str) {
     let unit = format!("h_autossh@{slug}.service");
     host.expect_all(&[
-        RELOAD,
-        &format!("sudo systemctl enable {unit}"),
+        &format!("sudo systemctl enable h_autossh.service {unit}"),
+        START_ALONE,
         &format!("sudo systemctl restart {unit}"),
     ]);
+}
+
+/// What a first setup under systemd runs.
+fn set_up_under_systemd(host: &ScriptedHost, slug: &str, is_first: bool) {
+    if !is_first {
+        host.expect_all(&ENABLED);
+    }
+    expect_start(host, slug);
     let tunnel = tunnel(host, slug);
     run(host, |work| {
         assert_eq!(systemd::Systemd.install(work, None).unwrap(), is_first);
@@ -255,7 +257,7 @@ fn an_upgrade_gives_everybody_s_tunnel_its_own_user_before_the_shared_unit_goes(
 
     host.log_in("carol");
     // When systemd reads the units again, everything is there. Nothing is restarted.
-    host.expect_all(&[RELOAD]);
+    host.expect_all(&ENABLED[..1]);
     host.doing(|host| {
         for (user, number) in [("ada", "7"), ("bob", "8")] {
             let path = format!("/etc/systemd/system/h_autossh@{number}.service.d/tunnel.conf");
@@ -265,7 +267,7 @@ fn an_upgrade_gives_everybody_s_tunnel_its_own_user_before_the_shared_unit_goes(
             assert!(drop_in.contains(&logs), "{drop_in}");
         }
     });
-    host.expect_all(&ENABLED);
+    host.expect_all(&ENABLED[1..]);
     run(&host, |work| systemd::Systemd.install(work, None).unwrap());
     assert!(host.is_finished());
     assert!(!content(&host, INSTANCES).unwrap().contains("bob"));
@@ -288,18 +290,13 @@ fn a_former_tunnel_passes_to_its_new_name_and_is_down_for_one_start() {
         &format!("# {MARKER}\n[Service]\nUser=ada\n"),
     );
     put(&host, UMBRELLA, &format!("# {MARKER}\n"));
-    host.expect_all(&[RELOAD]);
-    host.expect_all(&ENABLED);
     host.expect_all(&[
-            RELOAD,
-            "sudo systemctl stop h_autossh@7.service",
-            "sudo systemctl disable h_autossh@7.service",
-            "sudo systemctl reset-failed h_autossh@7.service",
-            "mv -n -- /home/ada/.holistics/logs/tunnel-7.log /home/ada/.holistics/logs/tunnel-bi.example.com-7.log",
-            "sudo systemctl enable h_autossh@bi.example.com-7.service",
-            "sudo systemctl restart h_autossh@bi.example.com-7.service",
-        ],
-    );
+        "sudo systemctl stop h_autossh@7.service",
+        "sudo systemctl disable h_autossh@7.service",
+        "sudo systemctl reset-failed h_autossh@7.service",
+        "mv -n -- /home/ada/.holistics/logs/tunnel-7.log /home/ada/.holistics/logs/tunnel-bi.example.com-7.log",
+    ]);
+    expect_start(&host, "bi.example.com-7");
     let named = tunnel(&host, "bi.example.com-7");
     let (_, changes) = run(&host, |work| {
         systemd::Systemd.rename(work, name("7"), &named).unwrap();
@@ -363,19 +360,11 @@ fn one_tunnel_is_restarted_and_its_siblings_are_not() {
 #[test]
 fn units_that_another_user_s_last_removal_took_are_put_back_when_a_tunnel_is_added() {
     let host = host();
-    host.expect_all(&[RELOAD]);
-    host.expect_all(&ENABLED);
     run(&host, |work| systemd::Systemd.install(work, None).unwrap());
     for unit in [UMBRELLA, INSTANCES] {
         host.remove_file(Path::new(unit), Authority::User).unwrap();
     }
-    host.expect_all(&[RELOAD]);
-    host.expect_all(&ENABLED);
-    host.expect_all(&[
-        RELOAD,
-        "sudo systemctl enable h_autossh@bi.example.com-7.service",
-        "sudo systemctl restart h_autossh@bi.example.com-7.service",
-    ]);
+    expect_start(&host, "bi.example.com-7");
     let tunnel = tunnel(&host, "bi.example.com-7");
     run(&host, |work| systemd::Systemd.add(work, &tunnel).unwrap());
     assert!(host.is_finished());

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::ensure;
 
 use crate::bastion::failure::Failure;
-use crate::bastion::host::{Authority, Command, CommandError, Host, HostExt, Kind};
+use crate::bastion::host::{Authority, Command, CommandError, Host, HostExt, Kind, Pauses};
 use crate::bastion::layout::Layout;
 use crate::bastion::processes::{self, Process};
 use crate::bastion::tunnel_name::TunnelName;
@@ -19,6 +19,7 @@ const LONGEST_SOCKET_PATH: usize = 104 - 18;
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a master may take to end, each time it is told so.
 const END_TIMEOUT: Duration = Duration::from_secs(5);
+/// The longest pause until it is looked again whether it has.
 const END_PAUSE: Duration = Duration::from_millis(50);
 
 /// Where a control socket goes.
@@ -172,6 +173,7 @@ pub fn end(host: &dyn Host, socket: &Path) -> anyhow::Result<()> {
 
 fn is_gone_soon(host: &dyn Host, socket: &Path) -> anyhow::Result<bool> {
     let deadline = host.uptime() + END_TIMEOUT;
+    let mut pauses = Pauses::up_to(END_PAUSE);
     loop {
         // Its process shows that it lives, where processes can be seen.
         if masters(host, socket)?.is_empty() && !is_heard(host, socket, "check")? {
@@ -180,7 +182,7 @@ fn is_gone_soon(host: &dyn Host, socket: &Path) -> anyhow::Result<bool> {
         if host.uptime() >= deadline {
             return Ok(false);
         }
-        host.sleep(END_PAUSE)?;
+        host.sleep(pauses.next())?;
     }
 }
 

@@ -142,6 +142,22 @@ pub fn prove<'s>(
     find_obstacle(host, steps, audience)?.map_err(|(_, error)| error)
 }
 
+/// Begins what [`prove`] will run for these steps.
+///
+/// # Errors
+/// The run was interrupted, or what was asked could not be ended.
+pub fn begin_proofs<'s>(
+    host: &dyn Host,
+    steps: impl IntoIterator<Item = &'s Box<dyn Step>> + Clone,
+    audience: Audience,
+) -> anyhow::Result<()> {
+    let own = steps.clone().into_iter().flat_map(|step| step.questions());
+    host.begin(&own.collect::<Vec<_>>());
+    let root = planned::given_to_root(steps, audience);
+    host.begin(&planned::root_questions(host, &root)?);
+    Ok(())
+}
+
 /// The same for those who have to tell which step it is.
 ///
 /// # Errors

@@ -55,6 +55,13 @@ impl PlannedCommand {
         }
     }
 
+    fn is_conditional(&self) -> bool {
+        let PlannedCommand::Done { need, .. } = self else {
+            return false;
+        };
+        matches!(need, Need::Perhaps(_))
+    }
+
     fn shown(&self, way: &WayToRoot) -> Vec<String> {
         match self {
             PlannedCommand::Said(line) => vec![line.clone()],
@@ -165,22 +172,25 @@ pub(super) fn prove_writes(
     Ok(())
 }
 
-/// What these steps do as far as root is asked about it. What only undoes them need not be allowed: a setup works
-/// without, and a host that never needs it is not to be refused. So it is of interest to people alone.
+/// What these steps do as far as root is asked about it. What only undoes them, or is done on some condition, need not
+/// be allowed: a setup works without, and a host that never needs it is not to be refused. So it is of interest to
+/// people alone.
 pub(super) fn given_to_root<'s>(
     steps: impl IntoIterator<Item = &'s Box<dyn Step>>,
     audience: Audience,
 ) -> Vec<PlannedCommand> {
-    let lines = steps.into_iter().flat_map(|step| {
-        let undo = match audience {
-            Audience::Person => step.undo_commands(),
-            Audience::Run => Vec::new(),
-        };
-        let undo = undo.into_iter();
-        let undo = undo.map(|command| command.spare(TO_UNDO, UNDO));
-        step.commands().into_iter().chain(undo)
-    });
-    lines.collect()
+    let mut lines = Vec::new();
+    for step in steps {
+        lines.extend(step.commands());
+        if audience == Audience::Person {
+            let undo = step.undo_commands().into_iter();
+            lines.extend(undo.map(|command| command.spare(TO_UNDO, UNDO)));
+        }
+    }
+    if audience == Audience::Run {
+        lines.retain(|line| !line.is_conditional());
+    }
+    lines
 }
 
 /// What [`prove_commands`] will ask.

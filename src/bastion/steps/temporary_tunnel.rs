@@ -10,7 +10,7 @@ use super::{Outcome, PlannedCommand, Proofs, Step, StepName};
 use crate::bastion::change::{Change, UndoReason};
 use crate::bastion::copies;
 use crate::bastion::failure::Failure;
-use crate::bastion::host::{Authority, Command, Host, HostExt as _};
+use crate::bastion::host::{Authority, Command, Host, HostExt as _, Pauses};
 use crate::bastion::layout::Layout;
 use crate::bastion::receipt::{Receipt, Scope, TunnelRecord};
 use crate::bastion::run::{Run, StepContext};
@@ -22,6 +22,7 @@ use crate::protocol::ProblemKind;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long the control plane may take to see a session that ssh reports as connected.
 const SEEN_TIMEOUT: Duration = Duration::from_secs(15);
+/// The longest pause until it is asked again.
 const SEEN_PAUSE: Duration = Duration::from_millis(200);
 
 pub struct TemporaryTunnel {
@@ -160,6 +161,7 @@ pub fn enrolled_forward(
 fn confirm(run: &Run, tunnel: TunnelName) -> anyhow::Result<()> {
     let client = run.client(tunnel)?;
     let deadline = run.host.uptime() + SEEN_TIMEOUT;
+    let mut pauses = Pauses::up_to(SEEN_PAUSE);
     loop {
         let error = match client.tunnel_up(run.host) {
             Ok(_) => return Ok(()),
@@ -169,7 +171,7 @@ fn confirm(run: &Run, tunnel: TunnelName) -> anyhow::Result<()> {
         if !may_come || run.host.uptime() >= deadline {
             return Err(error.with_advice());
         }
-        run.host.sleep(SEEN_PAUSE)?;
+        run.host.sleep(pauses.next())?;
     }
 }
 
