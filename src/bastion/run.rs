@@ -184,7 +184,10 @@ impl<'a> Run<'a> {
         let (scope, name) = (step.scope(), step.name());
         let former = self.record(scope, name).cloned();
         self.note(scope, name, StepState::Started);
-        self.save()?;
+        // A step that is new is written with the first change that it records.
+        if former.is_some() {
+            self.save()?;
+        }
         self.host.log_line(&format!("step {name} begins"));
         let summary = &step.summary();
         let state = StepProgress::Started { summary };
@@ -205,7 +208,7 @@ impl<'a> Run<'a> {
             }
             // Its record goes with the whole list, or went with the receipt.
             _ if step.is_transactional() => {}
-            // The next step's beginning, or the end of the list, is written at once with it.
+            // What a next step records, or the end of the list, is written at once with it.
             _ => self.note(scope, name, StepState::Done),
         }
         Ok(outcome)

@@ -163,8 +163,15 @@ fn the_plan_shows_what_root_is_given_word_for_word() {
     let log = lab.host.run("ada", "cat .holistics/logs/setup-*.log");
     let times = |question: &str| log.stdout.matches(question).count();
     assert!(times(" sudo -n -l -l mkdir ") > 0, "{log}");
-    // The plan tells of what would undo it, and a run nobody.
+    // The plan tells of what would undo it, and what is done on a condition; a run nobody.
     assert_eq!(times(" sudo -n -l -l rm "), 0, "{log}");
+    let of_condition = "sudo -n -l -l systemctl enable h_autossh.service";
+    assert_eq!(
+        times(&format!("{of_condition} h_autossh@")),
+        times(of_condition),
+        "{log}"
+    );
+    assert_eq!(times("sudo systemctl daemon-reload"), 0, "{log}");
     assert_eq!(
         times("$ systemctl --version"),
         1,

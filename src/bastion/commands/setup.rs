@@ -64,14 +64,6 @@ pub(super) fn run(host: &dyn Host, ui: &Ui, command: &Setup) -> anyhow::Result<E
     let credential = known
         .as_ref()
         .map_or(token.as_str(), |(_, credential)| credential.as_str());
-    let kept = receipt.as_ref().and_then(|known| known.reach_of(&server));
-    let given = Given::read(host, command.authority.file())?;
-    // What later commands go by is what this one goes by.
-    let reach = kept
-        .cloned()
-        .unwrap_or_default()
-        .renewed(host, &given, &server)?;
-    let control_plane = ControlPlane::new(&server, credential, reach.clone())?;
     let facts = facts::probe(host, std::path::Path::new("/"), host.privilege());
     let needs_root = facts.family != Family::Unsupported
         && layout.system_authority() == Authority::Root
@@ -86,6 +78,14 @@ pub(super) fn run(host: &dyn Host, ui: &Ui, command: &Setup) -> anyhow::Result<E
             Audience::of(command.dry_run),
         )?;
     }
+    let kept = receipt.as_ref().and_then(|known| known.reach_of(&server));
+    let given = Given::read(host, command.authority.file())?;
+    // What later commands go by is what this one goes by.
+    let reach = kept
+        .cloned()
+        .unwrap_or_default()
+        .renewed(host, &given, &server)?;
+    let control_plane = ControlPlane::new(&server, credential, reach.clone())?;
     let enrollment = control_plane
         .enrollment(host)
         .map_err(ApiError::with_advice)?;

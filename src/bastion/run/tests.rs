@@ -141,7 +141,7 @@ fn what_would_fail_after_the_key_is_registered_is_told_with_its_own_step() {
 }
 
 #[test]
-fn a_step_s_end_is_written_at_once_with_the_next_one_s_beginning() {
+fn a_step_s_end_is_written_at_once_with_what_comes_next() {
     let effects = |steps: usize| {
         let host = ScriptedHost::new();
         host.on("slow", |_, _| Output::default());
