@@ -2,7 +2,7 @@
 # shellcheck disable=SC2034 # scripts/test, which sources this, reads it all.
 # The lanes of scripts/test: what each is for, what it needs, and which programs of tests/ it runs.
 
-lanes=(quick lints unit journey screens bootstrap api openapi tunnel-server databases web lab release)
+lanes=(quick lints unit journey screens bootstrap api store openapi tunnel-server databases web lab release)
 
 declare -A purpose=(
     [quick]="format, lints, unit tests and one whole journey; installs nothing"
@@ -12,6 +12,7 @@ declare -A purpose=(
     [screens]="what a person at a terminal sees; the README's transcripts"
     [bootstrap]="the command from the browser, in every shell and through every obstacle"
     [api]="the API, by HTTP"
+    [store]="the server's data in PostgreSQL: unit tests, API, changes, one journey"
     [openapi]="the API against its description; strangers; metrics"
     [tunnel-server]="the real ssh against the tunnel server"
     [databases]="connection tests against real databases, through a tunnel and directly"
@@ -25,10 +26,11 @@ declare -A needs=(
     [quick]="tunnels script_checks"
     [lints]="script_checks"
     [unit]="script_checks"
-    [journey]="tunnels certificates script_checks autossh_source"
+    [journey]="tunnels certificates script_checks autossh_source pooler"
     [screens]="tunnels"
     [bootstrap]="tunnels certificates bootstrap"
     [api]="ssh"
+    [store]="tunnels certificates script_checks"
     [openapi]="tunnels schemathesis alerts"
     [tunnel-server]="ssh proxies"
     [databases]="tunnels certificates mariadb clickhouse"

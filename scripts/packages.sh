@@ -132,6 +132,12 @@ need_for_postgresql() {
     need postgresql '/usr/lib/postgresql/*/bin/postgres'
 }
 
+# A pooler, which must not stand between the server and its database. It comes with a service, which
+# `install_missing` keeps from starting.
+need_for_pooler() {
+    need pgbouncer pgbouncer
+}
+
 # The folder of the newest PostgreSQL's programs, which Debian keeps out of PATH.
 newest_postgresql() {
     printf '%s\n' /usr/lib/postgresql/*/bin | sort --version-sort | tail -n 1

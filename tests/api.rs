@@ -3,25 +3,28 @@
 //! Needs `ssh` and `ssh-keygen` for the tests that bring a tunnel up.
 
 #[allow(dead_code, reason = "the other test binaries use the rest")]
+#[path = "support/database.rs"]
+mod database;
+#[allow(dead_code, reason = "the other test binaries use the rest")]
 #[path = "support/ports.rs"]
 mod ports;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use database::{PostgresDatabase, ServerDatabase};
 use holistics_tunnel::protocol::{Problem, ProblemKind};
 use reqwest::Method;
 use reqwest::blocking::{Client, RequestBuilder, Response};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
-use sqlx::ConnectOptions;
-use sqlx::sqlite::SqliteConnectOptions;
 use tempfile::TempDir;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_holistics-tunnel-server");
@@ -46,10 +49,30 @@ fn http_client() -> Client {
         .unwrap()
 }
 
+/// The database of the server with this data folder.
+fn database_of(data: &Path) -> ServerDatabase {
+    static KEPT: Mutex<BTreeMap<PathBuf, ServerDatabase>> = Mutex::new(BTreeMap::new());
+    let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
+    let new = || match PostgresDatabase::of_this_run() {
+        Some(postgres) => ServerDatabase::Postgres(postgres),
+        None => ServerDatabase::File(data.join("control-plane.sqlite")),
+    };
+    kept.entry(data.to_owned()).or_insert_with(new).clone()
+}
+
+/// The program with the name of a command, on this data folder.
+fn program(command: &str, data: &Path) -> Command {
+    let mut program = Command::new(PROGRAM);
+    program.arg(command).arg("--data-dir").arg(data);
+    if let ServerDatabase::Postgres(postgres) = database_of(data) {
+        program.env(database::VARIABLE, postgres.url());
+    }
+    program
+}
+
 /// `token create` on this data folder, and what it prints.
 fn token_of_an_operator(data: &Path) -> String {
-    let mut create = Command::new(PROGRAM);
-    create.args(["token", "--data-dir"]).arg(data);
+    let mut create = program("token", data);
     let made = create.args(["create", "operator"]).output().unwrap();
     assert!(made.status.success(), "{made:?}");
     String::from_utf8(made.stdout).unwrap().trim().to_owned()
@@ -59,16 +82,8 @@ impl Server {
     /// Starts on the data folder. `operator` is the token to use if the folder has one already.
     fn start_on(data: &Path, operator: Option<&str>, arguments: &[&str]) -> Server {
         let http = http_client();
-        let mut process = Command::new(PROGRAM)
-            .args([
-                "serve",
-                "--listen",
-                "127.0.0.1:0",
-                "--ssh-listen",
-                "127.0.0.1:0",
-            ])
-            .arg("--data-dir")
-            .arg(data)
+        let mut process = program("serve", data)
+            .args(["--listen", "127.0.0.1:0", "--ssh-listen", "127.0.0.1:0"])
             .args(arguments)
             .stdout(Stdio::piped())
             .spawn()
@@ -172,13 +187,7 @@ fn wait_at_most(process: &mut Child, limit: Duration) -> bool {
 
 /// `token …` on a data folder.
 fn token_command(data: &Path, arguments: &[&str]) -> Output {
-    Command::new(PROGRAM)
-        .arg("token")
-        .arg("--data-dir")
-        .arg(data)
-        .args(arguments)
-        .output()
-        .unwrap()
+    program("token", data).args(arguments).output().unwrap()
 }
 
 fn data_source() -> Value {
@@ -848,17 +857,12 @@ fn the_command_is_given_again_while_it_can_be_used_and_no_longer() {
     let again = json_of(creation(&server, "order-7", &data_source()), 201);
     assert_eq!(again["enrollment"], first["enrollment"]);
     assert_eq!(again["state"], "enrolled");
-    execute(
-        data.path(),
-        "UPDATE tokens SET used_at = 1 WHERE kind = 'enrollment'",
-    );
+    database_of(data.path()).execute("UPDATE tokens SET used_at = 1 WHERE kind = 'enrollment'");
     let again = json_of(creation(&server, "order-7", &data_source()), 201);
     assert_eq!(again["id"], first["id"]);
     assert!(again.get("enrollment").is_none(), "{again}");
-    execute(
-        data.path(),
-        "UPDATE tokens SET used_at = NULL, expires_at = 1 WHERE kind = 'enrollment'",
-    );
+    database_of(data.path())
+        .execute("UPDATE tokens SET used_at = NULL, expires_at = 1 WHERE kind = 'enrollment'");
     let again = json_of(creation(&server, "order-7", &data_source()), 201);
     assert!(again.get("enrollment").is_none(), "{again}");
     let path = format!("/data-sources/{}?force=true", first["id"]);
@@ -932,20 +936,20 @@ fn keys_are_kept_for_a_day_and_no_token_in_clear_with_them() {
     let (server, data) = Server::start(&[]);
     let first = json_of(creation(&server, "order-7", &data_source()), 201);
     // A day less a minute.
-    execute(
-        data.path(),
-        "UPDATE idempotency_keys SET created_at = created_at - 86340000",
-    );
+    database_of(data.path())
+        .execute("UPDATE idempotency_keys SET created_at = created_at - 86340000");
     let again = json_of(creation(&server, "order-7", &data_source()), 201);
     assert_eq!(again["id"], first["id"]);
-    execute(
-        data.path(),
-        "UPDATE idempotency_keys SET created_at = created_at - 120000",
-    );
+    database_of(data.path())
+        .execute("UPDATE idempotency_keys SET created_at = created_at - 120000");
     let later = json_of(creation(&server, "order-7", &data_source()), 201);
     assert_ne!(later["id"], first["id"]);
     let (kept, sql) = (1, "SELECT count(*) FROM idempotency_keys");
-    assert_eq!(number_in(data.path(), sql), kept, "the old one is kept");
+    assert_eq!(
+        database_of(data.path()).number(sql),
+        kept,
+        "the old one is kept"
+    );
     let token = text(&first["enrollment"]["token"]);
     for entry in std::fs::read_dir(data.path()).unwrap().flatten() {
         if entry.path().is_file() {
@@ -963,22 +967,11 @@ impl Lock {
     fn of(data: &Path) -> Self {
         let (release, released) = std::sync::mpsc::channel();
         let (begun, has_begun) = std::sync::mpsc::channel();
-        let file = data.join("control-plane.sqlite");
+        let database = database_of(data);
         let thread = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Runtime::new().unwrap();
-            runtime.block_on(async {
-                let options = SqliteConnectOptions::new().filename(file);
-                let mut connection = options.connect().await.unwrap();
-                sqlx::raw_sql("BEGIN IMMEDIATE")
-                    .execute(&mut connection)
-                    .await
-                    .unwrap();
+            database.held(move || {
                 begun.send(()).unwrap();
                 released.recv().unwrap();
-                sqlx::raw_sql("ROLLBACK")
-                    .execute(&mut connection)
-                    .await
-                    .unwrap();
             });
         });
         has_begun.recv().unwrap();
@@ -1407,42 +1400,14 @@ fn a_restart_keeps_everything() {
     );
 }
 
-/// Changes the server's database beside it.
-fn execute(data: &Path, sql: &'static str) {
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    runtime.block_on(async {
-        let file = data.join("control-plane.sqlite");
-        let options = SqliteConnectOptions::new().filename(file);
-        let mut database = options.connect().await.unwrap();
-        sqlx::raw_sql(sql).execute(&mut database).await.unwrap();
-    });
-}
-
-fn number_in(data: &Path, sql: &'static str) -> i64 {
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    runtime.block_on(async {
-        let file = data.join("control-plane.sqlite");
-        let options = SqliteConnectOptions::new().filename(file);
-        let mut database = options.connect().await.unwrap();
-        sqlx::query_scalar(sql)
-            .fetch_one(&mut database)
-            .await
-            .unwrap()
-    })
-}
-
 #[test]
 fn what_cannot_be_kept_whole_is_not_kept_at_all() {
     let (server, data) = Server::start(&[]);
     let (id, token) = server.draft();
     json_of(server.enroll(&token, &new_key()), 200);
-    execute(
-        data.path(),
-        "CREATE TRIGGER full_for_old BEFORE UPDATE OF seed ON tokens
-         BEGIN SELECT RAISE(ABORT, 'database or disk is full'); END;
-         CREATE TRIGGER full_for_new BEFORE INSERT ON tokens WHEN NEW.seed IS NOT NULL
-         BEGIN SELECT RAISE(ABORT, 'database or disk is full'); END",
-    );
+    let database = database_of(data.path());
+    database.refuse("UPDATE OF seed", "tokens", "TRUE");
+    database.refuse("INSERT", "tokens", "NEW.seed IS NOT NULL");
     let path = format!("/data-sources/{id}");
     problem(
         server
@@ -1465,8 +1430,7 @@ fn a_reader_who_missed_a_thousand_events_gets_them_all() {
     for _ in 0..3 {
         server.draft();
     }
-    execute(
-        data.path(),
+    database_of(data.path()).execute(
         "INSERT INTO events (data_source_id, at, kind, actor)
          WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1200)
          SELECT 1 + i % 3, i, 'changed', 'test' FROM n",

@@ -32,6 +32,8 @@ pub struct ControlPlane {
 pub struct Installation {
     program: PathBuf,
     data: TempDir,
+    /// The address of its database, if that is none in the data folder.
+    database: Option<String>,
     /// An operator's token.
     pub token: String,
 }
@@ -46,9 +48,19 @@ pub struct Answer {
 impl Installation {
     /// A new one, with a token.
     pub fn new(program: &Path) -> anyhow::Result<Self> {
+        Self::with(program, None)
+    }
+
+    /// The same with its data in this database of PostgreSQL.
+    pub fn in_postgres(program: &Path, database: String) -> anyhow::Result<Self> {
+        Self::with(program, Some(database))
+    }
+
+    fn with(program: &Path, database: Option<String>) -> anyhow::Result<Self> {
         let mut installation = Installation {
             program: program.to_owned(),
             data: tempfile::tempdir()?,
+            database,
             token: String::new(),
         };
         drop(installation.start(&[])?);
@@ -64,6 +76,9 @@ impl Installation {
     fn command(&self, name: &str) -> Command {
         let mut command = Command::new(&self.program);
         command.arg(name).arg("--data-dir").arg(self.data.path());
+        if let Some(database) = &self.database {
+            command.env("HOLISTICS_TUNNEL_SERVER_DATABASE_URL", database);
+        }
         command
     }
 
@@ -155,6 +170,29 @@ impl ControlPlane {
         self.ask(&format!(
             "GET {path} HTTP/1.1\r\nHost: {host}\r\n{header}Connection: close\r\n\r\n"
         ))
+    }
+
+    /// Calls the API, and reads its answer.
+    pub fn call(
+        &self,
+        method: &str,
+        path: &str,
+        token: &str,
+        body: &serde_json::Value,
+    ) -> anyhow::Result<serde_json::Value> {
+        let (host, body) = (&self.web, body.to_string());
+        let answer = self.ask(&format!(
+            "{method} /api/v1{path} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {token}\r\n\
+             Content-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+            body.len()
+        ))?;
+        ensure!(
+            answer.head.starts_with("HTTP/1.1 20"),
+            "{method} {path}: {} {}",
+            answer.head,
+            answer.body
+        );
+        Ok(serde_json::from_str(&answer.body)?)
     }
 
     fn ask(&self, request: &str) -> anyhow::Result<Answer> {

@@ -19,6 +19,7 @@ mod serve;
 mod short;
 mod source;
 mod ssh;
+mod store;
 mod stranger;
 mod strangers;
 mod sustained;
@@ -37,7 +38,7 @@ const AES_128_GCM: &str = "aes128-gcm@openssh.com";
 const AES_256_GCM: &str = "aes256-gcm@openssh.com";
 const CHACHA20: &str = "chacha20-poly1305@openssh.com";
 
-const SECTIONS: [&str; 8] = [
+const SECTIONS: [&str; 9] = [
     "idle",
     "loopback",
     "path",
@@ -46,6 +47,7 @@ const SECTIONS: [&str; 8] = [
     "short",
     "strangers",
     "lists",
+    "store",
 ];
 
 /// What the command line asks for.
@@ -160,6 +162,10 @@ fn run(bastion: &Bastion, options: &Options, report: &mut Report) -> anyhow::Res
     }
     if options.wants("lists") {
         lists::measure(options, report).context("lists")?;
+        report.save()?;
+    }
+    if options.wants("store") {
+        store::measure(bastion, options, report).context("store")?;
         report.save()?;
     }
     Ok(())

@@ -54,19 +54,20 @@ pub fn measure(bastion: &Bastion, options: &Options, report: &mut Report) -> any
 }
 
 /// A cluster of its own in a folder, with everybody trusted.
-struct Postgres {
+pub struct Postgres {
     dir: String,
     port: u16,
 }
 
 impl Postgres {
-    fn start(parent: &Path) -> anyhow::Result<Self> {
+    pub fn start(parent: &Path) -> anyhow::Result<Self> {
         let port = std::net::TcpListener::bind("127.0.0.1:0")?
             .local_addr()?
             .port();
         // PostgreSQL runs as its own user, who must get through.
         std::fs::set_permissions(parent, std::fs::Permissions::from_mode(0o711))?;
-        let dir = parent.join("postgres");
+        // There may have been one before it.
+        let dir = parent.join(format!("postgres-{port}"));
         std::fs::create_dir(&dir)?;
         let dir = dir.display().to_string();
         if is_root() {
@@ -85,6 +86,15 @@ impl Postgres {
         )?;
         postgres.pgbench(port, &["-i", "-q"])?;
         Ok(postgres)
+    }
+
+    /// Makes a database, and says where it is.
+    pub fn new_database(&self, name: &str) -> anyhow::Result<String> {
+        let port = self.port.to_string();
+        let mut command = Command::new("createdb");
+        command.args(["-h", "127.0.0.1", "-U", "postgres", "-p", &port, name]);
+        succeed(&mut command)?;
+        Ok(format!("postgres://postgres@127.0.0.1:{port}/{name}"))
     }
 
     fn connections_per_second(

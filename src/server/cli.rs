@@ -3,18 +3,22 @@
 
 mod access;
 
+use std::env;
+use std::ffi::OsString;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use anyhow::{Context as _, ensure};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
 use url::Url;
 
+use super::data_dir::DataDir;
 use super::domain::{inputs, proxies};
 use super::http::connections;
 use super::probe::apart::SUBCOMMAND;
-use super::store::PortRange;
+use super::store::{DatabaseUrl, PortRange, Store};
 use super::tunnel_server::Limits;
 
 pub use access::{LoginLinkArgs, OperatorAction, OperatorArgs, TokenAction, TokenArgs};
@@ -66,6 +70,9 @@ pub enum Command {
     Backup(BackupArgs),
     /// Bring a backup back. The server must not run
     Restore(RestoreArgs),
+    /// Move everything from the data folder's own database into one of PostgreSQL, which several servers can share.
+    /// The server must not run
+    Migrate(Box<MigrateArgs>),
     /// Change the tunnel server's host key without locking a bastion out; works while the server runs
     HostKey(HostKeyArgs),
     /// Print a script with which a shell completes this program's command lines
@@ -100,11 +107,52 @@ pub struct DataDirArg {
     /// /var/lib/holistics-tunnel-server, where that is there; else holistics-tunnel-data]
     #[arg(long, global = true, env = DataDirArg::VARIABLE, value_name = "DIR")]
     data_dir: Option<PathBuf>,
+
+    /// A PostgreSQL database, 14 or newer, that several servers share, in the place of the folder's own:
+    /// postgres://USER@HOST/DATABASE. A password goes into the variable or into ~/.pgpass, not into an argument,
+    /// which everybody on this machine sees
+    #[arg(
+        long,
+        global = true,
+        env = DataDirArg::DATABASE_VARIABLE,
+        hide_env_values = true,
+        value_name = "URL"
+    )]
+    database_url: Option<DatabaseUrl>,
 }
 
 impl DataDirArg {
     /// Its variable.
     pub const VARIABLE: &str = "HOLISTICS_TUNNEL_SERVER_DATA_DIR";
+
+    /// The variable of the database that several servers share.
+    pub const DATABASE_VARIABLE: &str = "HOLISTICS_TUNNEL_SERVER_DATABASE_URL";
+
+    /// Opens the database that was named, or else the folder's own.
+    ///
+    /// # Errors
+    /// It cannot be reached or used, or its password is seen by everybody.
+    pub async fn open_store(
+        &self,
+        data_dir: &DataDir,
+        new_installation: bool,
+    ) -> anyhow::Result<Store> {
+        let Some(url) = self.database_url()? else {
+            return data_dir.open_store(new_installation).await;
+        };
+        Store::connect(url).await
+    }
+
+    /// The database that was named.
+    ///
+    /// # Errors
+    /// It has a password, and stands in an argument.
+    pub fn database_url(&self) -> anyhow::Result<Option<&DatabaseUrl>> {
+        if let Some(url) = &self.database_url {
+            refuse_seen_password(url, "--database-url", Self::DATABASE_VARIABLE)?;
+        }
+        Ok(self.database_url.as_ref())
+    }
 
     /// The folder that was named, or else the default one. An operator's shell does not have the service's
     /// variables: so the package's folder is found without.
@@ -479,6 +527,61 @@ pub struct RestoreArgs {
     /// Say what was done as JSON
     #[arg(long)]
     pub json: bool,
+}
+
+/// `migrate`.
+#[derive(Debug, Args)]
+pub struct MigrateArgs {
+    /// Where the data is.
+    #[command(flatten)]
+    pub data: DataDirArg,
+
+    /// The database, in which there is nothing yet [default: --database-url]. A password goes into the variable or
+    /// into ~/.pgpass, as there
+    #[arg(
+        long,
+        env = MigrateArgs::VARIABLE,
+        hide_env_values = true,
+        value_name = "URL"
+    )]
+    to: Option<DatabaseUrl>,
+
+    /// Say what was moved as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl MigrateArgs {
+    const VARIABLE: &str = "HOLISTICS_TUNNEL_SERVER_TO";
+
+    /// The database that takes it all.
+    ///
+    /// # Errors
+    /// None was named, or its password is seen by everybody.
+    pub fn target(&self) -> anyhow::Result<&DatabaseUrl> {
+        if let Some(url) = &self.to {
+            refuse_seen_password(url, "--to", Self::VARIABLE)?;
+            return Ok(url);
+        }
+        self.data
+            .database_url()?
+            .context("name the database: migrate --to postgres://USER@HOST/DATABASE")
+    }
+}
+
+/// A password in an argument is seen by everybody on this machine.
+fn refuse_seen_password(url: &DatabaseUrl, flag: &str, variable: &str) -> anyhow::Result<()> {
+    let is_flag = |argument: OsString| {
+        let argument = argument.to_string_lossy();
+        let rest = argument.strip_prefix(flag);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('='))
+    };
+    ensure!(
+        !(url.has_password() && env::args_os().any(is_flag)),
+        "everybody on this machine sees the password in {flag}: change it, and put the address into {variable} or \
+         the password into ~/.pgpass"
+    );
+    Ok(())
 }
 
 /// `host-key`.

@@ -1,6 +1,7 @@
 //! The data folder: everything the server keeps, readable by its own user alone.
 
 use std::fs::{self, DirBuilder, File, TryLockError};
+use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -16,10 +17,11 @@ pub const PUBLIC_URL: &str = "public-url";
 pub const HOST_KEYS: &str = "ssh";
 pub const SIGN_IN_LINK: &str = "sign-in-link";
 pub const LAST_RUN: &str = "last-run";
+pub const MOVED: &str = "moved";
 pub const LOCK: &str = "serve.lock";
 
 /// All that a server makes in it but the lock; the companions of a database go with it.
-pub const OURS: [&str; 8] = [
+pub const OURS: [&str; 9] = [
     DATABASE,
     "control-plane.sqlite-wal",
     "control-plane.sqlite-shm",
@@ -28,7 +30,43 @@ pub const OURS: [&str; 8] = [
     HOST_KEYS,
     LAST_RUN,
     SIGN_IN_LINK,
+    MOVED,
 ];
+
+/// Where the installation of a folder has gone; written by `migrate`, in words that people read as well.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Moved {
+    /// Into this database, unless the command ended at just that moment.
+    PerhapsTo(String),
+    /// Into this database.
+    To(String),
+}
+
+impl Moved {
+    const TO: &str = "to ";
+    const PERHAPS_TO: &str = "perhaps to ";
+
+    fn words(&self) -> String {
+        match self {
+            Moved::To(place) => format!("{}{place}\n", Self::TO),
+            Moved::PerhapsTo(place) => format!("{}{place}\n", Self::PERHAPS_TO),
+        }
+    }
+
+    /// What cannot be read is no permission to start.
+    fn read(words: &str) -> Self {
+        let words = words.trim_end();
+        match words.strip_prefix(Self::TO) {
+            Some(place) => Moved::To(place.to_owned()),
+            None => Moved::PerhapsTo(
+                words
+                    .strip_prefix(Self::PERHAPS_TO)
+                    .unwrap_or(words)
+                    .to_owned(),
+            ),
+        }
+    }
+}
 
 /// The folder named by `--data-dir`.
 #[derive(Debug, Clone)]
@@ -102,7 +140,7 @@ impl DataDir {
     /// What a server does not start without, as far as it is there.
     fn needed(&self) -> Vec<PathBuf> {
         let names = OURS.into_iter().chain([LOCK]);
-        let names = names.filter(|name| ![PUBLIC_URL, SIGN_IN_LINK].contains(name));
+        let names = names.filter(|name| ![PUBLIC_URL, SIGN_IN_LINK, MOVED].contains(name));
         let mut paths: Vec<_> = names.map(|name| self.0.join(name)).collect();
         // Where they cannot be listed, their folder itself tells.
         let host_keys = fs::read_dir(self.host_keys()).into_iter().flatten();
@@ -141,6 +179,7 @@ impl DataDir {
     /// # Errors
     /// The database is gone and what goes with it is there, or it cannot be opened or made.
     pub async fn open_store(&self, new_installation: bool) -> anyhow::Result<Store> {
+        self.refuse_if_moved()?;
         let path = self.database();
         if !new_installation && self.has_keys() && whole::is_empty(&path).await? {
             bail!(
@@ -155,6 +194,59 @@ impl DataDir {
         // Private from its start; SQLite gives its companion files the same mode.
         private_file(&path)?;
         Store::open(&path).await
+    }
+
+    /// Makes sure that the installation is still in the folder's own database.
+    ///
+    /// # Errors
+    /// It was moved, or that cannot be read.
+    pub fn refuse_if_moved(&self) -> anyhow::Result<()> {
+        let folder = self.0.display();
+        let file = self.0.join(MOVED);
+        let file = file.display();
+        match self.moved()? {
+            None => Ok(()),
+            Some(Moved::To(place)) => bail!(
+                "the installation in {folder} was moved to the database {place}, and has gone on there: start it with \
+                 --database-url. To go back to what it was before, and lose all since, delete {file}"
+            ),
+            Some(Moved::PerhapsTo(place)) => bail!(
+                "migrate ended while it moved the installation in {folder} to the database {place}: give the same \
+                 command again, which sees how far it was. To stay with the folder's own database, make sure that \
+                 no server uses the other one, and delete {file}"
+            ),
+        }
+    }
+
+    /// Whether the installation was moved into another database.
+    ///
+    /// # Errors
+    /// That cannot be read.
+    pub fn moved(&self) -> anyhow::Result<Option<Moved>> {
+        let path = self.0.join(MOVED);
+        match fs::read_to_string(&path) {
+            Ok(words) => Ok(Some(Moved::read(&words))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
+        }
+    }
+
+    /// Notes where the installation has gone, to be found after a power cut as well.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn mark_moved(&self, moved: &Moved) -> anyhow::Result<()> {
+        let path = self.0.join(MOVED);
+        let write = || -> anyhow::Result<()> {
+            let mut file = tempfile::Builder::new()
+                .prefix(".moved-")
+                .tempfile_in(&self.0)?;
+            file.write_all(moved.words().as_bytes())?;
+            file.as_file().sync_all()?;
+            file.persist(&path)?;
+            Ok(File::open(&self.0)?.sync_all()?)
+        };
+        write().with_context(|| format!("cannot write {}", path.display()))
     }
 
     fn has_keys(&self) -> bool {

@@ -118,28 +118,15 @@ fn to_the_minute(now: jiff::Timestamp) -> Duration {
 mod tests {
     use std::time::Instant;
 
-    use sqlx::SqlitePool;
-    use tempfile::TempDir;
-
     use super::*;
+    use crate::server::store::{Engine, TestStore};
 
     /// A store whose tunnels 1, 2, … have all been up before.
-    struct Kept {
-        store: Store,
-        /// Beside the store, for what it does not do.
-        raw: SqlitePool,
-        dir: TempDir,
-    }
+    struct Kept(TestStore);
 
     impl Kept {
         async fn with(tunnels: i64) -> Self {
-            let dir = tempfile::tempdir().unwrap();
-            let file = dir.path().join("db");
-            let store = Store::open(&file).await.unwrap();
-            let raw = SqlitePool::connect(&format!("sqlite:{}", file.display()))
-                .await
-                .unwrap();
-            let kept = Kept { store, raw, dir };
+            let kept = Kept(TestStore::new().await);
             kept.execute(&format!(
                 "INSERT INTO data_sources (display_name, database_type, host, port, created_at)
                  WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {tunnels})
@@ -154,17 +141,16 @@ mod tests {
         }
 
         async fn execute(&self, sql: &str) {
-            let sql = sqlx::AssertSqlSafe(sql.to_owned());
-            sqlx::raw_sql(sql).execute(&self.raw).await.unwrap();
+            self.0.execute(sql).await;
         }
 
-        async fn number(&self, sql: &'static str) -> i64 {
-            sqlx::query_scalar(sql).fetch_one(&self.raw).await.unwrap()
+        async fn number(&self, sql: &str) -> i64 {
+            self.0.number(sql).await
         }
 
         async fn started(&self) -> State {
             let mut state = State::default();
-            state.begin(&self.store).await.unwrap();
+            state.begin(&self.0.store).await.unwrap();
             state
         }
     }
@@ -176,17 +162,13 @@ mod tests {
         let kept = Kept::with(1).await;
         let began = Instant::now();
         let (mut state, activity) = (kept.started().await, Activity::default());
-        kept.execute(
-            "CREATE TRIGGER full BEFORE INSERT ON tunnel_days
-             BEGIN SELECT RAISE(ABORT, 'database or disk is full'); END",
-        )
-        .await;
+        kept.0.fill_up("tunnel_days").await;
         std::thread::sleep(Duration::from_millis(20));
-        assert!(state.write(&kept.store, &activity).await.is_err());
+        assert!(state.write(&kept.0.store, &activity).await.is_err());
         std::thread::sleep(Duration::from_millis(20));
-        assert!(state.write(&kept.store, &activity).await.is_err());
-        kept.execute("DROP TRIGGER full").await;
-        state.write(&kept.store, &activity).await.unwrap();
+        assert!(state.write(&kept.0.store, &activity).await.is_err());
+        kept.0.make_room("tunnel_days").await;
+        state.write(&kept.0.store, &activity).await.unwrap();
         let down = kept.number(DOWN).await;
         let elapsed = i64::try_from(began.elapsed().as_millis()).unwrap();
         assert!((38..=elapsed).contains(&down), "{down} of {elapsed} ms");
@@ -198,7 +180,7 @@ mod tests {
         for run in 1..=3 {
             let (mut state, activity) = (kept.started().await, Activity::default());
             std::thread::sleep(Duration::from_millis(10));
-            state.write(&kept.store, &activity).await.unwrap();
+            state.write(&kept.0.store, &activity).await.unwrap();
             assert!(kept.number(DOWN).await >= 2 * run * 9, "run {run}");
         }
         kept.execute("UPDATE tunnels SET removed_at = 2 WHERE id = 2")
@@ -207,7 +189,7 @@ mod tests {
         let removed = "SELECT sum(known_ms) FROM tunnel_days WHERE tunnel_id = 2";
         let before = kept.number(removed).await;
         std::thread::sleep(Duration::from_millis(10));
-        state.write(&kept.store, &activity).await.unwrap();
+        state.write(&kept.0.store, &activity).await.unwrap();
         assert_eq!(kept.number(removed).await, before, "it is removed");
     }
 
@@ -216,8 +198,12 @@ mod tests {
         let kept = Kept::with(1).await;
         let today = Day::of(jiff::Timestamp::now());
         for ago in [34, 35, 36, 400, -1, -2] {
+            let zeroes = match kept.0.store.engine() {
+                Engine::Sqlite => "zeroblob(36)",
+                Engine::Postgres => "decode(repeat('00', 36), 'hex')",
+            };
             kept.execute(&format!(
-                "INSERT INTO tunnel_days VALUES ({}, 1, 0, 0, 0, 0, 0, zeroblob(36), zeroblob(36))",
+                "INSERT INTO tunnel_days VALUES ({}, 1, 0, 0, 0, 0, 0, {zeroes}, {zeroes})",
                 today.before(ago).0
             ))
             .await;
@@ -226,14 +212,14 @@ mod tests {
         let rows = "SELECT count(*) FROM tunnel_days";
         let wrong = today.before(-30_000);
         for _ in 0..STEADY_MINUTES - 1 {
-            state.forget(wrong, &kept.store).await.unwrap();
+            state.forget(wrong, &kept.0.store).await.unwrap();
         }
         assert_eq!(kept.number(rows).await, 6);
         for _ in 0..STEADY_MINUTES - 1 {
-            state.forget(today, &kept.store).await.unwrap();
+            state.forget(today, &kept.0.store).await.unwrap();
         }
         assert_eq!(kept.number(rows).await, 6);
-        state.forget(today, &kept.store).await.unwrap();
+        state.forget(today, &kept.0.store).await.unwrap();
         assert_eq!(kept.number(rows).await, 2);
         let oldest = kept.number("SELECT min(day) FROM tunnel_days").await;
         assert_eq!(oldest, i64::from(today.0) - 34);
@@ -246,20 +232,16 @@ mod tests {
         let (mut state, activity) = (kept.started().await, Activity::default());
         for minute in 1..=3 {
             let began = Instant::now();
-            state.write(&kept.store, &activity).await.unwrap();
+            state.write(&kept.0.store, &activity).await.unwrap();
             println!("flush {minute} of {TUNNELS} rows: {:?}", began.elapsed());
         }
         let rows = "SELECT count(*) FROM tunnel_days";
         assert_eq!(kept.number(rows).await, TUNNELS);
-        kept.execute("PRAGMA wal_checkpoint(TRUNCATE)").await;
-        let size = "SELECT sum(pgsize) FROM dbstat WHERE name = 'tunnel_days'";
-        if let Ok(bytes) = sqlx::query_scalar::<_, i64>(size)
-            .fetch_one(&kept.raw)
-            .await
-        {
-            println!("bytes a row: {}", bytes / TUNNELS);
-        }
-        drop(kept.dir);
+        let size = match kept.0.store.engine() {
+            Engine::Sqlite => "SELECT sum(pgsize) FROM dbstat WHERE name = 'tunnel_days'",
+            Engine::Postgres => "SELECT pg_table_size('tunnel_days')",
+        };
+        println!("bytes a row: {}", kept.number(size).await / TUNNELS);
     }
 
     #[test]

@@ -30,7 +30,7 @@ const TAKES_UP: &str = "A running server takes that up within a few seconds, at 
 pub async fn run(arguments: HostKeyArgs) -> anyhow::Result<()> {
     let data_dir = DataDir::open(&arguments.data.path())?;
     let folder = KeyFolder::new(data_dir.host_keys());
-    let store = data_dir.open_store(false).await?;
+    let store = arguments.data.open_store(&data_dir, false).await?;
     let done = match arguments.action {
         HostKeyAction::List { json } => list(&folder, &store, json).await,
         HostKeyAction::Next => next(&folder, &store).await,

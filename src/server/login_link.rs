@@ -29,7 +29,7 @@ pub async fn run(arguments: LoginLinkArgs) -> anyhow::Result<()> {
             )
         })?,
     };
-    let store = data_dir.open_store(false).await?;
+    let store = arguments.data.open_store(&data_dir, false).await?;
     println!("{}", login_link(&store, &url, &arguments.name).await?);
     SignInLinkFile::of(&data_dir).delete_if_over(&store).await;
     store.close().await;

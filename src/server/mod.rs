@@ -1,13 +1,13 @@
 //! The vendor's program, `holistics-tunnel-server`.
 //!
 //! - [`cli`] reads the command line; [`serve`] runs the server and [`core_tasks`], without which it
-//!   ends with a `farewell`; [`operator_tokens`], [`operators`], [`login_link`], [`host_keys`] and [`backup`]
-//!   are the other commands; [`manual`] is what is generated from their description. [`log`] is what people
+//!   ends with a `farewell`; [`operator_tokens`], [`operators`], [`login_link`], [`host_keys`], [`backup`] and
+//!   [`migrate`] are the other commands; [`manual`] is what is generated from their description. [`log`] is what people
 //!   and programs read of it, and [`service_manager`] what systemd is told.
 //! - [`http`] leads requests to the API and the pages.
 //! - [`domain`] holds the rules and the use cases, and knows neither HTTP nor SQL.
 //! - [`store`] keeps everything, in one SQLite file under the [`data_dir`], which is its owner's alone
-//!   ([`data_owner`]); [`last_run`] looks whether it is the right one.
+//!   ([`data_owner`]), or in PostgreSQL; [`last_run`] looks whether the file is the right one.
 //! - [`tunnel_server`] speaks SSH; [`session_recorder`] writes down what it sees.
 //! - `passwords` hashes them; [`probe`] is "Test connection"; [`metrics`] is what Prometheus reads.
 
@@ -28,6 +28,7 @@ pub mod log;
 pub mod login_link;
 mod manual;
 pub mod metrics;
+pub mod migrate;
 pub mod operator_tokens;
 pub mod operators;
 mod passwords;
@@ -58,6 +59,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
             Command::LoginLink(arguments) => login_link::run(arguments).await,
             Command::Backup(arguments) => backup::make::run(arguments).await,
             Command::Restore(arguments) => backup::restore::run(arguments).await,
+            Command::Migrate(arguments) => migrate::run(*arguments).await,
             Command::HostKey(arguments) => host_keys::run(arguments).await,
             Command::Completions { shell } => manual::completions(shell),
             Command::Man { dir } => manual::man(dir.as_deref()),

@@ -15,7 +15,7 @@ use super::store::{ListedApiToken, Store};
 /// The name is taken or unknown, or the database failed.
 pub async fn run(arguments: TokenArgs) -> anyhow::Result<()> {
     let data_dir = DataDir::open(&arguments.data.path())?;
-    let store = data_dir.open_store(false).await?;
+    let store = arguments.data.open_store(&data_dir, false).await?;
     match arguments.action {
         TokenAction::Create {
             name,

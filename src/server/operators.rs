@@ -13,7 +13,7 @@ use super::store::{ListedOperator, Store};
 /// There is no such operator, or the database failed.
 pub async fn run(arguments: OperatorArgs) -> anyhow::Result<()> {
     let data_dir = DataDir::open(&arguments.data.path())?;
-    let store = data_dir.open_store(false).await?;
+    let store = arguments.data.open_store(&data_dir, false).await?;
     let done = match arguments.action {
         OperatorAction::List { json } => list(&store, json).await,
         OperatorAction::Disable { name } => {

@@ -38,7 +38,7 @@ use super::metrics::counts::Metrics;
 use super::service_manager;
 use super::session_recorder;
 use super::sign_in_link::SignInLinkFile;
-use super::store::{SessionLimits, Store};
+use super::store::{Engine, SessionLimits, Store};
 use super::tunnel_server::{KeyFolder, TunnelServer, TunnelServerConfig, descriptor_limit};
 
 /// How long a new connection may take for its first request.
@@ -51,8 +51,14 @@ const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 pub async fn run(settings: Serve) -> anyhow::Result<()> {
     let data_dir = DataDir::open_or_create(&settings.data.path())?;
     let _lock = data_dir.lock_for_serving()?;
-    let store = data_dir.open_store(settings.new_installation).await?;
-    last_run::check_and_mark(&data_dir, &store, settings.new_installation).await?;
+    let store = settings
+        .data
+        .open_store(&data_dir, settings.new_installation)
+        .await?;
+    if store.engine() == Engine::Sqlite {
+        // Nobody puts a file of PostgreSQL's back, and it runs with several servers.
+        last_run::check_and_mark(&data_dir, &store, settings.new_installation).await?;
+    }
     if let Err(error) = store.fold_names().await {
         // Those names are not found until the next start: the tunnels do not wait for room on the disk.
         tracing::error!("cannot keep names as they are searched for: {error:#}");

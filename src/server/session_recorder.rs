@@ -112,35 +112,17 @@ async fn end_key_overlaps(control: &ControlPlane) {
 
 #[cfg(test)]
 mod tests {
-    use sqlx::SqlitePool;
-    use tempfile::TempDir;
-
     use super::*;
     use crate::protocol::{DataSourceId, TunnelId};
-    use crate::server::store::Part;
+    use crate::server::store::{Part, TestStore};
     use crate::server::tunnel_server::SessionEvent::{Down, TakenOver, Up};
 
     /// A store with data sources 1, 2, … whose tunnels have the same numbers.
-    struct Kept {
-        store: Store,
-        /// Beside the store, for what it does not do.
-        raw: SqlitePool,
-        _dir: TempDir,
-    }
+    struct Kept(TestStore);
 
     impl Kept {
         async fn with(tunnels: i64) -> Self {
-            let dir = tempfile::tempdir().unwrap();
-            let file = dir.path().join("db");
-            let store = Store::open(&file).await.unwrap();
-            let raw = SqlitePool::connect(&format!("sqlite:{}", file.display()))
-                .await
-                .unwrap();
-            let kept = Kept {
-                store,
-                raw,
-                _dir: dir,
-            };
+            let kept = Kept(TestStore::new().await);
             kept.execute(&format!(
                 "INSERT INTO data_sources (display_name, database_type, host, port, created_at)
                  WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {tunnels})
@@ -153,17 +135,17 @@ mod tests {
         }
 
         async fn execute(&self, sql: &str) {
-            let sql = sqlx::AssertSqlSafe(sql.to_owned());
-            sqlx::raw_sql(sql).execute(&self.raw).await.unwrap();
+            self.0.execute(sql).await;
         }
 
-        async fn number(&self, sql: &'static str) -> i64 {
-            sqlx::query_scalar(sql).fetch_one(&self.raw).await.unwrap()
+        async fn number(&self, sql: &str) -> i64 {
+            self.0.number(sql).await
         }
 
         /// What is written of a data source, oldest first.
         async fn history(&self, data_source: DataSourceId) -> Vec<String> {
             let events = self
+                .0
                 .store
                 .events(Some(data_source), Part::Newest, 1_000)
                 .await
@@ -172,7 +154,7 @@ mod tests {
         }
 
         async fn write(&self, events: &SessionEvents) -> bool {
-            write(events, &self.store, &Changes::new()).await
+            write(events, &self.0.store, &Changes::new()).await
         }
     }
 
@@ -196,11 +178,7 @@ mod tests {
     async fn what_happens_while_the_disk_is_full_is_recorded_afterwards_with_its_own_time() {
         let kept = Kept::with(2).await;
         let events = SessionEvents::default();
-        kept.execute(
-            "CREATE TRIGGER full BEFORE INSERT ON events
-             BEGIN SELECT RAISE(ABORT, 'database or disk is full'); END",
-        )
-        .await;
+        kept.0.fill_up("events").await;
         events.announce(Up(TunnelId(1)), None);
         events.announce(Up(TunnelId(2)), None);
         let up = events.take(1).notes()[0].at;
@@ -209,7 +187,7 @@ mod tests {
         events.announce(Down(TunnelId(1)), None);
         assert!(!kept.write(&events).await);
 
-        kept.execute("DROP TRIGGER full").await;
+        kept.0.make_room("events").await;
         assert!(kept.write(&events).await);
         assert!(events.is_empty());
         assert_eq!(
@@ -275,7 +253,7 @@ mod tests {
     async fn the_tunnels_that_are_up_are_marked_as_seen_and_no_others() {
         let kept = Kept::with(2_500).await;
         let up: Vec<_> = (1..=2_400).map(TunnelId).collect();
-        kept.store.note_seen(&up).await.unwrap();
+        kept.0.store.note_seen(&up).await.unwrap();
         let seen = "SELECT count(*) FROM tunnels WHERE last_seen_at > 0 AND id <= 2400";
         assert_eq!(kept.number(seen).await, 2_400);
         let unseen = "SELECT count(*) FROM tunnels WHERE last_seen_at IS NULL";

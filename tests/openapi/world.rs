@@ -6,8 +6,6 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use reqwest::Method;
 use serde_json::{Value, json};
-use sqlx::sqlite::SqliteConnectOptions;
-use sqlx::{AssertSqlSafe, ConnectOptions, SqliteConnection};
 
 use crate::support::server::Server;
 use crate::support::wait;
@@ -117,42 +115,38 @@ impl World {
     /// Everything that is kept, but for who is signed in, when a token was used, and the row by which writing is
     /// tried.
     pub fn kept(&self) -> Vec<String> {
-        let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-        runtime.block_on(async {
-            let file = self.server.data_dir().join("control-plane.sqlite");
-            let options = SqliteConnectOptions::new().filename(file).read_only(true);
-            let mut database = options.connect().await.expect("the server's database");
-            let tables: Vec<String> = sqlx::query_scalar(
-                "SELECT name FROM sqlite_schema WHERE type = 'table'
-                 AND name NOT IN ('browser_sessions', 'readiness', 'sqlite_sequence') ORDER BY name",
-            )
-            .fetch_all(&mut database)
-            .await
-            .expect("its tables");
-            assert!(tables.contains(&"data_sources".to_owned()), "{tables:?}");
-            let mut rows = Vec::new();
-            for table in tables {
-                rows.extend(rows_of(&mut database, &table).await);
-            }
-            rows
-        })
+        let database = self.server.database();
+        let (tables, columns_of, row) = match database.is_file() {
+            true => (
+                "SELECT name FROM sqlite_schema WHERE type = 'table'",
+                "SELECT name FROM pragma_table_info('TABLE')",
+                "quote",
+            ),
+            false => (
+                "SELECT table_name::text AS name FROM information_schema.tables WHERE table_schema = 'public'",
+                "SELECT column_name::text AS name FROM information_schema.columns
+                 WHERE table_schema = 'public' AND table_name = 'TABLE'",
+                "quote_nullable",
+            ),
+        };
+        let tables = database.texts(&format!(
+            "SELECT name FROM ({tables}) t WHERE name NOT IN
+                 ('browser_sessions', 'readiness', 'sqlite_sequence', 'nodes', 'sessions') ORDER BY name"
+        ));
+        assert!(tables.contains(&"data_sources".to_owned()), "{tables:?}");
+        let rows_of = |table: String| {
+            let columns = columns_of.replace("TABLE", &table);
+            let columns = database.texts(&format!(
+                "SELECT name FROM ({columns}) c WHERE name <> 'last_used_at'"
+            ));
+            let columns: Vec<_> = columns.iter().map(|c| format!("{row}({c})")).collect();
+            let columns = columns.join(" || ' ' || ");
+            database.texts(&format!(
+                "SELECT '{table}: ' || {columns} FROM {table} ORDER BY 1"
+            ))
+        };
+        tables.into_iter().flat_map(rows_of).collect()
     }
-}
-
-async fn rows_of(database: &mut SqliteConnection, table: &str) -> Vec<String> {
-    let columns = "SELECT name FROM pragma_table_info(?) WHERE name <> 'last_used_at'";
-    let columns: Vec<String> = sqlx::query_scalar(columns)
-        .bind(table)
-        .fetch_all(&mut *database)
-        .await
-        .expect("its columns");
-    let columns: Vec<_> = columns.iter().map(|c| format!("quote({c})")).collect();
-    let columns = columns.join(" || ' ' || ");
-    let statement = format!("SELECT '{table}: ' || {columns} FROM {table} ORDER BY 1");
-    sqlx::query_scalar(AssertSqlSafe(statement))
-        .fetch_all(database)
-        .await
-        .expect("its rows")
 }
 
 /// A new data source and a bastion that has registered for it, with the key of this number.

@@ -76,7 +76,7 @@ fn a_backup_of_a_running_server_brings_everything_back_on_another_machine() {
 
 #[test]
 fn a_backup_goes_to_a_program_as_well() {
-    let server = Server::start();
+    let server = Server::start_on_sqlite();
     let folder = Workspace::new();
     let told = backup(&server, Path::new("-")).expect_code(0);
     assert!(told.stderr.contains("secret keys"), "{told}");
@@ -90,7 +90,7 @@ fn a_backup_goes_to_a_program_as_well() {
 
 #[test]
 fn a_backup_that_is_not_whole_or_not_fit_changes_nothing() {
-    let mut server = Server::start();
+    let mut server = Server::start_on_sqlite();
     let folder = Workspace::new();
     let file = folder.path().join("backup.tar");
     backup(&server, &file).expect_code(0);
@@ -147,7 +147,7 @@ fn a_backup_that_is_not_whole_or_not_fit_changes_nothing() {
     );
 
     // Of another installation; and what is there is as it was.
-    let mut other = Server::start();
+    let mut other = Server::start_on_sqlite();
     other.operator().create("Theirs", 5432);
     other.stop().expect_code(0);
     server.stop().expect_code(0);
@@ -160,7 +160,7 @@ fn a_backup_that_is_not_whole_or_not_fit_changes_nothing() {
 
 #[test]
 fn what_is_replaced_is_put_aside() {
-    let mut server = Server::start();
+    let mut server = Server::start_on_sqlite();
     let folder = Workspace::new();
     let file = folder.path().join("backup.tar");
     backup(&server, &file).expect_code(0);
@@ -194,7 +194,7 @@ fn what_is_replaced_is_put_aside() {
 
 #[test]
 fn a_lost_database_beside_old_keys_is_refused_with_the_way_back() {
-    let mut server = Server::start();
+    let mut server = Server::start_on_sqlite();
     let source = server.operator().create("Shop", 5432);
     let folder = Workspace::new();
     let file = folder.path().join("backup.tar");
@@ -249,7 +249,7 @@ fn a_lost_database_beside_old_keys_is_refused_with_the_way_back() {
 
 #[test]
 fn a_new_installation_with_old_keys_is_begun_when_it_is_meant() {
-    let mut server = Server::start();
+    let mut server = Server::start_on_sqlite();
     server.operator().create("Shop", 5432);
     server.stop().expect_code(0);
     fs::remove_file(server.data_dir().join("control-plane.sqlite")).expect("it is there");
@@ -259,7 +259,7 @@ fn a_new_installation_with_old_keys_is_begun_when_it_is_meant() {
 
 #[test]
 fn a_damaged_database_makes_no_backup() {
-    let mut server = Server::start();
+    let mut server = Server::start_on_sqlite();
     server.operator().create("Shop", 5432);
     server.stop().expect_code(0);
     let database = server.data_dir().join("control-plane.sqlite");

@@ -17,8 +17,6 @@ use crate::support::{figures, wait};
 use holistics_tunnel::protocol::{DataSource, DataSourceState};
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use sqlx::ConnectOptions as _;
-use sqlx::sqlite::SqliteConnectOptions;
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -332,16 +330,8 @@ fn server_of_before() -> Server {
 }
 
 fn forget_what_is_known(server: &Server) {
-    let database = server.data_dir().join("control-plane.sqlite");
-    let options = SqliteConnectOptions::new().filename(database);
-    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    let forgotten = runtime.block_on(async {
-        let mut connection = options.connect().await?;
-        sqlx::query("DELETE FROM known_host_keys")
-            .execute(&mut connection)
-            .await
-    });
-    assert_eq!(forgotten.expect("the database").rows_affected(), 1);
+    let forgotten = server.database().execute("DELETE FROM known_host_keys");
+    assert_eq!(forgotten, 1);
 }
 
 fn host_key(server: &Server, arguments: &[&str]) -> Finished {

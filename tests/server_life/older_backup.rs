@@ -95,7 +95,7 @@ fn ports_that_nobody_had_are_given_at_once_after_a_restore() {
 
 #[test]
 fn an_older_copy_of_the_database_is_refused_with_a_way_to_use_it() {
-    let mut server = Server::start();
+    let mut server = Server::start_on_sqlite();
     server.operator().create("First", 5432);
     server.stop().expect_code(0);
     let folder = Workspace::new();
@@ -125,7 +125,7 @@ fn an_older_copy_of_the_database_is_refused_with_a_way_to_use_it() {
 
 #[test]
 fn who_was_signed_in_revoked_disabled_or_removed_does_not_come_back() {
-    let mut server = Server::start();
+    let mut server = Server::start_on_sqlite();
     let folder = Workspace::new();
     let run = |server: &Server, arguments: &[&str]| {
         let mut command = server.command(arguments[0]);

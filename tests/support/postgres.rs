@@ -6,10 +6,11 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 
 use super::account::Account;
+use super::database::PostgresDatabase;
 use super::hosts::certificate;
 use super::ports;
 use super::process::{self, Running};
@@ -33,8 +34,9 @@ const MAKE_TABLE: &str = "
     GRANT SELECT ON orders TO reader;
 ";
 
-/// Whoever is refused, and why: see [`RULES`] as well.
-const MAKE_REFUSALS: [&str; 5] = [
+/// Whoever is refused, and why: see [`RULES`] as well. And `keeper`, whom a database for a server is given to.
+const MAKE_REFUSALS: [&str; 6] = [
+    "CREATE ROLE keeper LOGIN PASSWORD 'sesame'",
     "CREATE ROLE guarded LOGIN PASSWORD 'open sesame'",
     "CREATE ROLE stranger LOGIN PASSWORD 'open sesame'",
     "CREATE ROLE crowded LOGIN PASSWORD 'open sesame' CONNECTION LIMIT 0",
@@ -98,6 +100,65 @@ impl Postgres {
         postgres
     }
 
+    /// A new, empty database for a server's own data, in the PostgreSQL that the tests of this binary share.
+    pub fn server_database() -> PostgresDatabase {
+        let cluster = Postgres::shared();
+        let superuser = cluster.superuser_of("postgres");
+        PostgresDatabase::make(superuser, Some(cluster))
+    }
+
+    /// The same in this one, for a server that comes as a user without further rights, with a password.
+    pub fn guarded_server_database(&self) -> PostgresDatabase {
+        let made = PostgresDatabase::make(self.superuser_of("postgres"), None);
+        made.owned_by("keeper:sesame", &format!("127.0.0.1:{}", self.port))
+    }
+
+    /// Lets the superuser run a statement.
+    #[track_caller]
+    pub fn run(&self, database: &str, statement: &'static str) {
+        self.superuser(database)
+            .and_then(|mut client| client.execute(statement))
+            .unwrap_or_else(|error| panic!("{statement}: {error}"));
+    }
+
+    /// Ends it as a crash does, with all its connections.
+    pub fn crash(&self) {
+        self.process.signal(Signal::QUIT);
+        self.wait_for_end();
+    }
+
+    /// Starts it again after that. In recovery for ever, if it is to be a standby.
+    pub fn start_again(&mut self, as_standby: bool) {
+        let cluster = Cluster::of(self.workspace.path());
+        if as_standby {
+            std::fs::write(cluster.data().join("standby.signal"), "").expect("a file");
+        }
+        self.process = cluster.start(Ipv4Addr::LOCALHOST, self.port, &[]);
+        self.wait_until_ready();
+    }
+
+    /// All its processes stand still, and nobody notices but by waiting.
+    pub fn freeze(&self) {
+        self.signal_all(Signal::STOP);
+    }
+
+    /// They go on.
+    pub fn thaw(&self) {
+        self.signal_all(Signal::CONT);
+    }
+
+    fn signal_all(&self, signal: Signal) {
+        self.process.signal(signal);
+        let server = self.process.pid();
+        let children = format!("/proc/{server}/task/{server}/children");
+        let children = std::fs::read_to_string(children).expect("its children");
+        for child in children.split_whitespace() {
+            let child = Pid::from_raw(child.parse().expect("a number")).expect("not zero");
+            // It may have ended meanwhile.
+            let _ = kill_process(child, signal);
+        }
+    }
+
     /// Its port.
     pub fn port(&self) -> u16 {
         self.port
@@ -140,14 +201,16 @@ impl Postgres {
 
     /// The superuser comes in through the Unix socket, which only the owner of the folder reaches.
     fn superuser(&self, database: &str) -> Result<Client, sqlx::Error> {
-        Client::connect_with(
-            &PgConnectOptions::new_without_pgpass()
-                .socket(self.workspace.path())
-                .port(self.port)
-                .username("postgres")
-                .database(database)
-                .ssl_mode(PgSslMode::Disable),
-        )
+        Client::connect_with(&self.superuser_of(database))
+    }
+
+    fn superuser_of(&self, database: &str) -> PgConnectOptions {
+        PgConnectOptions::new_without_pgpass()
+            .socket(self.workspace.path())
+            .port(self.port)
+            .username("postgres")
+            .database(database)
+            .ssl_mode(PgSslMode::Disable)
     }
 }
 
@@ -155,7 +218,15 @@ impl Drop for Postgres {
     fn drop(&mut self) {
         // An immediate shutdown ends every connection and, unlike KILL, gives back what the
         // cluster holds of shared memory.
-        self.process.signal(Signal::QUIT);
+        if self.process.is_running() {
+            self.process.signal(Signal::QUIT);
+            self.wait_for_end();
+        }
+    }
+}
+
+impl Postgres {
+    fn wait_for_end(&self) {
         let deadline = Instant::now() + STOP_LIMIT;
         while self.process.is_running() && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(20));
@@ -171,12 +242,16 @@ struct Cluster<'a> {
 }
 
 impl<'a> Cluster<'a> {
-    fn make(folder: &'a Path) -> Self {
-        let cluster = Cluster {
+    fn of(folder: &'a Path) -> Self {
+        Cluster {
             folder,
             programs: programs(),
             account: Account::for_a_database(),
-        };
+        }
+    }
+
+    fn make(folder: &'a Path) -> Self {
+        let cluster = Cluster::of(folder);
         cluster.account.give(folder);
         let init = &mut cluster.program("initdb");
         init.arg("--pgdata").arg(cluster.data());
@@ -212,6 +287,8 @@ impl<'a> Cluster<'a> {
         postgres.arg("-D").arg(self.data());
         postgres.arg("-k").arg(self.folder);
         postgres.args(["-h", &address.to_string(), "-p", &port.to_string(), "-F"]);
+        // Servers that keep their data in it have several connections each.
+        postgres.args(["-c", "max_connections=300"]);
         for setting in settings {
             postgres.arg("-c").arg(setting);
         }

@@ -16,6 +16,7 @@ use reqwest::{Certificate, Method};
 use rustix::process::Signal;
 use serde::de::DeserializeOwned;
 
+use super::database::{self, PostgresDatabase, ServerDatabase};
 use super::hosts::certificate::Certified;
 use super::ports::{self, PortRange};
 use super::process::{Finished, Running};
@@ -85,6 +86,8 @@ pub struct Server {
     /// Where its data is, if that is a disk of its own.
     pub disk: Option<SmallDisk>,
     workspace: Workspace,
+    /// Its database, if that is not the data folder's.
+    postgres: Option<PostgresDatabase>,
 }
 
 impl Server {
@@ -102,6 +105,44 @@ impl Server {
             remote_ports,
             extra_arguments,
         )
+    }
+
+    /// Starts one with ten remote ports whose data is in its folder, also where this run of tests keeps it in
+    /// PostgreSQL: for tests that are about that file.
+    pub fn start_on_sqlite() -> Self {
+        let mut server = Self::new("127.0.0.1:0", "127.0.0.1:0", http_client().build(), 10, &[]);
+        server.postgres = None;
+        server.first_launch()
+    }
+
+    /// Starts one with ten remote ports on this database, as its first.
+    pub fn start_on(database: &PostgresDatabase, extra_arguments: &[&str]) -> Self {
+        Self::on(database, extra_arguments).first_launch()
+    }
+
+    /// Starts one more on the database of this one, with the same secret key and ten remote ports of its own.
+    pub fn start_beside(&self, extra_arguments: &[&str]) -> Self {
+        let database = self.postgres.as_ref().expect("a database to share");
+        let mut server = Self::on(database, extra_arguments);
+        let data = server.data_dir();
+        std::fs::create_dir(&data).expect("a data folder");
+        std::fs::copy(self.data_dir().join("secret.key"), data.join("secret.key"))
+            .expect("the secret key");
+        server.operator_token = self.operator_token.clone();
+        server.launch();
+        server
+    }
+
+    fn on(database: &PostgresDatabase, extra_arguments: &[&str]) -> Self {
+        let mut server = Self::new(
+            "127.0.0.1:0",
+            "127.0.0.1:0",
+            http_client().build(),
+            10,
+            extra_arguments,
+        );
+        server.postgres = Some(database.clone());
+        server
     }
 
     /// Starts one with ten remote ports that logs all it can.
@@ -137,6 +178,7 @@ impl Server {
     pub fn start_on_small_disk() -> Self {
         let mut server = Self::new("127.0.0.1:0", "127.0.0.1:0", http_client().build(), 10, &[]);
         server.disk = Some(SmallDisk::mount(&server.data_dir()));
+        server.postgres = None;
         server.first_launch()
     }
 
@@ -170,6 +212,7 @@ impl Server {
     pub fn start_beset(name: &str, https: &Certified, log: &Path) -> Self {
         let mut server = Self::called(name, Some(https), &[]);
         server.disk = Some(SmallDisk::mount(&server.data_dir()));
+        server.postgres = None;
         server.log_filter = Some("trace");
         server.log_to = Some(log.to_owned());
         server.first_launch()
@@ -223,6 +266,7 @@ impl Server {
             ports: PortRange::claim(remote_ports),
             disk: None,
             workspace: Workspace::new(),
+            postgres: PostgresDatabase::of_this_run(),
         }
     }
 
@@ -326,7 +370,27 @@ impl Server {
     pub fn command(&self, name: &str) -> Command {
         let mut command = self.any_command(name);
         command.arg("--data-dir").arg(self.data_dir());
+        self.name_database(&mut command);
         command
+    }
+
+    fn name_database(&self, command: &mut Command) {
+        if let Some(postgres) = &self.postgres {
+            command.env(database::VARIABLE, postgres.url());
+        }
+    }
+
+    /// Its database, to look into and to fill.
+    pub fn database(&self) -> ServerDatabase {
+        match &self.postgres {
+            Some(postgres) => ServerDatabase::Postgres(postgres.clone()),
+            None => ServerDatabase::File(self.data_dir().join("control-plane.sqlite")),
+        }
+    }
+
+    /// From its next start on, its data is in this database.
+    pub fn move_to(&mut self, database: &PostgresDatabase) {
+        self.postgres = Some(database.clone());
     }
 
     /// Another command of the server's program.
@@ -382,6 +446,8 @@ impl Server {
             &self.ports.flag(),
         ]);
         command.args(&self.extra_arguments);
+        // The shells above have none of the program's own variables.
+        self.name_database(&mut command);
         if let Some(filter) = self.log_filter {
             command.env("RUST_LOG", filter);
         }

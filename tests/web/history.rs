@@ -5,8 +5,6 @@ use std::time::{Duration, Instant, SystemTime};
 use holistics_tunnel::protocol::{DataSource, DataSourceId, DataSourceState};
 use reqwest::Method;
 use serde_json::{Value, json};
-use sqlx::ConnectOptions;
-use sqlx::sqlite::SqliteConnectOptions;
 
 use crate::browser::{Browser, SOON};
 use crate::support::lab::{Lab, SERVICE_LIMIT, tunnel_of};
@@ -37,15 +35,7 @@ fn both(server: &Server, visitor: &Visitor, source: DataSourceId) -> (Value, Pag
 }
 
 fn execute(server: &Server, sql: &str) {
-    let database = server.data_dir().join("control-plane.sqlite");
-    let options = SqliteConnectOptions::new().filename(database);
-    let sql = sqlx::AssertSqlSafe(sql.to_owned());
-    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    let done = runtime.block_on(async {
-        let mut connection = options.connect().await?;
-        sqlx::raw_sql(sql).execute(&mut connection).await
-    });
-    done.expect("the database");
+    server.database().execute(sql);
 }
 
 fn number(of: &Value, field: &str) -> i64 {

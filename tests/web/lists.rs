@@ -9,7 +9,6 @@ use reqwest::Method;
 use reqwest::blocking::Response;
 use reqwest::header::LINK;
 
-use crate::support::database::execute;
 use crate::support::lab::Lab;
 use crate::support::process::Running;
 use crate::support::server::{Operator, Server};
@@ -25,7 +24,7 @@ const A_THOUSAND: &str = "
 pub fn server_with(statements: &'static str) -> Server {
     let mut server = Server::start();
     server.stop();
-    execute(&server.data_dir(), statements);
+    server.database().execute(statements);
     server.start_again();
     server
 }
@@ -221,8 +220,7 @@ fn a_search_knows_every_script_and_takes_signs_for_themselves() {
 /// Data sources as far as each can have come, of a lab that has one whose tunnel is up.
 fn in_every_state(lab: &Lab) -> Running {
     lab.active_data_source("Up");
-    execute(
-        &lab.server.data_dir(),
+    lab.server.database().execute(
         "INSERT INTO keys (id, public_key, created_at) VALUES (99, 'ssh-ed25519 none', 1);
          INSERT INTO data_sources (id, display_name, database_type, host, port, created_at, saved_at, removing_at, removed_at)
          VALUES (901, 'Draft', 'other', 'h', 1, 1, NULL, NULL, NULL), (902, 'Direct draft', 'other', 'h', 1, 1, NULL, NULL, NULL),
@@ -380,8 +378,7 @@ fn a_data_source_s_events_are_read_to_the_oldest() {
     let mut server = Server::start();
     let source = server.operator().create("Shop", 3306);
     server.stop();
-    execute(
-        &server.data_dir(),
+    server.database().execute(
         "INSERT INTO events (data_source_id, at, kind, actor)
          WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 250)
          SELECT 1, i, 'up', 'of turn ' || i || ';' FROM n",

@@ -19,7 +19,13 @@ use crate::server::store::{Actor, whole};
 /// # Errors
 /// There is no installation, the file is there already or cannot be written, or something cannot be read.
 pub async fn run(arguments: BackupArgs) -> anyhow::Result<()> {
+    ensure!(
+        arguments.data.database_url()?.is_none(),
+        "a database of PostgreSQL's is backed up with its own means, such as pg_dump; keep secret.key of the data \
+         folder beside that, without which nothing in it can be used"
+    );
     let data_dir = DataDir::open_for_backup(&arguments.data.path(), &arguments.file)?;
+    data_dir.refuse_if_moved()?;
     if arguments.file == Path::new("-") {
         ensure!(
             !io::stdout().is_terminal(),

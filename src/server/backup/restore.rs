@@ -32,6 +32,10 @@ const REPLACED: &str = "replaced-";
 /// The backup is not whole or not fit for this folder, a server runs on it, or a file cannot be written.
 pub async fn run(arguments: RestoreArgs) -> anyhow::Result<()> {
     let RestoreArgs { file, replace, .. } = &arguments;
+    ensure!(
+        arguments.data.database_url()?.is_none(),
+        "a backup goes into a data folder; from there, migrate takes it to PostgreSQL"
+    );
     let target = &arguments.data.path();
     if target.exists() {
         data_owner::check(target, Some(Redirect::From(file)))?;

@@ -178,23 +178,23 @@ impl ControlPlane {
 mod tests {
     use super::*;
     use crate::server::domain::api_tokens::{self, NewToken};
-    use crate::server::store::Scope;
+    use crate::server::store::{Scope, TestStore};
 
-    async fn store_with(names: &[&str]) -> (Store, Vec<OperatorAccount>, tempfile::TempDir) {
-        let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(&dir.path().join("db")).await.unwrap();
+    async fn store_with(names: &[&str]) -> (Store, Vec<OperatorAccount>, TestStore) {
+        let kept = TestStore::new().await;
+        let store = kept.store.clone();
         let mut accounts = Vec::new();
         for name in names {
             login_link(&store, name).await.unwrap();
             accounts.push(store.operator(name).await.unwrap().unwrap());
         }
-        (store, accounts, dir)
+        (store, accounts, kept)
     }
 
     #[tokio::test]
     async fn of_two_operators_who_remove_each_other_at_the_same_moment_one_stays() {
         use OperatorChange::Remove;
-        let (store, accounts, _dir) = store_with(&["ann", "bob"]).await;
+        let (store, accounts, _kept) = store_with(&["ann", "bob"]).await;
         let (ann, bob) = (&accounts[0], &accounts[1]);
         // Both have passed the gate of the pages.
         let (one, other) = tokio::join!(
@@ -211,7 +211,7 @@ mod tests {
 
     #[tokio::test]
     async fn whoever_was_removed_meanwhile_makes_no_token_and_begins_no_session() {
-        let (store, accounts, _dir) = store_with(&["ann", "bob"]).await;
+        let (store, accounts, _kept) = store_with(&["ann", "bob"]).await;
         let bob = &accounts[1];
         change(&store, "bob", OperatorChange::Remove, None)
             .await

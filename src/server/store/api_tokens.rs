@@ -119,13 +119,13 @@ impl From<Row> for ListedApiToken {
 impl Store {
     /// The API tokens, revoked ones included, oldest first.
     pub async fn api_tokens(&self) -> Result<Vec<ListedApiToken>> {
-        let rows: Vec<Row> = sqlx::query_as(
+        let rows: Vec<Row> = self.readers.sql(
             "SELECT t.name, t.scope, t.made_by, t.created_at, t.expires_at, t.last_used_at, t.revoked_at,
                  o.disabled_at IS NOT NULL AS operator_disabled
              FROM tokens AS t LEFT JOIN operators AS o ON o.id = t.operator_id
              WHERE t.kind = 'operator' ORDER BY t.created_at, t.name",
         )
-        .fetch_all(&self.readers)
+        .all()
         .await?;
         Ok(rows.into_iter().map(ListedApiToken::from).collect())
     }
@@ -137,10 +137,11 @@ impl Store {
         if known.is_some_and(|at| at > then) {
             return Ok(());
         }
-        sqlx::query("UPDATE tokens SET last_used_at = ? WHERE hash = ?")
+        self.writer
+            .sql("UPDATE tokens SET last_used_at = $1 WHERE hash = $2")
             .bind(now())
             .bind(hash.as_bytes())
-            .execute(&self.writer)
+            .execute()
             .await?;
         Ok(())
     }
@@ -150,17 +151,17 @@ impl Writing {
     /// Keeps a new API token; returns false if one of this name works. The name of one that is revoked or has
     /// expired may be used again.
     pub async fn add_api_token(&mut self, new: &NewApiToken<'_>) -> Result<bool> {
-        sqlx::query(
+        self.sql(
             "UPDATE tokens SET revoked_at = expires_at
-             WHERE kind = 'operator' AND name = ? AND revoked_at IS NULL AND expires_at <= ?",
+             WHERE kind = 'operator' AND name = $1 AND revoked_at IS NULL AND expires_at <= $2",
         )
         .bind(new.name)
         .bind(now())
-        .execute(&mut *self.0)
+        .execute()
         .await?;
-        let added = sqlx::query(
+        let added = self.sql(
             "INSERT INTO tokens (hash, kind, name, scope, created_at, expires_at, made_by, operator_id)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING",
         )
         .bind(new.hash.as_bytes())
         .bind(TokenKind::Operator.as_str())
@@ -170,20 +171,20 @@ impl Writing {
         .bind(new.expires_at.map(jiff::Timestamp::as_millisecond))
         .bind(&new.made_by)
         .bind(new.operator)
-        .execute(&mut *self.0)
+        .execute()
         .await?;
-        Ok(added.rows_affected() > 0)
+        Ok(added > 0)
     }
 
     /// Revokes the API token of this name; it stops working at once. Returns false if there is none to revoke.
     pub async fn revoke_api_token(&mut self, name: &str) -> Result<bool> {
-        let revoked = sqlx::query(
-            "UPDATE tokens SET revoked_at = ? WHERE kind = 'operator' AND name = ? AND revoked_at IS NULL",
+        let revoked = self.sql(
+            "UPDATE tokens SET revoked_at = $1 WHERE kind = 'operator' AND name = $2 AND revoked_at IS NULL",
         )
         .bind(now())
         .bind(name)
-        .execute(&mut *self.0)
+        .execute()
         .await?;
-        Ok(revoked.rows_affected() > 0)
+        Ok(revoked > 0)
     }
 }

@@ -4,8 +4,6 @@
 //! bastion and API token its share of that. So whoever holds one bastion or one token can hide what he did
 //! behind more of the same, and never what an operator did.
 
-use sqlx::QueryBuilder;
-
 use super::lists::{Part, push_part};
 use super::{Actor, ActorKind, Result, Store, Writing, now, timestamp};
 
@@ -66,14 +64,14 @@ impl Store {
         limit: u32,
     ) -> Result<Vec<AuditEntry>> {
         type Row = (i64, i64, String, String, String, String);
-        let mut query = QueryBuilder::new(
-            "SELECT id, at, actor, source_kind, action, subject FROM audit_log WHERE TRUE",
-        );
+        let mut query = self
+            .readers
+            .sql("SELECT id, at, actor, source_kind, action, subject FROM audit_log WHERE TRUE");
         if let Some(kind) = kind {
             query.push(" AND source_kind = ").push_bind(kind.as_str());
         }
         push_part(&mut query, "id", part, limit);
-        let rows: Vec<Row> = query.build_query_as().fetch_all(&self.readers).await?;
+        let rows: Vec<Row> = query.all().await?;
         let entries = rows
             .into_iter()
             .map(|(id, at, actor, kind, action, subject)| AuditEntry {
@@ -89,11 +87,13 @@ impl Store {
 
     /// Forgets the entries from before this time. Returns how many.
     pub async fn forget_audit_before(&self, time: jiff::Timestamp) -> Result<u64> {
-        let forgotten = sqlx::query("DELETE FROM audit_log WHERE at < ?")
+        let forgotten = self
+            .writer
+            .sql("DELETE FROM audit_log WHERE at < $1")
             .bind(time.as_millisecond())
-            .execute(&self.writer)
+            .execute()
             .await?;
-        Ok(forgotten.rows_affected())
+        Ok(forgotten)
     }
 }
 
@@ -101,18 +101,19 @@ impl Writing {
     /// Writes an entry in the transaction of the change itself.
     pub async fn add_audit(&mut self, actor: &Actor, action: &str, subject: &str) -> Result<()> {
         let (kind, source) = (actor.kind(), actor.source());
-        let id: i64 = sqlx::query_scalar(
-            "INSERT INTO audit_log (at, actor, action, subject, source_kind, source)
-             VALUES (?, ?, ?, ?, ?, ?) RETURNING id",
-        )
-        .bind(now())
-        .bind(actor.to_string())
-        .bind(action)
-        .bind(subject)
-        .bind(kind.as_str())
-        .bind(&source)
-        .fetch_one(&mut *self.0)
-        .await?;
+        let id: i64 = self
+            .sql(
+                "INSERT INTO audit_log (at, actor, action, subject, source_kind, source)
+             VALUES ($1, $2, $3, $4, $5, $6) RETURNING id",
+            )
+            .bind(now())
+            .bind(actor.to_string())
+            .bind(action)
+            .bind(subject)
+            .bind(kind.as_str())
+            .bind(&source)
+            .value()
+            .await?;
         if let Some(share) = room(kind).each {
             self.keep_newest_of_source(kind, &source, share).await?;
         }
@@ -130,30 +131,30 @@ impl Writing {
         source: &str,
         kept: i64,
     ) -> Result<()> {
-        sqlx::query(
-            "DELETE FROM audit_log WHERE source_kind = ?1 AND source = ?2 AND id <= (
-                 SELECT id FROM audit_log WHERE source_kind = ?1 AND source = ?2
-                 ORDER BY id DESC LIMIT 1 OFFSET ?3
+        self.sql(
+            "DELETE FROM audit_log WHERE source_kind = $1 AND source = $2 AND id <= (
+                 SELECT id FROM audit_log WHERE source_kind = $1 AND source = $2
+                 ORDER BY id DESC LIMIT 1 OFFSET $3
              )",
         )
         .bind(kind.as_str())
         .bind(source)
         .bind(kept)
-        .execute(&mut *self.0)
+        .execute()
         .await?;
         Ok(())
     }
 
     async fn keep_newest_of_kind(&mut self, kind: ActorKind, kept: i64) -> Result<()> {
-        sqlx::query(
-            "DELETE FROM audit_log WHERE source_kind = ?1 AND id <= (
-                 SELECT id FROM audit_log WHERE source_kind = ?1
-                 ORDER BY id DESC LIMIT 1 OFFSET ?2
+        self.sql(
+            "DELETE FROM audit_log WHERE source_kind = $1 AND id <= (
+                 SELECT id FROM audit_log WHERE source_kind = $1
+                 ORDER BY id DESC LIMIT 1 OFFSET $2
              )",
         )
         .bind(kind.as_str())
         .bind(kept)
-        .execute(&mut *self.0)
+        .execute()
         .await?;
         Ok(())
     }
@@ -165,54 +166,36 @@ mod tests {
 
     use super::*;
     use crate::protocol::TunnelId;
+    use crate::server::store::TestStore;
 
-    struct Log {
-        store: Store,
-        /// Beside the store, to fill it fast.
-        raw: SqlitePool,
-        _dir: tempfile::TempDir,
-    }
+    struct Log(TestStore);
 
     impl Log {
         async fn new() -> Self {
-            let dir = tempfile::tempdir().unwrap();
-            let file = dir.path().join("db");
-            let store = Store::open(&file).await.unwrap();
-            let url = format!("sqlite:{}", file.display());
-            let raw = SqlitePool::connect(&url).await.unwrap();
-            Log {
-                store,
-                raw,
-                _dir: dir,
-            }
+            Log(TestStore::new().await)
         }
 
         /// So many entries of this kind, by so many sources in turn.
         async fn fill(&self, kind: ActorKind, entries: i64, sources: i64) {
-            sqlx::query(
-                "INSERT INTO audit_log (at, actor, action, subject, source_kind, source)
-                 WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?1)
-                 SELECT i, 'filled', 'done', i, ?2, CAST(i % ?3 AS TEXT) FROM n",
-            )
-            .bind(entries)
-            .bind(kind.as_str())
-            .bind(sources)
-            .execute(&self.raw)
-            .await
-            .unwrap();
+            self.0
+                .execute(&format!(
+                    "INSERT INTO audit_log (at, actor, action, subject, source_kind, source)
+                     WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {entries})
+                     SELECT i, 'filled', 'done', CAST(i AS TEXT), '{}', CAST(i % {sources} AS TEXT) FROM n",
+                    kind.as_str()
+                ))
+                .await;
         }
 
         async fn number(&self, kind: ActorKind) -> i64 {
-            sqlx::query_scalar("SELECT count(*) FROM audit_log WHERE source_kind = ?")
-                .bind(kind.as_str())
-                .fetch_one(&self.raw)
-                .await
-                .unwrap()
+            let kind = kind.as_str();
+            let query = format!("SELECT count(*) FROM audit_log WHERE source_kind = '{kind}'");
+            self.0.number(&query).await
         }
 
         async fn write(&self, actor: &Actor, entries: usize) {
             for _ in 0..entries {
-                self.store.audit(actor, "done", "it").await.unwrap();
+                self.0.store.audit(actor, "done", "it").await.unwrap();
             }
         }
     }
@@ -233,10 +216,9 @@ mod tests {
         log.write(&Actor::Operator("ci".to_owned()), 1).await;
         log.write(&Actor::ApiToken("deploy".to_owned()), 1).await;
         log.fill(ActorKind::ApiToken, 6_000, 1).await;
-        sqlx::query("UPDATE audit_log SET source = 'ci' WHERE source = '0'")
-            .execute(&log.raw)
-            .await
-            .unwrap();
+        log.0
+            .execute("UPDATE audit_log SET source = 'ci' WHERE source = '0'")
+            .await;
         log.write(&Actor::ApiToken("ci".to_owned()), 1).await;
         assert_eq!(log.number(ActorKind::ApiToken).await, 5_000 + 1);
         assert_eq!(log.number(ActorKind::Operator).await, 1);
@@ -262,14 +244,14 @@ mod tests {
         log.fill(ActorKind::Operator, 10, 1).await;
         log.write(&Actor::Operator("ann".to_owned()), 1).await;
         let then = timestamp(now() - 60_000);
-        assert_eq!(log.store.forget_audit_before(then).await.unwrap(), 10);
+        assert_eq!(log.0.store.forget_audit_before(then).await.unwrap(), 10);
         assert_eq!(log.number(ActorKind::Operator).await, 1);
     }
 
-    /// What an entry costs must not grow with the log.
+    /// What an entry costs must not grow with the log: as SQLite plans it.
     #[tokio::test]
     async fn an_entry_is_written_without_looking_through_the_log() {
-        let log = Log::new().await;
+        let log = Log(TestStore::on_sqlite().await);
         for statement in [
             "DELETE FROM audit_log WHERE source_kind = 'bastion' AND source = '7' AND id <= (
                  SELECT id FROM audit_log WHERE source_kind = 'bastion' AND source = '7'
@@ -278,12 +260,12 @@ mod tests {
                  SELECT id FROM audit_log WHERE source_kind = 'bastion'
                  ORDER BY id DESC LIMIT 1 OFFSET 20000)",
         ] {
-            let plan: Vec<(i64, i64, i64, String)> = sqlx::query_as(sqlx::AssertSqlSafe(format!(
-                "EXPLAIN QUERY PLAN {statement}"
-            )))
-            .fetch_all(&log.raw)
-            .await
-            .unwrap();
+            let plan = log
+                .0
+                .store
+                .readers
+                .sql(format!("EXPLAIN QUERY PLAN {statement}"));
+            let plan: Vec<(i64, i64, i64, String)> = plan.all().await.unwrap();
             assert!(plan.len() >= 2, "{plan:?}");
             for (_, _, _, step) in &plan {
                 assert!(!step.starts_with("SCAN"), "{step} in {statement}");
@@ -292,13 +274,16 @@ mod tests {
         }
     }
 
-    /// An installation of before this was kept.
+    /// An installation of before this was kept: with SQLite.
     #[tokio::test]
     async fn old_entries_and_tokens_are_taken_over_as_what_they_were() {
         let dir = tempfile::tempdir().unwrap();
         let before = dir.path().join("migrations");
         std::fs::create_dir(&before).unwrap();
-        let all = concat!(env!("CARGO_MANIFEST_DIR"), "/src/server/store/migrations");
+        let all = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/src/server/store/migrations/sqlite"
+        );
         for file in std::fs::read_dir(all).unwrap() {
             let file = file.unwrap();
             if *file.file_name() < *"0050" {

@@ -1,7 +1,6 @@
 //! What happened to a data source, when, and by whom.
 
 use serde::Serialize;
-use sqlx::QueryBuilder;
 
 use super::lists::{Part, push_part};
 use super::{Actor, Result, Store, Writing, json, now, timestamp};
@@ -119,21 +118,24 @@ impl Store {
         part: Part,
         limit: u32,
     ) -> Result<Vec<Event>> {
-        let mut query =
-            QueryBuilder::new("SELECT id, data_source_id, at, kind, actor FROM events WHERE TRUE");
+        let mut query = self
+            .readers
+            .sql("SELECT id, data_source_id, at, kind, actor FROM events WHERE TRUE");
         if let Some(data_source) = data_source {
             // Without a condition of its own, its few events would be looked for among those of all.
             query.push(" AND data_source_id = ").push_bind(data_source);
         }
         push_part(&mut query, "id", part, limit);
-        let rows: Vec<Row> = query.build_query_as().fetch_all(&self.readers).await?;
+        let rows: Vec<Row> = query.all().await?;
         Ok(rows.into_iter().map(event).collect())
     }
 
     /// The number of the newest event, 0 if there is none.
     pub async fn newest_event(&self) -> Result<i64> {
-        let newest: Option<i64> = sqlx::query_scalar("SELECT max(id) FROM events")
-            .fetch_one(&self.readers)
+        let newest: Option<i64> = self
+            .readers
+            .sql("SELECT max(id) FROM events")
+            .value()
             .await?;
         Ok(newest.unwrap_or(0))
     }
@@ -147,12 +149,12 @@ impl Writing {
         kind: EventKind,
         actor: &Actor,
     ) -> Result<()> {
-        sqlx::query("INSERT INTO events (data_source_id, at, kind, actor) VALUES (?, ?, ?, ?)")
+        self.sql("INSERT INTO events (data_source_id, at, kind, actor) VALUES ($1, $2, $3, $4)")
             .bind(data_source)
             .bind(now())
             .bind(kind.as_str())
             .bind(actor.to_string())
-            .execute(&mut *self.0)
+            .execute()
             .await?;
         if let Some(action) = audited(kind) {
             let subject = format!("data source {data_source}");
@@ -163,19 +165,19 @@ impl Writing {
 
     /// Forgets the oldest events of these data sources beyond what is kept.
     pub(super) async fn trim_events(&mut self, data_sources: &[DataSourceId]) -> Result<()> {
-        sqlx::query(
+        self.sql(
             "DELETE FROM events WHERE id IN (
-                 SELECT old.id FROM json_each(?1) AS source
-                 JOIN events AS old ON old.data_source_id = source.value
+                 SELECT old.id FROM json_each($1) AS source
+                 JOIN events AS old ON old.data_source_id = CAST(source.value AS BIGINT)
                  WHERE old.id <= (
-                     SELECT id FROM events WHERE data_source_id = source.value
-                     ORDER BY id DESC LIMIT 1 OFFSET ?2
+                     SELECT id FROM events WHERE data_source_id = CAST(source.value AS BIGINT)
+                     ORDER BY id DESC LIMIT 1 OFFSET $2
                  )
              )",
         )
         .bind(json(data_sources)?)
         .bind(KEPT)
-        .execute(&mut *self.0)
+        .execute()
         .await?;
         Ok(())
     }

@@ -5,7 +5,7 @@ use super::{Result, Store};
 use crate::protocol::DataSourceId;
 
 /// Names that are folded in one transaction.
-const AT_ONCE: u32 = 1_000;
+const AT_ONCE: i64 = 1_000;
 
 /// A name as it is kept beside the one that is shown. Letter by letter, so that a part of a name becomes a
 /// part of the folded name: the lower case of a whole word would end a Greek one with another letter.
@@ -33,24 +33,24 @@ impl Store {
     /// Folds the names that an older version wrote.
     pub async fn fold_names(&self) -> Result<()> {
         loop {
-            let names: Vec<(DataSourceId, String)> = sqlx::query_as(
-                "SELECT id, display_name FROM data_sources WHERE folded_name IS NULL ORDER BY id LIMIT ?",
+            let names: Vec<(DataSourceId, String)> = self.readers.sql(
+                "SELECT id, display_name FROM data_sources WHERE folded_name IS NULL ORDER BY id LIMIT $1",
             )
             .bind(AT_ONCE)
-            .fetch_all(&self.readers)
+            .all()
             .await?;
             if names.is_empty() {
                 return Ok(());
             }
             let mut tx = self.write().await?;
             for (id, name) in names {
-                sqlx::query(
-                    "UPDATE data_sources SET folded_name = ? WHERE id = ? AND display_name = ?",
+                tx.sql(
+                    "UPDATE data_sources SET folded_name = $1 WHERE id = $2 AND display_name = $3",
                 )
                 .bind(folded(&name))
                 .bind(id)
                 .bind(&name)
-                .execute(&mut *tx.0)
+                .execute()
                 .await?;
             }
             tx.commit().await?;

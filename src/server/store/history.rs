@@ -2,8 +2,9 @@
 
 use std::ops::RangeInclusive;
 
-use sqlx::{FromRow, QueryBuilder, Sqlite};
+use sqlx::FromRow;
 
+use super::sql::Statement;
 use super::{Result, Store};
 use crate::protocol::TunnelId;
 
@@ -48,59 +49,51 @@ impl Store {
         if tunnels.is_empty() {
             return Ok(Vec::new());
         }
-        let mut query = select();
+        let mut query = self.select();
         // Each day by itself: with a range, the index would be of no use for the tunnel.
-        query.push(" WHERE day IN (");
-        let mut list = query.separated(", ");
-        for day in days {
-            list.push_bind(day);
-        }
-        query.push(") AND tunnel_id IN (");
-        let mut list = query.separated(", ");
-        for tunnel in tunnels {
-            list.push_bind(*tunnel);
-        }
+        query.push(" WHERE day IN (").push_list(days);
+        query.push(") AND tunnel_id IN (").push_list(tunnels);
         query.push(")");
-        let query = query.build_query_as().persistent(false);
-        let rows = query.fetch_all(&self.readers).await?;
-        Ok(rows)
+        query.once().all().await
     }
 
     /// What is kept of a day, of all tunnels.
     pub async fn tunnels_on(&self, day: i32) -> Result<Vec<TunnelDay>> {
-        let mut query = select();
+        let mut query = self.select();
         query.push(" WHERE day = ").push_bind(day);
-        let rows = query.build_query_as().fetch_all(&self.readers).await?;
-        Ok(rows)
+        query.all().await
     }
 
     /// The tunnels that were up at least once and are not removed.
     pub async fn tunnels_ever_seen(&self) -> Result<Vec<TunnelId>> {
-        let tunnels = sqlx::query_scalar(
-            "SELECT id FROM tunnels WHERE last_seen_at IS NOT NULL AND removed_at IS NULL",
-        )
-        .fetch_all(&self.readers)
-        .await?;
+        let tunnels = self
+            .readers
+            .sql("SELECT id FROM tunnels WHERE last_seen_at IS NOT NULL AND removed_at IS NULL")
+            .values()
+            .await?;
         Ok(tunnels)
     }
 
     /// Keeps these days in the place of what was kept of them.
     pub async fn keep_tunnel_days(&self, rows: &[TunnelDay]) -> Result<()> {
         for rows in rows.chunks(ROWS_AT_ONCE) {
-            let mut query =
-                QueryBuilder::<Sqlite>::new(format!("INSERT INTO tunnel_days ({COLUMNS}) "));
-            query.push_values(rows, |mut values, row| {
-                values
-                    .push_bind(row.day)
-                    .push_bind(row.tunnel)
-                    .push_bind(row.known_ms)
-                    .push_bind(row.up_ms)
-                    .push_bind(row.connections)
-                    .push_bind(row.bytes_from_bastion)
-                    .push_bind(row.bytes_to_bastion)
-                    .push_bind(&row.up_slots[..])
-                    .push_bind(&row.down_slots[..]);
-            });
+            let mut tx = self.write().await?;
+            let mut query = tx.sql(format!("INSERT INTO tunnel_days ({COLUMNS}) VALUES "));
+            for (index, row) in rows.iter().enumerate() {
+                query.push(if index == 0 { "(" } else { ", (" });
+                query.push_bind(row.day).push(", ").push_bind(row.tunnel);
+                query.push(", ").push_list([
+                    row.known_ms,
+                    row.up_ms,
+                    row.connections,
+                    row.bytes_from_bastion,
+                    row.bytes_to_bastion,
+                ]);
+                query
+                    .push(", ")
+                    .push_list([&row.up_slots[..], &row.down_slots[..]]);
+                query.push(")");
+            }
             query.push(
                 " ON CONFLICT (day, tunnel_id) DO UPDATE SET known_ms = excluded.known_ms,
                      up_ms = excluded.up_ms, connections = excluded.connections,
@@ -109,26 +102,25 @@ impl Store {
                      up_slots = excluded.up_slots, down_slots = excluded.down_slots",
             );
             // One that is not asked for again in the same words has no place among the prepared ones.
-            query
-                .build()
-                .persistent(false)
-                .execute(&self.writer)
-                .await?;
+            query.once().execute().await?;
+            tx.commit().await?;
         }
         Ok(())
     }
 
     /// Forgets every other day than these.
     pub async fn forget_tunnel_days_beyond(&self, days: RangeInclusive<i32>) -> Result<()> {
-        sqlx::query("DELETE FROM tunnel_days WHERE day < $1 OR day > $2")
+        self.writer
+            .sql("DELETE FROM tunnel_days WHERE day < $1 OR day > $2")
             .bind(days.start())
             .bind(days.end())
-            .execute(&self.writer)
+            .execute()
             .await?;
         Ok(())
     }
-}
 
-fn select() -> QueryBuilder<Sqlite> {
-    QueryBuilder::new(format!("SELECT {COLUMNS} FROM tunnel_days"))
+    fn select(&self) -> Statement<'_> {
+        self.readers
+            .sql(format!("SELECT {COLUMNS} FROM tunnel_days"))
+    }
 }

@@ -73,13 +73,13 @@ impl Store {
     /// # Errors
     /// The database failed.
     pub async fn host_key_knowledge(&self) -> Result<Vec<Knowledge>> {
-        let rows: Vec<Row> = sqlx::query_as(
+        let rows: Vec<Row> = self.readers.sql(
             "SELECT t.id, d.id, d.display_name, t.bastion_hostname, t.last_seen_at, k.fingerprints, k.source, k.at
              FROM known_host_keys AS k JOIN tunnels AS t ON t.id = k.tunnel_id
              JOIN data_sources AS d ON d.id = t.data_source_id
              WHERE t.key_id IS NOT NULL ORDER BY t.id",
         )
-        .fetch_all(&self.readers)
+        .all()
         .await?;
         rows.into_iter().map(knowledge).collect()
     }
@@ -90,15 +90,16 @@ impl Store {
     /// # Errors
     /// The database failed.
     pub async fn assume_host_keys(&self, fingerprints: &[String]) -> Result<()> {
-        sqlx::query(
-            "INSERT INTO known_host_keys (tunnel_id, fingerprints, source, at)
-             SELECT id, ?, ?, enrolled_at FROM tunnels WHERE key_id IS NOT NULL
+        self.writer
+            .sql(
+                "INSERT INTO known_host_keys (tunnel_id, fingerprints, source, at)
+             SELECT id, $1, $2, enrolled_at FROM tunnels WHERE key_id IS NOT NULL
                  AND id NOT IN (SELECT tunnel_id FROM known_host_keys)",
-        )
-        .bind(json(fingerprints)?)
-        .bind(Source::Assumed.as_str())
-        .execute(&self.writer)
-        .await?;
+            )
+            .bind(json(fingerprints)?)
+            .bind(Source::Assumed.as_str())
+            .execute()
+            .await?;
         Ok(())
     }
 }
@@ -112,16 +113,16 @@ impl Writing {
         fingerprints: &[String],
         source: Source,
     ) -> Result<()> {
-        sqlx::query(
-            "INSERT INTO known_host_keys (tunnel_id, fingerprints, source, at) VALUES (?1, ?2, ?3, ?4)
-             ON CONFLICT (tunnel_id) DO UPDATE SET fingerprints = ?2, source = ?3, at = ?4
-             WHERE fingerprints <> ?2 OR source <> 'pinned'",
+        self.sql(
+            "INSERT INTO known_host_keys (tunnel_id, fingerprints, source, at) VALUES ($1, $2, $3, $4)
+             ON CONFLICT (tunnel_id) DO UPDATE SET fingerprints = $2, source = $3, at = $4
+             WHERE known_host_keys.fingerprints <> $2 OR known_host_keys.source <> 'pinned'",
         )
         .bind(tunnel)
         .bind(json(fingerprints)?)
         .bind(source.as_str())
         .bind(now())
-        .execute(&mut *self.0)
+        .execute()
         .await?;
         Ok(())
     }

@@ -28,15 +28,16 @@ impl Writing {
         name: &RequestName,
         since: jiff::Timestamp,
     ) -> Result<Option<NamedRequest>> {
-        let row: Option<(Vec<u8>, DataSourceId)> = sqlx::query_as(
-            "SELECT request, data_source_id FROM idempotency_keys
-             WHERE caller = ? AND key = ? AND created_at >= ?",
-        )
-        .bind(&name.caller)
-        .bind(&name.key)
-        .bind(since.as_millisecond())
-        .fetch_optional(&mut *self.0)
-        .await?;
+        let row: Option<(Vec<u8>, DataSourceId)> = self
+            .sql(
+                "SELECT request, data_source_id FROM idempotency_keys
+             WHERE caller = $1 AND key = $2 AND created_at >= $3",
+            )
+            .bind(&name.caller)
+            .bind(&name.key)
+            .bind(since.as_millisecond())
+            .optional()
+            .await?;
         Ok(row.map(|(request, data_source)| NamedRequest {
             request,
             data_source,
@@ -53,29 +54,29 @@ impl Writing {
         since: jiff::Timestamp,
         most: u32,
     ) -> Result<()> {
-        sqlx::query("DELETE FROM idempotency_keys WHERE created_at < ?")
+        self.sql("DELETE FROM idempotency_keys WHERE created_at < $1")
             .bind(since.as_millisecond())
-            .execute(&mut *self.0)
+            .execute()
             .await?;
-        sqlx::query(
+        self.sql(
             "INSERT INTO idempotency_keys (caller, key, request, data_source_id, created_at)
-             VALUES (?, ?, ?, ?, ?)",
+             VALUES ($1, $2, $3, $4, $5)",
         )
         .bind(&name.caller)
         .bind(&name.key)
         .bind(request.as_bytes())
         .bind(data_source)
         .bind(now())
-        .execute(&mut *self.0)
+        .execute()
         .await?;
-        sqlx::query(
-            "DELETE FROM idempotency_keys WHERE caller = ?1 AND data_source_id <= (
-                 SELECT data_source_id FROM idempotency_keys WHERE caller = ?1
-                 ORDER BY data_source_id DESC LIMIT 1 OFFSET ?2)",
+        self.sql(
+            "DELETE FROM idempotency_keys WHERE caller = $1 AND data_source_id <= (
+                 SELECT data_source_id FROM idempotency_keys WHERE caller = $1
+                 ORDER BY data_source_id DESC LIMIT 1 OFFSET $2)",
         )
         .bind(&name.caller)
-        .bind(most)
-        .execute(&mut *self.0)
+        .bind(i64::from(most))
+        .execute()
         .await?;
         Ok(())
     }
@@ -85,7 +86,7 @@ impl Writing {
 mod tests {
     use super::*;
     use crate::protocol::{ConnectionKind, DatabaseType, NewDataSource};
-    use crate::server::store::Store;
+    use crate::server::store::TestStore;
 
     fn name(caller: &str, number: usize) -> RequestName {
         RequestName {
@@ -96,10 +97,8 @@ mod tests {
 
     #[tokio::test]
     async fn of_each_callers_names_the_newest_are_kept() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(&folder.path().join("kept.sqlite"))
-            .await
-            .unwrap();
+        let kept = TestStore::new().await;
+        let store = &kept.store;
         let new = NewDataSource {
             display_name: "Sales".to_owned(),
             database_type: DatabaseType::Mysql,

@@ -1,7 +1,6 @@
 //! Enrolled keys: which opens which tunnel, and which is to take its place.
 
-use sqlx::SqliteConnection;
-
+use super::sql::Port;
 use super::{Result, Store, Writing, now};
 use crate::protocol::{DataSourceId, TunnelId};
 
@@ -36,15 +35,17 @@ impl Store {
     /// What a key opens; nothing if it is not enrolled. Each login asks, so it is two look-ups: with `IN` the
     /// database would read all tunnels through.
     pub async fn grants(&self, public_key: &str) -> Result<Vec<GrantRow>> {
-        let rows: Vec<(TunnelId, u16, bool)> = sqlx::query_as(
-            "SELECT t.id, t.remote_port, coalesce(t.next_key_id = k.id, FALSE)
+        let rows: Vec<(TunnelId, Port, bool)> = self
+            .readers
+            .sql(
+                "SELECT t.id, t.remote_port, coalesce(t.next_key_id = k.id, FALSE)
              FROM keys AS k JOIN tunnels AS t ON t.key_id = k.id OR t.next_key_id = k.id
-             WHERE k.public_key = ? AND t.removed_at IS NULL",
-        )
-        .bind(public_key)
-        .fetch_all(&self.readers)
-        .await?;
-        let grant = |(tunnel, port, replaces)| GrantRow {
+             WHERE k.public_key = $1 AND t.removed_at IS NULL",
+            )
+            .bind(public_key)
+            .all()
+            .await?;
+        let grant = |(tunnel, Port(port), replaces)| GrantRow {
             tunnel,
             port,
             replaces,
@@ -57,13 +58,15 @@ impl Store {
         &self,
         then: jiff::Timestamp,
     ) -> Result<Vec<(TunnelId, DataSourceId, String)>> {
-        let rows = sqlx::query_as(
-            "SELECT t.id, t.data_source_id, k.public_key FROM tunnels AS t
-             JOIN keys AS k ON k.id = t.next_key_id WHERE t.next_key_seen_at <= ?",
-        )
-        .bind(then.as_millisecond())
-        .fetch_all(&self.readers)
-        .await?;
+        let rows = self
+            .readers
+            .sql(
+                "SELECT t.id, t.data_source_id, k.public_key FROM tunnels AS t
+             JOIN keys AS k ON k.id = t.next_key_id WHERE t.next_key_seen_at <= $1",
+            )
+            .bind(then.as_millisecond())
+            .all()
+            .await?;
         Ok(rows)
     }
 }
@@ -71,13 +74,13 @@ impl Store {
 impl Writing {
     /// A tunnel's keys.
     pub async fn keys(&mut self, tunnel: TunnelId) -> Result<TunnelKeys> {
-        let (current, next, next_seen) = sqlx::query_as(
+        let (current, next, next_seen) = self.sql(
             "SELECT k.public_key, n.public_key, t.next_key_seen_at IS NOT NULL FROM tunnels AS t
              LEFT JOIN keys AS k ON k.id = t.key_id LEFT JOIN keys AS n ON n.id = t.next_key_id
-             WHERE t.id = ?",
+             WHERE t.id = $1",
         )
         .bind(tunnel)
-        .fetch_one(&mut *self.0)
+        .one()
         .await?;
         Ok(TunnelKeys {
             current,
@@ -93,18 +96,18 @@ impl Writing {
         tunnel: TunnelId,
         public_key: &str,
     ) -> Result<bool> {
-        let found = sqlx::query_scalar(
+        let found = self.sql(
             "SELECT EXISTS (
                  SELECT 1 FROM keys AS k JOIN tunnels AS t ON t.key_id = k.id OR t.next_key_id = k.id
-                 JOIN tunnels AS own ON own.id = ?1
+                 JOIN tunnels AS own ON own.id = $1
                  JOIN keys AS own_key ON own_key.id = own.key_id
-                 WHERE k.public_key = ?2 AND t.id <> ?1
-                     AND t.key_id <> own.key_id AND t.former_key IS NOT own_key.public_key
+                 WHERE k.public_key = $2 AND t.id <> $1
+                     AND t.key_id <> own.key_id AND t.former_key IS DISTINCT FROM own_key.public_key
              )",
         )
         .bind(tunnel)
         .bind(public_key)
-        .fetch_one(&mut *self.0)
+        .value()
         .await?;
         Ok(found)
     }
@@ -115,16 +118,17 @@ impl Writing {
         tunnel: TunnelId,
         public_key: &str,
     ) -> Result<Vec<(DataSourceId, String)>> {
-        let rows = sqlx::query_as(
-            "SELECT d.id, d.display_name FROM keys AS k
+        let rows = self
+            .sql(
+                "SELECT d.id, d.display_name FROM keys AS k
              JOIN tunnels AS t ON k.id IN (t.key_id, t.next_key_id)
              JOIN data_sources AS d ON d.id = t.data_source_id
-             WHERE k.public_key = ? AND t.id <> ? ORDER BY d.id",
-        )
-        .bind(public_key)
-        .bind(tunnel)
-        .fetch_all(&mut *self.0)
-        .await?;
+             WHERE k.public_key = $1 AND t.id <> $2 ORDER BY d.id",
+            )
+            .bind(public_key)
+            .bind(tunnel)
+            .all()
+            .await?;
         Ok(rows)
     }
 
@@ -136,17 +140,17 @@ impl Writing {
         operator: &str,
     ) -> Result<()> {
         let (old, next) = self.key_ids(tunnel).await?;
-        let key = key_id(&mut self.0, public_key).await?;
-        sqlx::query(
-            "UPDATE tunnels SET key_id = ?, next_key_id = NULL, next_key_seen_at = NULL,
-                 former_key = NULL, enrolled_at = ?, registered_by = ?, bastion_hostname = NULL,
-                 bastion_os = NULL, bastion_user = NULL, enrolled_from = NULL WHERE id = ?",
+        let key = self.key_id(public_key).await?;
+        self.sql(
+            "UPDATE tunnels SET key_id = $1, next_key_id = NULL, next_key_seen_at = NULL,
+                 former_key = NULL, enrolled_at = $2, registered_by = $3, bastion_hostname = NULL,
+                 bastion_os = NULL, bastion_user = NULL, enrolled_from = NULL WHERE id = $4",
         )
         .bind(key)
         .bind(now())
         .bind(operator)
         .bind(tunnel)
-        .execute(&mut *self.0)
+        .execute()
         .await?;
         self.forget_unused(old).await?;
         self.forget_unused(next).await
@@ -156,13 +160,13 @@ impl Writing {
     pub async fn set_next_key(&mut self, tunnel: TunnelId, next: Option<&str>) -> Result<()> {
         let (_, dropped) = self.key_ids(tunnel).await?;
         let next = match next {
-            Some(key) => Some(key_id(&mut self.0, key).await?),
+            Some(key) => Some(self.key_id(key).await?),
             None => None,
         };
-        sqlx::query("UPDATE tunnels SET next_key_id = ?, next_key_seen_at = NULL WHERE id = ?")
+        self.sql("UPDATE tunnels SET next_key_id = $1, next_key_seen_at = NULL WHERE id = $2")
             .bind(next)
             .bind(tunnel)
-            .execute(&mut *self.0)
+            .execute()
             .await?;
         self.forget_unused(dropped).await
     }
@@ -170,13 +174,13 @@ impl Writing {
     /// Makes a tunnel's next key its only one.
     pub async fn promote_next_key(&mut self, tunnel: TunnelId) -> Result<()> {
         let (old, _) = self.key_ids(tunnel).await?;
-        sqlx::query(
+        self.sql(
             "UPDATE tunnels SET former_key = (SELECT public_key FROM keys WHERE id = key_id),
                  key_id = next_key_id, next_key_id = NULL, next_key_seen_at = NULL
-             WHERE id = ? AND next_key_id IS NOT NULL",
+             WHERE id = $1 AND next_key_id IS NOT NULL",
         )
         .bind(tunnel)
-        .execute(&mut *self.0)
+        .execute()
         .await?;
         self.forget_unused(old).await
     }
@@ -184,17 +188,17 @@ impl Writing {
     /// Takes all keys from a tunnel, which is removed now: its port is free.
     pub async fn retire_tunnel(&mut self, tunnel: TunnelId) -> Result<()> {
         let (key, next) = self.key_ids(tunnel).await?;
-        sqlx::query(
+        self.sql(
             "UPDATE tunnels SET key_id = NULL, next_key_id = NULL, next_key_seen_at = NULL,
-                 former_key = NULL, removed_at = ? WHERE id = ?",
+                 former_key = NULL, removed_at = $1 WHERE id = $2",
         )
         .bind(now())
         .bind(tunnel)
-        .execute(&mut *self.0)
+        .execute()
         .await?;
-        sqlx::query("DELETE FROM known_host_keys WHERE tunnel_id = ?")
+        self.sql("DELETE FROM known_host_keys WHERE tunnel_id = $1")
             .bind(tunnel)
-            .execute(&mut *self.0)
+            .execute()
             .await?;
         self.forget_unused(key).await?;
         self.forget_unused(next).await
@@ -203,52 +207,54 @@ impl Writing {
     /// Notes which keys that are to take another's place have held their ports, and since when. `sessions`
     /// are those of [`Store::note_sessions`], as JSON.
     pub(super) async fn note_keys_in_use(&mut self, sessions: &str) -> Result<()> {
-        sqlx::query(
+        self.sql(
             "UPDATE tunnels SET next_key_seen_at = held.at
-             FROM (SELECT value ->> 'tunnel' AS tunnel, value ->> 'holder_key' AS public_key,
-                          min(value ->> 'at') AS at
-                   FROM json_each(?) GROUP BY 1, 2) AS held
+             FROM (SELECT CAST(value ->> 'tunnel' AS BIGINT) AS tunnel, value ->> 'holder_key' AS public_key,
+                          min(CAST(value ->> 'at' AS BIGINT)) AS at
+                   FROM json_each($1) GROUP BY 1, 2) AS held
              JOIN keys AS k ON k.public_key = held.public_key
              WHERE tunnels.id = held.tunnel AND tunnels.next_key_id = k.id
                  AND tunnels.next_key_seen_at IS NULL",
         )
         .bind(sessions)
-        .execute(&mut *self.0)
+        .execute()
         .await?;
         Ok(())
     }
 
     async fn key_ids(&mut self, tunnel: TunnelId) -> Result<(Option<KeyId>, Option<KeyId>)> {
-        let ids = sqlx::query_as("SELECT key_id, next_key_id FROM tunnels WHERE id = ?")
+        let ids = self
+            .sql("SELECT key_id, next_key_id FROM tunnels WHERE id = $1")
             .bind(tunnel)
-            .fetch_one(&mut *self.0)
+            .one()
             .await?;
         Ok(ids)
     }
 
     /// Forgets a key that no tunnel uses any more.
     async fn forget_unused(&mut self, key: Option<KeyId>) -> Result<()> {
-        sqlx::query(
-            "DELETE FROM keys WHERE id = ?1 AND NOT EXISTS
-                 (SELECT 1 FROM tunnels WHERE key_id = ?1 OR next_key_id = ?1)",
+        self.sql(
+            "DELETE FROM keys WHERE id = $1 AND NOT EXISTS
+                 (SELECT 1 FROM tunnels WHERE key_id = $1 OR next_key_id = $1)",
         )
         .bind(key)
-        .execute(&mut *self.0)
+        .execute()
         .await?;
         Ok(())
     }
-}
 
-/// The row of a key, made if it is new.
-pub(super) async fn key_id(connection: &mut SqliteConnection, public_key: &str) -> Result<KeyId> {
-    sqlx::query("INSERT INTO keys (public_key, created_at) VALUES (?, ?) ON CONFLICT DO NOTHING")
+    /// The row of a key, made if it is new.
+    pub(super) async fn key_id(&mut self, public_key: &str) -> Result<KeyId> {
+        self.sql(
+            "INSERT INTO keys (public_key, created_at) VALUES ($1, $2) ON CONFLICT DO NOTHING",
+        )
         .bind(public_key)
         .bind(now())
-        .execute(&mut *connection)
+        .execute()
         .await?;
-    let id = sqlx::query_scalar("SELECT id FROM keys WHERE public_key = ?")
-        .bind(public_key)
-        .fetch_one(connection)
-        .await?;
-    Ok(id)
+        self.sql("SELECT id FROM keys WHERE public_key = $1")
+            .bind(public_key)
+            .value()
+            .await
+    }
 }

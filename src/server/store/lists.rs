@@ -1,9 +1,8 @@
 //! Parts of lists that grow: a page of them is found by the numbers of what is in it, so that a page costs the
 //! same wherever it is, and what is added or removed meanwhile moves nothing from one page to another.
 
-use sqlx::{QueryBuilder, Sqlite};
-
 use super::folded::pattern;
+use super::sql::Statement;
 use super::{Record, Result, Store, json};
 use crate::protocol::{DatabaseType, TunnelId};
 
@@ -90,30 +89,35 @@ pub struct Up {
 impl Store {
     /// At most `limit` data sources that are not removed.
     pub async fn listed(&self, filter: &Filter, part: Part, limit: u32) -> Result<Vec<Record>> {
-        let mut query = QueryBuilder::new(Record::SELECT);
+        let mut query = self.readers.sql(Record::SELECT);
         push_filter(&mut query, filter)?;
         push_part(&mut query, "d.id", part, limit);
-        Ok(query.build_query_as().fetch_all(&self.readers).await?)
+        query.all().await
     }
 
     /// How many data sources that are not removed there are, counted up to `most`.
     pub async fn count_listed(&self, filter: &Filter, most: u32) -> Result<u32> {
-        let mut query = QueryBuilder::new(
+        let mut query = self.readers.sql(
             "SELECT count(*) FROM (SELECT 1 FROM data_sources AS d \
              LEFT JOIN tunnels AS t ON t.data_source_id = d.id",
         );
         push_filter(&mut query, filter)?;
-        query.push(" LIMIT ").push_bind(most).push(") AS found");
-        Ok(query.build_query_scalar().fetch_one(&self.readers).await?)
+        query
+            .push(" LIMIT ")
+            .push_bind(i64::from(most))
+            .push(") AS found");
+        let number: i64 = query.value().await?;
+        // No more than `most` were counted.
+        Ok(u32::try_from(number).unwrap_or(most))
     }
 }
 
-fn push_filter(query: &mut QueryBuilder<Sqlite>, filter: &Filter) -> Result<()> {
+fn push_filter(query: &mut Statement<'_>, filter: &Filter) -> Result<()> {
     query.push(" WHERE d.removed_at IS NULL");
     if let Some(search) = &filter.search {
         let pattern = pattern(search);
         query.push(" AND (d.folded_name LIKE ");
-        query.push_bind(pattern.clone());
+        query.push_bind(&pattern);
         query.push(r" ESCAPE '\' OR lower(d.host) LIKE ");
         query.push_bind(pattern).push(r" ESCAPE '\')");
     }
@@ -126,8 +130,8 @@ fn push_filter(query: &mut QueryBuilder<Sqlite>, filter: &Filter) -> Result<()> 
     }
     if let Some(up) = &filter.up {
         query.push(match up.wanted {
-            true => " AND t.id IN (SELECT value FROM json_each(",
-            false => " AND t.id NOT IN (SELECT value FROM json_each(",
+            true => " AND t.id IN (SELECT CAST(value AS BIGINT) FROM json_each(",
+            false => " AND t.id NOT IN (SELECT CAST(value AS BIGINT) FROM json_each(",
         });
         query.push_bind(json(&up.tunnels)?).push("))");
     }
@@ -135,15 +139,15 @@ fn push_filter(query: &mut QueryBuilder<Sqlite>, filter: &Filter) -> Result<()> 
 }
 
 /// Ends a query that has a WHERE.
-pub(super) fn push_part(query: &mut QueryBuilder<Sqlite>, id: &str, part: Part, limit: u32) {
+pub(super) fn push_part(query: &mut Statement<'_>, id: &str, part: Part, limit: u32) {
     match part {
-        Part::After(number) => query.push(format_args!(" AND {id} > ")).push_bind(number),
-        Part::Before(number) => query.push(format_args!(" AND {id} < ")).push_bind(number),
+        Part::After(number) => query.push(&format!(" AND {id} > ")).push_bind(number),
+        Part::Before(number) => query.push(&format!(" AND {id} < ")).push_bind(number),
         Part::Oldest | Part::Newest => query,
     };
-    query.push(format_args!(" ORDER BY {id}"));
+    query.push(&format!(" ORDER BY {id}"));
     if matches!(part, Part::Newest | Part::Before(_)) {
         query.push(" DESC");
     }
-    query.push(" LIMIT ").push_bind(limit);
+    query.push(" LIMIT ").push_bind(i64::from(limit));
 }

@@ -1,8 +1,8 @@
 //! Saved logins, one for each data source at most.
 
-use sqlx::Row;
-use sqlx::sqlite::SqliteRow;
+use sqlx::FromRow;
 
+use super::sql::{Port, StoreRow};
 use super::{Result, Store, Writing};
 use crate::protocol::{DataSourceId, DatabaseAddress, TlsMode};
 
@@ -27,21 +27,32 @@ pub struct StoredLogin {
 
 impl StoredLogin {
     /// The login in a row of [`super::Record::SELECT`].
-    pub(super) fn from_row(row: &SqliteRow) -> sqlx::Result<Option<Self>> {
-        let Some(database) = row.try_get("login_database")? else {
+    pub(super) fn from_row(row: &impl StoreRow) -> sqlx::Result<Option<Self>> {
+        let Some(database) = row.value_of("login_database")? else {
             return Ok(None);
         };
-        let password: Option<Vec<u8>> = row.try_get("login_password")?;
+        let password: Option<Vec<u8>> = row.value_of("login_password")?;
         Ok(Some(StoredLogin {
             database,
-            username: row.try_get("login_username")?,
-            tls: tls(row.try_get("login_tls")?)?,
+            username: row.value_of("login_username")?,
+            tls: tls(row.value_of("login_tls")?)?,
             address: DatabaseAddress {
-                host: row.try_get("login_host")?,
-                port: row.try_get("login_port")?,
+                host: row.value_of("login_host")?,
+                port: row.value_of::<Port>("login_port")?.0,
             },
             password: password.map(SealedPassword),
         }))
+    }
+}
+
+struct SavedLogin(DataSourceId, Option<StoredLogin>);
+
+impl<'r, R: StoreRow> FromRow<'r, R> for SavedLogin {
+    fn from_row(row: &'r R) -> sqlx::Result<Self> {
+        Ok(SavedLogin(
+            row.value_of("data_source_id")?,
+            StoredLogin::from_row(row)?,
+        ))
     }
 }
 
@@ -57,23 +68,20 @@ impl Store {
         after: DataSourceId,
         limit: u32,
     ) -> Result<Vec<(DataSourceId, StoredLogin)>> {
-        let rows = sqlx::query(
+        let rows: Vec<SavedLogin> = self.readers.sql(
             "SELECT data_source_id, database AS login_database, username AS login_username,
                  tls AS login_tls, host AS login_host, port AS login_port, password AS login_password
-             FROM logins WHERE password IS NOT NULL AND data_source_id > ?
-             ORDER BY data_source_id LIMIT ?",
+             FROM logins WHERE password IS NOT NULL AND data_source_id > $1
+             ORDER BY data_source_id LIMIT $2",
         )
         .bind(after)
-        .bind(limit)
-        .fetch_all(&self.readers)
+        .bind(i64::from(limit))
+        .all()
         .await?;
-        let mut logins = Vec::with_capacity(rows.len());
-        for row in &rows {
-            if let Some(login) = StoredLogin::from_row(row)? {
-                logins.push((row.try_get("data_source_id")?, login));
-            }
-        }
-        Ok(logins)
+        let logins = rows
+            .into_iter()
+            .filter_map(|SavedLogin(data_source, login)| Some((data_source, login?)));
+        Ok(logins.collect())
     }
 }
 
@@ -84,27 +92,29 @@ impl Writing {
         data_source: DataSourceId,
         login: &StoredLogin,
     ) -> Result<()> {
-        sqlx::query(
-            "INSERT OR REPLACE INTO logins (data_source_id, database, username, tls, host, port, password)
-             VALUES (?, ?, ?, ?, ?, ?, ?)",
+        self.sql(
+            "INSERT INTO logins (data_source_id, database, username, tls, host, port, password)
+             VALUES ($1, $2, $3, $4, $5, $6, $7)
+             ON CONFLICT (data_source_id) DO UPDATE SET database = $2, username = $3, tls = $4,
+                 host = $5, port = $6, password = $7",
         )
         .bind(data_source)
         .bind(&login.database)
         .bind(&login.username)
         .bind(login.tls.as_str())
         .bind(&login.address.host)
-        .bind(login.address.port)
+        .bind(Port(login.address.port))
         .bind(login.password.as_ref().map(|sealed| sealed.0.as_slice()))
-        .execute(&mut *self.0)
+        .execute()
         .await?;
         Ok(())
     }
 
     /// Erases a login. There may be none.
     pub async fn erase_login(&mut self, data_source: DataSourceId) -> Result<()> {
-        sqlx::query("DELETE FROM logins WHERE data_source_id = ?")
+        self.sql("DELETE FROM logins WHERE data_source_id = $1")
             .bind(data_source)
-            .execute(&mut *self.0)
+            .execute()
             .await?;
         Ok(())
     }

@@ -51,11 +51,11 @@ pub(super) fn account((id, name, password_hash, disabled): Row) -> OperatorAccou
 impl Store {
     /// The account of this name.
     pub async fn operator(&self, name: &str) -> Result<Option<OperatorAccount>> {
-        let row: Option<Row> = sqlx::query_as(
-            "SELECT id, name, password_hash, disabled_at IS NOT NULL FROM operators WHERE name = ?",
+        let row: Option<Row> = self.readers.sql(
+            "SELECT id, name, password_hash, disabled_at IS NOT NULL FROM operators WHERE name = $1",
         )
         .bind(name)
-        .fetch_optional(&self.readers)
+        .optional()
         .await?;
         Ok(row.map(account))
     }
@@ -63,12 +63,12 @@ impl Store {
     /// All accounts, by name.
     pub async fn operators(&self) -> Result<Vec<ListedOperator>> {
         type Row = (String, i64, Option<i64>, Option<i64>, bool, i64);
-        let rows: Vec<Row> = sqlx::query_as(
+        let rows: Vec<Row> = self.readers.sql(
             "SELECT name, created_at, signed_in_at, disabled_at, password_hash IS NOT NULL,
                  (SELECT count(*) FROM tokens WHERE operator_id = operators.id AND revoked_at IS NULL)
              FROM operators ORDER BY name",
         )
-        .fetch_all(&self.readers)
+        .all()
         .await?;
         let listed = rows.into_iter().map(
             |(name, created_at, signed_in_at, disabled_at, has_password, api_tokens)| {
@@ -87,8 +87,10 @@ impl Store {
 
     /// Whether nobody has an account.
     pub async fn has_no_operator(&self) -> Result<bool> {
-        let any: bool = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM operators)")
-            .fetch_one(&self.readers)
+        let any: bool = self
+            .readers
+            .sql("SELECT EXISTS (SELECT 1 FROM operators)")
+            .value()
             .await?;
         Ok(!any)
     }
@@ -97,66 +99,65 @@ impl Store {
 impl Writing {
     /// The account of this name, as it stands in this transaction.
     pub async fn operator(&mut self, name: &str) -> Result<Option<OperatorAccount>> {
-        let row: Option<Row> = sqlx::query_as(
-            "SELECT id, name, password_hash, disabled_at IS NOT NULL FROM operators WHERE name = ?",
+        let row: Option<Row> = self.sql(
+            "SELECT id, name, password_hash, disabled_at IS NOT NULL FROM operators WHERE name = $1",
         )
         .bind(name)
-        .fetch_optional(&mut *self.0)
+        .optional()
         .await?;
         Ok(row.map(account))
     }
 
     /// Makes an account, which signs in by links alone until it sets a password.
     pub async fn add_operator(&mut self, name: &str) -> Result<OperatorId> {
-        let id = sqlx::query_scalar(
-            "INSERT INTO operators (name, created_at) VALUES (?, ?) RETURNING id",
-        )
-        .bind(name)
-        .bind(now())
-        .fetch_one(&mut *self.0)
-        .await?;
+        let id = self
+            .sql("INSERT INTO operators (name, created_at) VALUES ($1, $2) RETURNING id")
+            .bind(name)
+            .bind(now())
+            .value()
+            .await?;
         Ok(id)
     }
 
     /// Whether this account is still there and not disabled.
     pub async fn may_sign_in(&mut self, operator: OperatorId) -> Result<bool> {
-        let may = sqlx::query_scalar(
-            "SELECT EXISTS (SELECT 1 FROM operators WHERE id = ? AND disabled_at IS NULL)",
-        )
-        .bind(operator)
-        .fetch_one(&mut *self.0)
-        .await?;
+        let may = self
+            .sql("SELECT EXISTS (SELECT 1 FROM operators WHERE id = $1 AND disabled_at IS NULL)")
+            .bind(operator)
+            .value()
+            .await?;
         Ok(may)
     }
 
     /// Whether somebody else than this one can sign in by password.
     pub async fn others_have_passwords(&mut self, operator: OperatorId) -> Result<bool> {
-        let any = sqlx::query_scalar(
-            "SELECT EXISTS (SELECT 1 FROM operators
-             WHERE id <> ? AND disabled_at IS NULL AND password_hash IS NOT NULL)",
-        )
-        .bind(operator)
-        .fetch_one(&mut *self.0)
-        .await?;
+        let any = self
+            .sql(
+                "SELECT EXISTS (SELECT 1 FROM operators
+             WHERE id <> $1 AND disabled_at IS NULL AND password_hash IS NOT NULL)",
+            )
+            .bind(operator)
+            .value()
+            .await?;
         Ok(any)
     }
 
     /// Disables an account: its sessions and links are gone, and its API tokens do not work meanwhile.
     pub async fn disable_operator(&mut self, operator: OperatorId) -> Result<()> {
         self.sign_out_everywhere(operator).await?;
-        sqlx::query("UPDATE operators SET disabled_at = ? WHERE id = ?")
+        self.sql("UPDATE operators SET disabled_at = $1 WHERE id = $2")
             .bind(now())
             .bind(operator)
-            .execute(&mut *self.0)
+            .execute()
             .await?;
         Ok(())
     }
 
     /// Lets a disabled account in again, with the API tokens that it had.
     pub async fn enable_operator(&mut self, operator: OperatorId) -> Result<()> {
-        sqlx::query("UPDATE operators SET disabled_at = NULL WHERE id = ?")
+        self.sql("UPDATE operators SET disabled_at = NULL WHERE id = $1")
             .bind(operator)
-            .execute(&mut *self.0)
+            .execute()
             .await?;
         Ok(())
     }
@@ -164,17 +165,17 @@ impl Writing {
     /// Removes an account with its sessions and links, and revokes its API tokens.
     pub async fn remove_operator(&mut self, operator: OperatorId) -> Result<()> {
         self.sign_out_everywhere(operator).await?;
-        sqlx::query(
-            "UPDATE tokens SET operator_id = NULL, revoked_at = coalesce(revoked_at, ?)
-             WHERE operator_id = ?",
+        self.sql(
+            "UPDATE tokens SET operator_id = NULL, revoked_at = coalesce(revoked_at, $1)
+             WHERE operator_id = $2",
         )
         .bind(now())
         .bind(operator)
-        .execute(&mut *self.0)
+        .execute()
         .await?;
-        sqlx::query("DELETE FROM operators WHERE id = ?")
+        self.sql("DELETE FROM operators WHERE id = $1")
             .bind(operator)
-            .execute(&mut *self.0)
+            .execute()
             .await?;
         Ok(())
     }

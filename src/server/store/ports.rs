@@ -9,6 +9,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use super::sql::Port;
 use super::{Result, Writing, timestamp};
 
 /// The remote ports this server may hand out, both ends included.
@@ -74,44 +75,46 @@ impl Writing {
 
     async fn lowest_never_used(&mut self, range: PortRange) -> Result<Option<u16>> {
         // The lowest unused port is the range's first or follows a used one.
-        let port = sqlx::query_scalar(
-            "WITH used AS (
+        let port: Option<Port> = self
+            .sql(
+                "WITH used AS (
                  SELECT remote_port AS port FROM tunnels UNION ALL SELECT port FROM former_ports
              )
              SELECT min(candidate) FROM (
-                 SELECT ?1 AS candidate
+                 SELECT $1 AS candidate
                  UNION ALL
-                 SELECT port + 1 FROM used WHERE port BETWEEN ?1 AND ?2 - 1
-             )
+                 SELECT port + 1 FROM used WHERE port BETWEEN $1 AND $2 - 1
+             ) AS candidates
              WHERE NOT EXISTS (SELECT 1 FROM used WHERE port = candidate)",
-        )
-        .bind(range.first)
-        .bind(range.last)
-        .fetch_one(&mut *self.0)
-        .await?;
-        Ok(port)
+            )
+            .bind(Port(range.first))
+            .bind(Port(range.last))
+            .value()
+            .await?;
+        Ok(port.map(|Port(port)| port))
     }
 
     async fn longest_rested(&mut self, range: PortRange) -> Result<Option<PortChoice>> {
         // Ports are first given from the lowest on: of those that a backup knows nothing of, the highest are
         // the least likely to have been given.
-        let row: Option<(u16, i64)> = sqlx::query_as(
-            "SELECT port, max(released_at) FROM (
+        let row: Option<(Port, i64)> = self
+            .sql(
+                "SELECT port, max(released_at) FROM (
                  SELECT remote_port AS port, removed_at AS released_at FROM tunnels
                  UNION ALL
                  SELECT port, released_at FROM former_ports
-             )
-             WHERE port BETWEEN ?1 AND ?2
+             ) AS used
+             WHERE port BETWEEN $1 AND $2
              GROUP BY port
              HAVING count(*) = count(released_at)
              ORDER BY max(released_at), port DESC
              LIMIT 1",
-        )
-        .bind(range.first)
-        .bind(range.last)
-        .fetch_optional(&mut *self.0)
-        .await?;
-        Ok(row.map(|(port, since)| PortChoice {
+            )
+            .bind(Port(range.first))
+            .bind(Port(range.last))
+            .optional()
+            .await?;
+        Ok(row.map(|(Port(port), since)| PortChoice {
             port,
             rests_since: Some(timestamp(since)),
         }))

@@ -1,9 +1,9 @@
 //! A data source with its tunnel, as stored.
 
-use sqlx::sqlite::SqliteRow;
-use sqlx::{FromRow, Row};
+use sqlx::FromRow;
 
 use super::logins::StoredLogin;
+use super::sql::{Port, StoreRow};
 use super::timestamp;
 use crate::protocol::{DataSourceId, DatabaseAddress, DatabaseType, TunnelId};
 
@@ -88,60 +88,60 @@ impl Record {
          LEFT JOIN logins AS l ON l.data_source_id = d.id";
 }
 
-impl<'r> FromRow<'r, SqliteRow> for Record {
-    fn from_row(row: &'r SqliteRow) -> sqlx::Result<Self> {
+impl<'r, R: StoreRow> FromRow<'r, R> for Record {
+    fn from_row(row: &'r R) -> sqlx::Result<Self> {
         Ok(Record {
-            id: row.try_get("id")?,
-            display_name: row.try_get("display_name")?,
-            database_type: database_type(row.try_get("database_type")?)?,
-            host: row.try_get("host")?,
-            port: row.try_get("port")?,
-            created_at: timestamp(row.try_get("created_at")?),
+            id: row.value_of("id")?,
+            display_name: row.value_of("display_name")?,
+            database_type: database_type(row.value_of("database_type")?)?,
+            host: row.value_of("host")?,
+            port: row.value_of::<Port>("port")?.0,
+            created_at: timestamp(row.value_of("created_at")?),
             tunnel: tunnel(row)?,
             login: StoredLogin::from_row(row)?,
-            saved: row.try_get("saved")?,
-            removing: row.try_get("removing")?,
-            removed: row.try_get("removed")?,
+            saved: row.value_of("saved")?,
+            removing: row.value_of("removing")?,
+            removed: row.value_of("removed")?,
         })
     }
 }
 
-fn tunnel(row: &SqliteRow) -> sqlx::Result<Option<TunnelRecord>> {
-    let Some(id) = row.try_get("tunnel_id")? else {
+fn tunnel(row: &impl StoreRow) -> sqlx::Result<Option<TunnelRecord>> {
+    let Some(id) = row.value_of("tunnel_id")? else {
         return Ok(None);
     };
     Ok(Some(TunnelRecord {
         id,
-        remote_port: row.try_get("remote_port")?,
-        last_seen: row
-            .try_get::<Option<i64>, _>("last_seen_at")?
-            .map(timestamp),
-        applied: applied(row.try_get("applied_host")?, row.try_get("applied_port")?),
-        service_installed: row.try_get("service_installed")?,
-        by_hand: row.try_get("by_hand")?,
+        remote_port: row
+            .value_of::<Option<Port>>("remote_port")?
+            .map(|Port(port)| port),
+        last_seen: row.value_of::<Option<i64>>("last_seen_at")?.map(timestamp),
+        applied: applied(row.value_of("applied_host")?, row.value_of("applied_port")?),
+        service_installed: row.value_of("service_installed")?,
+        by_hand: row.value_of("by_hand")?,
         registrant: registrant(row)?,
     }))
 }
 
-fn registrant(row: &SqliteRow) -> sqlx::Result<Option<Registrant>> {
-    let Some(at) = row.try_get("enrolled_at")? else {
+fn registrant(row: &impl StoreRow) -> sqlx::Result<Option<Registrant>> {
+    let Some(at) = row.value_of("enrolled_at")? else {
         return Ok(None);
     };
     Ok(Some(Registrant {
         at: timestamp(at),
-        public_key: row.try_get("public_key")?,
-        operator: row.try_get("registered_by")?,
-        hostname: row.try_get("bastion_hostname")?,
-        os: row.try_get("bastion_os")?,
-        user: row.try_get("bastion_user")?,
-        address: row.try_get("enrolled_from")?,
+        public_key: row.value_of("public_key")?,
+        operator: row.value_of("registered_by")?,
+        hostname: row.value_of("bastion_hostname")?,
+        os: row.value_of("bastion_os")?,
+        user: row.value_of("bastion_user")?,
+        address: row.value_of("enrolled_from")?,
     }))
 }
 
-fn applied(host: Option<String>, port: Option<u16>) -> Option<DatabaseAddress> {
+fn applied(host: Option<String>, port: Option<Port>) -> Option<DatabaseAddress> {
     Some(DatabaseAddress {
         host: host?,
-        port: port?,
+        port: port?.0,
     })
 }
 

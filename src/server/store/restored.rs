@@ -6,10 +6,12 @@
 //! from the clock, which is further than anybody has counted, however often one backup is restored; and every
 //! port rests that somebody may have had. The unknown tunnel itself stays out: its key and its token are in
 //! no table.
+//!
+//! This is for a database that is one file: a server of PostgreSQL has its own ways to be backed up.
 
 use jiff::Timestamp;
-use sqlx::SqliteConnection;
 
+use super::sql::Port;
 use super::{Actor, OperatorId, PortRange, Result, Store, Writing, json, now};
 
 /// Seconds from 1970 to 2026. Numbers that go on from the clock are counted from there, to be short.
@@ -51,28 +53,38 @@ impl Store {
     /// The database failed.
     pub async fn given(&self) -> Result<Given> {
         Ok(Given {
-            numbers: sqlx::query_as(
-                "SELECT name, seq FROM sqlite_sequence
-                 WHERE name IN (SELECT value FROM json_each(?))",
-            )
-            .bind(json(&NUMBERED)?)
-            .fetch_all(&self.readers)
-            .await?,
-            ports: sqlx::query_as(
-                "SELECT remote_port, removed_at FROM tunnels WHERE remote_port IS NOT NULL",
-            )
-            .fetch_all(&self.readers)
-            .await?,
-            former_ports: sqlx::query_as("SELECT port, released_at FROM former_ports")
-                .fetch_all(&self.readers)
+            numbers: self
+                .readers
+                .sql(
+                    "SELECT name, seq FROM sqlite_sequence
+                 WHERE name IN (SELECT value FROM json_each($1))",
+                )
+                .bind(json(&NUMBERED)?)
+                .all()
                 .await?,
-            revoked: sqlx::query_as(
-                "SELECT hash, revoked_at FROM tokens WHERE revoked_at IS NOT NULL",
-            )
-            .fetch_all(&self.readers)
-            .await?,
-            operators: sqlx::query_as("SELECT id, disabled_at FROM operators")
-                .fetch_all(&self.readers)
+            ports: numbered(
+                self.readers
+                    .sql(
+                        "SELECT remote_port, removed_at FROM tunnels WHERE remote_port IS NOT NULL",
+                    )
+                    .all()
+                    .await?,
+            ),
+            former_ports: numbered(
+                self.readers
+                    .sql("SELECT port, released_at FROM former_ports")
+                    .all()
+                    .await?,
+            ),
+            revoked: self
+                .readers
+                .sql("SELECT hash, revoked_at FROM tokens WHERE revoked_at IS NOT NULL")
+                .all()
+                .await?,
+            operators: self
+                .readers
+                .sql("SELECT id, disabled_at FROM operators")
+                .all()
                 .await?,
         })
     }
@@ -82,8 +94,10 @@ impl Store {
     /// # Errors
     /// The database failed.
     pub async fn last_run(&self) -> Result<Option<String>> {
-        let mark = sqlx::query_scalar("SELECT mark FROM last_run")
-            .fetch_optional(&self.readers)
+        let mark = self
+            .readers
+            .sql("SELECT mark FROM last_run")
+            .optional_value()
             .await?;
         Ok(mark)
     }
@@ -93,9 +107,10 @@ impl Store {
     /// # Errors
     /// The database failed.
     pub async fn begin_run(&self, mark: &str) -> Result<()> {
-        sqlx::query("INSERT INTO last_run VALUES (1, ?1) ON CONFLICT (id) DO UPDATE SET mark = ?1")
+        self.writer
+            .sql("INSERT INTO last_run VALUES (1, $1) ON CONFLICT (id) DO UPDATE SET mark = $1")
             .bind(mark)
-            .execute(&self.writer)
+            .execute()
             .await?;
         Ok(())
     }
@@ -120,15 +135,13 @@ impl Store {
         };
         match given {
             Some(given) => {
-                take_over(&mut tx.0, given, may_have_been_given).await?;
+                tx.take_over(given, may_have_been_given).await?;
                 tx.keep_out(&given.operators).await?;
             }
-            None => leave_room(&mut tx.0, may_have_been_given).await?,
+            None => tx.leave_room(may_have_been_given).await?,
         }
         for table in ["browser_sessions", "login_links", "last_run"] {
-            sqlx::query(sqlx::AssertSqlSafe(format!("DELETE FROM {table}")))
-                .execute(&mut *tx.0)
-                .await?;
+            tx.sql(format!("DELETE FROM {table}")).execute().await?;
         }
         let subject = format!("the backup of {made_at:.0}");
         tx.add_audit(&Actor::CommandLine, "restored", &subject)
@@ -140,9 +153,7 @@ impl Store {
 impl Writing {
     /// Whoever was removed or disabled since the backup stays out.
     async fn keep_out(&mut self, known: &[(OperatorId, Option<i64>)]) -> Result<()> {
-        let ids: Vec<OperatorId> = sqlx::query_scalar("SELECT id FROM operators")
-            .fetch_all(&mut *self.0)
-            .await?;
+        let ids: Vec<OperatorId> = self.sql("SELECT id FROM operators").values().await?;
         for id in ids {
             match known.iter().find(|(known, _)| *known == id) {
                 None => self.remove_operator(id).await?,
@@ -152,70 +163,74 @@ impl Writing {
         }
         Ok(())
     }
-}
 
-async fn take_over(
-    connection: &mut SqliteConnection,
-    given: &Given,
-    may_have_been_given: impl Fn(&u16) -> bool,
-) -> Result<()> {
-    for (table, number) in &given.numbers {
-        raise(connection, table, *number).await?;
-    }
-    let former_ports = given.former_ports.iter().copied();
-    let former_ports: Vec<_> = former_ports
-        .filter(|(port, _)| may_have_been_given(port))
-        .collect();
-    rest(connection, &[&given.ports[..], &former_ports].concat()).await?;
-    for (hash, at) in &given.revoked {
-        sqlx::query("UPDATE tokens SET revoked_at = ? WHERE hash = ? AND revoked_at IS NULL")
-            .bind(at)
-            .bind(hash)
-            .execute(&mut *connection)
+    async fn take_over(
+        &mut self,
+        given: &Given,
+        may_have_been_given: impl Fn(&u16) -> bool,
+    ) -> Result<()> {
+        for (table, number) in &given.numbers {
+            self.raise(table, *number).await?;
+        }
+        let former_ports = given.former_ports.iter().copied();
+        let former_ports: Vec<_> = former_ports
+            .filter(|(port, _)| may_have_been_given(port))
+            .collect();
+        self.rest(&[&given.ports[..], &former_ports].concat())
             .await?;
+        for (hash, at) in &given.revoked {
+            self.sql("UPDATE tokens SET revoked_at = $1 WHERE hash = $2 AND revoked_at IS NULL")
+                .bind(at)
+                .bind(hash)
+                .execute()
+                .await?;
+        }
+        Ok(())
     }
-    Ok(())
-}
 
-async fn leave_room(
-    connection: &mut SqliteConnection,
-    may_have_been_given: impl Fn(&u16) -> bool,
-) -> Result<()> {
-    for table in NUMBERED {
-        raise(connection, table, now() / 1000 - NUMBERS_FROM).await?;
+    async fn leave_room(&mut self, may_have_been_given: impl Fn(&u16) -> bool) -> Result<()> {
+        for table in NUMBERED {
+            self.raise(table, now() / 1000 - NUMBERS_FROM).await?;
+        }
+        let ports = (1..=u16::MAX).filter(may_have_been_given);
+        let ports: Vec<_> = ports.map(|port| (port, None)).collect();
+        self.rest(&ports).await
     }
-    let ports = (1..=u16::MAX).filter(may_have_been_given);
-    let ports: Vec<_> = ports.map(|port| (port, None)).collect();
-    rest(connection, &ports).await
-}
 
-/// From here on the table's numbers are higher than this one.
-async fn raise(connection: &mut SqliteConnection, table: &str, number: i64) -> Result<()> {
-    let raised = sqlx::query("UPDATE sqlite_sequence SET seq = max(seq, ?) WHERE name = ?")
-        .bind(number)
-        .bind(table)
-        .execute(&mut *connection)
-        .await?;
-    if raised.rows_affected() == 0 {
-        sqlx::query("INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)")
-            .bind(table)
+    /// From here on the table's numbers are higher than this one.
+    async fn raise(&mut self, table: &str, number: i64) -> Result<()> {
+        let raised = self
+            .sql("UPDATE sqlite_sequence SET seq = max(seq, $1) WHERE name = $2")
             .bind(number)
-            .execute(connection)
+            .bind(table)
+            .execute()
             .await?;
+        if raised == 0 {
+            self.sql("INSERT INTO sqlite_sequence (name, seq) VALUES ($1, $2)")
+                .bind(table)
+                .bind(number)
+                .execute()
+                .await?;
+        }
+        Ok(())
     }
-    Ok(())
+
+    /// These ports rest since then, or from now on.
+    async fn rest(&mut self, ports: &[(u16, Option<i64>)]) -> Result<()> {
+        self.sql(
+            "INSERT INTO former_ports (port, released_at)
+             SELECT value ->> 0, max(coalesce(value ->> 1, $2)) FROM json_each($1) WHERE true GROUP BY 1
+             ON CONFLICT (port) DO UPDATE SET released_at = max(released_at, excluded.released_at)",
+        )
+        .bind(json(ports)?)
+        .bind(now())
+        .execute()
+        .await?;
+        Ok(())
+    }
 }
 
-/// These ports rest since then, or from now on.
-async fn rest(connection: &mut SqliteConnection, ports: &[(u16, Option<i64>)]) -> Result<()> {
-    sqlx::query(
-        "INSERT INTO former_ports (port, released_at)
-         SELECT value ->> 0, max(coalesce(value ->> 1, ?2)) FROM json_each(?1) WHERE true GROUP BY 1
-         ON CONFLICT (port) DO UPDATE SET released_at = max(released_at, excluded.released_at)",
-    )
-    .bind(json(ports)?)
-    .bind(now())
-    .execute(connection)
-    .await?;
-    Ok(())
+fn numbered(ports: Vec<(Port, Option<i64>)>) -> Vec<(u16, Option<i64>)> {
+    let ports = ports.into_iter();
+    ports.map(|(Port(port), since)| (port, since)).collect()
 }

@@ -22,34 +22,35 @@ pub struct SessionLimits {
 impl Store {
     /// Whether a sign-in link works; it does once.
     pub async fn login_link_works(&self, link: &TokenHash) -> Result<bool> {
-        let works = sqlx::query_scalar(
-            "SELECT EXISTS (SELECT 1 FROM login_links WHERE hash = ? AND expires_at > ?)",
-        )
-        .bind(link.as_bytes())
-        .bind(now())
-        .fetch_one(&self.readers)
-        .await?;
+        let works = self
+            .readers
+            .sql("SELECT EXISTS (SELECT 1 FROM login_links WHERE hash = $1 AND expires_at > $2)")
+            .bind(link.as_bytes())
+            .bind(now())
+            .value()
+            .await?;
         Ok(works)
     }
 
     /// Uses a sign-in link up and returns whose it was; nothing if it does not work (any more).
     pub async fn use_login_link(&self, link: &TokenHash) -> Result<Option<OperatorAccount>> {
         let mut tx = self.write().await?;
-        let id: Option<OperatorId> = sqlx::query_scalar(
-            "DELETE FROM login_links WHERE hash = ? AND expires_at > ? RETURNING operator_id",
-        )
-        .bind(link.as_bytes())
-        .bind(now())
-        .fetch_optional(&mut *tx.0)
-        .await?;
+        let id: Option<OperatorId> = tx
+            .sql(
+                "DELETE FROM login_links WHERE hash = $1 AND expires_at > $2 RETURNING operator_id",
+            )
+            .bind(link.as_bytes())
+            .bind(now())
+            .optional_value()
+            .await?;
         let Some(id) = id else {
             return Ok(None);
         };
-        let row: Row = sqlx::query_as(
-            "SELECT id, name, password_hash, disabled_at IS NOT NULL FROM operators WHERE id = ?",
+        let row: Row = tx.sql(
+            "SELECT id, name, password_hash, disabled_at IS NOT NULL FROM operators WHERE id = $1",
         )
         .bind(id)
-        .fetch_one(&mut *tx.0)
+        .one()
         .await?;
         tx.commit().await?;
         Ok(Some(account(row)))
@@ -63,15 +64,15 @@ impl Store {
         session: &TokenHash,
     ) -> Result<()> {
         let mut tx = self.write().await?;
-        sqlx::query("UPDATE operators SET password_hash = ? WHERE id = ?")
+        tx.sql("UPDATE operators SET password_hash = $1 WHERE id = $2")
             .bind(password_hash)
             .bind(operator.id)
-            .execute(&mut *tx.0)
+            .execute()
             .await?;
-        sqlx::query("DELETE FROM browser_sessions WHERE operator_id = ? AND hash <> ?")
+        tx.sql("DELETE FROM browser_sessions WHERE operator_id = $1 AND hash <> $2")
             .bind(operator.id)
             .bind(session.as_bytes())
-            .execute(&mut *tx.0)
+            .execute()
             .await?;
         let actor = Actor::Operator(operator.name.clone());
         tx.add_audit(&actor, "password set", &operator.name).await?;
@@ -91,23 +92,23 @@ impl Store {
         if !tx.may_sign_in(operator.id).await? {
             return Ok(false);
         }
-        sqlx::query("DELETE FROM browser_sessions WHERE created_at <= ? OR seen_at <= ?")
+        tx.sql("DELETE FROM browser_sessions WHERE created_at <= $1 OR seen_at <= $2")
             .bind(now() - milliseconds(limits.lifetime))
             .bind(now() - milliseconds(limits.idle))
-            .execute(&mut *tx.0)
+            .execute()
             .await?;
-        sqlx::query(
-            "INSERT INTO browser_sessions (hash, operator_id, created_at, seen_at) VALUES (?1, ?2, ?3, ?3)",
+        tx.sql(
+            "INSERT INTO browser_sessions (hash, operator_id, created_at, seen_at) VALUES ($1, $2, $3, $3)",
         )
         .bind(session.as_bytes())
         .bind(operator.id)
         .bind(now())
-        .execute(&mut *tx.0)
+        .execute()
         .await?;
-        sqlx::query("UPDATE operators SET signed_in_at = ? WHERE id = ?")
+        tx.sql("UPDATE operators SET signed_in_at = $1 WHERE id = $2")
             .bind(now())
             .bind(operator.id)
-            .execute(&mut *tx.0)
+            .execute()
             .await?;
         let actor = Actor::Operator(operator.name.clone());
         tx.add_audit(&actor, "signed in", how).await?;
@@ -121,25 +122,29 @@ impl Store {
         session: &TokenHash,
         limits: SessionLimits,
     ) -> Result<Option<OperatorAccount>> {
-        let row: Option<(OperatorId, String, Option<String>, i64)> = sqlx::query_as(
-            "SELECT o.id, o.name, o.password_hash, s.seen_at
+        let row: Option<(OperatorId, String, Option<String>, i64)> = self
+            .readers
+            .sql(
+                "SELECT o.id, o.name, o.password_hash, s.seen_at
              FROM browser_sessions AS s JOIN operators AS o ON o.id = s.operator_id
-             WHERE s.hash = ? AND s.created_at > ? AND s.seen_at > ? AND o.disabled_at IS NULL",
-        )
-        .bind(session.as_bytes())
-        .bind(now() - milliseconds(limits.lifetime))
-        .bind(now() - milliseconds(limits.idle))
-        .fetch_optional(&self.readers)
-        .await?;
+             WHERE s.hash = $1 AND s.created_at > $2 AND s.seen_at > $3 AND o.disabled_at IS NULL",
+            )
+            .bind(session.as_bytes())
+            .bind(now() - milliseconds(limits.lifetime))
+            .bind(now() - milliseconds(limits.idle))
+            .optional()
+            .await?;
         let Some((id, name, password_hash, seen_at)) = row else {
             return Ok(None);
         };
         let precision = SEEN_PRECISION.min(limits.idle / 2);
         if seen_at < now() - milliseconds(precision) {
-            let noted = sqlx::query("UPDATE browser_sessions SET seen_at = ? WHERE hash = ?")
+            let noted = self
+                .writer
+                .sql("UPDATE browser_sessions SET seen_at = $1 WHERE hash = $2")
                 .bind(now())
                 .bind(session.as_bytes())
-                .execute(&self.writer)
+                .execute()
                 .await;
             // What is only read is answered also while nothing can be written.
             if let Err(error) = noted {
@@ -152,9 +157,9 @@ impl Store {
     /// Ends a session.
     pub async fn end_session(&self, session: &TokenHash, operator: &str) -> Result<()> {
         let mut tx = self.write().await?;
-        sqlx::query("DELETE FROM browser_sessions WHERE hash = ?")
+        tx.sql("DELETE FROM browser_sessions WHERE hash = $1")
             .bind(session.as_bytes())
-            .execute(&mut *tx.0)
+            .execute()
             .await?;
         let actor = Actor::Operator(operator.to_owned());
         tx.add_audit(&actor, "signed out", "browser").await?;
@@ -170,28 +175,28 @@ impl Writing {
         link: &TokenHash,
         lifetime: Duration,
     ) -> Result<()> {
-        sqlx::query("DELETE FROM login_links WHERE operator_id = ?")
+        self.sql("DELETE FROM login_links WHERE operator_id = $1")
             .bind(operator)
-            .execute(&mut *self.0)
+            .execute()
             .await?;
-        sqlx::query("INSERT INTO login_links (hash, operator_id, expires_at) VALUES (?, ?, ?)")
+        self.sql("INSERT INTO login_links (hash, operator_id, expires_at) VALUES ($1, $2, $3)")
             .bind(link.as_bytes())
             .bind(operator)
             .bind(now() + milliseconds(lifetime))
-            .execute(&mut *self.0)
+            .execute()
             .await?;
         Ok(())
     }
 
     /// Ends all sessions of an account, and takes its links away.
     pub(super) async fn sign_out_everywhere(&mut self, operator: OperatorId) -> Result<()> {
-        sqlx::query("DELETE FROM browser_sessions WHERE operator_id = ?")
+        self.sql("DELETE FROM browser_sessions WHERE operator_id = $1")
             .bind(operator)
-            .execute(&mut *self.0)
+            .execute()
             .await?;
-        sqlx::query("DELETE FROM login_links WHERE operator_id = ?")
+        self.sql("DELETE FROM login_links WHERE operator_id = $1")
             .bind(operator)
-            .execute(&mut *self.0)
+            .execute()
             .await?;
         Ok(())
     }
@@ -204,11 +209,12 @@ fn milliseconds(span: Duration) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::server::store::TestStore;
 
     #[tokio::test]
     async fn who_is_signed_in_goes_on_reading_while_nothing_can_be_written() {
-        let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(&dir.path().join("db")).await.unwrap();
+        let kept = TestStore::new().await;
+        let store = &kept.store;
         let limits = SessionLimits {
             idle: Duration::from_secs(3600),
             lifetime: Duration::from_secs(7200),
@@ -223,12 +229,9 @@ mod tests {
             .await
             .unwrap();
         // Long enough ago for its use to be written down.
-        for line in [
-            "UPDATE browser_sessions SET seen_at = seen_at - 120000",
-            "PRAGMA query_only = 1",
-        ] {
-            sqlx::query(line).execute(&store.writer).await.unwrap();
-        }
+        kept.execute("UPDATE browser_sessions SET seen_at = seen_at - 120000")
+            .await;
+        kept.refuse_writing().await;
         let found = store.session_operator(&session, limits).await.unwrap();
         assert_eq!(found.map(|operator| operator.name).as_deref(), Some("ann"));
     }

@@ -130,29 +130,31 @@ impl TokenRow {
 impl Store {
     /// What this token is; `None` if it is unknown or revoked.
     pub async fn token(&self, hash: &TokenHash) -> Result<Option<StoredToken>> {
-        let row: Option<TokenRow> = sqlx::query_as(
+        let row: Option<TokenRow> = self.readers.sql(
             "SELECT t.kind, t.name, t.tunnel_id, t.expires_at, t.used_at IS NOT NULL AS used, t.scope,
                  t.last_used_at, o.disabled_at IS NOT NULL AS operator_disabled
              FROM tokens AS t LEFT JOIN operators AS o ON o.id = t.operator_id
-             WHERE t.hash = ? AND t.revoked_at IS NULL",
+             WHERE t.hash = $1 AND t.revoked_at IS NULL",
         )
         .bind(hash.as_bytes())
-        .fetch_optional(&self.readers)
+        .optional()
         .await?;
         Ok(row.and_then(TokenRow::read))
     }
 
     /// The newest token of this kind for a tunnel, if it can be shown again.
     pub async fn command(&self, tunnel: TunnelId, kind: TokenKind) -> Result<Option<CommandRow>> {
-        let row: Option<(Vec<u8>, Vec<u8>, i64, bool)> = sqlx::query_as(
-            "SELECT hash, seed, expires_at, used_at IS NOT NULL FROM tokens
-             WHERE kind = ? AND tunnel_id = ? AND seed IS NOT NULL AND expires_at IS NOT NULL
+        let row: Option<(Vec<u8>, Vec<u8>, i64, bool)> = self
+            .readers
+            .sql(
+                "SELECT hash, seed, expires_at, used_at IS NOT NULL FROM tokens
+             WHERE kind = $1 AND tunnel_id = $2 AND seed IS NOT NULL AND expires_at IS NOT NULL
              ORDER BY created_at DESC LIMIT 1",
-        )
-        .bind(kind.as_str())
-        .bind(tunnel)
-        .fetch_optional(&self.readers)
-        .await?;
+            )
+            .bind(kind.as_str())
+            .bind(tunnel)
+            .optional()
+            .await?;
         Ok(row.map(|(hash, seed, expires_at, used)| CommandRow {
             hash,
             seed,
@@ -165,9 +167,9 @@ impl Store {
 impl Writing {
     /// Keeps a tunnel's token. One that is kept already stays as it is.
     pub async fn add_token(&mut self, new: &NewToken) -> Result<()> {
-        sqlx::query(
+        self.sql(
             "INSERT INTO tokens (hash, kind, tunnel_id, created_at, expires_at, seed)
-             VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+             VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING",
         )
         .bind(new.hash.as_bytes())
         .bind(new.kind.as_str())
@@ -175,29 +177,29 @@ impl Writing {
         .bind(now())
         .bind(new.expires_at.map(jiff::Timestamp::as_millisecond))
         .bind(new.seed.as_ref().map(|seed| seed.as_slice()))
-        .execute(&mut *self.0)
+        .execute()
         .await?;
         Ok(())
     }
 
     /// Keeps a token for a command in place of the one before, which stops working.
     pub async fn replace_token(&mut self, new: &NewToken) -> Result<()> {
-        sqlx::query("DELETE FROM tokens WHERE kind = ? AND tunnel_id = ?")
+        self.sql("DELETE FROM tokens WHERE kind = $1 AND tunnel_id = $2")
             .bind(new.kind.as_str())
             .bind(new.tunnel)
-            .execute(&mut *self.0)
+            .execute()
             .await?;
         self.add_token(new).await
     }
 
     /// Marks a tunnel's enrollment tokens as used up.
     pub async fn use_up_enrollment(&mut self, tunnel: TunnelId) -> Result<()> {
-        sqlx::query(
-            "UPDATE tokens SET used_at = ? WHERE kind = 'enrollment' AND tunnel_id = ? AND used_at IS NULL",
+        self.sql(
+            "UPDATE tokens SET used_at = $1 WHERE kind = 'enrollment' AND tunnel_id = $2 AND used_at IS NULL",
         )
         .bind(now())
         .bind(tunnel)
-        .execute(&mut *self.0)
+        .execute()
         .await?;
         Ok(())
     }

@@ -1,9 +1,8 @@
 //! Tunnels: the bastion that is registered for each, what it reports, and what the tunnel server saw.
 
 use serde::Serialize;
-use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 
-use super::keys::key_id;
+use super::sql::{Port, Statement};
 use super::{Actor, EventKind, Record, Result, Store, TokenHash, Writing, json, now};
 use crate::protocol::{DataSourceId, DatabaseAddress, TunnelId};
 
@@ -55,7 +54,7 @@ pub struct SessionRow<'a> {
 impl Store {
     /// The data source of a tunnel, also if it is removed.
     pub async fn tunnel(&self, id: TunnelId) -> Result<Option<Record>> {
-        by_tunnel(&mut *self.readers.acquire().await?, id).await
+        by_tunnel(self.readers.sql(Record::SELECT), id).await
     }
 
     /// Writes down what the tunnel server saw: all of it or nothing, in one transaction. Each
@@ -68,26 +67,27 @@ impl Store {
     ) -> Result<Vec<DataSourceId>> {
         let rows = json(sessions)?;
         let mut tx = self.write().await?;
-        let mut data_sources: Vec<DataSourceId> = sqlx::query_scalar(
+        let mut data_sources: Vec<DataSourceId> = tx.sql(
             "INSERT INTO events (data_source_id, at, kind, actor)
-             SELECT t.data_source_id, n.value ->> 'at', n.value ->> 'kind', ?2
-             FROM json_each(?1) AS n JOIN tunnels AS t ON t.id = n.value ->> 'tunnel'
+             SELECT t.data_source_id, CAST(n.value ->> 'at' AS BIGINT), n.value ->> 'kind', $2
+             FROM json_each($1) AS n JOIN tunnels AS t ON t.id = CAST(n.value ->> 'tunnel' AS BIGINT)
              ORDER BY n.key RETURNING data_source_id",
         )
         .bind(&rows)
         .bind(actor.to_string())
-        .fetch_all(&mut *tx.0)
+        .values()
         .await?;
         data_sources.sort_unstable();
         data_sources.dedup();
-        sqlx::query(
+        tx.sql(
             "UPDATE tunnels SET last_seen_at = seen.at
-             FROM (SELECT value ->> 'tunnel' AS tunnel, max(value ->> 'at') AS at
-                   FROM json_each(?) GROUP BY 1) AS seen
+             FROM (SELECT CAST(value ->> 'tunnel' AS BIGINT) AS tunnel,
+                          max(CAST(value ->> 'at' AS BIGINT)) AS at
+                   FROM json_each($1) GROUP BY 1) AS seen
              WHERE tunnels.id = seen.tunnel",
         )
         .bind(&rows)
-        .execute(&mut *tx.0)
+        .execute()
         .await?;
         tx.note_keys_in_use(&rows).await?;
         tx.trim_events(&data_sources).await?;
@@ -97,22 +97,26 @@ impl Store {
 
     /// How many tunnels have an enrolled key.
     pub async fn enrolled_tunnels(&self) -> Result<u32> {
-        let number = sqlx::query_scalar("SELECT count(*) FROM tunnels WHERE key_id IS NOT NULL")
-            .fetch_one(&self.readers)
+        let number: i64 = self
+            .readers
+            .sql("SELECT count(*) FROM tunnels WHERE key_id IS NOT NULL")
+            .value()
             .await?;
-        Ok(number)
+        Ok(u32::try_from(number).unwrap_or(u32::MAX))
     }
 
     /// Notes that these tunnels were seen now.
     pub async fn note_seen(&self, tunnels: &[TunnelId]) -> Result<()> {
         for tunnels in tunnels.chunks(SEEN_AT_ONCE) {
-            sqlx::query(
-                "UPDATE tunnels SET last_seen_at = ? WHERE id IN (SELECT value FROM json_each(?))",
+            let mut tx = self.write().await?;
+            tx.sql(
+                "UPDATE tunnels SET last_seen_at = $1 WHERE id IN (SELECT CAST(value AS BIGINT) FROM json_each($2))",
             )
             .bind(now())
             .bind(json(tunnels)?)
-            .execute(&self.writer)
+            .execute()
             .await?;
+            tx.commit().await?;
         }
         Ok(())
     }
@@ -121,28 +125,29 @@ impl Store {
 impl Writing {
     /// The data source of a tunnel, also if it is removed.
     pub async fn tunnel(&mut self, id: TunnelId) -> Result<Option<Record>> {
-        by_tunnel(&mut self.0, id).await
+        by_tunnel(self.sql(Record::SELECT), id).await
     }
 
     /// Gives a data source its tunnel.
     pub async fn add_tunnel(&mut self, data_source: DataSourceId) -> Result<TunnelId> {
-        let id = sqlx::query_scalar("INSERT INTO tunnels (data_source_id) VALUES (?) RETURNING id")
+        let id = self
+            .sql("INSERT INTO tunnels (data_source_id) VALUES ($1) RETURNING id")
             .bind(data_source)
-            .fetch_one(&mut *self.0)
+            .value()
             .await?;
         Ok(id)
     }
 
     /// How a tunnel was enrolled; nothing if it was not.
     pub async fn enrollment(&mut self, tunnel: TunnelId) -> Result<Option<EnrollmentRow>> {
-        let row: Option<(u16, Vec<u8>)> = sqlx::query_as(
-            "SELECT remote_port, enrolled_with FROM tunnels WHERE id = ? AND key_id IS NOT NULL
+        let row: Option<(Port, Vec<u8>)> = self.sql(
+            "SELECT remote_port, enrolled_with FROM tunnels WHERE id = $1 AND key_id IS NOT NULL
                  AND remote_port IS NOT NULL AND enrolled_with IS NOT NULL",
         )
         .bind(tunnel)
-        .fetch_optional(&mut *self.0)
+        .optional()
         .await?;
-        Ok(row.map(|(port, credential)| EnrollmentRow { port, credential }))
+        Ok(row.map(|(Port(port), credential)| EnrollmentRow { port, credential }))
     }
 
     /// Enrolls a bastion's key for a tunnel, with a port of its own.
@@ -153,14 +158,14 @@ impl Writing {
         credential: &TokenHash,
         registration: &Registration<'_>,
     ) -> Result<()> {
-        let key = key_id(&mut self.0, registration.public_key).await?;
-        sqlx::query(
-            "UPDATE tunnels SET key_id = ?, remote_port = ?, enrolled_with = ?, enrolled_at = ?,
-                 bastion_hostname = ?, bastion_os = ?, bastion_user = ?, enrolled_from = ?,
-                 registered_by = ?, by_hand_at = ? WHERE id = ?",
+        let key = self.key_id(registration.public_key).await?;
+        self.sql(
+            "UPDATE tunnels SET key_id = $1, remote_port = $2, enrolled_with = $3, enrolled_at = $4,
+                 bastion_hostname = $5, bastion_os = $6, bastion_user = $7, enrolled_from = $8,
+                 registered_by = $9, by_hand_at = $10 WHERE id = $11",
         )
         .bind(key)
-        .bind(port)
+        .bind(Port(port))
         .bind(credential.as_bytes())
         .bind(now())
         .bind(registration.hostname)
@@ -170,58 +175,53 @@ impl Writing {
         .bind(registration.operator)
         .bind(registration.by_hand.then(now))
         .bind(tunnel)
-        .execute(&mut *self.0)
+        .execute()
         .await?;
         Ok(())
     }
 
     /// Notes that a program of ours runs on a tunnel's machine after all.
     pub async fn clear_by_hand(&mut self, tunnel: TunnelId) -> Result<()> {
-        sqlx::query("UPDATE tunnels SET by_hand_at = NULL WHERE id = ?")
+        self.sql("UPDATE tunnels SET by_hand_at = NULL WHERE id = $1")
             .bind(tunnel)
-            .execute(&mut *self.0)
+            .execute()
             .await?;
         Ok(())
     }
 
     /// Notes that a tunnel was seen now.
     pub async fn touch_tunnel(&mut self, tunnel: TunnelId) -> Result<()> {
-        sqlx::query("UPDATE tunnels SET last_seen_at = ? WHERE id = ?")
+        self.sql("UPDATE tunnels SET last_seen_at = $1 WHERE id = $2")
             .bind(now())
             .bind(tunnel)
-            .execute(&mut *self.0)
+            .execute()
             .await?;
         Ok(())
     }
 
     /// Notes whether the bastion's service runs a tunnel.
     pub async fn set_service_installed(&mut self, tunnel: TunnelId, installed: bool) -> Result<()> {
-        sqlx::query("UPDATE tunnels SET service_installed_at = ? WHERE id = ?")
+        self.sql("UPDATE tunnels SET service_installed_at = $1 WHERE id = $2")
             .bind(installed.then(now))
             .bind(tunnel)
-            .execute(&mut *self.0)
+            .execute()
             .await?;
         Ok(())
     }
 
     /// Notes where the bastion leads a tunnel.
     pub async fn set_applied(&mut self, tunnel: TunnelId, applied: &DatabaseAddress) -> Result<()> {
-        sqlx::query("UPDATE tunnels SET applied_host = ?, applied_port = ? WHERE id = ?")
+        self.sql("UPDATE tunnels SET applied_host = $1, applied_port = $2 WHERE id = $3")
             .bind(&applied.host)
-            .bind(applied.port)
+            .bind(Port(applied.port))
             .bind(tunnel)
-            .execute(&mut *self.0)
+            .execute()
             .await?;
         Ok(())
     }
 }
 
-async fn by_tunnel(connection: &mut SqliteConnection, tunnel: TunnelId) -> Result<Option<Record>> {
-    let record = QueryBuilder::<Sqlite>::new(Record::SELECT)
-        .push(" WHERE t.id = ")
-        .push_bind(tunnel)
-        .build_query_as()
-        .fetch_optional(connection)
-        .await?;
-    Ok(record)
+async fn by_tunnel(mut select: Statement<'_>, tunnel: TunnelId) -> Result<Option<Record>> {
+    select.push(" WHERE t.id = ").push_bind(tunnel);
+    select.optional().await
 }

@@ -6,7 +6,7 @@ use anyhow::{Context, ensure};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{Connection as _, SqliteConnection};
 
-use super::{BUSY_TIMEOUT, MIGRATIONS};
+use super::sqlite::{BUSY_TIMEOUT, MIGRATIONS};
 
 /// A database with a table has more than one page, in its file or in the journal beside it; this is a page.
 const PAGE_BYTES: u64 = 4096;

@@ -1,0 +1,219 @@
+//! PostgreSQL: one database that several nodes share.
+//!
+//! Whether it is what it must be stands in `check`. Nothing here waits without a bound, also for a database that says
+//! nothing any more: the bounds that PostgreSQL itself keeps to hold only while it runs.
+
+mod check;
+
+use std::fmt;
+use std::io;
+use std::str::FromStr;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use sqlx::migrate::Migrator;
+use sqlx::pool::PoolOptions;
+use sqlx::postgres::{PgConnectOptions, PgPool};
+use sqlx::{
+    ConnectOptions as _, Connection as _, Executor as _, PgConnection, Postgres, Transaction,
+};
+use tokio::time::timeout;
+
+use super::sql::Pool;
+
+/// Connections for reading, of each node.
+const READERS: u32 = 6;
+
+/// Connections for writing, of each node. One writes at a time; the others wait for it in the database.
+const WRITERS: u32 = 3;
+
+/// How long a first connection may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a request waits for a connection before it fails.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long the database lets a statement run, and wait for another's lock.
+const STATEMENT_TIMEOUT: &str = "10s";
+
+/// How long an answer may take: longer than the database itself lets it.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(13);
+
+/// How long an idle connection may take to show that it lives, and one that is given back to be of use again.
+const PING_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long bringing the schema up to date may take, the waiting for another server that does it included.
+const MIGRATION_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// The lock that whoever writes holds, so that there is one writer at a time, as with SQLite, and numbers come in
+/// the order in which they become visible. Any number will do that nobody else takes.
+const WRITE_LOCK: i64 = 0x686f_6c69_7374_7772;
+
+/// What the schema is made of. Its numbers are those of SQLite's.
+pub(super) static MIGRATIONS: Migrator = sqlx::migrate!("src/server/store/migrations/postgres");
+
+/// Where the database is. It may hold a password, and shows none.
+#[derive(Clone)]
+pub struct DatabaseUrl {
+    options: PgConnectOptions,
+    has_password: bool,
+}
+
+impl DatabaseUrl {
+    /// Whether a password stands in it.
+    pub fn has_password(&self) -> bool {
+        self.has_password
+    }
+}
+
+impl FromStr for DatabaseUrl {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if !text.starts_with("postgres://") && !text.starts_with("postgresql://") {
+            return Err(
+                "it has to begin with postgres://, as in postgres://user@host/database".to_owned(),
+            );
+        }
+        let refused = |error: &dyn fmt::Display| format!("it is no address of a database: {error}");
+        let url: url::Url = text.parse().map_err(|error| refused(&error))?;
+        let options = PgConnectOptions::from_url(&url).map_err(|error| refused(&error))?;
+        Ok(DatabaseUrl {
+            options: options.application_name("holistics-tunnel-server"),
+            has_password: url.password().is_some()
+                || url.query_pairs().any(|(name, _)| name == "password"),
+        })
+    }
+}
+
+impl fmt::Display for DatabaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let options = &self.options;
+        let database = options.get_database().unwrap_or(options.get_username());
+        match options.get_socket() {
+            Some(socket) => write!(f, "{database} in {}", socket.display()),
+            None => write!(
+                f,
+                "{database} on {}:{}",
+                options.get_host(),
+                options.get_port()
+            ),
+        }
+    }
+}
+
+impl fmt::Debug for DatabaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+/// The connections for reading and those for writing.
+pub(super) async fn open(url: &DatabaseUrl) -> anyhow::Result<(Pool, Pool)> {
+    let mut connection = connect(url).await?;
+    check::check(&mut connection, url).await?;
+    migrate(&mut connection, url).await?;
+    let _ = timeout(PING_TIMEOUT, connection.close()).await;
+    let readers = pool(url, READERS);
+    let writer = pool(url, WRITERS);
+    Ok((Pool::Postgres(readers), Pool::Postgres(writer)))
+}
+
+/// Brings the schema up to date.
+async fn migrate(connection: &mut PgConnection, url: &DatabaseUrl) -> anyhow::Result<()> {
+    let cannot = || format!("cannot update the schema of {url}");
+    timeout(
+        MIGRATION_TIMEOUT,
+        MIGRATIONS.run_direct(None, connection, false),
+    )
+    .await
+    .with_context(|| format!("it takes longer than {} s", MIGRATION_TIMEOUT.as_secs()))
+    .with_context(cannot)?
+    .with_context(cannot)
+}
+
+/// A connection of its own.
+pub(super) async fn connect(url: &DatabaseUrl) -> anyhow::Result<PgConnection> {
+    let connecting = timeout(CONNECT_TIMEOUT, PgConnection::connect_with(&url.options));
+    let why = match connecting.await {
+        Ok(Ok(connection)) => return Ok(connection),
+        Ok(Err(error)) => check::why(&error, url),
+        Err(_) => format!(
+            "it does not answer within {} s; look whether its address is right and nothing in between drops what is sent",
+            CONNECT_TIMEOUT.as_secs()
+        ),
+    };
+    bail!("cannot connect to the database {url}: {why}")
+}
+
+/// Begins to write, as the only one.
+pub(super) async fn begin(writer: &PgPool) -> sqlx::Result<Transaction<'static, Postgres>> {
+    bounded(async {
+        let mut tx = writer.begin().await?;
+        sqlx::query("SELECT pg_advisory_xact_lock($1)")
+            .bind(WRITE_LOCK)
+            .execute(&mut *tx)
+            .await?;
+        Ok(tx)
+    })
+    .await
+}
+
+/// An answer, or the error that none came.
+pub(super) async fn bounded<T>(answer: impl Future<Output = sqlx::Result<T>>) -> sqlx::Result<T> {
+    let answered = timeout(ANSWER_TIMEOUT, answer).await;
+    answered.unwrap_or_else(|_| Err(no_answer()))
+}
+
+fn no_answer() -> sqlx::Error {
+    sqlx::Error::Io(io::Error::new(
+        io::ErrorKind::TimedOut,
+        "PostgreSQL does not answer",
+    ))
+}
+
+/// Whether the connection still leads to somebody who answers. What was left over on it comes before.
+async fn ping(connection: &mut PgConnection) -> sqlx::Result<()> {
+    let answered = timeout(PING_TIMEOUT, connection.ping()).await;
+    answered.unwrap_or_else(|_| Err(no_answer()))
+}
+
+/// Whether this SQLSTATE says that the database cannot be used now.
+pub(super) fn is_outage(code: &str) -> bool {
+    // Connection, login, too few resources, ended by an administrator, its disk.
+    const CLASSES: [&str; 5] = ["08", "28", "53", "57", "58"];
+    // Read-only, as a standby is; was idle too long; waited too long; no such database; no right.
+    const CODES: [&str; 5] = ["25006", "25P03", "55P03", "3D000", "42501"];
+    CLASSES
+        .iter()
+        .any(|class| code.len() == 5 && code.starts_with(class))
+        || CODES.contains(&code)
+}
+
+fn pool(url: &DatabaseUrl, connections: u32) -> PgPool {
+    PoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(ACQUIRE_TIMEOUT)
+        .after_connect(|connection: &mut PgConnection, _| {
+            Box::pin(async move {
+                for setting in [
+                    "statement_timeout",
+                    "lock_timeout",
+                    "idle_in_transaction_session_timeout",
+                ] {
+                    let set = format!("SET {setting} = '{STATEMENT_TIMEOUT}'");
+                    connection.execute(sqlx::AssertSqlSafe(set)).await?;
+                }
+                Ok(())
+            })
+        })
+        // The pool's own looks wait for an answer for ever.
+        .test_before_acquire(false)
+        .before_acquire(|connection: &mut PgConnection, _| {
+            Box::pin(async move { ping(connection).await.map(|()| true) })
+        })
+        .after_release(|connection: &mut PgConnection, _| {
+            Box::pin(async move { ping(connection).await.map(|()| true) })
+        })
+        .connect_lazy_with(url.options.clone())
+}
