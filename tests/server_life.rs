@@ -17,8 +17,9 @@ mod postgres;
 mod service_manager;
 mod support;
 
-use std::io::Read;
+use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -149,6 +150,36 @@ fn a_hangup_does_not_end_a_server_without_a_certificate() {
     let mut server = Server::start();
     server.signal(Signal::HUP);
     server.operator().create("Shop", 5432);
+    server.stop().expect_code(0);
+}
+
+#[test]
+fn a_server_that_is_one_of_several_says_where_and_lets_no_stranger_in() {
+    let mut server = Server::start_with(10, &["--peer-listen", "127.0.0.1:0"]);
+    let log = server.log();
+    let address = log.lines().find_map(|line| line.strip_prefix("peers    "));
+    let mut stranger = TcpStream::connect(address.expect("it says where")).unwrap();
+    stranger
+        .set_read_timeout(Some(Duration::from_secs(10)))
+        .unwrap();
+    stranger.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
+    let mut answer = Vec::new();
+    // A word of TLS at most, and the end.
+    let ended = stranger.read_to_end(&mut answer);
+    assert!(
+        ended.is_ok() || ended.is_err_and(|error| error.kind() == ErrorKind::ConnectionReset),
+        "{answer:?}"
+    );
+    assert!(answer.len() < 16, "{answer:?}");
+
+    let folder = server.data_dir().join("peer-link");
+    let certificate = std::fs::read(folder.join("certificate.der")).unwrap();
+    let key = std::fs::metadata(folder.join("key.der")).unwrap();
+    assert_eq!(key.permissions().mode() & 0o777, 0o600);
+    server.stop().expect_code(0);
+    server.start_again();
+    let now = std::fs::read(folder.join("certificate.der")).unwrap();
+    assert!(now == certificate, "the other nodes know it by this one");
     server.stop().expect_code(0);
 }
 

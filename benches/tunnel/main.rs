@@ -6,6 +6,7 @@
 mod control_plane;
 mod ending;
 mod figures;
+mod fronts;
 mod idle;
 mod lists;
 mod loopback;
@@ -44,6 +45,7 @@ const SECTIONS: [&str; 9] = [
     "path",
     "results",
     "connections",
+    "fronts",
     "short",
     "strangers",
     "lists",
@@ -150,6 +152,10 @@ fn run(bastion: &Bastion, options: &Options, report: &mut Report) -> anyhow::Res
     }
     if options.wants("connections") {
         pgbench::measure(bastion, options, report).context("connections")?;
+        report.save()?;
+    }
+    if options.wants("fronts") {
+        fronts::measure(bastion, options, report).context("fronts")?;
         report.save()?;
     }
     if options.wants("short") {

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
+use holistics_tunnel::server::cluster::peer_link::identity::Identity;
 use tempfile::TempDir;
 
 use crate::path::{self, Path};
@@ -107,12 +108,43 @@ impl Software {
     }
 }
 
+/// One of two nodes that know each other.
+pub struct Node {
+    /// Where its forwarded ports listen.
+    forward: Ipv4Addr,
+    /// The folder of what it shows to the other.
+    dir: PathBuf,
+    peer_port: u16,
+    /// Both give the same ports.
+    first_forward_port: u16,
+}
+
+impl Node {
+    pub fn two(bastion: &Bastion) -> anyhow::Result<[Self; 2]> {
+        let (_, first_forward_port) = ports()?;
+        let node = |number: u8| -> anyhow::Result<Self> {
+            let (peer_port, _) = ports()?;
+            let dir = bastion.dir.path().join(format!("node-{number}"));
+            // Made before either starts, since each looks at both.
+            Identity::load_or_create(&dir)?;
+            Ok(Node {
+                forward: Ipv4Addr::new(127, 0, 0, number),
+                dir,
+                peer_port,
+                first_forward_port,
+            })
+        };
+        Ok([node(1)?, node(2)?])
+    }
+}
+
 /// A running server.
 pub struct Server {
     pub software: Software,
     pub process: Process,
     pub port: u16,
     user: String,
+    forward: Ipv4Addr,
     first_forward_port: u16,
 }
 
@@ -138,6 +170,26 @@ impl Server {
             .arg(bastion.dir.path().join(format!("host-keys-{port}")))
             .arg(&bastion.public_key);
         Self::started(software, command, port, "tunnel", first_forward_port)
+    }
+
+    /// A node of ours, which has the other one beside it.
+    pub fn start_node(bastion: &Bastion, node: &Node, other: &Node) -> anyhow::Result<Self> {
+        let (port, _) = ports()?;
+        let mut command = Command::new(std::env::current_exe()?);
+        command
+            .arg(serve::ARGUMENT)
+            .arg(everywhere().to_string())
+            .args([port, node.first_forward_port, PORTS].map(|n| n.to_string()))
+            .arg(bastion.dir.path().join(format!("host-keys-{port}")))
+            .arg(&bastion.public_key)
+            .arg(node.forward.to_string());
+        for node in [node, other] {
+            command.arg(node.peer_port.to_string()).arg(&node.dir);
+        }
+        let first = node.first_forward_port;
+        let mut server = Self::started(Software::Ours, command, port, "tunnel", first)?;
+        server.forward = node.forward;
+        Ok(server)
     }
 
     /// With a configuration of its own.
@@ -190,6 +242,7 @@ impl Server {
             process,
             port,
             user: user.to_owned(),
+            forward: Ipv4Addr::LOCALHOST,
             first_forward_port,
         })
     }
@@ -201,7 +254,7 @@ impl Server {
 
     /// Where the vendor reaches the tunnel with this number.
     pub fn entrance(&self, number: u16) -> SocketAddr {
-        (Ipv4Addr::LOCALHOST, self.forward_port(number)).into()
+        (self.forward, self.forward_port(number)).into()
     }
 }
 

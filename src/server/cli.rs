@@ -233,6 +233,25 @@ pub struct Serve {
     )]
     pub port_rest: Duration,
 
+    /// Where other nodes of this server connect, to pass on connections to the tunnels that this one holds:
+    /// keep it within your own network. Port 0 takes a free one [default: there are no other nodes]
+    #[arg(
+        long,
+        env = "HOLISTICS_TUNNEL_SERVER_PEER_LISTEN",
+        value_name = "ADDRESS:PORT"
+    )]
+    pub peer_listen: Option<SocketAddr>,
+
+    /// What other nodes call it [default: the address of --peer-listen]
+    #[arg(
+        long,
+        env = "HOLISTICS_TUNNEL_SERVER_PEER_ADDRESS",
+        value_name = "HOST:PORT",
+        requires = "peer_listen",
+        value_parser = host_and_port
+    )]
+    pub peer_address: Option<String>,
+
     /// What bastions and browsers call this server [default: the address of --listen]. It may have a
     /// path, which a proxy may keep or strip
     #[arg(
@@ -638,6 +657,24 @@ fn ssh_host(text: &str) -> Result<String, String> {
     inputs::host("the host", text).map_err(|error| error.to_string())
 }
 
+/// As it is given to those who connect there.
+fn host_and_port(text: &str) -> Result<String, String> {
+    let expected = || format!("{text:?} is not HOST:PORT, such as node-1.internal:7022");
+    let (name, port) = text.rsplit_once(':').ok_or_else(expected)?;
+    let port: u16 = port.parse().map_err(|_| expected())?;
+    let bare = name
+        .strip_prefix('[')
+        .and_then(|name| name.strip_suffix(']'));
+    if port == 0 || (bare.is_none() && name.contains(':')) {
+        return Err(expected());
+    }
+    let host = ssh_host(bare.unwrap_or(name))?;
+    Ok(match bare {
+        Some(_) => format!("[{host}]:{port}"),
+        None => format!("{host}:{port}"),
+    })
+}
+
 /// At most what counts as a great many: more would be a slip of the finger.
 fn at_least_one(text: &str) -> Result<usize, String> {
     text.parse()
@@ -778,6 +815,27 @@ mod tests {
         };
         let arguments = ["--ssh-logins-per-address", "1000", "--window-memory", "64"];
         assert_eq!(bounds(&arguments), format!("{more:?}"));
+    }
+
+    #[test]
+    fn what_other_nodes_call_this_one_is_a_host_with_a_port() {
+        for right in [
+            "node-1.internal:7022",
+            "10.0.0.1:7022",
+            "[2001:db8::1]:7022",
+        ] {
+            assert_eq!(host_and_port(right), Ok(right.to_owned()));
+        }
+        for wrong in [
+            "node-1",
+            "node-1:",
+            "node-1:0",
+            ":7022",
+            "2001:db8::1:7022",
+            "a b:1",
+        ] {
+            assert!(host_and_port(wrong).is_err(), "{wrong:?} was accepted");
+        }
     }
 
     #[test]

@@ -18,10 +18,11 @@ pub const HOST_KEYS: &str = "ssh";
 pub const SIGN_IN_LINK: &str = "sign-in-link";
 pub const LAST_RUN: &str = "last-run";
 pub const MOVED: &str = "moved";
+pub const PEER_LINK: &str = "peer-link";
 pub const LOCK: &str = "serve.lock";
 
 /// All that a server makes in it but the lock; the companions of a database go with it.
-pub const OURS: [&str; 9] = [
+pub const OURS: [&str; 10] = [
     DATABASE,
     "control-plane.sqlite-wal",
     "control-plane.sqlite-shm",
@@ -29,6 +30,7 @@ pub const OURS: [&str; 9] = [
     PUBLIC_URL,
     HOST_KEYS,
     LAST_RUN,
+    PEER_LINK,
     SIGN_IN_LINK,
     MOVED,
 ];
@@ -311,6 +313,11 @@ impl DataDir {
     /// The file that says which run was the last.
     pub fn last_run(&self) -> PathBuf {
         self.0.join(LAST_RUN)
+    }
+
+    /// The folder of what this node shows of itself to others.
+    pub fn peer_link(&self) -> PathBuf {
+        self.0.join(PEER_LINK)
     }
 
     /// The folder of the tunnel server's host keys.

@@ -9,11 +9,13 @@
 //! - [`store`] keeps everything, in one SQLite file under the [`data_dir`], which is its owner's alone
 //!   ([`data_owner`]), or in PostgreSQL; [`last_run`] looks whether the file is the right one.
 //! - [`tunnel_server`] speaks SSH; [`session_recorder`] writes down what it sees.
+//! - [`cluster`] is what several nodes of it know of each other, and how they pass connections on.
 //! - `passwords` hashes them; [`probe`] is "Test connection"; [`metrics`] is what Prometheus reads.
 
 mod audit_age;
 pub mod backup;
 pub mod cli;
+pub mod cluster;
 pub mod core_tasks;
 pub mod data_dir;
 pub mod data_owner;

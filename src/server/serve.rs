@@ -6,12 +6,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use tokio::time::timeout;
 
 use super::audit_age;
 use super::cli::Serve;
+use super::cluster::holders::Holders;
+use super::cluster::peer_link::identity::Identity;
 use super::core_tasks::CoreTasks;
 use super::data_dir::DataDir;
 use super::domain::ControlPlane;
@@ -39,7 +41,9 @@ use super::service_manager;
 use super::session_recorder;
 use super::sign_in_link::SignInLinkFile;
 use super::store::{Engine, SessionLimits, Store};
-use super::tunnel_server::{KeyFolder, TunnelServer, TunnelServerConfig, descriptor_limit};
+use super::tunnel_server::{
+    KeyFolder, Peering, TunnelServer, TunnelServerConfig, descriptor_limit,
+};
 
 /// How long a new connection may take for its first request.
 const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
@@ -76,6 +80,7 @@ pub async fn run(settings: Serve) -> anyhow::Result<()> {
     let host_keys = KeyFolder::new(data_dir.host_keys());
     let read = host_keys.marks();
     let tunnels = start_tunnel_server(&settings, &data_dir, &store).await?;
+    let peers = link_peers(&settings, &data_dir, &tunnels)?;
     if let Err(error) = host_keys::note_former_bastions(&host_keys, &store).await {
         // The tunnels do not wait for room on the disk; the commands that need it note it, too.
         tracing::error!("cannot note which host keys the bastions know: {error:#}");
@@ -127,6 +132,7 @@ pub async fn run(settings: Serve) -> anyhow::Result<()> {
     }
     let listening = Listening {
         web: web_address,
+        peers: peers.as_ref().map(|peers| peers.address.clone()),
         metrics: metrics_listener
             .as_ref()
             .map(TcpListener::local_addr)
@@ -135,6 +141,12 @@ pub async fn run(settings: Serve) -> anyhow::Result<()> {
     app.sign_in_link.delete_if_over(&app.store).await;
     let history = Arc::new(HistoryRecorder::new(Arc::clone(&app.control)).await?);
     let mut core = start_core_tasks(&app, &history, metrics_listener, certificate)?;
+    if let Some(PeerLink { running, .. }) = peers {
+        core.spawn("the link to other nodes", async {
+            running.await;
+            Ok(())
+        });
+    }
     let (control, audit_age) = (Arc::clone(&app.control), settings.audit_age);
     core.spawn("the end of old audit entries", async move {
         audit_age::keep(control, audit_age).await;
@@ -260,9 +272,47 @@ async fn start_tunnel_server(
         .with_context(|| format!("cannot start the tunnel server on {}", settings.ssh_listen))
 }
 
+/// The link to other nodes.
+struct PeerLink<R> {
+    /// What they are told to connect to.
+    address: String,
+    running: R,
+}
+
+/// Links this node to others, if it is to be one of several.
+fn link_peers(
+    settings: &Serve,
+    data_dir: &DataDir,
+    tunnels: &TunnelServer,
+) -> anyhow::Result<Option<PeerLink<impl Future<Output = ()> + Send + 'static + use<>>>> {
+    let Some(address) = settings.peer_listen else {
+        return Ok(None);
+    };
+    let listener = bind(address, "other nodes", "--peer-listen")?;
+    listener.set_nonblocking(true)?;
+    let listening = listener.local_addr()?;
+    ensure!(
+        settings.peer_address.is_some() || !listening.ip().is_unspecified(),
+        "{listening} is no address that other nodes can connect to; say what they call this one with --peer-address"
+    );
+    let running = tunnels.peer(Peering {
+        listener: tokio::net::TcpListener::from_std(listener)?,
+        identity: Identity::load_or_create(&data_dir.peer_link())?,
+        // Whoever learns of other nodes and what they hold tells the table; until then there are none.
+        region: String::new(),
+        holders: Holders::default(),
+    })?;
+    let told = settings.peer_address.clone();
+    Ok(Some(PeerLink {
+        address: told.unwrap_or_else(|| listening.to_string()),
+        running,
+    }))
+}
+
 /// The addresses that are really listened on.
 struct Listening {
     web: SocketAddr,
+    peers: Option<String>,
     metrics: Option<SocketAddr>,
 }
 
@@ -285,6 +335,9 @@ async fn greet(
         "ports    {} on {}",
         settings.ports, settings.forward_listen
     )?;
+    if let Some(peers) = &listening.peers {
+        writeln!(out, "peers    {peers}")?;
+    }
     writeln!(out, "data     {}", data_dir.display())?;
     if let Some(metrics) = listening.metrics {
         writeln!(out, "metrics  http://{metrics}/metrics")?;

@@ -9,6 +9,7 @@ mod log;
 mod long;
 mod memory;
 mod misuse;
+mod peers;
 mod proxies;
 mod raw;
 mod strangers;

@@ -2,9 +2,9 @@
 //!
 //! The server runs in a process of its own: this same program, asked for one "test" that serves.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Lines, Write};
 use std::net::{Ipv4Addr, SocketAddr};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -119,6 +119,8 @@ async fn make_connections(order: Order, port: u16, count: usize) {
 /// The server, and what a bastion needs to know of it.
 struct Process {
     child: Child,
+    /// Kept open: a test program that takes longer than a minute says so there, and ends if it cannot.
+    _output: Lines<BufReader<ChildStdout>>,
     ssh_port: u16,
     key: String,
     /// One for each order.
@@ -141,8 +143,9 @@ impl Process {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let line = lines
+            .by_ref()
             .map_while(Result::ok)
             .find(|line| line.starts_with("serving "))
             .expect("the server should have said where it is");
@@ -155,6 +158,7 @@ impl Process {
                 .map(|port| port.parse().unwrap())
                 .collect(),
             child,
+            _output: lines,
         }
     }
 

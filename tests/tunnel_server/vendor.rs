@@ -73,6 +73,11 @@ impl Vendor {
         Self::start_as(forward_listen, Limits::default(), &[]).await
     }
 
+    /// The same with bounds.
+    pub async fn start_on_with(forward_listen: IpAddr, limits: Limits) -> Self {
+        Self::start_as(forward_listen, limits, &[]).await
+    }
+
     /// One behind these proxies.
     pub async fn start_behind(proxies: &[&str], limits: Limits) -> Self {
         Self::start_as(Ipv4Addr::LOCALHOST.into(), limits, proxies).await
@@ -125,7 +130,12 @@ impl Vendor {
     }
 
     pub fn enroll_key(&self, id: i64, key: Key) -> Tunnel {
-        let (id, port) = (TunnelId(id), free_port());
+        self.enroll_as(id, key, free_port())
+    }
+
+    /// A tunnel with this key and port, which another vendor's server may know, too.
+    pub fn enroll_as(&self, id: i64, key: Key, port: u16) -> Tunnel {
+        let id = TunnelId(id);
         let grant = Grant {
             replaces: false,
             tunnel_id: id,

@@ -4,7 +4,8 @@ use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 
 use bytes::{Buf, Bytes, BytesMut};
-use tokio::net::TcpStream;
+
+use super::reader::Reader;
 
 /// The packets, in order.
 #[derive(Default)]
@@ -41,8 +42,8 @@ impl Backlog {
         }
     }
 
-    /// Returns how many bytes the socket has taken.
-    pub(super) fn write_to(&mut self, socket: &TcpStream) -> io::Result<usize> {
+    /// Returns how many bytes the reader has taken.
+    pub(super) fn write_to(&mut self, reader: &Reader) -> io::Result<usize> {
         if self.packets.is_empty() {
             self.seal();
         }
@@ -52,7 +53,7 @@ impl Backlog {
             .take(Self::WRITTEN_AT_ONCE)
             .map(|packet| IoSlice::new(packet))
             .collect();
-        let written = socket.try_write_vectored(&slices)?;
+        let written = reader.try_write_vectored(&slices)?;
         self.advance(written);
         Ok(written)
     }

@@ -16,6 +16,7 @@ use russh::server::{
     Auth, ChannelOpenHandle, Handler, Msg, PublicKeyOffer, Session, VerifiedPublicKey,
 };
 use russh::{Channel, ChannelId};
+use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::timeout;
 use tracing::{info, warn};
@@ -318,6 +319,7 @@ impl Handler for Client {
         let live = Arc::new(LiveSession {
             id: self.id,
             handle: session.handle(),
+            scheduler: Handle::current(),
             slots: Arc::new(Semaphore::new(self.shared.limits.forwarded_per_session)),
             window_budget: Budget::per_session(),
             round_trip: Arc::default(),

@@ -8,9 +8,9 @@ use std::io::{self, ErrorKind};
 use bytes::BytesMut;
 use russh::ChannelWriteHalf;
 use russh::server::Msg;
-use tokio::net::TcpStream;
 
 use super::delivery::Delivery;
+use super::reader::Reader;
 
 /// How much is read from the accepted connection at once: a packet of OpenSSH's.
 const READ: usize = 32 << 10;
@@ -21,12 +21,12 @@ const READ: usize = 32 << 10;
 /// The connection was cut: the reader has gone, or the session has. It must not look to either
 /// side as if it had ended well.
 pub(super) async fn copy(
-    socket: &TcpStream,
+    reader: &Reader,
     from_bastion: &Delivery,
     to_bastion: ChannelWriteHalf<Msg>,
     count: impl Fn(u64),
 ) -> io::Result<()> {
-    let sending = send(socket, to_bastion, count);
+    let sending = send(reader, to_bastion, count);
     tokio::pin!(sending);
     tokio::select! {
         received = from_bastion.finished() => {
@@ -45,15 +45,15 @@ pub(super) async fn copy(
 
 /// From the accepted connection to the channel, until the connection's end.
 async fn send(
-    socket: &TcpStream,
+    reader: &Reader,
     to_bastion: ChannelWriteHalf<Msg>,
     count: impl Fn(u64),
 ) -> io::Result<()> {
     loop {
         // The buffer is made when there is something to read: idle connections have none.
-        socket.readable().await?;
+        reader.readable().await?;
         let mut bytes = BytesMut::with_capacity(READ);
-        match socket.try_read_buf(&mut bytes) {
+        match reader.try_read_buf(&mut bytes) {
             Ok(0) => return to_bastion.eof().await.map_err(io::Error::other),
             Ok(read) => {
                 count(read as u64);

@@ -8,6 +8,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 use super::unfinished::Why;
+use crate::server::cluster::peer_link::listener;
 use crate::server::metrics::counts::{PREFIX, by};
 
 /// How many of something are open.
@@ -53,6 +54,44 @@ pub struct Counters {
     pub unreachable: Counter,
     pub from_bastions: Counter,
     pub to_bastions: Counter,
+    pub fronted: Fronted,
+    /// Nodes that have not answered lately.
+    pub suspects: Gauge,
+    pub by_peers: ByPeers,
+}
+
+/// Connections to ports whose tunnels other nodes hold.
+#[derive(Debug)]
+pub struct Fronted {
+    /// Those that are carried now.
+    pub open: Open,
+    /// Another node has taken them.
+    pub passed_on: Counter,
+    /// This node holds the tunnel itself by now.
+    pub own: Counter,
+    /// Every node has answered that it does not hold the tunnel.
+    pub not_held: Counter,
+    /// The tunnel's sessions have as many as they may.
+    pub full: Counter,
+    /// No node has answered.
+    pub unanswered: Counter,
+}
+
+/// What other nodes, and strangers, have asked this one to take.
+#[derive(Debug)]
+pub struct ByPeers {
+    /// Connections that were taken.
+    pub accepted: Counter,
+    pub not_held: Counter,
+    pub full: Counter,
+    refused: [Counter; listener::Refused::NAMES.len()],
+}
+
+impl ByPeers {
+    /// How often somebody was not let in, or not heard, for this reason.
+    pub fn refused(&self, why: listener::Refused) -> &Counter {
+        &self.refused[why as usize]
+    }
 }
 
 /// Sessions that the server has ended.
@@ -202,6 +241,14 @@ impl Default for Counters {
             "direction",
             ["from_bastion", "to_bastion"],
         );
+        let fronted = fronted(all);
+        let suspects = Gauge::default();
+        all.register(
+            "peers_suspect",
+            "Other nodes that have not answered lately, so that they are asked last",
+            suspects.clone(),
+        );
+        let by_peers = by_peers(all);
         Counters {
             registry,
             sessions,
@@ -233,7 +280,57 @@ impl Default for Counters {
             unreachable,
             from_bastions,
             to_bastions,
+            fronted,
+            suspects,
+            by_peers,
         }
+    }
+}
+
+fn fronted(all: &mut Registry) -> Fronted {
+    let open = Open::default();
+    all.register(
+        "fronted_connections",
+        "Connections that this node passes on to others and that are open",
+        open.0.clone(),
+    );
+    let [passed_on, own, not_held, full, unanswered] = by(
+        all,
+        "fronted_connections_accepted",
+        "Connections to ports whose tunnels other nodes hold, by what came of them",
+        "outcome",
+        ["passed_on", "own", "not_held", "full", "unanswered"],
+    );
+    Fronted {
+        open,
+        passed_on,
+        own,
+        not_held,
+        full,
+        unanswered,
+    }
+}
+
+fn by_peers(all: &mut Registry) -> ByPeers {
+    let [accepted, not_held, full] = by(
+        all,
+        "peer_requests",
+        "Connections that other nodes asked this one to take, by the answer",
+        "answer",
+        ["accepted", "not_held", "full"],
+    );
+    let refused = by(
+        all,
+        "peer_connections_refused",
+        "Connections to --peer-listen that came to nothing, by the reason",
+        "reason",
+        listener::Refused::NAMES,
+    );
+    ByPeers {
+        accepted,
+        not_held,
+        full,
+        refused,
     }
 }
 

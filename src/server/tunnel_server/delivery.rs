@@ -7,20 +7,18 @@
 
 use std::collections::HashMap;
 use std::io::{self, ErrorKind};
-use std::net::Shutdown;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use bytes::Bytes;
 use russh::ChannelId;
 use russh::server::Handle;
-use socket2::SockRef;
-use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
 use super::activity::Carried;
 use super::backlog::Backlog;
 use super::counters::Counters;
+use super::reader::Reader;
 use super::round_trip::RoundTrip;
 use super::window::ReceiveWindow;
 
@@ -171,7 +169,7 @@ enum End {
 
 /// Where a channel's data goes, and what is told and counted on the way.
 pub(super) struct Sink {
-    pub(super) socket: Arc<TcpStream>,
+    pub(super) reader: Arc<Reader>,
     pub(super) channel: ChannelId,
     pub(super) window: ReceiveWindow,
     pub(super) handle: Handle,
@@ -208,7 +206,7 @@ struct State {
 /// What the connection's task has to wait for.
 enum Wait {
     Change,
-    Writable(Arc<TcpStream>),
+    Writable(Arc<Reader>),
 }
 
 impl Delivery {
@@ -226,9 +224,9 @@ impl Delivery {
             match wait {
                 None => return Ok(()),
                 Some(Wait::Change) => changed.await,
-                Some(Wait::Writable(socket)) => tokio::select! {
+                Some(Wait::Writable(reader)) => tokio::select! {
                     () = changed => {}
-                    ready = socket.writable() => ready?,
+                    ready = reader.writable() => ready?,
                 },
             }
         }
@@ -289,7 +287,7 @@ impl State {
     /// Writes what the reader takes at this moment; leaves the rest to the connection's task.
     fn write_out(&mut self, changed: &Notify) {
         match self.write() {
-            Ok(()) if self.backlog.is_empty() => {}
+            Ok(()) if self.is_written() => {}
             Ok(()) => {
                 self.is_left_to_task = true;
                 changed.notify_one();
@@ -308,7 +306,7 @@ impl State {
         };
         let mut written = 0;
         while !self.backlog.is_empty() {
-            match self.backlog.write_to(&sink.socket) {
+            match self.backlog.write_to(&sink.reader) {
                 Ok(bytes) => {
                     sink.window.consumed(bytes);
                     written += bytes;
@@ -316,6 +314,10 @@ impl State {
                 Err(e) if e.kind() == ErrorKind::WouldBlock => break,
                 Err(e) => return Err(e),
             }
+        }
+        match sink.reader.try_flush() {
+            Err(e) if e.kind() != ErrorKind::WouldBlock => return Err(e),
+            _ => {}
         }
         sink.counters.from_bastions.inc_by(written as u64);
         sink.carried.count_from_bastion(written as u64);
@@ -326,6 +328,12 @@ impl State {
             let _ = sink.handle.grant_window(sink.channel, bytes);
         }
         Ok(())
+    }
+
+    /// Whether the reader's socket has everything that has arrived.
+    fn is_written(&self) -> bool {
+        let has_unsent = |sink: &Sink| sink.reader.has_unsent();
+        self.backlog.is_empty() && !self.sink.as_ref().is_some_and(has_unsent)
     }
 
     /// A step of the connection's task; says what to wait for, or nothing at the end.
@@ -342,16 +350,21 @@ impl State {
         let Some(sink) = &self.sink else {
             return Err(ErrorKind::NotConnected.into());
         };
-        if !self.backlog.is_empty() {
+        if !self.is_written() {
             return Ok(Some(if self.is_left_to_task {
-                Wait::Writable(Arc::clone(&sink.socket))
+                Wait::Writable(Arc::clone(&sink.reader))
             } else {
                 Wait::Change
             }));
         }
         self.is_left_to_task = false;
         if self.is_complete {
-            return shut_down_write(&sink.socket).map(|()| None);
+            return match sink.reader.say_everything() {
+                Err(e) if e.kind() == ErrorKind::WouldBlock => {
+                    Ok(Some(Wait::Writable(Arc::clone(&sink.reader))))
+                }
+                said => said.map(|()| None),
+            };
         }
         match self.end {
             None => Ok(Some(Wait::Change)),
@@ -366,13 +379,6 @@ impl State {
 
 fn session_ended() -> io::Error {
     io::Error::new(ErrorKind::ConnectionAborted, "the session has ended")
-}
-
-fn shut_down_write(socket: &TcpStream) -> io::Result<()> {
-    match SockRef::from(socket).shutdown(Shutdown::Write) {
-        Err(e) if e.kind() != ErrorKind::NotConnected => Err(e),
-        _ => Ok(()),
-    }
 }
 
 #[cfg(test)]

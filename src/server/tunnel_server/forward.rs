@@ -1,4 +1,7 @@
-//! A forwarded port: accept connections and open a channel to the bastion for each.
+//! A forwarded port: accept connections, and open a channel to the bastion for each, or have another node do it.
+//!
+//! Whoever has connected, a connection that this node's session carries goes the same way: also one that
+//! another node has passed on.
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
@@ -7,7 +10,6 @@ use std::time::Duration;
 
 use russh::Channel;
 use russh::server::Msg;
-use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::task::JoinHandle;
@@ -18,9 +20,11 @@ use super::activity::Carried;
 use super::copy::copy;
 use super::counters::Counters;
 use super::delivery::Sink;
+use super::fronts::Front;
 use super::limits;
 use super::live_session::LiveSession;
 use super::log_lines::Kind;
+use super::reader::Reader;
 use super::window::{Budget, ReceiveWindow};
 
 const NOT_ACCEPTED: Kind = "connections to a tunnel's port could not be accepted";
@@ -34,14 +38,37 @@ pub(super) struct Holder {
     pub(super) address: String,
 }
 
-/// Accepts connections on a port until stopped; then they end, too.
+/// What every connection through this node's sessions works with.
+#[derive(Clone)]
+pub(super) struct Common {
+    pub(super) window_budget: Arc<Budget>,
+    pub(super) counters: Arc<Counters>,
+}
+
+/// A port that a session of this node holds.
+#[derive(Clone)]
+pub(super) struct Own {
+    pub(super) port: u16,
+    pub(super) holder: Holder,
+    /// What its tunnel carries.
+    pub(super) carried: Arc<Carried>,
+    /// Ends every connection through it.
+    pub(super) stop: CancellationToken,
+    pub(super) common: Common,
+}
+
+/// Where a port's connections go.
+#[derive(Clone)]
+pub(super) enum Target {
+    Own(Arc<Own>),
+    Front(Arc<Front>),
+}
+
+/// Accepts connections on a port until stopped. They go on; what ends them is their target's affair.
 pub(super) async fn listen(
     listener: TcpListener,
     port: u16,
-    holder: watch::Receiver<Holder>,
-    window_budget: Arc<Budget>,
-    counters: Arc<Counters>,
-    carried: Arc<Carried>,
+    target: watch::Receiver<Target>,
     stop: CancellationToken,
 ) {
     loop {
@@ -52,19 +79,12 @@ pub(super) async fn listen(
         };
         match accepted {
             Ok((socket, peer)) => {
-                let connection = Connection {
-                    socket,
-                    peer,
-                    port,
-                    holder: holder.borrow().clone(),
-                    counters: Arc::clone(&counters),
-                    carried: Arc::clone(&carried),
-                };
-                tokio::spawn(connection.carry(Arc::clone(&window_budget), stop.clone()));
+                let target = target.borrow().clone();
+                target.take(socket, peer);
             }
             Err(e) => {
-                let session = Arc::clone(&holder.borrow().session);
-                if let Some(more) = session.may_log(NOT_ACCEPTED) {
+                let target = target.borrow().clone();
+                if let Some(more) = target.may_log(NOT_ACCEPTED) {
                     warn!(port, "cannot accept a connection: {e}{more}");
                 }
                 // Out of file descriptors, most likely: trying again at once would not help.
@@ -74,70 +94,130 @@ pub(super) async fn listen(
     }
 }
 
-/// An accepted connection.
+impl Target {
+    fn take(self, socket: TcpStream, peer: SocketAddr) {
+        match self {
+            Target::Own(own) => own.take(socket, peer),
+            Target::Front(front) => front.take(socket, peer),
+        }
+    }
+
+    fn may_log(&self, kind: Kind) -> Option<super::log_lines::LeftOut> {
+        match self {
+            Target::Own(own) => own.holder.session.may_log(kind),
+            Target::Front(front) => front.may_log(kind),
+        }
+    }
+}
+
+impl Own {
+    /// Carries a connection that was accepted on the port.
+    pub(super) fn take(self: Arc<Self>, socket: TcpStream, peer: SocketAddr) {
+        let reader = Reader::Direct(socket);
+        match self.admit() {
+            Some(slot) => self.carry(slot, reader, peer),
+            None => reader.abort(),
+        }
+    }
+
+    /// Counts a connection, and finds it a place among those of the session.
+    pub(super) fn admit(&self) -> Option<OwnedSemaphorePermit> {
+        let counters = &self.common.counters;
+        counters.accepted.inc();
+        self.carried.count_connection();
+        let session = &self.holder.session;
+        let slot = Arc::clone(&session.slots).try_acquire_owned().ok();
+        if slot.is_none() {
+            counters.refused.connections.inc();
+            if let Some(more) = session.may_log(TOO_MANY) {
+                warn!(port = self.port, %session, "too many connections at once: one is refused{more}");
+            }
+        }
+        slot
+    }
+
+    /// Carries a connection on its session's thread.
+    pub(super) fn carry(
+        self: Arc<Self>,
+        slot: OwnedSemaphorePermit,
+        reader: Reader,
+        peer: SocketAddr,
+    ) {
+        let scheduler = self.holder.session.scheduler.clone();
+        let Ok(reader) = reader.move_to(&scheduler) else {
+            // It is closed. The system had no room to watch it, and will have said so to others.
+            return;
+        };
+        let connection = Connection {
+            reader,
+            peer,
+            own: self,
+        };
+        scheduler.spawn(connection.carry(slot));
+    }
+}
+
+/// A connection that has a place.
 struct Connection {
-    socket: TcpStream,
+    reader: Reader,
     peer: SocketAddr,
-    port: u16,
-    holder: Holder,
-    counters: Arc<Counters>,
-    /// What its tunnel carries.
-    carried: Arc<Carried>,
+    own: Arc<Own>,
 }
 
 impl Connection {
     /// Carries the connection to its end, or to the end of its tunnel.
-    async fn carry(self, window_budget: Arc<Budget>, stop: CancellationToken) {
-        self.counters.accepted.inc();
-        self.carried.count_connection();
-        let session = Arc::clone(&self.holder.session);
-        let Ok(slot) = Arc::clone(&session.slots).try_acquire_owned() else {
-            self.counters.refused.connections.inc();
-            if let Some(more) = session.may_log(TOO_MANY) {
-                warn!(port = self.port, %session, "too many connections at once: one is refused{more}");
-            }
-            return abort(&self.socket);
+    async fn carry(self, slot: OwnedSemaphorePermit) {
+        let session = Arc::clone(&self.own.holder.session);
+        self.reader.set_options();
+        let Some((channel, _slot)) = self.open_channel(slot).await else {
+            return self.reader.abort();
         };
-        set_options(&self.socket);
-        let Some((channel, _slot)) = self.open_channel(slot, &stop).await else {
-            return abort(&self.socket);
-        };
-        let _open = self.counters.connections.enter();
+        let Own {
+            port,
+            carried,
+            stop,
+            common: Common {
+                window_budget,
+                counters,
+            },
+            ..
+        } = self.own.as_ref();
+        let _open = counters.connections.enter();
         let id = channel.id();
         // Nobody listens to the channel's own messages: they are in the delivery.
         let (_, to_bastion) = channel.split();
-        let socket = Arc::new(self.socket);
+        let reader = Arc::new(self.reader);
         let from_bastion = session.deliveries.begin(
             id,
             Sink {
-                socket: Arc::clone(&socket),
+                reader: Arc::clone(&reader),
                 channel: id,
                 window: ReceiveWindow::new(
                     Arc::clone(&session.window_budget),
-                    window_budget,
+                    Arc::clone(window_budget),
                     Arc::clone(&session.round_trip),
                 ),
                 handle: session.handle.clone(),
                 round_trip: Arc::clone(&session.round_trip),
-                counters: Arc::clone(&self.counters),
-                carried: Arc::clone(&self.carried),
+                counters: Arc::clone(counters),
+                carried: Arc::clone(carried),
             },
         );
         let count = |bytes| {
-            self.counters.to_bastions.inc_by(bytes);
-            self.carried.count_to_bastion(bytes);
+            counters.to_bastions.inc_by(bytes);
+            carried.count_to_bastion(bytes);
         };
         let ended = tokio::select! {
-            ended = copy(&socket, &from_bastion, to_bastion, count) => ended,
+            ended = copy(&reader, &from_bastion, to_bastion, count) => ended,
             () = stop.cancelled() => Err(ErrorKind::ConnectionAborted.into()),
         };
         if let Err(e) = ended {
-            debug!(port = self.port, "a connection was aborted: {e}");
-            abort(&socket);
+            debug!(port, "a connection was aborted: {e}");
+            reader.abort();
         }
         // The socket is closed first: whether the session takes the message is its affair.
         session.deliveries.over(id);
-        drop(socket);
+        drop(reader);
         let _ = session.handle.close(id).await;
     }
 
@@ -145,18 +225,22 @@ impl Connection {
     async fn open_channel(
         &self,
         slot: OwnedSemaphorePermit,
-        stop: &CancellationToken,
     ) -> Option<(Channel<Msg>, OwnedSemaphorePermit)> {
-        let Holder { session, address } = &self.holder;
+        let Own {
+            port,
+            holder: Holder { session, address },
+            stop,
+            ..
+        } = self.own.as_ref();
         session.round_trip.ask(&session.handle);
         let handle = session.handle.clone();
-        let (address, port) = (address.clone(), u32::from(self.port));
+        let (address, asked_port) = (address.clone(), u32::from(*port));
         let (peer, peer_port) = (self.peer.ip().to_string(), u32::from(self.peer.port()));
         // A task of its own, since an answer that comes too late must be answered, too. Until then it
         // keeps the slot: a bastion that never answers is not asked without end.
         let mut opening: Opening = tokio::spawn(async move {
             let channel = handle
-                .channel_open_forwarded_tcpip(address, port, peer, peer_port)
+                .channel_open_forwarded_tcpip(address, asked_port, peer, peer_port)
                 .await?;
             Ok((channel, slot))
         });
@@ -175,9 +259,9 @@ impl Connection {
                 "the tunnel was closed".to_owned()
             }
         };
-        self.counters.unreachable.inc();
+        self.own.common.counters.unreachable.inc();
         if let Some(more) = session.may_log(UNREACHABLE) {
-            warn!(port = self.port, %session, "cannot reach the database through the bastion: {why}{more}");
+            warn!(port, %session, "cannot reach the database through the bastion: {why}{more}");
         }
         None
     }
@@ -193,19 +277,4 @@ fn close_when_opened(opening: Opening, session: Arc<LiveSession>) {
             let _ = channel.close().await;
         }
     });
-}
-
-fn set_options(socket: &TcpStream) {
-    // Without the first, small queries wait for acknowledgements; without the second, a peer
-    // that vanished while idle is never found. Neither is worth losing the connection for.
-    let _ = socket.set_nodelay(true);
-    let keepalive = TcpKeepalive::new()
-        .with_time(Duration::from_secs(60))
-        .with_interval(Duration::from_secs(15));
-    let _ = SockRef::from(socket).set_tcp_keepalive(&keepalive);
-}
-
-/// Makes the close that follows a reset, which no protocol takes for a regular end.
-fn abort(socket: &TcpStream) {
-    let _ = SockRef::from(socket).set_linger(Some(Duration::ZERO));
 }

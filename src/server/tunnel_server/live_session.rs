@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use russh::Disconnect;
 use russh::server::Handle;
+use tokio::runtime;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
@@ -27,6 +28,8 @@ pub(super) struct SessionId(pub(super) u64);
 pub(super) struct LiveSession {
     pub(super) id: SessionId,
     pub(super) handle: Handle,
+    /// Where it and all its connections live.
+    pub(super) scheduler: runtime::Handle,
     /// One for each connection that may be forwarded at the same time.
     pub(super) slots: Arc<Semaphore>,
     pub(super) window_budget: Arc<Budget>,

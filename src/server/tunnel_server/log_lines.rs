@@ -15,6 +15,7 @@ use tracing::info;
 
 use super::limits::{LINES_APART, LINES_AT_ONCE, LINES_PER_SECOND, LINES_TOLD};
 use super::pace::Pace;
+use crate::protocol::TunnelId;
 use crate::server::domain::peer_network::PeerNetwork;
 
 /// What kind of line it is, in the words in which the log tells of those that were left out.
@@ -26,6 +27,7 @@ pub(super) enum Who {
     Network(PeerNetwork),
     /// By its fingerprint.
     Key(String),
+    Tunnel(TunnelId),
     /// This server itself, or those for whom there is no room in the table, together.
     Others,
 }
@@ -41,6 +43,7 @@ impl fmt::Display for Who {
         match self {
             Who::Network(network) => network.fmt(f),
             Who::Key(fingerprint) => f.write_str(fingerprint),
+            Who::Tunnel(tunnel) => write!(f, "tunnel {tunnel}"),
             Who::Others => f.write_str("others"),
         }
     }

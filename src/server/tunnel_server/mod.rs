@@ -7,12 +7,14 @@
 //! The way of a byte: `acceptor` accepts the bastion's connection (`socket`), through a proxy too (`proxy_header`), if `strangers` has room,
 //! `client` lets it prove its key and ask for a port (then it is a `live_session`), `ports` gives the
 //! port to one session (`table`) and announces it (`events`), `forward` accepts a connection there,
-//! `copy` carries it to the bastion and `delivery` back, within its `window`. All bounds stand in
+//! `copy` carries it to the bastion and `delivery` back, within its `window`. Where other nodes hold tunnels,
+//! `fronts` passes connections on to them, and takes those that they pass on (`by_peers`). All bounds stand in
 //! `limits`, all numbers in `counters`, and those of each tunnel in `activity`.
 
 mod acceptor;
 mod activity;
 mod backlog;
+mod by_peers;
 mod client;
 mod copy;
 mod counters;
@@ -20,6 +22,7 @@ mod delivery;
 mod descriptors;
 mod events;
 mod forward;
+mod fronts;
 mod host_key;
 mod key_sessions;
 mod limits;
@@ -29,6 +32,7 @@ mod opening;
 mod pace;
 mod ports;
 mod proxy_header;
+mod reader;
 mod round_trip;
 mod session_threads;
 mod socket;
@@ -42,24 +46,31 @@ use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use async_trait::async_trait;
 use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use self::acceptor::{Acceptor, Identity};
 pub use self::activity::{Activity, Span, TunnelActivity};
+use self::by_peers::ByPeers;
 pub use self::counters::Counters;
 pub use self::descriptors::limit as descriptor_limit;
 pub use self::events::{Batch, SessionEvent, SessionEvents, SessionNote};
+use self::fronts::Fronts;
 pub use self::host_key::{Generation, HostKey, KeyFolder, Marks};
 pub use self::limits::Limits;
+use self::log_lines::LogLines;
 use self::ports::Ports;
 use self::session_threads::SessionThreads;
 use self::window::Budget;
 use crate::protocol::TunnelId;
+use crate::server::cluster::holders::{CertificateHash, Holders};
+use crate::server::cluster::peer_link::client::PeerLinks;
+use crate::server::cluster::peer_link::{self, listener};
 use crate::server::domain::proxies::TrustedProxies;
 
 /// How the tunnel server is set up.
@@ -75,6 +86,19 @@ pub struct TunnelServerConfig {
     pub trusted_proxies: TrustedProxies,
     /// How many of what there may be.
     pub limits: Limits,
+}
+
+/// How the tunnel server is one of several nodes.
+#[derive(Debug)]
+pub struct Peering {
+    /// Where other nodes connect.
+    pub listener: TcpListener,
+    /// What it shows of itself.
+    pub identity: peer_link::identity::Identity,
+    /// Where it is.
+    pub region: String,
+    /// What the others hold.
+    pub holders: Holders,
 }
 
 /// One port a key may listen on.
@@ -185,6 +209,67 @@ impl TunnelServer {
             ending,
             _shutdown: shutdown.drop_guard(),
         })
+    }
+
+    /// Makes this node one of several: it takes connections from the others, and passes on to them what comes
+    /// for the tunnels that they hold. It does so as long as the result runs, which ends with the server.
+    ///
+    /// # Errors
+    /// The identity cannot be used, or it is done already.
+    pub fn peer(
+        &self,
+        peering: Peering,
+    ) -> anyhow::Result<impl Future<Output = ()> + Send + 'static + use<>> {
+        let Peering {
+            listener,
+            identity,
+            region,
+            holders,
+        } = peering;
+        let (ports, stop) = (Arc::clone(&self.ports), self.ports.stopped());
+        let log_lines: Arc<LogLines> = Arc::default();
+        let destination = Arc::new(ByPeers {
+            ports: Arc::clone(&ports),
+            log_lines: Arc::clone(&log_lines),
+        });
+        let serving = listener::serve(
+            listener,
+            &identity,
+            holders.clone(),
+            destination,
+            stop.clone(),
+        )?;
+        let suspects = self.counters().suspects.clone();
+        let links = PeerLinks::new(identity, holders.clone(), suspects);
+        let fronts = Arc::new(Fronts {
+            holders,
+            links: Arc::clone(&links),
+            region,
+            ports: Arc::downgrade(&ports),
+            counters: ports.shared_counters(),
+            log_lines: Arc::clone(&log_lines),
+            scheduler: Handle::current(),
+            stop: stop.clone(),
+        });
+        ensure!(
+            ports.front_by(Arc::clone(&fronts)).is_ok(),
+            "this node is one of several already"
+        );
+        Ok(async move {
+            // Together, so that none ends unseen.
+            tokio::select! {
+                () = serving => {}
+                () = links.keep(stop.clone()) => {}
+                () = fronts.keep(ports) => {}
+                () = log_lines.tell(stop) => {}
+            }
+        })
+    }
+
+    /// What this node is told of the others, and what they know it by, if it is one of several.
+    pub fn peering(&self) -> Option<(&Holders, CertificateHash)> {
+        let fronts = self.ports.fronts()?;
+        Some((&fronts.holders, fronts.links.identity().hash()))
     }
 
     /// The address on which SSH is served (the real port where 0 was asked for).

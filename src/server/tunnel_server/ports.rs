@@ -1,28 +1,31 @@
-//! Which session holds which port: one port, one holder.
+//! Which session holds which port: one port, one holder. And which ports are listened on for other nodes.
 //!
 //! A tunnel is up exactly while its port stands in the table. A port passes from a silent
-//! session to a new one of the same tunnel without its listener being closed.
+//! session to a new one of the same tunnel without its listener being closed; so it does from another node's
+//! tunnel to a session of this one, and back.
 
+use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use futures_util::FutureExt;
 use thiserror::Error;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
-use tracing::{error, info};
+use tracing::{debug, error, info};
 
 use super::Grant;
 use super::activity::Activity;
 use super::counters::Counters;
 use super::events::{SessionEvent, SessionEvents};
-use super::forward::{self, Holder};
+use super::forward::{self, Common, Holder, Own, Target};
+use super::fronts::{Front, Fronts};
 use super::limits;
 use super::live_session::{LiveSession, SessionId};
 use super::table::{Row, Table};
@@ -52,36 +55,69 @@ pub(super) enum Refusal {
     },
 }
 
-/// A port in use.
+/// A port that a session holds.
 struct Holding {
-    holder: watch::Sender<Holder>,
-    /// Ends the listener and every connection through it, also when it is merely dropped.
+    own: Arc<Own>,
+    /// Ends every connection through it, also when it is merely dropped.
+    connections: DropGuard,
+    listening: Listening,
+}
+
+/// A listener, and where its connections go.
+struct Listening {
+    target: watch::Sender<Target>,
+    /// Ends it, also when it is merely dropped.
     stop: DropGuard,
     listener: JoinHandle<()>,
 }
 
-impl Holding {
-    fn session(&self) -> Arc<LiveSession> {
-        Arc::clone(&self.holder.borrow().session)
-    }
+/// A port that is listened on since another node holds it.
+struct Fronted {
+    tunnel: TunnelId,
+    listening: Listening,
+}
 
-    /// Returns when the port is closed.
+/// A port that its session no longer holds. Its connections end with it.
+struct GivenUp {
+    tunnel: TunnelId,
+    session: Arc<LiveSession>,
+    connections: DropGuard,
+    /// None if another node holds it: then it stays.
+    closing: Option<Listening>,
+}
+
+impl GivenUp {
+    /// Returns when the port is closed, if it is to be.
     async fn end(self) {
-        drop(self.stop);
-        // An error would be a panic in the task; the port is closed then, too.
-        let _ = self.listener.await;
+        drop(self.connections);
+        if let Some(Listening { stop, listener, .. }) = self.closing {
+            drop(stop);
+            // An error would be a panic in the task; the port is closed then, too.
+            let _ = listener.await;
+        }
     }
+}
+
+/// What is listened on.
+#[derive(Default)]
+struct State {
+    /// For sessions of this node.
+    own: Table<Holding>,
+    /// For other nodes; none of them is among the above.
+    fronts: HashMap<u16, Fronted>,
 }
 
 /// The ports of the whole server.
 pub(super) struct Ports {
     address: IpAddr,
-    table: Mutex<Table<Holding>>,
+    state: Mutex<State>,
+    /// Once this node is one of several.
+    fronting: OnceLock<Arc<Fronts>>,
+    front_lost: Notify,
     /// Announced while the table is locked, so that they come in the order in which they happened.
     events: SessionEvents,
     activity: Activity,
-    window_budget: Arc<Budget>,
-    counters: Arc<Counters>,
+    common: Common,
     /// Ends everything.
     shutdown: CancellationToken,
 }
@@ -93,7 +129,7 @@ enum Found {
     Held(Arc<LiveSession>),
     /// The port was held for another tunnel, or the tunnel had another port: what is granted has
     /// changed meanwhile. It is no longer in the table.
-    Stale(Row<Holding>),
+    Stale(GivenUp),
 }
 
 /// The ports of one session. They are given up with it, however the session ends.
@@ -126,32 +162,34 @@ impl OwnPorts {
     /// Gives up a port, if the session holds it. Connections through it end, too: a port that is
     /// nobody's carries nothing.
     pub(super) async fn release(&self, port: u16) -> bool {
-        let row = {
-            let mut table = self.all.table();
-            match table.get(port) {
-                Some(row) if row.session == self.session => self.all.remove(&mut table, port),
+        let given_up = {
+            let mut state = self.all.state();
+            match state.own.get(port) {
+                Some(row) if row.session == self.session => self.all.remove(&mut state, port),
                 _ => None,
             }
         };
-        let Some(row) = row else { return false };
-        log_down(&row);
-        row.holding.end().await;
+        let Some(given_up) = given_up else {
+            return false;
+        };
+        log_down(&given_up);
+        given_up.end().await;
         true
     }
 }
 
 impl Drop for OwnPorts {
     fn drop(&mut self) {
-        let mut table = self.all.table();
-        let ports = table.ports_of(self.session).to_vec();
-        let rows: Vec<_> = ports
+        let mut state = self.all.state();
+        let ports = state.own.ports_of(self.session).to_vec();
+        let given_up: Vec<_> = ports
             .into_iter()
-            .filter_map(|port| self.all.remove(&mut table, port))
+            .filter_map(|port| self.all.remove(&mut state, port))
             .collect();
-        drop(table);
+        drop(state);
         // If the log itself has failed, to fail again in here would end the process.
         if !std::thread::panicking() {
-            rows.iter().for_each(log_down);
+            given_up.iter().for_each(log_down);
         }
     }
 }
@@ -164,13 +202,34 @@ impl Ports {
     ) -> Self {
         Ports {
             address,
-            table: Mutex::default(),
+            state: Mutex::default(),
+            fronting: OnceLock::new(),
+            front_lost: Notify::new(),
             events: SessionEvents::default(),
             activity: Activity::default(),
-            window_budget,
-            counters: Arc::default(),
+            common: Common {
+                window_budget,
+                counters: Arc::default(),
+            },
             shutdown,
         }
+    }
+
+    /// From now on, ports that other nodes hold may be listened on.
+    ///
+    /// # Errors
+    /// It has been said before.
+    pub(super) fn front_by(&self, fronts: Arc<Fronts>) -> Result<(), Arc<Fronts>> {
+        self.fronting.set(fronts)
+    }
+
+    pub(super) fn fronts(&self) -> Option<&Arc<Fronts>> {
+        self.fronting.get()
+    }
+
+    /// Told when everything here is to end.
+    pub(super) fn stopped(&self) -> CancellationToken {
+        self.shutdown.child_token()
     }
 
     /// Where ports listen.
@@ -187,36 +246,48 @@ impl Ports {
     }
 
     pub(super) fn counters(&self) -> &Counters {
-        &self.counters
+        &self.common.counters
+    }
+
+    pub(super) fn shared_counters(&self) -> Arc<Counters> {
+        Arc::clone(&self.common.counters)
     }
 
     /// How many ports are held.
     pub(super) fn in_use(&self) -> usize {
-        self.table().len()
+        self.state().own.len()
     }
 
     /// The tunnels whose ports are held.
     pub(super) fn tunnels(&self) -> Vec<TunnelId> {
-        self.table().tunnels().collect()
+        self.state().own.tunnels().collect()
     }
 
     pub(super) fn is_up(&self, tunnel: TunnelId) -> bool {
-        self.table().port_of(tunnel).is_some()
+        self.state().own.port_of(tunnel).is_some()
     }
 
     /// Whether this session holds a port.
     pub(super) fn has_one(&self, session: SessionId) -> bool {
-        !self.table().ports_of(session).is_empty()
+        !self.state().own.ports_of(session).is_empty()
     }
 
     /// The session that holds a tunnel's port.
     pub(super) fn holder(&self, tunnel: TunnelId) -> Option<super::Holder> {
-        let table = self.table();
-        let session = table.get(table.port_of(tunnel)?)?.holding.session();
+        let state = self.state();
+        let own = &state.own;
+        let session = &own.get(own.port_of(tunnel)?)?.holding.own.holder.session;
         Some(super::Holder {
             since: session.since(),
             public_key: session.key().to_owned(),
         })
+    }
+
+    /// The port of a tunnel, if a session of this node holds it.
+    pub(super) fn own(&self, tunnel: TunnelId, port: u16) -> Option<Arc<Own>> {
+        let state = self.state();
+        let row = state.own.get(port).filter(|row| row.tunnel == tunnel)?;
+        Some(Arc::clone(&row.holding.own))
     }
 
     async fn claim(
@@ -233,14 +304,14 @@ impl Ports {
         loop {
             match self.find(grant, session.id) {
                 Found::Own => {
-                    self.counters.refused.held_ports.inc();
+                    self.counters().refused.held_ports.inc();
                     return Err(Refusal::Own);
                 }
-                Found::Stale(row) => self.evict(row).await,
+                Found::Stale(given_up) => self.evict(given_up).await,
                 Found::Held(holder) => {
                     let is_replaced = grant.replaces && holder.key() != session.key();
                     if !is_replaced && holder.is_alive().await {
-                        self.counters.refused.held_ports.inc();
+                        self.counters().refused.held_ports.inc();
                         self.events
                             .announce(SessionEvent::RefusedHeld(grant.tunnel_id), None);
                         return Err(Refusal::Held(holder.to_string()));
@@ -252,7 +323,7 @@ impl Ports {
                 Found::Free => match self.listen(grant, &newcomer) {
                     Ok(()) => return Ok(()),
                     Err(cause) if Instant::now() > deadline => {
-                        self.counters.refused.taken_ports.inc();
+                        self.counters().refused.taken_ports.inc();
                         let address = SocketAddr::new(self.address, grant.port);
                         return Err(Refusal::Bind { address, cause });
                     }
@@ -264,111 +335,205 @@ impl Ports {
 
     /// Closes a tunnel, and its session if that holds nothing else.
     pub(super) async fn close_tunnel(&self, tunnel: TunnelId) {
-        let row = {
-            let mut table = self.table();
-            table
-                .port_of(tunnel)
-                .and_then(|port| self.remove(&mut table, port))
+        let given_up = {
+            let mut state = self.state();
+            let port = state.own.port_of(tunnel);
+            port.and_then(|port| self.remove(&mut state, port))
         };
-        if let Some(row) = row {
-            self.evict(row).await;
+        if let Some(given_up) = given_up {
+            self.evict(given_up).await;
         }
     }
 
     fn find(&self, grant: Grant, session: SessionId) -> Found {
-        let mut table = self.table();
+        let mut state = self.state();
+        let table = &state.own;
         let former = table.port_of(grant.tunnel_id).unwrap_or(grant.port);
         let holder = table.get(grant.port).map_or(grant.tunnel_id, |r| r.tunnel);
         let stale = if former != grant.port {
-            self.remove(&mut table, former)
+            self.remove(&mut state, former)
         } else if holder != grant.tunnel_id {
-            self.remove(&mut table, grant.port)
+            self.remove(&mut state, grant.port)
         } else {
             None
         };
         if let Some(stale) = stale {
             return Found::Stale(stale);
         }
-        match table.get(grant.port) {
+        match state.own.get(grant.port) {
             None => Found::Free,
             Some(row) if row.session == session => Found::Own,
-            Some(row) => Found::Held(row.holding.session()),
+            Some(row) => Found::Held(Arc::clone(&row.holding.own.holder.session)),
         }
     }
 
-    /// Binds a free port. Another session may have been quicker, or the listener that was there
-    /// before is still being closed: both are errors that pass.
+    /// Listens on a port that no session of this node holds: on a new listener, or on that which is there for
+    /// another node. Another session may have been quicker, or the listener that was there before is still
+    /// being closed: both are errors that pass.
     fn listen(self: &Arc<Self>, grant: Grant, newcomer: &Holder) -> io::Result<()> {
-        let mut table = self.table();
+        let mut state = self.state();
+        let table = &state.own;
         if table.get(grant.port).is_some() || table.port_of(grant.tunnel_id).is_some() {
             return Err(io::ErrorKind::AddrInUse.into());
         }
-        let listener = bind(SocketAddr::new(self.address, grant.port))?;
-        let (holder, holder_seen) = watch::channel(newcomer.clone());
+        let fronted = state.fronts.remove(&grant.port);
+        let listener = match &fronted {
+            Some(_) => None,
+            None => Some(bind(SocketAddr::new(self.address, grant.port))?),
+        };
         let stop = self.shutdown.child_token();
-        let listening = forward::listen(
-            listener,
-            grant.port,
-            holder_seen,
-            Arc::clone(&self.window_budget),
-            Arc::clone(&self.counters),
-            self.activity.up(grant.tunnel_id),
-            stop.clone(),
-        );
-        self.insert(&mut table, grant, holder, stop, listening);
+        let own = Arc::new(Own {
+            port: grant.port,
+            holder: newcomer.clone(),
+            carried: self.activity.up(grant.tunnel_id),
+            stop: stop.clone(),
+            common: self.common.clone(),
+        });
+        let target = Target::Own(Arc::clone(&own));
+        let listening = match (fronted, listener) {
+            (Some(Fronted { listening, .. }), _) => {
+                listening.target.send_replace(target);
+                listening
+            }
+            (None, Some(listener)) => self.begin(listener, grant.port, target),
+            // Where it is not there already, it was bound.
+            (None, None) => return Err(io::ErrorKind::AddrInUse.into()),
+        };
+        let connections = stop.drop_guard();
+        let holding = Holding {
+            own,
+            connections,
+            listening,
+        };
+        self.insert(&mut state, grant.tunnel_id, holding);
         Ok(())
     }
 
-    fn insert(
+    fn insert(&self, state: &mut State, tunnel: TunnelId, holding: Holding) {
+        let port = holding.own.port;
+        let session = Arc::clone(&holding.own.holder.session);
+        let row = Row {
+            tunnel,
+            session: session.id,
+            holding,
+        };
+        state.own.insert(port, row);
+        self.events
+            .announce(SessionEvent::Up(tunnel), Some(session.key()));
+        info!(tunnel = tunnel.0, port, %session, "tunnel up");
+    }
+
+    fn begin(self: &Arc<Self>, listener: TcpListener, port: u16, target: Target) -> Listening {
+        let (target, target_seen) = watch::channel(target);
+        let stop = self.shutdown.child_token();
+        let listening = forward::listen(listener, port, target_seen, stop.clone());
+        self.watch(port, target, stop, listening)
+    }
+
+    fn watch(
         self: &Arc<Self>,
-        table: &mut Table<Holding>,
-        grant: Grant,
-        holder: watch::Sender<Holder>,
+        port: u16,
+        target: watch::Sender<Target>,
         stop: CancellationToken,
         listening: impl Future<Output = ()> + Send + 'static,
-    ) {
-        let session = Arc::clone(&holder.borrow().session);
+    ) -> Listening {
         let (ports, stopped) = (Arc::clone(self), stop.clone());
         let listener = tokio::spawn(async move {
             let _ = AssertUnwindSafe(listening).catch_unwind().await;
             if !stopped.is_cancelled() {
-                ports.lost(grant.port);
+                ports.lost(port);
             }
         });
-        let row = Row {
-            tunnel: grant.tunnel_id,
-            session: session.id,
-            holding: Holding {
-                holder,
-                stop: stop.drop_guard(),
-                listener,
-            },
+        Listening {
+            target,
+            stop: stop.drop_guard(),
+            listener,
+        }
+    }
+
+    /// Listens on a port that another node holds, if no session of this one does.
+    ///
+    /// # Errors
+    /// It cannot be bound, perhaps only at this moment.
+    pub(super) fn begin_front(self: &Arc<Self>, port: u16, tunnel: TunnelId) -> io::Result<()> {
+        let mut state = self.state();
+        let is_there = state.fronts.get(&port).map(|front| front.tunnel) == Some(tunnel);
+        if is_there || state.own.get(port).is_some() {
+            return Ok(());
+        }
+        let Some(target) = self.front(port) else {
+            return Ok(());
         };
-        table.insert(grant.port, row);
-        self.events
-            .announce(SessionEvent::Up(grant.tunnel_id), Some(session.key()));
-        info!(tunnel = grant.tunnel_id.0, port = grant.port, %session, "tunnel up");
+        let (tunnel, target) = (target.tunnel, Target::Front(target));
+        let listening = match state.fronts.remove(&port) {
+            Some(Fronted { listening, .. }) => {
+                listening.target.send_replace(target);
+                listening
+            }
+            None => {
+                let listener = bind(SocketAddr::new(self.address, port))?;
+                self.begin(listener, port, target)
+            }
+        };
+        state.fronts.insert(port, Fronted { tunnel, listening });
+        debug!(
+            tunnel = tunnel.0,
+            port, "listening for another node that holds the tunnel"
+        );
+        Ok(())
+    }
+
+    /// Ends listening on ports that no other node holds any more.
+    pub(super) fn end_fronts(&self) {
+        let mut state = self.state();
+        let is_held = |port: u16| self.front(port).is_some();
+        state.fronts.retain(|port, _| is_held(*port));
+    }
+
+    /// Returns when a port has to be listened on again that other nodes hold.
+    pub(super) async fn a_front_is_lost(&self) {
+        self.front_lost.notified().await;
+    }
+
+    /// Where a port's connections go if no session of this node holds it.
+    fn front(&self, port: u16) -> Option<Arc<Front>> {
+        let all = self.fronting.get()?;
+        let tunnel = all.holders.tunnel_with(port)?;
+        Some(Arc::new(Front {
+            all: Arc::clone(all),
+            tunnel,
+            port,
+        }))
     }
 
     /// Called by a listener that has ended though nobody stopped it. Its tunnel is down then, and
     /// the session has to come again, since it does not know.
     fn lost(&self, port: u16) {
-        let row = {
-            let mut table = self.table();
+        let is_this = |listening: &Listening| listening.listener.id() == tokio::task::id();
+        let given_up = {
+            let mut state = self.state();
             // Another one may listen there by now.
-            match table.get(port) {
-                Some(row) if row.holding.listener.id() == tokio::task::id() => {
-                    self.remove(&mut table, port)
+            match state.own.get(port) {
+                Some(row) if is_this(&row.holding.listening) => {
+                    let given_up = self.remove(&mut state, port);
+                    // Nor does it listen for another node.
+                    state.fronts.remove(&port);
+                    given_up
                 }
-                _ => None,
+                _ => {
+                    let front = state.fronts.get(&port);
+                    if front.is_some_and(|front| is_this(&front.listening)) {
+                        state.fronts.remove(&port);
+                    }
+                    None
+                }
             }
         };
-        if let Some(row) = row {
-            error!(
-                tunnel = row.tunnel.0,
-                port, "the port's listener has ended by itself"
-            );
-            let session = row.holding.session();
+        error!(port, "the port's listener has ended by itself");
+        self.front_lost.notify_one();
+        if let Some(given_up) = given_up {
+            log_down(&given_up);
+            let session = given_up.session;
             session.close("the tunnel's listener has failed; connect again");
         }
     }
@@ -378,14 +543,20 @@ impl Ports {
     fn pass_over(&self, grant: Grant, former: &LiveSession, newcomer: &Holder) -> bool {
         let session = &newcomer.session;
         {
-            let mut table = self.table();
-            match table.get(grant.port) {
+            let mut state = self.state();
+            match state.own.get_mut(grant.port) {
                 Some(row) if row.tunnel == grant.tunnel_id && row.session == former.id => {
-                    row.holding.holder.send_replace(newcomer.clone());
+                    let holding = &mut row.holding;
+                    holding.own = Arc::new(Own {
+                        holder: newcomer.clone(),
+                        ..holding.own.as_ref().clone()
+                    });
+                    let target = Target::Own(Arc::clone(&holding.own));
+                    holding.listening.target.send_replace(target);
                 }
                 _ => return false,
             }
-            table.pass(grant.port, session.id);
+            state.own.pass(grant.port, session.id);
             self.events.announce(
                 SessionEvent::TakenOver(grant.tunnel_id),
                 Some(session.key()),
@@ -401,36 +572,58 @@ impl Ports {
             %session,
             "tunnel taken over"
         );
-        self.counters.takeovers.inc();
+        self.counters().takeovers.inc();
         true
     }
 
     /// Closes what was taken out of the table against its session's will.
-    async fn evict(&self, row: Row<Holding>) {
-        log_down(&row);
-        let session = row.holding.session();
-        row.holding.end().await;
-        if self.table().ports_of(session.id).is_empty() {
+    async fn evict(&self, given_up: GivenUp) {
+        log_down(&given_up);
+        let session = Arc::clone(&given_up.session);
+        given_up.end().await;
+        if !self.has_one(session.id) {
             session.close("the tunnel was closed by the server");
         }
     }
 
-    /// Takes a port out of the table: its tunnel is down. The port closes when the row is dropped.
-    fn remove(&self, table: &mut Table<Holding>, port: u16) -> Option<Row<Holding>> {
-        let row = table.remove(port)?;
-        self.events.announce(SessionEvent::Down(row.tunnel), None);
-        self.activity.down(row.tunnel);
-        Some(row)
+    /// Takes a port from its session: the tunnel is down here. The port closes when the result is dropped,
+    /// unless another node holds it.
+    fn remove(&self, state: &mut State, port: u16) -> Option<GivenUp> {
+        let Row {
+            tunnel, holding, ..
+        } = state.own.remove(port)?;
+        self.events.announce(SessionEvent::Down(tunnel), None);
+        self.activity.down(tunnel);
+        let Holding {
+            own,
+            connections,
+            listening,
+        } = holding;
+        let closing = match self.front(port) {
+            Some(front) => {
+                let tunnel = front.tunnel;
+                listening.target.send_replace(Target::Front(front));
+                state.fronts.insert(port, Fronted { tunnel, listening });
+                None
+            }
+            None => Some(listening),
+        };
+        Some(GivenUp {
+            tunnel,
+            session: Arc::clone(&own.holder.session),
+            connections,
+            closing,
+        })
     }
 
-    fn table(&self) -> MutexGuard<'_, Table<Holding>> {
-        // Nothing that is done to the table under this lock can panic half-way.
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Nothing that is done to it under this lock can panic half-way.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn log_down(row: &Row<Holding>) {
-    info!(tunnel = row.tunnel.0, session = %row.holding.session(), "tunnel down");
+fn log_down(given_up: &GivenUp) {
+    info!(tunnel = given_up.tunnel.0, session = %given_up.session, "tunnel down");
 }
 
 fn bind(address: SocketAddr) -> io::Result<TcpListener> {
@@ -474,6 +667,7 @@ mod tests {
         let session = LiveSession {
             id,
             handle: ssh.handle(),
+            scheduler: tokio::runtime::Handle::current(),
             slots: Arc::new(Semaphore::new(1)),
             deliveries: Arc::default(),
             round_trip: Arc::default(),
@@ -522,13 +716,29 @@ mod tests {
         for panics in [true, false] {
             let ports = ports();
             let (session, mut bastion) = session(SessionId(7)).await;
-            let holder = watch::channel(Holder {
-                session,
-                address: String::new(),
+            let stop = ports.shutdown.child_token();
+            let own = Arc::new(Own {
+                port: GRANT.port,
+                holder: Holder {
+                    session,
+                    address: String::new(),
+                },
+                carried: ports.activity.up(GRANT.tunnel_id),
+                stop: stop.clone(),
+                common: ports.common.clone(),
             });
             let listening = async move { assert!(!panics, "a bug") };
-            let stop = ports.shutdown.child_token();
-            ports.insert(&mut ports.table(), GRANT, holder.0, stop, listening);
+            {
+                let mut state = ports.state();
+                let target = watch::Sender::new(Target::Own(Arc::clone(&own)));
+                let listening = ports.watch(GRANT.port, target, stop.clone(), listening);
+                let holding = Holding {
+                    own,
+                    connections: stop.drop_guard(),
+                    listening,
+                };
+                ports.insert(&mut state, GRANT.tunnel_id, holding);
+            }
             assert_eq!(next_event(&ports).await, SessionEvent::Up(GRANT.tunnel_id));
             assert_eq!(
                 next_event(&ports).await,

@@ -43,6 +43,10 @@ impl<H> Table<H> {
         self.rows.get(&port)
     }
 
+    pub(super) fn get_mut(&mut self, port: u16) -> Option<&mut Row<H>> {
+        self.rows.get_mut(&port)
+    }
+
     pub(super) fn tunnels(&self) -> impl Iterator<Item = TunnelId> {
         self.of_tunnels.keys().copied()
     }
