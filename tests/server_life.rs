@@ -7,8 +7,12 @@ mod backup;
 mod farewell;
 #[path = "server_life/host_keys.rs"]
 mod host_keys;
+#[path = "server_life/keys.rs"]
+mod keys;
 #[path = "server_life/migrate.rs"]
 mod migrate;
+#[path = "server_life/nodes.rs"]
+mod nodes;
 #[path = "server_life/older_backup.rs"]
 mod older_backup;
 #[path = "server_life/postgres.rs"]

@@ -39,7 +39,7 @@ const AES_128_GCM: &str = "aes128-gcm@openssh.com";
 const AES_256_GCM: &str = "aes256-gcm@openssh.com";
 const CHACHA20: &str = "chacha20-poly1305@openssh.com";
 
-const SECTIONS: [&str; 9] = [
+const SECTIONS: [&str; 10] = [
     "idle",
     "loopback",
     "path",

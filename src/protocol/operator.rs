@@ -164,6 +164,15 @@ pub struct TunnelSummary {
     /// session is there or not, and what is to be changed or removed there is up to that person.
     #[serde(default)]
     pub set_up_by_hand: bool,
+    /// Where several servers share the tunnels: those that have taken over the last change of its keys, its removal
+    /// included, and closed what that forbids. Only in the answer that shows this one data source.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "server", schema(examples(json!(["node-a"]))))]
+    pub key_confirmed_by: Vec<String>,
+    /// The servers that have yet to: there, a key that was replaced or removed may still open the tunnel.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "server", schema(examples(json!(["node-b"]))))]
+    pub key_pending_on: Vec<String>,
 }
 
 /// Where a database is, as the bastion sees it.

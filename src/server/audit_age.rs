@@ -1,4 +1,5 @@
-//! The task that forgets what has stood in the audit log for long enough.
+//! The task that forgets what has stood in the audit log for long enough. Where there are several nodes, each runs
+//! it: what one has forgotten, the others do not find.
 
 use std::sync::Arc;
 use std::time::Duration;

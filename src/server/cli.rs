@@ -2,6 +2,7 @@
 //! `HOLISTICS_TUNNEL_SERVER_<FLAG>`.
 
 mod access;
+mod nodes;
 
 use std::env;
 use std::ffi::OsString;
@@ -14,14 +15,16 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
 use url::Url;
 
+use super::cluster::node;
 use super::data_dir::DataDir;
 use super::domain::{inputs, proxies};
 use super::http::connections;
 use super::probe::apart::SUBCOMMAND;
-use super::store::{DatabaseUrl, PortRange, Store};
+use super::store::{DatabaseUrl, PortRange, Role, Store};
 use super::tunnel_server::Limits;
 
 pub use access::{LoginLinkArgs, OperatorAction, OperatorArgs, TokenAction, TokenArgs};
+pub use nodes::{NodeAction, NodeArgs};
 
 /// The vendor's side of holistics-tunnel: the control plane and the SSH tunnel server.
 #[derive(Debug, Parser)]
@@ -75,6 +78,8 @@ pub enum Command {
     Migrate(Box<MigrateArgs>),
     /// Change the tunnel server's host key without locking a bastion out; works while the server runs
     HostKey(HostKeyArgs),
+    /// List the servers that share a database, or have one drain
+    Node(NodeArgs),
     /// Print a script with which a shell completes this program's command lines
     Completions {
         /// Of which shell
@@ -233,6 +238,35 @@ pub struct Serve {
     )]
     pub port_rest: Duration,
 
+    /// What this server does, where several share a database (--database-url)
+    #[arg(
+        long,
+        env = "HOLISTICS_TUNNEL_SERVER_ROLE",
+        default_value = "all",
+        value_name = "ROLE"
+    )]
+    pub role: Role,
+
+    /// Where it is, where several share a database: connections are passed on within a region first
+    /// [default: default]
+    #[arg(
+        long,
+        env = "HOLISTICS_TUNNEL_SERVER_REGION",
+        value_name = "NAME",
+        value_parser = node::name
+    )]
+    region: Option<String>,
+
+    /// What it is called among the servers that share a database; each has a name of its own
+    /// [default: the machine's name]
+    #[arg(
+        long,
+        env = "HOLISTICS_TUNNEL_SERVER_NODE_NAME",
+        value_name = "NAME",
+        value_parser = node::name
+    )]
+    node_name: Option<String>,
+
     /// Where other nodes of this server connect, to pass on connections to the tunnels that this one holds:
     /// keep it within your own network. Port 0 takes a free one [default: there are no other nodes]
     #[arg(
@@ -331,6 +365,17 @@ pub struct Serve {
     )]
     pub key_overlap: Duration,
 
+    /// How long keys that are known go on opening their tunnels while PostgreSQL cannot be asked whether they still
+    /// may, such as 24h; what runs then runs on
+    #[arg(
+        long,
+        env = "HOLISTICS_TUNNEL_SERVER_STALE_LOGINS",
+        default_value = "24h",
+        value_name = "DURATION",
+        value_parser = duration
+    )]
+    pub stale_logins: Duration,
+
     /// How long a browser stays signed in without being used
     #[arg(
         long,
@@ -384,6 +429,47 @@ pub struct Serve {
     /// The same for the web.
     #[command(flatten)]
     pub web_bounds: WebBounds,
+}
+
+impl Serve {
+    /// Where it is.
+    pub fn region(&self) -> &str {
+        self.region.as_deref().unwrap_or("default")
+    }
+
+    /// What it is called among several.
+    ///
+    /// # Errors
+    /// It has no name, and the machine's cannot be used.
+    pub fn node_name(&self) -> anyhow::Result<String> {
+        match &self.node_name {
+            Some(name) => Ok(name.clone()),
+            None => node::machine_name(),
+        }
+    }
+
+    /// What only makes sense where several servers share a database is refused to the only one.
+    ///
+    /// # Errors
+    /// It is one server alone, and a flag is for several.
+    pub fn check_node(&self) -> anyhow::Result<()> {
+        if self.data.database_url()?.is_some() {
+            return Ok(());
+        }
+        let for_several = [
+            ("--role", self.role != Role::All),
+            ("--region", self.region.is_some()),
+            ("--node-name", self.node_name.is_some()),
+        ];
+        for (flag, is_given) in for_several {
+            ensure!(
+                !is_given,
+                "{flag} is for several servers that share a database of PostgreSQL, and this one keeps its own file: \
+                 leave it out, or name the database with --database-url"
+            );
+        }
+        Ok(())
+    }
 }
 
 /// The web's bounds.

@@ -17,12 +17,14 @@ pub const PUBLIC_URL: &str = "public-url";
 pub const HOST_KEYS: &str = "ssh";
 pub const SIGN_IN_LINK: &str = "sign-in-link";
 pub const LAST_RUN: &str = "last-run";
-pub const MOVED: &str = "moved";
+pub const KEY_TABLE: &str = "key-table";
+pub const KEY_TABLE_AGE: &str = "key-table-age";
 pub const PEER_LINK: &str = "peer-link";
+pub const MOVED: &str = "moved";
 pub const LOCK: &str = "serve.lock";
 
 /// All that a server makes in it but the lock; the companions of a database go with it.
-pub const OURS: [&str; 10] = [
+pub const OURS: [&str; 12] = [
     DATABASE,
     "control-plane.sqlite-wal",
     "control-plane.sqlite-shm",
@@ -32,6 +34,8 @@ pub const OURS: [&str; 10] = [
     LAST_RUN,
     PEER_LINK,
     SIGN_IN_LINK,
+    KEY_TABLE,
+    KEY_TABLE_AGE,
     MOVED,
 ];
 
@@ -142,7 +146,8 @@ impl DataDir {
     /// What a server does not start without, as far as it is there.
     fn needed(&self) -> Vec<PathBuf> {
         let names = OURS.into_iter().chain([LOCK]);
-        let names = names.filter(|name| ![PUBLIC_URL, SIGN_IN_LINK, MOVED].contains(name));
+        let without = [PUBLIC_URL, SIGN_IN_LINK, KEY_TABLE, KEY_TABLE_AGE, MOVED];
+        let names = names.filter(|name| !without.contains(name));
         let mut paths: Vec<_> = names.map(|name| self.0.join(name)).collect();
         // Where they cannot be listed, their folder itself tells.
         let host_keys = fs::read_dir(self.host_keys()).into_iter().flatten();
@@ -313,6 +318,16 @@ impl DataDir {
     /// The file that says which run was the last.
     pub fn last_run(&self) -> PathBuf {
         self.0.join(LAST_RUN)
+    }
+
+    /// The table of keys of a server that shares its database.
+    pub fn key_table(&self) -> PathBuf {
+        self.0.join(KEY_TABLE)
+    }
+
+    /// The file that says how old that table is.
+    pub fn key_table_age(&self) -> PathBuf {
+        self.0.join(KEY_TABLE_AGE)
     }
 
     /// The folder of what this node shows of itself to others.

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tokio::sync::Mutex;
 
+use super::cluster::view::Others;
 use super::domain::ControlPlane;
 use super::domain::history::{Day, KEPT_DAYS, Tally};
 use super::store::{self, Store};
@@ -42,7 +43,10 @@ impl HistoryRecorder {
     /// The database failed.
     pub async fn new(control: Arc<ControlPlane>) -> store::Result<Self> {
         let mut state = State::default();
-        state.begin(&control.store).await?;
+        // What was before is not known where the database is opened later.
+        if control.store.is_open() {
+            state.begin(&control.store).await?;
+        }
         Ok(HistoryRecorder {
             control,
             state: Mutex::new(state),
@@ -60,8 +64,13 @@ impl HistoryRecorder {
     /// Writes what has happened until now.
     pub async fn write(&self) {
         let mut state = self.state.lock().await;
-        let (store, activity) = (&self.control.store, self.control.tunnels.activity());
-        if let Err(error) = state.write(store, activity).await {
+        let tunnels = &self.control.tunnels;
+        let Some(local) = tunnels.local() else {
+            return;
+        };
+        let (store, activity) = (&self.control.store, local.activity());
+        let written = state.write(store, activity, tunnels.node_name(), || tunnels.others());
+        if let Err(error) = written.await {
             tracing::error!(?error, "cannot write the tunnels' history; it is kept");
         }
     }
@@ -73,28 +82,37 @@ impl State {
         Ok(())
     }
 
-    async fn write(&mut self, store: &Store, activity: &Activity) -> store::Result<()> {
+    async fn write(
+        &mut self,
+        store: &Store,
+        activity: &Activity,
+        node: &str,
+        others: impl FnOnce() -> Others,
+    ) -> store::Result<()> {
         let alive = store.tunnels_ever_seen().await;
         let known = alive.as_ref().ok();
-        let span = activity.take();
+        let (span, others) = (activity.take(), others());
         let now = jiff::Timestamp::now();
         let end = now - span.end.elapsed();
         self.tally.add(
             &span,
             end,
             known.map(|alive| alive.iter().copied().collect()),
+            &others,
         );
         alive?;
         for day in self.tally.unknown_days() {
-            let written = store.tunnels_on(day.0).await?;
+            let written = store.tunnels_on(day.0, node).await?;
             self.tally.add_written(day, written);
         }
-        store.keep_tunnel_days(&self.tally.unwritten()).await?;
+        store
+            .keep_tunnel_days(&self.tally.unwritten(), node)
+            .await?;
         self.tally.written(Day::of(end));
         self.forget(Day::of(end), store).await
     }
 
-    /// Forgets what is too old, once a day.
+    /// Forgets what is too old, once a day; of several nodes, whichever comes first.
     async fn forget(&mut self, today: Day, store: &Store) -> store::Result<()> {
         if self.today.replace(today) != Some(today) {
             self.minutes = 0;
@@ -119,6 +137,7 @@ mod tests {
     use std::time::Instant;
 
     use super::*;
+    use crate::server::cluster::tunnels::Tunnels;
     use crate::server::store::{Engine, TestStore};
 
     /// A store whose tunnels 1, 2, … have all been up before.
@@ -157,6 +176,11 @@ mod tests {
 
     const DOWN: &str = "SELECT sum(known_ms - up_ms) FROM tunnel_days";
 
+    /// There is one server.
+    fn alone() -> Others {
+        Tunnels::new(None, None).others()
+    }
+
     #[tokio::test]
     async fn what_cannot_be_written_on_a_full_disk_is_written_as_soon_as_there_is_room() {
         let kept = Kept::with(1).await;
@@ -164,11 +188,24 @@ mod tests {
         let (mut state, activity) = (kept.started().await, Activity::default());
         kept.0.fill_up("tunnel_days").await;
         std::thread::sleep(Duration::from_millis(20));
-        assert!(state.write(&kept.0.store, &activity).await.is_err());
+        assert!(
+            state
+                .write(&kept.0.store, &activity, "", alone)
+                .await
+                .is_err()
+        );
         std::thread::sleep(Duration::from_millis(20));
-        assert!(state.write(&kept.0.store, &activity).await.is_err());
+        assert!(
+            state
+                .write(&kept.0.store, &activity, "", alone)
+                .await
+                .is_err()
+        );
         kept.0.make_room("tunnel_days").await;
-        state.write(&kept.0.store, &activity).await.unwrap();
+        state
+            .write(&kept.0.store, &activity, "", alone)
+            .await
+            .unwrap();
         let down = kept.number(DOWN).await;
         let elapsed = i64::try_from(began.elapsed().as_millis()).unwrap();
         assert!((38..=elapsed).contains(&down), "{down} of {elapsed} ms");
@@ -180,7 +217,10 @@ mod tests {
         for run in 1..=3 {
             let (mut state, activity) = (kept.started().await, Activity::default());
             std::thread::sleep(Duration::from_millis(10));
-            state.write(&kept.0.store, &activity).await.unwrap();
+            state
+                .write(&kept.0.store, &activity, "", alone)
+                .await
+                .unwrap();
             assert!(kept.number(DOWN).await >= 2 * run * 9, "run {run}");
         }
         kept.execute("UPDATE tunnels SET removed_at = 2 WHERE id = 2")
@@ -189,7 +229,10 @@ mod tests {
         let removed = "SELECT sum(known_ms) FROM tunnel_days WHERE tunnel_id = 2";
         let before = kept.number(removed).await;
         std::thread::sleep(Duration::from_millis(10));
-        state.write(&kept.0.store, &activity).await.unwrap();
+        state
+            .write(&kept.0.store, &activity, "", alone)
+            .await
+            .unwrap();
         assert_eq!(kept.number(removed).await, before, "it is removed");
     }
 
@@ -232,7 +275,10 @@ mod tests {
         let (mut state, activity) = (kept.started().await, Activity::default());
         for minute in 1..=3 {
             let began = Instant::now();
-            state.write(&kept.0.store, &activity).await.unwrap();
+            state
+                .write(&kept.0.store, &activity, "", alone)
+                .await
+                .unwrap();
             println!("flush {minute} of {TUNNELS} rows: {:?}", began.elapsed());
         }
         let rows = "SELECT count(*) FROM tunnel_days";

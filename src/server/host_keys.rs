@@ -11,11 +11,12 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::cli::{HostKeyAction, HostKeyArgs};
+use super::cluster::tunnels::Tunnels;
 use super::data_dir::DataDir;
 use super::domain::host_keys::{fingerprint, fingerprints, strangers};
 use super::http::app::App;
 use super::store::{Actor, Knowledge, Store};
-use super::tunnel_server::{Generation, HostKey, KeyFolder, Marks, TunnelServer};
+use super::tunnel_server::{Generation, HostKey, KeyFolder, Marks};
 
 /// How often a running server looks whether the files have changed.
 const LOOK: Duration = Duration::from_secs(5);
@@ -254,7 +255,11 @@ pub fn keep_fresh(
     })
 }
 
-fn take(tunnels: &TunnelServer, folder: &KeyFolder) -> anyhow::Result<()> {
+/// Lets a server show and announce what the files hold.
+///
+/// # Errors
+/// They cannot be read, or there are none.
+pub fn take(tunnels: &Tunnels, folder: &KeyFolder) -> anyhow::Result<()> {
     let current = folder.load(Generation::Current)?;
     ensure!(
         !current.is_empty(),

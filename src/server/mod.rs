@@ -1,13 +1,14 @@
 //! The vendor's program, `holistics-tunnel-server`.
 //!
 //! - [`cli`] reads the command line; [`serve`] runs the server and [`core_tasks`], without which it
-//!   ends with a `farewell`; [`operator_tokens`], [`operators`], [`login_link`], [`host_keys`], [`backup`] and
-//!   [`migrate`] are the other commands; [`manual`] is what is generated from their description. [`log`] is what people
+//!   ends with a `farewell`; [`operator_tokens`], [`operators`], [`login_link`], [`host_keys`], [`nodes`], [`migrate`] and [`backup`]
+//!   are the other commands; [`manual`] is what is generated from their description. [`log`] is what people
 //!   and programs read of it, and [`service_manager`] what systemd is told.
 //! - [`http`] leads requests to the API and the pages.
 //! - [`domain`] holds the rules and the use cases, and knows neither HTTP nor SQL.
 //! - [`store`] keeps everything, in one SQLite file under the [`data_dir`], which is its owner's alone
 //!   ([`data_owner`]), or in PostgreSQL; [`last_run`] looks whether the file is the right one.
+//! - [`cluster`] is what several servers on one PostgreSQL know of each other, and each keeps for itself.
 //! - [`tunnel_server`] speaks SSH; [`session_recorder`] writes down what it sees.
 //! - [`cluster`] is what several nodes of it know of each other, and how they pass connections on.
 //! - `passwords` hashes them; [`probe`] is "Test connection"; [`metrics`] is what Prometheus reads.
@@ -31,6 +32,7 @@ pub mod login_link;
 mod manual;
 pub mod metrics;
 pub mod migrate;
+pub mod nodes;
 pub mod operator_tokens;
 pub mod operators;
 mod passwords;
@@ -63,6 +65,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
             Command::Restore(arguments) => backup::restore::run(arguments).await,
             Command::Migrate(arguments) => migrate::run(*arguments).await,
             Command::HostKey(arguments) => host_keys::run(arguments).await,
+            Command::Node(arguments) => nodes::run(arguments).await,
             Command::Completions { shell } => manual::completions(shell),
             Command::Man { dir } => manual::man(dir.as_deref()),
             Command::TestConnection => probe::apart::carry_out().await,

@@ -13,7 +13,13 @@ use tokio::time::timeout;
 use super::audit_age;
 use super::cli::Serve;
 use super::cluster::holders::Holders;
+use super::cluster::key_file::KeyFile;
+use super::cluster::key_keeper::KeyKeeper;
+use super::cluster::node::{self, FreeName};
 use super::cluster::peer_link::identity::Identity;
+use super::cluster::tunnels::{Member, Tunnels};
+use super::cluster::view::View;
+use super::cluster::{beat, facts, news};
 use super::core_tasks::CoreTasks;
 use super::data_dir::DataDir;
 use super::domain::ControlPlane;
@@ -40,33 +46,36 @@ use super::metrics::counts::Metrics;
 use super::service_manager;
 use super::session_recorder;
 use super::sign_in_link::SignInLinkFile;
-use super::store::{Engine, SessionLimits, Store};
+use super::store::{DatabaseUrl, NewNode, Role, SessionLimits, Store};
 use super::tunnel_server::{
-    KeyFolder, Peering, TunnelServer, TunnelServerConfig, descriptor_limit,
+    KeyAuthority, KeyFolder, Peering, TunnelServer, TunnelServerConfig, descriptor_limit,
 };
 
 /// How long a new connection may take for its first request.
 const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long to wait before a database is tried again that could not be opened.
+const REOPEN_PAUSE: Duration = Duration::from_secs(2);
 
 /// Serves until SIGTERM or SIGINT.
 ///
 /// # Errors
 /// A file, an address or the database cannot be used; the message says which.
 pub async fn run(settings: Serve) -> anyhow::Result<()> {
+    settings.check_node()?;
     let data_dir = DataDir::open_or_create(&settings.data.path())?;
     let _lock = data_dir.lock_for_serving()?;
-    let store = settings
-        .data
-        .open_store(&data_dir, settings.new_installation)
-        .await?;
-    if store.engine() == Engine::Sqlite {
-        // Nobody puts a file of PostgreSQL's back, and it runs with several servers.
-        last_run::check_and_mark(&data_dir, &store, settings.new_installation).await?;
-    }
-    if let Err(error) = store.fold_names().await {
-        // Those names are not found until the next start: the tunnels do not wait for room on the disk.
-        tracing::error!("cannot keep names as they are searched for: {error:#}");
-    }
+    let (store, keeper) = open_database(&settings, &data_dir).await?;
+    let secret = SecretKey::load_or_create(&data_dir.secret_key())?;
+    // Before anything is bound: a second server of this name changes nothing.
+    let database = settings.data.database_url()?.cloned();
+    let free_name = match &database {
+        Some(url) if store.is_open() => {
+            node::check_secret(&secret, &store).await?;
+            Some(FreeName::find(url, &settings.node_name()?).await?)
+        }
+        _ => None,
+    };
     let certificate = load_certificate(&settings).await?;
     let tls = certificate
         .as_ref()
@@ -79,11 +88,40 @@ pub async fn run(settings: Serve) -> anyhow::Result<()> {
         .transpose()?;
     let host_keys = KeyFolder::new(data_dir.host_keys());
     let read = host_keys.marks();
-    let tunnels = start_tunnel_server(&settings, &data_dir, &store).await?;
-    let peers = link_peers(&settings, &data_dir, &tunnels)?;
-    if let Err(error) = host_keys::note_former_bastions(&host_keys, &store).await {
-        // The tunnels do not wait for room on the disk; the commands that need it note it, too.
-        tracing::error!("cannot note which host keys the bastions know: {error:#}");
+    let key_table = keeper.as_ref().map(KeyKeeper::table);
+    let authority: Arc<dyn KeyAuthority> = match &key_table {
+        Some(table) => Arc::clone(table) as _,
+        None => Arc::new(store.clone()),
+    };
+    let local = match settings.role {
+        Role::Web => None,
+        Role::Tunnel | Role::All => {
+            Some(start_tunnel_server(&settings, &data_dir, authority).await?)
+        }
+    };
+    let ssh_address = match &local {
+        Some(local) => local.ssh_address(),
+        None => settings.ssh_listen,
+    };
+    let table = Holders::default();
+    let mut peers = match &local {
+        Some(local) => link_peers(&settings, &data_dir, local, table.clone())?,
+        None => None,
+    };
+    let told = peers.as_ref().map(PeerLink::told);
+    let member = match free_name {
+        Some(free_name) => {
+            let new = new_node(&settings, told.clone())?;
+            Some(join(free_name, new, table.clone()).await?)
+        }
+        None => None,
+    };
+    let tunnels = Tunnels::new(local, member);
+    if tunnels.local().is_none() {
+        host_keys::take(&tunnels, &host_keys).context(
+            "a node without tunnels tells bastions the host keys of those that have some; copy the folder of host \
+             keys from the data folder of one",
+        )?;
     }
     let public = PublicAddress::derive(
         PublicSettings {
@@ -93,7 +131,7 @@ pub async fn run(settings: Serve) -> anyhow::Result<()> {
         },
         tls.is_some(),
         web_address,
-        tunnels.ssh_address(),
+        ssh_address,
     )?;
     let trusted_proxies = TrustedProxies::new(settings.trusted_proxy.clone());
     let bounds = settings.web_bounds.bounds().within(descriptor_limit());
@@ -111,7 +149,7 @@ pub async fn run(settings: Serve) -> anyhow::Result<()> {
         downloads: Downloads::new(settings.dist_dir.clone()),
         metrics: Metrics::default(),
         control: Arc::new(ControlPlane {
-            secret: SecretKey::load_or_create(&data_dir.secret_key())?,
+            secret,
             public,
             changes: Changes::new(),
             enrollment_ttl: settings.enrollment_ttl,
@@ -123,9 +161,12 @@ pub async fn run(settings: Serve) -> anyhow::Result<()> {
             under_way: UnderWay::default(),
             store,
             tunnels,
+            keys: key_table,
         }),
     });
-    check_saved_passwords(&app).await?;
+    if app.store.is_open() {
+        begin_with_database(&app, &host_keys).await?;
+    }
     if let Err(error) = login_link::remember_public_url(&data_dir, &app.public.url) {
         // `login-link` alone needs it: the tunnels do not wait for room on the disk.
         tracing::error!("{error:#}");
@@ -138,10 +179,12 @@ pub async fn run(settings: Serve) -> anyhow::Result<()> {
             .map(TcpListener::local_addr)
             .transpose()?,
     };
-    app.sign_in_link.delete_if_over(&app.store).await;
     let history = Arc::new(HistoryRecorder::new(Arc::clone(&app.control)).await?);
     let mut core = start_core_tasks(&app, &history, metrics_listener, certificate)?;
-    if let Some(PeerLink { running, .. }) = peers {
+    if let Some(url) = &database {
+        spawn_member_tasks(&mut core, &app, url);
+    }
+    if let Some(PeerLink { running, .. }) = peers.take() {
         core.spawn("the link to other nodes", async {
             running.await;
             Ok(())
@@ -152,6 +195,24 @@ pub async fn run(settings: Serve) -> anyhow::Result<()> {
         audit_age::keep(control, audit_age).await;
         Ok(())
     });
+    if let Some(keeper) = keeper {
+        let control = Arc::clone(&app.control);
+        core.spawn("the keeper of the keys", async move {
+            match keeper.keep(control).await {}
+        });
+    }
+    if let Some(url) = database.clone().filter(|_| !app.store.is_open()) {
+        let late = Late {
+            url,
+            host_keys: host_keys.clone(),
+            node: new_node(&settings, told)?,
+            table,
+        };
+        core.spawn(
+            "the opening of the database",
+            open_late(Arc::clone(&app), late),
+        );
+    }
     let mut signals = Signals::listen()?;
     core.spawn(
         "the reader of the host keys",
@@ -159,7 +220,13 @@ pub async fn run(settings: Serve) -> anyhow::Result<()> {
     );
     greet(&app, &settings, &listening, data_dir.path()).await?;
     let handle = axum_server::Handle::new();
-    let web = serve_web(listener, tls, Arc::clone(&app), handle.clone());
+    let web = serve_web(
+        listener,
+        tls,
+        Arc::clone(&app),
+        settings.role,
+        handle.clone(),
+    );
     core.spawn("the web listener", web);
     service_manager::tell(service_manager::READY);
     let ended = tokio::select! {
@@ -172,18 +239,114 @@ pub async fn run(settings: Serve) -> anyhow::Result<()> {
         handle.graceful_shutdown(Some(farewell::REQUESTS));
         // The web listener is the one that ends now, with its last request. Tunnels go on until then.
         let _ = timeout(farewell::REQUESTS, core.first_end()).await;
-        app.tunnels.activity().stop_the_clock();
-        app.tunnels.end().await;
+        if let Some(local) = app.tunnels.local() {
+            local.activity().stop_the_clock();
+            local.end().await;
+        }
         core.stop().await;
         let _ = timeout(farewell::WRITING, async {
             session_recorder::finish(&app.control).await;
             history.write().await;
+            if let (Some(member), Some(url)) = (app.tunnels.member(), &database)
+                && let Err(error) = member.node.stop(url).await
+            {
+                tracing::warn!("cannot tell the other nodes that this one ends: {error:#}");
+            }
             app.store.close().await;
         })
         .await;
     };
     signals.bound(farewell).await;
     ended
+}
+
+/// The database, and what keeps this node's own table of keys where several servers share it. With such a table on
+/// disk, the tunnels do not wait for a database that cannot be reached: it is opened later.
+async fn open_database(
+    settings: &Serve,
+    data_dir: &DataDir,
+) -> anyhow::Result<(Store, Option<KeyKeeper>)> {
+    let Some(url) = settings.data.database_url()? else {
+        let new = settings.new_installation;
+        let store = settings.data.open_store(data_dir, new).await?;
+        // Nobody puts a file of PostgreSQL's back, and it runs with several servers.
+        last_run::check_and_mark(data_dir, &store, new).await?;
+        return Ok((store, None));
+    };
+    if settings.role == Role::Web {
+        return Ok((Store::connect(url).await?, None));
+    }
+    let secret = SecretKey::load_or_create(&data_dir.secret_key())?;
+    let node = settings.node_name()?;
+    let keeper = |store: &Store| {
+        let file = KeyFile::new(data_dir, secret.installation());
+        KeyKeeper::new(file, store.clone(), node.clone(), settings.stale_logins)
+    };
+    match Store::connect(url).await {
+        Ok(store) => {
+            let keeper = keeper(&store);
+            keeper.fill().await?;
+            Ok((store, Some(keeper)))
+        }
+        Err(error) if Store::is_unreachable(&error) => {
+            let store = Store::shut(url).await;
+            let keeper = keeper(&store);
+            if !keeper.has_kept() {
+                return Err(error);
+            }
+            tracing::error!(
+                "{error:#}. Until it can be reached, tunnels are served to the keys that are known on disk, and \
+                 everything else is answered 503"
+            );
+            Ok((store, Some(keeper)))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// What is done once the database is open.
+async fn begin_with_database(app: &App, host_keys: &KeyFolder) -> anyhow::Result<()> {
+    if let Err(error) = app.store.fold_names().await {
+        // Those names are not found until the next start: the tunnels do not wait for room on the disk.
+        tracing::error!("cannot keep names as they are searched for: {error:#}");
+    }
+    if let Err(error) = host_keys::note_former_bastions(host_keys, &app.store).await {
+        // The tunnels do not wait for room on the disk; the commands that need it note it, too.
+        tracing::error!("cannot note which host keys the bastions know: {error:#}");
+    }
+    check_saved_passwords(app).await?;
+    app.sign_in_link.delete_if_over(&app.store).await;
+    Ok(())
+}
+
+/// What a database is opened with that could not be reached at the start.
+struct Late {
+    url: DatabaseUrl,
+    host_keys: KeyFolder,
+    node: NewNode,
+    table: Holders,
+}
+
+/// Opens it as soon as it can be, and makes this server one of several then.
+///
+/// # Errors
+/// It is not the database of this installation, or another server has this one's name.
+async fn open_late(app: Arc<App>, late: Late) -> anyhow::Result<()> {
+    while let Err(error) = app.store.open_late(&late.url).await {
+        tracing::warn!("{error:#}");
+        tokio::time::sleep(REOPEN_PAUSE).await;
+    }
+    tracing::info!("the database is open");
+    node::check_secret(&app.secret, &app.store).await?;
+    let free_name = FreeName::find(&late.url, &late.node.name).await?;
+    app.tunnels
+        .join(join(free_name, late.node, late.table).await?);
+    if let Err(error) = begin_with_database(&app, &late.host_keys).await {
+        tracing::error!("{error:#}");
+    }
+    let mut core = CoreTasks::default();
+    spawn_member_tasks(&mut core, &app, &late.url);
+    Err(core.first_end().await)
 }
 
 fn start_core_tasks(
@@ -195,7 +358,10 @@ fn start_core_tasks(
     let mut core = CoreTasks::default();
     let accepting = Arc::clone(app);
     core.spawn("the tunnel server", async move {
-        accepting.tunnels.ended().await;
+        match accepting.tunnels.local() {
+            Some(local) => local.ended().await,
+            None => std::future::pending().await,
+        }
         Ok(())
     });
     let hashing = Arc::clone(app);
@@ -229,6 +395,57 @@ fn start_core_tasks(
     Ok(core)
 }
 
+/// What makes this server one of several.
+fn spawn_member_tasks(core: &mut CoreTasks, app: &Arc<App>, url: &DatabaseUrl) {
+    let Some(member) = app.tunnels.member() else {
+        return;
+    };
+    core.spawn(
+        "the beat of this node",
+        beat::keep(Arc::clone(&member.node), url.clone()),
+    );
+    let telling = facts::tell(
+        Arc::clone(&member.node),
+        Arc::clone(&app.control),
+        url.clone(),
+    );
+    core.spawn("what tells other nodes of this one's tunnels", async {
+        telling.await;
+        Ok(())
+    });
+    let (view, control, database) = (
+        Arc::clone(&member.view),
+        Arc::clone(&app.control),
+        url.clone(),
+    );
+    core.spawn("the view of the other nodes", async move {
+        view.keep(&control, &database).await;
+        Ok(())
+    });
+    let hearing = news::hear(Arc::clone(&app.control), url.clone());
+    core.spawn("what hears from other nodes", async {
+        hearing.await;
+        Ok(())
+    });
+}
+
+/// What this server tells the others of itself.
+fn new_node(settings: &Serve, peer: Option<(String, [u8; 32])>) -> anyhow::Result<NewNode> {
+    Ok(NewNode {
+        name: settings.node_name()?,
+        region: settings.region().to_owned(),
+        role: settings.role,
+        peer,
+    })
+}
+
+/// Makes this server one of several.
+async fn join(free_name: FreeName, new: NewNode, table: Holders) -> anyhow::Result<Member> {
+    let view = Arc::new(View::new(new.name.clone(), table));
+    let node = Arc::new(free_name.register(new).await?);
+    Ok(Member { node, view })
+}
+
 /// Says at once, and not at the next test of a connection, that the key file is not the right one.
 async fn check_saved_passwords(app: &App) -> anyhow::Result<()> {
     let unreadable = logins::unreadable(&app.secret, &app.store).await?;
@@ -258,7 +475,7 @@ fn bind(address: SocketAddr, what: &str, flag: &str) -> anyhow::Result<TcpListen
 async fn start_tunnel_server(
     settings: &Serve,
     data_dir: &DataDir,
-    store: &Store,
+    keys: Arc<dyn KeyAuthority>,
 ) -> anyhow::Result<TunnelServer> {
     let config = TunnelServerConfig {
         ssh_listen: settings.ssh_listen,
@@ -267,7 +484,7 @@ async fn start_tunnel_server(
         trusted_proxies: TrustedProxies::new(settings.trusted_proxy.clone()),
         limits: settings.bounds.limits(),
     };
-    TunnelServer::start(config, Arc::new(store.clone()))
+    TunnelServer::start(config, keys)
         .await
         .with_context(|| format!("cannot start the tunnel server on {}", settings.ssh_listen))
 }
@@ -276,7 +493,14 @@ async fn start_tunnel_server(
 struct PeerLink<R> {
     /// What they are told to connect to.
     address: String,
+    certificate: [u8; 32],
     running: R,
+}
+
+impl<R> PeerLink<R> {
+    fn told(&self) -> (String, [u8; 32]) {
+        (self.address.clone(), self.certificate)
+    }
 }
 
 /// Links this node to others, if it is to be one of several.
@@ -284,6 +508,7 @@ fn link_peers(
     settings: &Serve,
     data_dir: &DataDir,
     tunnels: &TunnelServer,
+    table: Holders,
 ) -> anyhow::Result<Option<PeerLink<impl Future<Output = ()> + Send + 'static + use<>>>> {
     let Some(address) = settings.peer_listen else {
         return Ok(None);
@@ -295,16 +520,18 @@ fn link_peers(
         settings.peer_address.is_some() || !listening.ip().is_unspecified(),
         "{listening} is no address that other nodes can connect to; say what they call this one with --peer-address"
     );
+    let identity = Identity::load_or_create(&data_dir.peer_link())?;
+    let certificate = identity.hash();
     let running = tunnels.peer(Peering {
         listener: tokio::net::TcpListener::from_std(listener)?,
-        identity: Identity::load_or_create(&data_dir.peer_link())?,
-        // Whoever learns of other nodes and what they hold tells the table; until then there are none.
-        region: String::new(),
-        holders: Holders::default(),
+        identity,
+        region: settings.region().to_owned(),
+        holders: table,
     })?;
     let told = settings.peer_address.clone();
     Ok(Some(PeerLink {
         address: told.unwrap_or_else(|| listening.to_string()),
+        certificate,
         running,
     }))
 }
@@ -328,13 +555,25 @@ async fn greet(
     writeln!(out, "holistics-tunnel-server {}", env!("CARGO_PKG_VERSION"))?;
     writeln!(out, "web      {scheme}://{}", listening.web)?;
     writeln!(out, "public   {}", app.public.url)?;
-    writeln!(out, "tunnel   {}", app.tunnels.ssh_address())?;
+    if let Some(local) = app.tunnels.local() {
+        writeln!(out, "tunnel   {}", local.ssh_address())?;
+    }
     writeln!(out, "bastions {}", app.public.ssh_server())?;
-    writeln!(
-        out,
-        "ports    {} on {}",
-        settings.ports, settings.forward_listen
-    )?;
+    if app.tunnels.local().is_some() {
+        writeln!(
+            out,
+            "ports    {} on {}",
+            settings.ports, settings.forward_listen
+        )?;
+    }
+    if let Some(member) = app.tunnels.member() {
+        let node = member.node.described();
+        writeln!(
+            out,
+            "node     {} ({}, {})",
+            node.name, node.role, node.region
+        )?;
+    }
     if let Some(peers) = &listening.peers {
         writeln!(out, "peers    {peers}")?;
     }
@@ -342,7 +581,8 @@ async fn greet(
     if let Some(metrics) = listening.metrics {
         writeln!(out, "metrics  http://{metrics}/metrics")?;
     }
-    if app.store.has_no_operator().await? {
+    // One that is opened later has been used before.
+    if settings.role != Role::Tunnel && app.store.is_open() && app.store.has_no_operator().await? {
         let name = login_link::FIRST_OPERATOR;
         let link = login_link::login_link(&app.store, &app.public.url, name).await?;
         if out.is_terminal() {
@@ -362,10 +602,15 @@ async fn serve_web(
     listener: TcpListener,
     tls: Option<RustlsConfig>,
     app: Arc<App>,
+    role: Role,
     handle: axum_server::Handle<SocketAddr>,
 ) -> anyhow::Result<()> {
     let admission = Admission(Arc::clone(&app.connections));
-    let service = router::router(app).into_make_service_with_connect_info::<SocketAddr>();
+    let router = match role {
+        Role::Tunnel => router::without_pages(app),
+        Role::Web | Role::All => router::router(app),
+    };
+    let service = router.into_make_service_with_connect_info::<SocketAddr>();
     let server = axum_server::from_tcp(listener)?
         .handle(handle)
         .first_request_timeout(FIRST_REQUEST_TIMEOUT);

@@ -13,6 +13,7 @@ use super::domain::changes::Changes;
 use super::domain::{Actor, ControlPlane};
 use super::store::{EventKind, SessionRow, Store};
 use super::tunnel_server::{SessionEvent, SessionEvents, SessionNote};
+use crate::protocol::TunnelId;
 
 /// How often "last seen" of the tunnels that are up is written, so that after a crash it is no
 /// older than this.
@@ -30,7 +31,7 @@ const RETRY_PAUSE: Duration = Duration::from_secs(2);
 
 /// Runs until it is aborted. Whatever it has not written then is still pending.
 pub async fn record(control: Arc<ControlPlane>) {
-    let events = control.tunnels.events();
+    let local = control.tunnels.local();
     let mut seen = interval(SEEN_INTERVAL);
     seen.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut overlaps = interval(OVERLAP_CHECK.min(control.key_overlap));
@@ -39,10 +40,16 @@ pub async fn record(control: Arc<ControlPlane>) {
     loop {
         let due = async {
             sleep_until(not_before).await;
-            events.wait().await;
+            match local {
+                Some(local) => {
+                    local.events().wait().await;
+                    local.events()
+                }
+                None => std::future::pending().await,
+            }
         };
         tokio::select! {
-            () = due => if !write(events, &control.store, &control.changes).await {
+            events = due => if !write(events, &control.store, &control.changes, &elsewhere(&control)).await {
                 not_before = Instant::now() + RETRY_PAUSE;
             },
             _ = seen.tick() => note_seen(&control).await,
@@ -54,20 +61,45 @@ pub async fn record(control: Arc<ControlPlane>) {
 /// Writes what is left when the server ends: the events that are pending, and "last seen" of every
 /// tunnel that is up.
 pub async fn finish(control: &ControlPlane) {
-    let events = control.tunnels.events();
+    let Some(local) = control.tunnels.local() else {
+        return;
+    };
+    let events = local.events();
     // What happens from now on does not hold up the end.
     for _ in 0..events.tunnels().div_ceil(TUNNELS_AT_ONCE) {
-        if !write(events, &control.store, &control.changes).await {
+        if !write(
+            events,
+            &control.store,
+            &control.changes,
+            &elsewhere(control),
+        )
+        .await
+        {
             break;
         }
     }
     note_seen(control).await;
 }
 
-/// Writes some of what is pending. Returns whether it could; if not, it is pending as before.
-async fn write(events: &SessionEvents, store: &Store, changes: &Changes) -> bool {
+/// Whether another node holds a tunnel.
+fn elsewhere(control: &ControlPlane) -> impl Fn(TunnelId) -> bool {
+    move |tunnel| control.tunnels.is_up_elsewhere(tunnel)
+}
+
+/// Writes some of what is pending. Returns whether it could; if not, it is pending as before. A tunnel that
+/// another node holds is not down when the session here is gone.
+async fn write(
+    events: &SessionEvents,
+    store: &Store,
+    changes: &Changes,
+    is_up_elsewhere: &impl Fn(TunnelId) -> bool,
+) -> bool {
     let batch = events.take(TUNNELS_AT_ONCE);
-    let rows: Vec<_> = batch.notes().iter().map(row).collect();
+    let counts = |note: &&SessionNote| match note.event {
+        SessionEvent::Down(tunnel) => !is_up_elsewhere(tunnel),
+        _ => true,
+    };
+    let rows: Vec<_> = batch.notes().iter().filter(counts).map(row).collect();
     match store.note_sessions(&rows, &Actor::TunnelServer).await {
         Ok(data_sources) => {
             batch.noted();
@@ -98,7 +130,10 @@ fn row(note: &SessionNote) -> SessionRow<'_> {
 }
 
 async fn note_seen(control: &ControlPlane) {
-    if let Err(error) = control.store.note_seen(&control.tunnels.up()).await {
+    let Some(local) = control.tunnels.local() else {
+        return;
+    };
+    if let Err(error) = control.store.note_seen(&local.up()).await {
         tracing::error!(?error, "cannot write when the tunnels were last seen");
     }
 }
@@ -154,7 +189,7 @@ mod tests {
         }
 
         async fn write(&self, events: &SessionEvents) -> bool {
-            write(events, &self.0.store, &Changes::new()).await
+            write(events, &self.0.store, &Changes::new(), &|_| false).await
         }
     }
 

@@ -439,12 +439,11 @@ impl Server {
             command = shell;
         }
         command.args(["--listen", &self.listen, "--ssh-listen", &self.ssh]);
-        command.args([
-            "--forward-listen",
-            "127.0.0.1",
-            "--ports",
-            &self.ports.flag(),
-        ]);
+        command.args(["--ports", &self.ports.flag()]);
+        let given = self.extra_arguments.iter();
+        if !given.clone().any(|argument| argument == "--forward-listen") {
+            command.args(["--forward-listen", "127.0.0.1"]);
+        }
         command.args(&self.extra_arguments);
         // The shells above have none of the program's own variables.
         self.name_database(&mut command);

@@ -61,6 +61,7 @@ impl ControlPlane {
         let record = found(tx.data_source(id).await?)?;
         tx.commit().await?;
         if !is_first {
+            self.keys_changed().await;
             self.close_other_keys(tunnel, &public_key).await;
         }
         self.done(id, actor, event.as_str());

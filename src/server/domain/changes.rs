@@ -18,6 +18,7 @@ const BACKLOG: usize = 1_024;
 enum News {
     Changed(DataSourceId),
     AccessChanged,
+    Missed,
     ShuttingDown,
 }
 
@@ -40,6 +41,11 @@ impl Changes {
     /// Wakes whoever reads a live stream, to look whether he still may.
     pub fn announce_access_change(&self) {
         let _ = self.0.send(News::AccessChanged);
+    }
+
+    /// Wakes everybody to read again: nobody knows what has changed.
+    pub fn announce_missed(&self) {
+        let _ = self.0.send(News::Missed);
     }
 
     /// Wakes everybody, so that waiting requests end before the server does.
@@ -111,7 +117,7 @@ impl Watch {
                 }
                 Ok(News::Changed(_)) => {}
                 Ok(News::AccessChanged) => return Wake::AccessChanged,
-                Err(RecvError::Lagged(_)) => return Wake::Missed,
+                Ok(News::Missed) | Err(RecvError::Lagged(_)) => return Wake::Missed,
                 Ok(News::ShuttingDown) | Err(RecvError::Closed) => return Wake::ShuttingDown,
             }
         }
@@ -154,5 +160,13 @@ mod tests {
             changes.announce(DataSourceId(id));
         }
         assert_eq!(all.next().now_or_never(), Some(Wake::Missed));
+    }
+
+    #[test]
+    fn whoever_waits_for_one_data_source_reads_again_when_nobody_knows_what_has_changed() {
+        let changes = Changes::new();
+        let mut one = changes.watch(DataSourceId(7));
+        changes.announce_missed();
+        assert_eq!(one.next().now_or_never(), Some(Wake::Missed));
     }
 }

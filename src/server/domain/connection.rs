@@ -8,7 +8,9 @@ use super::error::{Error, Result};
 use super::inputs::{self, Invalid};
 use super::logins;
 use super::record::{ensure_active, ensure_exists, found};
-use crate::protocol::{ConnectionTest, ConnectionTestResult, DataSourceId, DataSourceState};
+use crate::protocol::{
+    ConnectionTest, ConnectionTestResult, DataSourceId, DataSourceState, TunnelId,
+};
 use crate::server::probe;
 use crate::server::store::{Actor, EventKind, Record, StoredLogin};
 
@@ -118,11 +120,29 @@ impl ControlPlane {
             });
         }
         let port = record.remote_port().ok_or(Error::NothingToTest)?;
+        if let Some(tunnel) = record.tunnel_id() {
+            self.check_port_is_here(tunnel)?;
+        }
         Ok(probe::Route::Tunnel {
             through: reachable((self.forward_listen, port).into()),
             is_up: self.is_up(record),
             by_hand: record.is_by_hand(),
         })
+    }
+
+    /// A port of this machine leads to the tunnel only if this node has one of it.
+    fn check_port_is_here(&self, tunnel: TunnelId) -> Result<()> {
+        let Some(member) = self.tunnels.member() else {
+            return Ok(());
+        };
+        let Some(local) = self.tunnels.local() else {
+            return Err(Error::NoTunnelsHere);
+        };
+        let is_linked = member.node.described().peer.is_some();
+        match self.tunnels.nodes_with(tunnel).pop_first() {
+            Some(node) if !is_linked && !local.is_up(tunnel) => Err(Error::HeldElsewhere(node)),
+            _ => Ok(()),
+        }
     }
 
     /// Erases a data source's saved login. There may be none.

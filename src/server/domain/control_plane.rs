@@ -1,6 +1,7 @@
 //! What every use case works with.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::address::PublicAddress;
@@ -10,15 +11,19 @@ use super::idempotency::UnderWay;
 use super::record::found;
 use super::secret::SecretKey;
 use crate::protocol::{DataSourceId, DataSourceState, TunnelId, TunnelStatus};
-use crate::server::store::{Actor, PortRange, Record, Store};
-use crate::server::tunnel_server::TunnelServer;
+use crate::server::cluster::key_table::KeyTable;
+use crate::server::cluster::tunnels::Tunnels;
+use crate::server::store::{Actor, Confirmations, Engine, PortRange, Record, Store};
 
 /// The data sources, their tunnels, and who may do what with them.
 pub struct ControlPlane {
     /// What is kept.
     pub store: Store,
-    /// The live sessions.
-    pub tunnels: TunnelServer,
+    /// The live sessions, of all nodes.
+    pub tunnels: Tunnels,
+    /// The keys that logins are answered from, where several servers share the database; without, the database
+    /// itself answers.
+    pub keys: Option<Arc<KeyTable>>,
     /// Who waits for what.
     pub changes: Changes,
     /// What tunnel tokens are derived from, and what saved passwords are encrypted with.
@@ -56,6 +61,18 @@ impl ControlPlane {
     /// It never was, or the database failed.
     pub async fn tunnel(&self, id: TunnelId) -> Result<Record> {
         found(self.store.tunnel(id).await?)
+    }
+
+    /// Which of the servers that share the tunnels have taken over the last change of this one's keys; none where
+    /// there is but one.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn key_confirmations(&self, tunnel: TunnelId) -> Result<Confirmations> {
+        match self.store.engine() {
+            Engine::Sqlite => Ok(Confirmations::default()),
+            Engine::Postgres => Ok(self.store.key_confirmations(tunnel).await?),
+        }
     }
 
     /// Whether its tunnel is up now.

@@ -147,6 +147,7 @@ impl ControlPlane {
         tx.add_event(id, EventKind::Removed, actor).await?;
         tx.commit().await?;
         if let Some(tunnel) = record.tunnel_id() {
+            self.keys_changed().await;
             self.tunnels.close_tunnel(tunnel).await;
         }
         self.done(id, actor, "removed");

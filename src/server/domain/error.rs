@@ -72,6 +72,18 @@ pub enum Error {
         "no bastion has registered for this data source. Run its command on the bastion first, then test."
     )]
     NothingToTest,
+    /// This node has no tunnels' ports.
+    #[error(
+        "the node that answers has no tunnels (--role web), so a connection through one cannot be tested from it. \
+         Ask a node that has some."
+    )]
+    NoTunnelsHere,
+    /// Another node holds the tunnel, and this one passes no connections on.
+    #[error(
+        "the node {0:?} holds this tunnel, and the one that answers passes no connections on to it. Start both with \
+         --peer-listen, or ask that node."
+    )]
+    HeldElsewhere(String),
     /// The tunnel has no port yet.
     #[error("no bastion has registered for this tunnel, so it has no port yet")]
     NotEnrolled,

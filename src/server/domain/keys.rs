@@ -11,6 +11,7 @@ use super::error::{Error, Result};
 use super::public_key;
 use super::record::{ensure_active, ensure_exists};
 use crate::protocol::{TunnelId, TunnelKey};
+use crate::server::cluster::tunnels::Tunnels;
 use crate::server::store::{Actor, EventKind, Store};
 use crate::server::tunnel_server::{Grant, KeyAuthority};
 
@@ -78,8 +79,8 @@ impl ControlPlane {
     /// The new key does not hold the port or was not announced, the tunnel is removed, or the database failed.
     pub async fn confirm_key(&self, tunnel: TunnelId, public_key: &str) -> Result<TunnelKey> {
         let public_key = public_key::normalize(public_key).map_err(Error::InvalidKey)?;
-        let holder = self.tunnels.holder(tunnel);
-        if holder.is_none_or(|holder| holder.public_key != public_key) {
+        let is_held = |tunnels: &Tunnels| tunnels.is_held_with(tunnel, &public_key);
+        if !self.tunnels.soon(is_held).await {
             return Err(Error::NewKeyDown);
         }
         let mut tx = self.store.write().await?;
@@ -90,6 +91,7 @@ impl ControlPlane {
             tx.add_event(record.id, EventKind::KeyChanged, &Actor::Bastion(tunnel))
                 .await?;
             tx.commit().await?;
+            self.keys_changed().await;
             // The port may have passed back to the old key since it was looked at.
             self.close_other_keys(tunnel, &public_key).await;
             tracing::info!(tunnel = tunnel.0, "new key confirmed");
@@ -118,6 +120,7 @@ impl ControlPlane {
             tx.add_event(data_source, EventKind::KeyChanged, &Actor::TunnelServer)
                 .await?;
             tx.commit().await?;
+            self.keys_changed().await;
             self.close_other_keys(tunnel, &key).await;
             tracing::info!(tunnel = tunnel.0, "the old key's time is over");
             self.changes.announce(data_source);
@@ -125,9 +128,18 @@ impl ControlPlane {
         Ok(())
     }
 
+    /// Lets this server's own table of keys take over what was just committed, so that what is closed now does not come
+    /// back with its old key. The others follow.
+    pub(super) async fn keys_changed(&self) {
+        if let Some(keys) = &self.keys {
+            keys.catch_up().await;
+        }
+    }
+
     /// Closes a tunnel whose port is held by a session of another key than this one.
     pub(super) async fn close_other_keys(&self, tunnel: TunnelId, key: &str) {
-        let holder = self.tunnels.holder(tunnel);
+        // Other nodes learn of the change from the database.
+        let holder = self.tunnels.local().and_then(|local| local.holder(tunnel));
         if holder.is_some_and(|holder| holder.public_key != key) {
             self.tunnels.close_tunnel(tunnel).await;
         }

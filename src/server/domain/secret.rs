@@ -52,6 +52,12 @@ impl SecretKey {
         URL_SAFE_NO_PAD.encode(&mac.finalize().into_bytes()[..12])
     }
 
+    /// What a node shows the others of it; it gives nothing of the key away.
+    pub fn node_mark(&self) -> Vec<u8> {
+        let mac = self.0.clone().chain_update(b"node-mark");
+        mac.finalize().into_bytes().to_vec()
+    }
+
     fn from_bytes(bytes: &[u8; KEY_BYTES]) -> anyhow::Result<Self> {
         Ok(SecretKey(Hmac::new_from_slice(bytes)?))
     }

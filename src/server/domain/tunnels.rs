@@ -107,7 +107,7 @@ impl ControlPlane {
     /// # Errors
     /// It is not up, the data source is removed, or the database failed.
     pub async fn tunnel_up(&self, tunnel: TunnelId) -> Result<Record> {
-        if !self.tunnels.is_up(tunnel) {
+        if !self.tunnels.soon(|tunnels| tunnels.is_up(tunnel)).await {
             return Err(Error::TunnelDown);
         }
         let mut tx = self.store.write().await?;

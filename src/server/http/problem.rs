@@ -127,6 +127,8 @@ pub fn kind(error: &Error) -> ProblemKind {
         Error::WrongState(_)
         | Error::NotYetSaved { .. }
         | Error::NothingToTest
+        | Error::NoTunnelsHere
+        | Error::HeldElsewhere(_)
         | Error::NotEnrolled
         | Error::NotByHand
         | Error::NoTunnel => ProblemKind::WrongState,

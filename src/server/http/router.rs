@@ -55,10 +55,19 @@ fn without_base(uri: &Uri, base: &str) -> Option<Uri> {
     Uri::from_parts(parts).ok()
 }
 
+/// What a node has that serves tunnels alone: for load balancers and supervisors.
+pub fn without_pages(app: Arc<App>) -> Router {
+    complete(api::supervision(), app)
+}
+
 fn at_the_root(app: Arc<App>) -> Router {
-    Router::new()
-        .merge(api::calls().into_router())
-        .merge(web::routes(&app))
+    let calls = api::calls().into_router().merge(web::routes(&app));
+    complete(calls, app)
+}
+
+/// With what holds for every request.
+fn complete(calls: Router<Arc<App>>, app: Arc<App>) -> Router {
+    calls
         .fallback(no_such_path)
         .method_not_allowed_fallback(wrong_method)
         .layer(middleware::from_fn(bound_time))

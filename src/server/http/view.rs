@@ -6,7 +6,7 @@ use crate::protocol::{
     TunnelStatus, TunnelSummary,
 };
 use crate::server::domain::address::PublicAddress;
-use crate::server::domain::{CommandToken, ControlPlane, host_keys, logins};
+use crate::server::domain::{CommandToken, ControlPlane, Error, host_keys, logins};
 use crate::server::store::{Record, Registrant, TunnelRecord};
 
 /// The user bastions log in as. The key decides; the name is the same for all.
@@ -51,6 +51,23 @@ pub fn data_source(control: &ControlPlane, record: &Record) -> DataSource {
     }
 }
 
+/// The same, with which of the servers that share the tunnels have taken over the last change of its keys.
+///
+/// # Errors
+/// The database failed.
+pub async fn whole_data_source(
+    control: &ControlPlane,
+    record: &Record,
+) -> Result<DataSource, Error> {
+    let mut source = data_source(control, record);
+    if let Some(tunnel) = &mut source.tunnel {
+        let confirmations = control.key_confirmations(tunnel.id).await?;
+        tunnel.key_confirmed_by = confirmations.confirmed_by;
+        tunnel.key_pending_on = confirmations.pending_on;
+    }
+    Ok(source)
+}
+
 fn tunnel_summary(control: &ControlPlane, record: &Record, tunnel: &TunnelRecord) -> TunnelSummary {
     let status = control.status(tunnel.id);
     TunnelSummary {
@@ -66,6 +83,8 @@ fn tunnel_summary(control: &ControlPlane, record: &Record, tunnel: &TunnelRecord
         pending: record.pending(),
         enrolled_by: tunnel.registrant.as_ref().map(enrolled_by),
         set_up_by_hand: tunnel.by_hand,
+        key_confirmed_by: Vec::new(),
+        key_pending_on: Vec::new(),
     }
 }
 

@@ -4,9 +4,10 @@ use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::info::Info;
-use prometheus_client::registry::Registry;
+use prometheus_client::registry::{Registry, Unit};
 
 use super::counts::{Label, PREFIX};
+use crate::server::cluster::key_table::KeyTable;
 use crate::server::domain::ControlPlane;
 use crate::server::log;
 use crate::server::store::StoreError;
@@ -26,7 +27,11 @@ pub struct Web {
 
 /// Asks for them.
 pub async fn now(control: &ControlPlane, web: Web) -> Result<Registry, StoreError> {
-    let enrolled = i64::from(control.store.enrolled_tunnels().await?);
+    let enrolled = match &control.keys {
+        // Readable also while the database is not.
+        Some(keys) => whole(keys.tunnels()),
+        None => i64::from(control.store.enrolled_tunnels().await?),
+    };
     let up = whole(control.tunnels.tunnels_up());
     let tunnels = Family::<Label, Gauge>::default();
     tunnels.get_or_create(&[("state", "up")]).set(up);
@@ -69,12 +74,45 @@ pub async fn now(control: &ControlPlane, web: Web) -> Result<Registry, StoreErro
         "Web connections that found no room, or were idle and made room for others",
         ended,
     );
+    if let Some(keys) = &control.keys {
+        register_keys(&mut registry, keys);
+    }
     registry.register(
         "log_lines_lost",
         "Lines of the log that nobody took in time, or that could not be written",
         ConstCounter::new(log::lost_lines()),
     );
     Ok(registry)
+}
+
+/// How the table stands that logins are answered from.
+fn register_keys(registry: &mut Registry, keys: &KeyTable) {
+    registry.register_with_unit(
+        "key_table_age",
+        "How long ago the keys that logins are answered from were last known to be current",
+        Unit::Seconds,
+        ConstGauge::new(keys.age().as_secs_f64()),
+    );
+    registry.register(
+        "key_table_version",
+        "The last change of a key that was taken over",
+        ConstGauge::new(keys.version()),
+    );
+    registry.register(
+        "key_table_keys",
+        "Keys that logins are answered from",
+        ConstGauge::new(whole(keys.len())),
+    );
+    registry.register(
+        "key_table_behind",
+        "Whether the database cannot be asked for changes of keys now: 1 or 0",
+        ConstGauge::new(i64::from(keys.is_behind())),
+    );
+    registry.register(
+        "stale_key_answers",
+        "How often a known key was accepted without the database being asked; a login asks several times",
+        ConstCounter::new(keys.answered_behind()),
+    );
 }
 
 fn whole(number: usize) -> i64 {

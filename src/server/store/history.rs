@@ -1,10 +1,12 @@
 //! How each tunnel did on each day: one row for each, with the whole day's figures.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::ops::RangeInclusive;
 
 use sqlx::FromRow;
 
-use super::sql::Statement;
+use super::sql::{Engine, Statement};
 use super::{Result, Store};
 use crate::protocol::TunnelId;
 
@@ -14,6 +16,9 @@ const ROWS_AT_ONCE: usize = 500;
 
 const COLUMNS: &str = "day, tunnel_id, known_ms, up_ms, connections, bytes_from_bastion, bytes_to_bastion, \
                        up_slots, down_slots";
+
+/// The length of a day.
+const DAY_MS: i64 = 24 * 3600 * 1000;
 
 /// A day of a tunnel, as it is kept.
 #[derive(Debug, Clone, FromRow)]
@@ -39,6 +44,41 @@ pub struct TunnelDay {
     pub down_slots: Vec<u8>,
 }
 
+/// What several nodes have kept of a day of a tunnel, as one.
+fn together(rows: Vec<TunnelDay>) -> Vec<TunnelDay> {
+    let mut days: BTreeMap<(i32, TunnelId), TunnelDay> = BTreeMap::new();
+    for row in rows {
+        match days.entry((row.day, row.tunnel)) {
+            Entry::Vacant(day) => {
+                day.insert(row);
+            }
+            Entry::Occupied(mut day) => day.get_mut().add(&row),
+        }
+    }
+    days.into_values().collect()
+}
+
+impl TunnelDay {
+    fn add(&mut self, other: &TunnelDay) {
+        // Nodes' minutes do not begin at one moment.
+        self.known_ms = (self.known_ms + other.known_ms).min(DAY_MS);
+        self.up_ms = (self.up_ms + other.up_ms).min(self.known_ms);
+        self.connections = self.connections.saturating_add(other.connections);
+        self.bytes_from_bastion = self
+            .bytes_from_bastion
+            .saturating_add(other.bytes_from_bastion);
+        self.bytes_to_bastion = self.bytes_to_bastion.saturating_add(other.bytes_to_bastion);
+        for (own, others) in [
+            (&mut self.up_slots, &other.up_slots),
+            (&mut self.down_slots, &other.down_slots),
+        ] {
+            for (own, other) in own.iter_mut().zip(others) {
+                *own |= other;
+            }
+        }
+    }
+}
+
 impl Store {
     /// What is kept of these tunnels and days, in one query.
     pub async fn tunnel_days(
@@ -54,13 +94,20 @@ impl Store {
         query.push(" WHERE day IN (").push_list(days);
         query.push(") AND tunnel_id IN (").push_list(tunnels);
         query.push(")");
-        query.once().all().await
+        let rows = query.once().all().await?;
+        Ok(match self.engine() {
+            Engine::Sqlite => rows,
+            Engine::Postgres => together(rows),
+        })
     }
 
-    /// What is kept of a day, of all tunnels.
-    pub async fn tunnels_on(&self, day: i32) -> Result<Vec<TunnelDay>> {
+    /// What a node has kept of a day, of all tunnels.
+    pub async fn tunnels_on(&self, day: i32, node: &str) -> Result<Vec<TunnelDay>> {
         let mut query = self.select();
         query.push(" WHERE day = ").push_bind(day);
+        if self.engine() == Engine::Postgres {
+            query.push(" AND node = ").push_bind(node);
+        }
         query.all().await
     }
 
@@ -74,11 +121,17 @@ impl Store {
         Ok(tunnels)
     }
 
-    /// Keeps these days in the place of what was kept of them.
-    pub async fn keep_tunnel_days(&self, rows: &[TunnelDay]) -> Result<()> {
+    /// Keeps these days of a node in the place of what it had kept of them.
+    pub async fn keep_tunnel_days(&self, rows: &[TunnelDay], node: &str) -> Result<()> {
+        let (column, key) = match self.engine() {
+            Engine::Sqlite => ("", "day, tunnel_id"),
+            Engine::Postgres => (", node", "day, tunnel_id, node"),
+        };
         for rows in rows.chunks(ROWS_AT_ONCE) {
             let mut tx = self.write().await?;
-            let mut query = tx.sql(format!("INSERT INTO tunnel_days ({COLUMNS}) VALUES "));
+            let mut query = tx.sql(format!(
+                "INSERT INTO tunnel_days ({COLUMNS}{column}) VALUES "
+            ));
             for (index, row) in rows.iter().enumerate() {
                 query.push(if index == 0 { "(" } else { ", (" });
                 query.push_bind(row.day).push(", ").push_bind(row.tunnel);
@@ -92,10 +145,14 @@ impl Store {
                 query
                     .push(", ")
                     .push_list([&row.up_slots[..], &row.down_slots[..]]);
+                if !column.is_empty() {
+                    query.push(", ").push_bind(node);
+                }
                 query.push(")");
             }
+            query.push(" ON CONFLICT (").push(key);
             query.push(
-                " ON CONFLICT (day, tunnel_id) DO UPDATE SET known_ms = excluded.known_ms,
+                ") DO UPDATE SET known_ms = excluded.known_ms,
                      up_ms = excluded.up_ms, connections = excluded.connections,
                      bytes_from_bastion = excluded.bytes_from_bastion,
                      bytes_to_bastion = excluded.bytes_to_bastion,

@@ -12,10 +12,17 @@ mod folded;
 mod history;
 mod host_keys;
 mod idempotency;
+mod key_changes;
 mod keys;
+mod late;
+mod line;
+mod listening;
 mod lists;
 mod logins;
 pub mod moving;
+mod node_sessions;
+mod nodes;
+mod notices;
 mod operators;
 mod ports;
 mod postgres;
@@ -45,10 +52,16 @@ pub use events::{Event, EventKind};
 pub use history::TunnelDay;
 pub use host_keys::{Knowledge, Source};
 pub use idempotency::{NamedRequest, RequestName};
+pub use key_changes::{Confirmations, KeyRow, KeyRows, OpenTunnel};
 pub use keys::{GrantRow, TunnelKeys};
+pub use line::Line;
+pub use listening::Listening;
 pub use lists::{Filter, Part, Stage, Up};
 pub use logins::{SealedPassword, StoredLogin};
 pub use moving::Progress;
+pub use node_sessions::{NodeSession, NodeSessionRow};
+pub use nodes::{NewNode, NodeLife, NodeRow, NodeState, Role, Word};
+pub use notices::{Notice, Notices};
 pub use operators::{ListedOperator, OperatorAccount, OperatorId};
 pub use ports::{PortChoice, PortRange};
 pub use postgres::DatabaseUrl;
@@ -61,6 +74,7 @@ pub(crate) use test_store::TestStore;
 pub use tokens::{CommandRow, NewToken, StoredToken, TokenHash, TokenKind};
 pub use tunnels::{EnrollmentRow, Registration, SessionRow};
 
+use self::late::Late;
 use self::sql::{AnyTransaction, Pool, Statement};
 
 /// How long a check is not repeated.
@@ -95,8 +109,8 @@ pub type Result<T> = std::result::Result<T, StoreError>;
 /// The database. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Store {
-    readers: Pool,
-    writer: Pool,
+    readers: Arc<Late>,
+    writer: Arc<Late>,
     /// When the last check ended, and whether it succeeded.
     checked: Arc<Mutex<Option<(Instant, bool)>>>,
 }
@@ -120,17 +134,51 @@ impl Store {
         Ok(Self::new(readers, writer))
     }
 
+    /// One that is not opened yet, whose use fails at once, for a server that starts while its database cannot be
+    /// reached.
+    pub async fn shut(url: &DatabaseUrl) -> Self {
+        let (readers, writer) = (postgres::closed(url).await, postgres::closed(url).await);
+        Store {
+            readers: Arc::new(Late::shut(readers)),
+            writer: Arc::new(Late::shut(writer)),
+            checked: Arc::default(),
+        }
+    }
+
+    /// Whether this error of [`Store::connect`] says that the database cannot be reached now, which may pass by itself.
+    pub fn is_unreachable(error: &anyhow::Error) -> bool {
+        postgres::is_unreachable(error)
+    }
+
+    /// Opens it like [`Store::connect`], if that is not done yet.
+    ///
+    /// # Errors
+    /// It cannot be reached or used; the message says why and what to do.
+    pub async fn open_late(&self, url: &DatabaseUrl) -> anyhow::Result<()> {
+        if !self.is_open() {
+            let (readers, writer) = postgres::open(url).await?;
+            self.readers.set(readers);
+            self.writer.set(writer);
+        }
+        Ok(())
+    }
+
+    /// Whether it is opened.
+    pub fn is_open(&self) -> bool {
+        self.readers.is_open() && self.writer.is_open()
+    }
+
     fn new(readers: Pool, writer: Pool) -> Self {
         Store {
-            readers,
-            writer,
+            readers: Arc::new(Late::open(readers)),
+            writer: Arc::new(Late::open(writer)),
             checked: Arc::default(),
         }
     }
 
     /// Which engine keeps it.
     pub fn engine(&self) -> Engine {
-        match self.readers {
+        match self.readers.pool() {
             Pool::Sqlite(_) => Engine::Sqlite,
             Pool::Postgres(_) => Engine::Postgres,
         }
@@ -169,13 +217,13 @@ impl Store {
 
     /// Waits for what runs and closes the files.
     pub async fn close(&self) {
-        self.readers.close().await;
-        self.writer.close().await;
+        self.readers.pool().close().await;
+        self.writer.pool().close().await;
     }
 
     /// Begins to write, when those before have ended.
     pub async fn write(&self) -> Result<Writing> {
-        Ok(Writing(match &self.writer {
+        Ok(Writing(match self.writer.pool() {
             Pool::Sqlite(pool) => AnyTransaction::Sqlite(sqlite::begin(pool).await?),
             Pool::Postgres(pool) => AnyTransaction::Postgres(postgres::begin(pool).await?),
         }))

@@ -13,10 +13,11 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use sqlx::migrate::Migrator;
 use sqlx::pool::PoolOptions;
-use sqlx::postgres::{PgConnectOptions, PgPool};
+use sqlx::postgres::{PgConnectOptions, PgListener, PgPool};
 use sqlx::{
     ConnectOptions as _, Connection as _, Executor as _, PgConnection, Postgres, Transaction,
 };
+use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 
 use super::sql::Pool;
@@ -119,6 +120,29 @@ pub(super) async fn open(url: &DatabaseUrl) -> anyhow::Result<(Pool, Pool)> {
     Ok((Pool::Postgres(readers), Pool::Postgres(writer)))
 }
 
+/// Connections that fail at once.
+pub(super) async fn closed(url: &DatabaseUrl) -> Pool {
+    let closed = pool(url, 1);
+    closed.close().await;
+    Pool::Postgres(closed)
+}
+
+/// A database that cannot be reached now, which may pass by itself.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot connect to the database {database}: {why}")]
+struct Unreachable {
+    database: String,
+    why: String,
+}
+
+/// Whether an error of [`open`] says that the database cannot be reached now, and not that it is the wrong one or lets
+/// nobody in.
+pub(super) fn is_unreachable(error: &anyhow::Error) -> bool {
+    error
+        .chain()
+        .any(|cause| cause.is::<Unreachable>() || cause.is::<Elapsed>())
+}
+
 /// Brings the schema up to date.
 async fn migrate(connection: &mut PgConnection, url: &DatabaseUrl) -> anyhow::Result<()> {
     let cannot = || format!("cannot update the schema of {url}");
@@ -135,15 +159,57 @@ async fn migrate(connection: &mut PgConnection, url: &DatabaseUrl) -> anyhow::Re
 /// A connection of its own.
 pub(super) async fn connect(url: &DatabaseUrl) -> anyhow::Result<PgConnection> {
     let connecting = timeout(CONNECT_TIMEOUT, PgConnection::connect_with(&url.options));
-    let why = match connecting.await {
+    let (why, is_unreachable) = match connecting.await {
         Ok(Ok(connection)) => return Ok(connection),
-        Ok(Err(error)) => check::why(&error, url),
-        Err(_) => format!(
-            "it does not answer within {} s; look whether its address is right and nothing in between drops what is sent",
-            CONNECT_TIMEOUT.as_secs()
-        ),
+        Ok(Err(error)) => (check::why(&error, url), may_pass(&error)),
+        Err(_) => {
+            let why = format!(
+                "it does not answer within {} s; look whether its address is right and nothing in between drops what \
+                 is sent",
+                CONNECT_TIMEOUT.as_secs()
+            );
+            (why, true)
+        }
     };
+    if is_unreachable {
+        let database = url.to_string();
+        return Err(Unreachable { database, why }.into());
+    }
     bail!("cannot connect to the database {url}: {why}")
+}
+
+/// Whether whoever could not connect may be able to later, though nobody changes anything here.
+fn may_pass(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_) => true,
+        // Connection, too few resources, starting or shutting down.
+        sqlx::Error::Database(error) => error.code().is_some_and(|code| {
+            ["08", "53", "57"]
+                .iter()
+                .any(|class| code.starts_with(class))
+        }),
+        _ => false,
+    }
+}
+
+/// A connection of its own on which the database lets nothing run for longer than this.
+pub(super) async fn line(url: &DatabaseUrl, limit: Duration) -> super::Result<PgConnection> {
+    let mut connection = PgConnection::connect_with(&url.options).await?;
+    let milliseconds = limit.as_millis();
+    for setting in ["statement_timeout", "lock_timeout"] {
+        let set = format!("SET {setting} = {milliseconds}");
+        connection.execute(sqlx::AssertSqlSafe(set)).await?;
+    }
+    Ok(connection)
+}
+
+/// What listens for notifications, on a connection of its own.
+pub(super) async fn listener(url: &DatabaseUrl) -> sqlx::Result<PgListener> {
+    let pool = PoolOptions::new()
+        .max_connections(1)
+        .acquire_timeout(CONNECT_TIMEOUT)
+        .connect_lazy_with(url.options.clone());
+    PgListener::connect_with(&pool).await
 }
 
 /// Begins to write, as the only one.

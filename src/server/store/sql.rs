@@ -236,6 +236,12 @@ impl<'c> Statement<'c> {
         }
     }
 
+    /// A statement on a connection that nobody else has.
+    pub(super) fn on(connection: &'c mut PgConnection, text: impl Into<Cow<'static, str>>) -> Self {
+        let target = Target::Postgres(On::Connection(connection), PgArguments::default());
+        Statement::new(target, text.into())
+    }
+
     /// Binds the next value: `$1`, then `$2`, …
     pub(super) fn bind<'q>(mut self, value: impl Bound<'q>) -> Self {
         self.add(value);

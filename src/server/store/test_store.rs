@@ -96,7 +96,7 @@ impl TestStore {
 
     /// From now on, the store itself writes nothing.
     pub(crate) async fn refuse_writing(&self) {
-        match &self.store.writer {
+        match self.store.writer.pool() {
             Pool::Sqlite(writer) => {
                 let set = sqlx::query("PRAGMA query_only = 1");
                 set.execute(writer).await.unwrap();

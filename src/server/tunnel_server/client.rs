@@ -125,7 +125,10 @@ impl Client {
         };
         // The form with a comment would be another text for the same key.
         let line = line.split(' ').take(2).collect::<Vec<_>>().join(" ");
-        let tunnels = self.grants(&line).await.len();
+        let mut tunnels = self.grants(&line).await.len();
+        if tunnels == 0 && self.shared.keys.catch_up().await {
+            tunnels = self.grants(&line).await.len();
+        }
         if tunnels == 0 {
             return refused(&counters.keys, "the key is not enrolled");
         }
@@ -225,7 +228,12 @@ impl Client {
             }
             return false;
         }
-        let Some(grant) = self.grant(&session.key, port).await else {
+        let mut grant = self.grant(&session.key, port).await;
+        // A bastion may be quicker here than what it has just been given.
+        if grant.is_none() && self.shared.keys.catch_up().await {
+            grant = self.grant(&session.key, port).await;
+        }
+        let Some(grant) = grant else {
             refused.ports.inc();
             if let Some(more) = may_log() {
                 info!(%session, port, "refused to listen: the port is not this key's{more}");

@@ -9,7 +9,7 @@ use std::mem::discriminant;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use crate::protocol::TunnelId;
 
@@ -55,6 +55,8 @@ pub struct SessionNote {
 pub struct SessionEvents {
     pending: Mutex<Pending>,
     arrived: Notify,
+    /// Told with each event, whether or not somebody notes it.
+    changed: watch::Sender<()>,
 }
 
 #[derive(Debug, Default)]
@@ -83,6 +85,12 @@ impl SessionEvents {
         notes.push(note);
         drop(guard);
         self.arrived.notify_one();
+        self.changed.send_replace(());
+    }
+
+    /// Tells when something happens, for those who look at what is and not at what happened.
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
     }
 
     /// Waits until something is pending.

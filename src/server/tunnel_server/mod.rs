@@ -63,6 +63,7 @@ pub use self::events::{Batch, SessionEvent, SessionEvents, SessionNote};
 use self::fronts::Fronts;
 pub use self::host_key::{Generation, HostKey, KeyFolder, Marks};
 pub use self::limits::Limits;
+use self::live_session::LiveSession;
 use self::log_lines::LogLines;
 use self::ports::Ports;
 use self::session_threads::SessionThreads;
@@ -72,6 +73,7 @@ use crate::server::cluster::holders::{CertificateHash, Holders};
 use crate::server::cluster::peer_link::client::PeerLinks;
 use crate::server::cluster::peer_link::{self, listener};
 use crate::server::domain::proxies::TrustedProxies;
+use crate::server::store::NodeSession;
 
 /// How the tunnel server is set up.
 #[derive(Debug, Clone)]
@@ -131,6 +133,12 @@ pub trait KeyAuthority: Send + Sync + 'static {
     /// It may be asked before the key is proved, and for each forward before and after the port is
     /// held: no side effects.
     async fn grants(&self, public_key: &str) -> anyhow::Result<Vec<Grant>>;
+
+    /// Learns at once what has changed, if that is not so anyway, and says whether it has: then it is worth asking
+    /// again. It is called where somebody is refused for what [`KeyAuthority::grants`] says.
+    async fn catch_up(&self) -> bool {
+        false
+    }
 }
 
 /// A running tunnel server; dropping it closes every session.
@@ -324,6 +332,18 @@ impl TunnelServer {
     /// The session that listens on this tunnel's port now.
     pub fn holder(&self, tunnel: TunnelId) -> Option<Holder> {
         self.ports.holder(tunnel)
+    }
+
+    /// Every tunnel that is up now, with its session, as other nodes are told of it.
+    pub fn sessions(&self) -> Vec<NodeSession> {
+        let held = self.ports.holders();
+        let described = |(tunnel, session): (TunnelId, Arc<LiveSession>)| NodeSession {
+            tunnel,
+            since: session.since(),
+            bastion: session.peer.ip().to_canonical().to_string(),
+            public_key: session.key().to_owned(),
+        };
+        held.into_iter().map(described).collect()
     }
 
     /// Ends this tunnel's listener and every connection through it at once; the session too, if it

@@ -283,6 +283,17 @@ impl Ports {
         })
     }
 
+    /// Every tunnel whose port is held, with the session that holds it.
+    pub(super) fn holders(&self) -> Vec<(TunnelId, Arc<LiveSession>)> {
+        let state = self.state();
+        let own = &state.own;
+        let holder = |tunnel| {
+            let row = own.get(own.port_of(tunnel)?)?;
+            Some((tunnel, Arc::clone(&row.holding.own.holder.session)))
+        };
+        own.tunnels().filter_map(holder).collect()
+    }
+
     /// The port of a tunnel, if a session of this node holds it.
     pub(super) fn own(&self, tunnel: TunnelId, port: u16) -> Option<Arc<Own>> {
         let state = self.state();

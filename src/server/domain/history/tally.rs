@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::slots::{DAY_MS, Day, Slots, pieces};
 use crate::protocol::TunnelId;
+use crate::server::cluster::view::Others;
 use crate::server::store::TunnelDay;
 use crate::server::tunnel_server::{Span, TunnelActivity};
 
@@ -47,11 +48,23 @@ impl Tally {
 
     /// Adds what was seen in a span that ended then by the wall clock. `alive` are the tunnels that were ever
     /// up and are not removed, those of before where that is not known; from now on they are watched.
-    pub fn add(&mut self, span: &Span, end: jiff::Timestamp, alive: Option<HashSet<TunnelId>>) {
+    ///
+    /// Where there are several nodes, each adds what it knows itself: of a tunnel that another one held in the
+    /// span, too, only for how long it was up here, since it may have been up there for the rest; and the time of
+    /// those that nobody held is added by one node. What falls between is not known.
+    pub fn add(
+        &mut self,
+        span: &Span,
+        end: jiff::Timestamp,
+        alive: Option<HashSet<TunnelId>>,
+        others: &Others,
+    ) {
         let alive = alive.unwrap_or_else(|| self.watched.clone());
         for activity in &span.tunnels {
             let tunnel = activity.tunnel;
+            let may_be_elsewhere = !others.is_known || others.held.contains(&tunnel);
             let known = match (alive.contains(&tunnel), self.watched.contains(&tunnel)) {
+                _ if may_be_elsewhere => activity.up,
                 (true, true) => span.elapsed,
                 (true, false) => activity.watched,
                 // Removed meanwhile, or so new that it is not written down: it is not down since.
@@ -61,7 +74,10 @@ impl Tally {
         }
         let active: HashSet<_> = span.tunnels.iter().map(|one| one.tunnel).collect();
         let quiet = self.watched.intersection(&alive);
-        let quiet: Vec<_> = quiet.filter(|one| !active.contains(one)).copied().collect();
+        let is_quiet = |one: &&TunnelId| {
+            others.tells_of_silence && !active.contains(*one) && !others.held.contains(*one)
+        };
+        let quiet: Vec<_> = quiet.filter(is_quiet).copied().collect();
         for tunnel in quiet {
             self.add_one(&silent(tunnel), span.elapsed, end);
         }
@@ -206,6 +222,45 @@ mod tests {
         Some(HashSet::from([ONE]))
     }
 
+    /// There is one server.
+    fn alone() -> Others {
+        Others {
+            held: HashSet::new(),
+            is_known: true,
+            tells_of_silence: true,
+        }
+    }
+
+    #[test]
+    fn of_a_tunnel_that_another_node_held_too_nobody_counts_the_other_s_time() {
+        let mut tally = watching(&[NOON]);
+        let half = MINUTE / 2;
+        let with_another = Others {
+            held: HashSet::from([ONE]),
+            ..alone()
+        };
+        let span_here = span(MINUTE, vec![up_for(half, MINUTE)]);
+        tally.add(&span_here, at(NOON), alive(), &with_another);
+        assert_eq!(seconds(&tally), [(30, 30)]);
+        // It was there alone.
+        let later = at("2026-11-29T12:02:00Z");
+        tally.add(&span(MINUTE, vec![]), later, alive(), &with_another);
+        assert_eq!(seconds(&tally), [(30, 30)]);
+        // Nobody held it, and another node says so.
+        let silent_here = Others {
+            tells_of_silence: false,
+            ..alone()
+        };
+        let later = at("2026-11-29T12:03:00Z");
+        tally.add(&span(MINUTE, vec![]), later, alive(), &silent_here);
+        assert_eq!(seconds(&tally), [(30, 30)]);
+        // Nobody knows what the others do.
+        let unknown = Others::default();
+        let later = at("2026-11-29T12:04:00Z");
+        tally.add(&span_here, later, alive(), &unknown);
+        assert_eq!(seconds(&tally), [(60, 60)]);
+    }
+
     fn nobody() -> Option<HashSet<TunnelId>> {
         Some(HashSet::new())
     }
@@ -255,26 +310,38 @@ mod tests {
     fn a_tunnel_is_not_down_before_its_first_connection_nor_after_its_removal() {
         let mut tally = Tally::default();
         tally.add_written(Day::of(at(NOON)), Vec::new());
-        tally.add(&span(MINUTE, vec![]), at(NOON), nobody());
+        tally.add(&span(MINUTE, vec![]), at(NOON), nobody(), &alone());
         assert_eq!(seconds(&tally), []);
         let first = up_for(Duration::from_secs(10), Duration::from_secs(20));
         tally.add(
             &span(MINUTE, vec![first]),
             at("2026-11-29T12:02:00Z"),
             alive(),
+            &alone(),
         );
         assert_eq!(seconds(&tally), [(10, 20)]);
         // Whether the database can be read or not.
-        tally.add(&span(MINUTE, vec![]), at("2026-11-29T12:03:00Z"), None);
+        tally.add(
+            &span(MINUTE, vec![]),
+            at("2026-11-29T12:03:00Z"),
+            None,
+            &alone(),
+        );
         assert_eq!(seconds(&tally), [(10, 80)]);
         let last = up_for(Duration::from_secs(5), MINUTE);
         tally.add(
             &span(MINUTE, vec![last]),
             at("2026-11-29T12:04:00Z"),
             nobody(),
+            &alone(),
         );
         assert_eq!(seconds(&tally), [(15, 85)]);
-        tally.add(&span(MINUTE, vec![]), at("2026-11-29T12:05:00Z"), nobody());
+        tally.add(
+            &span(MINUTE, vec![]),
+            at("2026-11-29T12:05:00Z"),
+            nobody(),
+            &alone(),
+        );
         assert_eq!(seconds(&tally), [(15, 85)]);
     }
 
@@ -285,9 +352,15 @@ mod tests {
             &span(MINUTE, vec![up_for(MINUTE, MINUTE)]),
             at(NOON),
             alive(),
+            &alone(),
         );
         // An hour later: the server was away, or the machine asleep.
-        tally.add(&span(MINUTE, vec![]), at("2026-11-29T13:01:00Z"), alive());
+        tally.add(
+            &span(MINUTE, vec![]),
+            at("2026-11-29T13:01:00Z"),
+            alive(),
+            &alone(),
+        );
         let row = &tally.unwritten()[0];
         assert_eq!((row.up_ms, row.known_ms), (60_000, 120_000));
         assert_eq!(slots(&row.up_slots), [144]);
@@ -300,9 +373,9 @@ mod tests {
         let hours = |number: u64| Duration::from_secs(number * 3600);
         for _ in 0..4 {
             let all = up_for(hours(10), hours(10));
-            tally.add(&span(hours(10), vec![all]), at(NOON), alive());
+            tally.add(&span(hours(10), vec![all]), at(NOON), alive(), &alone());
         }
-        tally.add(&span(hours(1), vec![]), at(NOON), alive());
+        tally.add(&span(hours(1), vec![]), at(NOON), alive(), &alone());
         assert_eq!(seconds(&tally), [(23 * 3600, 24 * 3600)]);
     }
 
@@ -314,6 +387,7 @@ mod tests {
             &span(MINUTE, vec![up_for(MINUTE, MINUTE)]),
             at(NOON),
             alive(),
+            &alone(),
         );
         assert_eq!(tally.unwritten().len(), 0, "the day is not known yet");
         assert_eq!(tally.unknown_days(), BTreeSet::from([day]));
@@ -324,6 +398,7 @@ mod tests {
             &span(MINUTE * 2, vec![carried]),
             at("2026-11-29T11:02:00Z"),
             alive(),
+            &alone(),
         );
         for _ in 0..2 {
             tally.add_written(day, before.unwritten());
@@ -344,6 +419,7 @@ mod tests {
             &span(MINUTE, vec![up_for(MINUTE, MINUTE)]),
             at(after),
             alive(),
+            &alone(),
         );
         assert_eq!(seconds(&tally), [(30, 30), (30, 30)]);
         tally.written(Day::of(at(after)));

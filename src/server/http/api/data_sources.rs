@@ -135,7 +135,8 @@ fn next_page(app: &App, asked: &ListOptions, cursor: &str) -> Result<HeaderValue
 
 /// Shows a data source
 ///
-/// One that is removed can still be read, so that whoever waits for its end sees it.
+/// One that is removed can still be read, so that whoever waits for its end sees it. Where several servers share the
+/// tunnels, `tunnel.key_pending_on` names those that have yet to take over a removal or another key.
 #[utoipa::path(get, path = "/api/v1/data-sources/{id}", operation_id = "read_data_source",
     params(("id" = i64, Path, minimum = 1, description = "The data source")),
     responses((status = 200, description = "As it stands now", body = DataSource)))]
@@ -145,7 +146,7 @@ pub async fn read(
     State(app): State<Arc<App>>,
 ) -> Result<Json<DataSource>, ApiError> {
     let record = app.data_source(id).await?;
-    Ok(Json(view::data_source(&app, &record)))
+    Ok(Json(view::whole_data_source(&app, &record).await?))
 }
 
 /// Changes a data source
@@ -178,7 +179,8 @@ pub struct DeleteOptions {
 ///
 /// Asks for the removal, and gives the command for the bastion; again, it gives a new command. With
 /// `?force=true` it removes at once, without the bastion; and so it does where no program of ours is to be told:
-/// for a draft that none has registered for, a direct connection, and a tunnel that was set up by hand.
+/// for a draft that none has registered for, a direct connection, and a tunnel that was set up by hand. It is removed
+/// everywhere once `tunnel.key_pending_on` of what can still be read is gone.
 #[utoipa::path(delete, path = "/api/v1/data-sources/{id}", operation_id = "delete_data_source",
     params(("id" = i64, Path, minimum = 1, description = "The data source"), DeleteOptions),
     responses((status = 200, description = "Being removed: the command for the bastion", body = RemovalCommand),

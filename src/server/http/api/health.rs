@@ -23,7 +23,7 @@ const THREADS_WAIT: Duration = Duration::from_secs(2);
 /// Whether all of it works: the database can be written, too
 #[utoipa::path(get, path = "/readyz", operation_id = "read_readiness",
     responses((status = 200, description = "It does", body = String, content_type = "text/plain; charset=utf-8"),
-        (status = 503, description = "The database cannot be written or read, or another part does not do its work; the answer says which")))]
+        (status = 503, description = "The database cannot be written or read, another part does not do its work, or this node drains; the answer says which")))]
 pub async fn ready(State(app): State<Arc<App>>) -> Result<&'static str, ApiError> {
     app.store.check().await?;
     let idle = |part: &str| {
@@ -31,11 +31,18 @@ pub async fn ready(State(app): State<Arc<App>>) -> Result<&'static str, ApiError
         let detail = format!("{part} does not do its work; restart the server if that lasts");
         Err(ApiError::new(ProblemKind::Busy, detail))
     };
-    if !app.tunnels.works_within(THREADS_WAIT).await {
-        return idle("the tunnel server");
+    if let Some(local) = app.tunnels.local() {
+        if !local.works_within(THREADS_WAIT).await {
+            return idle("the tunnel server");
+        }
+        if local.events().wait_of_oldest() > EVENTS_WAIT {
+            return idle("the recorder of session events");
+        }
     }
-    if app.tunnels.events().wait_of_oldest() > EVENTS_WAIT {
-        return idle("the recorder of session events");
+    let member = app.tunnels.member();
+    if member.is_some_and(|member| member.node.is_draining()) {
+        let detail = "this node drains: it is about to end, and others are to be used";
+        return Err(ApiError::new(ProblemKind::Busy, detail.to_owned()));
     }
     Ok("ready\n")
 }

@@ -53,7 +53,10 @@ async fn page(app: &App) -> Result<Response, ApiError> {
     let facts = facts::now(app, web).await?;
     let mut text = String::new();
     prometheus_text::encode(&mut text, &facts)
-        .and_then(|()| prometheus_text::encode(&mut text, &app.tunnels.counters().registry))
+        .and_then(|()| match app.tunnels.local() {
+            Some(local) => prometheus_text::encode(&mut text, &local.counters().registry),
+            None => Ok(()),
+        })
         .and_then(|()| app.metrics.write(&mut text))
         .map_err(|error| ApiError::internal(&error))?;
     Ok((

@@ -16,9 +16,13 @@ pub mod openapi;
 mod scripts;
 mod tunnels;
 
+use std::sync::Arc;
+
+use axum::Router;
 use utoipa_axum::routes;
 
 use self::openapi::{Caller, Calls};
+use crate::server::http::app::App;
 
 /// Every call, with who may make it.
 pub fn calls() -> Calls {
@@ -26,6 +30,14 @@ pub fn calls() -> Calls {
     let calls = operator_calls(calls);
     let calls = bastion_calls(calls);
     open_calls(calls)
+}
+
+/// Of these, what tells how a node does.
+pub fn supervision() -> Router<Arc<App>> {
+    let calls = Calls::default().with(Caller::Operator, routes!(metrics::read));
+    let by = Caller::Anybody;
+    let calls = calls.with(by, routes!(health::alive));
+    calls.with(by, routes!(health::ready)).into_router()
 }
 
 fn operator_calls(calls: Calls) -> Calls {

@@ -27,6 +27,8 @@ pub struct Layout {
     pub operator: Option<String>,
     /// What the page's forms carry.
     pub form_token: String,
+    /// Whether there is a page of nodes.
+    pub has_nodes: bool,
 }
 
 impl Layout {
@@ -47,6 +49,7 @@ impl Layout {
             icon: &assets::ICON.name,
             operator: None,
             form_token,
+            has_nodes: app.tunnels.member().is_some(),
         }
     }
 }

@@ -25,6 +25,7 @@ mod known_browser;
 mod labels;
 mod layout;
 mod list;
+mod nodes;
 mod operators;
 mod pages;
 mod removal;
@@ -100,6 +101,7 @@ fn signed_in_routes() -> Routes {
         .route("/operators/disable", post(operators::disable))
         .route("/operators/enable", post(operators::enable))
         .route("/operators/remove", post(operators::remove))
+        .route("/nodes", get(nodes::show))
         .route("/account", get(account::show).post(account::set_password))
         .route("/audit", get(audit::show))
         .route("/sign-out", post(sign_in::sign_out))

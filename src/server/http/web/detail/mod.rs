@@ -171,6 +171,12 @@ impl DetailPage {
         self.source.state == DataSourceState::Removed
     }
 
+    /// The servers on which a key that was replaced or removed may still open the tunnel.
+    fn key_pending_on(&self) -> Option<String> {
+        let pending = &self.source.tunnel.as_ref()?.key_pending_on;
+        (!pending.is_empty()).then(|| pending.join(", "))
+    }
+
     fn is_down(&self) -> bool {
         self.source.state == DataSourceState::Down
     }
@@ -197,7 +203,7 @@ pub async fn answer(
     extra: Extra,
 ) -> Result<Response, PageError> {
     let record = app.data_source(id).await?;
-    let source = view::data_source(app, &record);
+    let source = view::whole_data_source(app, &record).await?;
     let events = app.store.events(Some(id), Part::Newest, EVENTS).await?;
     let template = DetailPage {
         layout: Layout::of(app, signed_in),

@@ -15,6 +15,10 @@ CREATE TABLE nodes (
     state        TEXT   NOT NULL CHECK (state IN ('up', 'draining', 'stopped')),
     -- Counts up while it lives. Its value says nothing: only whether it moves.
     beat         BIGINT NOT NULL,
+    -- Which version of its sessions stands below: others read them again when it is another one.
+    facts        BIGINT NOT NULL DEFAULT 0,
+    -- Whether another node has found it dead, and deleted its sessions. If it lives, it writes them again.
+    found_dead   BOOLEAN NOT NULL DEFAULT FALSE,
     -- Whether somebody asked it to drain.
     drain_asked  BOOLEAN NOT NULL DEFAULT FALSE,
     started_at   BIGINT NOT NULL,
@@ -33,6 +37,8 @@ CREATE TABLE sessions (
     -- The address that the bastion came from, and the key that it has proved.
     bastion    TEXT   NOT NULL,
     public_key TEXT   NOT NULL,
+    -- The version of the node's sessions with which it was written.
+    version    BIGINT NOT NULL,
     PRIMARY KEY (node, tunnel_id)
 );
 
@@ -88,3 +94,24 @@ CREATE TABLE secret_mark (
     id   INTEGER PRIMARY KEY CHECK (id = 1),
     mark BYTEA   NOT NULL
 );
+
+-- Each node writes days of its own: a tunnel that was on two of them on one day has a row of each.
+ALTER TABLE tunnel_days ADD COLUMN node TEXT COLLATE "C" NOT NULL DEFAULT '';
+ALTER TABLE tunnel_days DROP CONSTRAINT tunnel_days_pkey;
+ALTER TABLE tunnel_days ADD PRIMARY KEY (day, tunnel_id, node);
+
+-- Somebody may not do any more what he might: open streams at all nodes look again.
+CREATE FUNCTION tell_access() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM pg_notify('holistics_tunnel_access', '');
+    RETURN NULL;
+END $$;
+
+CREATE TRIGGER operators_access AFTER UPDATE OF disabled_at OR DELETE ON operators
+    FOR EACH STATEMENT EXECUTE FUNCTION tell_access();
+
+CREATE TRIGGER browser_sessions_access AFTER DELETE ON browser_sessions
+    FOR EACH ROW EXECUTE FUNCTION tell_access();
+
+CREATE TRIGGER tokens_access AFTER UPDATE OF revoked_at ON tokens
+    FOR EACH ROW WHEN (OLD.kind = 'operator' AND NEW.revoked_at IS NOT NULL) EXECUTE FUNCTION tell_access();

@@ -1,0 +1,63 @@
+//! The beat: a number that counts up while this node lives. Others look only whether it moves.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::node::Node;
+use crate::server::store::{DatabaseUrl, Line, StoreError};
+
+/// How far two beats are apart.
+pub const EVERY: Duration = Duration::from_secs(2);
+
+/// How long one may take. A connection on which it takes longer is given up.
+pub(super) const LIMIT: Duration = Duration::from_millis(1_500);
+
+/// Beats until it is aborted.
+///
+/// # Errors
+/// Another server has taken this node's name.
+pub async fn keep(node: Arc<Node>, url: DatabaseUrl) -> anyhow::Result<()> {
+    let mut line = Line::new(&url, LIMIT);
+    let mut states = node.states();
+    let mut next = interval(EVERY);
+    next.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut is_heard = true;
+    loop {
+        tokio::select! {
+            _ = next.tick() => {}
+            _ = states.changed() => {}
+        }
+        match line.beat(&node.life(), node.state()).await {
+            Ok(Some(word)) => {
+                if !std::mem::replace(&mut is_heard, true) {
+                    tracing::info!("this node is heard by the others again");
+                }
+                if word.found_dead {
+                    tracing::warn!(
+                        "other nodes have found this one dead; it writes again which tunnels it holds"
+                    );
+                    node.write_all_again();
+                }
+                if word.drain_asked {
+                    node.drain();
+                }
+            }
+            Ok(None) => match node.live_again(&mut line).await {
+                Ok(()) => {}
+                Err(error) if error.is::<StoreError>() => was_not_heard(&mut is_heard, &error),
+                Err(error) => return Err(error),
+            },
+            Err(error) => was_not_heard(&mut is_heard, &error.into()),
+        }
+    }
+}
+
+fn was_not_heard(is_heard: &mut bool, error: &anyhow::Error) {
+    if std::mem::replace(is_heard, false) {
+        tracing::warn!(
+            "cannot write to the database that this node lives; its tunnels go on: {error:#}"
+        );
+    }
+}

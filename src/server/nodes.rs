@@ -1,0 +1,95 @@
+//! The `node` commands. They work on the shared database itself, so also where no server runs.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use serde_json::json;
+use tokio::time::sleep;
+
+use super::cli::{NodeAction, NodeArgs};
+use super::cluster::beat;
+use super::store::{Line, NodeRow, NodeState};
+
+/// How long a question may take.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// Carries out `node list` or `node drain`.
+///
+/// # Errors
+/// There is one server alone, there is no such node, or the database failed.
+pub async fn run(arguments: NodeArgs) -> anyhow::Result<()> {
+    let url = arguments.data.database_url()?.context(
+        "there are nodes only where several servers share a database of PostgreSQL; name it with --database-url",
+    )?;
+    let mut line = Line::new(url, LIMIT);
+    match arguments.action {
+        NodeAction::List { json } => list(&mut line, json).await,
+        NodeAction::Drain { name } => drain(&mut line, &name).await,
+    }
+}
+
+async fn drain(line: &mut Line, name: &str) -> anyhow::Result<()> {
+    ensure!(
+        line.ask_to_drain(name).await?,
+        "there is no node {name:?} that runs; `node list` shows those that there are"
+    );
+    println!(
+        "{name} is asked to drain; `node list` shows it as draining within a few seconds if it lives"
+    );
+    Ok(())
+}
+
+/// A beat says nothing but that it moves: so it is looked at twice.
+async fn list(line: &mut Line, as_json: bool) -> anyhow::Result<()> {
+    let first = line.nodes().await?;
+    let first: HashMap<_, _> = first
+        .into_iter()
+        .map(|row| (row.name.clone(), row))
+        .collect();
+    sleep(beat::EVERY + Duration::from_millis(500)).await;
+    let nodes = line.nodes().await?;
+    let tunnels = line.tunnels_of_nodes().await?;
+    let moves = |row: &NodeRow| {
+        first
+            .get(&row.name)
+            .is_none_or(|first| (first.epoch, first.beat) != (row.epoch, row.beat))
+    };
+    let held = |row: &NodeRow| tunnels.get(&row.name).copied().unwrap_or(0);
+    if as_json {
+        let described = |row: &NodeRow| {
+            json!({
+                "name": row.name,
+                "region": row.region,
+                "role": row.role.as_str(),
+                "version": row.version,
+                "state": row.state.as_str(),
+                "beat_moves": moves(row),
+                "since": row.started_at(),
+                "tunnels": held(row),
+                "peer_address": row.peer_address,
+            })
+        };
+        let list: Vec<_> = nodes.iter().map(described).collect();
+        println!("{}", serde_json::to_string_pretty(&list)?);
+        return Ok(());
+    }
+    for row in &nodes {
+        let life = match (row.state, moves(row)) {
+            (NodeState::Stopped, _) => "",
+            (_, true) => "",
+            (_, false) => ", but its beat stands still",
+        };
+        println!(
+            "{:<24} {}{life}  {} in {}  {}  since {:.0}  tunnels: {}",
+            row.name,
+            row.state,
+            row.role,
+            row.region,
+            row.version,
+            row.started_at(),
+            held(row)
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,653 @@
+//! Several servers on one database: what happens at one is seen at the others, and none is missed that lives.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use holistics_tunnel::protocol::{DataSource, DataSourceState};
+use reqwest::{Method, StatusCode};
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use crate::support::database::{self, PostgresDatabase};
+use crate::support::lab::{token_of, tunnel_of};
+use crate::support::ports;
+use crate::support::postgres::Postgres;
+use crate::support::process::{self, Running};
+use crate::support::server::Server;
+use crate::support::wait;
+use crate::support::workspace::Workspace;
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// Behind a load balancer, a killed node may cost this much.
+const MOST_WITHOUT_ROWS: Duration = Duration::from_secs(15);
+
+/// In which one node knows what another one says.
+const SOON: Duration = Duration::from_secs(10);
+
+/// A customer's database that answers with what it is sent, and a key.
+struct Customer {
+    port: u16,
+    folder: Workspace,
+}
+
+impl Customer {
+    fn new() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let port = listener.local_addr().expect("its address").port();
+        std::thread::spawn(move || {
+            for mut connection in listener.incoming().flatten() {
+                std::thread::spawn(move || {
+                    let mut bytes = [0; 64];
+                    while let Ok(number @ 1..) = connection.read(&mut bytes) {
+                        if connection.write_all(&bytes[..number]).is_err() {
+                            return;
+                        }
+                    }
+                });
+            }
+        });
+        let folder = Workspace::new();
+        let mut keygen = Command::new("ssh-keygen");
+        keygen.args(["-q", "-t", "ed25519", "-N", "", "-f"]);
+        keygen.arg(folder.path().join("key"));
+        process::run(&mut keygen, folder.path(), "ssh-keygen").expect_code(0);
+        Customer { port, folder }
+    }
+
+    /// Registers its key at this node.
+    fn enroll(&self, server: &Server, name: &str) -> DataSource {
+        let operator = server.operator();
+        let source = operator.create(name, self.port);
+        let key = fs::read_to_string(self.folder.path().join("key.pub")).expect("a key");
+        let registration = json!({
+            "public_key": key, "hostname": "bastion", "os": "Debian 13", "user": "ann",
+        });
+        let url = format!("{}/api/v1/enrollment/public-key", server.url);
+        let answer = http().put(url).bearer_auth(token_of(&source));
+        let answer = answer.json(&registration).send().expect("an answer");
+        assert!(answer.status().is_success(), "{answer:?}\n{}", server.log());
+        let tunnel = operator.data_source(source.id).tunnel;
+        DataSource { tunnel, ..source }
+    }
+
+    /// Its ssh to this node.
+    fn connect(&self, server: &Server, source: &DataSource) -> Running {
+        let mut ssh = Command::new("ssh");
+        self.add_arguments(&mut ssh, ["127.0.0.1", server.ssh_port()], source);
+        Running::start(&mut ssh, self.folder.path(), "ssh")
+    }
+
+    /// Its ssh to this place, which is started again whenever it ends.
+    fn stay_connected(&self, place: [&str; 2], source: &DataSource) -> Running {
+        let mut again = Command::new("sh");
+        again.args(["-c", "while :; do ssh \"$@\"; sleep 0.2; done", "sh"]);
+        self.add_arguments(&mut again, place, source);
+        Running::start(&mut again, self.folder.path(), "ssh")
+    }
+
+    fn add_arguments(&self, ssh: &mut Command, [host, ssh_port]: [&str; 2], source: &DataSource) {
+        let port = tunnel_of(source).remote_port.expect("a port");
+        ssh.args(["-NT", "-F", "/dev/null", "-i"]);
+        ssh.arg(self.folder.path().join("key"));
+        for option in [
+            "StrictHostKeyChecking=no",
+            "UserKnownHostsFile=/dev/null",
+            "ExitOnForwardFailure=yes",
+            "BatchMode=yes",
+        ] {
+            ssh.args(["-o", option]);
+        }
+        ssh.args(["-R", &format!("{port}:127.0.0.1:{}", self.port)]);
+        ssh.args(["-p", ssh_port, &format!("tunnel@{host}")]);
+    }
+}
+
+fn http() -> reqwest::blocking::Client {
+    let client = reqwest::blocking::Client::builder().no_proxy();
+    client.timeout(LIMIT).build().expect("a client")
+}
+
+/// Two nodes of all roles, with an address each for the tunnels' ports.
+fn two_nodes(database: &PostgresDatabase) -> (Server, Server) {
+    let one = Server::start_on(database, &of_node("one", "127.0.0.1"));
+    let other = one.start_beside(&of_node("other", "127.0.0.2"));
+    (one, other)
+}
+
+fn of_node<'a>(name: &'a str, forward_listen: &'a str) -> [&'a str; 6] {
+    [
+        "--node-name",
+        name,
+        "--peer-listen",
+        "127.0.0.1:0",
+        "--forward-listen",
+        forward_listen,
+    ]
+}
+
+fn state_at(server: &Server, source: &DataSource) -> DataSourceState {
+    server.operator().data_source(source.id).state
+}
+
+#[track_caller]
+fn wait_for(server: &Server, source: &DataSource, state: DataSourceState, limit: Duration) {
+    server.operator().wait_for_state(source.id, state, limit);
+}
+
+/// Whether bytes come back through a tunnel's port at this address.
+fn is_answered(address: &str, source: &DataSource) -> bool {
+    let port = tunnel_of(source).remote_port.expect("a port");
+    let address = SocketAddr::new(address.parse().expect("an address"), port);
+    let Ok(mut connection) = TcpStream::connect_timeout(&address, SOON) else {
+        return false;
+    };
+    let mut answer = [0; 5];
+    connection.set_read_timeout(Some(SOON)).expect("a time");
+    let asked = connection.write_all(b"hello");
+    asked.is_ok() && connection.read_exact(&mut answer).is_ok() && &answer == b"hello"
+}
+
+/// One address for both nodes, as a vendor has it: haproxy, for ssh and for a tunnel's port.
+struct Balancer {
+    address: &'static str,
+    ssh_port: u16,
+    _process: Running,
+    _folder: Workspace,
+}
+
+impl Balancer {
+    fn start(one: &Server, other: &Server, port: u16) -> Self {
+        let (address, ssh_port) = ("127.0.0.3", ports::free_port());
+        let servers = |addresses: [&str; 2]| {
+            let [one, other] = addresses;
+            format!(
+                " server one {one} check inter 200ms fall 2 rise 2 on-marked-down shutdown-sessions\n \
+                 server other {other} check inter 200ms fall 2 rise 2 on-marked-down shutdown-sessions\n"
+            )
+        };
+        let settings = format!(
+            "defaults\n mode tcp\n timeout connect 1s\n timeout client 1h\n timeout server 1h\n \
+             option redispatch\n retries 2\n\
+             listen ssh\n bind {address}:{ssh_port}\n{}\
+             listen tunnel\n bind {address}:{port}\n{}",
+            servers([&one.ssh, &other.ssh]),
+            servers([&format!("127.0.0.1:{port}"), &format!("127.0.0.2:{port}")]),
+        );
+        let folder = Workspace::new();
+        let file = folder.path().join("haproxy.cfg");
+        fs::write(&file, settings).expect("the settings");
+        let mut haproxy = Command::new("/usr/sbin/haproxy");
+        haproxy.arg("-db").arg("-f").arg(file);
+        let process = Running::start(&mut haproxy, folder.path(), "haproxy");
+        wait::until_true(
+            "haproxy to listen",
+            SOON,
+            || process.output(),
+            || TcpStream::connect((address, ssh_port)).is_ok(),
+        );
+        Balancer {
+            address,
+            ssh_port,
+            _process: process,
+            _folder: folder,
+        }
+    }
+}
+
+/// The longest time without an answer through a tunnel's port at this address, from now until answers have come for
+/// five seconds on end.
+fn longest_gap(address: &str, source: &DataSource) -> Duration {
+    let begun = Instant::now();
+    let (mut longest, mut last, mut good_since) = (Duration::ZERO, begun, begun);
+    while good_since.elapsed() < Duration::from_secs(5) {
+        assert!(
+            begun.elapsed() < LIMIT,
+            "no answers for five seconds on end within {LIMIT:?}"
+        );
+        let asked = Instant::now();
+        if is_answered(address, source) {
+            longest = longest.max(last.elapsed());
+            last = Instant::now();
+        } else {
+            good_since = Instant::now();
+        }
+        std::thread::sleep(Duration::from_millis(100).saturating_sub(asked.elapsed()));
+    }
+    longest
+}
+
+/// The kinds of what happened to a data source, the newest first.
+fn events(server: &Server, source: &DataSource) -> Vec<String> {
+    let query = format!(
+        "SELECT kind FROM events WHERE data_source_id = {} ORDER BY id DESC",
+        source.id
+    );
+    server.database().texts(&query)
+}
+
+/// `node list` as it says it to programs.
+fn nodes(server: &Server) -> Value {
+    let mut list = server.command("node");
+    list.args(["list", "--json"]);
+    let folder = Workspace::new();
+    process::run(&mut list, folder.path(), "node")
+        .expect_code(0)
+        .json()
+}
+
+fn readiness(server: &Server) -> StatusCode {
+    let answer = http().get(format!("{}/readyz", server.url)).send();
+    answer.expect("an answer").status()
+}
+
+#[test]
+fn what_happens_at_one_node_is_seen_and_used_at_the_other() {
+    let (mut one, mut other) = two_nodes(&Postgres::server_database());
+    let customer = Customer::new();
+    let source = customer.enroll(&other, "Shop");
+    assert_eq!(state_at(&one, &source), DataSourceState::Enrolled);
+
+    let ssh = customer.connect(&one, &source);
+    wait_for(&other, &source, DataSourceState::Connected, SOON);
+    let connected = events(&other, &source);
+    assert_eq!(connected[0], "up", "{connected:?}");
+    // Its port is the region's: each node passes on.
+    for address in ["127.0.0.1", "127.0.0.2"] {
+        let evidence = || format!("{}\n{}", one.log(), other.log());
+        wait::until_true("an answer through the tunnel", SOON, evidence, || {
+            is_answered(address, &source)
+        });
+    }
+
+    // Who waits at one node is woken by what is done at the other.
+    let url = format!("{}/api/v1/enrollment/data-source?wait=25", other.url);
+    let waiting = http().get(url).bearer_auth(token_of(&source));
+    let waiting = std::thread::spawn(move || {
+        let answer = waiting.send().expect("an answer");
+        let answer: Value = answer.json().expect("JSON");
+        (answer, Instant::now())
+    });
+    std::thread::sleep(Duration::from_secs(2));
+    let saved = Instant::now();
+    one.operator().save(source.id);
+    let (answer, answered) = waiting.join().expect("it waits");
+    assert_eq!(answer["status"], "saved");
+    let took = answered.saturating_duration_since(saved);
+    println!("who waits at the other node is woken after {took:?}");
+    assert!(took < Duration::from_secs(5), "{took:?}");
+
+    let list = nodes(&one);
+    let held: Vec<_> = ["one", "other"]
+        .iter()
+        .map(|name| of_name(&list, name)["tunnels"].clone())
+        .collect();
+    assert_eq!(held, [json!(1), json!(0)], "{list:#}");
+    assert_eq!(of_name(&list, "one")["beat_moves"], true);
+
+    assert_eq!(readiness(&one), StatusCode::OK);
+    let mut drain = other.command("node");
+    drain.args(["drain", "one"]);
+    process::run(&mut drain, customer.folder.path(), "drain").expect_code(0);
+    wait::until_true(
+        "it drains",
+        SOON,
+        || one.log(),
+        || readiness(&one) == StatusCode::SERVICE_UNAVAILABLE,
+    );
+    assert_eq!(readiness(&other), StatusCode::OK);
+    assert_eq!(of_name(&nodes(&other), "one")["state"], "draining");
+    let mut drain = other.command("node");
+    drain.args(["drain", "nobody"]);
+    process::run(&mut drain, customer.folder.path(), "drain")
+        .expect_code(1)
+        .expect_words(&["no node", "nobody", "node list"]);
+
+    drop(ssh);
+    wait_for(&other, &source, DataSourceState::Saved, LIMIT);
+    wait::until_true(
+        "that it is down",
+        LIMIT,
+        || one.log(),
+        || events(&one, &source)[0] == "down",
+    );
+    one.stop().expect_code(0);
+    assert_eq!(of_name(&nodes(&other), "one")["state"], "stopped");
+    other.stop().expect_code(0);
+}
+
+fn of_name<'a>(list: &'a Value, name: &str) -> &'a Value {
+    let list = list.as_array().expect("a list");
+    let found = list.iter().find(|node| node["name"] == name);
+    found.unwrap_or_else(|| panic!("no {name} in {list:?}"))
+}
+
+#[test]
+fn a_killed_node_s_tunnels_are_down_when_its_beat_has_stood_still_for_ten_seconds() {
+    let (mut one, other) = two_nodes(&Postgres::server_database());
+    let customer = Customer::new();
+    let source = customer.enroll(&one, "Shop");
+    let _ssh = customer.connect(&one, &source);
+    wait_for(&other, &source, DataSourceState::Connected, SOON);
+
+    one.kill();
+    let killed = Instant::now();
+    wait_for(&other, &source, DataSourceState::Enrolled, LIMIT);
+    let took = killed.elapsed();
+    println!("a killed node is found dead after {took:?}");
+    // Its last beat was up to 2 s before.
+    assert!(took > Duration::from_secs(7), "{took:?}");
+    assert!(took < Duration::from_secs(25), "{took:?}");
+    wait::until_true(
+        "that it is down",
+        SOON,
+        || other.log(),
+        || events(&other, &source)[0] == "down",
+    );
+    assert_eq!(of_name(&nodes(&other), "one")["beat_moves"], false);
+}
+
+#[test]
+fn behind_a_load_balancer_rows_come_again_soon_after_a_node_was_killed() {
+    let (mut one, mut other) = two_nodes(&Postgres::server_database());
+    let customer = Customer::new();
+    let source = customer.enroll(&one, "Shop");
+    let port = tunnel_of(&source).remote_port.expect("a port");
+    let balancer = Balancer::start(&one, &other, port);
+    let ssh_port = balancer.ssh_port.to_string();
+    let _ssh = customer.stay_connected([balancer.address, &ssh_port], &source);
+    let rows = |nodes: [&Server; 2]| {
+        wait::until_true(
+            "rows through the balancer and each node",
+            LIMIT,
+            || nodes.map(Server::log).join("\n"),
+            || {
+                [balancer.address, "127.0.0.1", "127.0.0.2"]
+                    .iter()
+                    .all(|address| is_answered(address, &source))
+            },
+        );
+    };
+    rows([&one, &other]);
+    for turn in ["the first", "the second"] {
+        let list = nodes(&one);
+        let holder = if of_name(&list, "one")["tunnels"] == 1 {
+            &mut one
+        } else {
+            &mut other
+        };
+        holder.kill();
+        let gap = longest_gap(balancer.address, &source);
+        println!("{turn} node that holds the tunnel is killed: {gap:?} without rows");
+        assert!(gap < MOST_WITHOUT_ROWS, "{gap:?}");
+        // It comes back, and passes on what the other one holds.
+        holder.start_again();
+        rows([&one, &other]);
+    }
+}
+
+#[test]
+fn a_node_that_was_found_dead_and_lives_is_believed_again() {
+    let (one, other) = two_nodes(&Postgres::server_database());
+    let customer = Customer::new();
+    let source = customer.enroll(&one, "Shop");
+    let _ssh = customer.connect(&one, &source);
+    wait_for(&other, &source, DataSourceState::Connected, SOON);
+
+    // As a machine that is suspended: it does not notice.
+    one.signal(Signal::STOP);
+    wait_for(&other, &source, DataSourceState::Enrolled, LIMIT);
+    one.signal(Signal::CONT);
+    wait_for(&other, &source, DataSourceState::Connected, LIMIT);
+    let evidence = || format!("{}\n{:?}", one.log(), events(&other, &source));
+    wait::until_true("what happened to it", SOON, evidence, || {
+        events(&other, &source).starts_with(&["up".into(), "down".into(), "up".into()])
+    });
+    assert!(is_answered("127.0.0.2", &source), "{}", other.log());
+}
+
+#[test]
+fn a_node_that_starts_again_holds_at_once_no_more_what_it_held_before() {
+    let (mut one, other) = two_nodes(&Postgres::server_database());
+    let customer = Customer::new();
+    let source = customer.enroll(&one, "Shop");
+    let _ssh = customer.connect(&one, &source);
+    wait_for(&other, &source, DataSourceState::Connected, SOON);
+    let epoch = "SELECT epoch FROM nodes WHERE name = 'one'";
+    let former = other.database().number(epoch);
+
+    one.kill();
+    one.start_again();
+    let started = Instant::now();
+    wait_for(&other, &source, DataSourceState::Enrolled, SOON);
+    println!(
+        "the former sessions are void {:?} after the start",
+        started.elapsed()
+    );
+    assert!(other.database().number(epoch) > former);
+    assert!(!other.log().contains("found dead"), "{}", other.log());
+
+    let _ssh = customer.connect(&one, &source);
+    wait_for(&other, &source, DataSourceState::Connected, SOON);
+}
+
+#[test]
+fn while_the_database_is_away_nobody_is_declared_dead_and_tunnels_go_on() {
+    let mut postgres = Postgres::start();
+    let (one, other) = two_nodes(&postgres.guarded_server_database());
+    let customer = Customer::new();
+    let source = customer.enroll(&one, "Shop");
+    let mut ssh = customer.connect(&one, &source);
+    wait_for(&other, &source, DataSourceState::Connected, SOON);
+    let served = |what: &str| {
+        for address in ["127.0.0.1", "127.0.0.2"] {
+            assert!(
+                is_answered(address, &source),
+                "{what}: {address}\n{}",
+                other.log()
+            );
+        }
+    };
+    wait::until_true(
+        "an answer through both",
+        SOON,
+        || other.log(),
+        || is_answered("127.0.0.2", &source),
+    );
+    for outage in ["frozen", "crashed"] {
+        match outage {
+            "frozen" => postgres.freeze(),
+            _ => postgres.crash(),
+        }
+        let since = Instant::now();
+        while since.elapsed() < Duration::from_secs(15) {
+            served(outage);
+            std::thread::sleep(Duration::from_millis(500));
+        }
+        match outage {
+            "frozen" => postgres.thaw(),
+            _ => postgres.start_again(false),
+        }
+        // For longer than it takes to find somebody dead.
+        let since = Instant::now();
+        let mut seen = 0;
+        while since.elapsed() < Duration::from_secs(15) {
+            served(outage);
+            let path = format!("/data-sources/{}", source.id);
+            let answer = other.operator().call(Method::GET, &path).send();
+            let answer = answer.expect("an answer");
+            if answer.status().is_success() {
+                let now: DataSource = answer.json().expect("a data source");
+                assert_eq!(now.state, DataSourceState::Connected, "{outage}");
+                seen += 1;
+            }
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        assert!(seen > 10, "{outage}: {seen} answers");
+        for node in [&one, &other] {
+            assert!(!node.log().contains("found dead"), "{}", node.log());
+        }
+        assert_eq!(events(&one, &source)[0], "up", "{outage}");
+    }
+    // What happens then is seen again.
+    drop(ssh);
+    wait_for(&other, &source, DataSourceState::Enrolled, LIMIT);
+    ssh = customer.connect(&other, &source);
+    wait_for(&one, &source, DataSourceState::Connected, LIMIT);
+    drop(ssh);
+}
+
+#[test]
+fn a_second_node_of_one_name_and_one_with_another_secret_key_are_refused() {
+    let database = Postgres::server_database();
+    let one = Server::start_on(&database, &["--node-name", "one"]);
+    let refused = |name: &str, with_secret: bool, words: &[&str]| {
+        let folder = Workspace::new();
+        let data = folder.path().join("data");
+        fs::create_dir(&data).expect("a folder");
+        if with_secret {
+            let from = one.data_dir().join("secret.key");
+            fs::copy(from, data.join("secret.key")).expect("the secret key");
+        }
+        let mut serve = one.any_command("serve");
+        serve.env(database::VARIABLE, database.url());
+        serve.arg("--data-dir").arg(&data);
+        serve.args(["--node-name", name, "--listen", "127.0.0.1:0"]);
+        serve.args(["--ssh-listen", "127.0.0.1:0"]);
+        process::run(&mut serve, folder.path(), "second")
+            .expect_code(1)
+            .expect_words(words);
+    };
+    refused(
+        "one",
+        true,
+        &["another server", "--node-name", "stop the other"],
+    );
+    refused("two", false, &["secret.key", "copy", "node that runs"]);
+    assert_eq!(readiness(&one), StatusCode::OK);
+    let list = nodes(&one);
+    assert_eq!(list.as_array().map(Vec::len), Some(1), "{list:#}");
+}
+
+#[test]
+fn what_is_for_several_servers_is_refused_to_one_that_keeps_its_own_file() {
+    let server = Server::start_on_sqlite();
+    let folder = Workspace::new();
+    for flags in [["--role", "web"], ["--region", "eu"], ["--node-name", "x"]] {
+        let mut serve = server.any_command("serve");
+        serve.arg("--data-dir").arg(folder.path().join("data"));
+        serve.args(flags);
+        process::run(&mut serve, folder.path(), "serve")
+            .expect_code(1)
+            .expect_words(&[flags[0], "--database-url"]);
+    }
+    let mut list = server.command("node");
+    list.arg("list");
+    process::run(&mut list, folder.path(), "node")
+        .expect_code(1)
+        .expect_words(&["--database-url"]);
+}
+
+#[test]
+fn a_node_for_pages_has_no_tunnels_and_one_for_tunnels_has_no_pages() {
+    let database = Postgres::server_database();
+    let tunnels = Server::start_on(&database, &["--role", "tunnel", "--node-name", "tunnels"]);
+    let status = |server: &str, path: &str| {
+        let answer = http().get(format!("{server}{path}")).send();
+        answer.expect("an answer").status()
+    };
+    for (path, expected) in [
+        ("/healthz", StatusCode::OK),
+        ("/readyz", StatusCode::OK),
+        ("/metrics", StatusCode::UNAUTHORIZED),
+        ("/sign-in", StatusCode::NOT_FOUND),
+        ("/api/v1/data-sources", StatusCode::NOT_FOUND),
+    ] {
+        assert_eq!(status(&tunnels.url, path), expected, "{path}");
+    }
+
+    let folder = Workspace::new();
+    let data = folder.path().join("data");
+    fs::create_dir_all(data.join("ssh")).expect("a folder");
+    let serve = || {
+        let mut serve = tunnels.any_command("serve");
+        serve.env(database::VARIABLE, database.url());
+        serve.arg("--data-dir").arg(&data);
+        serve.args(["--node-name", "pages", "--role", "web"]);
+        serve.args([
+            "--listen",
+            "127.0.0.1:0",
+            "--ssh-listen",
+            tunnels.ssh.as_str(),
+        ]);
+        serve
+    };
+    let secret = tunnels.data_dir().join("secret.key");
+    fs::copy(secret, data.join("secret.key")).expect("the secret key");
+    process::run(&mut serve(), folder.path(), "pages")
+        .expect_code(1)
+        .expect_words(&["host keys", "copy"]);
+
+    for entry in fs::read_dir(tunnels.data_dir().join("ssh")).expect("its host keys") {
+        let entry = entry.expect("a file");
+        if entry.path().is_file() {
+            let to = data.join("ssh").join(entry.file_name());
+            fs::copy(entry.path(), to).expect("a copy");
+        }
+    }
+    let pages = Running::start(&mut serve(), folder.path(), "pages");
+    pages.wait_for_output("\nready\n", LIMIT);
+    let said = pages.output();
+    let url = said.lines().find_map(|line| line.strip_prefix("public   "));
+    let url = url.expect("its address").trim_end_matches('/').to_owned();
+    assert!(!said.contains("\ntunnel "), "{said}");
+    assert_eq!(status(&url, "/sign-in"), StatusCode::OK);
+    assert_eq!(status(&url, "/readyz"), StatusCode::OK);
+
+    // It creates what the other one serves.
+    let call = |method: Method, path: &str| {
+        let request = http().request(method, format!("{url}/api/v1{path}"));
+        request.bearer_auth(tunnels.api_token(&["at-pages"]))
+    };
+    let customer = Customer::new();
+    let new = json!({
+        "display_name": "Shop", "database_type": "postgresql", "host": "127.0.0.1", "port": customer.port,
+    });
+    let created = call(Method::POST, "/data-sources").json(&new).send();
+    let created: DataSource = created.expect("an answer").json().expect("a data source");
+    let key = fs::read_to_string(customer.folder.path().join("key.pub")).expect("a key");
+    let registration = json!({
+        "public_key": key, "hostname": "bastion", "os": "Debian 13", "user": "ann",
+    });
+    let answer = http()
+        .put(format!("{url}/api/v1/enrollment/public-key"))
+        .bearer_auth(token_of(&created))
+        .json(&registration)
+        .send()
+        .expect("an answer");
+    let answer: Value = answer.json().expect("JSON");
+    let keys = answer["server"]["host_keys"].as_array().map(Vec::len);
+    assert_eq!(keys, Some(2), "those of the node with tunnels: {answer:#}");
+    let port = answer["remote_port"].as_u64().expect("a port");
+    let mut enrolled = created.clone();
+    let mut tunnel = tunnel_of(&created).clone();
+    tunnel.remote_port = u16::try_from(port).ok();
+    enrolled.tunnel = Some(tunnel);
+    let _ssh = customer.connect(&tunnels, &enrolled);
+    // Its bastion's call finds the tunnel of another node.
+    wait::until_true(
+        "the tunnel is up",
+        SOON,
+        || tunnels.log(),
+        || {
+            let url = format!("{url}/api/v1/enrollment/tunnel-up");
+            let answer = http().post(url).bearer_auth(token_of(&created)).send();
+            answer.expect("an answer").status().is_success()
+        },
+    );
+    pages.signal(Signal::TERM);
+    pages.wait(LIMIT).expect_code(0);
+}
