@@ -10,7 +10,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, anyhow, ensure};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
 use url::Url;
@@ -123,7 +123,8 @@ pub struct DataDirArg {
         hide_env_values = true,
         value_name = "URL"
     )]
-    database_url: Option<DatabaseUrl>,
+    // As text: what clap cannot read it shows, and there may be a password in it.
+    database_url: Option<String>,
 }
 
 impl DataDirArg {
@@ -145,18 +146,17 @@ impl DataDirArg {
         let Some(url) = self.database_url()? else {
             return data_dir.open_store(new_installation).await;
         };
-        Store::connect(url).await
+        Store::connect(&url).await
     }
 
     /// The database that was named.
     ///
     /// # Errors
-    /// It has a password, and stands in an argument.
-    pub fn database_url(&self) -> anyhow::Result<Option<&DatabaseUrl>> {
-        if let Some(url) = &self.database_url {
-            refuse_seen_password(url, "--database-url", Self::DATABASE_VARIABLE)?;
-        }
-        Ok(self.database_url.as_ref())
+    /// It is none, or it has a password and stands in an argument.
+    pub fn database_url(&self) -> anyhow::Result<Option<DatabaseUrl>> {
+        let url = self.database_url.as_deref();
+        url.map(|url| database_url(url, "--database-url", Self::DATABASE_VARIABLE))
+            .transpose()
     }
 
     /// The folder that was named, or else the default one. An operator's shell does not have the service's
@@ -649,7 +649,7 @@ pub struct MigrateArgs {
         hide_env_values = true,
         value_name = "URL"
     )]
-    to: Option<DatabaseUrl>,
+    to: Option<String>,
 
     /// Say what was moved as JSON
     #[arg(long)]
@@ -662,11 +662,10 @@ impl MigrateArgs {
     /// The database that takes it all.
     ///
     /// # Errors
-    /// None was named, or its password is seen by everybody.
-    pub fn target(&self) -> anyhow::Result<&DatabaseUrl> {
+    /// None was named, what was named is none, or its password is seen by everybody.
+    pub fn target(&self) -> anyhow::Result<DatabaseUrl> {
         if let Some(url) = &self.to {
-            refuse_seen_password(url, "--to", Self::VARIABLE)?;
-            return Ok(url);
+            return database_url(url, "--to", Self::VARIABLE);
         }
         self.data
             .database_url()?
@@ -674,8 +673,11 @@ impl MigrateArgs {
     }
 }
 
-/// A password in an argument is seen by everybody on this machine.
-fn refuse_seen_password(url: &DatabaseUrl, flag: &str, variable: &str) -> anyhow::Result<()> {
+/// The database of this flag or variable. A password in an argument is seen by everybody on this machine.
+fn database_url(text: &str, flag: &str, variable: &str) -> anyhow::Result<DatabaseUrl> {
+    let url = text.parse::<DatabaseUrl>();
+    let url =
+        url.map_err(|why| anyhow!("cannot use the database in {flag} or {variable}: {why}"))?;
     let is_flag = |argument: OsString| {
         let argument = argument.to_string_lossy();
         let rest = argument.strip_prefix(flag);
@@ -686,7 +688,7 @@ fn refuse_seen_password(url: &DatabaseUrl, flag: &str, variable: &str) -> anyhow
         "everybody on this machine sees the password in {flag}: change it, and put the address into {variable} or \
          the password into ~/.pgpass"
     );
-    Ok(())
+    Ok(url)
 }
 
 /// `host-key`.
@@ -874,6 +876,17 @@ mod tests {
         }
         let below = command.get_subcommands().flat_map(lines);
         below.map(|line| [&own[..], &line].concat()).collect()
+    }
+
+    #[test]
+    fn an_address_that_cannot_be_read_is_not_shown_with_its_password() {
+        let address = "postgres://ann:se#cret@db.internal/tunnels";
+        let line = ["x", "token", "list", "--database-url", address];
+        assert!(Cli::try_parse_from(line).is_ok());
+        let why = database_url(address, "--database-url", "VARIABLE").unwrap_err();
+        let why = format!("{why:#}");
+        assert!(why.contains("--database-url"), "{why}");
+        assert!(!why.contains("cret"), "{why}");
     }
 
     #[test]

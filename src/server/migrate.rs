@@ -40,14 +40,14 @@ pub async fn run(arguments: MigrateArgs) -> anyhow::Result<()> {
          of its --database-url",
         data_dir.path().display()
     );
-    if was_begun && moving::is_copied(&file, url).await? {
+    if was_begun && moving::is_copied(&file, &url).await? {
         data_dir.mark_moved(&Moved::To(url.to_string()))?;
-        return tell_end(&arguments, url, None);
+        return tell_end(&arguments, &url, None);
     }
     // Its schema is brought up to date as by a start of the server.
     Store::open(&file).await?.close().await;
     let mut teller = Teller::new(arguments.json);
-    let copied = moving::copy(&file, url, |progress| teller.tell(progress)).await?;
+    let copied = moving::copy(&file, &url, |progress| teller.tell(progress)).await?;
     let tables = copied.tables.clone();
     data_dir.mark_moved(&Moved::PerhapsTo(url.to_string()))?;
     copied.keep().await.with_context(|| {
@@ -56,8 +56,8 @@ pub async fn run(arguments: MigrateArgs) -> anyhow::Result<()> {
         )
     })?;
     data_dir.mark_moved(&Moved::To(url.to_string()))?;
-    note(url, data_dir.path()).await;
-    tell_end(&arguments, url, Some(&tables))
+    note(&url, data_dir.path()).await;
+    tell_end(&arguments, &url, Some(&tables))
 }
 
 /// It is moved, whether or not that can be written down.

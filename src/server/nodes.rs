@@ -22,7 +22,7 @@ pub async fn run(arguments: NodeArgs) -> anyhow::Result<()> {
     let url = arguments.data.database_url()?.context(
         "there are nodes only where several servers share a database of PostgreSQL; name it with --database-url",
     )?;
-    let mut line = Line::new(url, LIMIT);
+    let mut line = Line::new(&url, LIMIT);
     match arguments.action {
         NodeAction::List { json } => list(&mut line, json).await,
         NodeAction::Drain { name } => drain(&mut line, &name).await,

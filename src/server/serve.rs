@@ -46,7 +46,7 @@ use super::metrics::counts::Metrics;
 use super::service_manager;
 use super::session_recorder;
 use super::sign_in_link::SignInLinkFile;
-use super::store::{DatabaseUrl, NewNode, Role, SessionLimits, Store};
+use super::store::{DatabaseUrl, NewNode, Role, SessionLimits, Store, StoreError};
 use super::tunnel_server::{
     KeyAuthority, KeyFolder, Peering, TunnelServer, TunnelServerConfig, descriptor_limit,
 };
@@ -68,7 +68,7 @@ pub async fn run(settings: Serve) -> anyhow::Result<()> {
     let (store, keeper) = open_database(&settings, &data_dir).await?;
     let secret = SecretKey::load_or_create(&data_dir.secret_key())?;
     // Before anything is bound: a second server of this name changes nothing.
-    let database = settings.data.database_url()?.cloned();
+    let database = settings.data.database_url()?;
     let free_name = match &database {
         Some(url) if store.is_open() => {
             node::check_secret(&secret, &store).await?;
@@ -245,13 +245,19 @@ pub async fn run(settings: Serve) -> anyhow::Result<()> {
         }
         core.stop().await;
         let _ = timeout(farewell::WRITING, async {
-            session_recorder::finish(&app.control).await;
-            history.write().await;
-            if let (Some(member), Some(url)) = (app.tunnels.member(), &database)
-                && let Err(error) = member.node.stop(url).await
-            {
-                tracing::warn!("cannot tell the other nodes that this one ends: {error:#}");
-            }
+            let tell = async {
+                if let (Some(member), Some(url)) = (app.tunnels.member(), &database)
+                    && let Err(error) = member.node.stop(url).await
+                {
+                    tracing::warn!("cannot tell the other nodes that this one ends: {error:#}");
+                }
+            };
+            let write = async {
+                session_recorder::finish(&app.control).await;
+                history.write().await;
+            };
+            // Side by side: thousands of events must not keep the others from using this one no more.
+            tokio::join!(tell, write);
             app.store.close().await;
         })
         .await;
@@ -274,7 +280,7 @@ async fn open_database(
         return Ok((store, None));
     };
     if settings.role == Role::Web {
-        return Ok((Store::connect(url).await?, None));
+        return Ok((Store::connect(&url).await?, None));
     }
     let secret = SecretKey::load_or_create(&data_dir.secret_key())?;
     let node = settings.node_name()?;
@@ -282,14 +288,14 @@ async fn open_database(
         let file = KeyFile::new(data_dir, secret.installation());
         KeyKeeper::new(file, store.clone(), node.clone(), settings.stale_logins)
     };
-    match Store::connect(url).await {
+    match Store::connect(&url).await {
         Ok(store) => {
             let keeper = keeper(&store);
             keeper.fill().await?;
             Ok((store, Some(keeper)))
         }
         Err(error) if Store::is_unreachable(&error) => {
-            let store = Store::shut(url).await;
+            let store = Store::shut(&url).await;
             let keeper = keeper(&store);
             if !keeper.has_kept() {
                 return Err(error);
@@ -337,16 +343,30 @@ async fn open_late(app: Arc<App>, late: Late) -> anyhow::Result<()> {
         tokio::time::sleep(REOPEN_PAUSE).await;
     }
     tracing::info!("the database is open");
-    node::check_secret(&app.secret, &app.store).await?;
-    let free_name = FreeName::find(&late.url, &late.node.name).await?;
-    app.tunnels
-        .join(join(free_name, late.node, late.table).await?);
+    let member = loop {
+        match join_late(&app, &late).await {
+            Ok(member) => break member,
+            // A database that has just come back has much to do: the tunnels do not end for that.
+            Err(error) if error.chain().any(|cause| cause.is::<StoreError>()) => {
+                tracing::warn!("cannot join the other nodes yet: {error:#}");
+                tokio::time::sleep(REOPEN_PAUSE).await;
+            }
+            Err(error) => return Err(error),
+        }
+    };
+    app.tunnels.join(member);
     if let Err(error) = begin_with_database(&app, &late.host_keys).await {
         tracing::error!("{error:#}");
     }
     let mut core = CoreTasks::default();
     spawn_member_tasks(&mut core, &app, &late.url);
     Err(core.first_end().await)
+}
+
+async fn join_late(app: &App, late: &Late) -> anyhow::Result<Member> {
+    node::check_secret(&app.secret, &app.store).await?;
+    let free_name = FreeName::find(&late.url, &late.node.name).await?;
+    join(free_name, late.node.clone(), late.table.clone()).await
 }
 
 fn start_core_tasks(

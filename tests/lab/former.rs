@@ -70,7 +70,7 @@ fn under_systemd_a_rename_that_is_killed_at_any_moment_is_finished_by_the_same_c
         &[
             "/etc/h_autossh/.vendor.example-1.env",
             "systemctl stop h_autossh@1.service",
-            "systemctl enable h_autossh@vendor.example-1.service",
+            "systemctl enable h_autossh.service h_autossh@vendor.example-1.service",
             "rm -f /etc/h_autossh/1.env",
             "systemctl stop h_autossh@2.service",
         ],

@@ -270,7 +270,7 @@ fn without_what_moves(mut answers: Vec<Value>) -> Vec<Value> {
         match value {
             Value::Array(values) => values.iter_mut().for_each(forget),
             Value::Object(fields) => {
-                for name in ["last_seen", "status", "state", "since"] {
+                for name in ["last_seen", "status", "state", "since", "key_confirmed_by"] {
                     fields.remove(name);
                 }
                 fields.values_mut().for_each(forget);

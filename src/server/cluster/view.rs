@@ -160,12 +160,14 @@ impl View {
             nodes: HashMap::new(),
             own_row: None,
             last: None,
+            has_changed: false,
         };
         let mut could_read = true;
         loop {
             match reader.read().await {
-                Ok(has_changed) => {
+                Ok(()) => {
                     could_read = true;
+                    let has_changed = std::mem::take(&mut reader.has_changed);
                     self.take(&reader, has_changed, control);
                     reader.note_the_dead(self, control).await;
                 }
@@ -226,8 +228,11 @@ impl View {
     }
 
     fn fill_the_table(&self, reader: &Reader) {
+        // Also those that do not say that they live: one that is cut off from the database alone passes on.
         let peers: HashMap<_, _> = reader
-            .alive()
+            .nodes
+            .values()
+            .filter(|node| node.row.state != NodeState::Stopped)
             .filter_map(|node| Some((node.row.name.as_str(), peer(&node.row)?)))
             .collect();
         let mut held: HashMap<(TunnelId, u16), Vec<Arc<Peer>>> = HashMap::new();
@@ -266,6 +271,8 @@ struct Reader {
     own_row: Option<(NodeRow, Liveness)>,
     /// When the last reading began, if it succeeded.
     last: Option<Instant>,
+    /// Whether anything is otherwise than what was last taken over, also by a reading that failed after that.
+    has_changed: bool,
 }
 
 /// Another node.
@@ -286,17 +293,16 @@ impl Known {
 }
 
 impl Reader {
-    /// Reads once. Returns whether anything is otherwise than before.
-    async fn read(&mut self) -> store::Result<bool> {
+    /// Reads once.
+    async fn read(&mut self) -> store::Result<()> {
         let begun = Instant::now();
         let rows = self.line.nodes().await?;
         let passed = self.last.map_or(Duration::ZERO, |last| begun - last);
         self.last = Some(begun);
-        let mut has_changed = false;
         let names: HashSet<_> = rows.iter().map(|row| row.name.clone()).collect();
         let before = self.nodes.len();
         self.nodes.retain(|name, _| names.contains(name));
-        has_changed |= self.nodes.len() != before;
+        self.has_changed |= self.nodes.len() != before;
         let (own, others): (Vec<_>, Vec<_>) =
             rows.into_iter().partition(|row| row.name == self.own);
         for row in own {
@@ -315,13 +321,13 @@ impl Reader {
             false => Duration::ZERO,
         };
         for row in others {
-            has_changed |= self.read_one(row, passed).await?;
+            self.read_one(row, passed).await?;
         }
-        Ok(has_changed)
+        Ok(())
     }
 
-    async fn read_one(&mut self, row: NodeRow, passed: Duration) -> store::Result<bool> {
-        let mut has_changed = !self.nodes.contains_key(&row.name);
+    async fn read_one(&mut self, row: NodeRow, passed: Duration) -> store::Result<()> {
+        self.has_changed |= !self.nodes.contains_key(&row.name);
         let known = self.nodes.entry(row.name.clone()).or_insert_with(|| Known {
             liveness: Liveness::new(row.epoch, row.beat),
             row: row.clone(),
@@ -335,10 +341,10 @@ impl Reader {
         if former.epoch != known.row.epoch {
             known.sessions.clear();
             known.read = None;
-            has_changed = true;
+            self.has_changed = true;
         }
         let now = &known.row;
-        has_changed |= was_alive != known.is_alive()
+        self.has_changed |= was_alive != known.is_alive()
             || former.state != now.state
             || former.region != now.region
             || former.peer_address != now.peer_address
@@ -362,9 +368,9 @@ impl Reader {
             // One that should have been known and was not: the next time, all are read whole.
             known.read = (sessions.len() == number).then_some(present);
             known.sessions = sessions;
-            has_changed = true;
+            self.has_changed = true;
         }
-        Ok(has_changed)
+        Ok(())
     }
 
     fn alive(&self) -> impl Iterator<Item = &Known> {

@@ -254,6 +254,9 @@ async fn copy_table(
     Ok(rows)
 }
 
+/// Columns that PostgreSQL's tables have for several servers, and a value of their own for what one server kept.
+const ONLY_THERE: [(&str, &str); 1] = [("tunnel_days", "node")];
+
 /// The names of a table's columns, and their types in PostgreSQL.
 async fn columns(
     file: &mut SqliteConnection,
@@ -264,7 +267,8 @@ async fn columns(
         "SELECT attname::text, format_type(atttypid, NULL) FROM pg_attribute
          WHERE attrelid = to_regclass($1) AND attnum > 0 AND NOT attisdropped ORDER BY attname COLLATE \"C\"",
     );
-    let there: Vec<(String, String)> = bounded(query.bind(table).fetch_all(postgres)).await?;
+    let mut there: Vec<(String, String)> = bounded(query.bind(table).fetch_all(postgres)).await?;
+    there.retain(|(column, _)| !ONLY_THERE.contains(&(table, column)));
     let here: Vec<String> =
         sqlx::query_scalar("SELECT name FROM pragma_table_info($1) ORDER BY name")
             .bind(table)

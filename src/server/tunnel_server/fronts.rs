@@ -22,7 +22,7 @@ use super::counters::Counters;
 use super::forward::Own;
 use super::log_lines::{Kind, LeftOut, LogLines, Who};
 use super::ports::Ports;
-use super::reader::{abort, adopt, set_options, shut_down_write};
+use super::reader::{abort, adopt, end_well, set_options, shut_down_write};
 use crate::protocol::TunnelId;
 use crate::server::cluster::holders::{Holders, Peer};
 use crate::server::cluster::peer_link::client::{Answered, PeerLinks};
@@ -120,7 +120,7 @@ impl Fronts {
     fn order(&self, tunnel: TunnelId, port: u16) -> Vec<Arc<Peer>> {
         let mut peers = self.holders.of(tunnel, port);
         peers.shuffle(&mut rand::rng());
-        peers.sort_by_key(|peer| {
+        peers.sort_by_cached_key(|peer| {
             let is_good = !self.links.is_suspect(peer);
             Reverse((is_good, peer.region == self.region, !peer.draining))
         });
@@ -146,6 +146,8 @@ impl Front {
     async fn pass_on(&self, socket: TcpStream, client: SocketAddr) {
         let counters = &self.all.counters.fronted;
         set_options(&socket);
+        // However this ends, by the end of the process too: what is not brought to its end is cut, and looks so.
+        abort(&socket);
         let stopped = self.all.stop.cancelled();
         let taker = tokio::select! {
             taker = self.taker(client) => taker,
@@ -155,6 +157,7 @@ impl Front {
             Taker::Peer(peer) => peer,
             Taker::Own(own) => {
                 counters.own.inc();
+                end_well(&socket);
                 return own.take(socket, client);
             }
             Taker::Nobody(why) => {
@@ -176,13 +179,15 @@ impl Front {
             ended = carry(&socket, &peer) => ended,
             () = self.all.stop.cancelled() => Err(ErrorKind::ConnectionAborted.into()),
         };
-        if let Err(error) = ended {
-            debug!(
-                port = self.port,
-                "a connection that was passed on was aborted: {error}"
-            );
-            abort(&socket);
-            peer.abort();
+        match ended {
+            Ok(()) => end_well(&socket),
+            Err(error) => {
+                debug!(
+                    port = self.port,
+                    "a connection that was passed on was aborted: {error}"
+                );
+                peer.abort();
+            }
         }
     }
 

@@ -126,6 +126,11 @@ pub(super) fn abort(socket: &TcpStream) {
     let _ = SockRef::from(socket).set_linger(Some(Duration::ZERO));
 }
 
+/// Takes that back: the close is a regular end.
+pub(super) fn end_well(socket: &TcpStream) {
+    let _ = SockRef::from(socket).set_linger(None);
+}
+
 pub(super) fn shut_down_write(socket: &TcpStream) -> io::Result<()> {
     match SockRef::from(socket).shutdown(Shutdown::Write) {
         Err(e) if e.kind() != ErrorKind::NotConnected => Err(e),

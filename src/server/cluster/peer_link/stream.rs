@@ -24,10 +24,6 @@ static BUFFERS: Mutex<Vec<Vec<u8>>> = Mutex::new(Vec::new());
 /// When nothing was heard of the other node for so long, it is asked; it has three times this to answer.
 const QUIET: Duration = Duration::from_secs(10);
 
-/// How long sent bytes may stay unacknowledged by the other node's kernel.
-#[cfg(target_os = "linux")]
-const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
-
 /// The connection.
 #[derive(Debug)]
 pub struct PeerStream {
@@ -263,7 +259,8 @@ impl Tls {
     }
 }
 
-/// Without them small queries would wait for acknowledgements, and a node that has vanished would not be found.
+/// Without them small queries would wait for acknowledgements, and a node that has vanished would not be found. A bound
+/// for unacknowledged bytes is not among them: it would cut off a client that lives and reads nothing for a while.
 pub(super) fn set_options(socket: &TcpStream) {
     let _ = socket.set_nodelay(true);
     let keepalive = TcpKeepalive::new()
@@ -271,8 +268,6 @@ pub(super) fn set_options(socket: &TcpStream) {
         .with_interval(QUIET)
         .with_retries(3);
     let _ = SockRef::from(socket).set_tcp_keepalive(&keepalive);
-    #[cfg(target_os = "linux")]
-    let _ = SockRef::from(socket).set_tcp_user_timeout(Some(UNACKNOWLEDGED));
 }
 
 fn cut() -> io::Error {
