@@ -28,6 +28,10 @@ const READERS: u32 = 6;
 /// Connections for writing, of each node. One writes at a time; the others wait for it in the database.
 const WRITERS: u32 = 3;
 
+/// Connections that a node has for itself: for its beat, what it holds and what others do, two to be told of changes, and
+/// two while it starts.
+const LINES: u32 = 7;
+
 /// How long a first connection may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 

@@ -5,7 +5,7 @@
 use anyhow::{Context, ensure};
 use sqlx::{Connection as _, FromRow, PgConnection};
 
-use super::{DatabaseUrl, MIGRATIONS, PING_TIMEOUT, READERS, WRITERS, bounded, connect};
+use super::{DatabaseUrl, LINES, MIGRATIONS, PING_TIMEOUT, READERS, WRITERS, bounded, connect};
 
 /// The oldest version that is known to work, as `server_version_num` has it.
 const OLDEST: i32 = 140_000;
@@ -146,7 +146,7 @@ pub(super) fn why(error: &sqlx::Error, url: &DatabaseUrl) -> String {
         sqlx::Error::Database(error) => error.message().to_owned(),
         error => error.to_string(),
     };
-    let needed = READERS + WRITERS;
+    let needed = READERS + WRITERS + LINES;
     let remedy = match (code.as_deref(), error) {
         (Some("28P01" | "28000"), _) => {
             "look at its user and password, which belong into the variable HOLISTICS_TUNNEL_SERVER_DATABASE_URL or \
