@@ -150,6 +150,7 @@ impl KeyKeeper {
     ) -> anyhow::Result<Infallible> {
         // Before it is asked: nothing falls in between.
         let mut listening = self.store.listen(CHANNEL).await?;
+        let mut confirmed = None;
         loop {
             let asked = Instant::now();
             let was_behind = self.table.is_behind();
@@ -158,7 +159,11 @@ impl KeyKeeper {
                 tracing::info!(version = self.table.version(), "the keys are current again");
             }
             self.close_forbidden(tunnels, changed).await;
-            self.confirm().await;
+            // A stranger's unknown key makes it ask, and nothing to be written.
+            let version = self.table.version();
+            if confirmed != Some(version) && self.confirm(version).await {
+                confirmed = Some(version);
+            }
             (next, *pause) = (Asked::Changes, FIRST_PAUSE);
             tokio::select! {
                 told = listening.next() => told.context("the connection that tells of changes is lost")?,
@@ -219,15 +224,16 @@ impl KeyKeeper {
         }
     }
 
-    async fn confirm(&self) {
-        let version = self.table.version();
+    /// Says that this version is taken over. Returns whether that is written.
+    async fn confirm(&self, version: i64) -> bool {
         let confirmed = timeout(CHANGES_LIMIT, self.store.confirm_keys(&self.node, version)).await;
-        match confirmed {
+        match &confirmed {
             Ok(Ok(true)) => {}
             Ok(Ok(false)) => tracing::debug!(node = self.node, "not confirmed: no such node"),
             Ok(Err(error)) => tracing::warn!(?error, "cannot confirm what was taken over"),
             Err(_) => tracing::warn!("cannot confirm what was taken over: the database is silent"),
         }
+        matches!(confirmed, Ok(Ok(true)))
     }
 
     async fn write_on(&self, mut mark: Option<Mark>) -> Infallible {

@@ -185,7 +185,7 @@ impl Writing {
         self.forget_unused(old).await
     }
 
-    /// Takes all keys from a tunnel, which is removed now: its port is free.
+    /// Takes all keys from a tunnel, which is removed now: its port rests.
     pub async fn retire_tunnel(&mut self, tunnel: TunnelId) -> Result<()> {
         let (key, next) = self.key_ids(tunnel).await?;
         self.sql(
