@@ -77,7 +77,7 @@ pub use tunnels::{EnrollmentRow, Registration, SessionRow};
 use self::late::Late;
 use self::sql::{AnyTransaction, Pool, Statement};
 
-/// How long a check is not repeated.
+/// How long a check that succeeded is not repeated.
 const CHECK_HOLDS: Duration = Duration::from_secs(1);
 
 /// The database failed.
@@ -191,14 +191,13 @@ impl Store {
     /// # Errors
     /// It cannot.
     pub async fn check(&self) -> Result<()> {
+        let asked = Instant::now();
         let mut checked = self.checked.lock().await;
-        if let Some((at, succeeded)) = *checked
-            && at.elapsed() < CHECK_HOLDS
-        {
-            return match succeeded {
-                true => Ok(()),
-                false => Err(sqlx::Error::PoolTimedOut.into()),
-            };
+        match *checked {
+            Some((at, true)) if at.elapsed() < CHECK_HOLDS => return Ok(()),
+            // It answers all who waited for it, and nobody later: what was mended is seen at once.
+            Some((at, false)) if at > asked => return Err(sqlx::Error::PoolTimedOut.into()),
+            _ => {}
         }
         let result = self.try_to_write().await;
         *checked = Some((Instant::now(), result.is_ok()));
