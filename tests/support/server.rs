@@ -120,6 +120,11 @@ impl Server {
         Self::on(database, extra_arguments).first_launch()
     }
 
+    /// Whether it keeps its data in PostgreSQL.
+    pub fn is_on_postgres(&self) -> bool {
+        self.postgres.is_some()
+    }
+
     /// Starts one more on the database of this one, with the same secret key and ten remote ports of its own.
     pub fn start_beside(&self, extra_arguments: &[&str]) -> Self {
         let database = self.postgres.as_ref().expect("a database to share");

@@ -7,7 +7,7 @@ use crate::visitor::Visitor;
 
 #[test]
 fn what_is_done_at_the_command_line_stands_in_the_audit_log() {
-    let server = Server::start();
+    let server = Server::start_on_sqlite();
     let folder = Workspace::new();
     let backup = folder.path().join("backup.tar");
     let backup = backup.to_str().expect("text");
