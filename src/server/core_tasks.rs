@@ -3,7 +3,7 @@
 //! starts it anew.
 //!
 //! They are: the web listener and that of metrics, the reader of the certificate, the recorder of session
-//! events and that of the tunnels' history, the passwords' thread, and the tunnel server, which stands for its
+//! events and that of the tunnels' history, the end of what is over and that of old keys' time, the passwords' thread, and the tunnel server, which stands for its
 //! listener, for what tells of left out log lines and for the threads of sessions; where there are several nodes, the
 //! link to them, what tells the others of this one and hears of them, the keeper of the keys, and the opening of a database that could not
 //! be reached at the start. Not among them: the log's thread, whose death is counted in lost lines; the database's,

@@ -12,7 +12,7 @@ use tokio::sync::Mutex;
 use super::cluster::view::Others;
 use super::domain::ControlPlane;
 use super::domain::history::{Day, KEPT_DAYS, Tally};
-use super::store::{self, Store};
+use super::store::{self, Engine, Store};
 use super::tunnel_server::Activity;
 
 /// How often is written.
@@ -69,8 +69,18 @@ impl HistoryRecorder {
             return;
         };
         let (store, activity) = (&self.control.store, local.activity());
-        let written = state.write(store, activity, tunnels.node_name(), || tunnels.others());
-        if let Err(error) = written.await {
+        let is_to_join = store.engine() == Engine::Postgres && tunnels.member().is_none();
+        let written = match is_to_join {
+            // As which node it is written, and what the others did, is known once it is one of them.
+            true => state.write(store, activity, None, Others::default).await,
+            false => {
+                let node = Some(tunnels.node_name());
+                state
+                    .write(store, activity, node, || tunnels.others())
+                    .await
+            }
+        };
+        if let Err(error) = written {
             tracing::error!(?error, "cannot write the tunnels' history; it is kept");
         }
     }
@@ -86,7 +96,7 @@ impl State {
         &mut self,
         store: &Store,
         activity: &Activity,
-        node: &str,
+        node: Option<&str>,
         others: impl FnOnce() -> Others,
     ) -> store::Result<()> {
         let alive = store.tunnels_ever_seen().await;
@@ -101,6 +111,9 @@ impl State {
             &others,
         );
         alive?;
+        let Some(node) = node else {
+            return Ok(());
+        };
         for day in self.tally.unknown_days() {
             let written = store.tunnels_on(day.0, node).await?;
             self.tally.add_written(day, written);
@@ -121,7 +134,10 @@ impl State {
         if self.minutes != STEADY_MINUTES {
             return Ok(());
         }
-        let kept = today.before(KEPT_DAYS - 1).0..=today.before(-1).0;
+        // Nodes have a clock each: what is forgotten is too old by that of the database, too.
+        let shown = Day::of(store.clock().await?);
+        let (first, last) = (today.min(shown), today.max(shown));
+        let kept = first.before(KEPT_DAYS - 1).0..=last.before(-1).0;
         store.forget_tunnel_days_beyond(kept).await
     }
 }
@@ -138,7 +154,7 @@ mod tests {
 
     use super::*;
     use crate::server::cluster::tunnels::Tunnels;
-    use crate::server::store::{Engine, TestStore};
+    use crate::server::store::TestStore;
 
     /// A store whose tunnels 1, 2, … have all been up before.
     struct Kept(TestStore);
@@ -190,20 +206,20 @@ mod tests {
         std::thread::sleep(Duration::from_millis(20));
         assert!(
             state
-                .write(&kept.0.store, &activity, "", alone)
+                .write(&kept.0.store, &activity, Some(""), alone)
                 .await
                 .is_err()
         );
         std::thread::sleep(Duration::from_millis(20));
         assert!(
             state
-                .write(&kept.0.store, &activity, "", alone)
+                .write(&kept.0.store, &activity, Some(""), alone)
                 .await
                 .is_err()
         );
         kept.0.make_room("tunnel_days").await;
         state
-            .write(&kept.0.store, &activity, "", alone)
+            .write(&kept.0.store, &activity, Some(""), alone)
             .await
             .unwrap();
         let down = kept.number(DOWN).await;
@@ -218,7 +234,7 @@ mod tests {
             let (mut state, activity) = (kept.started().await, Activity::default());
             std::thread::sleep(Duration::from_millis(10));
             state
-                .write(&kept.0.store, &activity, "", alone)
+                .write(&kept.0.store, &activity, Some(""), alone)
                 .await
                 .unwrap();
             assert!(kept.number(DOWN).await >= 2 * run * 9, "run {run}");
@@ -230,7 +246,7 @@ mod tests {
         let before = kept.number(removed).await;
         std::thread::sleep(Duration::from_millis(10));
         state
-            .write(&kept.0.store, &activity, "", alone)
+            .write(&kept.0.store, &activity, Some(""), alone)
             .await
             .unwrap();
         assert_eq!(kept.number(removed).await, before, "it is removed");
@@ -276,7 +292,7 @@ mod tests {
         for minute in 1..=3 {
             let began = Instant::now();
             state
-                .write(&kept.0.store, &activity, "", alone)
+                .write(&kept.0.store, &activity, Some(""), alone)
                 .await
                 .unwrap();
             println!("flush {minute} of {TUNNELS} rows: {:?}", began.elapsed());

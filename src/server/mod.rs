@@ -13,7 +13,6 @@
 //! - [`cluster`] is what several nodes of it know of each other, and how they pass connections on.
 //! - `passwords` hashes them; [`probe`] is "Test connection"; [`metrics`] is what Prometheus reads.
 
-mod audit_age;
 pub mod backup;
 pub mod cli;
 pub mod cluster;
@@ -21,12 +20,14 @@ pub mod core_tasks;
 pub mod data_dir;
 pub mod data_owner;
 pub mod domain;
+mod expiry;
 mod farewell;
 pub mod file_mark;
 mod history_recorder;
 pub mod host_keys;
 pub mod http;
-pub mod last_run;
+pub mod key_overlaps;
+mod last_run;
 pub mod log;
 pub mod login_link;
 mod manual;

@@ -9,15 +9,19 @@ use tokio::time::sleep;
 
 use super::cli::{NodeAction, NodeArgs};
 use super::cluster::beat;
-use super::store::{Line, NodeRow, NodeState};
+use super::store::{DatabaseUrl, DeadNode, Line, NodeRow, NodeState, Store};
 
 /// How long a question may take.
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// Carries out `node list` or `node drain`.
+/// For how long a node has to be silent before it is forgotten: longer than two of its beats are apart, also where the
+/// database is slow.
+const SILENCE: Duration = Duration::from_secs(5);
+
+/// Carries out `node list`, `node drain` or `node forget`.
 ///
 /// # Errors
-/// There is one server alone, there is no such node, or the database failed.
+/// There is one server alone, there is no such node, it lives, or the database failed.
 pub async fn run(arguments: NodeArgs) -> anyhow::Result<()> {
     let url = arguments.data.database_url()?.context(
         "there are nodes only where several servers share a database of PostgreSQL; name it with --database-url",
@@ -26,6 +30,7 @@ pub async fn run(arguments: NodeArgs) -> anyhow::Result<()> {
     match arguments.action {
         NodeAction::List { json } => list(&mut line, json).await,
         NodeAction::Drain { name } => drain(&mut line, &name).await,
+        NodeAction::Forget { name } => forget(&mut line, &url, &name).await,
     }
 }
 
@@ -37,6 +42,24 @@ async fn drain(line: &mut Line, name: &str) -> anyhow::Result<()> {
     println!(
         "{name} is asked to drain; `node list` shows it as draining within a few seconds if it lives"
     );
+    Ok(())
+}
+
+async fn forget(line: &mut Line, url: &DatabaseUrl, name: &str) -> anyhow::Result<()> {
+    let seen = line.node(name).await?;
+    let seen = seen.with_context(|| {
+        format!("there is no node {name:?}; `node list` shows those that there are")
+    })?;
+    let store = Store::connect(url).await?;
+    if seen.state != NodeState::Stopped {
+        sleep(SILENCE).await;
+    }
+    ensure!(
+        store.forget_node(&DeadNode::from(&seen)).await?,
+        "the node {name:?} lives: its beat moves. Stop its server first, and let it be forgotten if that will not be \
+         started again"
+    );
+    println!("{name} is forgotten: nobody waits for it any more");
     Ok(())
 }
 

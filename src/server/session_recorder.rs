@@ -19,9 +19,6 @@ use crate::protocol::TunnelId;
 /// older than this.
 const SEEN_INTERVAL: Duration = Duration::from_secs(300);
 
-/// How often is looked whether an old key's time is over, at least.
-const OVERLAP_CHECK: Duration = Duration::from_secs(30);
-
 /// Of how many tunnels the events are written in one transaction, so that requests that write wait
 /// a few milliseconds for it and not longer.
 const TUNNELS_AT_ONCE: usize = 250;
@@ -34,8 +31,6 @@ pub async fn record(control: Arc<ControlPlane>) {
     let local = control.tunnels.local();
     let mut seen = interval(SEEN_INTERVAL);
     seen.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut overlaps = interval(OVERLAP_CHECK.min(control.key_overlap));
-    overlaps.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut not_before = Instant::now();
     loop {
         let due = async {
@@ -53,7 +48,6 @@ pub async fn record(control: Arc<ControlPlane>) {
                 not_before = Instant::now() + RETRY_PAUSE;
             },
             _ = seen.tick() => note_seen(&control).await,
-            _ = overlaps.tick() => end_key_overlaps(&control).await,
         }
     }
 }
@@ -135,13 +129,6 @@ async fn note_seen(control: &ControlPlane) {
     };
     if let Err(error) = control.store.note_seen(&local.up()).await {
         tracing::error!(?error, "cannot write when the tunnels were last seen");
-    }
-}
-
-/// Refuses the old keys whose time is over.
-async fn end_key_overlaps(control: &ControlPlane) {
-    if let Err(error) = control.end_key_overlaps().await {
-        tracing::error!(?error, "cannot end the time of old keys");
     }
 }
 
@@ -276,12 +263,25 @@ mod tests {
         events.announce(Down(TunnelId(1)), None);
         events.announce(Up(TunnelId(2)), Some("old"));
         events.announce(Up(TunnelId(3)), Some("new"));
-        let at = events.take(1).notes()[0].at;
         assert!(kept.write(&events).await);
         let seen = "SELECT next_key_seen_at FROM tunnels WHERE id = 1";
-        assert_eq!(kept.number(seen).await, at.as_millisecond());
+        let now = kept.0.store.clock().await.unwrap().as_millisecond();
+        let first = kept.number(seen).await;
+        assert!((now - 60_000..=now).contains(&first), "{first} at {now}");
         let others = "SELECT count(next_key_seen_at) FROM tunnels WHERE id > 1";
         assert_eq!(kept.number(others).await, 0);
+    }
+
+    #[tokio::test]
+    async fn what_is_written_late_makes_no_tunnel_seen_longer_ago_than_it_was() {
+        let kept = Kept::with(1).await;
+        let events = SessionEvents::default();
+        events.announce(Up(TunnelId(1)), None);
+        kept.execute("UPDATE tunnels SET last_seen_at = 9000000000000")
+            .await;
+        assert!(kept.write(&events).await);
+        let seen = "SELECT last_seen_at FROM tunnels";
+        assert_eq!(kept.number(seen).await, 9_000_000_000_000);
     }
 
     #[tokio::test]

@@ -221,6 +221,138 @@ fn known_keys_open_their_tunnels_while_postgresql_is_gone_and_everything_else_sa
 }
 
 #[test]
+fn known_keys_open_their_tunnels_also_at_a_start_before_somebody_has_mended_the_database() {
+    let postgres = Postgres::start();
+    let database = postgres.guarded_server_database();
+    let metrics = format!("127.0.0.1:{}", ports::free_port());
+    let mut server = Server::start_on(&database, &["--metrics-listen", &metrics]);
+    let known = Bastion::enroll(&server, "Known");
+    known.disconnect(known.connect(&server));
+    let file = server.data_dir().join("key-table");
+    let is_kept = || fs::read_to_string(&file).is_ok_and(|it| it.contains(&known.public_key()));
+    wait::until_true("the file", LIMIT, || server.log(), is_kept);
+    assert_eq!(metric(&metrics, "database_open"), 1.0);
+    let name = database.name();
+    let rename = |from: &str, to: &str| -> &'static str {
+        format!("ALTER DATABASE {from} RENAME TO {to}").leak()
+    };
+    for (at, breaks, mends, words) in [
+        (
+            "postgres",
+            "ALTER ROLE keeper PASSWORD 'another'",
+            "ALTER ROLE keeper PASSWORD 'sesame'",
+            "password authentication failed",
+        ),
+        (
+            "postgres",
+            rename(name, "away"),
+            rename("away", name),
+            "does not exist",
+        ),
+        (
+            "postgres",
+            "ALTER ROLE keeper SET default_transaction_read_only = on",
+            "ALTER ROLE keeper RESET default_transaction_read_only",
+            "it is read-only",
+        ),
+        (
+            name,
+            "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)
+             VALUES (9999, 'later', TRUE, '', 0)",
+            "DELETE FROM _sqlx_migrations WHERE version = 9999",
+            "use the newer version",
+        ),
+    ] {
+        server.stop();
+        postgres.run(at, breaks);
+        server.start_again();
+        for words in [
+            words,
+            "tunnels are served to the keys that are known on disk",
+        ] {
+            assert!(server.log().contains(words), "{words}: {}", server.log());
+        }
+        let ssh = known.connect(&server);
+        assert!(!ready(&server), "{words}");
+        assert_eq!(metric(&metrics, "database_open"), 0.0, "{words}");
+        postgres.run(at, mends);
+        wait::until_true("all is well", LIMIT, || server.log(), || ready(&server));
+        assert_eq!(metric(&metrics, "database_open"), 1.0, "{words}");
+        known.disconnect(ssh);
+    }
+}
+
+#[test]
+fn what_was_taken_over_is_confirmed_also_while_all_who_write_have_to_wait() {
+    let server = Server::start_on(&Postgres::server_database(), &["--node-name", "node-a"]);
+    let _bastion = Bastion::enroll(&server, "Shop");
+    let database = server.database();
+    let mut writers = Vec::new();
+    database.held(|| {
+        for _ in 0..12 {
+            let new = json!({
+                "display_name": "Late", "database_type": "mysql", "host": "db", "port": 3306,
+            });
+            let request = server.operator().call(Method::POST, "/data-sources");
+            let request = request.json(&new);
+            writers.push(std::thread::spawn(move || request.send().map(drop)));
+        }
+        let all_wait = || {
+            database.number(
+                "SELECT count(*) FROM pg_locks AS l JOIN pg_database AS d ON d.oid = l.database
+                 WHERE locktype = 'advisory' AND NOT granted AND datname = current_database()",
+            ) == 2
+        };
+        wait::until_true("the writers wait", LIMIT, || server.log(), all_wait);
+        database.execute(
+            "UPDATE key_changes SET version = nextval('key_versions');
+             SELECT pg_notify('holistics_tunnel_keys', '')",
+        );
+        let is_confirmed = || {
+            database.number(
+                "SELECT count(*) FROM key_confirmations
+                 WHERE version = (SELECT max(version) FROM key_changes)",
+            ) == 1
+        };
+        wait::until_true("it is confirmed", LIMIT, || server.log(), is_confirmed);
+        assert!(all_wait(), "{}", server.log());
+    });
+    for writer in writers {
+        // Whoever could not write in time was told so.
+        let _ = writer.join().expect("it ends");
+    }
+}
+
+#[test]
+fn what_is_not_on_a_server_s_disk_yet_is_not_confirmed_by_it() {
+    let server = Server::start_on(&Postgres::server_database(), &["--node-name", "node-a"]);
+    let first = Bastion::enroll(&server, "First");
+    let confirmed_by = |of: &Bastion| {
+        let now = server.operator().data_source(of.source.id);
+        tunnel_of(&now).key_confirmed_by.clone()
+    };
+    let is_confirmed = |of: &Bastion| confirmed_by(of) == ["node-a"];
+    wait::until_true("the first", LIMIT, || server.log(), || is_confirmed(&first));
+    // What no file can take the place of.
+    let file = server.data_dir().join("key-table");
+    fs::remove_file(&file).expect("the file");
+    fs::create_dir(&file).expect("a folder");
+    let second = Bastion::enroll(&server, "Second");
+    second.disconnect(second.connect(&server));
+    let told = || server.log().contains("the keys are not kept on disk");
+    wait::until_true("it is told", LIMIT, || server.log(), told);
+    assert!(confirmed_by(&second).is_empty());
+    fs::remove_dir(&file).expect("the folder");
+    wait::until_true(
+        "the second",
+        LIMIT,
+        || server.log(),
+        || is_confirmed(&second),
+    );
+    assert!(fs::read_to_string(&file).is_ok_and(|it| it.contains(&second.public_key())));
+}
+
+#[test]
 fn keys_that_are_known_for_too_long_open_nothing_and_what_runs_runs_on() {
     let mut postgres = Postgres::start();
     let mut server = Server::start_on(

@@ -501,6 +501,91 @@ fn while_the_database_is_away_nobody_is_declared_dead_and_tunnels_go_on() {
 }
 
 #[test]
+fn what_a_dead_node_held_is_noted_as_down_though_nothing_can_be_written_when_it_is_found() {
+    const HELD: i64 = 600;
+    let server = Server::start_on(&Postgres::server_database(), &["--node-name", "one"]);
+    let database = server.database();
+    database.refuse("INSERT", "events", "TRUE");
+    database.execute(&format!(
+        "INSERT INTO data_sources (display_name, database_type, host, port, created_at)
+             SELECT 'Shop', 'mysql', 'db', 3306, 0 FROM generate_series(1, {HELD});
+         INSERT INTO tunnels (data_source_id) SELECT id FROM data_sources;
+         INSERT INTO nodes (name, region, role, epoch, version, state, beat, started_at)
+             VALUES ('lost', 'default', 'all', nextval('node_epochs'), 'test', 'up', 0, 0);
+         INSERT INTO sessions (node, epoch, tunnel_id, since, bastion, public_key, version)
+             SELECT 'lost', n.epoch, t.id, 0, '192.0.2.1', 'ssh-ed25519 AAAA', 1
+             FROM tunnels AS t, nodes AS n WHERE n.name = 'lost'"
+    ));
+    let told = || server.log().contains("cannot note yet");
+    wait::until_true("it is found dead", LIMIT, || server.log(), told);
+    database.execute("DROP TRIGGER full_insert_events ON events");
+    let down = || database.number("SELECT count(*) FROM events WHERE kind = 'down'");
+    wait::until_true(
+        "all are noted",
+        LIMIT,
+        || format!("{} of them\n{}", down(), server.log()),
+        || down() == HELD,
+    );
+    assert_eq!(database.number("SELECT count(*) FROM sessions"), 0);
+}
+
+#[test]
+fn a_database_that_has_lost_what_a_node_wrote_last_is_told_again_which_tunnels_it_holds() {
+    let server = Server::start_on(&Postgres::server_database(), &["--node-name", "one"]);
+    let customer = Customer::new();
+    let source = customer.enroll(&server, "Shop");
+    let _ssh = customer.connect(&server, &source);
+    let database = server.database();
+    let held = || database.number("SELECT count(*) FROM sessions");
+    wait::until_true("it is written", SOON, || server.log(), || held() == 1);
+    // As a standby does that takes the primary's place without having heard of it.
+    database.execute(
+        "DELETE FROM sessions;
+         SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+             WHERE datname = current_database() AND pid <> pg_backend_pid()",
+    );
+    wait::until_true(
+        "it is written again",
+        LIMIT,
+        || server.log(),
+        || held() == 1,
+    );
+}
+
+#[test]
+fn a_node_that_is_lost_for_good_is_forgotten_and_one_that_lives_is_not() {
+    let server = Server::start_on(&Postgres::server_database(), &["--node-name", "one"]);
+    let database = server.database();
+    database.execute(
+        "INSERT INTO data_sources (display_name, database_type, host, port, created_at)
+             VALUES ('Shop', 'mysql', 'db', 3306, 0);
+         INSERT INTO tunnels (data_source_id) SELECT id FROM data_sources;
+         INSERT INTO nodes (name, region, role, epoch, version, state, beat, started_at)
+             VALUES ('lost', 'default', 'all', nextval('node_epochs'), 'test', 'up', 0, 0);
+         INSERT INTO sessions (node, epoch, tunnel_id, since, bastion, public_key, version)
+             SELECT 'lost', n.epoch, t.id, 0, '192.0.2.1', 'ssh-ed25519 AAAA', 1
+             FROM tunnels AS t, nodes AS n WHERE n.name = 'lost'",
+    );
+    let folder = Workspace::new();
+    let forget = |name: &str, code: i32, words: &[&str]| {
+        let mut forget = server.command("node");
+        forget.args(["forget", name]);
+        let told = process::run(&mut forget, folder.path(), "forget");
+        told.expect_code(code).expect_words(words);
+    };
+    forget("one", 1, &["\"one\" lives", "stop its server"]);
+    forget("nobody", 1, &["no node", "nobody", "node list"]);
+    forget("lost", 0, &["lost is forgotten"]);
+    let list = nodes(&server);
+    assert_eq!(list.as_array().map(Vec::len), Some(1), "{list:#}");
+    let down = database.number("SELECT count(*) FROM events WHERE kind = 'down'");
+    assert_eq!(down, 1, "what it held is down");
+    let audited = database.texts("SELECT subject FROM audit_log WHERE action = 'node forgotten'");
+    assert_eq!(audited, ["node lost"]);
+    assert_eq!(readiness(&server), StatusCode::OK);
+}
+
+#[test]
 fn a_second_node_of_one_name_and_one_with_another_secret_key_are_refused() {
     let database = Postgres::server_database();
     let one = Server::start_on(&database, &["--node-name", "one"]);

@@ -5,7 +5,8 @@ use std::time::Duration;
 use clap::{Args, Subcommand, ValueEnum};
 use url::Url;
 
-use super::{DataDirArg, duration, public_url};
+use super::DataDirArg;
+use super::values::{duration, public_url};
 use crate::server::domain::inputs;
 use crate::server::store::Scope;
 

@@ -32,4 +32,10 @@ pub enum NodeAction {
         #[arg(value_parser = node::name)]
         name: String,
     },
+    /// Forget a node that is lost for good, so that nobody waits for it any more
+    Forget {
+        /// Its name
+        #[arg(value_parser = node::name)]
+        name: String,
+    },
 }

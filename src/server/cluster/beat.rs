@@ -23,7 +23,7 @@ pub async fn keep(node: Arc<Node>, url: DatabaseUrl) -> anyhow::Result<()> {
     let mut states = node.states();
     let mut next = interval(EVERY);
     next.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut is_heard = true;
+    let (mut is_heard, mut was_found_dead) = (true, false);
     loop {
         tokio::select! {
             _ = next.tick() => {}
@@ -33,13 +33,17 @@ pub async fn keep(node: Arc<Node>, url: DatabaseUrl) -> anyhow::Result<()> {
             Ok(Some(word)) => {
                 if !std::mem::replace(&mut is_heard, true) {
                     tracing::info!("this node is heard by the others again");
+                    node.compare_sessions();
                 }
                 if word.found_dead {
-                    tracing::warn!(
-                        "other nodes have found this one dead; it writes again which tunnels it holds"
-                    );
+                    if !was_found_dead {
+                        tracing::warn!(
+                            "other nodes have found this one dead; it writes again which tunnels it holds"
+                        );
+                    }
                     node.write_all_again();
                 }
+                was_found_dead = word.found_dead;
                 if word.drain_asked {
                     node.drain();
                 }

@@ -1,7 +1,8 @@
 //! Says which tunnels this node holds: in batches, and as a level.
 //!
 //! What is written is the difference between what is and what was written. After a failure nobody knows what was
-//! written, and in a new life nothing is: then it is all of them. So nothing can be lost or stay behind.
+//! written, nor in a database that has taken another's place: then what stands there is looked at. In a new life
+//! nothing does, and it is all of them. So nothing can be lost or stay behind.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use tokio::time::sleep;
 use super::node::{Life, Node};
 use crate::protocol::TunnelId;
 use crate::server::domain::ControlPlane;
-use crate::server::store::{self, DatabaseUrl, Line, NodeLife, NodeSession};
+use crate::server::store::{self, DatabaseUrl, Line, NodeSession, NodeSessionRow};
 use crate::server::tunnel_server::{SessionEvent, TunnelServer};
 
 /// For how long changes are gathered before they are written.
@@ -35,6 +36,7 @@ pub async fn tell(node: Arc<Node>, control: Arc<ControlPlane>, url: DatabaseUrl)
     let mut facts = Facts {
         line: Line::new(&url, LIMIT),
         written: None,
+        replaced_in: None,
         known: Sessions::new(),
     };
     let (mut changes, mut lives) = (server.events().changes(), node.lives());
@@ -56,6 +58,8 @@ pub async fn tell(node: Arc<Node>, control: Arc<ControlPlane>, url: DatabaseUrl)
                 sleep(RETRY_PAUSE).await;
             }
             Err(error) => {
+                // It may be written yet, after whatever is read now.
+                facts.replaced_in = None;
                 if facts.written.take().is_some() {
                     tracing::warn!(
                         ?error,
@@ -72,6 +76,8 @@ struct Facts {
     line: Line,
     /// What stands in the database, if that is known, and in which life it was written.
     written: Option<(Life, Sessions)>,
+    /// In which life all of them were written last.
+    replaced_in: Option<Life>,
     /// What stood there when it was known last.
     known: Sessions,
 }
@@ -102,12 +108,7 @@ impl Facts {
                 }
                 self.line.change_sessions(&life.life, &put, &gone).await?
             }
-            None => {
-                self.tell_of_those_found_void(&life.life, &now, server)
-                    .await?;
-                let all: Vec<_> = now.values().collect();
-                self.line.replace_sessions(&life.life, &all).await?
-            }
+            None => self.write_all(life, &now, server).await?,
         };
         if goes_on {
             self.known.clone_from(&now);
@@ -116,18 +117,38 @@ impl Facts {
         Ok(goes_on)
     }
 
-    /// While this node was not heard, others may have found it dead and noted that its tunnels are down.
-    async fn tell_of_those_found_void(
+    /// Writes all of them, where what stands there is anything else.
+    async fn write_all(
         &mut self,
-        life: &NodeLife,
+        life: &Life,
         now: &Sessions,
         server: &TunnelServer,
-    ) -> store::Result<()> {
-        if self.known.is_empty() {
-            return Ok(());
+    ) -> store::Result<bool> {
+        let there = self.line.sessions_of(&life.life, -1).await?;
+        self.tell_of_those_found_void(&there, now, server);
+        let are_void = self
+            .replaced_in
+            .as_ref()
+            .is_none_or(|last| life.voids(last));
+        if !are_void && are_the_same(&there, now) {
+            return Ok(true);
         }
-        let rows = self.line.sessions_of(life, i64::MAX).await?;
-        let there: HashSet<_> = rows.iter().map(|row| row.tunnel).collect();
+        let all: Vec<_> = now.values().collect();
+        let goes_on = self.line.replace_sessions(&life.life, &all).await?;
+        if goes_on {
+            self.replaced_in = Some(life.clone());
+        }
+        Ok(goes_on)
+    }
+
+    /// While this node was not heard, others may have found it dead and noted that its tunnels are down.
+    fn tell_of_those_found_void(
+        &mut self,
+        there: &[NodeSessionRow],
+        now: &Sessions,
+        server: &TunnelServer,
+    ) {
+        let there: HashSet<_> = there.iter().map(|row| row.tunnel).collect();
         for (tunnel, session) in now {
             if self.known.contains_key(tunnel) && !there.contains(tunnel) {
                 let up = SessionEvent::Up(*tunnel);
@@ -135,6 +156,18 @@ impl Facts {
             }
         }
         self.known.clear();
-        Ok(())
     }
+}
+
+/// Whether these rows are these sessions.
+fn are_the_same(rows: &[NodeSessionRow], sessions: &Sessions) -> bool {
+    let is_there = |row: &NodeSessionRow| {
+        let session = sessions.get(&row.tunnel);
+        session.is_some_and(|session| {
+            row.since == Some(session.since.as_millisecond())
+                && row.bastion.as_ref() == Some(&session.bastion)
+                && row.public_key.as_ref() == Some(&session.public_key)
+        })
+    };
+    rows.len() == sessions.len() && rows.iter().all(is_there)
 }

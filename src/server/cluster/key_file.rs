@@ -222,7 +222,9 @@ fn replace(path: &Path, parts: &[&[u8]]) -> anyhow::Result<()> {
     }
     file.as_file().sync_all().with_context(cannot_write)?;
     file.persist(path).with_context(cannot_write)?;
-    Ok(())
+    // Its name is there after a loss of power only once the folder is written, too.
+    let folder = fs::File::open(folder).with_context(cannot_write)?;
+    folder.sync_all().with_context(cannot_write)
 }
 
 #[cfg(test)]

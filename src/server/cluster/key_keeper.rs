@@ -1,15 +1,16 @@
 //! Keeps a tunnel node's table of keys current, on disk too, and closes what a change forbids.
 //!
 //! PostgreSQL tells that something has changed; what, is then asked. That it tells is not relied on: it is asked
-//! again and again, and everything is read anew after each lost connection. What was taken over is confirmed, so
-//! that others see when a key opens nothing any more, anywhere.
+//! again and again, and everything is read anew after each lost connection. What was taken over is written to the
+//! disk, and what is there for good is confirmed, so that others see when a key opens nothing any more, anywhere, also
+//! at a node that is started again. Each of the three goes on while another has to wait.
 
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use tokio::sync::Notify;
+use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout};
 
 use super::key_age::{Current, Moment};
@@ -17,7 +18,7 @@ use super::key_file::{KeyFile, Mark};
 use super::key_table::KeyTable;
 use crate::protocol::TunnelId;
 use crate::server::domain::ControlPlane;
-use crate::server::store::Store;
+use crate::server::store::{DatabaseUrl, Line, Store};
 use crate::server::tunnel_server::TunnelServer;
 
 /// Where PostgreSQL tells of changes.
@@ -37,9 +38,13 @@ const ALL_LIMIT: Duration = Duration::from_secs(60);
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LAST_PAUSE: Duration = Duration::from_secs(5);
 
-/// How often the table is written to the disk at most, and its age.
+/// How often the table is written to the disk at most, how soon again where it could not be, and how often its age.
 const WRITE_GAP: Duration = Duration::from_secs(1);
+const WRITE_AGAIN: Duration = Duration::from_secs(5);
 const AGE_EVERY: Duration = Duration::from_secs(15);
+
+/// How long to wait after something could not be confirmed.
+const CONFIRM_AGAIN: Duration = Duration::from_secs(2);
 
 /// What keeps it.
 pub struct KeyKeeper {
@@ -48,10 +53,20 @@ pub struct KeyKeeper {
     store: Store,
     /// What this node is called.
     node: String,
+    /// Where it is confirmed what was taken over.
+    url: DatabaseUrl,
     /// What the age of the table on disk is kept under.
     mark: Option<Mark>,
-    /// Told when the table on disk is no longer the one in memory.
-    unwritten: Notify,
+    taken: watch::Sender<Taken>,
+    kept: watch::Sender<Taken>,
+}
+
+/// Up to which change the table was taken over and what that forbids closed, or up to which it is on the disk.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Taken {
+    version: i64,
+    /// Counts what was taken over: a database that was set back has a version twice.
+    time: u64,
 }
 
 /// What is asked.
@@ -64,7 +79,13 @@ enum Asked {
 impl KeyKeeper {
     /// Fills the table from the disk, if there is something that can be used. `most` is how old that may be for keys to
     /// open their tunnels while the database cannot be asked.
-    pub fn new(file: KeyFile, store: Store, node: String, most: Duration) -> Self {
+    pub fn new(
+        file: KeyFile,
+        store: Store,
+        url: DatabaseUrl,
+        node: String,
+        most: Duration,
+    ) -> Self {
         let table = Arc::new(KeyTable::new(most));
         let kept = file.read(Moment::now().steady).unwrap_or_else(|error| {
             tracing::error!("the keys on disk are not used, and written anew once the database has answered: {error:#}");
@@ -80,8 +101,10 @@ impl KeyKeeper {
             file,
             store,
             node,
+            url,
             mark,
-            unwritten: Notify::new(),
+            taken: watch::Sender::default(),
+            kept: watch::Sender::default(),
         }
     }
 
@@ -112,9 +135,11 @@ impl KeyKeeper {
         };
         let follow = self.follow_on(tunnels);
         let write = self.write_on(mark);
+        let confirm = self.confirm_on();
         tokio::select! {
             never = follow => never,
             never = write => never,
+            never = confirm => never,
         }
     }
 
@@ -150,7 +175,7 @@ impl KeyKeeper {
     ) -> anyhow::Result<Infallible> {
         // Before it is asked: nothing falls in between.
         let mut listening = self.store.listen(CHANNEL).await?;
-        let mut confirmed = None;
+        let mut is_first = true;
         loop {
             let asked = Instant::now();
             let was_behind = self.table.is_behind();
@@ -158,12 +183,16 @@ impl KeyKeeper {
             if was_behind {
                 tracing::info!(version = self.table.version(), "the keys are current again");
             }
-            self.close_forbidden(tunnels, changed).await;
             // A stranger's unknown key makes it ask, and nothing to be written.
-            let version = self.table.version();
-            if confirmed != Some(version) && self.confirm(version).await {
-                confirmed = Some(version);
+            let is_new = is_first || changed.as_ref().is_none_or(|changed| !changed.is_empty());
+            self.close_forbidden(tunnels, changed).await;
+            if is_new {
+                self.taken.send_modify(|taken| {
+                    taken.version = self.table.version();
+                    taken.time += 1;
+                });
             }
+            is_first = false;
             (next, *pause) = (Asked::Changes, FIRST_PAUSE);
             tokio::select! {
                 told = listening.next() => told.context("the connection that tells of changes is lost")?,
@@ -190,20 +219,17 @@ impl KeyKeeper {
                 changes
             }
         };
-        let (changed, is_written) = match changes {
-            Some(changes) if changes.rows.is_empty() => (Some(Vec::new()), true),
-            Some(changes) => (Some(self.table.change(changes)), false),
+        let changed = match changes {
+            Some(changes) if changes.rows.is_empty() => Some(Vec::new()),
+            Some(changes) => Some(self.table.change(changes)),
             None => {
                 let all = timeout(ALL_LIMIT, self.store.all_keys()).await;
                 self.table.replace(all.context("the database is silent")??);
-                (None, false)
+                None
             }
         };
         self.table.set_current(Current::at(moment));
         self.table.end(time);
-        if !is_written {
-            self.unwritten.notify_one();
-        }
         Ok(changed)
     }
 
@@ -224,34 +250,52 @@ impl KeyKeeper {
         }
     }
 
-    /// Says that this version is taken over. Returns whether that is written.
-    async fn confirm(&self, version: i64) -> bool {
-        let confirmed = timeout(CHANGES_LIMIT, self.store.confirm_keys(&self.node, version)).await;
-        match &confirmed {
-            Ok(Ok(true)) => {}
-            Ok(Ok(false)) => tracing::debug!(node = self.node, "not confirmed: no such node"),
-            Ok(Err(error)) => tracing::warn!(?error, "cannot confirm what was taken over"),
-            Err(_) => tracing::warn!("cannot confirm what was taken over: the database is silent"),
+    /// Confirms what is on the disk. On a connection of its own: whoever writes waits for others, and while nobody can
+    /// write, keys are followed all the same.
+    async fn confirm_on(&self) -> Infallible {
+        let mut line = Line::new(&self.url, CHANGES_LIMIT);
+        let mut kept = self.kept.subscribe();
+        let mut confirmed = Taken::default();
+        let mut could_confirm = true;
+        loop {
+            let present = *kept.borrow_and_update();
+            if present != confirmed {
+                match line.confirm_keys(&self.node, present.version).await {
+                    Ok(true) => (confirmed, could_confirm) = (present, true),
+                    Ok(false) => tracing::debug!(node = self.node, "not confirmed: no such node"),
+                    Err(error) => {
+                        if std::mem::replace(&mut could_confirm, false) {
+                            tracing::warn!(?error, "cannot confirm yet which keys were taken over");
+                        }
+                    }
+                }
+            }
+            tokio::select! {
+                _ = kept.changed() => {}
+                () = sleep(CONFIRM_AGAIN), if present != confirmed => {}
+            }
         }
-        matches!(confirmed, Ok(Ok(true)))
     }
 
     async fn write_on(&self, mut mark: Option<Mark>) -> Infallible {
         let mut age = interval(AGE_EVERY);
         age.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut is_written = true;
+        let mut taken = self.taken.subscribe();
         loop {
+            let is_written = *taken.borrow() == *self.kept.borrow();
             tokio::select! {
-                () = self.unwritten.notified() => is_written = false,
+                _ = taken.changed() => {}
                 _ = age.tick() => {}
+                () = sleep(WRITE_AGAIN), if !is_written => {}
             }
+            let present = *taken.borrow_and_update();
             let written = match &mark {
-                Some(mark) if is_written => self.write_age(mark.clone()).await,
-                None if is_written => Ok(()),
-                _ => self.write_table().await.map(|new| {
+                _ if present != *self.kept.borrow() => self.write_table().await.map(|new| {
                     mark = Some(new);
-                    is_written = true;
+                    self.kept.send_replace(present);
                 }),
+                Some(mark) => self.write_age(mark.clone()).await,
+                None => Ok(()),
             };
             if let Err(error) = written {
                 tracing::error!(

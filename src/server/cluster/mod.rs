@@ -8,6 +8,7 @@
 //! on disk, and [`key_keeper`] keeps it current. Nothing here is on the way of the data, and nothing here reads a clock of another machine.
 
 pub mod beat;
+mod dead_nodes;
 pub mod facts;
 pub mod holders;
 pub mod key_age;

@@ -74,7 +74,11 @@ impl FreeName {
         );
         Ok(Node {
             new,
-            life: watch::Sender::new(Life { life, round: 0 }),
+            life: watch::Sender::new(Life {
+                life,
+                round: 0,
+                looks: 0,
+            }),
             state: watch::Sender::new(NodeState::Up),
         })
     }
@@ -100,11 +104,20 @@ pub struct Node {
     state: watch::Sender<NodeState>,
 }
 
-/// A life, and how often all of its sessions had to be written anew.
+/// A life, how often all of its sessions had to be written anew, and how often it had to be looked whether what was
+/// written is there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Life {
     pub(super) life: NodeLife,
     round: u64,
+    looks: u64,
+}
+
+impl Life {
+    /// Whether all sessions that were written in the other one are void.
+    pub(super) fn voids(&self, written: &Life) -> bool {
+        (&self.life, self.round) != (&written.life, written.round)
+    }
 }
 
 impl Node {
@@ -161,6 +174,12 @@ impl Node {
         self.life.send_modify(|life| life.round += 1);
     }
 
+    /// Has it looked whether the sessions that were written are still there: a database that takes another's place may
+    /// have lost what was written last.
+    pub(super) fn compare_sessions(&self) {
+        self.life.send_modify(|life| life.looks += 1);
+    }
+
     /// Begins another life, since the row of this one is gone: somebody has deleted it, or brought an older
     /// database back.
     pub(super) async fn live_again(&self, line: &mut Line) -> anyhow::Result<()> {
@@ -195,9 +214,7 @@ impl Node {
     pub async fn stop(&self, url: &DatabaseUrl) -> anyhow::Result<()> {
         self.state.send_replace(NodeState::Stopped);
         let mut line = Line::new(url, beat::LIMIT);
-        let life = self.life();
-        line.beat(&life, NodeState::Stopped).await?;
-        line.void_sessions(&life).await?;
+        line.end_life(&self.life()).await?;
         Ok(())
     }
 }

@@ -6,15 +6,16 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, sleep};
 
+use super::dead_nodes;
 use super::holders::{Held, Holders, Peer};
 use super::liveness::Liveness;
 use crate::protocol::{DataSourceId, TunnelId};
-use crate::server::domain::{Actor, ControlPlane};
+use crate::server::domain::ControlPlane;
 use crate::server::store::{
-    self, DatabaseUrl, EventKind, Line, NodeRow, NodeSessionRow, NodeState, Role, SessionRow,
+    self, DatabaseUrl, DeadNode, Line, NodeRow, NodeSessionRow, NodeState, Role,
 };
 
 /// How often is read.
@@ -152,8 +153,21 @@ impl View {
         look(&self.seen.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Reads until it is aborted.
+    /// Reads until it is aborted, and has it noted what dead nodes have left.
     pub async fn keep(&self, control: &ControlPlane, url: &DatabaseUrl) {
+        let (dead, found) = mpsc::unbounded_channel();
+        tokio::join!(
+            self.read_on(control, url, dead),
+            dead_nodes::note(found, control)
+        );
+    }
+
+    async fn read_on(
+        &self,
+        control: &ControlPlane,
+        url: &DatabaseUrl,
+        dead: mpsc::UnboundedSender<DeadNode>,
+    ) {
         let mut reader = Reader {
             own: self.own.clone(),
             line: Line::new(url, LIMIT),
@@ -169,7 +183,10 @@ impl View {
                     could_read = true;
                     let has_changed = std::mem::take(&mut reader.has_changed);
                     self.take(&reader, has_changed, control);
-                    reader.note_the_dead(self, control).await;
+                    for node in reader.newly_dead() {
+                        // Whoever takes them lives as long as this.
+                        let _ = dead.send(node);
+                    }
                 }
                 Err(error) => {
                     reader.last = None;
@@ -282,8 +299,8 @@ struct Known {
     sessions: HashMap<TunnelId, Arc<Elsewhere>>,
     /// The life and the version of which the sessions are.
     read: Option<(i64, i64)>,
-    /// The life of which it was noted that it is over.
-    noted_dead: Option<i64>,
+    /// Whether it was handed over as dead.
+    handed_over: bool,
 }
 
 impl Known {
@@ -333,7 +350,7 @@ impl Reader {
             row: row.clone(),
             sessions: HashMap::new(),
             read: None,
-            noted_dead: None,
+            handed_over: false,
         });
         let was_alive = known.is_alive();
         known.liveness.see(row.epoch, row.beat, passed);
@@ -402,40 +419,19 @@ impl Reader {
         nodes
     }
 
-    /// Notes that the tunnels of dead nodes are down, if no other node has noted it.
-    async fn note_the_dead(&mut self, view: &View, control: &ControlPlane) {
-        let dead = self.nodes.values_mut().filter(|node| {
-            !node.liveness.is_alive()
-                && node.row.state != NodeState::Stopped
-                && node.noted_dead != Some(node.row.epoch)
-        });
-        for node in dead {
-            let Ok(gone) = self.line.void_sessions(&node.row.life()).await else {
-                // The next time.
-                return;
-            };
-            node.noted_dead = Some(node.row.epoch);
-            node.read = None;
-            let now = jiff::Timestamp::now();
-            let rows: Vec<_> = gone
-                .into_iter()
-                .filter(|tunnel| !control.tunnels.is_up(*tunnel) && !view.is_up(*tunnel))
-                .map(|tunnel| SessionRow {
-                    tunnel,
-                    kind: EventKind::Down,
-                    at: now,
-                    holder_key: None,
-                })
-                .collect();
-            let noted = control.store.note_sessions(&rows, &Actor::TunnelServer);
-            if let Err(error) = noted.await {
-                tracing::error!(
-                    ?error,
-                    node = node.row.name,
-                    "cannot note that a dead node's tunnels are down"
-                );
+    /// The nodes that are dead since this was asked last.
+    fn newly_dead(&mut self) -> Vec<DeadNode> {
+        let mut newly = Vec::new();
+        for node in self.nodes.values_mut() {
+            let is_dead = node.row.state != NodeState::Stopped && !node.liveness.is_alive();
+            if is_dead && !node.handed_over {
+                newly.push(DeadNode::from(&node.row));
+                // Others may take its sessions from it: if it lives again, they are read whole.
+                node.read = None;
             }
+            node.handed_over = is_dead;
         }
+        newly
     }
 }
 

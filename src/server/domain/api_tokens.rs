@@ -33,9 +33,11 @@ pub async fn create(
     by: Option<&OperatorAccount>,
 ) -> Result<Token, AccessError> {
     let token = Token::operator();
-    let expires_at = new.lifetime.map(expiry).transpose()?;
     let mut tx = store.write().await?;
     ensure_asker(&mut tx, by).await?;
+    let now = tx.clock().await?;
+    let expires_at = new.lifetime.map(|lifetime| expiry(now, lifetime));
+    let expires_at = expires_at.transpose()?;
     let is_new = tx
         .add_api_token(&NewApiToken {
             name: new.name,
@@ -59,10 +61,8 @@ pub async fn create(
     Ok(token)
 }
 
-fn expiry(lifetime: Duration) -> Result<Timestamp, AccessError> {
-    Timestamp::now()
-        .checked_add(lifetime)
-        .map_err(|_| AccessError::TooLong)
+fn expiry(now: Timestamp, lifetime: Duration) -> Result<Timestamp, AccessError> {
+    now.checked_add(lifetime).map_err(|_| AccessError::TooLong)
 }
 
 /// Revokes the API token of this name.
@@ -119,7 +119,7 @@ pub enum TokenRefusal {
 /// It does not.
 pub fn ensure_works(token: &ApiToken) -> Result<(), TokenRefusal> {
     match token.expires_at {
-        Some(at) if at <= Timestamp::now() => Err(TokenRefusal::Expired(at)),
+        Some(at) if at <= token.now => Err(TokenRefusal::Expired(at)),
         _ if token.operator_disabled => Err(TokenRefusal::OperatorDisabled),
         _ => Ok(()),
     }
@@ -140,9 +140,9 @@ pub enum TokenState {
 
 /// Where a token stands.
 pub fn state(token: &ListedApiToken) -> TokenState {
-    match (token.revoked_at, token.expires_at) {
-        (Some(at), _) => TokenState::Revoked(at),
-        (None, Some(at)) if at <= Timestamp::now() => TokenState::Expired,
+    match token.revoked_at {
+        Some(at) => TokenState::Revoked(at),
+        None if token.expired => TokenState::Expired,
         _ if token.operator_disabled => TokenState::OperatorDisabled,
         _ => TokenState::Works,
     }

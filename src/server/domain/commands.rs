@@ -7,7 +7,7 @@ use super::control_plane::{ControlPlane, expiry};
 use super::error::Result;
 use super::token::{Token, TokenKind};
 use crate::protocol::TunnelId;
-use crate::server::store::NewToken;
+use crate::server::store::{NewToken, Writing};
 
 /// The token of a command that was generated.
 #[derive(Debug)]
@@ -18,6 +18,8 @@ pub struct CommandToken {
     pub expires_at: jiff::Timestamp,
     /// Whether it has done its work.
     pub used: bool,
+    /// Whether it has stopped working, by the database's clock.
+    pub expired: bool,
 }
 
 /// A token that is to be kept for a command.
@@ -47,18 +49,25 @@ impl From<NewCommand> for CommandToken {
             token: new.token,
             expires_at: new.expires_at,
             used: false,
+            expired: false,
         }
     }
 }
 
 impl ControlPlane {
-    pub(super) fn new_command(&self, kind: TokenKind, ttl: Duration) -> Result<NewCommand> {
+    /// One that is kept in this transaction.
+    pub(super) async fn new_command(
+        &self,
+        tx: &mut Writing,
+        kind: TokenKind,
+        ttl: Duration,
+    ) -> Result<NewCommand> {
         let seed: [u8; 32] = rand::random();
         Ok(NewCommand {
             kind,
             token: self.secret.command_token(kind, &seed),
             seed,
-            expires_at: expiry(ttl)?,
+            expires_at: expiry(tx.clock().await?, ttl)?,
         })
     }
 
@@ -74,6 +83,7 @@ impl ControlPlane {
             token,
             expires_at: row.expires_at,
             used: row.used,
+            expired: row.expired,
         }))
     }
 }

@@ -105,9 +105,8 @@ impl ControlPlane {
 }
 
 /// The end of a span from now, in whole milliseconds as it is stored.
-pub(super) fn expiry(ttl: Duration) -> Result<jiff::Timestamp> {
-    jiff::Timestamp::now()
-        .checked_add(ttl)
+pub(super) fn expiry(now: jiff::Timestamp, ttl: Duration) -> Result<jiff::Timestamp> {
+    now.checked_add(ttl)
         .and_then(|at| jiff::Timestamp::from_millisecond(at.as_millisecond()))
         .map_err(|error| Error::internal(&error))
 }

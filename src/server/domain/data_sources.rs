@@ -44,7 +44,8 @@ impl ControlPlane {
     ) -> Result<(Record, Option<CommandToken>)> {
         let command = match new.connection {
             ConnectionKind::ReverseTunnel => {
-                Some(self.new_command(TokenKind::Enrollment, self.enrollment_ttl)?)
+                let kind = TokenKind::Enrollment;
+                Some(self.new_command(tx, kind, self.enrollment_ttl).await?)
             }
             ConnectionKind::Direct => None,
         };
@@ -64,8 +65,9 @@ impl ControlPlane {
     /// # Errors
     /// Its service is installed, it has no tunnel, it is being removed or gone, or the database failed.
     pub async fn renew_command(&self, id: DataSourceId, actor: &Actor) -> Result<()> {
-        let command = self.new_command(TokenKind::Enrollment, self.enrollment_ttl)?;
         let mut tx = self.store.write().await?;
+        let kind = TokenKind::Enrollment;
+        let command = self.new_command(&mut tx, kind, self.enrollment_ttl).await?;
         let record = ensure_active(tx.data_source(id).await?)?;
         let state = record.state(false);
         if state == DataSourceState::Down {
@@ -121,7 +123,8 @@ impl ControlPlane {
             self.remove_now(tx, record, actor).await?;
             return Ok(None);
         };
-        let command = self.new_command(TokenKind::Removal, REMOVAL_TTL)?;
+        let kind = TokenKind::Removal;
+        let command = self.new_command(&mut tx, kind, REMOVAL_TTL).await?;
         tx.mark_removing(id).await?;
         tx.replace_token(&command.to_keep(tunnel)).await?;
         tx.add_event(id, EventKind::RemovalRequested, actor).await?;

@@ -2,8 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
-
-use jiff::{SignedDuration, Timestamp};
+use std::time::Duration;
 
 use super::commands::CommandToken;
 use super::control_plane::ControlPlane;
@@ -15,7 +14,7 @@ use crate::protocol::NewDataSource;
 use crate::server::store::{Actor, NamedRequest, Record, RequestName, Writing};
 
 /// How long a key is known.
-const KEPT: SignedDuration = SignedDuration::from_hours(24);
+const KEPT: Duration = Duration::from_secs(24 * 3600);
 /// How many keys of one caller are.
 const MOST_OF_A_CALLER: u32 = 10_000;
 /// The longest key, in bytes.
@@ -86,16 +85,13 @@ impl ControlPlane {
         let _begun = self.under_way.begin(name)?;
         let request = serde_json::to_string(&new).map_err(|error| Error::internal(&error))?;
         let request = TokenHash::of(&request);
-        let since = Timestamp::now()
-            .checked_sub(KEPT)
-            .map_err(|error| Error::internal(&error))?;
         let mut tx = self.store.write().await?;
-        if let Some(former) = tx.named_request(name, since).await? {
+        if let Some(former) = tx.named_request(name, KEPT).await? {
             return self.again(tx, &former, &request).await;
         }
         let created = self.create_in(&mut tx, new, actor).await?;
         let id = created.0.id;
-        tx.name_request(name, &request, id, since, MOST_OF_A_CALLER)
+        tx.name_request(name, &request, id, KEPT, MOST_OF_A_CALLER)
             .await?;
         tx.commit().await?;
         self.done(id, actor, "created");
@@ -118,8 +114,7 @@ impl ControlPlane {
             Some(tunnel) => self.command(tunnel, TokenKind::Enrollment).await?,
             None => None,
         };
-        let can_be_used =
-            |command: &CommandToken| !command.used && command.expires_at > Timestamp::now();
+        let can_be_used = |command: &CommandToken| !command.used && !command.expired;
         Ok((record, command.filter(can_be_used)))
     }
 }

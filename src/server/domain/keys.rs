@@ -108,10 +108,8 @@ impl ControlPlane {
     /// Ends the time of every old key whose successor was first seen long enough ago, and closes what it
     /// still holds.
     pub async fn end_key_overlaps(&self) -> Result<()> {
-        let then = jiff::Timestamp::now()
-            .checked_sub(self.key_overlap)
-            .unwrap_or(jiff::Timestamp::MIN);
-        for (tunnel, data_source, key) in self.store.next_keys_seen_before(then).await? {
+        let over = self.store.next_keys_seen_for(self.key_overlap).await?;
+        for (tunnel, data_source, key) in over {
             let mut tx = self.store.write().await?;
             if tx.keys(tunnel).await?.next.as_ref() != Some(&key) {
                 continue;

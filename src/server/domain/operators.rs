@@ -224,13 +224,8 @@ mod tests {
         let refused = api_tokens::create(&store, &new, Some(bob)).await;
         assert!(matches!(refused, Err(AccessError::AskerGone)));
         assert!(store.api_tokens().await.unwrap().is_empty());
-        let hour = Duration::from_secs(3600);
-        let limits = crate::server::store::SessionLimits {
-            idle: hour,
-            lifetime: hour,
-        };
         let session = Token::session().hash();
-        let begun = store.begin_session(&session, bob, limits, "by link").await;
+        let begun = store.begin_session(&session, bob, "by link").await;
         assert!(!begun.unwrap());
     }
 }

@@ -97,7 +97,7 @@ impl ControlPlane {
             end.unwrap_or(jiff::Timestamp::MAX)
         };
         match choice.rests_since.map(until) {
-            Some(until) if until > jiff::Timestamp::now() => Err(Error::PortsRest(until)),
+            Some(until) if until > choice.now => Err(Error::PortsRest(until)),
             _ => Ok(choice.port),
         }
     }

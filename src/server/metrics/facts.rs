@@ -75,6 +75,11 @@ pub async fn now(control: &ControlPlane, web: Web) -> Result<Registry, StoreErro
         ended,
     );
     if let Some(keys) = &control.keys {
+        registry.register(
+            "database_open",
+            "Whether the database could be used since the start: 1 or 0",
+            ConstGauge::new(i64::from(control.store.is_open())),
+        );
         register_keys(&mut registry, keys);
     }
     registry.register(

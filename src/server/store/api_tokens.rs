@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{OperatorId, Result, Store, TokenHash, TokenKind, Writing, now, timestamp};
+use super::{OperatorId, Result, Store, TokenHash, TokenKind, Writing, timestamp};
 
 /// How exactly it is known when a token was last used. Writing it at every call would make every call a write.
 const USED_PRECISION: Duration = Duration::from_secs(60);
@@ -47,6 +47,8 @@ pub struct ApiToken {
     pub last_used_at: Option<jiff::Timestamp>,
     /// Whether the operator who made it is disabled.
     pub operator_disabled: bool,
+    /// What the database's clock shows.
+    pub now: jiff::Timestamp,
 }
 
 /// An API token to keep.
@@ -83,6 +85,8 @@ pub struct ListedApiToken {
     pub last_used_at: Option<jiff::Timestamp>,
     /// When it was revoked; absent if it is not.
     pub revoked_at: Option<jiff::Timestamp>,
+    /// Whether it has stopped working, by the database's clock.
+    pub expired: bool,
     /// Whether the operator who made it is disabled.
     pub operator_disabled: bool,
 }
@@ -96,6 +100,7 @@ struct Row {
     expires_at: Option<i64>,
     last_used_at: Option<i64>,
     revoked_at: Option<i64>,
+    expired: bool,
     operator_disabled: bool,
 }
 
@@ -111,6 +116,7 @@ impl From<Row> for ListedApiToken {
             expires_at: row.expires_at.map(timestamp),
             last_used_at: row.last_used_at.map(timestamp),
             revoked_at: row.revoked_at.map(timestamp),
+            expired: row.expired,
             operator_disabled: row.operator_disabled,
         }
     }
@@ -121,7 +127,7 @@ impl Store {
     pub async fn api_tokens(&self) -> Result<Vec<ListedApiToken>> {
         let rows: Vec<Row> = self.readers.sql(
             "SELECT t.name, t.scope, t.made_by, t.created_at, t.expires_at, t.last_used_at, t.revoked_at,
-                 o.disabled_at IS NOT NULL AS operator_disabled
+                 coalesce(t.expires_at <= now_ms(), FALSE) AS expired, o.disabled_at IS NOT NULL AS operator_disabled
              FROM tokens AS t LEFT JOIN operators AS o ON o.id = t.operator_id
              WHERE t.kind = 'operator' ORDER BY t.created_at, t.name",
         )
@@ -132,14 +138,13 @@ impl Store {
 
     /// Writes down that a token is used now, unless that was written a moment ago.
     pub async fn note_api_token_used(&self, hash: &TokenHash, token: &ApiToken) -> Result<()> {
-        let then = now() - i64::try_from(USED_PRECISION.as_millis()).unwrap_or(i64::MAX);
-        let known = token.last_used_at.map(jiff::Timestamp::as_millisecond);
-        if known.is_some_and(|at| at > then) {
+        let moment = jiff::SignedDuration::try_from(USED_PRECISION).unwrap_or_default();
+        let since = token.last_used_at.map(|at| token.now.duration_since(at));
+        if since.is_some_and(|since| since < moment) {
             return Ok(());
         }
         self.writer
-            .sql("UPDATE tokens SET last_used_at = $1 WHERE hash = $2")
-            .bind(now())
+            .sql("UPDATE tokens SET last_used_at = now_ms() WHERE hash = $1")
             .bind(hash.as_bytes())
             .execute()
             .await?;
@@ -153,21 +158,19 @@ impl Writing {
     pub async fn add_api_token(&mut self, new: &NewApiToken<'_>) -> Result<bool> {
         self.sql(
             "UPDATE tokens SET revoked_at = expires_at
-             WHERE kind = 'operator' AND name = $1 AND revoked_at IS NULL AND expires_at <= $2",
+             WHERE kind = 'operator' AND name = $1 AND revoked_at IS NULL AND expires_at <= now_ms()",
         )
         .bind(new.name)
-        .bind(now())
         .execute()
         .await?;
         let added = self.sql(
             "INSERT INTO tokens (hash, kind, name, scope, created_at, expires_at, made_by, operator_id)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING",
+             VALUES ($1, $2, $3, $4, now_ms(), $5, $6, $7) ON CONFLICT DO NOTHING",
         )
         .bind(new.hash.as_bytes())
         .bind(TokenKind::Operator.as_str())
         .bind(new.name)
         .bind(new.scope.as_str())
-        .bind(now())
         .bind(new.expires_at.map(jiff::Timestamp::as_millisecond))
         .bind(&new.made_by)
         .bind(new.operator)
@@ -179,9 +182,8 @@ impl Writing {
     /// Revokes the API token of this name; it stops working at once. Returns false if there is none to revoke.
     pub async fn revoke_api_token(&mut self, name: &str) -> Result<bool> {
         let revoked = self.sql(
-            "UPDATE tokens SET revoked_at = $1 WHERE kind = 'operator' AND name = $2 AND revoked_at IS NULL",
+            "UPDATE tokens SET revoked_at = now_ms() WHERE kind = 'operator' AND name = $1 AND revoked_at IS NULL",
         )
-        .bind(now())
         .bind(name)
         .execute()
         .await?;

@@ -4,12 +4,17 @@
 //! bastion and API token its share of that. So whoever holds one bastion or one token can hide what he did
 //! behind more of the same, and never what an operator did.
 
+use std::time::Duration;
+
 use super::lists::{Part, push_part};
-use super::{Actor, ActorKind, Result, Store, Writing, now, timestamp};
+use super::{Actor, ActorKind, Result, Store, Writing, milliseconds, timestamp};
 
 /// After how many entries the room of each kind is looked at. Its oldest entry is found by counting through an
 /// index, which is not worth doing at every entry.
 const LOOK_EVERY: i64 = 64;
+
+/// How many entries that are too old are forgotten in one transaction: others wait for that.
+const FORGOTTEN_AT_ONCE: u32 = 5_000;
 
 /// How many entries stay.
 struct Room {
@@ -85,15 +90,26 @@ impl Store {
         Ok(entries.collect())
     }
 
-    /// Forgets the entries from before this time. Returns how many.
-    pub async fn forget_audit_before(&self, time: jiff::Timestamp) -> Result<u64> {
-        let forgotten = self
-            .writer
-            .sql("DELETE FROM audit_log WHERE at < $1")
-            .bind(time.as_millisecond())
-            .execute()
-            .await?;
-        Ok(forgotten)
+    /// Forgets the entries that are older than this, part by part, in turn with whoever else writes. Returns how many.
+    pub async fn forget_audit_older_than(&self, age: Duration) -> Result<u64> {
+        let mut forgotten = 0;
+        loop {
+            let mut tx = self.write().await?;
+            let part = tx
+                .sql(
+                    "DELETE FROM audit_log WHERE id IN (
+                         SELECT id FROM audit_log WHERE at < now_ms() - $1 ORDER BY id LIMIT $2)",
+                )
+                .bind(milliseconds(age))
+                .bind(i64::from(FORGOTTEN_AT_ONCE))
+                .execute()
+                .await?;
+            tx.commit().await?;
+            forgotten += part;
+            if part < u64::from(FORGOTTEN_AT_ONCE) {
+                return Ok(forgotten);
+            }
+        }
     }
 }
 
@@ -104,9 +120,8 @@ impl Writing {
         let id: i64 = self
             .sql(
                 "INSERT INTO audit_log (at, actor, action, subject, source_kind, source)
-             VALUES ($1, $2, $3, $4, $5, $6) RETURNING id",
+             VALUES (now_ms(), $1, $2, $3, $4, $5) RETURNING id",
             )
-            .bind(now())
             .bind(actor.to_string())
             .bind(action)
             .bind(subject)
@@ -243,9 +258,26 @@ mod tests {
         let log = Log::new().await;
         log.fill(ActorKind::Operator, 10, 1).await;
         log.write(&Actor::Operator("ann".to_owned()), 1).await;
-        let then = timestamp(now() - 60_000);
-        assert_eq!(log.0.store.forget_audit_before(then).await.unwrap(), 10);
+        let minute = Duration::from_secs(60);
+        let forgotten = log.0.store.forget_audit_older_than(minute).await;
+        assert_eq!(forgotten.unwrap(), 10);
         assert_eq!(log.number(ActorKind::Operator).await, 1);
+    }
+
+    #[tokio::test]
+    async fn what_is_too_old_is_said_by_the_clock_of_the_database_that_nodes_share() {
+        let Some(kept) = TestStore::on_postgres_ahead(400).await else {
+            return;
+        };
+        let (log, year) = (Log(kept), Duration::from_secs(365 * 24 * 3600));
+        log.write(&Actor::Operator("ann".to_owned()), 2).await;
+        assert_eq!(log.0.store.forget_audit_older_than(year).await.unwrap(), 0);
+        // As a node's own clock shows it.
+        let now = jiff::Timestamp::now().as_millisecond();
+        log.0
+            .execute(&format!("UPDATE audit_log SET at = {now} WHERE id = 1"))
+            .await;
+        assert_eq!(log.0.store.forget_audit_older_than(year).await.unwrap(), 1);
     }
 
     /// What an entry costs must not grow with the log: as SQLite plans it.

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::lists::{Part, push_part};
-use super::{Actor, Result, Store, Writing, json, now, timestamp};
+use super::{Actor, Result, Store, Writing, json, timestamp};
 use crate::protocol::DataSourceId;
 
 /// Events kept for each data source. A line that flaps for months must not fill the disk.
@@ -149,13 +149,14 @@ impl Writing {
         kind: EventKind,
         actor: &Actor,
     ) -> Result<()> {
-        self.sql("INSERT INTO events (data_source_id, at, kind, actor) VALUES ($1, $2, $3, $4)")
-            .bind(data_source)
-            .bind(now())
-            .bind(kind.as_str())
-            .bind(actor.to_string())
-            .execute()
-            .await?;
+        self.sql(
+            "INSERT INTO events (data_source_id, at, kind, actor) VALUES ($1, now_ms(), $2, $3)",
+        )
+        .bind(data_source)
+        .bind(kind.as_str())
+        .bind(actor.to_string())
+        .execute()
+        .await?;
         if let Some(action) = audited(kind) {
             let subject = format!("data source {data_source}");
             self.add_audit(actor, action, &subject).await?;

@@ -1,6 +1,8 @@
 //! What callers called their requests.
 
-use super::{Result, TokenHash, Writing, now};
+use std::time::Duration;
+
+use super::{Result, TokenHash, Writing, milliseconds};
 use crate::protocol::DataSourceId;
 
 /// A request that its caller has named.
@@ -22,20 +24,20 @@ pub struct NamedRequest {
 }
 
 impl Writing {
-    /// What this name stands for; nothing if it is new, or older than a time.
+    /// What this name stands for; nothing if it is new, or older than this.
     pub async fn named_request(
         &mut self,
         name: &RequestName,
-        since: jiff::Timestamp,
+        age: Duration,
     ) -> Result<Option<NamedRequest>> {
         let row: Option<(Vec<u8>, DataSourceId)> = self
             .sql(
                 "SELECT request, data_source_id FROM idempotency_keys
-             WHERE caller = $1 AND key = $2 AND created_at >= $3",
+             WHERE caller = $1 AND key = $2 AND created_at >= now_ms() - $3",
             )
             .bind(&name.caller)
             .bind(&name.key)
-            .bind(since.as_millisecond())
+            .bind(milliseconds(age))
             .optional()
             .await?;
         Ok(row.map(|(request, data_source)| NamedRequest {
@@ -44,29 +46,28 @@ impl Writing {
         }))
     }
 
-    /// Keeps a name, and of this caller's names none beyond so many: the oldest go. Those older than a time go, whoever's
+    /// Keeps a name, and of this caller's names none beyond so many: the oldest go. Those older than this go, whoever's
     /// they are.
     pub async fn name_request(
         &mut self,
         name: &RequestName,
         request: &TokenHash,
         data_source: DataSourceId,
-        since: jiff::Timestamp,
+        age: Duration,
         most: u32,
     ) -> Result<()> {
-        self.sql("DELETE FROM idempotency_keys WHERE created_at < $1")
-            .bind(since.as_millisecond())
+        self.sql("DELETE FROM idempotency_keys WHERE created_at < now_ms() - $1")
+            .bind(milliseconds(age))
             .execute()
             .await?;
         self.sql(
             "INSERT INTO idempotency_keys (caller, key, request, data_source_id, created_at)
-             VALUES ($1, $2, $3, $4, $5)",
+             VALUES ($1, $2, $3, $4, now_ms())",
         )
         .bind(&name.caller)
         .bind(&name.key)
         .bind(request.as_bytes())
         .bind(data_source)
-        .bind(now())
         .execute()
         .await?;
         self.sql(
@@ -107,7 +108,7 @@ mod tests {
             port: 3306,
             region: None,
         };
-        let (request, ever) = (TokenHash::of("request"), jiff::Timestamp::UNIX_EPOCH);
+        let (request, ever) = (TokenHash::of("request"), Duration::from_secs(3600));
         let mut tx = store.write().await.unwrap();
         let of_another = tx.add_data_source(&new).await.unwrap();
         tx.name_request(&name("another", 0), &request, of_another, ever, 2)

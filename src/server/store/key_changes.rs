@@ -3,8 +3,10 @@
 //! Only PostgreSQL keeps that. A version is given to each change under the write lock, so that they become visible
 //! in their order: whoever has seen one has seen all before it.
 
+use std::io;
+
 use super::sql::Port;
-use super::{Result, Store};
+use super::{Line, Result, Store};
 use crate::protocol::TunnelId;
 
 /// Which keys open a tunnel.
@@ -45,68 +47,57 @@ pub struct Confirmations {
     pub pending_on: Vec<String>,
 }
 
+/// What the database is and knows, and with it a tunnel, if there is one to tell of.
 type Row = (
-    TunnelId,
+    bool,
+    i64,
+    Option<TunnelId>,
     Option<Port>,
     Option<String>,
     Option<String>,
-    bool,
-    i64,
+    Option<bool>,
 );
 
-const SELECT: &str =
-    "SELECT t.id, t.remote_port, k.public_key, n.public_key, t.removed_at IS NOT NULL,
-         coalesce(c.version, 0)
-     FROM tunnels AS t LEFT JOIN key_changes AS c ON c.tunnel_id = t.id
-     LEFT JOIN keys AS k ON k.id = t.key_id LEFT JOIN keys AS n ON n.id = t.next_key_id";
+/// All in one statement, so that the version is that of the rows, and that of nobody else's state.
+macro_rules! select {
+    ($which:literal) => {
+        concat!(
+            "SELECT s.is_standby, s.newest, r.id, r.remote_port, r.key, r.next, r.removed
+             FROM (
+                 SELECT pg_is_in_recovery() AS is_standby,
+                     (SELECT coalesce(max(version), 0) FROM key_changes) AS newest
+             ) AS s
+             LEFT JOIN (
+                 SELECT t.id, t.remote_port, k.public_key AS key, n.public_key AS next,
+                     t.removed_at IS NOT NULL AS removed
+                 FROM tunnels AS t LEFT JOIN key_changes AS c ON c.tunnel_id = t.id
+                 LEFT JOIN keys AS k ON k.id = t.key_id LEFT JOIN keys AS n ON n.id = t.next_key_id
+                 WHERE ",
+            $which,
+            ") AS r ON TRUE"
+        )
+    };
+}
 
 impl Store {
     /// All keys that open a tunnel now.
+    ///
+    /// # Errors
+    /// The database failed, or it is a standby.
     pub async fn all_keys(&self) -> Result<KeyRows> {
-        // Read before the rows: what changes in between comes again with the next changes.
-        let version = self.key_version().await?;
-        let text = format!("{SELECT} WHERE t.key_id IS NOT NULL AND t.removed_at IS NULL");
-        let rows: Vec<Row> = self.readers.sql(text).all().await?;
-        let rows = rows.into_iter().map(row).collect();
-        Ok(KeyRows { version, rows })
+        let select = select!("t.key_id IS NOT NULL AND t.removed_at IS NULL");
+        key_rows(self.readers.sql(select).all().await?)
     }
 
     /// What has changed since this version. Nothing if the database has never had that version, so that it has been
     /// set back.
+    ///
+    /// # Errors
+    /// The database failed, or it is a standby.
     pub async fn keys_since(&self, version: i64) -> Result<Option<KeyRows>> {
-        let text = format!("{SELECT} WHERE c.version > $1");
-        let rows: Vec<Row> = self.readers.sql(text).bind(version).all().await?;
-        let newest = rows.iter().map(|(.., version)| *version).max();
-        if newest.is_none() && self.key_version().await? < version {
-            return Ok(None);
-        }
-        Ok(Some(KeyRows {
-            version: newest.unwrap_or(version),
-            rows: rows.into_iter().map(row).collect(),
-        }))
-    }
-
-    async fn key_version(&self) -> Result<i64> {
-        self.readers
-            .sql("SELECT coalesce(max(version), 0) FROM key_changes")
-            .value()
-            .await
-    }
-
-    /// Notes that a node has taken over everything up to this version, and closed what that forbids. It takes no
-    /// lock. Returns whether that is noted: a node that is not registered cannot.
-    pub async fn confirm_keys(&self, node: &str, version: i64) -> Result<bool> {
-        let noted = self
-            .writer
-            .sql(
-                "INSERT INTO key_confirmations (node, version) SELECT name, $2 FROM nodes WHERE name = $1
-             ON CONFLICT (node) DO UPDATE SET version = excluded.version",
-            )
-            .bind(node)
-            .bind(version)
-            .execute()
-            .await?;
-        Ok(noted > 0)
+        let select = self.readers.sql(select!("c.version > $1")).bind(version);
+        let changes = key_rows(select.all().await?)?;
+        Ok((changes.version >= version).then_some(changes))
     }
 
     /// Which of the nodes that run have taken over the last change of a tunnel's keys; none if there was no change.
@@ -132,10 +123,104 @@ impl Store {
     }
 }
 
-fn row((tunnel, port, key, next, removed, _): Row) -> KeyRow {
+impl Line {
+    /// Notes that a node has taken over everything up to this version, keeps it and has closed what that forbids.
+    /// Returns whether that is noted: a node that is not registered cannot.
+    pub async fn confirm_keys(&mut self, node: &str, version: i64) -> Result<bool> {
+        let mut connection = self.take().await?;
+        let insert = Line::sql(
+            &mut connection,
+            "INSERT INTO key_confirmations (node, version) SELECT name, $2 FROM nodes WHERE name = $1
+             ON CONFLICT (node) DO UPDATE SET version = excluded.version",
+        )
+        .bind(node)
+        .bind(version);
+        let noted = self.bounded(insert.execute()).await?;
+        self.put_back(connection);
+        Ok(noted > 0)
+    }
+}
+
+/// A standby may be behind its primary for as long as it likes, and does not know it: what it says is of no moment that
+/// anybody could name.
+fn key_rows(rows: Vec<Row>) -> Result<KeyRows> {
+    let (is_standby, version) = rows.first().map_or((false, 0), |(is_standby, newest, ..)| {
+        (*is_standby, *newest)
+    });
+    if is_standby {
+        let why = io::Error::other("it is a standby, which need not know the newest keys");
+        return Err(sqlx::Error::Io(why).into());
+    }
+    Ok(KeyRows {
+        version,
+        rows: rows.into_iter().filter_map(row).collect(),
+    })
+}
+
+fn row((_, _, tunnel, port, key, next, removed): Row) -> Option<KeyRow> {
     let open = match (port, key) {
-        (Some(Port(port)), Some(key)) if !removed => Some(OpenTunnel { port, key, next }),
+        (Some(Port(port)), Some(key)) if removed == Some(false) => {
+            Some(OpenTunnel { port, key, next })
+        }
         _ => None,
     };
-    KeyRow { tunnel, open }
+    let tunnel = tunnel?;
+    Some(KeyRow { tunnel, open })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::server::store::TestStore;
+
+    async fn with_a_tunnel() -> Option<TestStore> {
+        let kept = TestStore::on_postgres().await?;
+        kept.execute(
+            "INSERT INTO data_sources (display_name, database_type, host, port, created_at)
+                 VALUES ('Sales', 'mysql', 'db', 3306, 0);
+             INSERT INTO keys (public_key, created_at) VALUES ('ssh-ed25519 AAAA', 0);
+             INSERT INTO tunnels (data_source_id) VALUES (1);
+             UPDATE tunnels SET key_id = 1, remote_port = 20001, enrolled_at = 0, enrolled_with = ''",
+        )
+        .await;
+        Some(kept)
+    }
+
+    #[tokio::test]
+    async fn what_has_changed_since_a_version_comes_with_the_version_that_it_leads_to() {
+        let Some(kept) = with_a_tunnel().await else {
+            return;
+        };
+        let all = kept.store.all_keys().await.unwrap();
+        assert_eq!(all.rows.len(), 1);
+        let open = all.rows[0].open.as_ref().unwrap();
+        assert_eq!((open.port, open.key.as_str()), (20_001, "ssh-ed25519 AAAA"));
+        let none = kept.store.keys_since(all.version).await.unwrap().unwrap();
+        assert_eq!((none.version, none.rows.len()), (all.version, 0));
+        kept.execute("UPDATE tunnels SET key_id = NULL, removed_at = 1")
+            .await;
+        let since = kept.store.keys_since(all.version).await.unwrap().unwrap();
+        assert!(since.version > all.version);
+        let (tunnel, open) = (TunnelId(1), None);
+        assert_eq!(since.rows, [KeyRow { tunnel, open }]);
+        let ahead = since.version + 1;
+        assert!(kept.store.keys_since(ahead).await.unwrap().is_none());
+    }
+
+    #[tokio::test]
+    async fn what_a_standby_says_of_the_keys_is_not_taken_for_the_present() {
+        let Some(kept) = with_a_tunnel().await else {
+            return;
+        };
+        kept.execute(
+            "CREATE FUNCTION pg_is_in_recovery() RETURNS boolean LANGUAGE sql AS 'SELECT TRUE';
+             DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET search_path = public, pg_catalog', current_database());
+             END $$",
+        )
+        .await;
+        let refused = kept.store.all_keys().await.unwrap_err();
+        assert!(refused.is_outage());
+        assert!(format!("{:#}", anyhow::Error::from(refused)).contains("standby"));
+        assert!(kept.store.keys_since(0).await.is_err());
+    }
 }

@@ -1,7 +1,9 @@
 //! Enrolled keys: which opens which tunnel, and which is to take its place.
 
+use std::time::Duration;
+
 use super::sql::Port;
-use super::{Result, Store, Writing, now};
+use super::{Result, Store, Writing, milliseconds};
 use crate::protocol::{DataSourceId, TunnelId};
 
 /// A port that a key may listen on.
@@ -53,18 +55,18 @@ impl Store {
         Ok(rows.into_iter().map(grant).collect())
     }
 
-    /// The tunnels whose next key was first seen then or before, with their data sources and that key.
-    pub async fn next_keys_seen_before(
+    /// The tunnels whose next key was first seen this long ago, or longer, with their data sources and that key.
+    pub async fn next_keys_seen_for(
         &self,
-        then: jiff::Timestamp,
+        span: Duration,
     ) -> Result<Vec<(TunnelId, DataSourceId, String)>> {
         let rows = self
             .readers
             .sql(
                 "SELECT t.id, t.data_source_id, k.public_key FROM tunnels AS t
-             JOIN keys AS k ON k.id = t.next_key_id WHERE t.next_key_seen_at <= $1",
+             JOIN keys AS k ON k.id = t.next_key_id WHERE t.next_key_seen_at <= now_ms() - $1",
             )
-            .bind(then.as_millisecond())
+            .bind(milliseconds(span))
             .all()
             .await?;
         Ok(rows)
@@ -143,11 +145,10 @@ impl Writing {
         let key = self.key_id(public_key).await?;
         self.sql(
             "UPDATE tunnels SET key_id = $1, next_key_id = NULL, next_key_seen_at = NULL,
-                 former_key = NULL, enrolled_at = $2, registered_by = $3, bastion_hostname = NULL,
-                 bastion_os = NULL, bastion_user = NULL, enrolled_from = NULL WHERE id = $4",
+                 former_key = NULL, enrolled_at = now_ms(), registered_by = $2, bastion_hostname = NULL,
+                 bastion_os = NULL, bastion_user = NULL, enrolled_from = NULL WHERE id = $3",
         )
         .bind(key)
-        .bind(now())
         .bind(operator)
         .bind(tunnel)
         .execute()
@@ -190,9 +191,8 @@ impl Writing {
         let (key, next) = self.key_ids(tunnel).await?;
         self.sql(
             "UPDATE tunnels SET key_id = NULL, next_key_id = NULL, next_key_seen_at = NULL,
-                 former_key = NULL, removed_at = $1 WHERE id = $2",
+                 former_key = NULL, removed_at = now_ms() WHERE id = $1",
         )
-        .bind(now())
         .bind(tunnel)
         .execute()
         .await?;
@@ -204,13 +204,12 @@ impl Writing {
         self.forget_unused(next).await
     }
 
-    /// Notes which keys that are to take another's place have held their ports, and since when. `sessions`
-    /// are those of [`Store::note_sessions`], as JSON.
+    /// Notes which keys that are to take another's place have held their ports, and since when: since it is written, for
+    /// whoever saw it may have had a wrong clock. `sessions` are those of [`Store::note_sessions`], as JSON.
     pub(super) async fn note_keys_in_use(&mut self, sessions: &str) -> Result<()> {
         self.sql(
-            "UPDATE tunnels SET next_key_seen_at = held.at
-             FROM (SELECT CAST(value ->> 'tunnel' AS BIGINT) AS tunnel, value ->> 'holder_key' AS public_key,
-                          min(CAST(value ->> 'at' AS BIGINT)) AS at
+            "UPDATE tunnels SET next_key_seen_at = now_ms()
+             FROM (SELECT CAST(value ->> 'tunnel' AS BIGINT) AS tunnel, value ->> 'holder_key' AS public_key
                    FROM json_each($1) GROUP BY 1, 2) AS held
              JOIN keys AS k ON k.public_key = held.public_key
              WHERE tunnels.id = held.tunnel AND tunnels.next_key_id = k.id
@@ -246,10 +245,9 @@ impl Writing {
     /// The row of a key, made if it is new.
     pub(super) async fn key_id(&mut self, public_key: &str) -> Result<KeyId> {
         self.sql(
-            "INSERT INTO keys (public_key, created_at) VALUES ($1, $2) ON CONFLICT DO NOTHING",
+            "INSERT INTO keys (public_key, created_at) VALUES ($1, now_ms()) ON CONFLICT DO NOTHING",
         )
         .bind(public_key)
-        .bind(now())
         .execute()
         .await?;
         self.sql("SELECT id FROM keys WHERE public_key = $1")

@@ -7,6 +7,7 @@ mod actor;
 mod api_tokens;
 mod audit;
 mod data_sources;
+mod dead_nodes;
 mod events;
 mod folded;
 mod history;
@@ -48,6 +49,7 @@ use tokio::sync::Mutex;
 pub use actor::{Actor, ActorKind};
 pub use api_tokens::{ApiToken, ListedApiToken, NewApiToken, Scope};
 pub use audit::AuditEntry;
+pub use dead_nodes::DeadNode;
 pub use events::{Event, EventKind};
 pub use history::TunnelDay;
 pub use host_keys::{Knowledge, Source};
@@ -88,18 +90,24 @@ pub struct StoreError(#[from] sqlx::Error);
 impl StoreError {
     /// Whether the database cannot be used now, which is no fault of what was asked.
     pub fn is_outage(&self) -> bool {
-        match &self.0 {
-            sqlx::Error::Io(_)
-            | sqlx::Error::Tls(_)
-            | sqlx::Error::PoolTimedOut
-            | sqlx::Error::PoolClosed
-            | sqlx::Error::WorkerCrashed => true,
-            sqlx::Error::Database(error) => {
-                let code = error.code().unwrap_or_default();
-                sqlite::is_outage(&code) || postgres::is_outage(&code)
-            }
-            _ => false,
+        is_outage(&self.0)
+    }
+}
+
+/// Whether this says that the database cannot be used until it mends itself, or somebody mends it: the one rule for
+/// requests and for the start.
+fn is_outage(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_)
+        | sqlx::Error::Tls(_)
+        | sqlx::Error::PoolTimedOut
+        | sqlx::Error::PoolClosed
+        | sqlx::Error::WorkerCrashed => true,
+        sqlx::Error::Database(error) => {
+            let code = error.code().unwrap_or_default();
+            sqlite::is_outage(&code) || postgres::is_outage(&code)
         }
+        _ => false,
     }
 }
 
@@ -135,7 +143,7 @@ impl Store {
     }
 
     /// One that is not opened yet, whose use fails at once, for a server that starts while its database cannot be
-    /// reached.
+    /// used.
     pub async fn shut(url: &DatabaseUrl) -> Self {
         let (readers, writer) = (postgres::closed(url).await, postgres::closed(url).await);
         Store {
@@ -145,22 +153,16 @@ impl Store {
         }
     }
 
-    /// Whether this error of [`Store::connect`] says that the database cannot be reached now, which may pass by itself.
-    pub fn is_unreachable(error: &anyhow::Error) -> bool {
-        postgres::is_unreachable(error)
+    /// Whether this error of [`Store::connect`] says that the database cannot be used now, and can be once it has mended
+    /// itself or somebody has mended it: nothing has to change here.
+    pub fn is_outage(error: &anyhow::Error) -> bool {
+        postgres::is_outage_at_start(error)
     }
 
-    /// Opens it like [`Store::connect`], if that is not done yet.
-    ///
-    /// # Errors
-    /// It cannot be reached or used; the message says why and what to do.
-    pub async fn open_late(&self, url: &DatabaseUrl) -> anyhow::Result<()> {
-        if !self.is_open() {
-            let (readers, writer) = postgres::open(url).await?;
-            self.readers.set(readers);
-            self.writer.set(writer);
-        }
-        Ok(())
+    /// Uses from now on what another one has opened, if this one is not open yet.
+    pub fn take_over(&self, opened: &Store) {
+        self.readers.set(opened.readers.pool().clone());
+        self.writer.set(opened.writer.pool().clone());
     }
 
     /// Whether it is opened.
@@ -207,11 +209,18 @@ impl Store {
     async fn try_to_write(&self) -> Result<()> {
         self.readers.sql("SELECT 1").execute().await?;
         let mut tx = self.write().await?;
-        tx.sql("INSERT INTO readiness VALUES (1, $1) ON CONFLICT (id) DO UPDATE SET at = $1")
-            .bind(now())
+        tx.sql("INSERT INTO readiness VALUES (1, now_ms()) ON CONFLICT (id) DO UPDATE SET at = excluded.at")
             .execute()
             .await?;
         tx.commit().await
+    }
+
+    /// What the database's clock shows. It decides what is over, since nodes that share a database have a clock each, and
+    /// one of them may be wrong.
+    pub async fn clock(&self) -> Result<jiff::Timestamp> {
+        Ok(timestamp(
+            self.readers.sql("SELECT now_ms()").value().await?,
+        ))
     }
 
     /// Waits for what runs and closes the files.
@@ -240,6 +249,11 @@ impl Writing {
         self.0.commit().await
     }
 
+    /// What the database's clock shows.
+    pub async fn clock(&mut self) -> Result<jiff::Timestamp> {
+        Ok(timestamp(self.sql("SELECT now_ms()").value().await?))
+    }
+
     fn sql(&mut self, text: impl Into<Cow<'static, str>>) -> Statement<'_> {
         self.0.sql(text)
     }
@@ -250,7 +264,12 @@ fn json(values: &(impl Serialize + ?Sized)) -> Result<String> {
     serde_json::to_string(values).map_err(|error| sqlx::Error::Encode(error.into()).into())
 }
 
-/// Milliseconds since the Unix epoch, as the database keeps times.
+/// A span as the database keeps it.
+fn milliseconds(span: Duration) -> i64 {
+    i64::try_from(span.as_millis()).unwrap_or(i64::MAX / 4)
+}
+
+/// Milliseconds since the Unix epoch, as the database keeps times, by this machine's clock: for what is only shown.
 fn now() -> i64 {
     jiff::Timestamp::now().as_millisecond()
 }

@@ -154,18 +154,20 @@ impl Line {
         Ok(rows.into_iter().collect())
     }
 
-    /// Deletes the sessions of a node that is dead, or that ends. Whoever is told of one is the only one.
-    pub async fn void_sessions(&mut self, life: &NodeLife) -> Result<Vec<TunnelId>> {
+    /// Ends a node's life, and its sessions with it. Its row is locked before they are, as it is by whoever finds it dead.
+    pub async fn end_life(&mut self, life: &NodeLife) -> Result<()> {
         let mut connection = self.take().await?;
-        let delete = Line::sql(
+        let end = Line::sql(
             &mut connection,
-            "WITH dead AS (UPDATE nodes SET found_dead = TRUE WHERE name = $1 AND epoch = $2)
-             DELETE FROM sessions WHERE node = $1 AND epoch = $2 RETURNING tunnel_id",
+            "WITH own AS (
+                 UPDATE nodes SET beat = beat + 1, state = 'stopped' WHERE name = $1 AND epoch = $2 RETURNING name, epoch
+             )
+             DELETE FROM sessions USING own WHERE sessions.node = own.name AND sessions.epoch = own.epoch",
         )
         .bind(&life.name)
         .bind(life.epoch);
-        let gone = self.bounded(delete.values()).await?;
+        self.bounded(end.execute()).await?;
         self.put_back(connection);
-        Ok(gone)
+        Ok(())
     }
 }

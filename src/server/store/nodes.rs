@@ -202,15 +202,20 @@ impl Line {
         let mut connection = self.take().await?;
         let insert = Line::sql(
             &mut connection,
-            "INSERT INTO nodes (name, region, role, epoch, version, peer_address, certificate, state, beat, started_at)
-             VALUES ($1, $2, $3, nextval('node_epochs'), $4, $5, $6, 'up', 0,
-                 (extract(epoch FROM clock_timestamp()) * 1000)::bigint)
-             ON CONFLICT (name) DO UPDATE SET region = excluded.region, role = excluded.role,
-                 epoch = excluded.epoch, version = excluded.version, peer_address = excluded.peer_address,
-                 certificate = excluded.certificate, state = 'up', beat = nodes.beat + 1,
-                 facts = nodes.facts + 1, found_dead = FALSE, drain_asked = FALSE, started_at = excluded.started_at
-             WHERE nodes.epoch = $7 AND nodes.beat = $8
-             RETURNING epoch",
+            "WITH own AS (
+                 INSERT INTO nodes
+                     (name, region, role, epoch, version, peer_address, certificate, state, beat, started_at)
+                 VALUES ($1, $2, $3, nextval('node_epochs'), $4, $5, $6, 'up', 0, now_ms())
+                 ON CONFLICT (name) DO UPDATE SET region = excluded.region, role = excluded.role,
+                     epoch = excluded.epoch, version = excluded.version, peer_address = excluded.peer_address,
+                     certificate = excluded.certificate, state = 'up', beat = nodes.beat + 1,
+                     facts = nodes.facts + 1, found_dead = FALSE, drain_asked = FALSE, started_at = excluded.started_at
+                 WHERE nodes.epoch = $7 AND nodes.beat = $8
+                 RETURNING name, epoch
+             ), void AS (
+                 DELETE FROM sessions USING own WHERE sessions.node = own.name AND sessions.epoch < own.epoch
+             )
+             SELECT epoch FROM own",
         )
         .bind(&new.name)
         .bind(&new.region)
@@ -221,19 +226,9 @@ impl Line {
         .bind(epoch)
         .bind(beat);
         let epoch: Option<i64> = self.bounded(insert.optional_value()).await?;
-        let Some(epoch) = epoch else {
-            self.put_back(connection);
-            return Ok(None);
-        };
-        let delete = Line::sql(
-            &mut connection,
-            "DELETE FROM sessions WHERE node = $1 AND epoch < $2",
-        );
-        let delete = delete.bind(&new.name).bind(epoch);
-        self.bounded(delete.execute()).await?;
         self.put_back(connection);
         let name = new.name.clone();
-        Ok(Some(NodeLife { name, epoch }))
+        Ok(epoch.map(|epoch| NodeLife { name, epoch }))
     }
 
     /// Says that a node lives, and how it is. Returns what others have left word of; nothing if this life of it is

@@ -1,6 +1,6 @@
 //! People who sign in with a browser: their accounts.
 
-use super::{Result, Store, Writing, now, timestamp};
+use super::{Result, Store, Writing, timestamp};
 
 /// The number of an account. It is never given again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, sqlx::Type)]
@@ -111,9 +111,8 @@ impl Writing {
     /// Makes an account, which signs in by links alone until it sets a password.
     pub async fn add_operator(&mut self, name: &str) -> Result<OperatorId> {
         let id = self
-            .sql("INSERT INTO operators (name, created_at) VALUES ($1, $2) RETURNING id")
+            .sql("INSERT INTO operators (name, created_at) VALUES ($1, now_ms()) RETURNING id")
             .bind(name)
-            .bind(now())
             .value()
             .await?;
         Ok(id)
@@ -145,8 +144,7 @@ impl Writing {
     /// Disables an account: its sessions and links are gone, and its API tokens do not work meanwhile.
     pub async fn disable_operator(&mut self, operator: OperatorId) -> Result<()> {
         self.sign_out_everywhere(operator).await?;
-        self.sql("UPDATE operators SET disabled_at = $1 WHERE id = $2")
-            .bind(now())
+        self.sql("UPDATE operators SET disabled_at = now_ms() WHERE id = $1")
             .bind(operator)
             .execute()
             .await?;
@@ -166,10 +164,9 @@ impl Writing {
     pub async fn remove_operator(&mut self, operator: OperatorId) -> Result<()> {
         self.sign_out_everywhere(operator).await?;
         self.sql(
-            "UPDATE tokens SET operator_id = NULL, revoked_at = coalesce(revoked_at, $1)
-             WHERE operator_id = $2",
+            "UPDATE tokens SET operator_id = NULL, revoked_at = coalesce(revoked_at, now_ms())
+             WHERE operator_id = $1",
         )
-        .bind(now())
         .bind(operator)
         .execute()
         .await?;

@@ -38,6 +38,8 @@ pub struct PortChoice {
     pub port: u16,
     /// Since when it rests, if somebody had it.
     pub rests_since: Option<jiff::Timestamp>,
+    /// What the database's clock shows.
+    pub now: jiff::Timestamp,
 }
 
 impl FromStr for PortRange {
@@ -64,13 +66,20 @@ impl fmt::Display for PortRange {
 impl Writing {
     /// Chooses a port; none if all are given to tunnels. Give it to the tunnel in this transaction.
     pub async fn choose_port(&mut self, range: PortRange) -> Result<Option<PortChoice>> {
+        let now = self.clock().await?;
         if let Some(port) = self.lowest_never_used(range).await? {
             return Ok(Some(PortChoice {
                 port,
                 rests_since: None,
+                now,
             }));
         }
-        self.longest_rested(range).await
+        let rested = self.longest_rested(range).await?;
+        Ok(rested.map(|(Port(port), since)| PortChoice {
+            port,
+            rests_since: Some(timestamp(since)),
+            now,
+        }))
     }
 
     async fn lowest_never_used(&mut self, range: PortRange) -> Result<Option<u16>> {
@@ -94,12 +103,12 @@ impl Writing {
         Ok(port.map(|Port(port)| port))
     }
 
-    async fn longest_rested(&mut self, range: PortRange) -> Result<Option<PortChoice>> {
+    /// A port that somebody had, and since when it rests.
+    async fn longest_rested(&mut self, range: PortRange) -> Result<Option<(Port, i64)>> {
         // Ports are first given from the lowest on: of those that a backup knows nothing of, the highest are
         // the least likely to have been given.
-        let row: Option<(Port, i64)> = self
-            .sql(
-                "SELECT port, max(released_at) FROM (
+        self.sql(
+            "SELECT port, max(released_at) FROM (
                  SELECT remote_port AS port, removed_at AS released_at FROM tunnels
                  UNION ALL
                  SELECT port, released_at FROM former_ports
@@ -109,15 +118,11 @@ impl Writing {
              HAVING count(*) = count(released_at)
              ORDER BY max(released_at), port DESC
              LIMIT 1",
-            )
-            .bind(Port(range.first))
-            .bind(Port(range.last))
-            .optional()
-            .await?;
-        Ok(row.map(|(Port(port), since)| PortChoice {
-            port,
-            rests_since: Some(timestamp(since)),
-        }))
+        )
+        .bind(Port(range.first))
+        .bind(Port(range.last))
+        .optional()
+        .await
     }
 }
 

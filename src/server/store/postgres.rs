@@ -28,15 +28,19 @@ const READERS: u32 = 6;
 /// Connections for writing, of each node. One writes at a time; the others wait for it in the database.
 const WRITERS: u32 = 3;
 
-/// Connections that a node has for itself: for its beat, what it holds and what others do, two to be told of changes, and
-/// two while it starts.
-const LINES: u32 = 7;
+/// Connections that a node has for itself: for its beat, what it holds, which keys it has taken over and what others do,
+/// two to be told of changes, and two while it starts.
+const LINES: u32 = 8;
 
 /// How long a first connection may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long a request waits for a connection before it fails.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What each transaction sees, whatever is usual in this database: what was committed before each statement, so that who
+/// has waited for the lock of another sees what that one wrote, and none fails for it.
+const READ_COMMITTED: &str = "SET default_transaction_isolation = 'read committed'";
 
 /// How long the database lets a statement run, and wait for another's lock.
 const STATEMENT_TIMEOUT: &str = "10s";
@@ -131,20 +135,17 @@ pub(super) async fn closed(url: &DatabaseUrl) -> Pool {
     Pool::Postgres(closed)
 }
 
-/// A database that cannot be reached now, which may pass by itself.
+/// Why a database cannot be used until it has mended itself or somebody has mended it.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot connect to the database {database}: {why}")]
-struct Unreachable {
-    database: String,
-    why: String,
-}
+#[error("{0}")]
+struct Unavailable(String);
 
-/// Whether an error of [`open`] says that the database cannot be reached now, and not that it is the wrong one or lets
-/// nobody in.
-pub(super) fn is_unreachable(error: &anyhow::Error) -> bool {
-    error
-        .chain()
-        .any(|cause| cause.is::<Unreachable>() || cause.is::<Elapsed>())
+/// Whether an error of [`open`] says that, and not that it is the wrong database.
+pub(super) fn is_outage_at_start(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        let failed = cause.downcast_ref::<sqlx::Error>();
+        cause.is::<Unavailable>() || cause.is::<Elapsed>() || failed.is_some_and(super::is_outage)
+    })
 }
 
 /// Brings the schema up to date.
@@ -163,9 +164,9 @@ async fn migrate(connection: &mut PgConnection, url: &DatabaseUrl) -> anyhow::Re
 /// A connection of its own.
 pub(super) async fn connect(url: &DatabaseUrl) -> anyhow::Result<PgConnection> {
     let connecting = timeout(CONNECT_TIMEOUT, PgConnection::connect_with(&url.options));
-    let (why, is_unreachable) = match connecting.await {
+    let (why, is_outage) = match connecting.await {
         Ok(Ok(connection)) => return Ok(connection),
-        Ok(Err(error)) => (check::why(&error, url), may_pass(&error)),
+        Ok(Err(error)) => (check::why(&error, url), super::is_outage(&error)),
         Err(_) => {
             let why = format!(
                 "it does not answer within {} s; look whether its address is right and nothing in between drops what \
@@ -175,30 +176,17 @@ pub(super) async fn connect(url: &DatabaseUrl) -> anyhow::Result<PgConnection> {
             (why, true)
         }
     };
-    if is_unreachable {
-        let database = url.to_string();
-        return Err(Unreachable { database, why }.into());
-    }
-    bail!("cannot connect to the database {url}: {why}")
-}
-
-/// Whether whoever could not connect may be able to later, though nobody changes anything here.
-fn may_pass(error: &sqlx::Error) -> bool {
-    match error {
-        sqlx::Error::Io(_) => true,
-        // Connection, too few resources, starting or shutting down.
-        sqlx::Error::Database(error) => error.code().is_some_and(|code| {
-            ["08", "53", "57"]
-                .iter()
-                .any(|class| code.starts_with(class))
-        }),
-        _ => false,
+    let cannot = format!("cannot connect to the database {url}: {why}");
+    match is_outage {
+        true => Err(Unavailable(cannot).into()),
+        false => bail!(cannot),
     }
 }
 
 /// A connection of its own on which the database lets nothing run for longer than this.
 pub(super) async fn line(url: &DatabaseUrl, limit: Duration) -> super::Result<PgConnection> {
     let mut connection = PgConnection::connect_with(&url.options).await?;
+    connection.execute(READ_COMMITTED).await?;
     let milliseconds = limit.as_millis();
     for setting in ["statement_timeout", "lock_timeout"] {
         let set = format!("SET {setting} = {milliseconds}");
@@ -266,6 +254,7 @@ fn pool(url: &DatabaseUrl, connections: u32) -> PgPool {
         .acquire_timeout(ACQUIRE_TIMEOUT)
         .after_connect(|connection: &mut PgConnection, _| {
             Box::pin(async move {
+                connection.execute(READ_COMMITTED).await?;
                 for setting in [
                     "statement_timeout",
                     "lock_timeout",
@@ -286,4 +275,26 @@ fn pool(url: &DatabaseUrl, connections: u32) -> PgPool {
             Box::pin(async move { ping(connection).await.map(|()| true) })
         })
         .connect_lazy_with(url.options.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::server::store::TestStore;
+
+    #[tokio::test]
+    async fn a_transaction_sees_what_was_committed_before_it_could_write_whatever_is_usual_there() {
+        let Some(kept) = TestStore::on_postgres().await else {
+            return;
+        };
+        kept.execute(
+            "DO $$ BEGIN
+                 EXECUTE format('ALTER DATABASE %I SET default_transaction_isolation = serializable', current_database());
+             END $$",
+        )
+        .await;
+        let mut tx = kept.store.write().await.unwrap();
+        let isolation = tx.sql("SELECT current_setting('transaction_isolation')");
+        let isolation: String = isolation.value().await.unwrap();
+        assert_eq!(isolation, "read committed");
+    }
 }

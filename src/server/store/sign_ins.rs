@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::operators::{OperatorAccount, OperatorId, Row, account};
 use super::tokens::TokenHash;
-use super::{Actor, Result, Store, Writing, now};
+use super::{Actor, Result, Store, Writing, milliseconds};
 
 /// How exactly it is known when a session was last used. Writing it at every request would make
 /// every page view a write.
@@ -24,9 +24,8 @@ impl Store {
     pub async fn login_link_works(&self, link: &TokenHash) -> Result<bool> {
         let works = self
             .readers
-            .sql("SELECT EXISTS (SELECT 1 FROM login_links WHERE hash = $1 AND expires_at > $2)")
+            .sql("SELECT EXISTS (SELECT 1 FROM login_links WHERE hash = $1 AND expires_at > now_ms())")
             .bind(link.as_bytes())
-            .bind(now())
             .value()
             .await?;
         Ok(works)
@@ -37,10 +36,9 @@ impl Store {
         let mut tx = self.write().await?;
         let id: Option<OperatorId> = tx
             .sql(
-                "DELETE FROM login_links WHERE hash = $1 AND expires_at > $2 RETURNING operator_id",
+                "DELETE FROM login_links WHERE hash = $1 AND expires_at > now_ms() RETURNING operator_id",
             )
             .bind(link.as_bytes())
-            .bind(now())
             .optional_value()
             .await?;
         let Some(id) = id else {
@@ -79,34 +77,27 @@ impl Store {
         tx.commit().await
     }
 
-    /// Begins a session, and forgets those that are over. `how` is for the audit log. Returns false, and begins
-    /// none, if the account has been disabled or removed since it was looked up.
+    /// Begins a session. `how` is for the audit log. Returns false, and begins none, if the account has been disabled or
+    /// removed since it was looked up.
     pub async fn begin_session(
         &self,
         session: &TokenHash,
         operator: &OperatorAccount,
-        limits: SessionLimits,
         how: &str,
     ) -> Result<bool> {
         let mut tx = self.write().await?;
         if !tx.may_sign_in(operator.id).await? {
             return Ok(false);
         }
-        tx.sql("DELETE FROM browser_sessions WHERE created_at <= $1 OR seen_at <= $2")
-            .bind(now() - milliseconds(limits.lifetime))
-            .bind(now() - milliseconds(limits.idle))
-            .execute()
-            .await?;
         tx.sql(
-            "INSERT INTO browser_sessions (hash, operator_id, created_at, seen_at) VALUES ($1, $2, $3, $3)",
+            "INSERT INTO browser_sessions (hash, operator_id, created_at, seen_at)
+             VALUES ($1, $2, now_ms(), now_ms())",
         )
         .bind(session.as_bytes())
         .bind(operator.id)
-        .bind(now())
         .execute()
         .await?;
-        tx.sql("UPDATE operators SET signed_in_at = $1 WHERE id = $2")
-            .bind(now())
+        tx.sql("UPDATE operators SET signed_in_at = now_ms() WHERE id = $1")
             .bind(operator.id)
             .execute()
             .await?;
@@ -116,33 +107,46 @@ impl Store {
         Ok(true)
     }
 
+    /// Forgets the sessions that are over. Returns how many.
+    pub async fn forget_sessions_that_are_over(&self, limits: SessionLimits) -> Result<u64> {
+        let mut tx = self.write().await?;
+        let forgotten = tx
+            .sql("DELETE FROM browser_sessions WHERE created_at <= now_ms() - $1 OR seen_at <= now_ms() - $2")
+            .bind(milliseconds(limits.lifetime))
+            .bind(milliseconds(limits.idle))
+            .execute()
+            .await?;
+        tx.commit().await?;
+        Ok(forgotten)
+    }
+
     /// Whose session this is, if it is not over.
     pub async fn session_operator(
         &self,
         session: &TokenHash,
         limits: SessionLimits,
     ) -> Result<Option<OperatorAccount>> {
-        let row: Option<(OperatorId, String, Option<String>, i64)> = self
+        let row: Option<(OperatorId, String, Option<String>, bool)> = self
             .readers
             .sql(
-                "SELECT o.id, o.name, o.password_hash, s.seen_at
+                "SELECT o.id, o.name, o.password_hash, s.seen_at < now_ms() - $4
              FROM browser_sessions AS s JOIN operators AS o ON o.id = s.operator_id
-             WHERE s.hash = $1 AND s.created_at > $2 AND s.seen_at > $3 AND o.disabled_at IS NULL",
+             WHERE s.hash = $1 AND s.created_at > now_ms() - $2 AND s.seen_at > now_ms() - $3
+                 AND o.disabled_at IS NULL",
             )
             .bind(session.as_bytes())
-            .bind(now() - milliseconds(limits.lifetime))
-            .bind(now() - milliseconds(limits.idle))
+            .bind(milliseconds(limits.lifetime))
+            .bind(milliseconds(limits.idle))
+            .bind(milliseconds(SEEN_PRECISION.min(limits.idle / 2)))
             .optional()
             .await?;
-        let Some((id, name, password_hash, seen_at)) = row else {
+        let Some((id, name, password_hash, is_to_be_noted)) = row else {
             return Ok(None);
         };
-        let precision = SEEN_PRECISION.min(limits.idle / 2);
-        if seen_at < now() - milliseconds(precision) {
+        if is_to_be_noted {
             let noted = self
                 .writer
-                .sql("UPDATE browser_sessions SET seen_at = $1 WHERE hash = $2")
-                .bind(now())
+                .sql("UPDATE browser_sessions SET seen_at = now_ms() WHERE hash = $1")
                 .bind(session.as_bytes())
                 .execute()
                 .await;
@@ -179,10 +183,10 @@ impl Writing {
             .bind(operator)
             .execute()
             .await?;
-        self.sql("INSERT INTO login_links (hash, operator_id, expires_at) VALUES ($1, $2, $3)")
+        self.sql("INSERT INTO login_links (hash, operator_id, expires_at) VALUES ($1, $2, now_ms() + $3)")
             .bind(link.as_bytes())
             .bind(operator)
-            .bind(now() + milliseconds(lifetime))
+            .bind(milliseconds(lifetime))
             .execute()
             .await?;
         Ok(())
@@ -202,14 +206,41 @@ impl Writing {
     }
 }
 
-fn milliseconds(span: Duration) -> i64 {
-    i64::try_from(span.as_millis()).unwrap_or(i64::MAX / 4)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::server::store::TestStore;
+
+    #[tokio::test]
+    async fn whose_session_is_over_is_said_by_the_clock_of_the_database_that_nodes_share() {
+        let Some(kept) = TestStore::on_postgres_ahead(400).await else {
+            return;
+        };
+        let (store, hour) = (&kept.store, Duration::from_secs(3600));
+        let limits = SessionLimits {
+            idle: hour,
+            lifetime: hour,
+        };
+        let mut tx = store.write().await.unwrap();
+        let id = tx.add_operator("ann").await.unwrap();
+        let link = TokenHash::of("a link");
+        tx.put_login_link(id, &link, hour).await.unwrap();
+        tx.commit().await.unwrap();
+        assert!(store.login_link_works(&link).await.unwrap());
+        let ann = store.use_login_link(&link).await.unwrap().unwrap();
+        let session = TokenHash::of("a session");
+        store.begin_session(&session, &ann, "link").await.unwrap();
+        let forgotten = store.forget_sessions_that_are_over(limits).await;
+        assert_eq!(forgotten.unwrap(), 0);
+        let found = store.session_operator(&session, limits).await.unwrap();
+        assert!(found.is_some());
+        // As a node's own clock shows it.
+        let now = jiff::Timestamp::now().as_millisecond();
+        kept.execute(&format!("UPDATE browser_sessions SET seen_at = {now}"))
+            .await;
+        let found = store.session_operator(&session, limits).await.unwrap();
+        assert!(found.is_none());
+    }
 
     #[tokio::test]
     async fn who_is_signed_in_goes_on_reading_while_nothing_can_be_written() {
@@ -224,10 +255,7 @@ mod tests {
         tx.commit().await.unwrap();
         let ann = store.operator("ann").await.unwrap().unwrap();
         let session = TokenHash::of("a session");
-        store
-            .begin_session(&session, &ann, limits, "link")
-            .await
-            .unwrap();
+        store.begin_session(&session, &ann, "link").await.unwrap();
         // Long enough ago for its use to be written down.
         kept.execute("UPDATE browser_sessions SET seen_at = seen_at - 120000")
             .await;

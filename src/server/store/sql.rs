@@ -5,7 +5,7 @@
 //! `CASE` and not `max(a, b)`, a name for each derived table, the table's name before a column
 //! that `excluded` has as well, `CAST(value ->> 'x' AS BIGINT)` for what `json_each`
 //! unpacks (the migrations for PostgreSQL define one that takes a text). What is left stands in two branches of
-//! [`Engine`].
+//! [`Engine`], the time among it: `now_ms()` is that of the database's clock, so that of several nodes none goes by its own.
 
 use std::borrow::Cow;
 
@@ -27,6 +27,24 @@ pub enum Engine {
     Sqlite,
     /// A server that several nodes share.
     Postgres,
+}
+
+/// The time in milliseconds by the database's clock, as statements write it.
+const NOW: &str = "now_ms()";
+
+impl Engine {
+    /// A statement in this engine's words.
+    fn worded(self, text: Cow<'static, str>) -> Cow<'static, str> {
+        let now = match self {
+            Engine::Sqlite => "CAST(unixepoch('now', 'subsec') * 1000 AS INTEGER)",
+            // That of the statement, since a transaction may have waited for others.
+            Engine::Postgres => "CAST(extract(epoch FROM statement_timestamp()) * 1000 AS BIGINT)",
+        };
+        match text.contains(NOW) {
+            true => text.replace(NOW, now).into(),
+            false => text,
+        }
+    }
 }
 
 /// What can be bound to a statement of both engines.
@@ -201,9 +219,9 @@ macro_rules! send {
         if let Some(error) = $self.failed {
             return Err(sqlx::Error::Encode(error).into());
         }
-        let text = AssertSqlSafe($self.text);
         match $self.target {
             Target::Sqlite(on, arguments) => {
+                let text = AssertSqlSafe(Engine::Sqlite.worded($self.text));
                 let query = sqlx::$query::<Sqlite, $($row,)? _>(text, arguments).persistent($self.kept);
                 match on {
                     On::Pool(pool) => query.$method(pool).await,
@@ -213,6 +231,7 @@ macro_rules! send {
                 .map_err(StoreError::from)
             }
             Target::Postgres(on, arguments) => {
+                let text = AssertSqlSafe(Engine::Postgres.worded($self.text));
                 let query = sqlx::$query::<Postgres, $($row,)? _>(text, arguments).persistent($self.kept);
                 match on {
                     On::Pool(pool) => postgres::bounded(query.$method(pool)).await,

@@ -25,15 +25,37 @@ impl TestStore {
     /// An empty one.
     pub(crate) async fn new() -> Self {
         match std::env::var(OF_THIS_RUN) {
-            Ok(superuser) => {
-                let url = new_database(&superuser).await;
-                let database: DatabaseUrl = url.parse().unwrap();
-                let store = Store::connect(&database).await.unwrap();
-                let raw = Pool::Postgres(PgPool::connect_lazy(&url).unwrap());
-                TestStore::of(store, raw, tempfile::tempdir().unwrap())
-            }
+            Ok(superuser) => TestStore::made_by(&superuser).await,
             Err(_) => TestStore::on_sqlite().await,
         }
+    }
+
+    /// An empty one for tests of what only PostgreSQL keeps; none where this run of tests has no PostgreSQL.
+    pub(crate) async fn on_postgres() -> Option<Self> {
+        let superuser = std::env::var(OF_THIS_RUN).ok()?;
+        Some(TestStore::made_by(&superuser).await)
+    }
+
+    /// The same with a database whose clock is ahead of this machine's by so many days.
+    pub(crate) async fn on_postgres_ahead(days: u32) -> Option<Self> {
+        let kept = TestStore::on_postgres().await?;
+        kept.execute(&format!(
+            "CREATE FUNCTION statement_timestamp() RETURNS timestamptz STABLE LANGUAGE sql
+                 AS 'SELECT pg_catalog.statement_timestamp() + make_interval(days => {days})';
+             DO $$ BEGIN
+                 EXECUTE format('ALTER DATABASE %I SET search_path = public, pg_catalog', current_database());
+             END $$"
+        ))
+        .await;
+        Some(kept)
+    }
+
+    async fn made_by(superuser: &str) -> Self {
+        let url = new_database(superuser).await;
+        let database: DatabaseUrl = url.parse().unwrap();
+        let store = Store::connect(&database).await.unwrap();
+        let raw = Pool::Postgres(PgPool::connect_lazy(&url).unwrap());
+        TestStore::of(store, raw, tempfile::tempdir().unwrap())
     }
 
     /// An empty one in a file, for tests that are about SQLite.

@@ -1,6 +1,6 @@
 //! Tokens by their hashes: what a presented one is for.
 
-use super::{ApiToken, Result, Scope, Store, Writing, now, timestamp};
+use super::{ApiToken, Result, Scope, Store, Writing, timestamp};
 use crate::protocol::TunnelId;
 
 /// What a kept token is for.
@@ -72,6 +72,8 @@ pub struct CommandRow {
     pub expires_at: jiff::Timestamp,
     /// Whether it has done its work.
     pub used: bool,
+    /// Whether it has stopped working, by the database's clock.
+    pub expired: bool,
 }
 
 /// What is known of a presented token.
@@ -89,6 +91,8 @@ pub enum StoredToken {
         expires_at: Option<jiff::Timestamp>,
         /// Whether it has done its work.
         used: bool,
+        /// What the database's clock shows.
+        now: jiff::Timestamp,
     },
 }
 
@@ -102,12 +106,13 @@ struct TokenRow {
     scope: Option<String>,
     last_used_at: Option<i64>,
     operator_disabled: bool,
+    now: i64,
 }
 
 impl TokenRow {
     fn read(self) -> Option<StoredToken> {
         let kind = TokenKind::from_name(&self.kind)?;
-        let expires_at = self.expires_at.map(timestamp);
+        let (expires_at, now) = (self.expires_at.map(timestamp), timestamp(self.now));
         match (kind, self.name, self.tunnel_id) {
             (TokenKind::Operator, Some(name), _) => Some(StoredToken::Operator(ApiToken {
                 name,
@@ -115,12 +120,14 @@ impl TokenRow {
                 expires_at,
                 last_used_at: self.last_used_at.map(timestamp),
                 operator_disabled: self.operator_disabled,
+                now,
             })),
             (kind, _, Some(tunnel_id)) => Some(StoredToken::Tunnel {
                 kind,
                 tunnel_id,
                 expires_at,
                 used: self.used,
+                now,
             }),
             _ => None,
         }
@@ -132,7 +139,7 @@ impl Store {
     pub async fn token(&self, hash: &TokenHash) -> Result<Option<StoredToken>> {
         let row: Option<TokenRow> = self.readers.sql(
             "SELECT t.kind, t.name, t.tunnel_id, t.expires_at, t.used_at IS NOT NULL AS used, t.scope,
-                 t.last_used_at, o.disabled_at IS NOT NULL AS operator_disabled
+                 t.last_used_at, o.disabled_at IS NOT NULL AS operator_disabled, now_ms() AS now
              FROM tokens AS t LEFT JOIN operators AS o ON o.id = t.operator_id
              WHERE t.hash = $1 AND t.revoked_at IS NULL",
         )
@@ -144,10 +151,10 @@ impl Store {
 
     /// The newest token of this kind for a tunnel, if it can be shown again.
     pub async fn command(&self, tunnel: TunnelId, kind: TokenKind) -> Result<Option<CommandRow>> {
-        let row: Option<(Vec<u8>, Vec<u8>, i64, bool)> = self
+        let row: Option<(Vec<u8>, Vec<u8>, i64, bool, bool)> = self
             .readers
             .sql(
-                "SELECT hash, seed, expires_at, used_at IS NOT NULL FROM tokens
+                "SELECT hash, seed, expires_at, used_at IS NOT NULL, expires_at <= now_ms() FROM tokens
              WHERE kind = $1 AND tunnel_id = $2 AND seed IS NOT NULL AND expires_at IS NOT NULL
              ORDER BY created_at DESC LIMIT 1",
             )
@@ -155,12 +162,15 @@ impl Store {
             .bind(tunnel)
             .optional()
             .await?;
-        Ok(row.map(|(hash, seed, expires_at, used)| CommandRow {
-            hash,
-            seed,
-            expires_at: timestamp(expires_at),
-            used,
-        }))
+        Ok(
+            row.map(|(hash, seed, expires_at, used, expired)| CommandRow {
+                hash,
+                seed,
+                expires_at: timestamp(expires_at),
+                used,
+                expired,
+            }),
+        )
     }
 }
 
@@ -169,12 +179,11 @@ impl Writing {
     pub async fn add_token(&mut self, new: &NewToken) -> Result<()> {
         self.sql(
             "INSERT INTO tokens (hash, kind, tunnel_id, created_at, expires_at, seed)
-             VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING",
+             VALUES ($1, $2, $3, now_ms(), $4, $5) ON CONFLICT DO NOTHING",
         )
         .bind(new.hash.as_bytes())
         .bind(new.kind.as_str())
         .bind(new.tunnel)
-        .bind(now())
         .bind(new.expires_at.map(jiff::Timestamp::as_millisecond))
         .bind(new.seed.as_ref().map(|seed| seed.as_slice()))
         .execute()
@@ -195,9 +204,8 @@ impl Writing {
     /// Marks a tunnel's enrollment tokens as used up.
     pub async fn use_up_enrollment(&mut self, tunnel: TunnelId) -> Result<()> {
         self.sql(
-            "UPDATE tokens SET used_at = $1 WHERE kind = 'enrollment' AND tunnel_id = $2 AND used_at IS NULL",
+            "UPDATE tokens SET used_at = now_ms() WHERE kind = 'enrollment' AND tunnel_id = $1 AND used_at IS NULL",
         )
-        .bind(now())
         .bind(tunnel)
         .execute()
         .await?;

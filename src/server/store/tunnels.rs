@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::sql::{Port, Statement};
-use super::{Actor, EventKind, Record, Result, Store, TokenHash, Writing, json, now};
+use super::{Actor, EventKind, Record, Result, Store, TokenHash, Writing, json};
 use crate::protocol::{DataSourceId, DatabaseAddress, TunnelId};
 
 /// How many tunnels one statement marks as seen.
@@ -65,32 +65,8 @@ impl Store {
         sessions: &[SessionRow<'_>],
         actor: &Actor,
     ) -> Result<Vec<DataSourceId>> {
-        let rows = json(sessions)?;
         let mut tx = self.write().await?;
-        let mut data_sources: Vec<DataSourceId> = tx.sql(
-            "INSERT INTO events (data_source_id, at, kind, actor)
-             SELECT t.data_source_id, CAST(n.value ->> 'at' AS BIGINT), n.value ->> 'kind', $2
-             FROM json_each($1) AS n JOIN tunnels AS t ON t.id = CAST(n.value ->> 'tunnel' AS BIGINT)
-             ORDER BY n.key RETURNING data_source_id",
-        )
-        .bind(&rows)
-        .bind(actor.to_string())
-        .values()
-        .await?;
-        data_sources.sort_unstable();
-        data_sources.dedup();
-        tx.sql(
-            "UPDATE tunnels SET last_seen_at = seen.at
-             FROM (SELECT CAST(value ->> 'tunnel' AS BIGINT) AS tunnel,
-                          max(CAST(value ->> 'at' AS BIGINT)) AS at
-                   FROM json_each($1) GROUP BY 1) AS seen
-             WHERE tunnels.id = seen.tunnel",
-        )
-        .bind(&rows)
-        .execute()
-        .await?;
-        tx.note_keys_in_use(&rows).await?;
-        tx.trim_events(&data_sources).await?;
+        let data_sources = tx.note_sessions(sessions, actor).await?;
         tx.commit().await?;
         Ok(data_sources)
     }
@@ -110,9 +86,8 @@ impl Store {
         for tunnels in tunnels.chunks(SEEN_AT_ONCE) {
             let mut tx = self.write().await?;
             tx.sql(
-                "UPDATE tunnels SET last_seen_at = $1 WHERE id IN (SELECT CAST(value AS BIGINT) FROM json_each($2))",
+                "UPDATE tunnels SET last_seen_at = now_ms() WHERE id IN (SELECT CAST(value AS BIGINT) FROM json_each($1))",
             )
-            .bind(now())
             .bind(json(tunnels)?)
             .execute()
             .await?;
@@ -123,6 +98,40 @@ impl Store {
 }
 
 impl Writing {
+    /// [`Store::note_sessions`], as a part of something.
+    pub(super) async fn note_sessions(
+        &mut self,
+        sessions: &[SessionRow<'_>],
+        actor: &Actor,
+    ) -> Result<Vec<DataSourceId>> {
+        let rows = json(sessions)?;
+        let mut data_sources: Vec<DataSourceId> = self.sql(
+            "INSERT INTO events (data_source_id, at, kind, actor)
+             SELECT t.data_source_id, CAST(n.value ->> 'at' AS BIGINT), n.value ->> 'kind', $2
+             FROM json_each($1) AS n JOIN tunnels AS t ON t.id = CAST(n.value ->> 'tunnel' AS BIGINT)
+             ORDER BY n.key RETURNING data_source_id",
+        )
+        .bind(&rows)
+        .bind(actor.to_string())
+        .values()
+        .await?;
+        data_sources.sort_unstable();
+        data_sources.dedup();
+        self.sql(
+            "UPDATE tunnels SET last_seen_at = seen.at
+             FROM (SELECT CAST(value ->> 'tunnel' AS BIGINT) AS tunnel,
+                          max(CAST(value ->> 'at' AS BIGINT)) AS at
+                   FROM json_each($1) GROUP BY 1) AS seen
+             WHERE tunnels.id = seen.tunnel AND coalesce(tunnels.last_seen_at < seen.at, TRUE)",
+        )
+        .bind(&rows)
+        .execute()
+        .await?;
+        self.note_keys_in_use(&rows).await?;
+        self.trim_events(&data_sources).await?;
+        Ok(data_sources)
+    }
+
     /// The data source of a tunnel, also if it is removed.
     pub async fn tunnel(&mut self, id: TunnelId) -> Result<Option<Record>> {
         by_tunnel(self.sql(Record::SELECT), id).await
@@ -160,20 +169,19 @@ impl Writing {
     ) -> Result<()> {
         let key = self.key_id(registration.public_key).await?;
         self.sql(
-            "UPDATE tunnels SET key_id = $1, remote_port = $2, enrolled_with = $3, enrolled_at = $4,
-                 bastion_hostname = $5, bastion_os = $6, bastion_user = $7, enrolled_from = $8,
-                 registered_by = $9, by_hand_at = $10 WHERE id = $11",
+            "UPDATE tunnels SET key_id = $1, remote_port = $2, enrolled_with = $3, enrolled_at = now_ms(),
+                 bastion_hostname = $4, bastion_os = $5, bastion_user = $6, enrolled_from = $7,
+                 registered_by = $8, by_hand_at = CASE WHEN $9 THEN now_ms() END WHERE id = $10",
         )
         .bind(key)
         .bind(Port(port))
         .bind(credential.as_bytes())
-        .bind(now())
         .bind(registration.hostname)
         .bind(registration.os)
         .bind(registration.user)
         .bind(&registration.address)
         .bind(registration.operator)
-        .bind(registration.by_hand.then(now))
+        .bind(registration.by_hand)
         .bind(tunnel)
         .execute()
         .await?;
@@ -191,8 +199,7 @@ impl Writing {
 
     /// Notes that a tunnel was seen now.
     pub async fn touch_tunnel(&mut self, tunnel: TunnelId) -> Result<()> {
-        self.sql("UPDATE tunnels SET last_seen_at = $1 WHERE id = $2")
-            .bind(now())
+        self.sql("UPDATE tunnels SET last_seen_at = now_ms() WHERE id = $1")
             .bind(tunnel)
             .execute()
             .await?;
@@ -201,8 +208,8 @@ impl Writing {
 
     /// Notes whether the bastion's service runs a tunnel.
     pub async fn set_service_installed(&mut self, tunnel: TunnelId, installed: bool) -> Result<()> {
-        self.sql("UPDATE tunnels SET service_installed_at = $1 WHERE id = $2")
-            .bind(installed.then(now))
+        self.sql("UPDATE tunnels SET service_installed_at = CASE WHEN $1 THEN now_ms() END WHERE id = $2")
+            .bind(installed)
             .bind(tunnel)
             .execute()
             .await?;

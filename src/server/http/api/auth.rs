@@ -210,7 +210,10 @@ async fn bearer(headers: &HeaderMap, store: &Store) -> Result<(StoredToken, Toke
 async fn working(store: &Store, hash: &TokenHash) -> Result<StoredToken, ApiError> {
     let token = store.token(hash).await?.ok_or_else(unknown)?;
     if let StoredToken::Tunnel {
-        expires_at, used, ..
+        expires_at,
+        used,
+        now,
+        ..
     } = &token
     {
         if *used {
@@ -219,7 +222,7 @@ async fn working(store: &Store, hash: &TokenHash) -> Result<StoredToken, ApiErro
                 "this command has done its work: the tunnel is set up. For another tunnel, create another data source.",
             ));
         }
-        if expires_at.is_some_and(|at| at <= jiff::Timestamp::now()) {
+        if expires_at.is_some_and(|at| at <= *now) {
             return Err(ApiError::new(
                 ProblemKind::TokenExpired,
                 "this command's time is over. Ask for a new one in the browser.",

@@ -61,10 +61,7 @@ pub(super) async fn begin(
     how: &str,
 ) -> Result<HeaderValue, ApiError> {
     let token = Token::session();
-    let begun = app
-        .store
-        .begin_session(&token.hash(), account, app.web.limits, how)
-        .await?;
+    let begun = app.store.begin_session(&token.hash(), account, how).await?;
     if !begun {
         let detail = "This account was disabled or removed a moment ago, so you are not signed in.";
         return Err(ApiError::new(ProblemKind::Forbidden, detail));

@@ -5,7 +5,9 @@
 use anyhow::{Context, ensure};
 use sqlx::{Connection as _, FromRow, PgConnection};
 
-use super::{DatabaseUrl, LINES, MIGRATIONS, PING_TIMEOUT, READERS, WRITERS, bounded, connect};
+use super::{
+    DatabaseUrl, LINES, MIGRATIONS, PING_TIMEOUT, READERS, Unavailable, WRITERS, bounded, connect,
+};
 
 /// The oldest version that is known to work, as `server_version_num` has it.
 const OLDEST: i32 = 140_000;
@@ -55,33 +57,38 @@ impl Facts {
             OLDEST / 10_000
         );
         ensure!(
-            !self.is_standby,
-            "it is a standby, which is read-only; name the primary"
-        );
-        ensure!(
-            !self.is_read_only,
-            "it is read-only (default_transaction_read_only is on); turn that off for this database and user, or \
-             name another"
-        );
-        ensure!(
             self.is_ours || self.others.is_none(),
             "there are tables of something else in it ({}); make a database for this server alone",
             self.others.as_deref().unwrap_or_default()
         );
-        ensure!(
-            self.may_create,
-            "its user {role} may not make tables in it; make {role} the database's owner: \
-             ALTER DATABASE … OWNER TO {role}",
-            role = self.role
-        );
-        ensure!(
-            self.forbidden.is_none(),
-            "its user {} may not read and write all that is in it ({}); log in as the user who made it, or give this \
-             one those rights",
-            self.role,
-            self.forbidden.as_deref().unwrap_or_default()
-        );
-        Ok(())
+        self.judge_state()
+            .map_or(Ok(()), |why| Err(Unavailable(why).into()))
+    }
+
+    /// Why the right database cannot be used now.
+    fn judge_state(&self) -> Option<String> {
+        if self.is_standby {
+            return Some("it is a standby, which is read-only; name the primary".to_owned());
+        }
+        if self.is_read_only {
+            return Some(
+                "it is read-only (default_transaction_read_only is on); turn that off for this database and user, or \
+                 name another"
+                    .to_owned(),
+            );
+        }
+        let role = &self.role;
+        if !self.may_create {
+            return Some(format!(
+                "its user {role} may not make tables in it; make {role} the database's owner: \
+                 ALTER DATABASE … OWNER TO {role}"
+            ));
+        }
+        let tables = self.forbidden.as_ref()?;
+        Some(format!(
+            "its user {role} may not read and write all that is in it ({tables}); log in as the user who made it, or \
+             give this one those rights"
+        ))
     }
 }
 
@@ -111,12 +118,15 @@ fn judge_schema(version: i64, is_another_s: bool) -> anyhow::Result<()> {
     );
     let newest = MIGRATIONS.iter().map(|migration| migration.version).max();
     let newest = newest.unwrap_or_default();
-    ensure!(
-        version <= newest,
+    if version <= newest {
+        return Ok(());
+    }
+    // Tunnels are served until somebody has brought the newer version to this machine, too.
+    let why = format!(
         "a newer version of this program has brought its schema to {version}, and this one knows up to {newest}; \
          use the newer version"
     );
-    Ok(())
+    Err(Unavailable(why).into())
 }
 
 /// Whether two connections at a time are one session of the database, or one is several.

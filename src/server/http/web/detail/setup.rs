@@ -152,6 +152,6 @@ fn shown(found: &CommandToken, text: String) -> Command {
     Command {
         text,
         expires: Timestamp(found.expires_at),
-        expired: found.expires_at <= jiff::Timestamp::now(),
+        expired: found.expired,
     }
 }

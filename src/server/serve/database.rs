@@ -1,0 +1,208 @@
+//! The database at the start: opened, or, where several servers share one that cannot be used, opened later.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::tasks;
+use super::tunnels::Joining;
+use crate::server::cli::Serve;
+use crate::server::cluster::key_file::KeyFile;
+use crate::server::cluster::key_keeper::KeyKeeper;
+use crate::server::cluster::key_table::KeyTable;
+use crate::server::cluster::node::{self, FreeName};
+use crate::server::cluster::tunnels::Member;
+use crate::server::core_tasks::CoreTasks;
+use crate::server::data_dir::DataDir;
+use crate::server::domain::logins;
+use crate::server::domain::secret::SecretKey;
+use crate::server::host_keys;
+use crate::server::http::app::App;
+use crate::server::last_run;
+use crate::server::store::{DatabaseUrl, Role, Store, StoreError};
+use crate::server::tunnel_server::{KeyAuthority, KeyFolder};
+
+/// How long to wait before a database is tried again that could not be opened.
+const REOPEN_PAUSE: Duration = Duration::from_secs(2);
+
+/// The database, and what belongs to it.
+pub(super) struct Database {
+    pub(super) store: Store,
+    pub(super) secret: SecretKey,
+    /// Where it is, if several servers share it.
+    pub(super) url: Option<DatabaseUrl>,
+    /// This node's own table of keys, and what keeps it current, where several servers share the database.
+    pub(super) key_table: Option<Arc<KeyTable>>,
+    pub(super) keeper: Option<KeyKeeper>,
+    /// The name that this server may have among several, once the database could be asked.
+    pub(super) free_name: Option<FreeName>,
+}
+
+impl Database {
+    /// # Errors
+    /// It cannot be used, it belongs to another installation, or another server has this one's name.
+    pub(super) async fn open(settings: &Serve, data_dir: &DataDir) -> anyhow::Result<Self> {
+        let (store, keeper) = open_store(settings, data_dir).await?;
+        let secret = SecretKey::load_or_create(&data_dir.secret_key())?;
+        let url = settings.data.database_url()?;
+        let free_name = match &url {
+            Some(url) if store.is_open() => {
+                node::check_secret(&secret, &store).await?;
+                Some(FreeName::find(url, &settings.node_name()?).await?)
+            }
+            _ => None,
+        };
+        Ok(Database {
+            store,
+            secret,
+            url,
+            key_table: keeper.as_ref().map(KeyKeeper::table),
+            keeper,
+            free_name,
+        })
+    }
+
+    /// Who knows which keys are enrolled.
+    pub(super) fn key_authority(&self) -> Arc<dyn KeyAuthority> {
+        match &self.key_table {
+            Some(table) => Arc::clone(table) as _,
+            None => Arc::new(self.store.clone()),
+        }
+    }
+}
+
+/// The database, and what keeps this node's own table of keys where several servers share it. With such a table on
+/// disk, the tunnels do not wait for a database that cannot be used, whatever has to be mended there: it is opened later.
+async fn open_store(
+    settings: &Serve,
+    data_dir: &DataDir,
+) -> anyhow::Result<(Store, Option<KeyKeeper>)> {
+    let Some(url) = settings.data.database_url()? else {
+        let new = settings.new_installation;
+        let store = settings.data.open_store(data_dir, new).await?;
+        // Nobody puts a file of PostgreSQL's back, and it runs with several servers.
+        last_run::check_and_mark(data_dir, &store, new).await?;
+        return Ok((store, None));
+    };
+    if settings.role == Role::Web {
+        return Ok((Store::connect(&url).await?, None));
+    }
+    let secret = SecretKey::load_or_create(&data_dir.secret_key())?;
+    let node = settings.node_name()?;
+    let keeper = |store: &Store| {
+        let file = KeyFile::new(data_dir, secret.installation());
+        let most = settings.stale_logins;
+        KeyKeeper::new(file, store.clone(), url.clone(), node.clone(), most)
+    };
+    let opened = async {
+        let store = Store::connect(&url).await?;
+        let keeper = keeper(&store);
+        keeper.fill().await?;
+        anyhow::Ok((store, keeper))
+    };
+    match opened.await {
+        Ok((store, keeper)) => Ok((store, Some(keeper))),
+        Err(error) if Store::is_outage(&error) => {
+            let store = Store::shut(&url).await;
+            let keeper = keeper(&store);
+            if !keeper.has_kept() {
+                return Err(error);
+            }
+            tracing::error!(
+                "{error:#}. Until it can be used, tunnels are served to the keys that are known on disk, and \
+                 everything else is answered 503"
+            );
+            Ok((store, Some(keeper)))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// What is done once the database is open.
+pub(super) async fn begin(app: &App, host_keys: &KeyFolder) -> anyhow::Result<()> {
+    if let Err(error) = app.store.fold_names().await {
+        // Those names are not found until the next start: the tunnels do not wait for room on the disk.
+        tracing::error!("cannot keep names as they are searched for: {error:#}");
+    }
+    if let Err(error) = host_keys::note_former_bastions(host_keys, &app.store).await {
+        // The tunnels do not wait for room on the disk; the commands that need it note it, too.
+        tracing::error!("cannot note which host keys the bastions know: {error:#}");
+    }
+    check_saved_passwords(app).await?;
+    app.sign_in_link.delete_if_over(&app.store).await;
+    Ok(())
+}
+
+/// Says at once, and not at the next test of a connection, that the key file is not the right one.
+async fn check_saved_passwords(app: &App) -> anyhow::Result<()> {
+    let unreadable = logins::unreadable(&app.secret, &app.store).await?;
+    if unreadable > 0 {
+        tracing::error!(
+            unreadable,
+            "saved passwords cannot be read: secret.key is not the file that they were saved with. \
+             Restore it from a backup, or enter the passwords again"
+        );
+    }
+    Ok(())
+}
+
+/// What a database is opened with that could not be used at the start.
+pub(super) struct Late {
+    pub(super) url: DatabaseUrl,
+    pub(super) host_keys: KeyFolder,
+    pub(super) joining: Joining,
+}
+
+/// Opens it as soon as it can be, and makes this server one of several then.
+///
+/// # Errors
+/// It is not the database of this installation, or another server has this one's name.
+pub(super) async fn open_late(app: Arc<App>, late: Late) -> anyhow::Result<()> {
+    let store = opened(&app.secret, &late.url).await?;
+    app.store.take_over(&store);
+    tracing::info!("the database is open");
+    let member = loop {
+        match join_late(&late).await {
+            Ok(member) => break member,
+            // A database that has just come back has much to do: the tunnels do not end for that.
+            Err(error) if error.chain().any(|cause| cause.is::<StoreError>()) => {
+                tracing::warn!("cannot join the other nodes yet: {error:#}");
+                tokio::time::sleep(REOPEN_PAUSE).await;
+            }
+            Err(error) => return Err(error),
+        }
+    };
+    app.tunnels.join(member);
+    if let Err(error) = begin(&app, &late.host_keys).await {
+        tracing::error!("{error:#}");
+    }
+    let mut core = CoreTasks::default();
+    tasks::spawn_member_tasks(&mut core, &app, &late.url);
+    Err(core.first_end().await)
+}
+
+/// The database, once it can be used. It is looked at whose it is before anybody else uses it: the keys in it are taken
+/// over at once.
+async fn opened(secret: &SecretKey, url: &DatabaseUrl) -> anyhow::Result<Store> {
+    let mut told = String::new();
+    loop {
+        let why = match Store::connect(url).await {
+            Ok(store) => match node::check_secret(secret, &store).await {
+                Ok(()) => return Ok(store),
+                Err(error) if error.chain().any(|cause| cause.is::<StoreError>()) => error,
+                Err(error) => return Err(error),
+            },
+            Err(error) => error,
+        };
+        let why = format!("{why:#}");
+        if told != why {
+            tracing::error!("the database cannot be used yet, and is tried again and again: {why}");
+            told = why;
+        }
+        tokio::time::sleep(REOPEN_PAUSE).await;
+    }
+}
+
+async fn join_late(late: &Late) -> anyhow::Result<Member> {
+    let free_name = FreeName::find(&late.url, late.joining.name()).await?;
+    late.joining.join(free_name).await
+}

@@ -1,0 +1,88 @@
+//! What is said on stdout once everything is there.
+
+use std::io::{self, IsTerminal as _, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+
+use super::listeners::Listeners;
+use super::tunnels::PeerLink;
+use crate::server::cli::Serve;
+use crate::server::domain::address;
+use crate::server::http::app::App;
+use crate::server::login_link;
+use crate::server::store::Role;
+
+/// The addresses that are really listened on.
+pub(super) struct Listening {
+    web: SocketAddr,
+    peers: Option<String>,
+    metrics: Option<SocketAddr>,
+}
+
+impl Listening {
+    /// # Errors
+    /// The system cannot say where a listener is.
+    pub(super) fn new(listeners: &Listeners, link: Option<&PeerLink>) -> anyhow::Result<Self> {
+        let metrics = listeners.metrics.as_ref();
+        Ok(Listening {
+            web: listeners.web.local_addr()?,
+            peers: link.map(|link| link.address.clone()),
+            metrics: metrics.map(TcpListener::local_addr).transpose()?,
+        })
+    }
+}
+
+/// Says on stdout where everything is. Programs read these lines; `ready` is the last.
+pub(super) async fn greet(
+    app: &App,
+    settings: &Serve,
+    listening: &Listening,
+    data_dir: &Path,
+) -> anyhow::Result<()> {
+    let scheme = address::scheme(settings.tls_cert.is_some());
+    let mut out = io::stdout().lock();
+    writeln!(out, "holistics-tunnel-server {}", env!("CARGO_PKG_VERSION"))?;
+    writeln!(out, "web      {scheme}://{}", listening.web)?;
+    writeln!(out, "public   {}", app.public.url)?;
+    if let Some(local) = app.tunnels.local() {
+        writeln!(out, "tunnel   {}", local.ssh_address())?;
+    }
+    writeln!(out, "bastions {}", app.public.ssh_server())?;
+    if app.tunnels.local().is_some() {
+        writeln!(
+            out,
+            "ports    {} on {}",
+            settings.ports, settings.forward_listen
+        )?;
+    }
+    if let Some(member) = app.tunnels.member() {
+        let node = member.node.described();
+        writeln!(
+            out,
+            "node     {} ({}, {})",
+            node.name, node.role, node.region
+        )?;
+    }
+    if let Some(peers) = &listening.peers {
+        writeln!(out, "peers    {peers}")?;
+    }
+    writeln!(out, "data     {}", data_dir.display())?;
+    if let Some(metrics) = listening.metrics {
+        writeln!(out, "metrics  http://{metrics}/metrics")?;
+    }
+    // One that is opened later has been used before.
+    if settings.role != Role::Tunnel && app.store.is_open() && app.store.has_no_operator().await? {
+        let name = login_link::FIRST_OPERATOR;
+        let link = login_link::login_link(&app.store, &app.public.url, name).await?;
+        if out.is_terminal() {
+            writeln!(out, "sign-in link (works once, for 24 h): {link}")?;
+        } else {
+            app.sign_in_link.write(&link)?;
+            let path = app.sign_in_link.path().display();
+            writeln!(out, "sign-in link (works once, for 24 h) is in {path}")?;
+        }
+    }
+    writeln!(out, "ready")?;
+    out.flush()?;
+    Ok(())
+}
