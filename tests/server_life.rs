@@ -3,6 +3,10 @@
 
 #[path = "server_life/backup.rs"]
 mod backup;
+#[path = "server_life/cluster.rs"]
+mod cluster;
+#[path = "server_life/draining.rs"]
+mod draining;
 #[path = "server_life/farewell.rs"]
 mod farewell;
 #[path = "server_life/host_keys.rs"]
@@ -17,6 +21,8 @@ mod nodes;
 mod older_backup;
 #[path = "server_life/postgres.rs"]
 mod postgres;
+#[path = "server_life/roles.rs"]
+mod roles;
 #[path = "server_life/service_manager.rs"]
 mod service_manager;
 mod support;

@@ -80,7 +80,7 @@ pub fn run(arguments: &[String]) -> anyhow::Result<()> {
             .context("cannot start the tunnel server")?;
         if let [_, own_port, own_dir, port, dir] = node {
             let peering = peering(own_port, own_dir, port, dir, forward_listen, held).await?;
-            tokio::spawn(server.peer(peering)?);
+            tokio::spawn(server.peer(peering)?.0);
         }
         std::future::pending().await
     })
@@ -103,7 +103,7 @@ async fn peering(
         draining: false,
     });
     let holders = Holders::default();
-    holders.replace_peers(vec![Arc::clone(&other)]);
+    holders.replace_peers([other.certificate]);
     if forward_listen != Ipv4Addr::LOCALHOST {
         let held = held.into_iter().map(|(tunnel, port)| Held {
             tunnel,

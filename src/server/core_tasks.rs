@@ -5,7 +5,7 @@
 //! They are: the web listener and that of metrics, the reader of the certificate, the recorder of session
 //! events and that of the tunnels' history, the end of what is over and that of old keys' time, the passwords' thread, and the tunnel server, which stands for its
 //! listener, for what tells of left out log lines and for the threads of sessions; where there are several nodes, the
-//! link to them, what tells the others of this one and hears of them, the keeper of the keys, and the opening of a database that could not
+//! link to them, what tells the others of this one and hears of them, what drains it, the keeper of the keys, and the opening of a database that could not
 //! be reached at the start. Not among them: the log's thread, whose death is counted in lost lines; the database's,
 //! without which nothing can be written and the server is not ready; and what belongs to one port, session or
 //! request, which is freed with it. What runs and does no work is seen by `/readyz`.

@@ -1,6 +1,6 @@
 //! The end of the server: everybody is told, and nobody holds it up.
 //!
-//! SIGTERM or SIGINT asks for it. Then live streams and long polls end, requests under way have some
+//! SIGTERM or SIGINT asks for it; SIGTERM drains first where there are other nodes, which a second signal ends. Then live streams and long polls end, requests under way have some
 //! seconds more, SSH clients are told why they are cut off, and what is pending is written down. Whatever
 //! clients do, the process is gone within [`BOUND`], and at once when it is asked a second time.
 
@@ -20,8 +20,8 @@ pub const WRITING: Duration = Duration::from_secs(2);
 /// How long what waits in a thread of its own may hold up the end: a name server that does not answer.
 pub const THREADS: Duration = Duration::from_millis(500);
 
-/// How long all of it may take.
-const BOUND: Duration = Duration::from_secs(10);
+/// How long all of it may take, once what drains has drained.
+pub const BOUND: Duration = Duration::from_secs(10);
 
 /// The signals that ask for it.
 pub struct Signals {
@@ -41,14 +41,14 @@ impl Signals {
         })
     }
 
-    /// Waits for the next one, and gives its number.
-    pub async fn next(&mut self) -> i32 {
+    /// Waits for the next one.
+    pub async fn next(&mut self) -> SignalKind {
         let (name, kind) = tokio::select! {
             _ = self.terminate.recv() => ("SIGTERM", SignalKind::terminate()),
             _ = self.interrupt.recv() => ("SIGINT", SignalKind::interrupt()),
         };
         tracing::info!(signal = name, "ending");
-        kind.as_raw_value()
+        kind
     }
 
     /// Carries the farewell out as far as its time goes.
@@ -63,7 +63,7 @@ impl Signals {
         });
         tokio::select! {
             () = farewell => {}
-            signal = self.next() => process::exit(128 + signal),
+            signal = self.next() => process::exit(128 + signal.as_raw_value()),
         }
     }
 }

@@ -194,7 +194,7 @@ mod tests {
 
     /// There is one server.
     fn alone() -> Others {
-        Tunnels::new(None, None).others()
+        Tunnels::new(None, None, None).others()
     }
 
     #[tokio::test]

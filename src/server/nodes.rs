@@ -29,18 +29,22 @@ pub async fn run(arguments: NodeArgs) -> anyhow::Result<()> {
     let mut line = Line::new(&url, LIMIT);
     match arguments.action {
         NodeAction::List { json } => list(&mut line, json).await,
-        NodeAction::Drain { name } => drain(&mut line, &name).await,
+        NodeAction::Drain { name, undo } => drain(&mut line, &name, undo).await,
         NodeAction::Forget { name } => forget(&mut line, &url, &name).await,
     }
 }
 
-async fn drain(line: &mut Line, name: &str) -> anyhow::Result<()> {
+async fn drain(line: &mut Line, name: &str, undo: bool) -> anyhow::Result<()> {
     ensure!(
-        line.ask_to_drain(name).await?,
+        line.ask_to_drain(name, !undo).await?,
         "there is no node {name:?} that runs; `node list` shows those that there are"
     );
+    let (asked, shown) = match undo {
+        false => ("to drain", "draining"),
+        true => ("not to drain any more", "up, unless it is about to end,"),
+    };
     println!(
-        "{name} is asked to drain; `node list` shows it as draining within a few seconds if it lives"
+        "{name} is asked {asked}; `node list` shows it as {shown} within a few seconds if it lives"
     );
     Ok(())
 }

@@ -1,18 +1,23 @@
 //! `serve`: brings the parts up in order, says where they are, and ends them cleanly.
 //!
 //! The order stands in [`run`]. What a step does is in a file of its own: the [`database`], what is [`listeners`]
-//! bound, the [`tunnels`] and the link to other nodes, the [`tasks`] that run from then on, the [`greeting`], and the
-//! [`end`].
+//! bound, the [`tunnels`] and the [`peer_link`] to other nodes, the [`tasks`] that run from then on, the [`greeting`], the
+//! [`draining`] of one node among several, and the [`end`].
 
 mod database;
+mod draining;
 mod end;
 mod greeting;
 mod listeners;
+mod peer_link;
 mod tasks;
 mod tunnels;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::signal::unix::SignalKind;
 
 use self::database::{Database, Late};
 use self::end::Ending;
@@ -22,6 +27,7 @@ use self::tasks::Tasks;
 use self::tunnels::Started;
 use super::cli::Serve;
 use super::cluster::tunnels::Tunnels;
+use super::core_tasks::CoreTasks;
 use super::data_dir::DataDir;
 use super::domain::ControlPlane;
 use super::domain::address::{PublicAddress, PublicSettings};
@@ -77,6 +83,7 @@ pub async fn run(settings: Serve) -> anyhow::Result<()> {
         url,
         host_keys: host_keys.clone(),
         joining,
+        drain_timeout: settings.drain_timeout,
     });
     let tls = listeners.tls();
     let mut core = tasks::start(
@@ -86,6 +93,7 @@ pub async fn run(settings: Serve) -> anyhow::Result<()> {
             metrics: listeners.metrics,
             certificate: listeners.certificate,
             audit_age: settings.audit_age,
+            drain_timeout: settings.drain_timeout,
             database: url.clone(),
             link,
             keeper,
@@ -106,11 +114,7 @@ pub async fn run(settings: Serve) -> anyhow::Result<()> {
     );
     core.spawn("the web listener", web);
     service_manager::tell(service_manager::READY);
-    let ended = tokio::select! {
-        _ = signals.next() => Ok(()),
-        end = core.first_end() => Err(end),
-    };
-    service_manager::tell(service_manager::STOPPING);
+    let ended = serve_on(&app, &mut core, &mut signals, settings.drain_timeout).await;
     let ending = Ending {
         app: &app,
         core,
@@ -120,6 +124,32 @@ pub async fn run(settings: Serve) -> anyhow::Result<()> {
     };
     signals.bound(ending.carry_out()).await;
     ended
+}
+
+/// Serves until it has to end: by SIGTERM, once this node has drained; by a second signal, by SIGINT or by the end of
+/// a core task at once.
+///
+/// # Errors
+/// A core task has ended.
+async fn serve_on(
+    app: &App,
+    core: &mut CoreTasks,
+    signals: &mut Signals,
+    drain_timeout: Duration,
+) -> anyhow::Result<()> {
+    let signal = tokio::select! {
+        signal = signals.next() => Ok(signal),
+        end = core.first_end() => Err(end),
+    };
+    service_manager::tell(service_manager::STOPPING);
+    if signal? != SignalKind::terminate() {
+        return Ok(());
+    }
+    tokio::select! {
+        () = draining::leave(app, drain_timeout) => Ok(()),
+        _ = signals.next() => Ok(()),
+        end = core.first_end() => Err(end),
+    }
 }
 
 fn public_address(

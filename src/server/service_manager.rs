@@ -4,12 +4,18 @@ use std::env;
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::time::Duration;
 
 /// The server serves.
 pub const READY: &str = "READY=1";
 
 /// The server has begun to end.
 pub const STOPPING: &str = "STOPPING=1";
+
+/// The end may take this long, whatever its settings say.
+pub fn wait_for(time: Duration) -> String {
+    format!("EXTEND_TIMEOUT_USEC={}", time.as_micros())
+}
 
 /// Tells it, if it asked for that (`Type=notify`, sd_notify(3)).
 pub fn tell(state: &str) {
@@ -46,6 +52,14 @@ fn address(socket: &OsStr) -> io::Result<SocketAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn it_is_asked_for_time_in_microseconds() {
+        assert_eq!(
+            wait_for(Duration::from_secs(733)),
+            "EXTEND_TIMEOUT_USEC=733000000"
+        );
+    }
 
     #[test]
     fn it_is_told_by_its_socket() {

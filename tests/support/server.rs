@@ -138,6 +138,27 @@ impl Server {
         server
     }
 
+    /// Starts one more on the database of this one, for pages and API alone: it has the host keys of this one, whose
+    /// tunnels it tells bastions of.
+    pub fn start_pages_beside(&self, extra_arguments: &[&str]) -> Self {
+        let database = self.postgres.as_ref().expect("a database to share");
+        let arguments = [&["--role", "web"], extra_arguments].concat();
+        let mut server = Self::on(database, &arguments);
+        server.ssh.clone_from(&self.ssh);
+        let (from, to) = (self.data_dir(), server.data_dir());
+        std::fs::create_dir_all(to.join("ssh")).expect("a data folder");
+        std::fs::copy(from.join("secret.key"), to.join("secret.key")).expect("the secret key");
+        for entry in std::fs::read_dir(from.join("ssh")).expect("host keys") {
+            let key = entry.expect("a file").path();
+            if let Some(name) = key.file_name().filter(|_| key.is_file()) {
+                std::fs::copy(&key, to.join("ssh").join(name)).expect("a host key");
+            }
+        }
+        server.operator_token = self.operator_token.clone();
+        server.launch();
+        server
+    }
+
     fn on(database: &PostgresDatabase, extra_arguments: &[&str]) -> Self {
         let mut server = Self::new(
             "127.0.0.1:0",
@@ -466,7 +487,10 @@ impl Server {
         let web = named("web ");
         let address = web.split_once("://").expect("a URL").1;
         self.listen = address.trim_end_matches('/').to_owned();
-        self.ssh = named("tunnel ");
+        // One for pages alone has none of its own.
+        if let Some(ssh) = word_after(&banner, "tunnel ") {
+            self.ssh = ssh;
+        }
     }
 }
 

@@ -51,7 +51,8 @@ impl Node {
             region: "here".to_owned(),
             holders: holders.clone(),
         });
-        tokio::spawn(running.unwrap());
+        let (running, _) = running.expect("it is one of several");
+        tokio::spawn(running);
         Node {
             vendor,
             holders,
@@ -70,8 +71,8 @@ impl Node {
 
     /// Tells it which nodes there are.
     fn knows(&self, peers: &[&Node]) {
-        let peers = peers.iter().map(|node| Arc::clone(&node.peer));
-        self.holders.replace_peers(peers.collect());
+        let certificates = peers.iter().map(|node| node.peer.certificate);
+        self.holders.replace_peers(certificates);
     }
 }
 

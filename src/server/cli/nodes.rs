@@ -26,11 +26,16 @@ pub enum NodeAction {
         #[arg(long)]
         json: bool,
     },
-    /// Ask a node to drain: load balancers are told to use others
+    /// Ask a node to drain: others are used, its bastions go to them, and what runs through it goes on for
+    /// --drain-timeout of `serve`. SIGTERM does the same before the node ends
     Drain {
         /// Its name
         #[arg(value_parser = node::name)]
         name: String,
+
+        /// Ask it not to drain any more
+        #[arg(long)]
+        undo: bool,
     },
     /// Forget a node that is lost for good, so that nobody waits for it any more
     Forget {

@@ -217,6 +217,17 @@ pub struct Serve {
     )]
     pub stale_logins: Duration,
 
+    /// Where several servers share a database: how long connections through this one may go on once it drains, by
+    /// SIGTERM or by `node drain`. What has nothing to carry goes to other servers at once
+    #[arg(
+        long,
+        env = "HOLISTICS_TUNNEL_SERVER_DRAIN_TIMEOUT",
+        default_value = "10m",
+        value_name = "DURATION",
+        value_parser = duration
+    )]
+    pub drain_timeout: Duration,
+
     /// How long a browser stays signed in without being used
     #[arg(
         long,

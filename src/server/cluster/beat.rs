@@ -29,8 +29,10 @@ pub async fn keep(node: Arc<Node>, url: DatabaseUrl) -> anyhow::Result<()> {
             _ = next.tick() => {}
             _ = states.changed() => {}
         }
-        match line.beat(&node.life(), node.state()).await {
+        let state = node.state();
+        match line.beat(&node.life(), state).await {
             Ok(Some(word)) => {
+                node.has_written(state);
                 if !std::mem::replace(&mut is_heard, true) {
                     tracing::info!("this node is heard by the others again");
                     node.compare_sessions();
@@ -44,9 +46,7 @@ pub async fn keep(node: Arc<Node>, url: DatabaseUrl) -> anyhow::Result<()> {
                     node.write_all_again();
                 }
                 was_found_dead = word.found_dead;
-                if word.drain_asked {
-                    node.drain();
-                }
+                node.follow(word.drain_asked);
             }
             Ok(None) => match node.live_again(&mut line).await {
                 Ok(()) => {}

@@ -70,10 +70,10 @@ impl Holders {
         }
     }
 
-    /// From now on, these are the other nodes, also those that hold nothing: nobody else may pass a
-    /// connection on to this one.
-    pub fn replace_peers(&self, peers: Vec<Arc<Peer>>) {
-        let new = peers.iter().map(|peer| peer.certificate).collect();
+    /// From now on, these are the other nodes, also those that hold nothing and that nobody can reach: nobody else
+    /// may pass a connection on to this one.
+    pub fn replace_peers(&self, certificates: impl IntoIterator<Item = CertificateHash>) {
+        let new = certificates.into_iter().collect();
         *self.0.known.write().unwrap_or_else(PoisonError::into_inner) = new;
     }
 

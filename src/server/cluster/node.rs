@@ -2,6 +2,7 @@
 //!
 //! A name is one server's at a time. Whether another has it is seen by its beat alone.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
@@ -80,6 +81,8 @@ impl FreeName {
                 looks: 0,
             }),
             state: watch::Sender::new(NodeState::Up),
+            written: watch::Sender::new(NodeState::Up),
+            is_leaving: AtomicBool::new(false),
         })
     }
 }
@@ -102,6 +105,10 @@ pub struct Node {
     new: NewNode,
     life: watch::Sender<Life>,
     state: watch::Sender<NodeState>,
+    /// As it was written last, so that others know.
+    written: watch::Sender<NodeState>,
+    /// Whether it drains since it is about to end, whoever asks for what.
+    is_leaving: AtomicBool,
 }
 
 /// A life, how often all of its sessions had to be written anew, and how often it had to be looked whether what was
@@ -151,18 +158,40 @@ impl Node {
         self.state.subscribe()
     }
 
-    /// From now on, others are preferred.
-    pub fn drain(&self) {
-        let begins = self.state.send_if_modified(|state| {
-            let begins = *state == NodeState::Up;
-            if begins {
-                *state = NodeState::Draining;
-            }
-            begins
+    /// From now on others are preferred, since this one is about to end.
+    pub fn leave(&self) {
+        self.is_leaving.store(true, Ordering::Relaxed);
+        self.follow(true);
+    }
+
+    /// Drains while somebody asks for it.
+    pub(super) fn follow(&self, drain_asked: bool) {
+        let changes = self.state.send_if_modified(|state| {
+            let next = match (*state, drain_asked) {
+                (NodeState::Up, true) => NodeState::Draining,
+                (NodeState::Draining, false) if !self.is_leaving.load(Ordering::Relaxed) => {
+                    NodeState::Up
+                }
+                _ => return false,
+            };
+            *state = next;
+            true
         });
-        if begins {
-            tracing::info!(node = self.name(), "this node drains");
+        if changes {
+            let state = self.state();
+            tracing::info!(node = self.name(), %state, "this node is in another state");
         }
+    }
+
+    pub(super) fn has_written(&self, state: NodeState) {
+        self.written.send_replace(state);
+    }
+
+    /// Returns when the others can know that it is in this state.
+    pub async fn is_written(&self, state: NodeState) {
+        let mut written = self.written.subscribe();
+        // It is not dropped before this is.
+        let _ = written.wait_for(|written| *written == state).await;
     }
 
     pub(super) fn lives(&self) -> watch::Receiver<Life> {

@@ -11,7 +11,7 @@ use tokio::time::{sleep, timeout};
 use super::node::Node;
 use super::view::{Others, View};
 use crate::protocol::TunnelId;
-use crate::server::tunnel_server::{Holder, HostKey, TunnelServer};
+use crate::server::tunnel_server::{Holder, HostKey, Passage, TunnelServer};
 
 /// How long is waited for what another node is about to say.
 const SOON: Duration = Duration::from_secs(3);
@@ -29,15 +29,22 @@ pub struct Member {
 pub struct Tunnels {
     local: Option<TunnelServer>,
     member: OnceLock<Member>,
+    /// The way to those of the others.
+    passage: Option<Passage>,
     /// The public host keys, where no tunnel server of this node shows them.
     host_keys: RwLock<Vec<String>>,
 }
 
 impl Tunnels {
     /// Those of a node; of the only one, if it is no member.
-    pub fn new(local: Option<TunnelServer>, member: Option<Member>) -> Self {
+    pub fn new(
+        local: Option<TunnelServer>,
+        passage: Option<Passage>,
+        member: Option<Member>,
+    ) -> Self {
         Tunnels {
             local,
+            passage,
             member: member.map(OnceLock::from).unwrap_or_default(),
             host_keys: RwLock::default(),
         }
@@ -46,6 +53,11 @@ impl Tunnels {
     /// This node's tunnel server, if it has one.
     pub fn local(&self) -> Option<&TunnelServer> {
         self.local.as_ref()
+    }
+
+    /// The way to tunnels that other nodes hold, if this server is one of several.
+    pub fn passage(&self) -> Option<&Passage> {
+        self.passage.as_ref()
     }
 
     /// This server as one of several, if it is.

@@ -10,7 +10,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, sleep};
 
 use super::dead_nodes;
-use super::holders::{Held, Holders, Peer};
+use super::holders::{CertificateHash, Held, Holders, Peer};
 use super::liveness::Liveness;
 use crate::protocol::{DataSourceId, TunnelId};
 use crate::server::domain::ControlPlane;
@@ -123,6 +123,16 @@ impl View {
     /// All nodes, by name.
     pub fn nodes(&self) -> Vec<SeenNode> {
         self.read(|seen| seen.nodes.clone())
+    }
+
+    /// Whether another node of this region can take this one's tunnels over.
+    pub fn has_another_for_tunnels(&self, region: &str) -> bool {
+        let can = |node: &SeenNode| {
+            let row = &node.row;
+            let is_up = node.is_alive && row.state == NodeState::Up;
+            is_up && row.role != Role::Web && row.region == region && row.name != self.own
+        };
+        self.read(|seen| seen.nodes.iter().any(can))
     }
 
     /// Has it read soon.
@@ -246,10 +256,12 @@ impl View {
 
     fn fill_the_table(&self, reader: &Reader) {
         // Also those that do not say that they live: one that is cut off from the database alone passes on.
-        let peers: HashMap<_, _> = reader
-            .nodes
-            .values()
-            .filter(|node| node.row.state != NodeState::Stopped)
+        let there = || {
+            let all = reader.nodes.values();
+            all.filter(|node| node.row.state != NodeState::Stopped)
+        };
+        let certificates = there().filter_map(|node| certificate(&node.row));
+        let peers: HashMap<_, _> = there()
             .filter_map(|node| Some((node.row.name.as_str(), peer(&node.row)?)))
             .collect();
         let mut held: HashMap<(TunnelId, u16), Vec<Arc<Peer>>> = HashMap::new();
@@ -265,9 +277,13 @@ impl View {
             peers,
         });
         // Those first who may ask, so that nobody is told of one who would be refused.
-        self.table.replace_peers(peers.values().cloned().collect());
+        self.table.replace_peers(certificates);
         self.table.replace(held.collect());
     }
+}
+
+fn certificate(row: &NodeRow) -> Option<CertificateHash> {
+    row.certificate.as_deref()?.try_into().ok()
 }
 
 fn peer(row: &NodeRow) -> Option<Arc<Peer>> {
@@ -275,7 +291,7 @@ fn peer(row: &NodeRow) -> Option<Arc<Peer>> {
         node: row.name.clone(),
         region: row.region.clone(),
         address: row.peer_address.clone()?,
-        certificate: row.certificate.as_deref()?.try_into().ok()?,
+        certificate: certificate(row)?,
         draining: row.state == NodeState::Draining,
     }))
 }

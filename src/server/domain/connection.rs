@@ -13,6 +13,7 @@ use crate::protocol::{
 };
 use crate::server::probe;
 use crate::server::store::{Actor, EventKind, Record, StoredLogin};
+use crate::server::tunnel_server::OpenPassage;
 
 /// How long a tunnel is waited for that passes from setup to the service.
 const HAND_OVER: Duration = Duration::from_secs(5);
@@ -83,10 +84,11 @@ impl ControlPlane {
     ) -> Result<ConnectionTestResult> {
         let record = ensure_exists(self.store.data_source(id).await?)?;
         self.wait_for_the_hand_over(&record).await;
+        let (route, _passage) = self.route_to(&record).await?;
         let target = probe::Target {
             database_type: record.database_type,
             database: record.address().to_string(),
-            route: self.route_to(&record)?,
+            route,
         };
         let login = logins::completed(&self.secret, &record, checked(login)?)?;
         let result = probe::apart::run(&target, &login).await;
@@ -111,38 +113,44 @@ impl ControlPlane {
         }
     }
 
-    fn route_to(&self, record: &Record) -> Result<probe::Route> {
-        if record.tunnel.is_none() {
-            return Ok(probe::Route::Direct {
+    /// The way to its database, and what has to be there until the test is over.
+    async fn route_to(&self, record: &Record) -> Result<(probe::Route, Option<OpenPassage>)> {
+        let Some(tunnel) = record.tunnel_id() else {
+            let route = probe::Route::Direct {
                 host: record.host.clone(),
                 port: record.port,
                 loopback_allowed: self.direct_loopback_allowed,
-            });
-        }
+            };
+            return Ok((route, None));
+        };
         let port = record.remote_port().ok_or(Error::NothingToTest)?;
-        if let Some(tunnel) = record.tunnel_id() {
-            self.check_port_is_here(tunnel)?;
-        }
-        Ok(probe::Route::Tunnel {
-            through: reachable((self.forward_listen, port).into()),
+        let passage = self.passage_to(tunnel, port).await?;
+        let route = probe::Route::Tunnel {
+            through: match &passage {
+                Some(passage) => passage.address,
+                None => reachable((self.forward_listen, port).into()),
+            },
             is_up: self.is_up(record),
             by_hand: record.is_by_hand(),
-        })
+        };
+        Ok((route, passage))
     }
 
-    /// A port of this machine leads to the tunnel only if this node has one of it.
-    fn check_port_is_here(&self, tunnel: TunnelId) -> Result<()> {
-        let Some(member) = self.tunnels.member() else {
-            return Ok(());
+    /// A way to a tunnel that only another node holds.
+    async fn passage_to(&self, tunnel: TunnelId, port: u16) -> Result<Option<OpenPassage>> {
+        let local = self.tunnels.local();
+        let is_here = local.is_some_and(|local| local.is_up(tunnel));
+        let Some(passage) = self.tunnels.passage().filter(|_| !is_here) else {
+            return Ok(None);
         };
-        let Some(local) = self.tunnels.local() else {
-            return Err(Error::NoTunnelsHere);
+        let Some(node) = self.tunnels.nodes_with(tunnel).pop_first() else {
+            return Ok(None);
         };
-        let is_linked = member.node.described().peer.is_some();
-        match self.tunnels.nodes_with(tunnel).pop_first() {
-            Some(node) if !is_linked && !local.is_up(tunnel) => Err(Error::HeldElsewhere(node)),
-            _ => Ok(()),
+        if !passage.leads_to(tunnel, port) {
+            return Err(Error::HeldOutOfReach(node));
         }
+        let open = passage.open(tunnel, port).await;
+        open.map(Some).map_err(|error| Error::internal(&error))
     }
 
     /// Erases a data source's saved login. There may be none.

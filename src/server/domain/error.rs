@@ -72,18 +72,12 @@ pub enum Error {
         "no bastion has registered for this data source. Run its command on the bastion first, then test."
     )]
     NothingToTest,
-    /// This node has no tunnels' ports.
+    /// Another node holds the tunnel, and cannot be reached.
     #[error(
-        "the node that answers has no tunnels (--role web), so a connection through one cannot be tested from it. \
-         Ask a node that has some."
+        "the node {0:?} holds this tunnel, and other nodes cannot reach that one. Start it with --peer-listen, so \
+         that connections can be passed on to it."
     )]
-    NoTunnelsHere,
-    /// Another node holds the tunnel, and this one passes no connections on.
-    #[error(
-        "the node {0:?} holds this tunnel, and the one that answers passes no connections on to it. Start both with \
-         --peer-listen, or ask that node."
-    )]
-    HeldElsewhere(String),
+    HeldOutOfReach(String),
     /// The tunnel has no port yet.
     #[error("no bastion has registered for this tunnel, so it has no port yet")]
     NotEnrolled,

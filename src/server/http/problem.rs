@@ -127,8 +127,7 @@ pub fn kind(error: &Error) -> ProblemKind {
         Error::WrongState(_)
         | Error::NotYetSaved { .. }
         | Error::NothingToTest
-        | Error::NoTunnelsHere
-        | Error::HeldElsewhere(_)
+        | Error::HeldOutOfReach(_)
         | Error::NotEnrolled
         | Error::NotByHand
         | Error::NoTunnel => ProblemKind::WrongState,

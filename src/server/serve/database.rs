@@ -150,6 +150,7 @@ pub(super) struct Late {
     pub(super) url: DatabaseUrl,
     pub(super) host_keys: KeyFolder,
     pub(super) joining: Joining,
+    pub(super) drain_timeout: Duration,
 }
 
 /// Opens it as soon as it can be, and makes this server one of several then.
@@ -176,7 +177,7 @@ pub(super) async fn open_late(app: Arc<App>, late: Late) -> anyhow::Result<()> {
         tracing::error!("{error:#}");
     }
     let mut core = CoreTasks::default();
-    tasks::spawn_member_tasks(&mut core, &app, &late.url);
+    tasks::spawn_member_tasks(&mut core, &app, &late.url, late.drain_timeout);
     Err(core.first_end().await)
 }
 

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 
 use super::listeners::Listeners;
-use super::tunnels::PeerLink;
+use super::peer_link::PeerLink;
 use crate::server::cli::Serve;
 use crate::server::domain::address;
 use crate::server::http::app::App;
@@ -26,7 +26,7 @@ impl Listening {
         let metrics = listeners.metrics.as_ref();
         Ok(Listening {
             web: listeners.web.local_addr()?,
-            peers: link.map(|link| link.address.clone()),
+            peers: link.and_then(|link| link.address.clone()),
             metrics: metrics.map(TcpListener::local_addr).transpose()?,
         })
     }

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::database::{self, Late};
+use super::draining;
 use super::listeners::FIRST_REQUEST_TIMEOUT;
-use super::tunnels::PeerLink;
+use super::peer_link::PeerLink;
 use crate::server::cluster::key_keeper::KeyKeeper;
 use crate::server::cluster::{beat, facts, news};
 use crate::server::core_tasks::CoreTasks;
@@ -27,6 +28,7 @@ pub(super) struct Tasks {
     pub(super) metrics: Option<TcpListener>,
     pub(super) certificate: Option<Certificate>,
     pub(super) audit_age: Duration,
+    pub(super) drain_timeout: Duration,
     /// Where several servers share it.
     pub(super) database: Option<DatabaseUrl>,
     pub(super) link: Option<PeerLink>,
@@ -48,7 +50,7 @@ pub(super) fn start(app: &Arc<App>, tasks: Tasks) -> anyhow::Result<CoreTasks> {
     spawn_recorders(&mut core, app, &tasks.history, tasks.audit_age);
     spawn_web_tasks(&mut core, app, tasks.metrics, tasks.certificate)?;
     if let Some(url) = &tasks.database {
-        spawn_member_tasks(&mut core, app, url);
+        spawn_member_tasks(&mut core, app, url, tasks.drain_timeout);
     }
     if let Some(link) = tasks.link {
         core.spawn("the link to other nodes", async {
@@ -140,7 +142,12 @@ fn spawn_web_tasks(
 }
 
 /// Starts what makes this server one of several, if it is.
-pub(super) fn spawn_member_tasks(core: &mut CoreTasks, app: &Arc<App>, url: &DatabaseUrl) {
+pub(super) fn spawn_member_tasks(
+    core: &mut CoreTasks,
+    app: &Arc<App>,
+    url: &DatabaseUrl,
+    drain_timeout: Duration,
+) {
     let Some(member) = app.tunnels.member() else {
         return;
     };
@@ -164,6 +171,11 @@ pub(super) fn spawn_member_tasks(core: &mut CoreTasks, app: &Arc<App>, url: &Dat
     );
     core.spawn("the view of the other nodes", async move {
         view.keep(&control, &database).await;
+        Ok(())
+    });
+    let draining = draining::keep(Arc::clone(app), drain_timeout);
+    core.spawn("what drains this node", async {
+        draining.await;
         Ok(())
     });
     let hearing = news::hear(Arc::clone(&app.control), url.clone());

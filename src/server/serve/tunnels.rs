@@ -1,27 +1,22 @@
-//! The tunnels at the start: this node's own, the link to other nodes, and how this server becomes one of several.
+//! The tunnels at the start: this node's own, and how this server becomes one of several.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use anyhow::{Context, ensure};
-use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
+use anyhow::Context;
 
 use super::database::Database;
-use super::listeners;
+use super::peer_link::PeerLink;
 use crate::server::cli::Serve;
 use crate::server::cluster::holders::Holders;
 use crate::server::cluster::node::FreeName;
-use crate::server::cluster::peer_link::identity::Identity;
 use crate::server::cluster::tunnels::{Member, Tunnels};
 use crate::server::cluster::view::View;
 use crate::server::data_dir::DataDir;
 use crate::server::domain::proxies::TrustedProxies;
 use crate::server::host_keys;
 use crate::server::store::{NewNode, Role};
-use crate::server::tunnel_server::{
-    KeyAuthority, KeyFolder, Peering, TunnelServer, TunnelServerConfig,
-};
+use crate::server::tunnel_server::{KeyAuthority, KeyFolder, TunnelServer, TunnelServerConfig};
 
 /// What has been started.
 pub(super) struct Started {
@@ -54,19 +49,17 @@ pub(super) async fn start(
         None => settings.ssh_listen,
     };
     let table = Holders::default();
-    let link = match &local {
-        Some(local) => link_peers(settings, data_dir, local, table.clone())?,
-        None => None,
-    };
-    let joining = match &database.url {
-        Some(_) => Some(Joining::new(settings, link.as_ref(), table)?),
-        None => None,
+    let link = PeerLink::begin(settings, data_dir, local.as_ref(), &table)?;
+    let joining = match (&database.url, &link) {
+        (Some(_), Some(link)) => Some(Joining::new(settings, link, table)?),
+        _ => None,
     };
     let member = match (&joining, database.free_name.take()) {
         (Some(joining), Some(free_name)) => Some(joining.join(free_name).await?),
         _ => None,
     };
-    let tunnels = Tunnels::new(local, member);
+    let passage = link.as_ref().map(|link| link.passage.clone());
+    let tunnels = Tunnels::new(local, passage, member);
     if tunnels.local().is_none() {
         host_keys::take(&tunnels, host_keys).context(
             "a node without tunnels tells bastions the host keys of those that have some; copy the folder of host \
@@ -98,48 +91,6 @@ async fn start_tunnel_server(
         .with_context(|| format!("cannot start the tunnel server on {}", settings.ssh_listen))
 }
 
-/// The link to other nodes.
-pub(super) struct PeerLink {
-    /// What they are told to connect to.
-    pub(super) address: String,
-    certificate: [u8; 32],
-    /// It is there as long as this runs.
-    pub(super) running: BoxFuture<'static, ()>,
-}
-
-/// Links this node to others, if it is to be one of several.
-fn link_peers(
-    settings: &Serve,
-    data_dir: &DataDir,
-    tunnels: &TunnelServer,
-    table: Holders,
-) -> anyhow::Result<Option<PeerLink>> {
-    let Some(address) = settings.peer_listen else {
-        return Ok(None);
-    };
-    let listener = listeners::bind(address, "other nodes", "--peer-listen")?;
-    listener.set_nonblocking(true)?;
-    let listening = listener.local_addr()?;
-    ensure!(
-        settings.peer_address.is_some() || !listening.ip().is_unspecified(),
-        "{listening} is no address that other nodes can connect to; say what they call this one with --peer-address"
-    );
-    let identity = Identity::load_or_create(&data_dir.peer_link())?;
-    let certificate = identity.hash();
-    let running = tunnels.peer(Peering {
-        listener: tokio::net::TcpListener::from_std(listener)?,
-        identity,
-        region: settings.region().to_owned(),
-        holders: table,
-    })?;
-    let told = settings.peer_address.clone();
-    Ok(Some(PeerLink {
-        address: told.unwrap_or_else(|| listening.to_string()),
-        certificate,
-        running: running.boxed(),
-    }))
-}
-
 /// What this server joins the others with.
 pub(super) struct Joining {
     /// What it tells them of itself.
@@ -149,12 +100,13 @@ pub(super) struct Joining {
 }
 
 impl Joining {
-    fn new(settings: &Serve, link: Option<&PeerLink>, table: Holders) -> anyhow::Result<Self> {
+    fn new(settings: &Serve, link: &PeerLink, table: Holders) -> anyhow::Result<Self> {
         let node = NewNode {
             name: settings.node_name()?,
             region: settings.region().to_owned(),
             role: settings.role,
-            peer: link.map(|link| (link.address.clone(), link.certificate)),
+            peer_address: link.address.clone(),
+            certificate: link.certificate,
         };
         Ok(Joining { node, table })
     }

@@ -94,8 +94,10 @@ pub struct NewNode {
     pub region: String,
     /// What it does.
     pub role: Role,
-    /// Where other nodes reach it, and the SHA-256 of the certificate that it shows there.
-    pub peer: Option<(String, [u8; 32])>,
+    /// Where other nodes reach it, if they do.
+    pub peer_address: Option<String>,
+    /// The SHA-256 of the certificate that it shows to them.
+    pub certificate: [u8; 32],
 }
 
 /// A node in one of its lives.
@@ -195,10 +197,6 @@ impl Line {
         former: Option<&NodeRow>,
     ) -> Result<Option<NodeLife>> {
         let (epoch, beat) = former.map_or((-1, -1), |former| (former.epoch, former.beat));
-        let (address, certificate) = match &new.peer {
-            Some((address, certificate)) => (Some(address.as_str()), Some(&certificate[..])),
-            None => (None, None),
-        };
         let mut connection = self.take().await?;
         let insert = Line::sql(
             &mut connection,
@@ -221,8 +219,8 @@ impl Line {
         .bind(&new.region)
         .bind(new.role.as_str())
         .bind(env!("CARGO_PKG_VERSION"))
-        .bind(address)
-        .bind(certificate)
+        .bind(new.peer_address.as_deref())
+        .bind(&new.certificate[..])
         .bind(epoch)
         .bind(beat);
         let epoch: Option<i64> = self.bounded(insert.optional_value()).await?;
@@ -247,14 +245,16 @@ impl Line {
         Ok(word)
     }
 
-    /// Asks a node to drain. Returns whether there is one of this name that has not ended.
-    pub async fn ask_to_drain(&mut self, name: &str) -> Result<bool> {
+    /// Asks a node to drain, or not to any more. Returns whether there is one of this name that has not ended.
+    pub async fn ask_to_drain(&mut self, name: &str, drain: bool) -> Result<bool> {
         let mut connection = self.take().await?;
         let update = Line::sql(
             &mut connection,
-            "UPDATE nodes SET drain_asked = TRUE WHERE name = $1 AND state <> 'stopped'",
+            "UPDATE nodes SET drain_asked = $2 WHERE name = $1 AND state <> 'stopped'",
         );
-        let changed = self.bounded(update.bind(name).execute()).await?;
+        let changed = self
+            .bounded(update.bind(name).bind(drain).execute())
+            .await?;
         self.put_back(connection);
         Ok(changed > 0)
     }

@@ -12,7 +12,7 @@ use russh::keys::{Algorithm, EcdsaCurve, HashAlg, PrivateKey};
 use russh::server::{Config, run_stream};
 use russh::{MethodKind, MethodSet, Preferred, SshId, cipher, compression, kex};
 use socket2::SockRef;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -22,7 +22,9 @@ use tracing::{debug, info, warn};
 use super::KeyAuthority;
 use super::client::{Client, Shared};
 use super::delivery::Deliveries;
+use super::door::Door;
 use super::host_key::HostKey;
+use super::key_sessions::KeySessions;
 use super::limits::{self, Limits};
 use super::live_session::{LiveSession, SessionId};
 use super::log_lines::{Kind, Who};
@@ -108,27 +110,28 @@ impl Acceptor {
         })
     }
 
+    /// The sessions whose key is proved.
+    pub(super) fn sessions(&self) -> Arc<KeySessions> {
+        Arc::clone(&self.shared.sessions)
+    }
+
     /// Serves until the end.
-    pub(super) async fn serve(
-        self: Arc<Self>,
-        listener: TcpListener,
-        threads: Arc<SessionThreads>,
-    ) {
+    pub(super) async fn serve(self: Arc<Self>, door: Door, threads: Arc<SessionThreads>) {
         let log_lines = Arc::clone(&self.shared.log_lines);
         // Together, so that neither ends unseen.
         tokio::join!(
             log_lines.tell(self.ending.clone()),
-            self.accept(listener, threads)
+            self.accept(door, threads)
         );
     }
 
-    async fn accept(self: Arc<Self>, listener: TcpListener, threads: Arc<SessionThreads>) {
+    async fn accept(self: Arc<Self>, mut door: Door, threads: Arc<SessionThreads>) {
         let connections = Arc::new(Semaphore::new(self.limits.connections));
         for id in (0..).map(SessionId) {
             let accepted = tokio::select! {
                 biased;
                 () = self.ending.cancelled() => return,
-                accepted = listener.accept() => accepted,
+                accepted = door.accept() => accepted,
             };
             let place = threads.place();
             let accepted = accepted.and_then(|(stream, peer)| Ok((place.adopt(stream)?, peer)));

@@ -104,6 +104,8 @@ pub struct Ended {
     pub silent: Counter,
     /// They sent what no client may send.
     pub misused: Counter,
+    /// This node drains.
+    pub drained: Counter,
 }
 
 /// Connections that ended before a login, by the reason.
@@ -160,12 +162,12 @@ impl Default for Counters {
             count
         };
         let sessions = open(all, "ssh_sessions", "SSH sessions whose key is proved");
-        let [unused, replaced, silent, misused] = by(
+        let [unused, replaced, silent, misused, drained] = by(
             all,
             "ssh_sessions_ended",
             "SSH sessions that the server ended, by why",
             "reason",
-            ["unused", "too_many_of_key", "silent", "misused"],
+            ["unused", "too_many_of_key", "silent", "misused", "drained"],
         );
         let unfinished = by(
             all,
@@ -258,6 +260,7 @@ impl Default for Counters {
                 replaced,
                 silent,
                 misused,
+                drained,
             },
             paced,
             refused: Refused {

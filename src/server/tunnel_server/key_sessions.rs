@@ -60,6 +60,16 @@ impl KeySessions {
         }
     }
 
+    /// All of them.
+    pub(super) fn all(&self) -> Vec<Arc<LiveSession>> {
+        self.table().values().flatten().cloned().collect()
+    }
+
+    /// Whether there is none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.table().is_empty()
+    }
+
     fn table(&self) -> MutexGuard<'_, Table> {
         // A panic elsewhere leaves at worst a session in the table whose bound it lowers.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)

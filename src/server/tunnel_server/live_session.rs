@@ -70,6 +70,18 @@ impl LiveSession {
             .may(kind, Who::Key(self.key.fingerprint.clone()))
     }
 
+    /// Has no connection go through it any more, if none goes through it now. `places` is how many may.
+    pub(super) fn close_to_connections(&self, places: usize) -> bool {
+        let all = u32::try_from(places).unwrap_or(u32::MAX);
+        match self.slots.try_acquire_many(all) {
+            Ok(all) => {
+                all.forget();
+                true
+            }
+            Err(_) => false,
+        }
+    }
+
     /// Until the answer is dropped, the session counts as alive.
     pub(super) fn wait_for_us(&self) -> WaitsForUs<'_> {
         self.waits_for_us.store(true, Ordering::Relaxed);

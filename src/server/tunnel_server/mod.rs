@@ -8,8 +8,10 @@
 //! `client` lets it prove its key and ask for a port (then it is a `live_session`), `ports` gives the
 //! port to one session (`table`) and announces it (`events`), `forward` accepts a connection there,
 //! `copy` carries it to the bastion and `delivery` back, within its `window`. Where other nodes hold tunnels,
-//! `fronts` passes connections on to them, and takes those that they pass on (`by_peers`). All bounds stand in
-//! `limits`, all numbers in `counters`, and those of each tunnel in `activity`.
+//! `fronts` passes connections on to them, and takes those that they pass on (`by_peers`); a `passage` is for this
+//! server's own connections. All bounds stand in
+//! `limits`, all numbers in `counters`, and those of each tunnel in `activity`. Before this node ends beside others, `draining`
+//! sends its bastions to them, and nobody comes in by its `door`.
 
 mod acceptor;
 mod activity;
@@ -20,6 +22,8 @@ mod copy;
 mod counters;
 mod delivery;
 mod descriptors;
+mod door;
+mod draining;
 mod events;
 mod forward;
 mod fronts;
@@ -30,6 +34,7 @@ mod live_session;
 mod log_lines;
 mod opening;
 mod pace;
+mod passage;
 mod ports;
 mod proxy_header;
 mod reader;
@@ -50,7 +55,8 @@ use anyhow::{Context, ensure};
 use async_trait::async_trait;
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
-use tokio::time::timeout;
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
@@ -59,12 +65,15 @@ pub use self::activity::{Activity, Span, TunnelActivity};
 use self::by_peers::ByPeers;
 pub use self::counters::Counters;
 pub use self::descriptors::limit as descriptor_limit;
+use self::door::Door;
 pub use self::events::{Batch, SessionEvent, SessionEvents, SessionNote};
 use self::fronts::Fronts;
 pub use self::host_key::{Generation, HostKey, KeyFolder, Marks};
+use self::key_sessions::KeySessions;
 pub use self::limits::Limits;
 use self::live_session::LiveSession;
 use self::log_lines::LogLines;
+pub use self::passage::{OpenPassage, Passage};
 use self::ports::Ports;
 use self::session_threads::SessionThreads;
 use self::window::Budget;
@@ -146,6 +155,11 @@ pub struct TunnelServer {
     address: SocketAddr,
     identity: Arc<RwLock<Arc<Identity>>>,
     ports: Arc<Ports>,
+    sessions: Arc<KeySessions>,
+    /// How many connections may go through each of them.
+    places: usize,
+    /// Whether bastions are let in.
+    is_open: watch::Sender<bool>,
     /// Cancelled when no more SSH connections are accepted, or a thread has ended, whatever the reason.
     accepts_no_more: CancellationToken,
     threads: Arc<SessionThreads>,
@@ -190,6 +204,7 @@ impl TunnelServer {
             shutdown.clone(),
         ));
         let (ending, connections) = (shutdown.child_token(), TaskTracker::new());
+        let places = config.limits.forwarded_per_session;
         let acceptor = Acceptor::new(
             Arc::clone(&identity),
             keys,
@@ -202,7 +217,10 @@ impl TunnelServer {
         let accepts_no_more = CancellationToken::new();
         let threads = Arc::new(SessionThreads::start(&shutdown, &accepts_no_more)?);
         let accepting = accepts_no_more.clone().drop_guard();
-        let serving = acceptor.serve(listener, Arc::clone(&threads));
+        let sessions = acceptor.sessions();
+        let is_open = watch::Sender::new(true);
+        let door = Door::new(listener, is_open.subscribe())?;
+        let serving = acceptor.serve(door, Arc::clone(&threads));
         tokio::spawn(async move {
             serving.await;
             drop(accepting);
@@ -211,6 +229,9 @@ impl TunnelServer {
             address,
             identity,
             ports,
+            sessions,
+            places,
+            is_open,
             accepts_no_more,
             threads,
             connections,
@@ -220,14 +241,15 @@ impl TunnelServer {
     }
 
     /// Makes this node one of several: it takes connections from the others, and passes on to them what comes
-    /// for the tunnels that they hold. It does so as long as the result runs, which ends with the server.
+    /// for the tunnels that they hold. It does so as long as the result runs, which ends with the server; with it
+    /// comes the way to them for this server's own connections.
     ///
     /// # Errors
     /// The identity cannot be used, or it is done already.
     pub fn peer(
         &self,
         peering: Peering,
-    ) -> anyhow::Result<impl Future<Output = ()> + Send + 'static + use<>> {
+    ) -> anyhow::Result<(impl Future<Output = ()> + Send + 'static + use<>, Passage)> {
         let Peering {
             listener,
             identity,
@@ -263,7 +285,8 @@ impl TunnelServer {
             ports.front_by(Arc::clone(&fronts)).is_ok(),
             "this node is one of several already"
         );
-        Ok(async move {
+        let passage = Passage::of(&fronts);
+        let running = async move {
             // Together, so that none ends unseen.
             tokio::select! {
                 () = serving => {}
@@ -271,7 +294,8 @@ impl TunnelServer {
                 () = fronts.keep(ports) => {}
                 () = log_lines.tell(stop) => {}
             }
-        })
+        };
+        Ok((running, passage))
     }
 
     /// What this node is told of the others, and what they know it by, if it is one of several.
@@ -355,6 +379,43 @@ impl TunnelServer {
     /// What happened to tunnels' sessions, until it is noted.
     pub fn events(&self) -> &SessionEvents {
         self.ports.events()
+    }
+
+    /// Lets no bastion in until [`Self::let_in`]; those that are there go on.
+    pub fn let_nobody_in(&self) {
+        self.is_open.send_replace(false);
+    }
+
+    /// Lets bastions in again.
+    pub fn let_in(&self) {
+        self.is_open.send_replace(true);
+    }
+
+    /// Has bastions go elsewhere, one after the other: each as soon as nothing goes through its session, and from
+    /// the deadline on any. Returns when none is left.
+    pub async fn end_sessions(&self, deadline: Instant) {
+        let (sessions, counters) = (&self.sessions, self.counters());
+        draining::end_sessions(sessions, self.places, deadline, counters).await;
+    }
+
+    /// Whether no bastion is let in.
+    pub fn is_shut(&self) -> bool {
+        !*self.is_open.borrow()
+    }
+
+    /// Whether any bastion's session is there.
+    pub fn has_sessions(&self) -> bool {
+        !self.sessions.is_empty()
+    }
+
+    /// Listens for other nodes no more. What is passed on to them goes on.
+    pub fn end_fronts(&self) {
+        self.ports.front_no_more();
+    }
+
+    /// How many connections are passed on to other nodes now.
+    pub fn passed_on(&self) -> i64 {
+        self.counters().fronted.open.get()
     }
 
     /// Accepts nobody any more, tells every client why, and returns when none is left, or soon.

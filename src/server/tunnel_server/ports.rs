@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -114,6 +115,8 @@ pub(super) struct Ports {
     /// Once this node is one of several.
     fronting: OnceLock<Arc<Fronts>>,
     front_lost: Notify,
+    /// Once this node is about to end: it fronts no more.
+    fronts_have_ended: AtomicBool,
     /// Announced while the table is locked, so that they come in the order in which they happened.
     events: SessionEvents,
     activity: Activity,
@@ -205,6 +208,7 @@ impl Ports {
             state: Mutex::default(),
             fronting: OnceLock::new(),
             front_lost: Notify::new(),
+            fronts_have_ended: AtomicBool::new(false),
             events: SessionEvents::default(),
             activity: Activity::default(),
             common: Common {
@@ -501,6 +505,12 @@ impl Ports {
         state.fronts.retain(|port, _| is_held(*port));
     }
 
+    /// Ends listening for other nodes, once and for all.
+    pub(super) fn front_no_more(&self) {
+        self.fronts_have_ended.store(true, Ordering::Relaxed);
+        self.end_fronts();
+    }
+
     /// Returns when a port has to be listened on again that other nodes hold.
     pub(super) async fn a_front_is_lost(&self) {
         self.front_lost.notified().await;
@@ -508,6 +518,9 @@ impl Ports {
 
     /// Where a port's connections go if no session of this node holds it.
     fn front(&self, port: u16) -> Option<Arc<Front>> {
+        if self.fronts_have_ended.load(Ordering::Relaxed) {
+            return None;
+        }
         let all = self.fronting.get()?;
         let tunnel = all.holders.tunnel_with(port)?;
         Some(Arc::new(Front {
@@ -645,8 +658,6 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::AtomicBool;
-
     use russh::server::{Config, Handler, run_stream};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpStream;

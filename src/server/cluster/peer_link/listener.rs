@@ -311,13 +311,7 @@ mod tests {
     async fn start() -> Test {
         let [identity, known, stranger] = [(); 3].map(|()| Identity::generate().unwrap());
         let holders = Holders::default();
-        holders.replace_peers(vec![Arc::new(Peer {
-            node: "other".to_owned(),
-            region: String::new(),
-            address: String::new(),
-            certificate: known.hash(),
-            draining: false,
-        })]);
+        holders.replace_peers([known.hash()]);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
