@@ -8,7 +8,7 @@ use super::host::{Host, HostExt as _, Pauses};
 use super::layout::Layout;
 use super::receipt::{Scope, StepName};
 use super::run::Run;
-use super::service::{self, ServiceManager, ServiceTunnel, StartFailure};
+use super::service::{self, AtBoot, ServiceManager, ServiceTunnel, StartFailure};
 use super::steps::{enrollment, service_tunnel};
 use crate::bastion::tunnel_name::TunnelName;
 use crate::protocol::{Tunnel, TunnelStatus};
@@ -20,7 +20,7 @@ const UP_PAUSE: Duration = Duration::from_millis(100);
 /// The pause after a question that was not answered.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
-/// Puts the tunnel's files in place, and ends and starts the tunnel.
+/// Puts the tunnel's files in place, and ends and starts the tunnel. Whether it starts at boot is not touched.
 pub fn restart(
     run: &mut Run,
     manager: &dyn ServiceManager,
@@ -31,7 +31,11 @@ pub fn restart(
         return manager.restart_one(run.host, &run.layout, tunnel.id);
     }
     let scope = Scope::Tunnel(tunnel.id);
-    manager.add(&mut run.context(scope, StepName::ServiceTunnel), tunnel)
+    manager.add(
+        &mut run.context(scope, StepName::ServiceTunnel),
+        tunnel,
+        AtBoot::AsItIs,
+    )
 }
 
 /// Restarts a tunnel as the receipt has it again, and says so where it is not seen to come up: the way back
@@ -53,6 +57,7 @@ pub fn start_as_before(run: &mut Run, tunnel: TunnelName) -> anyhow::Result<()> 
         manager.add(
             &mut run.context(scope, StepName::ServiceTunnel),
             &definition,
+            AtBoot::WithTheService,
         )
     })?;
     see_it_up(run, manager.as_ref(), &definition)
@@ -124,7 +129,11 @@ pub fn see_it_through(
             ..tunnel.clone()
         };
         let scope = Scope::Tunnel(tunnel.id);
-        manager.add(&mut run.context(scope, StepName::ServiceTunnel), &tunnel)
+        manager.add(
+            &mut run.context(scope, StepName::ServiceTunnel),
+            &tunnel,
+            AtBoot::AsItIs,
+        )
     };
     start(run, false)?;
     match wait()? {

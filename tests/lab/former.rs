@@ -29,7 +29,7 @@ const DEADLY_SUDO: &str = "/usr/local/bin/sudo";
 const KILLED: i32 = 128 + 9;
 
 /// Another name of the database.
-const DATABASE_NAME: &str = "database.lan";
+pub const DATABASE_NAME: &str = "database.lan";
 
 #[test]
 fn under_systemd_the_next_setup_renames_former_tunnels_within_a_reconnect() {
@@ -70,7 +70,7 @@ fn under_systemd_a_rename_that_is_killed_at_any_moment_is_finished_by_the_same_c
         &[
             "/etc/h_autossh/.vendor.example-1.env",
             "systemctl stop h_autossh@1.service",
-            "systemctl enable h_autossh.service h_autossh@vendor.example-1.service",
+            "systemctl enable h_autossh@vendor.example-1.service",
             "rm -f /etc/h_autossh/1.env",
             "systemctl stop h_autossh@2.service",
         ],
@@ -190,7 +190,7 @@ fn killed_and_finished(image: Image, line: &str, moments: &[&str]) {
     leaves_nothing(&ada, &disk, &lab);
 }
 
-fn name_database(host: &Host) {
+pub fn name_database(host: &Host) {
     let hosts = host.read("/etc/hosts");
     host.write("/etc/hosts", format!("{hosts}{DATABASE} {DATABASE_NAME}\n"));
 }

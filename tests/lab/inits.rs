@@ -11,6 +11,7 @@ use std::time::Instant;
 
 use holistics_tunnel::protocol::{DataSource, DataSourceState};
 
+use crate::former::{DATABASE_NAME, name_database};
 use crate::packages::{packages, packages_in_receipt};
 use crate::setup::{RETURN_LIMIT, comes_back, remove, run_generated_command, setup_works};
 use crate::support::figures;
@@ -75,6 +76,47 @@ fn under_sysvinit_the_tunnel_comes_back_after_a_boot_without_network() {
     let mut lab = HostLab::boot(Image::Sysvinit);
     let source = setup_works(&lab, "");
     comes_back_after_a_boot_without_network(&mut lab, &source);
+}
+
+#[test]
+fn under_systemd_a_new_target_or_key_does_not_enable_what_an_administrator_has_disabled() {
+    stays_disabled(
+        Image::DebianReady,
+        "systemctl disable h_autossh.service",
+        "systemctl is-enabled h_autossh.service",
+    );
+}
+
+#[test]
+fn under_sysvinit_a_new_target_or_key_does_not_enable_what_an_administrator_has_disabled() {
+    stays_disabled(
+        Image::Sysvinit,
+        "update-rc.d h_autossh disable",
+        "ls /etc/rc2.d/S*h_autossh",
+    );
+}
+
+/// Whoever has disabled the service changes what is behind its tunnel, and its key.
+fn stays_disabled(image: Image, disable: &str, is_enabled: &str) {
+    let lab = HostLab::boot(image);
+    let source = set_up(&lab, "Shop");
+    lab.host.run("root", is_enabled).expect_code(0);
+    lab.host.run("root", disable).expect_code(0);
+    let disabled = lab.host.run("root", is_enabled);
+    assert_ne!(disabled.code, 0, "{disabled}");
+    name_database(&lab.host);
+    for change in [
+        format!("update-tunnel --host {DATABASE_NAME}"),
+        // With it, the tunnel's file changes.
+        "rotate-key --key-type ecdsa".to_owned(),
+    ] {
+        let line = format!("holistics-tunnel {change} --yes");
+        lab.host.run("ada", &line).expect_code(0);
+        lab.wait_until_rows_come(&source, RETURN_LIMIT);
+        let after = lab.host.run("root", is_enabled);
+        assert_eq!(after.stdout, disabled.stdout, "{change}\n{after}");
+        assert_eq!(after.code, disabled.code, "{change}\n{after}");
+    }
 }
 
 fn journey_under_systemd(image: Image, version: &str) -> HostLab {

@@ -67,6 +67,32 @@ fn programs_that_are_all_allowed_are_enough() {
     lab.wait_until_connected(&source, &setup);
     lab.save_and_finish(&source, setup);
     lab.wait_until_rows_come(&source, SERVICE_LIMIT);
+    let log = lab.host.run("dave", "cat .holistics/logs/setup-*.log");
+    let times = |question: &str| log.stdout.matches(question).count();
+    assert!(times(" sudo -n -l -l mkdir ") > 0, "{log}");
+    // The plan tells of what would undo it, and what is done on a condition; a run nobody.
+    assert_eq!(times(" sudo -n -l -l rm "), 0, "{log}");
+    let of_condition = "sudo -n -l -l systemctl enable h_autossh.service";
+    assert_eq!(
+        times(&format!("{of_condition} h_autossh@")),
+        times(of_condition),
+        "{log}"
+    );
+}
+
+#[test]
+fn whoever_may_run_everything_but_one_program_is_told_before_anything_is_changed() {
+    let lab = lab_with_dave("NOPASSWD: ALL, !/usr/bin/systemctl");
+    let disk = Disk::of(&lab.host);
+    let source = lab.data_source("Shop");
+    lab.run_setup("dave", &source, "")
+        .expect_code(USAGE)
+        .expect_words(&[
+            "sudo does not let dave run",
+            "sudo systemctl enable h_autossh.service",
+        ]);
+    disk.assert_same(&Disk::of(&lab.host), |_| false);
+    assert_eq!(lab.state(&source), DataSourceState::Draft);
 }
 
 #[test]
@@ -162,15 +188,8 @@ fn the_plan_shows_what_root_is_given_word_for_word() {
     let ran: BTreeSet<String> = logged(&lab.host.read(SUDO_LOG));
     let log = lab.host.run("ada", "cat .holistics/logs/setup-*.log");
     let times = |question: &str| log.stdout.matches(question).count();
-    assert!(times(" sudo -n -l -l mkdir ") > 0, "{log}");
-    // The plan tells of what would undo it, and what is done on a condition; a run nobody.
-    assert_eq!(times(" sudo -n -l -l rm "), 0, "{log}");
-    let of_condition = "sudo -n -l -l systemctl enable h_autossh.service";
-    assert_eq!(
-        times(&format!("{of_condition} h_autossh@")),
-        times(of_condition),
-        "{log}"
-    );
+    // She may run everything.
+    assert_eq!(times(" sudo -n -l -l "), 0, "{log}");
     assert_eq!(times("sudo systemctl daemon-reload"), 0, "{log}");
     assert_eq!(
         times("$ systemctl --version"),

@@ -12,7 +12,7 @@ use crate::bastion::host::{Host, HostExt as _, WayToRoot};
 use crate::bastion::layout::Layout;
 use crate::bastion::receipt::{Receipt, Scope};
 use crate::bastion::run::Run;
-use crate::bastion::service;
+use crate::bastion::service::{self, AtBoot};
 use crate::bastion::steps::rotation::{self, Rotation};
 use crate::bastion::steps::{Audience, Step, StepName, host_keys, planned, prove, rename};
 use crate::bastion::tunnel_name::TunnelName;
@@ -97,7 +97,7 @@ fn steps(
     let tunnels: Vec<TunnelName> = enrolled(receipt).collect();
     let restarts = tunnels
         .iter()
-        .flat_map(|tunnel| manager.add_commands(layout, *tunnel))
+        .flat_map(|tunnel| manager.add_commands(layout, *tunnel, AtBoot::AsItIs))
         .collect();
     // A tunnel that is restarted must know the tunnel server.
     let known = known.iter().map(|(name, known)| (*name, known));

@@ -13,6 +13,7 @@ use crate::bastion::host::{Host, WayToRoot};
 use crate::bastion::layout::Layout;
 use crate::bastion::receipt::{Receipt, Scope, TunnelRecord};
 use crate::bastion::run::Run;
+use crate::bastion::service::AtBoot;
 use crate::bastion::ssh::vetting;
 use crate::bastion::steps::database::Database;
 use crate::bastion::steps::target::{self, Target, TargetReport, TargetUpdate, shown};
@@ -155,7 +156,7 @@ fn steps(
         target: target.clone(),
         init: receipt.init,
         database,
-        commands: target::commands(receipt.init, layout, target.tunnel)?,
+        commands: target::commands(receipt.init, layout, target.tunnel, AtBoot::AsItIs)?,
     });
     let report: Box<dyn Step> = Box::new(TargetReport {
         target: target.clone(),

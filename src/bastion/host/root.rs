@@ -1,7 +1,7 @@
 //! The superuser's rights for single commands: asked about, asked for, and refused with what can be done.
 //!
-//! What sudo and doas allow, they are asked themselves, by their exit status: their words differ between
-//! versions and kinds, and are passed on as they are.
+//! What sudo and doas allow, they are asked themselves, by their exit status, or by the rules that sudo lists in its
+//! own notation: their words differ between versions and kinds, and are passed on as they are.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -12,8 +12,8 @@ use anyhow::bail;
 
 use super::interrupts::Interrupts;
 use super::privilege::{Privilege, Started};
-use super::terminal;
 use super::{Authority, Command, CommandError, Output, User};
+use super::{sudo_rules, terminal};
 use crate::bastion::failure::Failure;
 
 /// Where doas has its rules, on the systems that have it.
@@ -113,10 +113,14 @@ impl Root {
         let rules = asking_sudo(&["-l"]);
         let mut questions = match self.privilege {
             // Of somebody whom it tells nothing, it is asked nothing more: it notes every question that it refuses.
-            Privilege::Sudo if self.ask(run, rules)?.success() => {
-                let about = commands.iter().map(|command| self.about(command));
-                about.chain([self.silent()]).collect()
-            }
+            Privilege::Sudo => match self.ask(run, rules)? {
+                rules if !rules.success() => Vec::new(),
+                rules if sudo_rules::allow_everything(&rules.stdout) => vec![self.silent()],
+                _ => {
+                    let about = commands.iter().map(|command| self.about(command));
+                    about.chain([self.silent()]).collect()
+                }
+            },
             _ => Vec::new(),
         };
         let answers = self.answers.borrow();
@@ -234,7 +238,8 @@ impl Root {
         asked.is_ok_and(|output| output.status.success())
     }
 
-    /// sudo says of each command whether it may be run, without running it.
+    /// sudo says of each command whether it may be run, without running it. Of whoever may run everything, and is
+    /// asked for nothing, that need not be asked.
     fn prove_by_sudo(
         &self,
         run: Run,
@@ -244,6 +249,9 @@ impl Root {
         let rules = self.ask(run, asking_sudo(&["-l"]))?;
         if !rules.success() {
             return Ok(RootProof::Untold(rules.stderr.trim().to_owned()));
+        }
+        if sudo_rules::allow_everything(&rules.stdout) && self.is_silent(run)? {
+            return Ok(RootProof::Allowed);
         }
         let questions = commands.iter().map(|command| self.about(command));
         let found = self.ask_all(run, &questions.collect::<Vec<_>>())?;

@@ -16,8 +16,8 @@ use askama::Template;
 use super::installed::read_trusted;
 use super::shared;
 use super::{
-    Action, ForeignScript, InstalledTunnel, MARKER, ServiceManager, ServiceState, ServiceTunnel,
-    StartFailure,
+    Action, AtBoot, ForeignScript, InstalledTunnel, MARKER, ServiceManager, ServiceState,
+    ServiceTunnel, StartFailure,
 };
 use crate::bastion::host::{Authority, Command, CommandError, Host, HostExt, HostLock, Output};
 use crate::bastion::layout::Layout;
@@ -213,7 +213,12 @@ impl ServiceManager for Launchd {
         Vec::new()
     }
 
-    fn add_commands(&self, layout: &Layout, tunnel: TunnelName) -> Vec<PlannedCommand> {
+    fn add_commands(
+        &self,
+        layout: &Layout,
+        tunnel: TunnelName,
+        _at_boot: AtBoot,
+    ) -> Vec<PlannedCommand> {
         vec![
             shared::write_command(layout, plist_path(layout, tunnel), 0o644),
             launchctl("enable").arg(target(tunnel)).into(),
@@ -246,8 +251,8 @@ impl ServiceManager for Launchd {
     }
 
     /// Daemons share nothing.
-    fn ensure_shared(&self, _: &HostLock, _: &dyn Host, _: &Layout) -> Result<()> {
-        Ok(())
+    fn ensure_shared(&self, _: &HostLock, _: &dyn Host, _: &Layout) -> Result<bool> {
+        Ok(false)
     }
 
     fn write_files(&self, work: &mut StepContext, tunnel: &ServiceTunnel) -> Result<bool> {
@@ -261,6 +266,7 @@ impl ServiceManager for Launchd {
         layout: &Layout,
         tunnel: TunnelName,
         _is_changed: bool,
+        _at_boot: AtBoot,
     ) -> Result<()> {
         load(host, layout, tunnel)
     }

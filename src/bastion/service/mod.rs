@@ -7,6 +7,7 @@
 //! To add one: a file beside this one that implements the trait, its files as templates, and a line
 //! in [`manager`].
 
+mod at_boot;
 mod boot;
 pub mod foreign;
 mod installed;
@@ -24,6 +25,7 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 
+pub use at_boot::AtBoot;
 pub use foreign::{ForeignScript, put_back_command};
 pub use installed::{InstalledTunnel, installed_tunnels};
 pub use start_failure::StartFailure;
@@ -96,7 +98,12 @@ pub trait ServiceManager {
     }
 
     /// What the plan says about [`ServiceManager::add`].
-    fn add_commands(&self, layout: &Layout, tunnel: TunnelName) -> Vec<PlannedCommand>;
+    fn add_commands(
+        &self,
+        layout: &Layout,
+        tunnel: TunnelName,
+        at_boot: AtBoot,
+    ) -> Vec<PlannedCommand>;
 
     /// What undoes [`ServiceManager::install`], with the last tunnel of anybody.
     fn uninstall_commands(&self, layout: &Layout) -> Vec<PlannedCommand>;
@@ -119,30 +126,43 @@ pub trait ServiceManager {
     fn install(&self, work: &mut StepContext, foreign: Option<&ForeignScript>) -> Result<bool>;
 
     /// Puts what is shared back where it is missing, such as after the removal of another user's last
-    /// tunnel. A tunnel is started next.
-    fn ensure_shared(&self, lock: &HostLock, host: &dyn Host, layout: &Layout) -> Result<()>;
+    /// tunnel. A tunnel is started next. Returns whether the service was gone.
+    fn ensure_shared(&self, lock: &HostLock, host: &dyn Host, layout: &Layout) -> Result<bool>;
 
     /// Writes a tunnel's own files, and records them. Returns whether one was missing or different.
     fn write_files(&self, work: &mut StepContext, tunnel: &ServiceTunnel) -> Result<bool>;
 
-    /// Starts a tunnel, now and at boot; anew where its files have changed.
+    /// Starts a tunnel; anew where its files have changed. An init script starts at boot as a whole, and launchd
+    /// starts only what it also starts at boot.
     fn start(
         &self,
         host: &dyn Host,
         layout: &Layout,
         tunnel: TunnelName,
         is_changed: bool,
+        at_boot: AtBoot,
     ) -> Result<()>;
 
-    /// Puts a tunnel's files in place and starts it. Its siblings are not touched.
-    fn add(&self, work: &mut StepContext, tunnel: &ServiceTunnel) -> Result<()> {
+    /// Puts a tunnel's files in place and starts it. Its siblings are not touched. What was gone starts at boot
+    /// again in any case: its removal took that with it, and nobody has decided otherwise.
+    fn add(
+        &self,
+        work: &mut StepContext,
+        tunnel: &ServiceTunnel,
+        mut at_boot: AtBoot,
+    ) -> Result<()> {
         let (host, layout) = (work.host(), work.layout().clone());
         let lock = self.lock(host, work.run.ui, &layout)?;
-        self.ensure_shared(&lock, host, &layout)?;
+        if self.ensure_shared(&lock, host, &layout)? {
+            at_boot = AtBoot::Enabled;
+        }
+        if !host.exists(&self.tunnel_file(&layout, tunnel.id)) {
+            at_boot = at_boot.max(AtBoot::WithTheService);
+        }
         let is_changed = self.write_files(work, tunnel)?;
         work.record(Change::ServiceTunnelStarted)?;
         drop(lock);
-        self.start(host, &layout, tunnel.id, is_changed)
+        self.start(host, &layout, tunnel.id, is_changed, at_boot)
     }
 
     /// Has a tunnel of the service go on under another name: its former instance ends, and the new one starts
@@ -155,14 +175,17 @@ pub trait ServiceManager {
     ) -> Result<()> {
         let (host, layout) = (work.host(), work.layout().clone());
         let lock = self.lock(host, work.run.ui, &layout)?;
-        self.ensure_shared(&lock, host, &layout)?;
+        let at_boot = match self.ensure_shared(&lock, host, &layout)? {
+            true => AtBoot::Enabled,
+            false => AtBoot::WithTheService,
+        };
         self.write_files(work, tunnel)?;
         work.record(Change::TunnelRenamed { to: tunnel.id })?;
         if host.exists(&self.tunnel_file(&layout, from)) {
             self.stop(host, &layout, from)?;
         }
         rename_logs(host, &layout, from, tunnel.id)?;
-        self.start(host, &layout, tunnel.id, true)
+        self.start(host, &layout, tunnel.id, true, at_boot)
     }
 
     /// Stops a tunnel, for good. Its files stay; see [`ServiceManager::remove_files`].

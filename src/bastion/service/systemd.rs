@@ -6,19 +6,19 @@
 //! an instance's user and what it may write stand in a drop-in of its own.
 
 mod journal;
+mod orders;
 mod reason;
 mod rehearsal;
 mod units;
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
 use super::shared;
 use super::{
-    Action, ForeignScript, ServiceManager, ServiceState, ServiceTunnel, StartFailure, Trial,
-    foreign, installed_tunnels,
+    Action, AtBoot, ForeignScript, ServiceManager, ServiceState, ServiceTunnel, StartFailure,
+    Trial, foreign, installed_tunnels,
 };
 use crate::bastion::change::Change;
 use crate::bastion::failure::Failure;
@@ -28,32 +28,15 @@ use crate::bastion::run::StepContext;
 use crate::bastion::steps::PlannedCommand;
 use crate::bastion::tunnel_name::TunnelName;
 use journal::{JOURNAL_LINES_READ, is_reason, journal_of, last_lines, of_start, reasons_among};
+use orders::{PUT_BACK, daemon_reload, enable, read_anew, start_alone, systemctl};
 use units::{
     Mounts, drop_in, drop_in_dir, drop_in_of, drop_in_path, instance, instances, umbrella,
     unit_path, units,
 };
 
-/// systemd waits up to 90 s for a unit that does not end; autossh ends at once.
-const TIMEOUT: Duration = Duration::from_secs(120);
-
 /// When the umbrella is enabled and started for itself.
 const BESIDE_OTHERS: &str = "if it is there already";
-
 pub struct Systemd;
-
-fn systemctl(action: &str, unit: &str) -> Command {
-    Command::new("systemctl")
-        .args([action, unit])
-        .with_authority(Authority::Root)
-        .timeout(TIMEOUT)
-}
-
-fn daemon_reload() -> Command {
-    Command::new("systemctl")
-        .arg("daemon-reload")
-        .with_authority(Authority::Root)
-        .timeout(TIMEOUT)
-}
 
 /// Up to version 0.1 the shared unit named the user who set up the last tunnel, for the tunnels of
 /// everybody. Before such a unit goes, each tunnel is given its own user; whoever's it is, it runs on.
@@ -82,20 +65,6 @@ fn put_in_place(lock: &HostLock, host: &dyn Host, layout: &Layout) -> Result<boo
     Ok(is_changed)
 }
 
-/// Has the umbrella started at boot, and an instance with it. All of systemd, from 219 on, reads every unit anew with
-/// that, as for `daemon-reload`, whether or not something was left to be enabled.
-fn enable(tunnel: Option<TunnelName>) -> Command {
-    systemctl("enable", &umbrella()).args(tunnel.map(instance))
-}
-
-/// Starts the umbrella. What it wants is left as it is: somebody may have stopped tunnels that are not this user's.
-fn start_alone() -> Command {
-    Command::new("systemctl")
-        .args(["start", "--job-mode", "ignore-dependencies", &umbrella()])
-        .with_authority(Authority::Root)
-        .timeout(TIMEOUT)
-}
-
 /// Ends an instance, and has it started by nobody.
 fn end(host: &dyn Host, tunnel: TunnelName) -> Result<()> {
     let unit = instance(tunnel);
@@ -118,7 +87,7 @@ impl ServiceManager for Systemd {
             shared::mkdir_command(layout, layout.tunnels_dir()),
             shared::write_command(layout, unit_path(layout, &instances()), 0o644),
             shared::write_command(layout, unit_path(layout, &umbrella()), 0o644),
-            PlannedCommand::from(enable(None)).only(BESIDE_OTHERS),
+            PlannedCommand::from(enable(&[umbrella()])).only(BESIDE_OTHERS),
             PlannedCommand::from(start_alone()).only(BESIDE_OTHERS),
         ]
     }
@@ -128,16 +97,25 @@ impl ServiceManager for Systemd {
         vec![systemctl("stop", &umbrella()), by_itself]
     }
 
-    fn add_commands(&self, layout: &Layout, tunnel: TunnelName) -> Vec<PlannedCommand> {
-        vec![
+    fn add_commands(
+        &self,
+        layout: &Layout,
+        tunnel: TunnelName,
+        at_boot: AtBoot,
+    ) -> Vec<PlannedCommand> {
+        let mut commands = vec![
             shared::lock_command(layout),
             shared::mkdir_command(layout, drop_in_dir(layout, tunnel)),
             shared::write_command(layout, drop_in_path(layout, tunnel), 0o644),
             shared::write_command(layout, layout.tunnel_file(tunnel), 0o644),
-            enable(Some(tunnel)).into(),
-            start_alone().into(),
-            systemctl("restart", &instance(tunnel)).into(),
-        ]
+            read_anew(tunnel, at_boot).into(),
+        ];
+        let more = PUT_BACK.into_iter().filter(|(more, _)| *more > at_boot);
+        commands.extend(
+            more.map(|(more, when)| PlannedCommand::from(read_anew(tunnel, more)).only(when)),
+        );
+        commands.extend([start_alone(), systemctl("restart", &instance(tunnel))].map(Into::into));
+        commands
     }
 
     fn uninstall_commands(&self, layout: &Layout) -> Vec<PlannedCommand> {
@@ -190,15 +168,16 @@ impl ServiceManager for Systemd {
         let is_changed = put_in_place(&lock, host, &layout)?;
         // Where it is new, the start of its first tunnel does that, and systemd reads its units once.
         if was_there {
-            host.expect(&enable(None))?;
+            host.expect(&enable(&[umbrella()]))?;
             host.expect(&start_alone())?;
         }
         Ok(is_changed || foreign.is_some())
     }
 
-    fn ensure_shared(&self, lock: &HostLock, host: &dyn Host, layout: &Layout) -> Result<()> {
+    fn ensure_shared(&self, lock: &HostLock, host: &dyn Host, layout: &Layout) -> Result<bool> {
+        let was_there = host.exists(&unit_path(layout, &umbrella()));
         put_in_place(lock, host, layout)?;
-        Ok(())
+        Ok(!was_there)
     }
 
     fn write_files(&self, work: &mut StepContext, tunnel: &ServiceTunnel) -> Result<bool> {
@@ -220,8 +199,9 @@ impl ServiceManager for Systemd {
         _layout: &Layout,
         tunnel: TunnelName,
         _is_changed: bool,
+        at_boot: AtBoot,
     ) -> Result<()> {
-        host.expect(&enable(Some(tunnel)))?;
+        host.expect(&read_anew(tunnel, at_boot))?;
         host.expect(&start_alone())?;
         host.expect(&systemctl("restart", &instance(tunnel)))?;
         Ok(())

@@ -9,8 +9,8 @@ use askama::Template;
 use super::shared::{self, SharedFile, pid_dir};
 use super::trial::{self, LINE, Trial};
 use super::{
-    Action, ForeignScript, MARKER, ServiceManager, ServiceState, ServiceTunnel, StartFailure, boot,
-    foreign,
+    Action, AtBoot, ForeignScript, MARKER, ServiceManager, ServiceState, ServiceTunnel,
+    StartFailure, boot, foreign,
 };
 use crate::bastion::change::Change;
 use crate::bastion::failure::Failure;
@@ -124,7 +124,12 @@ impl ServiceManager for Sysv {
         vec![Self::call(layout, "stop", None)]
     }
 
-    fn add_commands(&self, layout: &Layout, tunnel: TunnelName) -> Vec<PlannedCommand> {
+    fn add_commands(
+        &self,
+        layout: &Layout,
+        tunnel: TunnelName,
+        _at_boot: AtBoot,
+    ) -> Vec<PlannedCommand> {
         vec![
             shared::lock_command(layout),
             shared::write_command(layout, layout.tunnel_file(tunnel), 0o644),
@@ -194,11 +199,12 @@ impl ServiceManager for Sysv {
         Ok(is_changed || foreign.is_some())
     }
 
-    fn ensure_shared(&self, lock: &HostLock, host: &dyn Host, layout: &Layout) -> Result<()> {
-        if Self::put_in_place(lock, host, layout)? {
+    fn ensure_shared(&self, lock: &HostLock, host: &dyn Host, layout: &Layout) -> Result<bool> {
+        let was_there = host.exists(&Self::script_path(layout));
+        if Self::put_in_place(lock, host, layout)? && !was_there {
             boot::register(host, layout)?;
         }
-        Ok(())
+        Ok(!was_there)
     }
 
     fn write_files(&self, work: &mut StepContext, tunnel: &ServiceTunnel) -> Result<bool> {
@@ -213,6 +219,7 @@ impl ServiceManager for Sysv {
         layout: &Layout,
         tunnel: TunnelName,
         is_changed: bool,
+        _at_boot: AtBoot,
     ) -> Result<()> {
         let action = if is_changed { "restart" } else { "start" };
         self.call_to_start(host, layout, action, Some(tunnel), &[tunnel])

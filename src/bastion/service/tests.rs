@@ -78,14 +78,19 @@ fn run<T>(host: &ScriptedHost, act: impl FnOnce(&mut StepContext) -> T) -> (T, V
     (done, changes)
 }
 
-/// What systemd is told to start a tunnel.
+/// What systemd is told to start a tunnel, now and at boot.
 fn expect_start(host: &ScriptedHost, slug: &str) {
     let unit = format!("h_autossh@{slug}.service");
-    host.expect_all(&[
+    expect_start_after(
+        host,
         &format!("sudo systemctl enable h_autossh.service {unit}"),
-        START_ALONE,
-        &format!("sudo systemctl restart {unit}"),
-    ]);
+        slug,
+    );
+}
+
+fn expect_start_after(host: &ScriptedHost, read_anew: &str, slug: &str) {
+    let restart = format!("sudo systemctl restart h_autossh@{slug}.service");
+    host.expect_all(&[read_anew, START_ALONE, &restart]);
 }
 
 /// What a first setup under systemd runs.
@@ -97,7 +102,9 @@ fn set_up_under_systemd(host: &ScriptedHost, slug: &str, is_first: bool) {
     let tunnel = tunnel(host, slug);
     run(host, |work| {
         assert_eq!(systemd::Systemd.install(work, None).unwrap(), is_first);
-        systemd::Systemd.add(work, &tunnel).unwrap();
+        systemd::Systemd
+            .add(work, &tunnel, AtBoot::Enabled)
+            .unwrap();
     });
     assert!(host.is_finished());
 }
@@ -108,7 +115,7 @@ fn set_up_under_sysv(host: &ScriptedHost, slug: &str) -> Vec<Change> {
     let tunnel = tunnel(host, slug);
     let (_, changes) = run(host, |work| {
         sysv::Sysv.install(work, None).unwrap();
-        sysv::Sysv.add(work, &tunnel).unwrap();
+        sysv::Sysv.add(work, &tunnel, AtBoot::Enabled).unwrap();
     });
     assert!(host.is_finished());
     changes
@@ -296,7 +303,9 @@ fn a_former_tunnel_passes_to_its_new_name_and_is_down_for_one_start() {
         "sudo systemctl reset-failed h_autossh@7.service",
         "mv -n -- /home/ada/.holistics/logs/tunnel-7.log /home/ada/.holistics/logs/tunnel-bi.example.com-7.log",
     ]);
-    expect_start(&host, "bi.example.com-7");
+    // Whether the service itself starts at boot stays as it is.
+    let enable = "sudo systemctl enable h_autossh@bi.example.com-7.service";
+    expect_start_after(&host, enable, "bi.example.com-7");
     let named = tunnel(&host, "bi.example.com-7");
     let (_, changes) = run(&host, |work| {
         systemd::Systemd.rename(work, name("7"), &named).unwrap();
@@ -358,17 +367,36 @@ fn one_tunnel_is_restarted_and_its_siblings_are_not() {
 }
 
 #[test]
-fn units_that_another_user_s_last_removal_took_are_put_back_when_a_tunnel_is_added() {
+fn a_change_of_a_tunnel_leaves_the_start_at_boot_as_it_is_but_for_what_was_gone() {
+    const SLUG: &str = "bi.example.com-7";
     let host = host();
-    run(&host, |work| systemd::Systemd.install(work, None).unwrap());
-    for unit in [UMBRELLA, INSTANCES] {
-        host.remove_file(Path::new(unit), Authority::User).unwrap();
-    }
-    expect_start(&host, "bi.example.com-7");
-    let tunnel = tunnel(&host, "bi.example.com-7");
-    run(&host, |work| systemd::Systemd.add(work, &tunnel).unwrap());
-    assert!(host.is_finished());
-    assert!(content(&host, INSTANCES).is_some());
+    set_up_under_systemd(&host, SLUG, true);
+    let tunnel = tunnel(&host, SLUG);
+    let change = |gone: &[&str], read_anew: &str| {
+        for file in gone {
+            host.remove_file(Path::new(file), Authority::User).unwrap();
+        }
+        expect_start_after(&host, read_anew, SLUG);
+        let as_it_is = AtBoot::AsItIs;
+        run(&host, |work| {
+            systemd::Systemd.add(work, &tunnel, as_it_is).unwrap();
+        });
+        assert!(host.is_finished());
+        for file in gone {
+            assert!(content(&host, file).is_some(), "{file}");
+        }
+    };
+    change(&[], RELOAD);
+    let instance = "h_autossh@bi.example.com-7.service";
+    change(
+        &["/etc/h_autossh/bi.example.com-7.env"],
+        &format!("sudo systemctl enable {instance}"),
+    );
+    // Such as by another user's last removal.
+    change(
+        &[UMBRELLA, INSTANCES],
+        &format!("sudo systemctl enable h_autossh.service {instance}"),
+    );
 }
 
 #[test]

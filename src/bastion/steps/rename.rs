@@ -10,6 +10,7 @@ use crate::bastion::layout::Layout;
 use crate::bastion::receipt::{Receipt, Scope};
 use crate::bastion::restart::{WaitResult, not_seen, see_it_through};
 use crate::bastion::run::{Run, StepContext};
+use crate::bastion::service::AtBoot;
 use crate::bastion::tunnel_name::TunnelName;
 use crate::protocol::Tunnel;
 
@@ -30,7 +31,7 @@ pub fn steps(receipt: &Receipt, layout: &Layout) -> anyhow::Result<Vec<Box<dyn S
             layout: layout.clone(),
             from: *from,
             to,
-            commands: super::target::commands(receipt.init, layout, to)?,
+            commands: super::target::commands(receipt.init, layout, to, AtBoot::WithTheService)?,
         }));
     }
     Ok(steps)

@@ -16,7 +16,7 @@ use crate::bastion::receipt::{Receipt, Scope};
 use crate::bastion::restart::{WaitResult, not_seen, see_it_through, without_mounts};
 use crate::bastion::run::{Run, StepContext};
 use crate::bastion::service::{
-    self, ServiceManager, ServiceState, ServiceTunnel, StartFailure, Trial,
+    self, AtBoot, ServiceManager, ServiceState, ServiceTunnel, StartFailure, Trial,
 };
 use crate::bastion::ssh::Forward;
 use crate::bastion::tunnel_name::TunnelName;
@@ -64,7 +64,10 @@ impl Step for ServiceTunnelStep {
                 .spare(when, "whether the tunnel can be started here")
         });
         rehearsals
-            .chain(self.manager.add_commands(&self.layout, self.tunnel))
+            .chain(
+                self.manager
+                    .add_commands(&self.layout, self.tunnel, AtBoot::Enabled),
+            )
             .collect()
     }
 
@@ -142,7 +145,7 @@ impl Step for ServiceTunnelStep {
         }
         // The port passes from one session to the other, so the first one has to let go of it.
         temporary_tunnel::end(work.run, self.tunnel)?;
-        self.manager.add(work, &tunnel)?;
+        self.manager.add(work, &tunnel, AtBoot::Enabled)?;
         let client = work.run.client(self.tunnel)?;
         let (pinned, record) = (
             Cell::new(None),

@@ -15,7 +15,7 @@ use crate::bastion::layout::Layout;
 use crate::bastion::receipt::Scope;
 use crate::bastion::restart::{self, WaitResult, not_seen, retry, see_it_through};
 use crate::bastion::run::StepContext;
-use crate::bastion::service;
+use crate::bastion::service::{self, AtBoot};
 use crate::bastion::ssh::command_line::{bracketed, foreground_command};
 use crate::bastion::steps::autossh::installed;
 use crate::bastion::steps::temporary_tunnel::enrolled_forward;
@@ -226,9 +226,10 @@ pub fn commands(
     init: Option<Init>,
     layout: &Layout,
     tunnel: TunnelName,
+    at_boot: AtBoot,
 ) -> anyhow::Result<Vec<PlannedCommand>> {
     match init {
-        Some(init) => Ok(service::manager(init)?.add_commands(layout, tunnel)),
+        Some(init) => Ok(service::manager(init)?.add_commands(layout, tunnel, at_boot)),
         None => Ok(Vec::new()),
     }
 }
