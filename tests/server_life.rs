@@ -21,6 +21,8 @@ mod nodes;
 mod older_backup;
 #[path = "server_life/postgres.rs"]
 mod postgres;
+#[path = "server_life/regions.rs"]
+mod regions;
 #[path = "server_life/roles.rs"]
 mod roles;
 #[path = "server_life/service_manager.rs"]

@@ -108,6 +108,7 @@ async fn peering(
         let held = held.into_iter().map(|(tunnel, port)| Held {
             tunnel,
             port,
+            is_here: true,
             peers: vec![Arc::clone(&other)],
         });
         holders.replace(held.collect());

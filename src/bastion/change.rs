@@ -22,9 +22,9 @@ use super::restart;
 use super::run::Run;
 use super::service::{self, ServiceManager};
 use super::ssh::KeyType;
-use super::steps::{PlannedCommand, autossh, directory, rotation, temporary_tunnel};
+use super::steps::{PlannedCommand, autossh, directory, place, rotation, temporary_tunnel};
 use super::tunnel_name::TunnelName;
-use crate::protocol::DatabaseAddress;
+use crate::protocol::{DatabaseAddress, TunnelServerAddress};
 
 /// One change to the host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -85,6 +85,13 @@ pub enum Change {
     TargetChanged {
         /// The target before.
         from: DatabaseAddress,
+    },
+    /// Where a tunnel ends, in the receipt and in what is pinned.
+    PlaceChanged {
+        /// The port before.
+        from_port: u16,
+        /// The server before.
+        from_server: TunnelServerAddress,
     },
     /// A tunnel that is started anew with what was changed of it. Recorded before that, it is undone after
     /// it: with what was put back.
@@ -222,6 +229,7 @@ impl Change {
             }
             // Of what is removed as a whole, no part is put back before.
             Change::TargetChanged { .. }
+            | Change::PlaceChanged { .. }
             | Change::TunnelRestarted { .. }
             | Change::KeySwitched { .. }
             | Change::KeyAnnounced
@@ -239,6 +247,13 @@ impl Change {
                 }
                 Ok(())
             }
+            Change::PlaceChanged {
+                from_port,
+                from_server,
+            } => match scope.tunnel() {
+                Some(tunnel) => place::put(run, tunnel, *from_port, from_server),
+                None => Ok(()),
+            },
             Change::TunnelRestarted { tunnel } => restart::restart_as_before(run, *tunnel),
             Change::KeyRotation { .. } => Ok(()),
             Change::KeySwitched { from } => rotation::put_back(run, *from),
@@ -315,6 +330,7 @@ impl Change {
             // Nothing of root's, or nothing that a removal undoes.
             Change::PackagesInstalled { .. }
             | Change::TargetChanged { .. }
+            | Change::PlaceChanged { .. }
             | Change::TunnelRestarted { .. }
             | Change::TunnelRenamed { .. }
             | Change::KeyRotation { .. }

@@ -2,7 +2,7 @@
 //!
 //! Pure: it reads nothing and changes nothing. `--dry-run` prints the very list that `setup` runs.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 
 use url::Url;
 
@@ -196,6 +196,7 @@ pub fn plan(input: &PlanInput) -> anyhow::Result<Vec<Box<dyn Step>>> {
         key_type,
         os_name: facts.name.clone(),
         database: input.database.clone(),
+        public_key: RefCell::default(),
     }));
     if needs_the_browser(target.state) {
         let temporary = || TemporaryTunnel {

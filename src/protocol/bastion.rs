@@ -117,6 +117,10 @@ pub struct TunnelServerAddress {
     /// The name or address to connect to.
     #[cfg_attr(feature = "server", schema(examples("vendor.example")))]
     pub host: String,
+    /// Another one, if there is one, which may lead to other servers with the same host keys and the same ports.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "server", schema(examples("vendor-2.example")))]
+    pub other_host: Option<String>,
     /// The SSH port.
     #[cfg_attr(
         feature = "server",
@@ -201,6 +205,27 @@ pub struct Tunnel {
     /// `host_keys` of a change which ones are pinned then. Absent from servers that are older than this field.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub host_keys: Vec<String>,
+    /// Where its bastion is to lead it: another place than the present one, where it is to move. Absent from servers
+    /// that are older than this field.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<TunnelPlace>,
+}
+
+/// Where a tunnel ends.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+pub struct TunnelPlace {
+    /// The region. Say it in `region` of a change once the tunnel is there.
+    #[cfg_attr(feature = "server", schema(examples("default")))]
+    pub region: String,
+    /// The tunnel's port there.
+    #[cfg_attr(
+        feature = "server",
+        schema(minimum = 1, maximum = 65535, examples(20001))
+    )]
+    pub remote_port: u16,
+    /// Where to connect, and how to know it.
+    pub server: TunnelServerAddress,
 }
 
 /// The session that holds a tunnel's port.
@@ -241,6 +266,14 @@ pub struct TunnelChange {
         )
     )]
     pub host_keys: Option<Vec<String>>,
+    /// The region in which the bastion has the tunnel now. Where that is another one than before, the port of before is
+    /// given up; it is refused while the tunnel is not up in the new one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(
+        feature = "server",
+        schema(pattern = "^[A-Za-z0-9._-]{1,100}$", examples("default"))
+    )]
+    pub region: Option<String>,
 }
 
 /// `PUT /tunnels/{id}/public-key`, which announces a new key, and

@@ -121,7 +121,7 @@ pub enum DataSourceState {
     Down,
     /// Deletion was asked for; the bastion has not confirmed it.
     Removing,
-    /// Gone: its key is refused and its port is free.
+    /// Gone: its key is refused, and its port rests before another tunnel gets it.
     Removed,
 }
 

@@ -28,9 +28,12 @@ pub struct NewDataSource {
         schema(minimum = 1, maximum = 65535, examples(5432))
     )]
     pub port: u16,
-    /// Which of the vendor's tunnel servers; the only one where absent.
+    /// In which of the vendor's regions the tunnel ends; where absent, in the only one, or else in `default`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "server", schema(pattern = "^default$", examples("default")))]
+    #[cfg_attr(
+        feature = "server",
+        schema(pattern = "^[A-Za-z0-9._-]{1,100}$", examples("default"))
+    )]
     pub region: Option<String>,
 }
 
@@ -92,8 +95,8 @@ pub struct DataSource {
     /// The saved login; absent if none is saved.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub login: Option<LoginSummary>,
-    /// What has to be run on the bastion for its tunnel to lead to the present host and port; absent
-    /// while nothing has to be.
+    /// What has to be run on the bastion for its tunnel to lead to the present host and port, and to be in the
+    /// present region; absent while nothing has to be.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(
         feature = "server",
@@ -138,13 +141,17 @@ pub struct TunnelSummary {
     /// Its number.
     #[cfg_attr(feature = "server", schema(value_type = i64, minimum = 1, examples(7)))]
     pub id: TunnelId,
-    /// The port on the tunnel server; absent until a bastion has enrolled.
+    /// The region in which it ends.
+    #[serde(default)]
+    #[cfg_attr(feature = "server", schema(examples("default")))]
+    pub region: String,
+    /// The port on the tunnel servers of its region; absent until a bastion has enrolled.
     #[cfg_attr(
         feature = "server",
         schema(minimum = 1, maximum = 65535, examples(20001))
     )]
     pub remote_port: Option<u16>,
-    /// `host:port` of the tunnel server.
+    /// `host:port` of the region's tunnel servers.
     #[cfg_attr(feature = "server", schema(examples("vendor.example:50022")))]
     pub server: String,
     /// Up or down, from the tunnel server's own sessions.
@@ -157,6 +164,9 @@ pub struct TunnelSummary {
     /// Where it shall lead, if the bastion has yet to apply that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pending: Option<DatabaseAddress>,
+    /// Where it is to move; until its bastion has done that, it goes on as it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub moving_to: Option<NextRegion>,
     /// Who enrolled, and with which key; absent until somebody has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub enrolled_by: Option<EnrolledBy>,
@@ -173,6 +183,24 @@ pub struct TunnelSummary {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(feature = "server", schema(examples(json!(["node-b"]))))]
     pub key_pending_on: Vec<String>,
+}
+
+/// The region to which a tunnel is to move.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+pub struct NextRegion {
+    /// Its name.
+    #[cfg_attr(feature = "server", schema(examples("eu")))]
+    pub region: String,
+    /// The tunnel's port there, which is its own already.
+    #[cfg_attr(
+        feature = "server",
+        schema(minimum = 1, maximum = 65535, examples(20001))
+    )]
+    pub remote_port: u16,
+    /// `host:port` of that region's tunnel servers.
+    #[cfg_attr(feature = "server", schema(examples("eu.vendor.example:50022")))]
+    pub server: String,
 }
 
 /// Where a database is, as the bastion sees it.
@@ -237,6 +265,14 @@ pub struct DataSourceChange {
         schema(minimum = 1, maximum = 65535, examples(5433))
     )]
     pub port: Option<u16>,
+    /// The region in which its tunnel is to be. The tunnel goes on in the one of before until its bastion has moved
+    /// it, with `update_command`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(
+        feature = "server",
+        schema(pattern = "^[A-Za-z0-9._-]{1,100}$", examples("default"))
+    )]
+    pub region: Option<String>,
 }
 
 /// The answer to `DELETE /data-sources/{id}` without `?force=true`. What has nothing on a bastion, a direct

@@ -8,6 +8,7 @@ mod data_dir;
 mod host_keys;
 mod migrate;
 mod nodes;
+mod region;
 mod serve;
 mod values;
 
@@ -23,6 +24,7 @@ pub use data_dir::DataDirArg;
 pub use host_keys::{HostKeyAction, HostKeyArgs};
 pub use migrate::MigrateArgs;
 pub use nodes::{NodeAction, NodeArgs};
+pub use region::{RegionAction, RegionArgs};
 pub use serve::Serve;
 
 /// The vendor's side of holistics-tunnel: the control plane and the SSH tunnel server.
@@ -79,6 +81,8 @@ pub enum Command {
     HostKey(HostKeyArgs),
     /// List the servers that share a database, or have one drain
     Node(NodeArgs),
+    /// Add, change, list and remove regions: where tunnels end, each with names, host keys and ports of its own
+    Region(RegionArgs),
     /// Print a script with which a shell completes this program's command lines
     Completions {
         /// Of which shell

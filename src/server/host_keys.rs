@@ -14,14 +14,33 @@ use super::cli::{HostKeyAction, HostKeyArgs};
 use super::cluster::tunnels::Tunnels;
 use super::data_dir::DataDir;
 use super::domain::host_keys::{fingerprint, fingerprints, strangers};
+use super::domain::secret::SecretKey;
 use super::http::app::App;
-use super::store::{Actor, Knowledge, Store};
-use super::tunnel_server::{Generation, HostKey, KeyFolder, Marks};
+use super::region_keys::{RegionKeys, TakenOut};
+use super::store::{Actor, DEFAULT_REGION, Engine, Knowledge, Store};
+use super::tunnel_server::{Generation, HostKey, KeyFolder, Marks, TunnelServer};
 
 /// How often a running server looks whether the files have changed.
 const LOOK: Duration = Duration::from_secs(5);
 
 const TAKES_UP: &str = "A running server takes that up within a few seconds, at once on SIGHUP.";
+
+/// The keys that a command works on: the only server's files, or a region's in the shared database.
+struct Keys<'a> {
+    folder: KeyFolder,
+    region: String,
+    shared: Option<(RegionKeys<'a>, TakenOut)>,
+}
+
+impl Keys<'_> {
+    /// What was made of the files holds from now on.
+    async fn keep(&self) -> anyhow::Result<()> {
+        match &self.shared {
+            Some((keys, taken)) => keys.bring_back(taken).await,
+            None => Ok(()),
+        }
+    }
+}
 
 /// Carries out `host-key list`, `next`, `promote` or `drop`.
 ///
@@ -30,23 +49,57 @@ const TAKES_UP: &str = "A running server takes that up within a few seconds, at 
 /// or the database failed.
 pub async fn run(arguments: HostKeyArgs) -> anyhow::Result<()> {
     let data_dir = DataDir::open(&arguments.data.path())?;
-    let folder = KeyFolder::new(data_dir.host_keys());
     let store = arguments.data.open_store(&data_dir, false).await?;
-    let done = match arguments.action {
-        HostKeyAction::List { json } => list(&folder, &store, json).await,
-        HostKeyAction::Next => next(&folder, &store).await,
-        HostKeyAction::Promote { force } => promote(&folder, &store, force).await,
-        HostKeyAction::Drop => drop_former(&folder, &store).await,
-    };
+    let done = carry_out(&arguments, &data_dir, &store).await;
     store.close().await;
     done
 }
 
-async fn list(folder: &KeyFolder, store: &Store, as_json: bool) -> anyhow::Result<()> {
+async fn carry_out(
+    arguments: &HostKeyArgs,
+    data_dir: &DataDir,
+    store: &Store,
+) -> anyhow::Result<()> {
+    let secret;
+    let region = arguments.region.as_deref();
+    let keys = match store.engine() {
+        Engine::Sqlite => {
+            ensure!(
+                region.is_none(),
+                "--region is for several servers that share a database of PostgreSQL, and this one keeps its own \
+                 file: leave it out, or name the database with --database-url"
+            );
+            Keys {
+                folder: KeyFolder::new(data_dir.host_keys()),
+                region: DEFAULT_REGION.to_owned(),
+                shared: None,
+            }
+        }
+        Engine::Postgres => {
+            let region = region.unwrap_or(DEFAULT_REGION);
+            secret = SecretKey::load(&data_dir.secret_key())?;
+            let keys = RegionKeys::new(store, &secret, region);
+            let taken = keys.take_out(data_dir).await?;
+            Keys {
+                folder: taken.folder.clone(),
+                region: region.to_owned(),
+                shared: Some((keys, taken)),
+            }
+        }
+    };
+    match arguments.action {
+        HostKeyAction::List { json } => list(&keys, store, json).await,
+        HostKeyAction::Next => next(&keys, store).await,
+        HostKeyAction::Promote { force } => promote(&keys, store, force).await,
+        HostKeyAction::Drop => drop_former(&keys, store).await,
+    }
+}
+
+async fn list(keys: &Keys<'_>, store: &Store, as_json: bool) -> anyhow::Result<()> {
     let [current, next, former] = [Generation::Current, Generation::Next, Generation::Former]
-        .map(|generation| folder.load(generation));
+        .map(|generation| keys.folder.load(generation));
     let (current, next, former) = (current?, next?, former?);
-    let known = knowledge(folder, store).await?;
+    let known = knowledge(&keys.folder, store, &keys.region).await?;
     if as_json {
         let list = json!({
             "current": described(&current)?,
@@ -90,13 +143,14 @@ async fn list(folder: &KeyFolder, store: &Store, as_json: bool) -> anyhow::Resul
     Ok(())
 }
 
-async fn next(folder: &KeyFolder, store: &Store) -> anyhow::Result<()> {
-    let lock = folder.lock()?;
+async fn next(keys: &Keys<'_>, store: &Store) -> anyhow::Result<()> {
+    let lock = keys.folder.lock()?;
     // Before there is another key that they could have been told of.
-    knowledge(folder, store).await?;
-    let keys = folder.make_next(&lock)?;
-    note(store, "host key made", &keys).await?;
-    show("next", &keys)?;
+    knowledge(&keys.folder, store, &keys.region).await?;
+    let made = keys.folder.make_next(&lock)?;
+    keys.keep().await?;
+    note(store, "host key made", &made).await?;
+    show("next", &made)?;
     println!(
         "{TAKES_UP} From then on it is announced: new bastions pin it, others when `holistics-tunnel update-tunnel ID` \
          runs on them. `host-key list` shows who does not know it yet."
@@ -104,12 +158,12 @@ async fn next(folder: &KeyFolder, store: &Store) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn promote(folder: &KeyFolder, store: &Store, force: bool) -> anyhow::Result<()> {
-    let lock = folder.lock()?;
-    let keys = folder.load(Generation::Next)?;
-    if !keys.is_empty() {
-        let known = knowledge(folder, store).await?;
-        let strangers = strangers(&known, &prints(&keys)?);
+async fn promote(keys: &Keys<'_>, store: &Store, force: bool) -> anyhow::Result<()> {
+    let lock = keys.folder.lock()?;
+    let next = keys.folder.load(Generation::Next)?;
+    if !next.is_empty() {
+        let known = knowledge(&keys.folder, store, &keys.region).await?;
+        let strangers = strangers(&known, &prints(&next)?);
         if !strangers.is_empty() {
             println!(
                 "The bastions of {} of {} enrolled tunnels do not know the next key:",
@@ -125,20 +179,22 @@ async fn promote(folder: &KeyFolder, store: &Store, force: bool) -> anyhow::Resu
              then promote again; or promote with --force, after which it has to run on them all the same"
         );
     }
-    folder.promote(&lock)?;
-    note(store, "host key promoted", &keys).await?;
-    show("current", &folder.load(Generation::Current)?)?;
+    keys.folder.promote(&lock)?;
+    keys.keep().await?;
+    note(store, "host key promoted", &next).await?;
+    show("current", &keys.folder.load(Generation::Current)?)?;
     println!(
         "{TAKES_UP} Running sessions go on. `host-key drop` deletes the former key, which is kept aside."
     );
     Ok(())
 }
 
-async fn drop_former(folder: &KeyFolder, store: &Store) -> anyhow::Result<()> {
-    let lock = folder.lock()?;
-    let keys = folder.load(Generation::Former).unwrap_or_default();
-    folder.drop_former(&lock)?;
-    note(store, "host key deleted", &keys).await?;
+async fn drop_former(keys: &Keys<'_>, store: &Store) -> anyhow::Result<()> {
+    let lock = keys.folder.lock()?;
+    let former = keys.folder.load(Generation::Former).unwrap_or_default();
+    keys.folder.drop_former(&lock)?;
+    keys.keep().await?;
+    note(store, "host key deleted", &former).await?;
     println!("The former host key is deleted.");
     Ok(())
 }
@@ -152,14 +208,18 @@ async fn note(store: &Store, action: &str, keys: &[HostKey]) -> anyhow::Result<(
     Ok(())
 }
 
-/// What is known of each tunnel, those of former versions included.
-async fn knowledge(folder: &KeyFolder, store: &Store) -> anyhow::Result<Vec<Knowledge>> {
+/// What is known of each tunnel of a region, those of former versions included.
+async fn knowledge(
+    folder: &KeyFolder,
+    store: &Store,
+    region: &str,
+) -> anyhow::Result<Vec<Knowledge>> {
     let current = prints(&folder.load(Generation::Current)?)?;
     // Without a key, as in a database that was restored before its keys were, nothing can be assumed.
     if !current.is_empty() {
-        store.assume_host_keys(&current).await?;
+        store.assume_host_keys(region, &current).await?;
     }
-    Ok(store.host_key_knowledge().await?)
+    Ok(store.host_key_knowledge(region).await?)
 }
 
 fn prints(keys: &[HostKey]) -> anyhow::Result<Vec<String>> {
@@ -219,7 +279,8 @@ fn tunnels(known: &[Knowledge], current: &[String], next: &[String]) -> anyhow::
 }
 
 /// Lets the tunnel server show and announce what the files hold whenever they have changed, and when somebody
-/// asks for it with SIGHUP. `read` is what they were when the server read them.
+/// asks for it with SIGHUP; where several servers share a database, the files follow that. `read` is what they were when
+/// the server read them.
 pub fn keep_fresh(
     app: Arc<App>,
     folder: KeyFolder,
@@ -229,50 +290,79 @@ pub fn keep_fresh(
     let mut look = interval(LOOK);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     Ok(async move {
+        let mut told = None;
         loop {
             tokio::select! {
                 _ = asked.recv() => {}
                 _ = look.tick() => {}
             }
+            let followed = follow(&app, &folder).await.err();
+            let why = followed.map(|error| format!("{error:#}"));
+            if let Some(why) = why.as_ref().filter(|why| told.as_ref() != Some(*why)) {
+                tracing::error!(
+                    "cannot follow the regions and their host keys in the database: {why}"
+                );
+            }
+            told = why;
             // Taken before the files are read: what changes meanwhile is seen the next time.
             let now = folder.marks();
             if now == read {
                 continue;
             }
             read = now;
-            let before = app.tunnels.host_keys();
-            match take(&app.tunnels, &folder) {
-                // They were written at this start.
-                Ok(()) if app.tunnels.host_keys() == before => {}
-                Ok(()) => {
-                    tracing::info!(announced = ?app.tunnels.host_keys(), "host keys read again")
-                }
-                Err(error) => tracing::error!(
-                    "cannot use the host keys: {error:#}; the former ones are shown until that is mended"
-                ),
-            }
+            take(&app.tunnels, &folder);
         }
     })
 }
 
-/// Lets a server show and announce what the files hold.
-///
-/// # Errors
-/// They cannot be read, or there are none.
-pub fn take(tunnels: &Tunnels, folder: &KeyFolder) -> anyhow::Result<()> {
+/// Takes over what the shared database says of the regions, and of the host keys of this server's own.
+async fn follow(app: &App, folder: &KeyFolder) -> anyhow::Result<()> {
+    if app.store.engine() == Engine::Sqlite || !app.store.is_open() {
+        return Ok(());
+    }
+    if app.tunnels.local().is_some() {
+        let region = app.regions.own_name();
+        RegionKeys::new(&app.store, &app.secret, region)
+            .copy_to(folder)
+            .await?;
+    }
+    Ok(app.learn_regions().await?)
+}
+
+/// Has this server's tunnel server show and announce what the files hold.
+fn take(tunnels: &Tunnels, folder: &KeyFolder) {
+    let Some(local) = tunnels.local() else {
+        return;
+    };
+    let before = local.host_keys();
+    match read_into(local, folder) {
+        // They were written at this start.
+        Ok(()) if local.host_keys() == before => {}
+        Ok(()) => tracing::info!(announced = ?local.host_keys(), "host keys read again"),
+        Err(error) => tracing::error!(
+            "cannot use the host keys: {error:#}; the former ones are shown until that is mended"
+        ),
+    }
+}
+
+fn read_into(local: &TunnelServer, folder: &KeyFolder) -> anyhow::Result<()> {
     let current = folder.load(Generation::Current)?;
     ensure!(
         !current.is_empty(),
         "there are none in {}",
         folder.place(Generation::Current).display()
     );
-    tunnels.take_host_keys(&current, &folder.load(Generation::Next)?)
+    local.take_host_keys(&current, &folder.load(Generation::Next)?)
 }
 
-/// Notes what the bastions know that were set up when that was not kept yet.
+/// Notes what the bastions of a region know that were set up when that was not kept yet.
 ///
 /// # Errors
 /// The database failed.
-pub async fn note_former_bastions(folder: &KeyFolder, store: &Store) -> anyhow::Result<()> {
-    knowledge(folder, store).await.map(drop)
+pub async fn note_former_bastions(
+    folder: &KeyFolder,
+    store: &Store,
+    region: &str,
+) -> anyhow::Result<()> {
+    knowledge(folder, store, region).await.map(drop)
 }

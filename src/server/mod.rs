@@ -1,18 +1,20 @@
 //! The vendor's program, `holistics-tunnel-server`.
 //!
 //! - [`cli`] reads the command line; [`serve`] runs the server and [`core_tasks`], without which it
-//!   ends with a `farewell`; [`operator_tokens`], [`operators`], [`login_link`], [`host_keys`], [`nodes`], [`migrate`] and [`backup`]
+//!   ends with a `farewell`; [`operator_tokens`], [`operators`], [`login_link`], [`host_keys`], [`nodes`], [`regions`], [`migrate`] and [`backup`]
 //!   are the other commands; [`manual`] is what is generated from their description. [`log`] is what people
 //!   and programs read of it, and [`service_manager`] what systemd is told.
 //! - [`http`] leads requests to the API and the pages.
 //! - [`domain`] holds the rules and the use cases, and knows neither HTTP nor SQL.
 //! - [`store`] keeps everything, in one SQLite file under the [`data_dir`], which is its owner's alone
 //!   ([`data_owner`]), or in PostgreSQL; [`last_run`] looks whether the file is the right one.
-//! - [`cluster`] is what several servers on one PostgreSQL know of each other, and each keeps for itself.
+//! - [`cluster`] is what several servers on one PostgreSQL know of each other, and each keeps for itself; [`region_keys`]
+//!   are the host keys that those of one region share.
 //! - [`tunnel_server`] speaks SSH; [`session_recorder`] writes down what it sees.
 //! - [`cluster`] is what several nodes of it know of each other, and how they pass connections on.
-//! - `passwords` hashes them; [`probe`] is "Test connection"; [`metrics`] is what Prometheus reads.
+//! - `accepting` is how connections are accepted, `tls` how certificates are judged that nobody vouches for; `passwords` hashes them; [`probe`] is "Test connection"; [`metrics`] is what Prometheus reads.
 
+mod accepting;
 pub mod backup;
 pub mod cli;
 pub mod cluster;
@@ -26,7 +28,6 @@ pub mod file_mark;
 mod history_recorder;
 pub mod host_keys;
 pub mod http;
-pub mod key_overlaps;
 mod last_run;
 pub mod log;
 pub mod login_link;
@@ -36,13 +37,17 @@ pub mod migrate;
 pub mod nodes;
 pub mod operator_tokens;
 pub mod operators;
+pub mod overlaps;
 mod passwords;
 pub mod probe;
+pub mod region_keys;
+pub mod regions;
 pub mod serve;
 pub mod service_manager;
 pub mod session_recorder;
 pub mod sign_in_link;
 pub mod store;
+mod tls;
 pub mod tunnel_server;
 
 use cli::{Cli, Command};
@@ -67,6 +72,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
             Command::Migrate(arguments) => migrate::run(*arguments).await,
             Command::HostKey(arguments) => host_keys::run(arguments).await,
             Command::Node(arguments) => nodes::run(arguments).await,
+            Command::Region(arguments) => regions::run(arguments).await,
             Command::Completions { shell } => manual::completions(shell),
             Command::Man { dir } => manual::man(dir.as_deref()),
             Command::TestConnection => probe::apart::carry_out().await,

@@ -34,6 +34,7 @@ use super::domain::address::{PublicAddress, PublicSettings};
 use super::domain::changes::Changes;
 use super::domain::idempotency::UnderWay;
 use super::domain::proxies::TrustedProxies;
+use super::domain::regions::Regions;
 use super::farewell::Signals;
 use super::history_recorder::HistoryRecorder;
 use super::http::app::App;
@@ -42,6 +43,7 @@ use super::http::downloads::Downloads;
 use super::http::shared::Shared;
 use super::login_link;
 use super::metrics::counts::Metrics;
+use super::regions;
 use super::service_manager;
 use super::sign_in_link::SignInLinkFile;
 use super::store::SessionLimits;
@@ -65,13 +67,13 @@ pub async fn run(settings: Serve) -> anyhow::Result<()> {
         ssh_address,
         link,
         joining,
-    } = tunnels::start(&settings, &data_dir, &mut database, &host_keys).await?;
+    } = tunnels::start(&settings, &data_dir, &mut database).await?;
     let public = public_address(&settings, &listeners, ssh_address)?;
     let listening = Listening::new(&listeners, link.as_ref())?;
     let (url, keeper) = (database.url.clone(), database.keeper.take());
     let app = Arc::new(app(&settings, &data_dir, database, public, tunnels)?);
     if app.store.is_open() {
-        database::begin(&app, &host_keys).await?;
+        database::begin(&app, &host_keys, settings.role).await?;
     }
     if let Err(error) = login_link::remember_public_url(&data_dir, &app.public.url) {
         // `login-link` alone needs it: the tunnels do not wait for room on the disk.
@@ -194,11 +196,11 @@ fn app(
         metrics: Metrics::default(),
         control: Arc::new(ControlPlane {
             secret: database.secret,
+            regions: Regions::new(regions::as_started(settings, &public)),
             public,
             changes: Changes::new(),
             enrollment_ttl: settings.enrollment_ttl,
             key_overlap: settings.key_overlap,
-            ports: settings.ports,
             port_rest: settings.port_rest,
             forward_listen: settings.forward_listen,
             direct_loopback_allowed: settings.allow_direct_loopback,

@@ -11,7 +11,7 @@ import schemathesis
 @schemathesis.hook
 def before_call(context, case, kwargs):
     """Which texts are public keys no schema tells, so every text becomes one. Which are cursors neither: they
-    are signed. Nor that a key for a request is for one body: by chance it would come with two."""
+    are signed. Nor which regions there are; nor that a key for a request is for one body: by chance it would come with two."""
     if case.query:
         case.query.pop("cursor", None)
     body = case.body
@@ -21,6 +21,8 @@ def before_call(context, case, kwargs):
         case.headers["Idempotency-Key"] = key + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
     if not isinstance(body, dict):
         return
+    if isinstance(body.get("region"), str) and re.fullmatch(r"[A-Za-z0-9._-]{1,100}", body["region"]):
+        body = case.body = {**body, "region": "default"}
     if isinstance(body.get("public_key"), str):
         case.body = {**body, "public_key": _key(body["public_key"])}
     if isinstance(body.get("host_keys"), list):

@@ -407,6 +407,18 @@ fn what_is_for_several_servers_is_refused_to_one_that_keeps_its_own_file() {
     process::run(&mut list, folder.path(), "node")
         .expect_code(1)
         .expect_words(&["--database-url"]);
+    for (command, arguments) in [
+        ("region", &["list"][..]),
+        ("host-key", &["list", "--region", "eu"]),
+    ] {
+        process::run(
+            server.command(command).args(arguments),
+            folder.path(),
+            command,
+        )
+        .expect_code(1)
+        .expect_words(&["--database-url"]);
+    }
 }
 
 #[test]
@@ -429,7 +441,7 @@ fn a_node_for_pages_has_no_tunnels_and_one_for_tunnels_has_no_pages() {
 
     let folder = Workspace::new();
     let data = folder.path().join("data");
-    fs::create_dir_all(data.join("ssh")).expect("a folder");
+    fs::create_dir_all(&data).expect("a folder");
     let serve = || {
         let mut serve = tunnels.any_command("serve");
         serve.env(database::VARIABLE, database.url());
@@ -445,17 +457,6 @@ fn a_node_for_pages_has_no_tunnels_and_one_for_tunnels_has_no_pages() {
     };
     let secret = tunnels.data_dir().join("secret.key");
     fs::copy(secret, data.join("secret.key")).expect("the secret key");
-    process::run(&mut serve(), folder.path(), "pages")
-        .expect_code(1)
-        .expect_words(&["host keys", "copy"]);
-
-    for entry in fs::read_dir(tunnels.data_dir().join("ssh")).expect("its host keys") {
-        let entry = entry.expect("a file");
-        if entry.path().is_file() {
-            let to = data.join("ssh").join(entry.file_name());
-            fs::copy(entry.path(), to).expect("a copy");
-        }
-    }
     let pages = Running::start(&mut serve(), folder.path(), "pages");
     pages.wait_for_output("\nready\n", LIMIT);
     let said = pages.output();
@@ -488,7 +489,7 @@ fn a_node_for_pages_has_no_tunnels_and_one_for_tunnels_has_no_pages() {
         .expect("an answer");
     let answer: Value = answer.json().expect("JSON");
     let keys = answer["server"]["host_keys"].as_array().map(Vec::len);
-    assert_eq!(keys, Some(2), "those of the node with tunnels: {answer:#}");
+    assert_eq!(keys, Some(4), "those of the node with tunnels: {answer:#}");
     let port = answer["remote_port"].as_u64().expect("a port");
     let mut enrolled = created.clone();
     let mut tunnel = tunnel_of(&created).clone();

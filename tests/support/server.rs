@@ -127,8 +127,14 @@ impl Server {
 
     /// Starts one more on the database of this one, with the same secret key and ten remote ports of its own.
     pub fn start_beside(&self, extra_arguments: &[&str]) -> Self {
+        self.start_beside_at("127.0.0.1:0", extra_arguments)
+    }
+
+    /// The same, with SSH at this address.
+    pub fn start_beside_at(&self, ssh: &str, extra_arguments: &[&str]) -> Self {
         let database = self.postgres.as_ref().expect("a database to share");
         let mut server = Self::on(database, extra_arguments);
+        server.ssh = ssh.to_owned();
         let data = server.data_dir();
         std::fs::create_dir(&data).expect("a data folder");
         std::fs::copy(self.data_dir().join("secret.key"), data.join("secret.key"))
@@ -634,6 +640,18 @@ impl Operator {
             id,
             DataSourceChange {
                 host,
+                ..DataSourceChange::default()
+            },
+        )
+    }
+
+    /// Another region for its tunnel.
+    pub fn change_region(&self, id: DataSourceId, region: &str) -> DataSource {
+        let region = Some(region.to_owned());
+        self.change(
+            id,
+            DataSourceChange {
+                region,
                 ..DataSourceChange::default()
             },
         )

@@ -65,6 +65,7 @@ impl Node {
         self.holders.replace(vec![Held {
             tunnel: tunnel.id,
             port: tunnel.port,
+            is_here: true,
             peers: peers.iter().map(|&peer| Arc::clone(peer)).collect(),
         }]);
     }
@@ -343,6 +344,40 @@ async fn a_client_that_is_cut_off_ends_its_connection_at_the_holder() {
     until("it has ended", SOON, || connections.get() == 0).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_database_said_last_arrives_though_the_client_still_talks_when_it_has_closed() {
+    const BYTES: u64 = 1 << 20;
+    let (one, two) = two_nodes().await;
+    let database = Database::flood(BYTES).await;
+    let tunnel = two.vendor.enroll(1);
+    let _ssh = two.vendor.up(&tunnel, database.address).await;
+    front(&one, &two, &tunnel).await;
+    let counters = two.vendor.server.counters();
+    for (way, address) in [
+        ("through another node", Ipv4Addr::new(127, 0, 0, 1)),
+        ("at the node itself", Ipv4Addr::new(127, 0, 0, 2)),
+    ] {
+        until("nothing is left", SOON, || counters.connections.get() == 0).await;
+        let before = counters.from_bastions.get();
+        let connected = TcpStream::connect((address, tunnel.port)).await;
+        let mut connection = connected.unwrap();
+        until("everything is at the holder's system", SOON, || {
+            counters.from_bastions.get() == before + BYTES
+        })
+        .await;
+        // The bastion finds nobody at the database to say this to, and closes, too.
+        for _ in 0..50 {
+            let _ = connection.try_write(b"more");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let mut result = Vec::new();
+        let read = timeout(SOON * 4, connection.read_to_end(&mut result)).await;
+        let read = read.unwrap_or_else(|_| panic!("{way}: it has not ended"));
+        assert!(read.is_ok(), "{way}: {read:?} after {} bytes", result.len());
+        assert_eq!(result.len() as u64, BYTES, "{way}");
+    }
+}
+
 // Who is asked ---------------------------------------------------------------------------------
 
 #[tokio::test(flavor = "multi_thread")]
@@ -490,6 +525,53 @@ async fn a_session_that_is_full_refuses_what_another_node_passes_on_too() {
     until("it is counted", SOON, || fronted.full.get() == 1).await;
     assert_echo(&mut first, "select 2").await;
     assert_eq!(two.vendor.server.counters().refused.connections.get(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tunnel_whose_holders_do_not_answer_has_a_bound_and_others_are_not_held_up() {
+    let limits = Limits {
+        forwarded_per_session: 8,
+        ..Limits::default()
+    };
+    let (one, two) = (Node::start_with(1, limits).await, Node::start(2).await);
+    two.knows(&[&one]);
+    let database = Database::echo().await;
+    let (tunnel, other) = (two.vendor.enroll(1), two.vendor.enroll(2));
+    let _ssh = two.vendor.up(&other, database.address).await;
+    let mut silent = Vec::new();
+    for number in 0..4 {
+        let peer = silent_peer().await.0;
+        let certificate = [number; 32];
+        silent.push(Arc::new(Peer {
+            certificate,
+            ..peer
+        }));
+    }
+    let held = |tunnel: &Tunnel, peers: Vec<Arc<Peer>>| Held {
+        is_here: true,
+        tunnel: tunnel.id,
+        port: tunnel.port,
+        peers,
+    };
+    one.holders.replace(vec![
+        held(&tunnel, silent),
+        held(&other, vec![Arc::clone(&two.peer)]),
+    ]);
+    until("the ports are listened on", SOON, || {
+        is_open(&tunnel) && is_open(&other)
+    })
+    .await;
+    let fronted = &one.vendor.server.counters().fronted;
+    let mut waiting = Vec::new();
+    until("it has its fill", SOON, || {
+        let address = (Ipv4Addr::LOCALHOST, tunnel.port);
+        waiting.extend(std::net::TcpStream::connect(address));
+        fronted.too_many.get() > 0
+    })
+    .await;
+    for _ in 0..5 {
+        assert_echo(&mut connect(&other).await, "select 1").await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -18,6 +18,7 @@ mod lists_in_browser;
 mod machine;
 mod passwords;
 mod proxies;
+mod regions;
 mod security;
 mod visitor;
 

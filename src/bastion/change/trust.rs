@@ -55,6 +55,7 @@ pub(super) fn check(change: &Change, layout: &Layout) -> anyhow::Result<()> {
         Change::ServiceInstalled
         | Change::ServiceTunnelStarted
         | Change::TargetChanged { .. }
+        | Change::PlaceChanged { .. }
         | Change::TunnelRestarted { .. }
         | Change::TunnelRenamed { .. }
         | Change::KeyRotation { .. }

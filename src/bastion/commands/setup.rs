@@ -64,6 +64,11 @@ pub(super) fn run(host: &dyn Host, ui: &Ui, command: &Setup) -> anyhow::Result<E
     let credential = known
         .as_ref()
         .map_or(token.as_str(), |(_, credential)| credential.as_str());
+    let kept = receipt.as_ref().and_then(|known| known.reach_of(&server));
+    let given = Given::read(host, command.authority.file())?;
+    let kept = kept.cloned().unwrap_or_default();
+    let likely = kept.begin_renewal(host, &given, &server);
+    ControlPlane::new(&server, credential, likely)?.begin_enrollment(host);
     let facts = facts::probe(host, std::path::Path::new("/"), host.privilege());
     let needs_root = facts.family != Family::Unsupported
         && layout.system_authority() == Authority::Root
@@ -78,13 +83,8 @@ pub(super) fn run(host: &dyn Host, ui: &Ui, command: &Setup) -> anyhow::Result<E
             Audience::of(command.dry_run),
         )?;
     }
-    let kept = receipt.as_ref().and_then(|known| known.reach_of(&server));
-    let given = Given::read(host, command.authority.file())?;
     // What later commands go by is what this one goes by.
-    let reach = kept
-        .cloned()
-        .unwrap_or_default()
-        .renewed(host, &given, &server)?;
+    let reach = kept.renewed(host, &given, &server)?;
     let control_plane = ControlPlane::new(&server, credential, reach.clone())?;
     let enrollment = control_plane
         .enrollment(host)

@@ -1,5 +1,5 @@
-//! `update-tunnel`: points a tunnel at another database host or port, and pins the host keys that the control
-//! plane announces. Its remote port and its key stay, and its siblings run on.
+//! `update-tunnel`: points a tunnel at another database host or port, takes it to the server and port where the control
+//! plane has it end, and pins the host keys that it announces. Its key stays, and its siblings run on.
 
 use anyhow::{Context as _, ensure};
 use serde_json::json;
@@ -18,11 +18,11 @@ use crate::bastion::ssh::vetting;
 use crate::bastion::steps::database::Database;
 use crate::bastion::steps::target::{self, Target, TargetReport, TargetUpdate, shown};
 use crate::bastion::steps::{
-    Audience, Step, StepName, host_keys, planned, prove, rename, rotation, service_tunnel,
+    Audience, Step, StepName, host_keys, place, planned, prove, rename, rotation, service_tunnel,
 };
 use crate::bastion::tunnel_name::TunnelName;
 use crate::bastion::ui::{Event, Ui};
-use crate::protocol::{DatabaseAddress, Tunnel, TunnelStatus};
+use crate::protocol::{DatabaseAddress, Tunnel, TunnelPlace, TunnelStatus};
 
 pub(super) fn run(host: &dyn Host, ui: &Ui, command: &UpdateTunnel) -> anyhow::Result<Exit> {
     refuse_sudo(host.user())?;
@@ -39,10 +39,17 @@ pub(super) fn run(host: &dyn Host, ui: &Ui, command: &UpdateTunnel) -> anyhow::R
     let known = ask(host, &client, id)?;
     let update = wanted_target(&receipt, id, command, &known)?;
     vetting::check_target_host(&update.to.host)?;
+    let place = place::other(tunnels::find(&receipt, id)?, &known)?;
     // A tunnel that its service cannot start, or has other files of, is put in place anew.
-    let is_in_place =
-        is_applied(&receipt, &update) && service_tunnel::is_sound(host, &receipt, &layout, id)?;
-    let mut steps = host_keys::steps(&receipt, &layout, [(id, &known)])?;
+    let is_in_place = place.is_none()
+        && is_applied(&receipt, &update)
+        && service_tunnel::is_sound(host, &receipt, &layout, id)?;
+    let mut steps = match place {
+        // Its host keys come with it.
+        Some(_) => Vec::new(),
+        None => host_keys::steps(&receipt, &layout, [(id, &known)])?,
+    };
+    let has_service = receipt.init.is_some();
     if is_in_place && steps.is_empty() {
         already(
             host,
@@ -51,6 +58,7 @@ pub(super) fn run(host: &dyn Host, ui: &Ui, command: &UpdateTunnel) -> anyhow::R
             &update,
             &known,
             tunnels::find(&receipt, id)?,
+            has_service,
         )?;
         let kept = &tunnels::find(&receipt, id)?.reach;
         if !command.dry_run && kept.renewed(host, &given, client.address())? != *kept {
@@ -58,25 +66,36 @@ pub(super) fn run(host: &dyn Host, ui: &Ui, command: &UpdateTunnel) -> anyhow::R
         }
         return Ok(Exit::Done);
     }
-    let is_up = known.status == TunnelStatus::Up;
-    let up: Vec<_> = is_up.then_some(id).into_iter().collect();
+    let up: Vec<_> = is_up(&known).then_some(id).into_iter().collect();
     copies::refuse(host, &layout, &receipt, &up)?;
-    let has_service = receipt.init.is_some();
     let renames = rename::steps(&receipt, &layout)?;
     if is_in_place {
         steps.push(Box::new(TargetReport {
             target: update.clone(),
+            place: told_place(has_service, &known),
             is_applied: true,
         }));
     } else {
         let database = database(command, &update);
-        steps.extend(self::steps(&receipt, &layout, &update, database)?);
+        steps.extend(self::steps(
+            &receipt,
+            &layout,
+            &update,
+            place.as_ref(),
+            database,
+        )?);
     }
     let introduction = format!(
-        "Tunnel {id} ({:?}) points to {}. Its remote port and its key stay; no other tunnel is touched. These \
-         are the steps:",
+        "Tunnel {id} ({:?}) points to {}. {}; no other tunnel is touched. These are the steps:",
         known.display_name,
         shown(&update.from),
+        match &place {
+            Some(place) => format!(
+                "It moves to the region {} of the vendor, to another port there; its key stays",
+                place.region
+            ),
+            None => "Its remote port and its key stay".to_owned(),
+        }
     );
     ui.show(&Event::Plan {
         introduction: &introduction,
@@ -148,18 +167,21 @@ fn steps(
     receipt: &Receipt,
     layout: &Layout,
     target: &Target,
+    place: Option<&TunnelPlace>,
     database: Database,
 ) -> anyhow::Result<Vec<Box<dyn Step>>> {
     let has_service = receipt.init.is_some();
     let update: Box<dyn Step> = Box::new(TargetUpdate {
         layout: layout.clone(),
         target: target.clone(),
+        place: place.cloned(),
         init: receipt.init,
         database,
         commands: target::commands(receipt.init, layout, target.tunnel, AtBoot::AsItIs)?,
     });
     let report: Box<dyn Step> = Box::new(TargetReport {
         target: target.clone(),
+        place: place.cloned(),
         is_applied: has_service,
     });
     Ok(match (has_service, target.is_given) {
@@ -242,6 +264,17 @@ fn wanted(known: &Tunnel) -> DatabaseAddress {
     }
 }
 
+/// Where it ends, for a control plane that may not know yet that it is there. Where a supervisor of the user's own runs
+/// it, nobody here knows when that is so.
+fn told_place(has_service: bool, known: &Tunnel) -> Option<TunnelPlace> {
+    let is_told = has_service && is_up(known);
+    known.place.clone().filter(|_| is_told)
+}
+
+fn is_up(known: &Tunnel) -> bool {
+    known.status == TunnelStatus::Up
+}
+
 /// Whether the tunnel leads there, and no update of it has died half-way.
 fn is_applied(receipt: &Receipt, update: &Target) -> bool {
     let steps = receipt.steps(Scope::Tunnel(update.tunnel));
@@ -259,10 +292,12 @@ fn already(
     update: &Target,
     known: &Tunnel,
     record: &TunnelRecord,
+    has_service: bool,
 ) -> anyhow::Result<()> {
     let is_known = wanted(known) == update.to;
     let pinned = host_keys::told_to(Some(record), known);
-    let told = target::report(host, client, update, true, pinned);
+    let place = told_place(has_service, known);
+    let told = target::report(host, client, update, true, place.as_ref(), pinned);
     if let Err(error) = told {
         return Err(error.with_advice());
     }

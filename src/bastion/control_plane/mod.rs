@@ -25,6 +25,8 @@ use crate::protocol::{
     SaveProgress, Tunnel, TunnelChange, TunnelKey, TunnelUp,
 };
 
+const ENROLLMENT: &str = "/enrollment";
+
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
 /// What a long poll may take beyond the time it asked the server to hold it.
 const POLL_GRACE: Duration = Duration::from_secs(10);
@@ -61,7 +63,16 @@ impl ControlPlane {
 
     /// `GET /enrollment`: what to tunnel.
     pub fn enrollment(&self, host: &dyn Host) -> Result<Enrollment, ApiError> {
-        self.get(host, "/enrollment", REQUEST_TIMEOUT)
+        self.get(host, ENROLLMENT, REQUEST_TIMEOUT)
+    }
+
+    /// Asks what [`ControlPlane::enrollment`] answers, beside whatever is done meanwhile.
+    pub fn begin_enrollment(&self, host: &dyn Host) {
+        let path = format!("{API_BASE}{ENROLLMENT}");
+        // Why it cannot be asked is told to whoever needs the answer.
+        if let Ok(request) = self.request(Method::GET, &path, REQUEST_TIMEOUT) {
+            host.begin_http(&request);
+        }
     }
 
     /// `PUT /enrollment/public-key`.
@@ -107,12 +118,27 @@ impl ControlPlane {
     /// # Errors
     /// [`ApiError::Unreachable`], with the reason, if nothing does.
     pub fn health(&self, host: &dyn Host, timeout: Duration) -> Result<Health, ApiError> {
-        let mut request = self.request(Method::GET, "/healthz", timeout)?;
-        request.bearer = None;
+        let request = self.health_request(timeout)?;
         let response = host.http(request).map_err(|error| self.no_answer(error))?;
         Ok(Health {
             status: response.status,
             date: response.date,
+        })
+    }
+
+    /// Asks what [`ControlPlane::health`] answers, beside whatever is done meanwhile.
+    pub fn begin_health(&self, host: &dyn Host, timeout: Duration) {
+        // Why it cannot be asked is told to whoever needs the answer.
+        if let Ok(request) = self.health_request(timeout) {
+            host.begin_http(&request);
+        }
+    }
+
+    fn health_request(&self, timeout: Duration) -> Result<Request, ApiError> {
+        let request = self.request(Method::GET, "/healthz", timeout)?;
+        Ok(Request {
+            bearer: None,
+            ..request
         })
     }
 

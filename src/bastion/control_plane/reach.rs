@@ -96,6 +96,41 @@ impl Reach {
         }
     }
 
+    /// Begins to ask what [`Reach::renewed`] asks, and returns what that comes to if what was given is needed.
+    pub fn begin_renewal(&self, host: &dyn Host, given: &Given, address: &Url) -> Self {
+        let (as_before, with_given) = self.ways(host, given, address);
+        let Some(with_given) = with_given else {
+            return as_before;
+        };
+        let asked = self.authority.as_ref().map(|_| with_given.clone());
+        for reach in [as_before].into_iter().chain(asked) {
+            // Why it cannot be asked is told to whoever needs the answer.
+            if let Ok(client) = ControlPlane::new(address, "", reach) {
+                client.begin_health(host, ANSWER_TIMEOUT);
+            }
+        }
+        with_given
+    }
+
+    /// How the control plane was reached, with the proxy of this run; and with the authority that was given, where
+    /// that is another one.
+    fn ways(&self, host: &dyn Host, given: &Given, address: &Url) -> (Self, Option<Self>) {
+        let as_before = Reach {
+            authority: self.authority.clone(),
+            proxy: match Environment::of(host, address) {
+                Environment::Silent => self.proxy.clone(),
+                Environment::Direct => None,
+                Environment::Through(_, proxy) => Some(proxy),
+            },
+        };
+        let is_new = given.authority.is_some() && given.authority != self.authority;
+        let with_given = is_new.then(|| Reach {
+            authority: given.authority.clone(),
+            ..as_before.clone()
+        });
+        (as_before, with_given)
+    }
+
     /// What is to be kept from now on: with the proxy of this run, and with the authority that it was given if
     /// that one is what the control plane's certificate takes.
     ///
@@ -107,20 +142,9 @@ impl Reach {
         given: &Given,
         address: &Url,
     ) -> Result<Self, Interrupted> {
-        let as_before = Reach {
-            authority: self.authority.clone(),
-            proxy: match Environment::of(host, address) {
-                Environment::Silent => self.proxy.clone(),
-                Environment::Direct => None,
-                Environment::Through(_, proxy) => Some(proxy),
-            },
-        };
-        if given.authority.is_none() || given.authority == self.authority {
+        let (as_before, with_given) = self.ways(host, given, address);
+        let Some(with_given) = with_given else {
             return Ok(as_before);
-        }
-        let with_given = Reach {
-            authority: given.authority.clone(),
-            ..as_before.clone()
         };
         let is_enough = |reach: &Reach| {
             let Ok(client) = ControlPlane::new(address, "", reach.clone()) else {

@@ -286,7 +286,7 @@ impl Seen {
             Known::Tunnel(answer) if answer.host_keys.is_empty() => {
                 Finding::skip("the control plane is older, and announces none")
             }
-            Known::Tunnel(answer) if host_keys::lacks(tunnel, &answer.host_keys) => Finding::fail(
+            Known::Tunnel(answer) if host_keys::lacks(tunnel, answer) => Finding::fail(
                 format!(
                     "the control plane announces a host key that is not pinned for tunnel {id}"
                 ),

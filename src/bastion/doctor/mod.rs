@@ -236,7 +236,7 @@ fn examine_tunnel_servers(
         let announced = tunnels.iter().copied().find(|id| {
             let tunnel = receipt.tunnels.get(id);
             matches!((tunnel, known.get(id)), (Some(tunnel), Some(Known::Tunnel(answer)))
-                if host_keys::lacks(tunnel, &answer.host_keys))
+                if host_keys::lacks(tunnel, answer))
         });
         tunnel_server::examine(checks, &enrolled.server, &forward, kept, revoked, announced)?;
     }

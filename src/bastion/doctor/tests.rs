@@ -55,6 +55,7 @@ fn receipt() -> Receipt {
         enrolled: Some(EnrolledRecord {
             remote_port: 20001,
             server: TunnelServerAddress {
+                other_host: None,
                 host: "tunnel.example".into(),
                 port: 50022,
                 user: "tunnel".into(),

@@ -96,10 +96,15 @@ pub fn take(
     }
 }
 
+/// Root's shell has ended before it waited for the lock or had it; with what was said.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct NotBegun(pub String);
+
 /// Takes the lock through [`command`], given as the words that are to be run.
 ///
 /// # Errors
-/// As [`take`]; or root's shell does not begin.
+/// As [`take`]; or [`NotBegun`].
 pub fn take_through(
     words: &[String],
     path: &Path,
@@ -141,7 +146,7 @@ pub fn take_through(
             Err(_) if !other.is_empty() => return Err(held_too_long(path, &other, LIMIT).into()),
             Err(_) => {
                 check()?;
-                return Err(anyhow::anyhow!(shell.last_words()).context(cannot()));
+                return Err(anyhow::Error::new(NotBegun(shell.last_words())).context(cannot()));
             }
         }
     }

@@ -10,14 +10,14 @@ use reqwest::blocking::Client;
 use reqwest::{Method, redirect};
 use url::Url;
 
-use super::aside;
+use super::interrupts::Aside;
 use crate::bastion::failure::Interrupted;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// What a control plane answers is a few kilobytes; something else may never come to an end.
 const LONGEST_BODY: u64 = 1 << 20;
 
-#[derive(Clone)]
+#[derive(Clone, PartialEq)]
 pub struct Request {
     pub method: Method,
     pub url: Url,
@@ -57,7 +57,12 @@ pub enum HttpError {
 #[derive(Default)]
 pub struct Http {
     clients: Mutex<HashMap<Way, Client>>,
+    /// What was sent, and whose answer nobody has taken yet.
+    begun: Mutex<Vec<(Request, Sent)>>,
 }
+
+/// A request on a thread of its own, so that an interrupt need not wait for the answer.
+type Sent = Aside<anyhow::Result<Response>>;
 
 /// What a client is made for.
 #[derive(PartialEq, Eq, Hash)]
@@ -68,20 +73,42 @@ struct Way {
 }
 
 impl Http {
-    /// Sends a request on a thread of its own, so that an interrupt need not wait for the answer.
+    /// Sends a request, and has whoever sends the same one take its answer.
+    pub fn begin(&self, request: &Request) {
+        // Why it cannot be sent is told to them.
+        if let Ok(sent) = self.sent(request.clone()) {
+            let mut begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
+            begun.push((request.clone(), sent));
+        }
+    }
+
+    /// Sends a request, unless it was begun, and waits for the answer.
     pub fn send(
         &self,
         request: Request,
         check_interrupt: &dyn Fn() -> Result<(), Interrupted>,
     ) -> Result<Response, HttpError> {
-        let client = self.client(&request).map_err(HttpError::Setup)?;
-        let look = || check_interrupt().map_err(HttpError::from);
-        match aside(move || exchange(&client, request), look)? {
+        let sent = match self.begun(&request) {
+            Some(sent) => sent,
+            None => self.sent(request).map_err(HttpError::Setup)?,
+        };
+        match sent.wait(|| check_interrupt().map_err(HttpError::from))? {
             Some(answer) => answer.map_err(HttpError::NoAnswer),
             None => Err(HttpError::NoAnswer(anyhow::anyhow!(
                 "the request ended without an answer"
             ))),
         }
+    }
+
+    fn sent(&self, request: Request) -> anyhow::Result<Sent> {
+        let client = self.client(&request)?;
+        Ok(Aside::begin(move || exchange(&client, request)))
+    }
+
+    fn begun(&self, request: &Request) -> Option<Sent> {
+        let mut begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = begun.iter().position(|(begun, _)| begun == request)?;
+        Some(begun.remove(place).1)
     }
 
     fn client(&self, request: &Request) -> anyhow::Result<Client> {

@@ -87,23 +87,37 @@ impl Interrupts {
     }
 }
 
-/// Makes a call that may block on a thread of its own. An error of `check`, which is asked meanwhile, ends
-/// the wait, and the call's result is dropped. `None` if the call ended without a result.
+/// Makes a call that may block on a thread of its own, and waits for it as [`Aside::wait`] does.
 pub fn aside<T: Send + 'static, E>(
     call: impl FnOnce() -> T + Send + 'static,
-    mut check: impl FnMut() -> Result<(), E>,
+    check: impl FnMut() -> Result<(), E>,
 ) -> Result<Option<T>, E> {
-    let (sender, receiver) = mpsc::channel();
-    std::thread::spawn(move || {
-        // Nobody listens any more after an interrupt, and that is all right.
-        let _ = sender.send(call());
-    });
-    loop {
-        check()?;
-        match receiver.recv_timeout(CHECK_INTERVAL) {
-            Ok(result) => return Ok(Some(result)),
-            Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => return Ok(None),
+    Aside::begin(call).wait(check)
+}
+
+/// A call that may block, on a thread of its own.
+pub struct Aside<T>(mpsc::Receiver<T>);
+
+impl<T: Send + 'static> Aside<T> {
+    pub fn begin(call: impl FnOnce() -> T + Send + 'static) -> Self {
+        let (sender, receiver) = mpsc::channel();
+        std::thread::spawn(move || {
+            // Nobody listens any more after an interrupt, and that is all right.
+            let _ = sender.send(call());
+        });
+        Aside(receiver)
+    }
+
+    /// An error of `check`, which is asked meanwhile, ends the wait, and the call's result is dropped. `None` if the
+    /// call ended without a result.
+    pub fn wait<E>(self, mut check: impl FnMut() -> Result<(), E>) -> Result<Option<T>, E> {
+        loop {
+            check()?;
+            match self.0.recv_timeout(CHECK_INTERVAL) {
+                Ok(result) => return Ok(Some(result)),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return Ok(None),
+            }
         }
     }
 }

@@ -260,6 +260,10 @@ pub trait Net {
     fn connect(&self, address: SocketAddr, timeout: Duration) -> io::Result<Box<dyn Connection>>;
 
     fn http(&self, request: http::Request) -> Result<http::Response, http::HttpError>;
+
+    /// Sends a request whose answer is not needed yet: [`Net::http`] of the same one then waits for it. Only for
+    /// what changes nothing.
+    fn begin_http(&self, _: &http::Request) {}
 }
 
 /// The run itself: its time, what may interrupt it, and its log.

@@ -99,6 +99,20 @@ impl RealHost {
         results
     }
 
+    /// Asks for a password that was forgotten, where this command was refused; whether there was a question. A
+    /// password is forgotten after some minutes, and setup waits for the browser for longer than that.
+    fn ask_again(&self, command: &Command) -> anyhow::Result<bool> {
+        let run = |commands: &[Command]| self.run_all(commands);
+        let root = self.runner.root();
+        root.forget_silence(Duration::ZERO);
+        root.acquire(
+            &run,
+            &self.interrupts,
+            GOING_ON,
+            std::slice::from_ref(command),
+        )
+    }
+
     /// Whether an effect has to go through `sudo` or `doas`.
     fn needs_help(&self, authority: Authority) -> bool {
         authority == Authority::Root && self.user.uid != 0
@@ -111,16 +125,8 @@ impl Commands for RealHost {
         let program = self.privilege().program();
         let program = program.filter(|_| command.authority == Authority::Root);
         if program.is_some_and(|program| may_be_refusal(&output, program)) {
-            // A password is forgotten after some minutes, and setup waits for the browser for longer than
-            // that. A command runs again only if there was a question: it did not run then.
-            let run = |commands: &[Command]| self.run_all(commands);
-            let commands = std::slice::from_ref(command);
-            let root = self.runner.root();
-            root.forget_silence(Duration::ZERO);
-            if root
-                .acquire(&run, &self.interrupts, GOING_ON, commands)
-                .unwrap_or(false)
-            {
+            // A command runs again only if there was a question: it did not run then.
+            if self.ask_again(command).unwrap_or(false) {
                 return self.run_once(command);
             }
         }
@@ -187,12 +193,18 @@ impl Commands for RealHost {
             });
         }
         let command = host_lock::command(path);
-        // It may be the first after the password was forgotten, and unlike other commands it is not tried again
-        // when it is refused.
-        self.runner.root().forget_silence(Duration::ZERO);
-        self.acquire_root(GOING_ON, std::slice::from_ref(&command))?;
         let words = self.runner.root().start(&command).words;
-        host_lock::take_through(&words, path, holder, waits, &|| self.check_interrupt())
+        let take =
+            || host_lock::take_through(&words, path, holder, waits, &|| self.check_interrupt());
+        let program = words.first().map_or("", String::as_str);
+        match take() {
+            // It may be the first after the password was forgotten.
+            Err(error) if is_from(&error, program) => match self.ask_again(&command)? {
+                true => take(),
+                false => Err(error),
+            },
+            taken => taken,
+        }
     }
 }
 
@@ -334,6 +346,10 @@ impl Net for RealHost {
     fn http(&self, request: http::Request) -> Result<http::Response, http::HttpError> {
         self.http.send(request, &|| self.check_interrupt())
     }
+
+    fn begin_http(&self, request: &http::Request) {
+        self.http.begin(request);
+    }
 }
 
 impl RunControl for RealHost {
@@ -394,6 +410,12 @@ impl Prompts for RealHost {
 /// more whether they allow it.
 fn may_be_refusal(output: &Output, program: &str) -> bool {
     output.status == 1 && output.stdout.is_empty() && output.stderr.contains(program)
+}
+
+/// The same of the lock of the host.
+fn is_from(error: &anyhow::Error, program: &str) -> bool {
+    let said = error.downcast_ref::<host_lock::NotBegun>();
+    said.is_some_and(|host_lock::NotBegun(said)| said.contains(program))
 }
 
 fn current_user() -> anyhow::Result<User> {

@@ -238,8 +238,8 @@ impl Root {
         asked.is_ok_and(|output| output.status.success())
     }
 
-    /// sudo says of each command whether it may be run, without running it. Of whoever may run everything, and is
-    /// asked for nothing, that need not be asked.
+    /// sudo says of each command whether it may be run, without running it. Of whoever may run everything, that need
+    /// not be asked.
     fn prove_by_sudo(
         &self,
         run: Run,
@@ -250,8 +250,11 @@ impl Root {
         if !rules.success() {
             return Ok(RootProof::Untold(rules.stderr.trim().to_owned()));
         }
-        if sudo_rules::allow_everything(&rules.stdout) && self.is_silent(run)? {
-            return Ok(RootProof::Allowed);
+        if sudo_rules::allow_everything(&rules.stdout) {
+            return Ok(match self.is_silent(run)? {
+                true => RootProof::Allowed,
+                false => RootProof::Asks,
+            });
         }
         let questions = commands.iter().map(|command| self.about(command));
         let found = self.ask_all(run, &questions.collect::<Vec<_>>())?;

@@ -36,6 +36,7 @@ use units::{
 
 /// When the umbrella is enabled and started for itself.
 const BESIDE_OTHERS: &str = "if it is there already";
+
 pub struct Systemd;
 
 /// Up to version 0.1 the shared unit named the user who set up the last tunnel, for the tunnels of

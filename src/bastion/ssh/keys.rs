@@ -126,17 +126,21 @@ pub fn refusal(host: &dyn Host, key_type: KeyType) -> anyhow::Result<Option<Stri
     Ok((!is_made).then(|| format!("ssh-keygen says: {}", said.replace('\n', "; "))))
 }
 
+/// The command of [`public_key`].
+pub fn show_public(private_key: &Path) -> Command {
+    // An empty passphrase is offered, since ssh-keygen would ask on the terminal otherwise.
+    Command::new("ssh-keygen")
+        .args(["-y", "-P", "", "-f"])
+        .path(private_key)
+}
+
 /// The public key that belongs to a private key, computed and not read from the `.pub` file, which
 /// may be another's.
 ///
 /// # Errors
 /// The private key is damaged, needs a passphrase, or others can read it.
 pub fn public_key(host: &dyn Host, private_key: &Path) -> anyhow::Result<String> {
-    // An empty passphrase is offered, since ssh-keygen would ask on the terminal otherwise.
-    let command = Command::new("ssh-keygen")
-        .args(["-y", "-P", "", "-f"])
-        .path(private_key);
-    let output = host.expect(&command).map_err(|error| {
+    let output = host.expect(&show_public(private_key)).map_err(|error| {
         anyhow::Error::new(
             Failure::new(
                 format!("the private key {} cannot be used", private_key.display()),

@@ -34,6 +34,7 @@ mod tests {
     fn server(host: &str, port: u16, key: &str) -> TunnelServerAddress {
         TunnelServerAddress {
             host: host.into(),
+            other_host: None,
             port,
             user: "tunnel".into(),
             host_keys: vec![key.into()],

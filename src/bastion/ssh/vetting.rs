@@ -38,6 +38,9 @@ pub fn check_server(server: &TunnelServerAddress) -> anyhow::Result<()> {
         is_host(&server.host),
         refused("tunnel server", &server.host)
     );
+    if let Some(other) = &server.other_host {
+        ensure!(is_host(other), refused("tunnel server", other));
+    }
     ensure!(
         is_user(&server.user),
         refused("user of the tunnel server", &server.user)
@@ -92,6 +95,7 @@ mod tests {
 
     fn server() -> TunnelServerAddress {
         TunnelServerAddress {
+            other_host: None,
             host: "tunnel.example.com".into(),
             port: 50022,
             user: "tunnel".into(),

@@ -4,13 +4,15 @@
 //! From here on nothing is rolled back to before this step: the control plane knows this key, and
 //! another one would be refused.
 
+use std::cell::RefCell;
+
 use anyhow::Context as _;
 
 use super::database::Database;
 use super::{Outcome, PlannedCommand, Proofs, Step, StepName, system_files};
 use crate::bastion::change::Change;
 use crate::bastion::control_plane::{ApiError, ControlPlane};
-use crate::bastion::host::{Authority, Host};
+use crate::bastion::host::{Authority, Command, Host};
 use crate::bastion::layout::Layout;
 use crate::bastion::receipt::{EnrolledRecord, Scope};
 use crate::bastion::run::{Run, StepContext};
@@ -30,6 +32,8 @@ pub struct Enrollment {
     pub os_name: String,
     /// What becomes reachable; nothing in a plan without enrollment.
     pub database: Option<Database>,
+    /// What is registered, once it is known.
+    pub public_key: RefCell<Option<String>>,
 }
 
 impl Step for Enrollment {
@@ -62,9 +66,21 @@ impl Step for Enrollment {
         database.map_or(Ok(()), |database| database.prove(host, proofs))
     }
 
+    fn rehearsal(&self, _: &StepContext) -> Option<Command> {
+        Some(keys::show_public(&self.layout.private_key(self.key_type)))
+    }
+
+    /// The key is looked at beside the other rehearsals.
+    fn rehearse(&self, work: &mut StepContext) -> anyhow::Result<()> {
+        let key = keys::public_key(work.host(), &self.layout.private_key(self.key_type))?;
+        self.public_key.replace(Some(key));
+        Ok(())
+    }
+
     fn apply(&self, work: &mut StepContext) -> anyhow::Result<Outcome> {
         let host = work.host();
-        let public_key = keys::public_key(host, &self.layout.private_key(self.key_type))?;
+        let public_key = self.public_key.take();
+        let public_key = public_key.context("the key was not looked at")?;
         let registration = KeyRegistration {
             public_key,
             hostname: host.hostname(),

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 
 use super::enrollment::write_known_hosts;
-use super::{Outcome, PlannedCommand, Step, StepName};
+use super::{Outcome, PlannedCommand, Step, StepName, place};
 use crate::bastion::failure::{Exit, Failure};
 use crate::bastion::layout::Layout;
 use crate::bastion::receipt::{Receipt, Scope, TunnelRecord};
@@ -39,14 +39,16 @@ pub fn steps<'k>(
     let mut steps: Vec<Box<dyn Step>> = Vec::new();
     for (tunnel, known) in known {
         let record = receipt.tunnels.get(&tunnel);
-        if record.is_none_or(|record| !is_other(record, &known.host_keys)) {
+        let Some(record) = record.filter(|record| is_other(record, announced(record, known)))
+        else {
             continue;
-        }
-        vetting::check_host_keys(&known.host_keys)?;
+        };
+        let announced = announced(record, known);
+        vetting::check_host_keys(announced)?;
         steps.push(Box::new(HostKeys {
             layout: layout.clone(),
             tunnel: receipt.lasting_name(tunnel),
-            announced: known.host_keys.clone(),
+            announced: announced.to_vec(),
         }));
     }
     Ok(steps)
@@ -57,8 +59,19 @@ fn is_other(tunnel: &TunnelRecord, announced: &[String]) -> bool {
     !announced.is_empty() && pinned(tunnel).is_some_and(|pinned| pinned != announced)
 }
 
+/// What is announced for the server to which the tunnel leads by its receipt: the one where it is to be, or else the one
+/// where it was, from which it has not moved yet.
+fn announced<'k>(tunnel: &TunnelRecord, known: &'k Tunnel) -> &'k [String] {
+    let place = known.place.as_ref();
+    match place.filter(|place| place::is_there(tunnel, place)) {
+        Some(place) => &place.server.host_keys,
+        None => &known.host_keys,
+    }
+}
+
 /// Whether one of the announced keys is not pinned.
-pub fn lacks(tunnel: &TunnelRecord, announced: &[String]) -> bool {
+pub fn lacks(tunnel: &TunnelRecord, known: &Tunnel) -> bool {
+    let announced = announced(tunnel, known);
     pinned(tunnel).is_some_and(|pinned| announced.iter().any(|key| !pinned.contains(key)))
 }
 

@@ -15,6 +15,7 @@ pub mod foreground;
 pub mod host_keys;
 pub mod key_pair;
 pub mod packages;
+pub mod place;
 pub mod planned;
 pub mod proofs;
 pub mod remains;

@@ -1,11 +1,11 @@
-//! Another database behind a tunnel: its remote port and its key stay, and its siblings run on.
+//! Another database behind a tunnel, or another place where it ends: its key stays, and its siblings run on.
 
 use std::time::Duration;
 
 use anyhow::Context as _;
 
 use super::database::Database;
-use super::{Outcome, PlannedCommand, Proofs, Step, StepName, service_tunnel};
+use super::{Outcome, PlannedCommand, Proofs, Step, StepName, place, service_tunnel};
 use crate::bastion::change::Change;
 use crate::bastion::control_plane::{ApiError, ControlPlane};
 use crate::bastion::facts::Init;
@@ -20,7 +20,7 @@ use crate::bastion::ssh::command_line::{bracketed, foreground_command};
 use crate::bastion::steps::autossh::installed;
 use crate::bastion::steps::temporary_tunnel::enrolled_forward;
 use crate::bastion::tunnel_name::TunnelName;
-use crate::protocol::{DatabaseAddress, Tunnel, TunnelChange};
+use crate::protocol::{DatabaseAddress, Tunnel, TunnelChange, TunnelPlace};
 
 /// How long the control plane may take to take note.
 const REPORT_TIMEOUT: Duration = Duration::from_secs(15);
@@ -43,6 +43,8 @@ pub fn shown(address: &DatabaseAddress) -> String {
 pub struct TargetUpdate {
     pub layout: Layout,
     pub target: Target,
+    /// Where it is to end, if that is elsewhere than before.
+    pub place: Option<TunnelPlace>,
     /// What runs the tunnel; nothing where a supervisor of the user's own does.
     pub init: Option<Init>,
     /// What becomes reachable.
@@ -62,7 +64,15 @@ impl Step for TargetUpdate {
 
     fn summary(&self) -> String {
         let (tunnel, to) = (self.target.tunnel, shown(&self.target.to));
-        format!("Restart tunnel {tunnel} with {to} behind it")
+        match &self.place {
+            Some(place) => format!(
+                "Restart tunnel {tunnel} at {}:{} with the port {} there, and {to} behind it",
+                bracketed(&place.server.host),
+                place.server.port,
+                place.remote_port
+            ),
+            None => format!("Restart tunnel {tunnel} with {to} behind it"),
+        }
     }
 
     fn commands(&self) -> Vec<PlannedCommand> {
@@ -90,6 +100,9 @@ impl Step for TargetUpdate {
         work.record(Change::TargetChanged {
             from: self.target.from.clone(),
         })?;
+        if let Some(place) = &self.place {
+            place::take(work, tunnel, place)?;
+        }
         if self.init.is_some() {
             self.restart(work)?;
         }
@@ -153,6 +166,8 @@ impl TargetUpdate {
 /// Tells the control plane where the tunnel points.
 pub struct TargetReport {
     pub target: Target,
+    /// Where it ends, if that is elsewhere than before.
+    pub place: Option<TunnelPlace>,
     /// Whether the tunnel points there by now.
     pub is_applied: bool,
 }
@@ -176,7 +191,16 @@ impl Step for TargetReport {
 
     fn apply(&self, work: &mut StepContext) -> anyhow::Result<Outcome> {
         let client = work.run.client(self.target.tunnel)?;
-        match report(work.host(), &client, &self.target, self.is_applied, None) {
+        let place = self.place.as_ref();
+        let keys = place.map(|place| place.server.host_keys.clone());
+        match report(
+            work.host(),
+            &client,
+            &self.target,
+            self.is_applied,
+            place,
+            keys,
+        ) {
             Ok(()) => Ok(Outcome::Changed("the browser shows it".to_owned())),
             // A target that was given here has to be known on both sides; that one from there is applied
             // may be told later.
@@ -200,19 +224,23 @@ impl Step for TargetReport {
     }
 }
 
-/// Tells the control plane where the tunnel points, and where it shall point if that was decided here; and which
-/// host keys are pinned, if it asks for that.
+/// Tells the control plane where the tunnel points, and where it shall point if that was decided here; where it ends, if
+/// that may be news; and which host keys are pinned, if it asks for that.
 pub fn report(
     host: &dyn Host,
     client: &ControlPlane,
     target: &Target,
     is_applied: bool,
+    place: Option<&TunnelPlace>,
     host_keys: Option<Vec<String>>,
 ) -> Result<(), ApiError> {
     let change = TunnelChange {
         target: target.is_given.then(|| target.to.clone()),
         applied: is_applied.then(|| target.to.clone()),
         host_keys,
+        region: place
+            .filter(|_| is_applied)
+            .map(|place| place.region.clone()),
         ..TunnelChange::default()
     };
     retry(host, REPORT_TIMEOUT, || {

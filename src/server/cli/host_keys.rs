@@ -3,6 +3,7 @@
 use clap::{Args, Subcommand};
 
 use super::DataDirArg;
+use crate::server::cluster::node;
 
 /// `host-key`.
 #[derive(Debug, Args)]
@@ -10,6 +11,10 @@ pub struct HostKeyArgs {
     /// Where the data is.
     #[command(flatten)]
     pub data: DataDirArg,
+
+    /// Of which region, where several servers share a database [default: default]
+    #[arg(long, global = true, value_name = "NAME", value_parser = node::name)]
+    pub region: Option<String>,
 
     /// What to do with host keys.
     #[command(subcommand)]

@@ -14,7 +14,7 @@ use super::bounds::{Bounds, WebBounds};
 use super::values::{duration, host_and_port, public_url, ssh_host};
 use crate::server::cluster::node;
 use crate::server::domain::proxies;
-use crate::server::store::{PortRange, Role};
+use crate::server::store::{DEFAULT_REGION, PortRange, Role};
 
 /// `serve`.
 #[derive(Debug, Args)]
@@ -59,7 +59,8 @@ pub struct Serve {
     )]
     pub forward_listen: IpAddr,
 
-    /// The ports given to tunnels; keep them outside the kernel's ephemeral range
+    /// The ports given to tunnels; keep them outside the kernel's ephemeral range. Of a region that was added, `region`
+    /// says that
     #[arg(
         long,
         env = "HOLISTICS_TUNNEL_SERVER_PORTS",
@@ -88,7 +89,7 @@ pub struct Serve {
     )]
     pub role: Role,
 
-    /// Where it is, where several share a database: connections are passed on within a region first
+    /// Where it is, where several share a database: in one of the regions that were added with `region add`
     /// [default: default]
     #[arg(
         long,
@@ -149,7 +150,8 @@ pub struct Serve {
     )]
     pub trusted_proxy: Vec<IpNet>,
 
-    /// What bastions call the tunnel server [default: the public URL's host]
+    /// What bastions call the tunnel server [default: the public URL's host]. Of a region that was added, `region` says
+    /// that
     #[arg(
         long,
         env = "HOLISTICS_TUNNEL_SERVER_PUBLIC_SSH_HOST",
@@ -286,7 +288,7 @@ pub struct Serve {
 impl Serve {
     /// Where it is.
     pub fn region(&self) -> &str {
-        self.region.as_deref().unwrap_or("default")
+        self.region.as_deref().unwrap_or(DEFAULT_REGION)
     }
 
     /// What it is called among several.

@@ -28,13 +28,32 @@ pub struct Peer {
     pub draining: bool,
 }
 
+/// How a node is reached: its address, and the certificate that it shows there.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Reach {
+    certificate: CertificateHash,
+    address: String,
+}
+
+impl Peer {
+    /// How it is reached.
+    pub fn reach(&self) -> Reach {
+        Reach {
+            certificate: self.certificate,
+            address: self.address.clone(),
+        }
+    }
+}
+
 /// A tunnel that other nodes hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Held {
     /// Which.
     pub tunnel: TunnelId,
-    /// Its port.
+    /// Its port, in the region of those who hold it.
     pub port: u16,
+    /// Whether that is this node's region, so that the port is to be listened on here.
+    pub is_here: bool,
     /// Who holds it; one that nobody holds is as good as absent.
     pub peers: Vec<Arc<Peer>>,
 }
@@ -45,24 +64,32 @@ pub struct Holders(Arc<State>);
 
 #[derive(Debug, Default)]
 struct State {
-    /// By the port.
-    held: RwLock<HashMap<u16, Held>>,
+    held: RwLock<AllHeld>,
     known: RwLock<HashSet<CertificateHash>>,
-    /// Told when other ports are held, or for other tunnels.
+    /// Told when other ports are to be listened on, or for other tunnels.
     changed: watch::Sender<()>,
+}
+
+#[derive(Debug, Default)]
+struct AllHeld {
+    /// A tunnel that moves from one region to another may be held in both.
+    by_place: HashMap<(TunnelId, u16), Held>,
+    /// The ports of this node's region.
+    here: HashMap<u16, TunnelId>,
 }
 
 impl Holders {
     /// From now on, these are the tunnels that other nodes hold, and no others.
     pub fn replace(&self, held: Vec<Held>) {
         let held = held.into_iter().filter(|held| !held.peers.is_empty());
-        let new: HashMap<u16, Held> = held.map(|held| (held.port, held)).collect();
+        let by_place: HashMap<_, _> = held.map(|held| ((held.tunnel, held.port), held)).collect();
+        let here = by_place.values().filter(|held| held.is_here);
+        let new = AllHeld {
+            here: here.map(|held| (held.port, held.tunnel)).collect(),
+            by_place,
+        };
         let mut now = self.0.held.write().unwrap_or_else(PoisonError::into_inner);
-        let ports_are_the_same = now.len() == new.len()
-            && new.iter().all(|(port, held)| {
-                now.get(port)
-                    .is_some_and(|former| former.tunnel == held.tunnel)
-            });
+        let ports_are_the_same = now.here == new.here;
         *now = new;
         drop(now);
         if !ports_are_the_same {
@@ -77,12 +104,12 @@ impl Holders {
         *self.0.known.write().unwrap_or_else(PoisonError::into_inner) = new;
     }
 
-    /// Every node that holds something, once.
+    /// Every node that holds something, once for each way to reach it.
     pub fn peers_of_all(&self) -> Vec<Arc<Peer>> {
         let held = self.0.held.read().unwrap_or_else(PoisonError::into_inner);
         let mut seen = HashSet::new();
-        let all = held.values().flat_map(|held| &held.peers);
-        all.filter(|peer| seen.insert(peer.certificate))
+        let all = held.by_place.values().flat_map(|held| &held.peers);
+        all.filter(|peer| seen.insert(peer.reach()))
             .cloned()
             .collect()
     }
@@ -96,22 +123,21 @@ impl Holders {
     /// Who else holds a tunnel with this port.
     pub fn of(&self, tunnel: TunnelId, port: u16) -> Vec<Arc<Peer>> {
         let held = self.0.held.read().unwrap_or_else(PoisonError::into_inner);
-        let found = held.get(&port).filter(|held| held.tunnel == tunnel);
+        let found = held.by_place.get(&(tunnel, port));
         found.map_or_else(Vec::new, |held| held.peers.clone())
     }
 
-    /// The tunnel that somebody else holds with this port.
+    /// The tunnel that somebody else holds with this port of this node's region.
     pub fn tunnel_with(&self, port: u16) -> Option<TunnelId> {
         let held = self.0.held.read().unwrap_or_else(PoisonError::into_inner);
-        held.get(&port).map(|held| held.tunnel)
+        held.here.get(&port).copied()
     }
 
-    /// The ports that are held elsewhere, and for which tunnel.
+    /// The ports of this node's region that are held elsewhere, and for which tunnel.
     pub fn ports(&self) -> Vec<(u16, TunnelId)> {
         let held = self.0.held.read().unwrap_or_else(PoisonError::into_inner);
-        held.iter()
-            .map(|(port, held)| (*port, held.tunnel))
-            .collect()
+        let here = held.here.iter();
+        here.map(|(port, tunnel)| (*port, *tunnel)).collect()
     }
 
     /// Tells when the answer of [`Holders::ports`] is another one.
@@ -138,8 +164,28 @@ mod tests {
         Held {
             tunnel: TunnelId(tunnel),
             port,
+            is_here: true,
             peers: peers.iter().map(|name| peer(name)).collect(),
         }
+    }
+
+    #[test]
+    fn a_port_of_another_region_is_not_listened_on_and_leads_to_its_tunnel_all_the_same() {
+        let holders = Holders::default();
+        let mut changes = holders.changes();
+        let far = |tunnel, port| Held {
+            is_here: false,
+            ..held(tunnel, port, &["far"])
+        };
+        holders.replace(vec![far(1, 20_000)]);
+        assert!(!changes.has_changed().unwrap());
+        holders.replace(vec![far(1, 20_000), held(2, 20_000, &["near"])]);
+        assert!(changes.has_changed().unwrap());
+        changes.mark_unchanged();
+        assert_eq!(holders.ports(), [(20_000, TunnelId(2))]);
+        assert_eq!(holders.tunnel_with(20_000), Some(TunnelId(2)));
+        assert_eq!(holders.of(TunnelId(1), 20_000)[0].node, "far");
+        assert_eq!(holders.of(TunnelId(2), 20_000)[0].node, "near");
     }
 
     #[test]

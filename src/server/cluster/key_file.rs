@@ -20,7 +20,7 @@ use sha2::{Digest as _, Sha256};
 use super::key_age::{Current, Moment};
 use crate::protocol::TunnelId;
 use crate::server::data_dir::DataDir;
-use crate::server::store::{KeyRow, KeyRows, OpenTunnel};
+use crate::server::store::{DEFAULT_REGION, KeyRow, KeyRows, OpenTunnel};
 
 /// Of what both files are.
 const FORMAT: u32 = 1;
@@ -81,8 +81,11 @@ pub struct Kept {
 pub struct Mark(String);
 
 impl KeyFile {
-    /// That of this installation.
-    pub fn new(data_dir: &DataDir, installation: String) -> Self {
+    /// That of this installation and region: what opens a tunnel in another one is another port.
+    pub fn new(data_dir: &DataDir, mut installation: String, region: &str) -> Self {
+        if region != DEFAULT_REGION {
+            installation = format!("{installation} {region}");
+        }
         KeyFile {
             table: data_dir.key_table(),
             age: data_dir.key_table_age(),
@@ -132,7 +135,7 @@ impl KeyFile {
         );
         ensure!(
             heading.installation == self.installation,
-            "it is another installation's: it was written with another secret.key"
+            "it is another installation's or region's: it was written with another secret.key or --region"
         );
         ensure!(heading.rest == hash(rest), "it is cut off or damaged");
         let lines = rest
@@ -235,7 +238,7 @@ mod tests {
 
     fn kept(installation: &str, dir: &tempfile::TempDir) -> KeyFile {
         let data_dir = DataDir::open_or_create(dir.path()).unwrap();
-        KeyFile::new(&data_dir, installation.to_owned())
+        KeyFile::new(&data_dir, installation.to_owned(), DEFAULT_REGION)
     }
 
     fn rows() -> KeyRows {

@@ -51,10 +51,11 @@ pub struct KeyKeeper {
     table: Arc<KeyTable>,
     file: KeyFile,
     store: Store,
-    /// What this node is called.
+    /// What this node is called, and where it is.
     node: String,
     /// Where it is confirmed what was taken over.
     url: DatabaseUrl,
+    region: String,
     /// What the age of the table on disk is kept under.
     mark: Option<Mark>,
     taken: watch::Sender<Taken>,
@@ -83,7 +84,7 @@ impl KeyKeeper {
         file: KeyFile,
         store: Store,
         url: DatabaseUrl,
-        node: String,
+        (node, region): (String, String),
         most: Duration,
     ) -> Self {
         let table = Arc::new(KeyTable::new(most));
@@ -102,6 +103,7 @@ impl KeyKeeper {
             store,
             node,
             url,
+            region,
             mark,
             taken: watch::Sender::default(),
             kept: watch::Sender::default(),
@@ -211,7 +213,8 @@ impl KeyKeeper {
             Asked::All => None,
             Asked::Changes => {
                 let since = self.table.version();
-                let changes = timeout(CHANGES_LIMIT, self.store.keys_since(since)).await;
+                let changes =
+                    timeout(CHANGES_LIMIT, self.store.keys_since(&self.region, since)).await;
                 let changes = changes.context("the database is silent")??;
                 if changes.is_none() {
                     tracing::warn!(since, "the database was set back: all keys are read anew");
@@ -223,7 +226,7 @@ impl KeyKeeper {
             Some(changes) if changes.rows.is_empty() => Some(Vec::new()),
             Some(changes) => Some(self.table.change(changes)),
             None => {
-                let all = timeout(ALL_LIMIT, self.store.all_keys()).await;
+                let all = timeout(ALL_LIMIT, self.store.all_keys(&self.region)).await;
                 self.table.replace(all.context("the database is silent")??);
                 None
             }

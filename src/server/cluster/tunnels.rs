@@ -3,7 +3,7 @@
 //! Where there is one server alone, it is its tunnel server and nothing else.
 
 use std::collections::{BTreeSet, HashSet};
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::time::{sleep, timeout};
@@ -11,7 +11,7 @@ use tokio::time::{sleep, timeout};
 use super::node::Node;
 use super::view::{Others, View};
 use crate::protocol::TunnelId;
-use crate::server::tunnel_server::{Holder, HostKey, Passage, TunnelServer};
+use crate::server::tunnel_server::{Holder, Passage, TunnelServer};
 
 /// How long is waited for what another node is about to say.
 const SOON: Duration = Duration::from_secs(3);
@@ -31,8 +31,6 @@ pub struct Tunnels {
     member: OnceLock<Member>,
     /// The way to those of the others.
     passage: Option<Passage>,
-    /// The public host keys, where no tunnel server of this node shows them.
-    host_keys: RwLock<Vec<String>>,
 }
 
 impl Tunnels {
@@ -46,7 +44,6 @@ impl Tunnels {
             local,
             passage,
             member: member.map(OnceLock::from).unwrap_or_default(),
-            host_keys: RwLock::default(),
         }
     }
 
@@ -89,6 +86,16 @@ impl Tunnels {
     /// Whether a session of another node does.
     pub fn is_up_elsewhere(&self, tunnel: TunnelId) -> bool {
         self.view().is_some_and(|view| view.is_up(tunnel))
+    }
+
+    /// Whether a session of a node in this region listens on this tunnel's port there now. `own` is this node's region.
+    pub fn is_up_in(&self, tunnel: TunnelId, region: &str, own: &str) -> bool {
+        let here = self.local.as_ref().is_some_and(|local| local.is_up(tunnel));
+        (here && region == own)
+            || self.view().is_some_and(|view| {
+                let holders = view.holders(tunnel);
+                holders.iter().any(|session| session.region == region)
+            })
     }
 
     /// Which tunnels are up now.
@@ -185,31 +192,10 @@ impl Tunnels {
         }
     }
 
-    /// The public host keys, `ssh-ed25519 AAAA…`: the current ones, and the next ones after them.
+    /// The public host keys of this node's tunnel server, `ssh-ed25519 AAAA…`: the current ones, and the next ones
+    /// after them.
     pub fn host_keys(&self) -> Vec<String> {
-        match &self.local {
-            Some(local) => local.host_keys(),
-            None => {
-                let keys = self.host_keys.read();
-                keys.unwrap_or_else(PoisonError::into_inner).clone()
-            }
-        }
-    }
-
-    /// Shows and announces these keys from now on.
-    ///
-    /// # Errors
-    /// A key cannot be written in OpenSSH's form; the former ones are shown on.
-    pub fn take_host_keys(&self, current: &[HostKey], next: &[HostKey]) -> anyhow::Result<()> {
-        if let Some(local) = &self.local {
-            return local.take_host_keys(current, next);
-        }
-        let keys = current.iter().chain(next).map(HostKey::public);
-        let keys = keys.collect::<anyhow::Result<Vec<_>>>()?;
-        *self
-            .host_keys
-            .write()
-            .unwrap_or_else(PoisonError::into_inner) = keys;
-        Ok(())
+        let local = self.local.as_ref().map(TunnelServer::host_keys);
+        local.unwrap_or_default()
     }
 }

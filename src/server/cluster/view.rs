@@ -38,6 +38,8 @@ const OWN_BEAT: Duration = Duration::from_secs(4);
 pub struct Elsewhere {
     /// The node.
     pub node: String,
+    /// The node's region.
+    pub region: String,
     /// Whose port it holds.
     pub tunnel: TunnelId,
     /// Whose tunnel that is.
@@ -69,6 +71,8 @@ pub struct SeenNode {
 #[derive(Debug)]
 pub struct View {
     own: String,
+    /// This node's region.
+    region: String,
     seen: RwLock<Seen>,
     table: Holders,
     wanted: Notify,
@@ -96,9 +100,10 @@ pub struct Others {
 
 impl View {
     /// Nothing is known yet. `table` is what connections are passed on by.
-    pub fn new(own: String, table: Holders) -> Self {
+    pub fn new(own: String, region: String, table: Holders) -> Self {
         View {
             own,
+            region,
             seen: RwLock::default(),
             table,
             wanted: Notify::new(),
@@ -271,9 +276,11 @@ impl View {
                 holders.push(Arc::clone(peer));
             }
         }
+        let is_here = |peer: &Arc<Peer>| peer.region == self.region;
         let held = held.into_iter().map(|((tunnel, port), peers)| Held {
             tunnel,
             port,
+            is_here: peers.iter().any(is_here),
             peers,
         });
         // Those first who may ask, so that nobody is told of one who would be refused.
@@ -393,10 +400,10 @@ impl Reader {
             let version = known.read.map_or(-1, |(_, version)| version);
             let rows = self.line.sessions_of(&known.row.life(), version).await?;
             let number = rows.len();
-            let name = known.row.name.clone();
+            let (name, region) = (known.row.name.clone(), known.row.region.clone());
             let sessions: HashMap<_, _> = rows
                 .into_iter()
-                .filter_map(|row| session(&name, row, &known.sessions))
+                .filter_map(|row| session(&name, &region, row, &known.sessions))
                 .collect();
             // One that should have been known and was not: the next time, all are read whole.
             known.read = (sessions.len() == number).then_some(present);
@@ -454,6 +461,7 @@ impl Reader {
 /// A session as it was read, or as it was known before.
 fn session(
     node: &str,
+    region: &str,
     row: NodeSessionRow,
     known: &HashMap<TunnelId, Arc<Elsewhere>>,
 ) -> Option<(TunnelId, Arc<Elsewhere>)> {
@@ -464,9 +472,10 @@ fn session(
     };
     let session = Elsewhere {
         node: node.to_owned(),
+        region: region.to_owned(),
         tunnel,
         data_source: row.data_source,
-        port: row.remote_port.and_then(|port| port.try_into().ok()),
+        port: row.port.and_then(|port| port.try_into().ok()),
         since: jiff::Timestamp::from_millisecond(since).unwrap_or(jiff::Timestamp::MAX),
         bastion,
         public_key,

@@ -74,10 +74,15 @@ impl PublicAddress {
 
     /// `host:port` of the tunnel server, for people.
     pub fn ssh_server(&self) -> String {
-        match self.ssh_host.parse::<Ipv6Addr>() {
-            Ok(address) => format!("[{address}]:{}", self.ssh_port),
-            Err(_) => format!("{}:{}", self.ssh_host, self.ssh_port),
-        }
+        host_and_port(&self.ssh_host, self.ssh_port)
+    }
+}
+
+/// `host:port`, for people.
+pub fn host_and_port(host: &str, port: u16) -> String {
+    match host.parse::<Ipv6Addr>() {
+        Ok(address) => format!("[{address}]:{port}"),
+        Err(_) => format!("{host}:{port}"),
     }
 }
 

@@ -11,7 +11,7 @@ use super::public_key;
 use super::record::{ensure_active, found};
 use super::token::{Token, TokenKind};
 use crate::protocol::{DataSourceId, KeyByHand, TunnelId};
-use crate::server::store::{Actor, EventKind, Record, Registration, Source, Writing};
+use crate::server::store::{Actor, EventKind, Record, Region, Registration, Source, Writing};
 
 impl ControlPlane {
     /// Registers the public key of a machine on which a person sets the tunnel up, and gives the tunnel a
@@ -29,13 +29,15 @@ impl ControlPlane {
         actor: &Actor,
     ) -> Result<Record> {
         let public_key = public_key::normalize(&key.public_key).map_err(Error::InvalidKey)?;
+        self.data_source(id).await?;
         let mut tx = self.store.write().await?;
         let record = ensure_active(tx.data_source(id).await?)?;
         let tunnel = record.tunnel_id().ok_or(Error::NoTunnel)?;
         if record.is_enrolled() && !record.is_by_hand() {
             return Err(Error::EnrolledByCommand);
         }
-        let told = host_keys::fingerprints(&self.tunnels.host_keys())?;
+        let region = self.ready_region(record.region().ok_or(Error::NoTunnel)?)?;
+        let told = host_keys::fingerprints(&self.host_keys_of(&region.name))?;
         let present = tx.keys(tunnel).await?.current;
         if present.as_ref() == Some(&public_key) {
             tx.note_host_keys(tunnel, &told, Source::Told).await?;
@@ -48,7 +50,7 @@ impl ControlPlane {
         }
         let is_first = present.is_none();
         let event = if is_first {
-            self.enroll_by_hand(&mut tx, tunnel, &public_key, actor)
+            self.enroll_by_hand(&mut tx, tunnel, &region, &public_key, actor)
                 .await?;
             EventKind::KeyRegistered
         } else {
@@ -72,10 +74,11 @@ impl ControlPlane {
         &self,
         tx: &mut Writing,
         tunnel: TunnelId,
+        region: &Region,
         public_key: &str,
         actor: &Actor,
     ) -> Result<()> {
-        let port = self.choose_port(tx).await?;
+        let port = self.choose_port(tx, region).await?;
         // No token was presented. A tunnel's own token is derived from one that nobody has.
         let credential = Token::from_bytes(TokenKind::Enrollment, &rand::random()).hash();
         let operator = actor.to_string();
@@ -88,24 +91,35 @@ impl ControlPlane {
         Ok(tx.enroll(tunnel, port, &credential, &registration).await?)
     }
 
-    /// Notes that a tunnel that is set up by hand leads to the present host and port.
+    /// Notes that a tunnel that is set up by hand leads to the present host and port, and has moved to the region
+    /// where it is to be.
     ///
     /// # Errors
-    /// It is not set up by hand, the data source is leaving, or the database failed.
+    /// It is not set up by hand, it is not up in that region, the data source is leaving, or the database failed.
     pub async fn confirm_target(&self, id: DataSourceId, actor: &Actor) -> Result<Record> {
+        let known = self.data_source(id).await?;
+        if let Some(next) = known.next_place().filter(|_| known.is_by_hand()) {
+            self.check_moved(&known, &next.region).await?;
+        }
         let mut tx = self.store.write().await?;
         let record = ensure_active(tx.data_source(id).await?)?;
         let tunnel = record.tunnel_id().ok_or(Error::NoTunnel)?;
         if !record.is_by_hand() {
             return Err(Error::NotByHand);
         }
-        if record.pending().is_none() {
-            return Ok(record);
+        if let Some(next) = known.next_place() {
+            self.finish_move(&mut tx, &record, &next.region, actor)
+                .await?;
         }
-        tx.set_applied(tunnel, &record.address()).await?;
-        tx.add_event(id, EventKind::TargetConfirmed, actor).await?;
+        if record.pending().is_some() {
+            tx.set_applied(tunnel, &record.address()).await?;
+            tx.add_event(id, EventKind::TargetConfirmed, actor).await?;
+        }
         let record = found(tx.data_source(id).await?)?;
         tx.commit().await?;
+        if known.next_place().is_some() {
+            self.keys_changed().await;
+        }
         self.done(id, actor, "target confirmed");
         Ok(record)
     }

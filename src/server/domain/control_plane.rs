@@ -9,11 +9,12 @@ use super::changes::Changes;
 use super::error::{Error, Result};
 use super::idempotency::UnderWay;
 use super::record::found;
+use super::regions::Regions;
 use super::secret::SecretKey;
 use crate::protocol::{DataSourceId, DataSourceState, TunnelId, TunnelStatus};
 use crate::server::cluster::key_table::KeyTable;
 use crate::server::cluster::tunnels::Tunnels;
-use crate::server::store::{Actor, Confirmations, Engine, PortRange, Record, Store};
+use crate::server::store::{Actor, Confirmations, Engine, Record, Store};
 
 /// The data sources, their tunnels, and who may do what with them.
 pub struct ControlPlane {
@@ -34,8 +35,8 @@ pub struct ControlPlane {
     pub enrollment_ttl: Duration,
     /// How long an old key opens a tunnel after the new one was first seen.
     pub key_overlap: Duration,
-    /// The ports given to tunnels.
-    pub ports: PortRange,
+    /// Where tunnels end, and the ports given to them there.
+    pub regions: Regions,
     /// How long a port rests that somebody else had.
     pub port_rest: Duration,
     /// The address on which the tunnels' ports listen.
@@ -52,7 +53,9 @@ impl ControlPlane {
     /// # Errors
     /// It never was, or the database failed.
     pub async fn data_source(&self, id: DataSourceId) -> Result<Record> {
-        found(self.store.data_source(id).await?)
+        let record = found(self.store.data_source(id).await?)?;
+        self.know_regions_of(std::slice::from_ref(&record)).await?;
+        Ok(record)
     }
 
     /// The data source of a tunnel, also if it is removed.
@@ -60,7 +63,9 @@ impl ControlPlane {
     /// # Errors
     /// It never was, or the database failed.
     pub async fn tunnel(&self, id: TunnelId) -> Result<Record> {
-        found(self.store.tunnel(id).await?)
+        let record = found(self.store.tunnel(id).await?)?;
+        self.know_regions_of(std::slice::from_ref(&record)).await?;
+        Ok(record)
     }
 
     /// Which of the servers that share the tunnels have taken over the last change of this one's keys; none where

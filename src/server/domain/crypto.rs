@@ -1,8 +1,8 @@
-//! Passwords at rest: encrypted with a key that is derived from the secret key's file, so that the
-//! database alone gives none away.
+//! Passwords at rest, and the host keys that several servers share: encrypted with keys that are derived from the
+//! secret key's file, so that the database alone gives none away.
 //!
-//! A sealed password is a nonce of 96 random bits and AES-256-GCM's output. What it was given for
-//! (data source, host, port, user, TLS mode) is authenticated with it: whoever can write to the
+//! What is sealed is a nonce of 96 random bits and AES-256-GCM's output. What it was given for
+//! (of a password data source, host, port, user, TLS mode) is authenticated with it: whoever can write to the
 //! database, and has no key, cannot have it sent elsewhere.
 
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
@@ -53,32 +53,83 @@ pub fn seal(
     purpose: Purpose<'_>,
     password: &str,
 ) -> Result<SealedPassword, SealingFailed> {
-    let nonce: [u8; NONCE_LEN] = rand::random();
-    let mut text = password.as_bytes().to_vec();
-    key(secret)
-        .and_then(|key| {
-            let nonce = Nonce::assume_unique_for_key(nonce);
-            key.seal_in_place_append_tag(nonce, purpose.authenticated(), &mut text)
-        })
-        .map_err(|_| SealingFailed)?;
-    let mut sealed = nonce.to_vec();
-    sealed.append(&mut text);
-    Ok(SealedPassword(sealed))
+    let key = key(&secret.password_key());
+    seal_text(key, purpose.authenticated(), password)
+        .map(SealedPassword)
+        .map_err(|_| SealingFailed)
 }
 
 /// Decrypts a password; nothing if the key or the purpose is another one, or the bytes were changed.
 pub fn open(secret: &SecretKey, purpose: Purpose<'_>, sealed: &SealedPassword) -> Option<String> {
-    let (nonce, text) = sealed.0.split_at_checked(NONCE_LEN)?;
-    let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
-    let mut text = text.to_vec();
-    let key = key(secret).ok()?;
-    let opened = key.open_in_place(nonce, purpose.authenticated(), &mut text);
-    String::from_utf8(opened.ok()?.to_vec()).ok()
+    let key = key(&secret.password_key());
+    open_text(key, purpose.authenticated(), &sealed.0)
 }
 
-fn key(secret: &SecretKey) -> Result<LessSafeKey, ring::error::Unspecified> {
+/// Encrypts a private host key, for its region and its file.
+///
+/// # Errors
+/// It is too long for the cipher.
+pub fn seal_host_key(
+    secret: &SecretKey,
+    region: &str,
+    file_name: &str,
+    text: &str,
+) -> anyhow::Result<Vec<u8>> {
+    let key = key(&secret.host_keys_key());
+    let sealed = seal_text(key, host_key_s(region, file_name), text);
+    sealed.map_err(|_| anyhow::anyhow!("the host key cannot be encrypted"))
+}
+
+/// Decrypts a private host key; nothing if the secret key, the region or the file is another one, or the bytes were
+/// changed.
+pub fn open_host_key(
+    secret: &SecretKey,
+    region: &str,
+    file_name: &str,
+    sealed: &[u8],
+) -> Option<String> {
+    let key = key(&secret.host_keys_key());
+    open_text(key, host_key_s(region, file_name), sealed)
+}
+
+/// Neither has control characters in it.
+fn host_key_s(region: &str, file_name: &str) -> Aad<Vec<u8>> {
+    Aad::from(format!("region_host_keys\0{region}\0{file_name}").into_bytes())
+}
+
+type Key = Result<LessSafeKey, ring::error::Unspecified>;
+
+fn key(bytes: &[u8]) -> Key {
     // "Less safe" is ring's name for a key whose caller chooses the nonces: here, at random.
-    UnboundKey::new(&AES_256_GCM, &secret.password_key()).map(LessSafeKey::new)
+    UnboundKey::new(&AES_256_GCM, bytes).map(LessSafeKey::new)
+}
+
+fn seal_text(
+    key: Key,
+    authenticated: Aad<Vec<u8>>,
+    text: &str,
+) -> Result<Vec<u8>, ring::error::Unspecified> {
+    let nonce: [u8; NONCE_LEN] = rand::random();
+    let mut text = text.as_bytes().to_vec();
+    key?.seal_in_place_append_tag(
+        Nonce::assume_unique_for_key(nonce),
+        authenticated,
+        &mut text,
+    )?;
+    let mut sealed = nonce.to_vec();
+    sealed.append(&mut text);
+    Ok(sealed)
+}
+
+fn open_text(key: Key, authenticated: Aad<Vec<u8>>, sealed: &[u8]) -> Option<String> {
+    let (nonce, text) = sealed.split_at_checked(NONCE_LEN)?;
+    let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
+    let mut text = text.to_vec();
+    let opened = key
+        .ok()?
+        .open_in_place(nonce, authenticated, &mut text)
+        .ok()?;
+    String::from_utf8(opened.to_vec()).ok()
 }
 
 #[cfg(test)]
@@ -161,6 +212,17 @@ mod tests {
             let cut = SealedPassword(sealed.0[..short].to_vec());
             assert_eq!(open(&ours, purpose, &cut), None);
         }
+    }
+
+    #[test]
+    fn a_host_key_opens_for_its_own_region_and_file_and_with_the_same_secret() {
+        let secret = secret();
+        let sealed = seal_host_key(&secret, "eu", "ecdsa", "private").unwrap();
+        let opened = |region, file| open_host_key(&secret, region, file, &sealed);
+        assert_eq!(opened("eu", "ecdsa").as_deref(), Some("private"));
+        assert_eq!(opened("us", "ecdsa"), None);
+        assert_eq!(opened("eu", "ed25519"), None);
+        assert_eq!(open_host_key(&self::secret(), "eu", "ecdsa", &sealed), None);
     }
 
     #[test]

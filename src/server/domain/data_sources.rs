@@ -16,9 +16,6 @@ use crate::server::store::{Actor, EventKind, Record, Writing};
 /// How long a removal command works. Long, since a tunnel is often deleted when nobody is at hand.
 const REMOVAL_TTL: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// The name of the one region that there is.
-const REGION: &str = "default";
-
 impl ControlPlane {
     /// Creates a data source, with a command for the bastion unless it is reached directly.
     ///
@@ -50,9 +47,10 @@ impl ControlPlane {
             ConnectionKind::Direct => None,
         };
         let new = checked(new)?;
+        let region = self.region_for(new.region.as_deref()).await?;
         let id = tx.add_data_source(&new).await?;
         if let Some(command) = &command {
-            let tunnel = tx.add_tunnel(id).await?;
+            let tunnel = tx.add_tunnel(id, &region.name).await?;
             tx.add_token(&command.to_keep(tunnel)).await?;
         }
         tx.add_event(id, EventKind::Created, actor).await?;
@@ -83,7 +81,7 @@ impl ControlPlane {
         Ok(())
     }
 
-    /// Changes name or target. The bastion picks the target up when it next asks.
+    /// Changes name, target or region. The bastion picks target and region up when it next asks.
     ///
     /// # Errors
     /// A value is not valid, it is removed or being removed, or the database failed.
@@ -94,12 +92,21 @@ impl ControlPlane {
         actor: &Actor,
     ) -> Result<Record> {
         let change = checked_change(change)?;
+        if let Some(region) = &change.region {
+            self.region_for(Some(region)).await?;
+        }
         let mut tx = self.store.write().await?;
-        ensure_active(tx.data_source(id).await?)?;
+        let record = ensure_active(tx.data_source(id).await?)?;
         tx.change_data_source(id, &change).await?;
+        if let Some(region) = &change.region {
+            self.move_to(&mut tx, &record, region).await?;
+        }
         tx.add_event(id, EventKind::Changed, actor).await?;
         let record = found(tx.data_source(id).await?)?;
         tx.commit().await?;
+        if change.region.is_some() {
+            self.keys_changed().await;
+        }
         self.done(id, actor, "changed");
         Ok(record)
     }
@@ -133,8 +140,8 @@ impl ControlPlane {
         Ok(Some(command.into()))
     }
 
-    /// Removes a data source: its key no longer opens the tunnel, whose session ends, its port is free, and
-    /// its login is erased.
+    /// Removes a data source: its key no longer opens the tunnel, whose session ends, its port rests before another
+    /// tunnel gets it, and its login is erased.
     pub(super) async fn remove_now(
         &self,
         mut tx: Writing,
@@ -165,25 +172,12 @@ impl ControlPlane {
 }
 
 fn checked(new: NewDataSource) -> Result<NewDataSource, Invalid> {
-    if let Some(region) = &new.region {
-        known_region(region)?;
-    }
     Ok(NewDataSource {
         display_name: inputs::display_name(&new.display_name)?,
         host: inputs::host("host", &new.host)?,
         port: inputs::port("port", new.port)?,
         ..new
     })
-}
-
-fn known_region(region: &str) -> Result<(), Invalid> {
-    if region == REGION {
-        return Ok(());
-    }
-    let rule = format!(
-        "{region:?} is not known: this server has the one region {REGION:?}, which may be left out"
-    );
-    Err(Invalid::new("region", rule))
 }
 
 fn checked_change(change: DataSourceChange) -> Result<DataSourceChange, Invalid> {
@@ -196,5 +190,6 @@ fn checked_change(change: DataSourceChange) -> Result<DataSourceChange, Invalid>
             .port
             .map(|port| inputs::port("port", port))
             .transpose()?,
+        region: change.region,
     })
 }

@@ -25,6 +25,12 @@ pub enum Error {
     /// The public key is not one that is enrolled.
     #[error("{0}")]
     InvalidKey(String),
+    /// Nothing is there yet to connect to.
+    #[error(
+        "no tunnel server of the region {0:?} has been started yet, so there is nothing that a bastion could connect \
+         to. Whoever runs the servers starts one with --region {0}."
+    )]
+    NoTunnelServer(String),
     /// It never was, or is removed.
     #[error("there is no such data source or tunnel, or it has been removed")]
     NotFound,

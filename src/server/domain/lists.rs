@@ -74,6 +74,7 @@ impl ControlPlane {
         records.truncate(limit);
         let last = records.last().filter(|_| has_more);
         let next = last.map(|last| cursor::after(&self.secret, List::DataSources, last.id.0));
+        self.know_regions_of(&records).await?;
         Ok((records, next))
     }
 

@@ -2,7 +2,7 @@
 
 use super::error::{Error, Result};
 use crate::protocol::{ConnectionKind, DataSourceState, DatabaseAddress, TunnelId};
-use crate::server::store::Record;
+use crate::server::store::{NextPlace, Record};
 
 /// Passes what was found.
 pub fn found(record: Option<Record>) -> Result<Record> {
@@ -70,6 +70,12 @@ impl Record {
         (*applied != address && !self.is_leaving()).then_some(address)
     }
 
+    /// Whether its bastion has to be told of a new target or region.
+    pub fn is_to_be_updated(&self) -> bool {
+        let moves = self.next_place().is_some() && !self.is_leaving();
+        !self.is_by_hand() && (self.pending().is_some() || moves)
+    }
+
     /// The number of its tunnel.
     pub fn tunnel_id(&self) -> Option<TunnelId> {
         self.tunnel.as_ref().map(|tunnel| tunnel.id)
@@ -78,6 +84,16 @@ impl Record {
     /// Its tunnel's port on the tunnel server.
     pub fn remote_port(&self) -> Option<u16> {
         self.tunnel.as_ref()?.remote_port
+    }
+
+    /// The region in which its tunnel ends.
+    pub fn region(&self) -> Option<&str> {
+        self.tunnel.as_ref().map(|tunnel| tunnel.region.as_str())
+    }
+
+    /// Where its tunnel is to move.
+    pub fn next_place(&self) -> Option<&NextPlace> {
+        self.tunnel.as_ref()?.next.as_ref()
     }
 
     /// Whether a person has set its tunnel up, and no program of ours runs on its machine.
@@ -121,7 +137,9 @@ mod tests {
     fn tunnel() -> TunnelRecord {
         TunnelRecord {
             id: TunnelId(1),
+            region: "default".to_owned(),
             remote_port: None,
+            next: None,
             last_seen: None,
             applied: None,
             service_installed: false,

@@ -93,6 +93,12 @@ impl SecretKey {
         mac.finalize().into_bytes().into()
     }
 
+    /// The key that encrypts the host keys of regions.
+    pub fn host_keys_key(&self) -> [u8; KEY_BYTES] {
+        let mac = self.0.clone().chain_update(b"host-keys-key");
+        mac.finalize().into_bytes().into()
+    }
+
     /// What a form must send back, for the browser that has this cookie.
     pub fn form_token(&self, cookie: &str) -> String {
         let mac = self.0.clone().chain_update(b"form").chain_update(cookie);

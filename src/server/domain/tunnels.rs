@@ -18,7 +18,9 @@ const MOST_HOST_KEYS: usize = 16;
 /// What a registration leads to; the same for the same key.
 #[derive(Debug)]
 pub struct Enrolled {
-    /// The tunnel's own port.
+    /// Where the tunnel ends.
+    pub region: String,
+    /// The tunnel's own port there.
     pub remote_port: u16,
     /// The host keys that it is told of.
     pub host_keys: Vec<String>,
@@ -41,10 +43,12 @@ impl ControlPlane {
         address: IpAddr,
     ) -> Result<Enrolled> {
         let registration = checked(registration)?;
-        let host_keys = self.tunnels.host_keys();
-        let told = host_keys::fingerprints(&host_keys)?;
+        self.tunnel(tunnel).await?;
         let mut tx = self.store.write().await?;
         let record = ensure_active(tx.tunnel(tunnel).await?)?;
+        let region = self.ready_region(record.region().ok_or(Error::NoTunnel)?)?;
+        let host_keys = self.host_keys_of(&region.name);
+        let told = host_keys::fingerprints(&host_keys)?;
         let (remote_port, enrolled_with) = match tx.enrollment(tunnel).await? {
             Some(enrollment) => {
                 let keys = tx.keys(tunnel).await?;
@@ -56,7 +60,8 @@ impl ControlPlane {
                 (enrollment.port, enrollment.credential)
             }
             None => {
-                let port = self.choose_port(&mut tx).await.inspect_err(|error| {
+                let chosen = self.choose_port(&mut tx, &region).await;
+                let port = chosen.inspect_err(|error| {
                     tracing::warn!(tunnel = tunnel.0, "not enrolled: {error}");
                 })?;
                 let registration = to_store(&registration, address);
@@ -81,25 +86,11 @@ impl ControlPlane {
         tracing::info!(tunnel = tunnel.0, port = remote_port, "enrolled");
         self.changes.announce(record.id);
         Ok(Enrolled {
+            region: region.name,
             remote_port,
             host_keys,
             tunnel_token,
         })
-    }
-
-    /// A port that nobody had, or one that has rested.
-    pub(super) async fn choose_port(&self, tx: &mut Writing) -> Result<u16> {
-        let choice = tx.choose_port(self.ports).await?;
-        let choice = choice.ok_or(Error::PortsExhausted)?;
-        let rest = jiff::SignedDuration::try_from(self.port_rest);
-        let until = |since: jiff::Timestamp| {
-            let end = rest.ok().and_then(|rest| since.checked_add(rest).ok());
-            end.unwrap_or(jiff::Timestamp::MAX)
-        };
-        match choice.rests_since.map(until) {
-            Some(until) if until > choice.now => Err(Error::PortsRest(until)),
-            _ => Ok(choice.port),
-        }
     }
 
     /// Notes that the bastion's temporary tunnel is up, if it is.
@@ -126,13 +117,21 @@ impl ControlPlane {
     ///
     /// # Errors
     /// The service is installed before the data source was saved, a new target is given for one that
-    /// is being removed, the tunnel is removed, or the database failed.
+    /// is being removed, it is not up in the region to which it has moved, the tunnel is removed, or the database failed.
     pub async fn report(&self, tunnel: TunnelId, change: TunnelChange) -> Result<Record> {
         let target = change.target.map(address).transpose()?;
         let applied = change.applied.map(address).transpose()?;
         let pinned = change.host_keys.map(|keys| pinned(&keys)).transpose()?;
+        if let Some(region) = &change.region {
+            self.check_moved(&self.tunnel(tunnel).await?, region)
+                .await?;
+        }
         let mut tx = self.store.write().await?;
         let record = ensure_exists(tx.tunnel(tunnel).await?)?;
+        if let Some(region) = &change.region {
+            self.finish_move(&mut tx, &record, region, &Actor::Bastion(tunnel))
+                .await?;
+        }
         if let Some(installed) = change.service_installed {
             report_service(&mut tx, tunnel, &record, installed).await?;
         }
@@ -143,6 +142,7 @@ impl ControlPlane {
                     display_name: None,
                     host: Some(target.host),
                     port: Some(target.port),
+                    region: None,
                 };
                 tx.change_data_source(record.id, &change).await?;
                 tx.add_event(record.id, EventKind::Changed, &Actor::Bastion(tunnel))
@@ -157,6 +157,9 @@ impl ControlPlane {
         }
         let record = found(tx.tunnel(tunnel).await?)?;
         tx.commit().await?;
+        if change.region.is_some() {
+            self.keys_changed().await;
+        }
         self.changes.announce(record.id);
         Ok(record)
     }

@@ -1,6 +1,6 @@
 //! What a tunnel that is set up by hand has to be told: the values of its guides.
 
-use super::view::tunnel_server;
+use super::view::{tunnel_server, wanted_place};
 use crate::manual::Values;
 use crate::protocol::TunnelByHand;
 use crate::server::domain::ControlPlane;
@@ -12,8 +12,11 @@ const UNKNOWN_PORT: &str = "<remote-port>";
 /// The values of a data source's guides; without a tunnel it has none.
 pub fn values(control: &ControlPlane, record: &Record) -> Option<Values> {
     let tunnel = record.tunnel.as_ref()?;
-    let server = tunnel_server(control);
-    let remote_port = tunnel.remote_port;
+    let place = wanted_place(control, tunnel);
+    let (remote_port, server) = match place {
+        Some(place) => (Some(place.remote_port), place.server),
+        None => (None, tunnel_server(control, &tunnel.region)),
+    };
     let mut values = Values {
         display_name: record.display_name.clone(),
         control_plane: control.public.url.clone(),
@@ -44,10 +47,11 @@ pub fn values(control: &ControlPlane, record: &Record) -> Option<Values> {
 /// The same for a program, once a key is registered.
 pub fn answer(control: &ControlPlane, record: &Record) -> Option<TunnelByHand> {
     let values = values(control, record)?;
+    let place = wanted_place(control, record.tunnel.as_ref()?)?;
     Some(TunnelByHand {
         tunnel_id: record.tunnel_id()?,
-        remote_port: record.remote_port()?,
-        server: tunnel_server(control),
+        remote_port: place.remote_port,
+        server: place.server,
         known_hosts: values.known_hosts_lines(),
         ssh_command: values.ssh_command(),
     })

@@ -128,6 +128,7 @@ pub fn kind(error: &Error) -> ProblemKind {
         | Error::NotYetSaved { .. }
         | Error::NothingToTest
         | Error::HeldOutOfReach(_)
+        | Error::NoTunnelServer(_)
         | Error::NotEnrolled
         | Error::NotByHand
         | Error::NoTunnel => ProblemKind::WrongState,

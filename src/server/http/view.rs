@@ -2,10 +2,11 @@
 
 use super::scripts;
 use crate::protocol::{
-    DataSource, EnrolledBy, EnrollmentCommand, PROGRAM, RemovalCommand, TunnelServerAddress,
-    TunnelStatus, TunnelSummary,
+    DataSource, EnrolledBy, EnrollmentCommand, NextRegion, PROGRAM, RemovalCommand, TunnelPlace,
+    TunnelServerAddress, TunnelStatus, TunnelSummary,
 };
 use crate::server::domain::address::PublicAddress;
+use crate::server::domain::regions::ssh_servers;
 use crate::server::domain::{CommandToken, ControlPlane, Error, host_keys, logins};
 use crate::server::store::{Record, Registrant, TunnelRecord};
 
@@ -42,9 +43,8 @@ pub fn data_source(control: &ControlPlane, record: &Record) -> DataSource {
         state: control.state(record),
         tunnel: tunnel.map(|tunnel| tunnel_summary(control, record, tunnel)),
         login: record.login.as_ref().map(logins::summary),
-        update_command: record
-            .pending()
-            .and(tunnel.filter(|tunnel| !tunnel.by_hand))
+        update_command: tunnel
+            .filter(|_| record.is_to_be_updated())
             .map(|tunnel| format!("{} update-tunnel {}", PROGRAM, tunnel.id)),
         enrollment: None,
         created_at: record.created_at,
@@ -72,8 +72,9 @@ fn tunnel_summary(control: &ControlPlane, record: &Record, tunnel: &TunnelRecord
     let status = control.status(tunnel.id);
     TunnelSummary {
         id: tunnel.id,
+        region: tunnel.region.clone(),
         remote_port: tunnel.remote_port,
-        server: control.public.ssh_server(),
+        server: ssh_servers_of(control, &tunnel.region),
         status,
         last_seen: match status {
             TunnelStatus::Up => Some(jiff::Timestamp::now()),
@@ -81,6 +82,11 @@ fn tunnel_summary(control: &ControlPlane, record: &Record, tunnel: &TunnelRecord
         },
         applied: tunnel.applied.clone(),
         pending: record.pending(),
+        moving_to: record.next_place().map(|next| NextRegion {
+            region: next.region.clone(),
+            remote_port: next.port,
+            server: ssh_servers_of(control, &next.region),
+        }),
         enrolled_by: tunnel.registrant.as_ref().map(enrolled_by),
         set_up_by_hand: tunnel.by_hand,
         key_confirmed_by: Vec::new(),
@@ -102,12 +108,35 @@ fn enrolled_by(registrant: &Registrant) -> EnrolledBy {
     }
 }
 
-/// Where the tunnel server is, and how to know it.
-pub fn tunnel_server(control: &ControlPlane) -> TunnelServerAddress {
+/// Where the tunnel servers of a region are, and how to know them.
+pub fn tunnel_server(control: &ControlPlane, region: &str) -> TunnelServerAddress {
+    let known = control.regions.find(region);
+    let mut hosts = known
+        .iter()
+        .flat_map(|region| region.ssh_hosts.iter().cloned());
     TunnelServerAddress {
-        host: control.public.ssh_host.clone(),
-        port: control.public.ssh_port,
+        host: hosts.next().unwrap_or_default(),
+        other_host: hosts.next(),
+        port: known.as_ref().map_or(0, |region| region.ssh_port),
         user: SSH_USER.to_owned(),
-        host_keys: control.tunnels.host_keys(),
+        host_keys: control.host_keys_of(region),
     }
+}
+
+/// Where a tunnel is to end: where it is to move, or else where it is. None before somebody has enrolled for it.
+pub fn wanted_place(control: &ControlPlane, tunnel: &TunnelRecord) -> Option<TunnelPlace> {
+    let (region, remote_port) = match &tunnel.next {
+        Some(next) => (&next.region, next.port),
+        None => (&tunnel.region, tunnel.remote_port?),
+    };
+    Some(TunnelPlace {
+        region: region.clone(),
+        remote_port,
+        server: tunnel_server(control, region),
+    })
+}
+
+fn ssh_servers_of(control: &ControlPlane, region: &str) -> String {
+    let known = control.regions.find(region);
+    known.as_ref().map(ssh_servers).unwrap_or_default()
 }

@@ -52,8 +52,8 @@ pub async fn now(control: &ControlPlane, web: Web) -> Result<Registry, StoreErro
     );
     registry.register(
         "remote_ports",
-        "Ports that may be given to tunnels; each enrolled tunnel has one",
-        ConstGauge::new(i64::from(control.ports.size())),
+        "Ports of this server's region that may be given to tunnels; each enrolled tunnel has one",
+        ConstGauge::new(i64::from(control.regions.own().ports.size())),
     );
     registry.register(
         "live_streams",

@@ -5,16 +5,11 @@
 //! outside can verify; what is shown of theirs is what they say.
 
 use std::io;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, ring};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{
-    ClientConfig, ClientConnection, DigitallySignedStruct, ProtocolVersion, SignatureScheme,
-    SupportedProtocolVersion,
-};
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, ProtocolVersion, SupportedProtocolVersion};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
@@ -26,12 +21,10 @@ use super::allowance::Socket;
 use super::driver::Place;
 use super::report::Failure;
 use crate::protocol::TlsMode;
+use crate::server::tls::{Judge, JudgedBy, PROVIDER};
 
 /// How long a goodbye may take.
 const CLOSING: Duration = Duration::from_secs(2);
-
-static PROVIDER: LazyLock<Arc<CryptoProvider>> =
-    LazyLock::new(|| Arc::new(ring::default_provider()));
 
 /// What was agreed on.
 #[derive(Debug, PartialEq, Eq)]
@@ -93,7 +86,7 @@ where
         .with_protocol_versions(versions)
         .map_err(io::Error::other)?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Unverified))
+        .with_custom_certificate_verifier(Arc::new(JudgedBy(Anybody)))
         .with_no_client_auth();
     // The database's own name: some choose their certificate, or themselves, by it.
     let name = ServerName::try_from(place.host().to_owned())
@@ -166,44 +159,15 @@ fn of_certificate(certificate: &CertificateDer<'_>) -> Option<String> {
     ))
 }
 
-/// Accepts every certificate, and so whatever it signs.
+/// Accepts every certificate, also one that is not understood, and so whatever it signs.
 #[derive(Debug)]
-struct Unverified;
+struct Anybody;
 
-impl ServerCertVerifier for Unverified {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
+impl Judge for Anybody {
+    const WANTS_PROOF: bool = false;
 
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        PROVIDER
-            .signature_verification_algorithms
-            .supported_schemes()
+    fn accepts(&self, _: &CertificateDer<'_>) -> bool {
+        true
     }
 }
 

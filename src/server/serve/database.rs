@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context as _;
+
 use super::tasks;
 use super::tunnels::Joining;
 use crate::server::cli::Serve;
@@ -18,6 +20,8 @@ use crate::server::domain::secret::SecretKey;
 use crate::server::host_keys;
 use crate::server::http::app::App;
 use crate::server::last_run;
+use crate::server::region_keys::RegionKeys;
+use crate::server::regions;
 use crate::server::store::{DatabaseUrl, Role, Store, StoreError};
 use crate::server::tunnel_server::{KeyAuthority, KeyFolder};
 
@@ -47,10 +51,15 @@ impl Database {
         let free_name = match &url {
             Some(url) if store.is_open() => {
                 node::check_secret(&secret, &store).await?;
+                regions::check(settings, &store).await?;
                 Some(FreeName::find(url, &settings.node_name()?).await?)
             }
             _ => None,
         };
+        if url.is_some() && store.is_open() {
+            let folder = KeyFolder::new(data_dir.host_keys());
+            share_host_keys(&store, &secret, settings.region(), settings.role, &folder).await?;
+        }
         Ok(Database {
             store,
             secret,
@@ -89,9 +98,16 @@ async fn open_store(
     let secret = SecretKey::load_or_create(&data_dir.secret_key())?;
     let node = settings.node_name()?;
     let keeper = |store: &Store| {
-        let file = KeyFile::new(data_dir, secret.installation());
-        let most = settings.stale_logins;
-        KeyKeeper::new(file, store.clone(), url.clone(), node.clone(), most)
+        let region = settings.region().to_owned();
+        let file = KeyFile::new(data_dir, secret.installation(), &region);
+        let node = (node.clone(), region);
+        KeyKeeper::new(
+            file,
+            store.clone(),
+            url.clone(),
+            node,
+            settings.stale_logins,
+        )
     };
     let opened = async {
         let store = Store::connect(&url).await?;
@@ -117,13 +133,37 @@ async fn open_store(
     }
 }
 
+/// Has a server with tunnels show its region's host keys.
+async fn share_host_keys(
+    store: &Store,
+    secret: &SecretKey,
+    region: &str,
+    role: Role,
+    folder: &KeyFolder,
+) -> anyhow::Result<()> {
+    match role {
+        Role::Web => Ok(()),
+        Role::Tunnel | Role::All => {
+            let keys = RegionKeys::new(store, secret, region);
+            let shared = keys.copy_to(folder).await;
+            shared.context("cannot share the host keys of the region")
+        }
+    }
+}
+
 /// What is done once the database is open.
-pub(super) async fn begin(app: &App, host_keys: &KeyFolder) -> anyhow::Result<()> {
+pub(super) async fn begin(app: &App, host_keys: &KeyFolder, role: Role) -> anyhow::Result<()> {
+    if let Err(error) = regions::begin(app, role).await {
+        // What this server's flags say goes on; the tunnels do not wait for room on the disk.
+        tracing::error!("cannot write down the region of this server: {error:#}");
+    }
     if let Err(error) = app.store.fold_names().await {
         // Those names are not found until the next start: the tunnels do not wait for room on the disk.
         tracing::error!("cannot keep names as they are searched for: {error:#}");
     }
-    if let Err(error) = host_keys::note_former_bastions(host_keys, &app.store).await {
+    if let Err(error) =
+        host_keys::note_former_bastions(host_keys, &app.store, app.regions.own_name()).await
+    {
         // The tunnels do not wait for room on the disk; the commands that need it note it, too.
         tracing::error!("cannot note which host keys the bastions know: {error:#}");
     }
@@ -162,7 +202,7 @@ pub(super) async fn open_late(app: Arc<App>, late: Late) -> anyhow::Result<()> {
     app.store.take_over(&store);
     tracing::info!("the database is open");
     let member = loop {
-        match join_late(&late).await {
+        match join_late(&app, &late).await {
             Ok(member) => break member,
             // A database that has just come back has much to do: the tunnels do not end for that.
             Err(error) if error.chain().any(|cause| cause.is::<StoreError>()) => {
@@ -173,7 +213,7 @@ pub(super) async fn open_late(app: Arc<App>, late: Late) -> anyhow::Result<()> {
         }
     };
     app.tunnels.join(member);
-    if let Err(error) = begin(&app, &late.host_keys).await {
+    if let Err(error) = begin(&app, &late.host_keys, late.joining.role()).await {
         tracing::error!("{error:#}");
     }
     let mut core = CoreTasks::default();
@@ -203,7 +243,9 @@ async fn opened(secret: &SecretKey, url: &DatabaseUrl) -> anyhow::Result<Store> 
     }
 }
 
-async fn join_late(late: &Late) -> anyhow::Result<Member> {
+async fn join_late(app: &App, late: &Late) -> anyhow::Result<Member> {
+    let (region, role) = (late.joining.region(), late.joining.role());
+    share_host_keys(&app.store, &app.secret, region, role, &late.host_keys).await?;
     let free_name = FreeName::find(&late.url, late.joining.name()).await?;
     late.joining.join(free_name).await
 }

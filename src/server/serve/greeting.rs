@@ -8,6 +8,7 @@ use super::listeners::Listeners;
 use super::peer_link::PeerLink;
 use crate::server::cli::Serve;
 use crate::server::domain::address;
+use crate::server::domain::regions::ssh_servers;
 use crate::server::http::app::App;
 use crate::server::login_link;
 use crate::server::store::Role;
@@ -47,12 +48,13 @@ pub(super) async fn greet(
     if let Some(local) = app.tunnels.local() {
         writeln!(out, "tunnel   {}", local.ssh_address())?;
     }
-    writeln!(out, "bastions {}", app.public.ssh_server())?;
+    let region = app.regions.own();
+    writeln!(out, "bastions {}", ssh_servers(&region))?;
     if app.tunnels.local().is_some() {
         writeln!(
             out,
             "ports    {} on {}",
-            settings.ports, settings.forward_listen
+            region.ports, settings.forward_listen
         )?;
     }
     if let Some(member) = app.tunnels.member() {

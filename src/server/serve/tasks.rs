@@ -17,7 +17,7 @@ use crate::server::host_keys;
 use crate::server::http::api::metrics;
 use crate::server::http::app::App;
 use crate::server::http::certificate::{self, Certificate};
-use crate::server::key_overlaps;
+use crate::server::overlaps;
 use crate::server::session_recorder;
 use crate::server::store::DatabaseUrl;
 use crate::server::tunnel_server::{KeyFolder, Marks};
@@ -103,8 +103,8 @@ fn spawn_recorders(
         Ok(())
     });
     let control = Arc::clone(&app.control);
-    core.spawn("the end of old keys' time", async move {
-        key_overlaps::keep(control).await;
+    core.spawn("the end of old keys and moves", async move {
+        overlaps::keep(control).await;
         Ok(())
     });
     let (control, sessions) = (Arc::clone(&app.control), app.web.limits);

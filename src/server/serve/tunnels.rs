@@ -14,9 +14,8 @@ use crate::server::cluster::tunnels::{Member, Tunnels};
 use crate::server::cluster::view::View;
 use crate::server::data_dir::DataDir;
 use crate::server::domain::proxies::TrustedProxies;
-use crate::server::host_keys;
 use crate::server::store::{NewNode, Role};
-use crate::server::tunnel_server::{KeyAuthority, KeyFolder, TunnelServer, TunnelServerConfig};
+use crate::server::tunnel_server::{KeyAuthority, TunnelServer, TunnelServerConfig};
 
 /// What has been started.
 pub(super) struct Started {
@@ -36,7 +35,6 @@ pub(super) async fn start(
     settings: &Serve,
     data_dir: &DataDir,
     database: &mut Database,
-    host_keys: &KeyFolder,
 ) -> anyhow::Result<Started> {
     let local = match settings.role {
         Role::Web => None,
@@ -59,15 +57,8 @@ pub(super) async fn start(
         _ => None,
     };
     let passage = link.as_ref().map(|link| link.passage.clone());
-    let tunnels = Tunnels::new(local, passage, member);
-    if tunnels.local().is_none() {
-        host_keys::take(&tunnels, host_keys).context(
-            "a node without tunnels tells bastions the host keys of those that have some; copy the folder of host \
-             keys from the data folder of one",
-        )?;
-    }
     Ok(Started {
-        tunnels,
+        tunnels: Tunnels::new(local, passage, member),
         ssh_address,
         link,
         joining,
@@ -111,6 +102,16 @@ impl Joining {
         Ok(Joining { node, table })
     }
 
+    /// What it does.
+    pub(super) fn role(&self) -> Role {
+        self.node.role
+    }
+
+    /// Its region.
+    pub(super) fn region(&self) -> &str {
+        &self.node.region
+    }
+
     /// Its name among them.
     pub(super) fn name(&self) -> &str {
         &self.node.name
@@ -121,7 +122,8 @@ impl Joining {
     /// # Errors
     /// Another server has taken the name meanwhile, or the database failed.
     pub(super) async fn join(&self, free_name: FreeName) -> anyhow::Result<Member> {
-        let view = Arc::new(View::new(self.node.name.clone(), self.table.clone()));
+        let (name, region) = (self.node.name.clone(), self.node.region.clone());
+        let view = Arc::new(View::new(name, region, self.table.clone()));
         let node = Arc::new(free_name.register(self.node.clone()).await?);
         Ok(Member { node, view })
     }

@@ -23,15 +23,14 @@ impl Writing {
         let id = self
             .sql(
                 "INSERT INTO data_sources
-                 (display_name, folded_name, database_type, host, port, region, created_at)
-             VALUES ($1, $2, $3, $4, $5, $6, $7) RETURNING id",
+                 (display_name, folded_name, database_type, host, port, created_at)
+             VALUES ($1, $2, $3, $4, $5, $6) RETURNING id",
             )
             .bind(&new.display_name)
             .bind(folded(&new.display_name))
             .bind(new.database_type.as_str())
             .bind(&new.host)
             .bind(Port(new.port))
-            .bind(&new.region)
             .bind(now())
             .value()
             .await?;

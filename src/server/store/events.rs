@@ -37,6 +37,8 @@ pub enum EventKind {
     KeyAnnounced,
     /// The new key took the old one's place.
     KeyChanged,
+    /// The tunnel has moved to another region.
+    Moved,
     /// A session listens on the tunnel's port.
     Up,
     /// The session is gone.
@@ -71,6 +73,7 @@ impl EventKind {
             EventKind::ServiceUninstalled => "service_uninstalled",
             EventKind::KeyAnnounced => "key_announced",
             EventKind::KeyChanged => "key_changed",
+            EventKind::Moved => "moved",
             EventKind::Up => "up",
             EventKind::Down => "down",
             EventKind::TakenOver => "taken_over",

@@ -68,36 +68,39 @@ type Row = (
 );
 
 impl Store {
-    /// What is known of the enrolled tunnels.
+    /// What is known of the enrolled tunnels of a region.
     ///
     /// # Errors
     /// The database failed.
-    pub async fn host_key_knowledge(&self) -> Result<Vec<Knowledge>> {
+    pub async fn host_key_knowledge(&self, region: &str) -> Result<Vec<Knowledge>> {
         let rows: Vec<Row> = self.readers.sql(
             "SELECT t.id, d.id, d.display_name, t.bastion_hostname, t.last_seen_at, k.fingerprints, k.source, k.at
              FROM known_host_keys AS k JOIN tunnels AS t ON t.id = k.tunnel_id
              JOIN data_sources AS d ON d.id = t.data_source_id
-             WHERE t.key_id IS NOT NULL ORDER BY t.id",
+             WHERE t.key_id IS NOT NULL AND t.region = $1 ORDER BY t.id",
         )
+        .bind(region)
         .all()
         .await?;
         rows.into_iter().map(knowledge).collect()
     }
 
-    /// Notes of tunnels of which nothing is known that they know these keys: they were enrolled when it was not
-    /// kept yet, and there were no others.
+    /// Notes of tunnels of a region of which nothing is known that they know these keys: they were enrolled when it was
+    /// not kept yet, and there were no others.
     ///
     /// # Errors
     /// The database failed.
-    pub async fn assume_host_keys(&self, fingerprints: &[String]) -> Result<()> {
+    pub async fn assume_host_keys(&self, region: &str, fingerprints: &[String]) -> Result<()> {
         self.writer
             .sql(
                 "INSERT INTO known_host_keys (tunnel_id, fingerprints, source, at)
-             SELECT id, $1, $2, enrolled_at FROM tunnels WHERE key_id IS NOT NULL
-                 AND id NOT IN (SELECT tunnel_id FROM known_host_keys)",
+             SELECT id, $1, $2, enrolled_at FROM tunnels WHERE key_id IS NOT NULL AND region = $3
+                 AND id NOT IN (SELECT tunnel_id FROM known_host_keys)
+             ON CONFLICT (tunnel_id) DO NOTHING",
             )
             .bind(json(fingerprints)?)
             .bind(Source::Assumed.as_str())
+            .bind(region)
             .execute()
             .await?;
         Ok(())

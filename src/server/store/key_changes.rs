@@ -1,6 +1,6 @@
 //! What tunnel nodes follow: all keys at once, those that have changed since, and who has taken them over.
 //!
-//! Only PostgreSQL keeps that. A version is given to each change under the write lock, so that they become visible
+//! Each region has its own: a key opens a tunnel there where the tunnel is or is to move. Only PostgreSQL keeps that. A version is given to each change under the write lock, so that they become visible
 //! in their order: whoever has seen one has seen all before it.
 
 use std::io;
@@ -14,7 +14,7 @@ use crate::protocol::TunnelId;
 pub struct KeyRow {
     /// Which tunnel.
     pub tunnel: TunnelId,
-    /// Its port, and the keys; nothing once the tunnel is removed.
+    /// Its port in the region, and the keys; nothing once the tunnel is removed, or has moved away.
     pub open: Option<OpenTunnel>,
 }
 
@@ -58,18 +58,18 @@ type Row = (
     Option<bool>,
 );
 
-/// All in one statement, so that the version is that of the rows, and that of nobody else's state.
+/// All in one statement, so that the version is that of the rows, and that of nobody else's state. `$1` is the region.
 macro_rules! select {
     ($which:literal) => {
         concat!(
-            "SELECT s.is_standby, s.newest, r.id, r.remote_port, r.key, r.next, r.removed
+            "SELECT s.is_standby, s.newest, r.id, r.port, r.key, r.next, r.removed
              FROM (
                  SELECT pg_is_in_recovery() AS is_standby,
                      (SELECT coalesce(max(version), 0) FROM key_changes) AS newest
              ) AS s
              LEFT JOIN (
-                 SELECT t.id, t.remote_port, k.public_key AS key, n.public_key AS next,
-                     t.removed_at IS NOT NULL AS removed
+                 SELECT t.id, k.public_key AS key, n.public_key AS next, t.removed_at IS NOT NULL AS removed,
+                     CASE WHEN t.region = $1 THEN t.remote_port WHEN t.next_region = $1 THEN t.next_port END AS port
                  FROM tunnels AS t LEFT JOIN key_changes AS c ON c.tunnel_id = t.id
                  LEFT JOIN keys AS k ON k.id = t.key_id LEFT JOIN keys AS n ON n.id = t.next_key_id
                  WHERE ",
@@ -80,23 +80,25 @@ macro_rules! select {
 }
 
 impl Store {
-    /// All keys that open a tunnel now.
+    /// All keys that open a tunnel in this region now.
     ///
     /// # Errors
     /// The database failed, or it is a standby.
-    pub async fn all_keys(&self) -> Result<KeyRows> {
-        let select = select!("t.key_id IS NOT NULL AND t.removed_at IS NULL");
-        key_rows(self.readers.sql(select).all().await?)
+    pub async fn all_keys(&self, region: &str) -> Result<KeyRows> {
+        let select = select!(
+            "t.key_id IS NOT NULL AND t.removed_at IS NULL AND (t.region = $1 OR t.next_region = $1)"
+        );
+        key_rows(self.readers.sql(select).bind(region).all().await?)
     }
 
-    /// What has changed since this version. Nothing if the database has never had that version, so that it has been
+    /// What has changed since this version, as it is in this region. Nothing if the database has never had that version, so that it has been
     /// set back.
     ///
     /// # Errors
     /// The database failed, or it is a standby.
-    pub async fn keys_since(&self, version: i64) -> Result<Option<KeyRows>> {
-        let select = self.readers.sql(select!("c.version > $1")).bind(version);
-        let changes = key_rows(select.all().await?)?;
+    pub async fn keys_since(&self, region: &str, version: i64) -> Result<Option<KeyRows>> {
+        let select = self.readers.sql(select!("c.version > $2"));
+        let changes = key_rows(select.bind(region).bind(version).all().await?)?;
         Ok((changes.version >= version).then_some(changes))
     }
 
@@ -173,6 +175,8 @@ mod tests {
     use super::*;
     use crate::server::store::TestStore;
 
+    const HERE: &str = "default";
+
     async fn with_a_tunnel() -> Option<TestStore> {
         let kept = TestStore::on_postgres().await?;
         kept.execute(
@@ -191,20 +195,30 @@ mod tests {
         let Some(kept) = with_a_tunnel().await else {
             return;
         };
-        let all = kept.store.all_keys().await.unwrap();
+        let all = kept.store.all_keys(HERE).await.unwrap();
         assert_eq!(all.rows.len(), 1);
         let open = all.rows[0].open.as_ref().unwrap();
         assert_eq!((open.port, open.key.as_str()), (20_001, "ssh-ed25519 AAAA"));
-        let none = kept.store.keys_since(all.version).await.unwrap().unwrap();
+        let none = kept
+            .store
+            .keys_since(HERE, all.version)
+            .await
+            .unwrap()
+            .unwrap();
         assert_eq!((none.version, none.rows.len()), (all.version, 0));
         kept.execute("UPDATE tunnels SET key_id = NULL, removed_at = 1")
             .await;
-        let since = kept.store.keys_since(all.version).await.unwrap().unwrap();
+        let since = kept
+            .store
+            .keys_since(HERE, all.version)
+            .await
+            .unwrap()
+            .unwrap();
         assert!(since.version > all.version);
         let (tunnel, open) = (TunnelId(1), None);
         assert_eq!(since.rows, [KeyRow { tunnel, open }]);
         let ahead = since.version + 1;
-        assert!(kept.store.keys_since(ahead).await.unwrap().is_none());
+        assert!(kept.store.keys_since(HERE, ahead).await.unwrap().is_none());
     }
 
     #[tokio::test]
@@ -218,9 +232,9 @@ mod tests {
              END $$",
         )
         .await;
-        let refused = kept.store.all_keys().await.unwrap_err();
+        let refused = kept.store.all_keys(HERE).await.unwrap_err();
         assert!(refused.is_outage());
         assert!(format!("{:#}", anyhow::Error::from(refused)).contains("standby"));
-        assert!(kept.store.keys_since(0).await.is_err());
+        assert!(kept.store.keys_since(HERE, 0).await.is_err());
     }
 }

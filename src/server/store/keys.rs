@@ -188,6 +188,7 @@ impl Writing {
 
     /// Takes all keys from a tunnel, which is removed now: its port rests.
     pub async fn retire_tunnel(&mut self, tunnel: TunnelId) -> Result<()> {
+        self.end_move(tunnel).await?;
         let (key, next) = self.key_ids(tunnel).await?;
         self.sql(
             "UPDATE tunnels SET key_id = NULL, next_key_id = NULL, next_key_seen_at = NULL,

@@ -17,7 +17,8 @@ use super::postgres::{self, DatabaseUrl};
 use super::sqlite::BUSY_TIMEOUT;
 
 /// All tables, each behind those that its rows refer to.
-const TABLES: [&str; 15] = [
+const TABLES: [&str; 16] = [
+    "regions",
     "data_sources",
     "keys",
     "tunnels",

@@ -34,8 +34,8 @@ pub struct NodeSessionRow {
     /// Whose tunnel that is.
     #[sqlx(rename = "data_source_id")]
     pub data_source: DataSourceId,
-    /// The port.
-    pub remote_port: Option<i32>,
+    /// Its port in the node's region.
+    pub port: Option<i32>,
     /// When it logged in, in milliseconds; absent where that is known already, as are the others.
     pub since: Option<i64>,
     /// The address that the bastion came from.
@@ -126,11 +126,13 @@ impl Line {
         let mut connection = self.take().await?;
         let select = Line::sql(
             &mut connection,
-            "SELECT s.tunnel_id, t.data_source_id, t.remote_port,
+            "SELECT s.tunnel_id, t.data_source_id,
+                 CASE WHEN t.region = n.region THEN t.remote_port WHEN t.next_region = n.region THEN t.next_port END
+                     AS port,
                  CASE WHEN s.version > $3 THEN s.since END AS since,
                  CASE WHEN s.version > $3 THEN s.bastion END AS bastion,
                  CASE WHEN s.version > $3 THEN s.public_key END AS public_key
-             FROM sessions AS s JOIN tunnels AS t ON t.id = s.tunnel_id
+             FROM sessions AS s JOIN tunnels AS t ON t.id = s.tunnel_id JOIN nodes AS n ON n.name = s.node
              WHERE s.node = $1 AND s.epoch = $2",
         )
         .bind(&life.name)

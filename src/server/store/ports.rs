@@ -1,4 +1,4 @@
-//! Which remote port the next tunnel gets.
+//! Which remote port the next tunnel of a region gets: each region has ports of its own.
 //!
 //! A port that somebody else had is handed out only when none is left that nobody ever had, the one that
 //! has rested longest first, and says since when: forgotten clients of the old tunnel must not
@@ -12,7 +12,7 @@ use std::str::FromStr;
 use super::sql::Port;
 use super::{Result, Writing, timestamp};
 
-/// The remote ports this server may hand out, both ends included.
+/// The remote ports that a region may hand out, both ends included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PortRange {
     first: u16,
@@ -20,6 +20,11 @@ pub struct PortRange {
 }
 
 impl PortRange {
+    /// Both ends included; none if that is no range.
+    pub fn new(first: u16, last: u16) -> Option<Self> {
+        (first > 0 && first <= last).then_some(PortRange { first, last })
+    }
+
     /// The lowest and the highest.
     pub fn ends(self) -> (u16, u16) {
         (self.first, self.last)
@@ -50,10 +55,7 @@ impl FromStr for PortRange {
         let (first, last) = text.split_once('-').ok_or_else(expected)?;
         let first = first.trim().parse().map_err(|_| expected())?;
         let last = last.trim().parse().map_err(|_| expected())?;
-        if first == 0 || first > last {
-            return Err(expected());
-        }
-        Ok(PortRange { first, last })
+        PortRange::new(first, last).ok_or_else(expected)
     }
 }
 
@@ -64,17 +66,21 @@ impl fmt::Display for PortRange {
 }
 
 impl Writing {
-    /// Chooses a port; none if all are given to tunnels. Give it to the tunnel in this transaction.
-    pub async fn choose_port(&mut self, range: PortRange) -> Result<Option<PortChoice>> {
+    /// Chooses a port of a region; none if all are given to tunnels. Give it to the tunnel in this transaction.
+    pub async fn choose_port(
+        &mut self,
+        region: &str,
+        range: PortRange,
+    ) -> Result<Option<PortChoice>> {
         let now = self.clock().await?;
-        if let Some(port) = self.lowest_never_used(range).await? {
+        if let Some(port) = self.lowest_never_used(region, range).await? {
             return Ok(Some(PortChoice {
                 port,
                 rests_since: None,
                 now,
             }));
         }
-        let rested = self.longest_rested(range).await?;
+        let rested = self.longest_rested(region, range).await?;
         Ok(rested.map(|(Port(port), since)| PortChoice {
             port,
             rests_since: Some(timestamp(since)),
@@ -82,12 +88,14 @@ impl Writing {
         }))
     }
 
-    async fn lowest_never_used(&mut self, range: PortRange) -> Result<Option<u16>> {
+    async fn lowest_never_used(&mut self, region: &str, range: PortRange) -> Result<Option<u16>> {
         // The lowest unused port is the range's first or follows a used one.
         let port: Option<Port> = self
             .sql(
                 "WITH used AS (
-                 SELECT remote_port AS port FROM tunnels UNION ALL SELECT port FROM former_ports
+                 SELECT remote_port AS port FROM tunnels WHERE region = $3
+                 UNION ALL SELECT next_port FROM tunnels WHERE next_region = $3
+                 UNION ALL SELECT port FROM former_ports WHERE region = $3
              )
              SELECT min(candidate) FROM (
                  SELECT $1 AS candidate
@@ -98,20 +106,27 @@ impl Writing {
             )
             .bind(Port(range.first))
             .bind(Port(range.last))
+            .bind(region)
             .value()
             .await?;
         Ok(port.map(|Port(port)| port))
     }
 
     /// A port that somebody had, and since when it rests.
-    async fn longest_rested(&mut self, range: PortRange) -> Result<Option<(Port, i64)>> {
+    async fn longest_rested(
+        &mut self,
+        region: &str,
+        range: PortRange,
+    ) -> Result<Option<(Port, i64)>> {
         // Ports are first given from the lowest on: of those that a backup knows nothing of, the highest are
         // the least likely to have been given.
         self.sql(
             "SELECT port, max(released_at) FROM (
-                 SELECT remote_port AS port, removed_at AS released_at FROM tunnels
+                 SELECT remote_port AS port, removed_at AS released_at FROM tunnels WHERE region = $3
                  UNION ALL
-                 SELECT port, released_at FROM former_ports
+                 SELECT next_port, NULL FROM tunnels WHERE next_region = $3
+                 UNION ALL
+                 SELECT port, released_at FROM former_ports WHERE region = $3
              ) AS used
              WHERE port BETWEEN $1 AND $2
              GROUP BY port
@@ -121,6 +136,7 @@ impl Writing {
         )
         .bind(Port(range.first))
         .bind(Port(range.last))
+        .bind(region)
         .optional()
         .await
     }

@@ -39,8 +39,12 @@ pub struct Record {
 pub struct TunnelRecord {
     /// Its number.
     pub id: TunnelId,
-    /// Its port on the tunnel server; kept after removal.
+    /// Where it ends.
+    pub region: String,
+    /// Its port there; kept after removal.
     pub remote_port: Option<u16>,
+    /// Where it is to end instead, once its bastion has moved it.
+    pub next: Option<NextPlace>,
     /// When its session was last seen, as far as it is stored.
     pub last_seen: Option<jiff::Timestamp>,
     /// Where the bastion leads it, as it reported.
@@ -51,6 +55,15 @@ pub struct TunnelRecord {
     pub by_hand: bool,
     /// Who enrolled for it.
     pub registrant: Option<Registrant>,
+}
+
+/// Where a tunnel is to move.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NextPlace {
+    /// The region.
+    pub region: String,
+    /// Its port there, which is the tunnel's own already.
+    pub port: u16,
 }
 
 /// Who enrolled for a tunnel.
@@ -76,7 +89,7 @@ impl Record {
     /// The columns and tables, for a query over `data_sources AS d` and `tunnels AS t`.
     pub(super) const SELECT: &'static str = "SELECT d.id, d.display_name, d.database_type, d.host, d.port, \
          d.created_at, d.saved_at IS NOT NULL AS saved, d.removing_at IS NOT NULL AS removing, \
-         d.removed_at IS NOT NULL AS removed, t.id AS tunnel_id, t.remote_port, t.last_seen_at, \
+         d.removed_at IS NOT NULL AS removed, t.id AS tunnel_id, t.region, t.remote_port, t.next_region, t.next_port, t.last_seen_at, \
          t.applied_host, t.applied_port, \
          t.service_installed_at IS NOT NULL AS service_installed, \
          t.by_hand_at IS NOT NULL AS by_hand, t.enrolled_at, t.enrolled_from, t.registered_by, \
@@ -112,15 +125,27 @@ fn tunnel(row: &impl StoreRow) -> sqlx::Result<Option<TunnelRecord>> {
     };
     Ok(Some(TunnelRecord {
         id,
-        remote_port: row
-            .value_of::<Option<Port>>("remote_port")?
-            .map(|Port(port)| port),
+        region: row.value_of("region")?,
+        remote_port: port(row, "remote_port")?,
+        next: next_place(row.value_of("next_region")?, port(row, "next_port")?),
         last_seen: row.value_of::<Option<i64>>("last_seen_at")?.map(timestamp),
         applied: applied(row.value_of("applied_host")?, row.value_of("applied_port")?),
         service_installed: row.value_of("service_installed")?,
         by_hand: row.value_of("by_hand")?,
         registrant: registrant(row)?,
     }))
+}
+
+fn port(row: &impl StoreRow, column: &str) -> sqlx::Result<Option<u16>> {
+    let port: Option<Port> = row.value_of(column)?;
+    Ok(port.map(|Port(port)| port))
+}
+
+fn next_place(region: Option<String>, port: Option<u16>) -> Option<NextPlace> {
+    Some(NextPlace {
+        region: region?,
+        port: port?,
+    })
 }
 
 fn registrant(row: &impl StoreRow) -> sqlx::Result<Option<Registrant>> {

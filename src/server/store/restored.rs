@@ -218,9 +218,9 @@ impl Writing {
     /// These ports rest since then, or from now on.
     async fn rest(&mut self, ports: &[(u16, Option<i64>)]) -> Result<()> {
         self.sql(
-            "INSERT INTO former_ports (port, released_at)
-             SELECT value ->> 0, max(coalesce(value ->> 1, $2)) FROM json_each($1) WHERE true GROUP BY 1
-             ON CONFLICT (port) DO UPDATE SET released_at = max(released_at, excluded.released_at)",
+            "INSERT INTO former_ports (region, port, released_at)
+             SELECT 'default', value ->> 0, max(coalesce(value ->> 1, $2)) FROM json_each($1) WHERE true GROUP BY 2
+             ON CONFLICT (region, port) DO UPDATE SET released_at = max(released_at, excluded.released_at)",
         )
         .bind(json(ports)?)
         .bind(now())

@@ -137,11 +137,16 @@ impl Writing {
         by_tunnel(self.sql(Record::SELECT), id).await
     }
 
-    /// Gives a data source its tunnel.
-    pub async fn add_tunnel(&mut self, data_source: DataSourceId) -> Result<TunnelId> {
+    /// Gives a data source its tunnel, in this region.
+    pub async fn add_tunnel(
+        &mut self,
+        data_source: DataSourceId,
+        region: &str,
+    ) -> Result<TunnelId> {
         let id = self
-            .sql("INSERT INTO tunnels (data_source_id) VALUES ($1) RETURNING id")
+            .sql("INSERT INTO tunnels (data_source_id, region) VALUES ($1, $2) RETURNING id")
             .bind(data_source)
+            .bind(region)
             .value()
             .await?;
         Ok(id)

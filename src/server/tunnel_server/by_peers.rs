@@ -1,13 +1,14 @@
 //! Connections that other nodes pass on: they go the way of those that are accepted on the tunnel's own port.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tokio::sync::OwnedSemaphorePermit;
-use tracing::info;
+use tracing::{info, warn};
 
 use super::forward::Own;
-use super::log_lines::{Kind, LogLines};
+use super::log_lines::{Kind, LogLines, Who};
 use super::ports::Ports;
 use super::reader::Reader;
 use crate::server::cluster::peer_link::listener::{Destination, Refused};
@@ -48,6 +49,13 @@ impl Destination for ByPeers {
     fn carry(&self, place: Place, stream: PeerStream) {
         let Place { own, slot, client } = place;
         own.carry(slot, Reader::Peer(stream), client);
+    }
+
+    fn not_accepted(&self, cause: &io::Error) {
+        const KIND: Kind = "connections to --peer-listen could not be accepted";
+        if let Some(more) = self.log_lines.may(KIND, Who::Others) {
+            warn!("cannot accept a connection to --peer-listen: {cause}{more}");
+        }
     }
 
     fn refused(&self, peer: SocketAddr, why: Refused, cause: &str) {

@@ -75,6 +75,8 @@ pub struct Fronted {
     pub full: Counter,
     /// No node has answered.
     pub unanswered: Counter,
+    /// Too many of the tunnel's connections look for its holder already.
+    pub too_many: Counter,
 }
 
 /// What other nodes, and strangers, have asked this one to take.
@@ -297,12 +299,19 @@ fn fronted(all: &mut Registry) -> Fronted {
         "Connections that this node passes on to others and that are open",
         open.0.clone(),
     );
-    let [passed_on, own, not_held, full, unanswered] = by(
+    let [passed_on, own, not_held, full, unanswered, too_many] = by(
         all,
         "fronted_connections_accepted",
         "Connections to ports whose tunnels other nodes hold, by what came of them",
         "outcome",
-        ["passed_on", "own", "not_held", "full", "unanswered"],
+        [
+            "passed_on",
+            "own",
+            "not_held",
+            "full",
+            "unanswered",
+            "too_many",
+        ],
     );
     Fronted {
         open,
@@ -311,6 +320,7 @@ fn fronted(all: &mut Registry) -> Fronted {
         not_held,
         full,
         unanswered,
+        too_many,
     }
 }
 

@@ -361,6 +361,8 @@ impl State {
         if self.is_complete {
             return match sink.reader.say_everything() {
                 Err(e) if e.kind() == ErrorKind::WouldBlock => {
+                    // It is taken and not sent: what is left of it goes as all else that did not fit.
+                    self.is_left_to_task = true;
                     Ok(Some(Wait::Writable(Arc::clone(&sink.reader))))
                 }
                 said => said.map(|()| None),
@@ -383,10 +385,20 @@ fn session_ended() -> io::Error {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+    use std::time::Duration;
+
     use futures_util::FutureExt;
     use russh::keys::ssh_key::encoding::Decode;
+    use tokio::time::{sleep, timeout};
 
     use super::*;
+    use crate::protocol::TunnelId;
+    use crate::server::cluster::peer_link::test_node;
+    use crate::server::tunnel_server::activity::Activity;
+    use crate::server::tunnel_server::live_session::SessionId;
+    use crate::server::tunnel_server::test_session::session;
+    use crate::server::tunnel_server::window::Budget;
 
     /// Any channel: russh makes no numbers for others but by reading them.
     fn channel() -> ChannelId {
@@ -432,5 +444,59 @@ mod tests {
         assert!(delivery.closed().now_or_never().is_none());
         deliveries.session_ended();
         assert!(delivery.closed().now_or_never().is_some_and(|r| r.is_err()));
+    }
+
+    /// Leaves no room in the socket, nor on the way.
+    async fn fill(socket: &mut std::net::TcpStream) {
+        let mut former = None;
+        let mut filled = 0;
+        while former != Some(filled) {
+            former = Some(filled);
+            while let Ok(written) = socket.write(&[7; 4 << 10]) {
+                filled += written;
+            }
+            // What was under way has arrived by then.
+            sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn an_end_that_another_node_had_no_room_for_is_said_when_it_has() {
+        let (stream, mut beside, mut other) = test_node::connection().await;
+        let (session, _bastion) = session(SessionId(7)).await;
+        fill(&mut beside).await;
+        let delivery = Delivery::default();
+        let counters: Arc<Counters> = Arc::default();
+        {
+            let mut state = delivery.state();
+            state.is_complete = true;
+            state.sink = Some(Sink {
+                reader: Arc::new(Reader::Peer(stream)),
+                channel: channel(),
+                window: ReceiveWindow::new(
+                    Arc::clone(&session.window_budget),
+                    Budget::in_all(0),
+                    Arc::clone(&session.round_trip),
+                ),
+                handle: session.handle.clone(),
+                round_trip: Arc::clone(&session.round_trip),
+                counters,
+                carried: Activity::default().up(TunnelId(1)),
+            });
+        }
+        let finished = delivery.finished();
+        tokio::pin!(finished);
+        tokio::select! {
+            biased;
+            ended = &mut finished => panic!("there was room: {ended:?}"),
+            () = sleep(Duration::from_millis(50)) => {}
+        }
+        let mut sink = tokio::io::sink();
+        tokio::select! {
+            read = tokio::io::copy(&mut other, &mut sink) => panic!("it has ended: {read:?}"),
+            ended = timeout(Duration::from_secs(10), finished) => {
+                ended.expect("it would wait for ever").unwrap();
+            }
+        }
     }
 }

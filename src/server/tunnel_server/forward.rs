@@ -3,10 +3,9 @@
 //! Whoever has connected, a connection that this node's session carries goes the same way: also one that
 //! another node has passed on.
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use russh::Channel;
 use russh::server::Msg;
@@ -26,6 +25,7 @@ use super::live_session::LiveSession;
 use super::log_lines::Kind;
 use super::reader::Reader;
 use super::window::{Budget, ReceiveWindow};
+use crate::server::accepting::accept;
 
 const NOT_ACCEPTED: Kind = "connections to a tunnel's port could not be accepted";
 const TOO_MANY: Kind = "too many connections through a session";
@@ -71,26 +71,14 @@ pub(super) async fn listen(
     target: watch::Receiver<Target>,
     stop: CancellationToken,
 ) {
-    loop {
-        let accepted = tokio::select! {
-            biased;
-            () = stop.cancelled() => return,
-            accepted = listener.accept() => accepted,
-        };
-        match accepted {
-            Ok((socket, peer)) => {
-                let target = target.borrow().clone();
-                target.take(socket, peer);
-            }
-            Err(e) => {
-                let target = target.borrow().clone();
-                if let Some(more) = target.may_log(NOT_ACCEPTED) {
-                    warn!(port, "cannot accept a connection: {e}{more}");
-                }
-                // Out of file descriptors, most likely: trying again at once would not help.
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
+    let failed = |error: &io::Error| {
+        if let Some(more) = target.borrow().may_log(NOT_ACCEPTED) {
+            warn!(port, "cannot accept a connection: {error}{more}");
         }
+    };
+    while let Some((socket, peer)) = accept(&listener, &stop, failed).await {
+        let target = target.borrow().clone();
+        target.take(socket, peer);
     }
 }
 
@@ -114,9 +102,10 @@ impl Own {
     /// Carries a connection that was accepted on the port.
     pub(super) fn take(self: Arc<Self>, socket: TcpStream, peer: SocketAddr) {
         let reader = Reader::Direct(socket);
-        match self.admit() {
-            Some(slot) => self.carry(slot, reader, peer),
-            None => reader.abort(),
+        // However this ends, by the end of the process too: what is not brought to its end is cut, and looks so.
+        reader.abort();
+        if let Some(slot) = self.admit() {
+            self.carry(slot, reader, peer);
         }
     }
 
@@ -211,9 +200,12 @@ impl Connection {
             ended = copy(&reader, &from_bastion, to_bastion, count) => ended,
             () = stop.cancelled() => Err(ErrorKind::ConnectionAborted.into()),
         };
-        if let Err(e) = ended {
-            debug!(port, "a connection was aborted: {e}");
-            reader.abort();
+        match ended {
+            Ok(()) => reader.leave().await,
+            Err(e) => {
+                debug!(port, "a connection was aborted: {e}");
+                reader.abort();
+            }
         }
         // The socket is closed first: whether the session takes the message is its affair.
         session.deliveries.over(id);

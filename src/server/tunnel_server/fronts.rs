@@ -15,6 +15,8 @@ use prometheus_client::metrics::counter::Counter;
 use rand::seq::SliceRandom;
 use tokio::net::TcpStream;
 use tokio::runtime::Handle;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
@@ -22,7 +24,7 @@ use super::counters::Counters;
 use super::forward::Own;
 use super::log_lines::{Kind, LeftOut, LogLines, Who};
 use super::ports::Ports;
-use super::reader::{abort, adopt, end_well, set_options, shut_down_write};
+use super::reader::{abort, adopt, leave, set_options, shut_down_write};
 use crate::protocol::TunnelId;
 use crate::server::cluster::holders::{Holders, Peer};
 use crate::server::cluster::peer_link::client::{Answered, PeerLinks};
@@ -34,6 +36,13 @@ const NOT_PASSED_ON: Kind = "a connection could not be passed on to another node
 
 /// How many nodes are asked for one connection.
 const ASKED: usize = 4;
+
+/// How many of a tunnel's connections ask at once: half as many as one node may be asked by anew, so that those of
+/// other tunnels wait for none of them.
+const ASKING: usize = 32;
+
+/// How long the others wait until it is their turn.
+const TURN_TIME: Duration = Duration::from_secs(5);
 
 /// After how long a port that could not be bound is tried again.
 const AGAIN: Duration = Duration::from_millis(500);
@@ -50,6 +59,8 @@ pub(super) struct Fronts {
     pub(super) ports: Weak<Ports>,
     pub(super) counters: Arc<Counters>,
     pub(super) log_lines: Arc<LogLines>,
+    /// How many connections of one tunnel may look for its holder at once: no more than its session would take.
+    pub(super) looking_per_tunnel: usize,
     /// Where the connections live.
     pub(super) scheduler: Handle,
     pub(super) stop: CancellationToken,
@@ -57,9 +68,11 @@ pub(super) struct Fronts {
 
 /// A port that another node holds.
 pub(super) struct Front {
-    pub(super) all: Arc<Fronts>,
-    pub(super) tunnel: TunnelId,
-    pub(super) port: u16,
+    all: Arc<Fronts>,
+    tunnel: TunnelId,
+    port: u16,
+    looking: Arc<Semaphore>,
+    asking: Semaphore,
 }
 
 /// Who takes a connection.
@@ -76,6 +89,7 @@ enum Nobody {
     NotHeld,
     Full,
     Unanswered,
+    TooMany,
 }
 
 impl Fronts {
@@ -99,7 +113,7 @@ impl Fronts {
         ports.end_fronts();
         let mut is_whole = true;
         for (port, tunnel) in self.holders.ports() {
-            if let Err(error) = ports.begin_front(port, tunnel) {
+            if let Err(error) = ports.begin_front(port, tunnel).await {
                 is_whole = false;
                 if let Some(more) = self.log_lines.may(NOT_BOUND, Who::Tunnel(tunnel)) {
                     warn!(
@@ -129,58 +143,66 @@ impl Fronts {
 }
 
 impl Front {
+    pub(super) fn new(all: &Arc<Fronts>, tunnel: TunnelId, port: u16) -> Self {
+        Front {
+            looking: Arc::new(Semaphore::new(all.looking_per_tunnel)),
+            asking: Semaphore::new(ASKING),
+            all: Arc::clone(all),
+            tunnel,
+            port,
+        }
+    }
+
+    pub(super) fn tunnel(&self) -> TunnelId {
+        self.tunnel
+    }
+
     /// Passes on a connection that was accepted on the port.
     pub(super) fn take(self: Arc<Self>, socket: TcpStream, client: SocketAddr) {
+        // However this ends, by the end of the process too: what is not brought to its end is cut, and looks so.
+        abort(&socket);
+        let Ok(place) = Arc::clone(&self.looking).try_acquire_owned() else {
+            return self.comes_to_nothing(Nobody::TooMany);
+        };
         let scheduler = self.all.scheduler.clone();
         let Ok(socket) = adopt(socket, &scheduler) else {
             // It is closed. The system had no room to watch it, and will have said so to others.
             return;
         };
-        scheduler.spawn(async move { self.pass_on(socket, client).await });
+        scheduler.spawn(async move { self.pass_on(socket, client, place).await });
     }
 
     pub(super) fn may_log(&self, kind: Kind) -> Option<LeftOut> {
         self.all.log_lines.may(kind, Who::Tunnel(self.tunnel))
     }
 
-    async fn pass_on(&self, socket: TcpStream, client: SocketAddr) {
+    async fn pass_on(&self, socket: TcpStream, client: SocketAddr, place: OwnedSemaphorePermit) {
         let counters = &self.all.counters.fronted;
         set_options(&socket);
-        // However this ends, by the end of the process too: what is not brought to its end is cut, and looks so.
-        abort(&socket);
-        let stopped = self.all.stop.cancelled();
         let taker = tokio::select! {
             taker = self.taker(client) => taker,
-            () = stopped => return abort(&socket),
+            () = self.all.stop.cancelled() => return,
         };
+        drop(place);
         let peer = match taker {
             Taker::Peer(peer) => peer,
             Taker::Own(own) => {
                 counters.own.inc();
-                end_well(&socket);
                 return own.take(socket, client);
             }
-            Taker::Nobody(why) => {
-                self.count(why).inc();
-                if let Some(more) = self.may_log(NOT_PASSED_ON) {
-                    let why = why.text();
-                    warn!(
-                        tunnel = self.tunnel.0,
-                        port = self.port,
-                        "cannot pass a connection on: {why}{more}"
-                    );
-                }
-                return abort(&socket);
-            }
+            Taker::Nobody(why) => return self.comes_to_nothing(why),
         };
         counters.passed_on.inc();
-        let _open = counters.open.enter();
+        let open = counters.open.enter();
         let ended = tokio::select! {
             ended = carry(&socket, &peer) => ended,
             () = self.all.stop.cancelled() => Err(ErrorKind::ConnectionAborted.into()),
         };
         match ended {
-            Ok(()) => end_well(&socket),
+            Ok(()) => {
+                drop((peer, open));
+                leave(&socket).await;
+            }
             Err(error) => {
                 debug!(
                     port = self.port,
@@ -191,7 +213,22 @@ impl Front {
         }
     }
 
+    fn comes_to_nothing(&self, why: Nobody) {
+        self.count(why).inc();
+        if let Some(more) = self.may_log(NOT_PASSED_ON) {
+            let why = why.text();
+            warn!(
+                tunnel = self.tunnel.0,
+                port = self.port,
+                "cannot pass a connection on: {why}{more}"
+            );
+        }
+    }
+
     async fn taker(&self, client: SocketAddr) -> Taker {
+        let Ok(Ok(_turn)) = timeout(TURN_TIME, self.asking.acquire()).await else {
+            return Taker::Nobody(Nobody::TooMany);
+        };
         let request = Request {
             tunnel: self.tunnel,
             port: self.port,
@@ -232,6 +269,7 @@ impl Front {
             Nobody::NotHeld => &counters.not_held,
             Nobody::Full => &counters.full,
             Nobody::Unanswered => &counters.unanswered,
+            Nobody::TooMany => &counters.too_many,
         }
     }
 }
@@ -242,6 +280,9 @@ impl Nobody {
             Nobody::NotHeld => "no node that was asked holds the tunnel any more",
             Nobody::Full => "the tunnel's session has as many connections as it may",
             Nobody::Unanswered => "no node that holds the tunnel answers",
+            Nobody::TooMany => {
+                "too many of the tunnel's connections wait for the node that holds it"
+            }
         }
     }
 }

@@ -4,6 +4,8 @@
 //! changes its place by one rename; whoever dies between the renames of two keys leaves each of them in
 //! one place, and the same command goes on from there.
 
+mod copy;
+
 use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
@@ -166,12 +168,10 @@ impl KeyFolder {
     /// # Errors
     /// There are some, or the files cannot be written.
     pub fn make_next(&self, _: &ChangeLock) -> anyhow::Result<Vec<HostKey>> {
-        let place = self.place(Generation::Next);
         ensure!(
             self.load(Generation::Next)?.is_empty(),
-            "there is a next host key already, in {}; nothing was changed. `host-key list` shows who knows it, and \
-             `host-key promote` makes it the current one",
-            place.display()
+            "there is a next host key already; nothing was changed. `host-key list` shows who knows it, and \
+             `host-key promote` makes it the current one"
         );
         self.make_generation(Generation::Next)?;
         self.load(Generation::Next)
@@ -192,9 +192,8 @@ impl KeyFolder {
         let begun = next.len() < KEYS.len();
         ensure!(
             begun || self.present(Generation::Former).is_empty(),
-            "the former host key is still kept in {}; nothing was changed. If nobody needs it any more, delete it \
-             with `host-key drop`, then run the same command again",
-            former.display()
+            "the former host key is still kept; nothing was changed. If nobody needs it any more, delete it with \
+             `host-key drop`, then run the same command again"
         );
         make_folder(&former)?;
         for name in next {

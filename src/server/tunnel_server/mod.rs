@@ -43,6 +43,8 @@ mod session_threads;
 mod socket;
 mod strangers;
 mod table;
+#[cfg(test)]
+mod test_session;
 mod unfinished;
 mod window;
 
@@ -164,6 +166,7 @@ pub struct TunnelServer {
     accepts_no_more: CancellationToken,
     threads: Arc<SessionThreads>,
     connections: TaskTracker,
+    connections_per_session: usize,
     /// Cancelled when it has to end.
     ending: CancellationToken,
     _shutdown: DropGuard,
@@ -203,6 +206,7 @@ impl TunnelServer {
             Budget::in_all(config.limits.window_memory),
             shutdown.clone(),
         ));
+        let connections_per_session = config.limits.forwarded_per_session;
         let (ending, connections) = (shutdown.child_token(), TaskTracker::new());
         let places = config.limits.forwarded_per_session;
         let acceptor = Acceptor::new(
@@ -235,6 +239,7 @@ impl TunnelServer {
             accepts_no_more,
             threads,
             connections,
+            connections_per_session,
             ending,
             _shutdown: shutdown.drop_guard(),
         })
@@ -278,6 +283,7 @@ impl TunnelServer {
             ports: Arc::downgrade(&ports),
             counters: ports.shared_counters(),
             log_lines: Arc::clone(&log_lines),
+            looking_per_tunnel: self.connections_per_session,
             scheduler: Handle::current(),
             stop: stop.clone(),
         });

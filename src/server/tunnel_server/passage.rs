@@ -17,6 +17,9 @@ use crate::server::cluster::holders::Holders;
 use crate::server::cluster::peer_link::client::PeerLinks;
 use crate::server::cluster::peer_link::identity::Identity;
 
+/// How many of this server's own connections may look for a tunnel's holder at once.
+const TESTS_PER_TUNNEL: usize = 16;
+
 /// The way, as long as the node is there. Copies are the same one.
 #[derive(Clone)]
 pub struct Passage {
@@ -49,6 +52,7 @@ impl Passage {
                 ports: Weak::new(),
                 counters,
                 log_lines: Arc::default(),
+                looking_per_tunnel: TESTS_PER_TUNNEL,
                 scheduler: Handle::current(),
                 stop: CancellationToken::new(),
             }),
@@ -80,11 +84,7 @@ impl Passage {
     pub async fn open(&self, tunnel: TunnelId, port: u16) -> io::Result<OpenPassage> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
-        let front = Front {
-            all: Arc::clone(&self.fronts),
-            tunnel,
-            port,
-        };
+        let front = Front::new(&self.fronts, tunnel, port);
         let (target, target_seen) = watch::channel(Target::Front(Arc::new(front)));
         let stop = self.fronts.stop.child_token();
         let listening = forward::listen(listener, port, target_seen, stop.clone());

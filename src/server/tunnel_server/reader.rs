@@ -9,8 +9,13 @@ use bytes::BytesMut;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 use tokio::runtime::Handle;
+use tokio::time::timeout;
 
-use crate::server::cluster::peer_link::stream::PeerStream;
+use crate::server::cluster::peer_link::stream::{PeerStream, until_gone};
+
+/// How long the other side has to end, too. What the system has taken for it is sent after that all the same, unless
+/// the other side still talks to nobody.
+const LEAVING: Duration = Duration::from_secs(2);
 
 /// Its connection. Nothing here waits but what says so.
 pub(super) enum Reader {
@@ -92,6 +97,17 @@ impl Reader {
         }
     }
 
+    /// After everything was said: makes its close a regular end, and waits a while for the other side's. Closing
+    /// while that still says something would reset the connection, and take back what is on its way there.
+    pub(super) async fn leave(&self) {
+        match self {
+            Reader::Direct(socket) => leave(socket).await,
+            Reader::Peer(stream) => {
+                let _ = timeout(LEAVING, stream.leave()).await;
+            }
+        }
+    }
+
     /// Small answers are to go at once, and a peer that vanishes is to be found.
     pub(super) fn set_options(&self) {
         match self {
@@ -126,9 +142,10 @@ pub(super) fn abort(socket: &TcpStream) {
     let _ = SockRef::from(socket).set_linger(Some(Duration::ZERO));
 }
 
-/// Takes that back: the close is a regular end.
-pub(super) fn end_well(socket: &TcpStream) {
+/// See [`Reader::leave`].
+pub(super) async fn leave(socket: &TcpStream) {
     let _ = SockRef::from(socket).set_linger(None);
+    let _ = timeout(LEAVING, until_gone(socket)).await;
 }
 
 pub(super) fn shut_down_write(socket: &TcpStream) -> io::Result<()> {

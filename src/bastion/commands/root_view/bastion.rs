@@ -116,6 +116,7 @@ impl Bastion {
             enrolled: Some(EnrolledRecord {
                 remote_port: 20001,
                 server: TunnelServerAddress {
+                    other_host: None,
                     host: "tunnel.example.com".to_owned(),
                     port: 50022,
                     user: "tunnel".to_owned(),

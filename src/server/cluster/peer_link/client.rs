@@ -1,49 +1,27 @@
 //! The passing side of the link: asks another node to take a connection.
 //!
 //! A few connections to each node that holds something are kept open, so that a new one waits for one answer
-//! and not for handshakes. A node that does not answer in time is suspect, and asked last, until it has shown
-//! that it is back.
+//! and not for handshakes. A node that does not answer in time is suspect, and asked last, until it has
+//! answered again.
 
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use prometheus_client::metrics::gauge::Gauge;
-use rustls::ClientConfig;
-use socket2::SockRef;
 use thiserror::Error;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio::sync::Semaphore;
-use tokio::time::timeout;
-use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
 use tokio_util::sync::CancellationToken;
 
 use super::identity::Identity;
-use super::stream::{PeerStream, set_options};
+use super::link::{ANSWER_TIME, Link, TURN_TIME};
+use super::stream::PeerStream;
 use super::tls;
 use super::wire::{Answer, Request};
-use crate::server::cluster::holders::{CertificateHash, Holders, Peer};
+use crate::server::cluster::holders::{Holders, Peer, Reach};
 
-/// How long a node may take for its answer, a handshake included.
-pub const ANSWER_TIME: Duration = Duration::from_secs(1);
-
-/// For how long a node that has not answered is suspect at least.
-const SUSPECT_TIME: Duration = Duration::from_secs(3);
-
-/// How many connections to each node are kept open and unused.
-const WARM: usize = 4;
-
-/// For how long; a path may be forgotten by what is on it, and the other node ends it at last.
-const WARM_TIME: Duration = Duration::from_secs(45);
-
-/// How often they are looked after.
+/// How often the connections that are kept are looked after.
 const LOOK: Duration = Duration::from_secs(1);
-
-/// How many handshakes with one node may be under way.
-pub(super) const HANDSHAKES: usize = 64;
 
 /// Why a node has not answered.
 #[derive(Debug, Error)]
@@ -51,6 +29,9 @@ pub enum NoAnswer {
     /// It has said nothing in time.
     #[error("no answer within {} ms", ANSWER_TIME.as_millis())]
     Late,
+    /// It was not asked, since too many others have begun to.
+    #[error("too many new connections to it: no turn for another within {} s", TURN_TIME.as_secs())]
+    NoTurn,
     /// The connection failed.
     #[error(transparent)]
     Failed(#[from] io::Error),
@@ -69,30 +50,9 @@ pub enum Answered {
 pub struct PeerLinks {
     identity: Identity,
     holders: Holders,
-    links: Mutex<HashMap<CertificateHash, Arc<Link>>>,
+    /// A node that has moved is another one to reach, with a link of its own.
+    links: Mutex<HashMap<Reach, Arc<Link>>>,
     suspects: Gauge,
-}
-
-/// The link to one node.
-struct Link {
-    tls: Arc<ClientConfig>,
-    handshakes: Semaphore,
-    state: Mutex<State>,
-}
-
-#[derive(Default)]
-struct State {
-    warm: Vec<Warm>,
-    /// Since when it is suspect.
-    suspect: Option<Instant>,
-    /// Whether somebody opens connections to be kept.
-    is_refilled: bool,
-}
-
-/// A connection without a request.
-struct Warm {
-    stream: TlsStream<TcpStream>,
-    since: Instant,
 }
 
 impl PeerLinks {
@@ -113,8 +73,8 @@ impl PeerLinks {
 
     /// Whether this node has not answered lately.
     pub fn is_suspect(&self, peer: &Peer) -> bool {
-        let link = self.links().get(&peer.certificate).cloned();
-        link.is_some_and(|link| link.state().suspect.is_some())
+        let link = self.links().get(&peer.reach()).cloned();
+        link.is_some_and(|link| link.is_suspect())
     }
 
     /// Asks a node to take a connection. It becomes suspect if it does not answer, and is not any more if it
@@ -122,48 +82,8 @@ impl PeerLinks {
     ///
     /// # Errors
     /// It has not answered in time, or cannot be reached.
-    pub async fn ask(
-        self: &Arc<Self>,
-        peer: &Arc<Peer>,
-        request: &Request,
-    ) -> Result<Answered, NoAnswer> {
-        let link = self.link(peer)?;
-        let answered = match timeout(ANSWER_TIME, self.ask_on(&link, peer, request)).await {
-            Ok(answered) => answered.map_err(NoAnswer::Failed),
-            Err(_) => Err(NoAnswer::Late),
-        };
-        {
-            let mut state = link.state();
-            match &answered {
-                Ok(_) => state.suspect = None,
-                Err(_) => {
-                    state.suspect = Some(Instant::now());
-                    state.warm.clear();
-                }
-            }
-        }
-        if answered.is_err() {
-            self.count_suspects();
-        }
-        answered
-    }
-
-    async fn ask_on(
-        self: &Arc<Self>,
-        link: &Arc<Link>,
-        peer: &Arc<Peer>,
-        request: &Request,
-    ) -> io::Result<Answered> {
-        loop {
-            let kept = link.state().warm.pop();
-            let Some(warm) = kept else { break };
-            self.refill(link, peer);
-            // One that has ended meanwhile says nothing of the node as it is now.
-            if let Ok(answered) = exchange(warm.stream, request).await {
-                return Ok(answered);
-            }
-        }
-        exchange(link.open(peer).await?, request).await
+    pub async fn ask(&self, peer: &Peer, request: &Request) -> Result<Answered, NoAnswer> {
+        self.link(peer)?.ask(request).await
     }
 
     /// Keeps some connections open to each node that holds something, and sees which suspects are back; until
@@ -171,16 +91,14 @@ impl PeerLinks {
     pub async fn keep(self: Arc<Self>, stop: CancellationToken) {
         loop {
             let peers = self.holders.peers_of_all();
-            let there: HashSet<_> = peers.iter().map(|peer| peer.certificate).collect();
-            self.links()
-                .retain(|certificate, _| there.contains(certificate));
+            let there: HashSet<_> = peers.iter().map(|peer| peer.reach()).collect();
+            self.links().retain(|reach, _| there.contains(reach));
             for peer in &peers {
                 if let Ok(link) = self.link(peer) {
                     link.drop_old();
-                    self.refill(&link, peer);
+                    link.refill();
                 }
             }
-            self.count_suspects();
             tokio::select! {
                 () = stop.cancelled() => break,
                 () = tokio::time::sleep(LOOK) => {}
@@ -190,106 +108,44 @@ impl PeerLinks {
         self.links().clear();
     }
 
-    /// Opens as many connections as there should be, one after the other, beside everything else.
-    fn refill(self: &Arc<Self>, link: &Arc<Link>, peer: &Arc<Peer>) {
-        {
-            let mut state = link.state();
-            let is_recent = state.suspect.is_some_and(|at| at.elapsed() < SUSPECT_TIME);
-            if is_recent || state.warm.len() >= WARM || state.is_refilled {
-                return;
-            }
-            state.is_refilled = true;
-        }
-        let (links, link, peer) = (Arc::clone(self), Arc::clone(link), Arc::clone(peer));
-        tokio::spawn(async move {
-            loop {
-                let opened = timeout(ANSWER_TIME, link.open(&peer)).await;
-                let mut state = link.state();
-                match opened {
-                    Ok(Ok(stream)) => {
-                        state.suspect = None;
-                        let since = Instant::now();
-                        state.warm.push(Warm { stream, since });
-                        if state.warm.len() < WARM {
-                            continue;
-                        }
-                    }
-                    _ => state.suspect = Some(Instant::now()),
-                }
-                state.is_refilled = false;
-                break;
-            }
-            links.count_suspects();
-        });
-    }
-
     fn link(&self, peer: &Peer) -> io::Result<Arc<Link>> {
-        if let Some(link) = self.links().get(&peer.certificate) {
+        let reach = peer.reach();
+        if let Some(link) = self.links().get(&reach) {
             return Ok(Arc::clone(link));
         }
         let tls = tls::client(&self.identity, peer.certificate).map_err(io::Error::other)?;
-        let link = Arc::new(Link {
-            tls,
-            handshakes: Semaphore::new(HANDSHAKES),
-            state: Mutex::default(),
-        });
-        let mut links = self.links();
-        Ok(Arc::clone(links.entry(peer.certificate).or_insert(link)))
+        let link = Link::new(tls, &peer.address, self.suspects.clone());
+        Ok(Arc::clone(self.links().entry(reach).or_insert(link)))
     }
 
-    fn count_suspects(&self) {
-        let links = self.links();
-        let suspects = links
-            .values()
-            .filter(|link| link.state().suspect.is_some())
-            .count();
-        self.suspects.set(suspects.try_into().unwrap_or(i64::MAX));
-    }
-
-    fn links(&self) -> MutexGuard<'_, HashMap<CertificateHash, Arc<Link>>> {
+    fn links(&self) -> MutexGuard<'_, HashMap<Reach, Arc<Link>>> {
         // Every change leaves it whole.
         self.links.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Link {
-    async fn open(&self, peer: &Peer) -> io::Result<TlsStream<TcpStream>> {
-        let _turn = self.handshakes.acquire().await.map_err(io::Error::other)?;
-        let socket = TcpStream::connect(&peer.address).await?;
-        set_options(&socket);
-        let connector = TlsConnector::from(Arc::clone(&self.tls));
-        connector.connect(tls::name(), socket).await
-    }
+#[cfg(test)]
+mod tests {
+    use super::super::test_node::{REQUEST, TestNode};
+    use super::*;
 
-    /// Ends those that are kept for long, or that the other side has ended.
-    fn drop_old(&self) {
-        self.state()
-            .warm
-            .retain(|warm| warm.since.elapsed() < WARM_TIME && !has_something(&warm.stream));
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        // Every change leaves it whole.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Whether the other side has said something unasked, which can only be its end.
-fn has_something(stream: &TlsStream<TcpStream>) -> bool {
-    let mut byte = [std::mem::MaybeUninit::uninit()];
-    let peeked = SockRef::from(stream.get_ref().0).peek(&mut byte);
-    !matches!(peeked, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
-}
-
-async fn exchange(mut stream: TlsStream<TcpStream>, request: &Request) -> io::Result<Answered> {
-    stream.write_all(&request.bytes()).await?;
-    stream.flush().await?;
-    match Answer::read(stream.read_u8().await?)? {
-        Answer::Accepted => {
-            let (socket, connection) = stream.into_inner();
-            let stream = PeerStream::new(socket, connection.into());
-            Ok(Answered::Accepted(stream))
-        }
-        other => Ok(Answered::Not(other)),
+    #[tokio::test]
+    async fn a_node_that_has_moved_is_asked_where_it_is_now() {
+        let node = TestNode::start().await;
+        let identity = Identity::generate().unwrap();
+        node.holders.replace_peers([identity.hash()]);
+        let links = PeerLinks::new(identity, Holders::default(), Gauge::default());
+        let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let former = Peer {
+            address: closed.local_addr().unwrap().to_string(),
+            ..node.peer()
+        };
+        drop(closed);
+        assert!(links.ask(&former, &REQUEST).await.is_err());
+        assert!(links.is_suspect(&former));
+        let answered = links.ask(&node.peer(), &REQUEST).await;
+        assert!(matches!(answered, Ok(Answered::Not(Answer::NotHeld))));
+        assert!(!links.is_suspect(&node.peer()));
+        assert!(links.is_suspect(&former), "nothing is known of it there");
     }
 }

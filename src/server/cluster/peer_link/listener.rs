@@ -1,11 +1,11 @@
 //! The holder's side of the link: lets other nodes in, and hears for whom they ask.
 //!
-//! A stranger costs a place among the few that have not proved themselves, for a few seconds. Other nodes may
-//! keep connections open unused for a while; they are ours and are not counted.
+//! A stranger costs a place among the few that have not proved themselves (`unproved`), for a few seconds. Other
+//! nodes may keep connections open unused for a while; they are ours and are not counted.
 
-use std::collections::HashMap;
+use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
@@ -18,18 +18,12 @@ use tokio_util::sync::CancellationToken;
 use super::identity::{Identity, hash};
 use super::stream::{PeerStream, set_options};
 use super::tls;
+use super::unproved::{Place, Unproved};
 use super::wire::{self, Answer, Asked, Request};
+use crate::server::accepting::accept;
 use crate::server::cluster::holders::Holders;
-use crate::server::domain::peer_network::PeerNetwork;
 
-/// How many connections may not have proved yet whose they are. Another node has at most
-/// [`HANDSHAKES`](super::client::HANDSHAKES) of them.
-const UNPROVED: usize = 512;
-
-/// How many of them may come from one IPv4 address, or one IPv6 network of 64 bits.
-const UNPROVED_PER_NETWORK: usize = 128;
-
-/// How long they have for it.
+/// How long a connection has to prove which node it is from.
 const HANDSHAKE_TIME: Duration = Duration::from_secs(3);
 
 /// How long another node may keep a connection without a request; it ends them itself long before.
@@ -51,6 +45,9 @@ pub trait Destination: Send + Sync + 'static {
 
     /// Carries it from now on, on a task of its own.
     fn carry(&self, place: Self::Place, stream: PeerStream);
+
+    /// No connection could be accepted at this moment.
+    fn not_accepted(&self, cause: &io::Error);
 
     /// Somebody has come who was not let in, or not heard.
     fn refused(&self, peer: SocketAddr, why: Refused, cause: &str);
@@ -102,19 +99,10 @@ pub fn serve<D: Destination>(
         unproved: Unproved::default(),
     });
     Ok(async move {
-        loop {
-            let accepted = tokio::select! {
-                biased;
-                () = stop.cancelled() => return,
-                accepted = listener.accept() => accepted,
-            };
-            let Ok((socket, peer)) = accepted else {
-                // Out of file descriptors, most likely: trying again at once would not help.
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                continue;
-            };
-            let Some(place) = shared.unproved.enter(PeerNetwork::of(peer.ip())) else {
-                let why = "too many have not proved which node they are";
+        let failed = |error: &io::Error| shared.destination.not_accepted(error);
+        while let Some((socket, peer)) = accept(&listener, &stop, failed).await {
+            let Some(place) = shared.unproved.enter(peer.ip()) else {
+                let why = "too many have not proved which node they are from";
                 shared.destination.refused(peer, Refused::TooMany, why);
                 continue;
             };
@@ -134,16 +122,14 @@ impl<D: Destination> Shared<D> {
     async fn hear(&self, socket: TcpStream, peer: SocketAddr, place: Place) {
         set_options(&socket);
         let refused = |why, cause: &str| self.destination.refused(peer, why, cause);
-        let mut stream = match timeout(HANDSHAKE_TIME, self.tls.accept(socket)).await {
-            Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => return refused(Refused::Stranger, &error.to_string()),
-            Err(_) => return refused(Refused::Late, "it has not proved which node it is in time"),
+        let mut stream = match self.shake_hands(socket, place).await {
+            Ok(stream) => stream,
+            Err((why, cause)) => return refused(why, &cause),
         };
-        drop(place);
         let beginning = wire::read_beginning(&mut stream);
         let version = match timeout(UNUSED_TIME, beginning).await {
             Ok(Ok(version)) => version,
-            Ok(Err(error)) if error.kind() == std::io::ErrorKind::InvalidData => {
+            Ok(Err(error)) if error.kind() == io::ErrorKind::InvalidData => {
                 return refused(Refused::Request, &error.to_string());
             }
             // It was not needed.
@@ -164,12 +150,35 @@ impl<D: Destination> Shared<D> {
         }
     }
 
+    async fn shake_hands(
+        &self,
+        socket: TcpStream,
+        place: Place,
+    ) -> Result<TlsStream<TcpStream>, (Refused, String)> {
+        let shaking = async {
+            socket.peek(&mut [0]).await?;
+            place.has_spoken();
+            self.tls.accept(socket).await
+        };
+        let (why, cause) = tokio::select! {
+            // One that has proved it makes room anyway.
+            biased;
+            shaken = timeout(HANDSHAKE_TIME, shaking) => match shaken {
+                Ok(Ok(stream)) => return Ok(stream),
+                Ok(Err(error)) => (Refused::Stranger, error.to_string()),
+                Err(_) => (Refused::Late, "it has not proved which node it is from in time".to_owned()),
+            },
+            () = place.over() => (Refused::TooMany, "it has made room for another".to_owned()),
+        };
+        Err((why, cause))
+    }
+
     async fn answer(
         &self,
         version: u8,
         stream: &mut TlsStream<TcpStream>,
         peer: SocketAddr,
-    ) -> std::io::Result<Option<D::Place>> {
+    ) -> io::Result<Option<D::Place>> {
         let admitted = match wire::read_rest(version, stream).await? {
             Asked::OtherVersion(version) => {
                 let cause = format!(
@@ -186,6 +195,7 @@ impl<D: Destination> Shared<D> {
                 self.destination.refused(peer, Refused::Stranger, cause);
                 return Ok(None);
             }
+            Asked::Connection(Request::NOTHING) => Err(Answer::NotHeld),
             Asked::Connection(request) => self.destination.admit(&request),
         };
         let answer = admitted.as_ref().err().copied();
@@ -202,88 +212,16 @@ impl<D: Destination> Shared<D> {
     }
 }
 
-/// The connections that have not proved yet whose they are.
-#[derive(Default)]
-struct Unproved(Arc<Mutex<HashMap<PeerNetwork, usize>>>);
-
-/// One of them, until it is dropped.
-struct Place {
-    of: Arc<Mutex<HashMap<PeerNetwork, usize>>>,
-    network: PeerNetwork,
-}
-
-impl Unproved {
-    fn enter(&self, network: PeerNetwork) -> Option<Place> {
-        let mut table = lock(&self.0);
-        // As many entries as places at most.
-        let all: usize = table.values().sum();
-        let own = table.get(&network).copied().unwrap_or_default();
-        if all >= UNPROVED || own >= UNPROVED_PER_NETWORK {
-            return None;
-        }
-        table.insert(network, own + 1);
-        Some(Place {
-            of: Arc::clone(&self.0),
-            network,
-        })
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut table = lock(&self.of);
-        match table.get_mut(&self.network) {
-            Some(own) if *own > 1 => *own -= 1,
-            _ => {
-                table.remove(&self.network);
-            }
-        }
-    }
-}
-
-fn lock(table: &Mutex<HashMap<PeerNetwork, usize>>) -> MutexGuard<'_, HashMap<PeerNetwork, usize>> {
-    // Every change leaves it whole.
-    table.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
-
     use rustls::client::ResolvesClientCert;
     use rustls::sign::CertifiedKey;
     use rustls::{ClientConfig, SignatureScheme};
     use tokio::io::AsyncReadExt;
-    use tokio_rustls::TlsConnector;
-    use tokio_util::sync::DropGuard;
 
+    use super::super::test_node::{REQUEST, TestNode};
+    use super::super::unproved::PER_NETWORK;
     use super::*;
-    use crate::protocol::TunnelId;
-    use crate::server::cluster::holders::Peer;
-
-    const REQUEST: Request = Request {
-        tunnel: TunnelId(1),
-        port: 20_001,
-        client: SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 7),
-    };
-
-    /// Takes nothing, and remembers why others came to nothing.
-    #[derive(Default)]
-    struct Nowhere(Mutex<Vec<Refused>>);
-
-    impl Destination for Nowhere {
-        type Place = ();
-
-        fn admit(&self, _: &Request) -> Result<(), Answer> {
-            Err(Answer::NotHeld)
-        }
-
-        fn carry(&self, (): (), _: PeerStream) {}
-
-        fn refused(&self, _: SocketAddr, why: Refused, _: &str) {
-            self.0.lock().unwrap().push(why);
-        }
-    }
 
     #[derive(Debug)]
     struct NoCertificate;
@@ -298,135 +236,63 @@ mod tests {
         }
     }
 
-    /// A listener, and a node that it knows.
-    struct Test {
-        address: SocketAddr,
-        holders: Holders,
-        nowhere: Arc<Nowhere>,
-        known: Arc<ClientConfig>,
-        stranger: Arc<ClientConfig>,
-        _stop: DropGuard,
-    }
-
-    async fn start() -> Test {
-        let [identity, known, stranger] = [(); 3].map(|()| Identity::generate().unwrap());
-        let holders = Holders::default();
-        holders.replace_peers([known.hash()]);
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let stop = CancellationToken::new();
-        let nowhere = Arc::new(Nowhere::default());
-        let (to, stopped) = (Arc::clone(&nowhere), stop.clone());
-        let serving = serve(listener, &identity, holders.clone(), to, stopped);
-        tokio::spawn(serving.unwrap());
-        Test {
-            address,
-            holders,
-            nowhere,
-            known: tls::client(&known, identity.hash()).unwrap(),
-            stranger: tls::client(&stranger, identity.hash()).unwrap(),
-            _stop: stop.drop_guard(),
-        }
-    }
-
-    impl Test {
-        /// What is answered to these bytes; nothing is an error.
-        async fn answer(&self, config: &Arc<ClientConfig>, bytes: &[u8]) -> std::io::Result<u8> {
-            let socket = TcpStream::connect(self.address).await?;
-            let connector = TlsConnector::from(Arc::clone(config));
-            let mut stream = connector.connect(tls::name(), socket).await?;
-            stream.write_all(bytes).await?;
-            let read = timeout(Duration::from_secs(5), stream.read_u8()).await;
-            read.expect("it should have been answered or ended")
-        }
-
-        fn refused(&self) -> Vec<Refused> {
-            std::mem::take(&mut self.nowhere.0.lock().unwrap())
-        }
-    }
-
     #[tokio::test]
     async fn a_node_is_answered_at_once_and_one_of_another_version_is_told_so() {
-        let test = start().await;
-        let answer = test.answer(&test.known, &REQUEST.bytes()).await;
+        let node = TestNode::start().await;
+        let known = node.asked_by(&node.known);
+        let answer = node.answer(&known, &REQUEST.bytes()).await;
         assert_eq!(answer.unwrap(), Answer::NotHeld as u8);
-        let answer = test
-            .answer(&test.known, b"HTPL\x02 and whatever it says")
-            .await;
+        let answer = node.answer(&known, b"HTPL\x02 and whatever it says").await;
         assert_eq!(answer.unwrap(), Answer::OtherVersion as u8);
-        assert_eq!(test.refused(), [Refused::Version]);
-        let answer = test.answer(&test.known, b"GET / HTTP/1.1\r\n\r\n").await;
+        assert_eq!(node.refused(), [Refused::Version]);
+        let answer = node.answer(&known, b"GET / HTTP/1.1\r\n\r\n").await;
         assert!(answer.is_err());
-        assert_eq!(test.refused(), [Refused::Request]);
+        assert_eq!(node.refused(), [Refused::Request]);
     }
 
     #[tokio::test]
     async fn without_the_certificate_of_a_known_node_nothing_is_heard() {
-        let test = start().await;
-        let answer = test.answer(&test.stranger, &REQUEST.bytes()).await;
+        let node = TestNode::start().await;
+        let stranger = node.asked_by(&node.stranger);
+        let answer = node.answer(&stranger, &REQUEST.bytes()).await;
         assert!(answer.is_err());
-        assert_eq!(test.refused(), [Refused::Stranger]);
+        assert_eq!(node.refused(), [Refused::Stranger]);
 
-        let mut none = ClientConfig::clone(&test.stranger);
+        let mut none = ClientConfig::clone(&stranger);
         none.client_auth_cert_resolver = Arc::new(NoCertificate);
-        let answer = test.answer(&Arc::new(none), &REQUEST.bytes()).await;
+        let answer = node.answer(&Arc::new(none), &REQUEST.bytes()).await;
         assert!(answer.is_err());
-        assert_eq!(test.refused(), [Refused::Stranger]);
+        assert_eq!(node.refused(), [Refused::Stranger]);
     }
 
     #[tokio::test]
     async fn a_node_that_is_taken_out_is_not_heard_on_a_connection_that_it_kept() {
-        let test = start().await;
-        let socket = TcpStream::connect(test.address).await.unwrap();
-        let connector = TlsConnector::from(Arc::clone(&test.known));
-        let mut kept = connector.connect(tls::name(), socket).await.unwrap();
+        let node = TestNode::start().await;
+        let known = node.asked_by(&node.known);
+        let mut kept = node.connect(&known).await.unwrap();
         kept.write_all(b"HT").await.unwrap();
         tokio::time::sleep(Duration::from_millis(100)).await;
-        test.holders.replace_peers(Vec::new());
+        node.holders.replace_peers([]);
         kept.write_all(&REQUEST.bytes()[2..]).await.unwrap();
         assert!(kept.read_u8().await.is_err());
-        assert_eq!(test.refused(), [Refused::Stranger]);
+        assert_eq!(node.refused(), [Refused::Stranger]);
     }
 
     #[tokio::test]
-    async fn strangers_who_say_nothing_are_ended_and_are_never_many() {
-        let test = start().await;
-        let started = Instant::now();
+    async fn strangers_who_say_nothing_keep_no_node_out_and_are_ended() {
+        let node = TestNode::start().await;
         let mut silent = Vec::new();
-        for _ in 0..UNPROVED_PER_NETWORK + 20 {
-            silent.push(TcpStream::connect(test.address).await.unwrap());
+        for _ in 0..PER_NETWORK + 20 {
+            silent.push(TcpStream::connect(node.address).await.unwrap());
         }
-        let mut beyond = silent.split_off(UNPROVED_PER_NETWORK);
-        for stranger in &mut beyond {
-            let end = timeout(Duration::from_secs(1), stranger.read(&mut [0])).await;
-            assert!(matches!(end, Ok(Ok(0) | Err(_))), "{end:?}");
-        }
-        assert_eq!(test.refused(), [Refused::TooMany; 20]);
+        let known = node.asked_by(&node.known);
+        let answer = node.answer(&known, &REQUEST.bytes()).await;
+        assert_eq!(answer.unwrap(), Answer::NotHeld as u8);
         for stranger in &mut silent {
             let end = timeout(HANDSHAKE_TIME * 2, stranger.read(&mut [0])).await;
             assert!(matches!(end, Ok(Ok(0) | Err(_))), "{end:?}");
         }
-        assert!(started.elapsed() < HANDSHAKE_TIME * 2);
-        let answer = test.answer(&test.known, &REQUEST.bytes()).await;
-        assert_eq!(answer.unwrap(), Answer::NotHeld as u8);
-    }
-
-    #[test]
-    fn one_network_s_strangers_leave_room_for_others_and_all_have_a_bound() {
-        let unproved = Unproved::default();
-        let network = |n: u8| PeerNetwork::of([192, 0, 2, n].into());
-        let places: Vec<_> = (0..UNPROVED_PER_NETWORK)
-            .map(|_| unproved.enter(network(1)).unwrap())
-            .collect();
-        assert!(unproved.enter(network(1)).is_none());
-        let others: Vec<_> = (2..=255)
-            .flat_map(|n| [unproved.enter(network(n)), unproved.enter(network(n))])
-            .flatten()
-            .collect();
-        assert_eq!(others.len(), UNPROVED - UNPROVED_PER_NETWORK);
-        drop(places);
-        assert!(unproved.enter(network(1)).is_some());
-        drop(others);
-        assert!(lock(&unproved.0).is_empty());
+        let made_room = |why: &&Refused| **why == Refused::TooMany;
+        assert_eq!(node.refused().iter().filter(made_room).count(), 21);
     }
 }

@@ -3,7 +3,8 @@
 //! Each connection has a TCP connection of its own between the nodes, under TLS 1.3. Both sides show a
 //! certificate that they have made themselves ([`identity`]) and know the other's by its SHA-256 (`tls`), which
 //! [`Holders`](super::holders::Holders) is told. The node that passes on is the client ([`client`]): it keeps a
-//! few connections open and unused, so that a new one seldom waits for a handshake.
+//! few connections to each node open and unused (`link`), so that a new one seldom waits for a handshake, nor for
+//! the node's name to be looked up (`address`).
 //!
 //! After the handshake:
 //!
@@ -20,9 +21,14 @@
 //!
 //! The holder's side is [`listener`]; what is done with a connection there is the tunnel server's affair.
 
+mod address;
 pub mod client;
 pub mod identity;
+mod link;
 pub mod listener;
 pub mod stream;
+#[cfg(test)]
+pub(in crate::server) mod test_node;
 mod tls;
+mod unproved;
 pub mod wire;

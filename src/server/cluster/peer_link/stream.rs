@@ -4,6 +4,7 @@
 //! socket does. One that is closed without [`PeerStream::say_everything`] counts as cut at the other end.
 
 use std::io::{self, BufRead, ErrorKind, IoSlice};
+use std::net::Shutdown;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -83,14 +84,17 @@ impl PeerStream {
     /// # Errors
     /// The connection was cut.
     pub async fn closed(&self) -> io::Result<()> {
-        loop {
-            self.socket.readable().await?;
-            match self.socket.try_read(&mut [0; 64]) {
-                Ok(0) => return Ok(()),
-                Err(error) if error.kind() != ErrorKind::WouldBlock => return Err(error),
-                _ => {}
-            }
-        }
+        until_gone(&self.socket).await
+    }
+
+    /// After everything was [said](Self::say_everything), lets the other side know that this one has no ear for
+    /// more, and waits until it is gone, too.
+    ///
+    /// # Errors
+    /// The connection was cut.
+    pub async fn leave(&self) -> io::Result<()> {
+        SockRef::from(&self.socket).shutdown(Shutdown::Write)?;
+        until_gone(&self.socket).await
     }
 
     /// Waits until there is room for writing, perhaps.
@@ -268,6 +272,23 @@ pub(super) fn set_options(socket: &TcpStream) {
         .with_interval(QUIET)
         .with_retries(3);
     let _ = SockRef::from(socket).set_tcp_keepalive(&keepalive);
+}
+
+/// Waits until the other side has ended, whatever it still says.
+///
+/// # Errors
+/// The connection was cut.
+pub(in crate::server) async fn until_gone(socket: &TcpStream) -> io::Result<()> {
+    loop {
+        // Where the other side is quick, it would never have to be waited for.
+        tokio::task::consume_budget().await;
+        socket.readable().await?;
+        match socket.try_read(&mut [0; 4 << 10]) {
+            Ok(0) => return Ok(()),
+            Err(error) if error.kind() != ErrorKind::WouldBlock => return Err(error),
+            _ => {}
+        }
+    }
 }
 
 fn cut() -> io::Error {

@@ -1,7 +1,7 @@
 //! What two nodes say to each other before the bytes of a connection; `peer_link` describes it.
 
 use std::io::{self, ErrorKind};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use tokio::io::{AsyncRead, AsyncReadExt};
 
@@ -68,6 +68,13 @@ pub(super) enum Asked {
 }
 
 impl Request {
+    /// Asks for a tunnel that there is none of: only whether the node answers.
+    pub(super) const NOTHING: Request = Request {
+        tunnel: TunnelId(0),
+        port: 0,
+        client: SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0),
+    };
+
     /// For the wire.
     pub(super) fn bytes(&self) -> [u8; BEGINNING + REST] {
         let address = match self.client.ip() {

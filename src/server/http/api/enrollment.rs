@@ -33,6 +33,7 @@ pub async fn read(
     if record.removed {
         return Err(ApiError::gone());
     }
+    let region = record.region().unwrap_or_default().to_owned();
     Ok(Json(Enrollment {
         data_source_id: record.id,
         tunnel_id: bastion.tunnel_id,
@@ -42,7 +43,7 @@ pub async fn read(
         host: record.host,
         port: record.port,
         expires_at: bastion.expires_at,
-        server: Some(tunnel_server(&app)),
+        server: Some(tunnel_server(&app, &region)),
     }))
 }
 
@@ -71,7 +72,7 @@ pub async fn register_key(
         // What was noted that it is told, also if the keys have changed meanwhile.
         server: TunnelServerAddress {
             host_keys: enrolled.host_keys,
-            ..tunnel_server(&app)
+            ..tunnel_server(&app, &enrolled.region)
         },
         tunnel_token: enrolled.tunnel_token.as_str().to_owned(),
     }))

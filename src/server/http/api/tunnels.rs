@@ -15,6 +15,7 @@ use crate::protocol::{NewPublicKey, Tunnel, TunnelChange, TunnelId, TunnelKey, T
 use crate::server::domain::Error;
 use crate::server::http::app::App;
 use crate::server::http::problem::ApiError;
+use crate::server::http::view::wanted_place;
 use crate::server::store::Record;
 
 /// Shows a tunnel
@@ -88,6 +89,7 @@ fn view(app: &App, id: TunnelId, record: Record) -> Result<Tunnel, ApiError> {
         return Err(ApiError::gone());
     }
     let remote_port = record.remote_port().ok_or(Error::NotEnrolled)?;
+    let tunnel = record.tunnel.clone().ok_or(Error::NoTunnel)?;
     Ok(Tunnel {
         id,
         status: app.status(id),
@@ -101,6 +103,7 @@ fn view(app: &App, id: TunnelId, record: Record) -> Result<Tunnel, ApiError> {
             since: holder.since,
             public_key: holder.public_key,
         }),
-        host_keys: app.tunnels.host_keys(),
+        host_keys: app.host_keys_of(&tunnel.region),
+        place: wanted_place(app, &tunnel),
     })
 }

@@ -17,6 +17,7 @@ use crate::server::domain::Error;
 use crate::server::http::api::extract::Id;
 use crate::server::http::app::App;
 use crate::server::http::browser::SignedIn;
+use crate::server::store::DEFAULT_REGION;
 
 /// The form, as it was typed.
 #[derive(Default, Deserialize)]
@@ -31,6 +32,8 @@ pub struct Typed {
     host: String,
     #[serde(default)]
     port: String,
+    #[serde(default)]
+    region: String,
 }
 
 #[derive(Template)]
@@ -39,6 +42,8 @@ struct NewPage {
     layout: Layout,
     typed: Typed,
     types: Vec<TypeChoice>,
+    /// To choose from, where there are several.
+    regions: Vec<String>,
     error: Option<String>,
 }
 
@@ -53,6 +58,7 @@ pub async fn show(State(app): State<Arc<App>>, signed_in: SignedIn) -> Result<Re
     let typed = Typed {
         database_type: DatabaseType::Postgresql.as_str().to_owned(),
         connection: ConnectionKind::default().as_str().to_owned(),
+        region: DEFAULT_REGION.to_owned(),
         ..Typed::default()
     };
     form(&app, &signed_in, typed, None)
@@ -90,7 +96,7 @@ fn read(typed: &Typed) -> Result<NewDataSource, String> {
         connection,
         host: typed.host.trim().to_owned(),
         port: port(&typed.port, database_type)?,
-        region: None,
+        region: Some(typed.region.clone()).filter(|region| !region.is_empty()),
     })
 }
 
@@ -125,9 +131,19 @@ fn form(
         layout: Layout::of(app, signed_in),
         typed,
         types: types.collect(),
+        regions: region_choices(app),
         error,
     };
     page(status, &template)
+}
+
+/// The names of the regions, where there are several to choose from.
+pub fn region_choices(app: &App) -> Vec<String> {
+    let all = app.regions.all();
+    match all.len() {
+        0 | 1 => Vec::new(),
+        _ => all.into_iter().map(|region| region.name).collect(),
+    }
 }
 
 /// `POST /data-sources/{id}/command`

@@ -1,4 +1,4 @@
-//! Another name, host or port.
+//! Another name, host, port or region.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Deserialize;
 
-use super::create::to_data_source;
+use super::create::{region_choices, to_data_source};
 use super::error::{PageError, words};
 use super::layout::{Layout, page};
 use crate::protocol::{DataSourceChange, DataSourceId};
@@ -17,6 +17,7 @@ use crate::server::domain::Error;
 use crate::server::http::api::extract::Id;
 use crate::server::http::app::App;
 use crate::server::http::browser::SignedIn;
+use crate::server::store::Record;
 
 /// The form, as it was typed.
 #[derive(Deserialize)]
@@ -24,6 +25,8 @@ pub struct Typed {
     display_name: String,
     host: String,
     port: String,
+    #[serde(default)]
+    region: String,
 }
 
 #[derive(Template)]
@@ -33,6 +36,8 @@ struct EditPage {
     id: DataSourceId,
     name: String,
     typed: Typed,
+    /// To choose from, where there are several.
+    regions: Vec<String>,
     is_direct: bool,
     is_enrolled: bool,
     is_by_hand: bool,
@@ -48,6 +53,7 @@ pub async fn show(
 ) -> Result<Response, PageError> {
     let record = app.data_source(id).await?;
     let typed = Typed {
+        region: wanted_region(&record),
         display_name: record.display_name,
         host: record.host,
         port: record.port.to_string(),
@@ -70,14 +76,24 @@ pub async fn change(
         display_name: Some(typed.display_name.clone()),
         host: Some(typed.host.trim().to_owned()),
         port: Some(port),
+        region: Some(typed.region.clone()).filter(|region| !region.is_empty()),
     };
     match app.change(id, change, &signed_in.actor()).await {
         Ok(_) => Ok(to_data_source(&app, id)),
-        Err(error @ Error::Invalid(_)) => {
-            form(&app, &signed_in, id, typed, Some(words(&error))).await
-        }
+        Err(
+            error @ (Error::Invalid(_)
+            | Error::NoTunnelServer(_)
+            | Error::PortsExhausted
+            | Error::PortsRest(_)),
+        ) => form(&app, &signed_in, id, typed, Some(words(&error))).await,
         Err(error) => Err(error.into()),
     }
+}
+
+/// Where its tunnel is to be.
+fn wanted_region(record: &Record) -> String {
+    let next = record.next_place().map(|next| next.region.as_str());
+    next.or(record.region()).unwrap_or_default().to_owned()
 }
 
 async fn form(
@@ -98,6 +114,10 @@ async fn form(
     let template = EditPage {
         layout: Layout::of(app, signed_in),
         id,
+        regions: match &record.tunnel {
+            Some(_) => region_choices(app),
+            None => Vec::new(),
+        },
         is_direct: record.tunnel.is_none(),
         is_enrolled: record.is_enrolled(),
         is_by_hand: record.is_by_hand(),

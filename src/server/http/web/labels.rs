@@ -76,6 +76,7 @@ pub fn event(kind: &str) -> &str {
         "saved" => "Saved",
         "service_installed" => "The service runs the tunnel",
         "service_uninstalled" => "The service no longer runs the tunnel",
+        "moved" => "The tunnel has moved to the other region",
         "up" => "The tunnel came up",
         "down" => "The tunnel went down",
         "taken_over" => "A new session took over from a silent one",

@@ -102,6 +102,7 @@ fn signed_in_routes() -> Routes {
         .route("/operators/enable", post(operators::enable))
         .route("/operators/remove", post(operators::remove))
         .route("/nodes", get(nodes::show))
+        .route("/nodes/regions", post(nodes::add_region))
         .route("/account", get(account::show).post(account::set_password))
         .route("/audit", get(audit::show))
         .route("/sign-out", post(sign_in::sign_out))

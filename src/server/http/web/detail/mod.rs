@@ -17,7 +17,7 @@ use super::layout::{InlineCode, Layout, Timestamp, page};
 use super::list::{LastSeen, last_seen};
 use crate::protocol::{
     ConnectionKind, ConnectionTestResult, DataSource, DataSourceId, DataSourceState,
-    DatabaseAddress, DatabaseType, EnrolledBy, TunnelStatus,
+    DatabaseAddress, DatabaseType, EnrolledBy, NextRegion, TunnelStatus,
 };
 use crate::server::http::api::extract::Id;
 use crate::server::http::app::App;
@@ -61,6 +61,8 @@ struct DetailPage {
     database: &'static str,
     place: String,
     state: StateLabel,
+    /// Whether there is more than one region.
+    has_regions: bool,
     last_seen: Option<LastSeen>,
     steps: Vec<Step>,
     setup: Option<Command>,
@@ -133,6 +135,18 @@ impl DetailPage {
     /// Where the bastion leads the tunnel now.
     fn applied(&self) -> Option<&DatabaseAddress> {
         self.source.tunnel.as_ref()?.applied.as_ref()
+    }
+
+    /// The region to which the tunnel is to move, and where that is up to the person who has set it up.
+    fn moves_by_hand(&self) -> Option<&NextRegion> {
+        let tunnel = self.source.tunnel.as_ref()?;
+        let moves = tunnel.moving_to.as_ref();
+        moves.filter(|_| tunnel.set_up_by_hand && !self.is_leaving())
+    }
+
+    /// The region to which the bastion is to move the tunnel.
+    fn moving_to(&self) -> Option<&NextRegion> {
+        self.source.tunnel.as_ref()?.moving_to.as_ref()
     }
 
     /// Whether there is something to test and save: a direct connection, or an enrolled tunnel.
@@ -210,6 +224,7 @@ pub async fn answer(
         database: labels::database(source.database_type),
         place: source.address().to_string(),
         state: labels::state(source.connection, source.state),
+        has_regions: app.regions.all().len() > 1,
         last_seen: source.tunnel.as_ref().map(last_seen),
         steps: setup::steps(source.state, record.is_by_hand()),
         setup: setup::command(app, &record, source.state).await?,

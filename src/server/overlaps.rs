@@ -1,5 +1,6 @@
-//! The task that ends the time of old keys whose successors have been in use for long enough. Where there are several
-//! nodes, each runs it: what one has ended, the others do not find.
+//! The task that ends what has its successor beside it: old keys whose successors have been in use for long enough, and
+//! the ports of tunnels that have moved to another region. Where there are several nodes, each runs it: what one has
+//! ended, the others do not find.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +20,9 @@ pub async fn keep(control: Arc<ControlPlane>) {
         look.tick().await;
         if let Err(error) = control.end_key_overlaps().await {
             tracing::error!(?error, "cannot end the time of old keys");
+        }
+        if let Err(error) = control.end_moves().await {
+            tracing::error!(?error, "cannot end the moves of tunnels");
         }
     }
 }

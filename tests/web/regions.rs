@@ -1,0 +1,88 @@
+//! Regions on the pages: chosen where there are several, shown, added, and moved to.
+
+use crate::support::postgres::Postgres;
+use crate::support::server::Server;
+use crate::visitor::Visitor;
+
+#[test]
+fn a_region_is_chosen_where_there_is_more_than_one() {
+    let server = Server::start_on(&Postgres::server_database(), &["--node-name", "one"]);
+    let visitor = Visitor::signed_in(&server);
+    let has_choice = |path: &str| visitor.get(path).body.contains("name=\"region\"");
+    assert!(!has_choice("/data-sources/new"));
+
+    let nodes = visitor.get("/nodes");
+    nodes.expect(&["Regions", "default", "as its servers are started"]);
+    let add = nodes.form("/nodes/regions");
+    let wrong = visitor.submit(
+        &add,
+        &[
+            ("name", "e u"),
+            ("ssh_host", "eu.example"),
+            ("ssh_port", ""),
+            ("ports", ""),
+        ],
+    );
+    assert_eq!(wrong.status, 422);
+    wrong.expect(&["is not a name", "eu.example"]);
+    let fields = [
+        ("name", "eu"),
+        ("ssh_host", "eu.example"),
+        ("ssh_port", ""),
+        ("ports", "30000-30009"),
+    ];
+    let added = visitor.submit(&add, &fields);
+    added.expect(&["eu.example:50022", "30000-30009"]);
+    visitor.submit(&add, &fields).expect(&["there already"]);
+
+    let new = visitor.get("/data-sources/new");
+    new.expect(&[
+        "name=\"region\"",
+        "<option value=\"default\" selected",
+        "<option value=\"eu\"",
+    ]);
+    let form = new.form("/data-sources");
+    let typed = |region| {
+        [
+            ("display_name", "Shop"),
+            ("database_type", "postgresql"),
+            ("connection", "reverse_tunnel"),
+            ("host", "db.internal"),
+            ("port", "5432"),
+            ("region", region),
+        ]
+    };
+    let refused = visitor.submit(&form, &typed("mars"));
+    assert_eq!(refused.status, 422);
+    refused.expect(&["mars", "default", "eu"]);
+    let made = visitor.submit(&form, &typed("eu"));
+    assert_eq!(made.element("region"), "eu");
+
+    // Nobody has enrolled yet: it is simply elsewhere.
+    let path = made.path.clone();
+    let edit = visitor.get(&format!("{path}/edit"));
+    edit.expect(&["<option value=\"eu\" selected"]);
+    let fields = [
+        ("display_name", "Shop"),
+        ("host", "db.internal"),
+        ("port", "5432"),
+        ("region", "default"),
+    ];
+    let moved = visitor.submit(&edit.form("/edit"), &fields);
+    assert_eq!(moved.element("region"), "default");
+
+    // Once somebody has, it can move only to where a tunnel server is.
+    let source = server.operator().create("Billing", 5432);
+    server.operator().enroll_nobody(&source);
+    let path = format!("/data-sources/{}", source.id);
+    let form = visitor.get(&format!("{path}/edit")).form("/edit");
+    let fields = [
+        ("display_name", "Billing"),
+        ("host", "127.0.0.1"),
+        ("port", "5432"),
+        ("region", "eu"),
+    ];
+    let refused = visitor.submit(&form, &fields);
+    assert_eq!(refused.status, 422);
+    refused.expect(&["no tunnel server of the region", "--region eu"]);
+}
