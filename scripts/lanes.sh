@@ -2,7 +2,7 @@
 # shellcheck disable=SC2034 # scripts/test, which sources this, reads it all.
 # The lanes of scripts/test: what each is for, what it needs, and which programs of tests/ it runs.
 
-lanes=(quick lints unit journey screens bootstrap api store openapi tunnel-server databases web lab release)
+lanes=(quick lints unit journey screens bootstrap api store openapi tunnel-server databases web lab cluster release)
 
 declare -A purpose=(
     [quick]="format, lints, unit tests and one whole journey; installs nothing"
@@ -18,6 +18,7 @@ declare -A purpose=(
     [databases]="connection tests against real databases, through a tunnel and directly"
     [web]="the pages, in headless Chromium and without JavaScript"
     [lab]="booted hosts: packages, init systems, reboots, power cuts"
+    [cluster]="several servers, each in a network of its own, of which parts fail: with --full alone"
     [release]="a release, looked at and installed by the command from the browser"
 )
 
@@ -36,6 +37,7 @@ declare -A needs=(
     [databases]="tunnels certificates mariadb clickhouse"
     [web]="tunnels certificates mariadb browsers proxies"
     [lab]="tunnels certificates web_proxy packing"
+    [cluster]="tunnels certificates proxies"
     [release]="tunnels bootstrap release"
 )
 
@@ -45,6 +47,7 @@ declare -A further_needs=(
     [quick]="rustfmt and clippy"
     [openapi]="Schemathesis (scripts/schemathesis)"
     [lab]="Linux, root, images of hosts (scripts/lab-images)"
+    [cluster]="Linux, root"
 )
 
 declare -A programs=(
@@ -58,6 +61,7 @@ declare -A programs=(
     [databases]="databases connections"
     [web]="web"
     [lab]="lab"
+    [cluster]="cluster"
 )
 
 is_lane() {

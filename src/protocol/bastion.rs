@@ -4,7 +4,10 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{DataSourceId, DataSourceState, DatabaseAddress, DatabaseType, TunnelId, TunnelStatus};
+use super::{
+    DataSourceId, DataSourceState, DatabaseAddress, DatabaseType, TunnelId, TunnelPlace,
+    TunnelStatus,
+};
 
 /// `GET /enrollment`: what to tunnel.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -209,23 +212,6 @@ pub struct Tunnel {
     /// that are older than this field.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub place: Option<TunnelPlace>,
-}
-
-/// Where a tunnel ends.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
-pub struct TunnelPlace {
-    /// The region. Say it in `region` of a change once the tunnel is there.
-    #[cfg_attr(feature = "server", schema(examples("default")))]
-    pub region: String,
-    /// The tunnel's port there.
-    #[cfg_attr(
-        feature = "server",
-        schema(minimum = 1, maximum = 65535, examples(20001))
-    )]
-    pub remote_port: u16,
-    /// Where to connect, and how to know it.
-    pub server: TunnelServerAddress,
 }
 
 /// The session that holds a tunnel's port.

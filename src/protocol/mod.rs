@@ -6,7 +6,7 @@
 //! protocol and the other way round.
 //!
 //! `operator` holds what operators send and get, `history` how a tunnel did, `bastion` what bastions do, `enrolled`
-//! who is behind a tunnel, `problem` the errors; what both know stands here.
+//! who is behind a tunnel, `places` where it ends, `problem` the errors; what both know stands here.
 //!
 //! Requests refuse unknown fields, so that a misspelt field is an error and not a silent default.
 //! Answers accept them, so that an old bastion can talk to a newer server.
@@ -16,6 +16,7 @@ mod enrolled;
 mod history;
 mod ids;
 mod operator;
+mod places;
 mod problem;
 #[cfg(feature = "server")]
 pub mod schema;
@@ -25,6 +26,7 @@ pub use enrolled::*;
 pub use history::*;
 pub use ids::*;
 pub use operator::*;
+pub use places::*;
 pub use problem::*;
 
 use std::fmt;

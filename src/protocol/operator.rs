@@ -4,7 +4,9 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{DataSourceId, DataSourceState, DatabaseType, EnrolledBy, TunnelId, TunnelStatus};
+use super::{
+    DataSourceId, DataSourceState, DatabaseType, EnrolledBy, NextRegion, TunnelId, TunnelStatus,
+};
 
 /// `POST /data-sources`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -183,24 +185,6 @@ pub struct TunnelSummary {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(feature = "server", schema(examples(json!(["node-b"]))))]
     pub key_pending_on: Vec<String>,
-}
-
-/// The region to which a tunnel is to move.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
-pub struct NextRegion {
-    /// Its name.
-    #[cfg_attr(feature = "server", schema(examples("eu")))]
-    pub region: String,
-    /// The tunnel's port there, which is its own already.
-    #[cfg_attr(
-        feature = "server",
-        schema(minimum = 1, maximum = 65535, examples(20001))
-    )]
-    pub remote_port: u16,
-    /// `host:port` of that region's tunnel servers.
-    #[cfg_attr(feature = "server", schema(examples("eu.vendor.example:50022")))]
-    pub server: String,
 }
 
 /// Where a database is, as the bastion sees it.

@@ -179,19 +179,21 @@ mod tests {
         }
     }
 
-    fn example(positional: &clap::Arg) -> String {
-        let values = positional.get_possible_values();
+    fn example(needed: &clap::Arg) -> String {
+        let values = needed.get_possible_values();
         let first = values.first();
-        first.map_or_else(|| "x".to_owned(), |value| value.get_name().to_owned())
+        let value = first.map_or_else(|| "x".to_owned(), |value| value.get_name().to_owned());
+        match needed.get_long() {
+            Some(flag) => format!("--{flag}={value}"),
+            None => value,
+        }
     }
 
     /// The shortest line of every command that does something.
     fn lines(command: &clap::Command) -> Vec<Vec<String>> {
         let own = [command.get_name().to_owned()];
         if !command.has_subcommands() {
-            let needed = command
-                .get_positionals()
-                .filter(|arg| arg.is_required_set());
+            let needed = command.get_arguments().filter(|arg| arg.is_required_set());
             return vec![own.into_iter().chain(needed.map(example)).collect()];
         }
         let below = command.get_subcommands().flat_map(lines);

@@ -9,7 +9,7 @@ use tokio::time::sleep;
 
 use super::cli::{NodeAction, NodeArgs};
 use super::cluster::beat;
-use super::store::{DatabaseUrl, DeadNode, Line, NodeRow, NodeState, Store};
+use super::store::{DatabaseUrl, DeadNode, Line, NodeRow, NodeState, Role, Store};
 
 /// How long a question may take.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -46,7 +46,26 @@ async fn drain(line: &mut Line, name: &str, undo: bool) -> anyhow::Result<()> {
     println!(
         "{name} is asked {asked}; `node list` shows it as {shown} within a few seconds if it lives"
     );
+    if !undo && !can_be_taken_over(&line.nodes().await?, name) {
+        println!(
+            "No other node of its region is up, so its bastions find none until one is. `node drain {name} --undo` \
+             lets them in again."
+        );
+    }
     Ok(())
+}
+
+/// Whether another node is said to be up that could take this one's tunnels over.
+fn can_be_taken_over(nodes: &[NodeRow], name: &str) -> bool {
+    let is_drained = |row: &&NodeRow| row.name == name;
+    let Some(drained) = nodes.iter().find(is_drained) else {
+        return false;
+    };
+    drained.role == Role::Web
+        || nodes.iter().any(|row| {
+            let is_up = row.state == NodeState::Up && row.role != Role::Web;
+            is_up && row.name != name && row.region == drained.region
+        })
 }
 
 async fn forget(line: &mut Line, url: &DatabaseUrl, name: &str) -> anyhow::Result<()> {

@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::signal::unix::SignalKind;
+use tokio::time::timeout;
 
 use self::database::{Database, Late};
 use self::end::Ending;
@@ -48,6 +49,9 @@ use super::service_manager;
 use super::sign_in_link::SignInLinkFile;
 use super::store::SessionLimits;
 use super::tunnel_server::{KeyFolder, descriptor_limit};
+
+/// How long is waited for what other nodes hold, before this one is ready without knowing.
+const FIRST_LOOK: Duration = Duration::from_secs(5);
 
 /// Serves until SIGTERM or SIGINT.
 ///
@@ -105,6 +109,7 @@ pub async fn run(settings: Serve) -> anyhow::Result<()> {
         },
     )?;
     let mut signals = Signals::listen()?;
+    look_at_the_others(&app).await;
     greeting::greet(&app, &settings, &listening, data_dir.path()).await?;
     let web_handle = axum_server::Handle::new();
     let web = listeners::serve_web(
@@ -126,6 +131,18 @@ pub async fn run(settings: Serve) -> anyhow::Result<()> {
     };
     signals.bound(ending.carry_out()).await;
     ended
+}
+
+/// Before anybody asks: what is not known yet would be shown as down.
+async fn look_at_the_others(app: &App) {
+    let Some(member) = app.tunnels.member() else {
+        return;
+    };
+    if timeout(FIRST_LOOK, member.view.first_look()).await.is_err() {
+        tracing::warn!(
+            "cannot read within {FIRST_LOOK:?} which tunnels other nodes hold; they seem to be down until it can"
+        );
+    }
 }
 
 /// Serves until it has to end: by SIGTERM, once this node has drained; by a second signal, by SIGINT or by the end of

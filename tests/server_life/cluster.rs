@@ -129,6 +129,10 @@ pub fn of_node<'a>(name: &'a str, forward_listen: &'a str) -> [&'a str; 6] {
     ]
 }
 
+pub fn with_flags<'a>(node: &[&'a str], further: &[&'a str]) -> Vec<&'a str> {
+    [node, further].concat()
+}
+
 pub fn state_at(server: &Server, source: &DataSource) -> DataSourceState {
     server.operator().data_source(source.id).state
 }

@@ -12,7 +12,7 @@ use rustix::process::Signal;
 
 use super::cluster::{
     Balancer, Customer, LIMIT, LongConnection, SOON, holder, is_answered, node_state, nodes,
-    of_name, of_node, readiness, two_nodes,
+    of_name, of_node, readiness, two_nodes, with_flags,
 };
 use crate::support::lab::tunnel_of;
 use crate::support::postgres::Postgres;
@@ -20,8 +20,8 @@ use crate::support::process;
 use crate::support::server::Server;
 use crate::support::wait;
 
-/// A reconnect of ssh, on a busy machine, and what other nodes need to see it.
-const A_RECONNECT: Duration = Duration::from_secs(8);
+/// A reconnect of ssh, on the busiest machine, and what other nodes need to see it.
+const A_RECONNECT: Duration = Duration::from_secs(15);
 
 /// Rows that somebody asks for ten times a second.
 struct Rows {
@@ -189,15 +189,23 @@ fn what_runs_on_is_cut_when_the_time_to_drain_is_over() {
 fn a_node_without_another_ends_at_once() {
     // One of another region is none: bastions do not find it.
     let mut one = Server::start_on(&Postgres::server_database(), &of_node("one", "127.0.0.1"));
-    let elsewhere = [&of_node("other", "127.0.0.2")[..], &["--region", "far"]].concat();
-    let other = one.start_beside(&elsewhere);
     let customer = Customer::new();
+    let mut region = one.command("region");
+    region.args(["add", "far", "--ssh-host", "far.example"]);
+    process::run(&mut region, customer.folder.path(), "region").expect_code(0);
+    let elsewhere = with_flags(&of_node("other", "127.0.0.2"), &["--region", "far"]);
+    let other = one.start_beside(&elsewhere);
     let source = customer.enroll(&one, "Shop");
     let _ssh = customer.connect(&one, &source);
     wait_until([&one, &other], "an answer", || {
         is_answered("127.0.0.1", &source)
     });
     let long = LongConnection::open("127.0.0.1", &source);
+    let mut drain = one.command("node");
+    drain.args(["drain", "other"]);
+    process::run(&mut drain, customer.folder.path(), "drain")
+        .expect_code(0)
+        .expect_words(&["no other node of its region", "node drain other --undo"]);
     one.stop().expect_code(0);
     assert!(long.wait_for_its_end(SOON));
 }
@@ -237,4 +245,64 @@ fn a_node_that_is_asked_to_drain_sends_its_bastions_away_until_it_is_asked_not_t
     ask(&["nobody", "--undo"])
         .expect_code(1)
         .expect_words(&["no node", "nobody"]);
+}
+
+#[test]
+#[ignore = "takes a minute or two"]
+fn a_rolling_restart_with_two_hundred_tunnels_sends_them_on_one_after_the_other() {
+    const TUNNELS: i64 = 200;
+    let database = Postgres::server_database();
+    let ports = ["--ports", "19000-19199"];
+    let mut one = Server::start_on(&database, &with_flags(&of_node("one", "127.0.0.1"), &ports));
+    let mut other = one.start_beside(&with_flags(&of_node("other", "127.0.0.2"), &ports));
+    let customer = Customer::new();
+    let sources: Vec<_> = (0..TUNNELS)
+        .map(|number| customer.enroll(&one, &format!("Shop {number}")))
+        .collect();
+    let first = &sources[0];
+    let port = tunnel_of(first).remote_port.expect("a port");
+    let balancer = Balancer::start(&one, &other, port);
+    let ssh_port = balancer.ssh_port.to_string();
+    let connect = |source| customer.stay_connected([balancer.address, &ssh_port], source);
+    let _all: Vec<_> = sources.iter().map(connect).collect();
+    let held = |server: &Server, query: &str| server.database().number(query);
+    let all_are_held = |one: &Server, other: &Server| {
+        wait_until([one, other], "all tunnels are held", || {
+            held(other, "SELECT count(DISTINCT tunnel_id) FROM sessions") == TUNNELS
+                && ["127.0.0.1", "127.0.0.2"]
+                    .iter()
+                    .all(|address| sources.iter().all(|source| is_answered(address, source)))
+        });
+    };
+    all_are_held(&one, &other);
+    let rows = Rows::ask(balancer.address, first);
+    for name in ["one", "other"] {
+        let (drained, stays) = match name {
+            "one" => (&mut one, &other),
+            _ => (&mut other, &one),
+        };
+        let here = format!("SELECT count(*) FROM sessions WHERE node = '{name}'");
+        let tunnels = held(stays, &here);
+        let mut long =
+            ["127.0.0.1", "127.0.0.2"].map(|address| LongConnection::open(address, first));
+        let asked = Instant::now();
+        drained.signal(Signal::TERM);
+        wait_until([drained, stays], "the idle ones have gone", || {
+            held(stays, &here) <= 1
+        });
+        let took = asked.elapsed();
+        for long in &mut long {
+            assert!(long.is_answered(), "{}\n{}", drained.log(), stays.log());
+        }
+        println!("{tunnels} tunnels of {name} were sent on within {took:?}");
+        let at_most = (tunnels - 1).max(0) as f64 / 200.0;
+        assert!(took.as_secs_f64() > at_most, "more than 200 a second");
+        drop(long);
+        drained.wait(LIMIT).expect_code(0);
+        drained.start_again();
+        all_are_held(&one, &other);
+    }
+    let Figures { asked, failed, gap } = rows.end();
+    println!("{failed} of {asked} new connections failed, {gap:?} without rows");
+    assert!(gap < A_RECONNECT, "{gap:?}");
 }

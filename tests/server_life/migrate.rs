@@ -270,7 +270,14 @@ fn without_what_moves(mut answers: Vec<Value>) -> Vec<Value> {
         match value {
             Value::Array(values) => values.iter_mut().for_each(forget),
             Value::Object(fields) => {
-                for name in ["last_seen", "status", "state", "since", "key_confirmed_by"] {
+                for name in [
+                    "last_seen",
+                    "status",
+                    "state",
+                    "since",
+                    "key_confirmed_by",
+                    "key_pending_on",
+                ] {
                     fields.remove(name);
                 }
                 fields.values_mut().for_each(forget);

@@ -510,3 +510,34 @@ fn a_node_for_pages_has_no_tunnels_and_one_for_tunnels_has_no_pages() {
     pages.signal(Signal::TERM);
     pages.wait(LIMIT).expect_code(0);
 }
+
+#[test]
+fn a_tunnel_that_one_node_says_is_up_is_saved_at_the_other_at_once() {
+    let (one, other) = two_nodes(&Postgres::server_database());
+    let customer = Customer::new();
+    for name in ["Shop", "Billing", "Stock"] {
+        let source = customer.enroll(&one, name);
+        let _ssh = customer.connect(&one, &source);
+        let url = format!("{}/api/v1/enrollment/tunnel-up", one.url);
+        let says_up = || {
+            let said = http().post(&url).bearer_auth(token_of(&source)).send();
+            said.expect("an answer").status().is_success()
+        };
+        wait::until_true("it says that it is up", SOON, || one.log(), says_up);
+        other.operator().save(source.id);
+    }
+}
+
+#[test]
+fn a_node_that_is_started_shows_from_its_first_answer_which_tunnels_others_hold() {
+    let (one, mut other) = two_nodes(&Postgres::server_database());
+    let customer = Customer::new();
+    let source = customer.enroll(&one, "Shop");
+    let _ssh = customer.connect(&one, &source);
+    wait_for(&other, &source, DataSourceState::Connected, SOON);
+    for _ in 0..3 {
+        other.stop().expect_code(0);
+        other.start_again();
+        assert_eq!(state_at(&other, &source), DataSourceState::Connected);
+    }
+}

@@ -1,8 +1,10 @@
 //! A server whose database is one of PostgreSQL that is not as it must be, or is not any more.
 
-use std::net::TcpListener;
+use std::io;
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::Command;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use reqwest::{Method, StatusCode};
@@ -218,7 +220,9 @@ fn a_database_without_room_for_connections_or_writing_is_told_as_503_until_there
     let postgres = Postgres::start();
     let server = Server::start_on(&postgres.guarded_server_database(), &[]);
     server.operator().create("Before", 5432);
-    let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'keeper'";
+    // It waits until they have ended: a connection that goes on for a moment answers.
+    let end =
+        "SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity WHERE usename = 'keeper'";
     for (begin, over) in [
         (
             "ALTER ROLE keeper CONNECTION LIMIT 0",
@@ -345,4 +349,62 @@ fn names(server: &Server) -> Vec<String> {
     names
         .map(|source| source["display_name"].as_str().expect("a name").to_owned())
         .collect()
+}
+
+#[test]
+fn a_load_balancer_with_no_postgresql_behind_it_is_an_outage_also_for_a_server_that_is_started() {
+    let mut postgres = Postgres::start();
+    let address = balancer_before(postgres.port());
+    let database = postgres.server_database_behind(&address);
+    let mut server = Server::start_on(&database, &["--node-name", "one"]);
+    let keys = server.data_dir().join("key-table");
+    wait::until_true("the keys on disk", LIMIT, || server.log(), || keys.exists());
+    let status = |server: &Server, path: &str| {
+        let answer = server.operator().call(Method::GET, path).send();
+        answer.expect("an answer").status()
+    };
+
+    postgres.crash();
+    for _ in 0..5 {
+        let answer = status(&server, "/data-sources");
+        assert_eq!(answer, StatusCode::SERVICE_UNAVAILABLE, "{}", server.log());
+    }
+    server.stop();
+    server.start_again();
+    let answer = status(&server, "/data-sources");
+    assert_eq!(answer, StatusCode::SERVICE_UNAVAILABLE, "{}", server.log());
+
+    postgres.start_again(false);
+    wait::until_true(
+        "it answers again",
+        LIMIT,
+        || server.log(),
+        || status(&server, "/data-sources") == StatusCode::OK,
+    );
+}
+
+/// Takes every connection, and ends it at once where there is nobody at this port. Returns its address.
+fn balancer_before(port: u16) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("its address");
+    thread::spawn(move || {
+        for client in listener.incoming().flatten() {
+            let Ok(server) = TcpStream::connect(("127.0.0.1", port)) else {
+                continue;
+            };
+            for (mut from, mut to) in [
+                (
+                    client.try_clone().expect("a handle"),
+                    server.try_clone().expect("a handle"),
+                ),
+                (server, client),
+            ] {
+                thread::spawn(move || {
+                    let _ = io::copy(&mut from, &mut to);
+                    let _ = to.shutdown(Shutdown::Both);
+                });
+            }
+        }
+    });
+    address.to_string()
 }

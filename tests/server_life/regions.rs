@@ -379,9 +379,6 @@ fn a_tunnel_moves_to_another_region_by_one_command_and_goes_on_until_then() {
     );
     // As long as nobody comes, and when it is taken back and asked for again: as before.
     assert_eq!(tunnel_of(&moving).remote_port, Some(old_port));
-    lab.bastion.service("restart").expect_code(0);
-    lab.operator
-        .wait_for_state(shop.id, DataSourceState::Active, SERVICE_LIMIT);
     lab.login_through(&shop).expect("the tunnel goes on");
     let back = lab.operator.change_region(shop.id, "default");
     assert_eq!(
@@ -439,7 +436,44 @@ fn a_tunnel_moves_to_another_region_by_one_command_and_goes_on_until_then() {
         .run(&mut lab.bastion.program(["doctor", &id]))
         .expect_code(0);
     // The port of before is nobody's, and rests.
-    let third = lab.active_data_source("Third");
-    assert_ne!(tunnel_of(&third).remote_port, Some(old_port));
+    let resting = "SELECT region FROM former_ports ORDER BY region";
+    assert_eq!(lab.server.database().texts(resting), ["default", "eu"]);
     lab.remove(&shop).expect_code(0);
+}
+
+#[test]
+#[ignore = "takes two minutes: what does not come up is waited for before the way back is gone"]
+fn a_tunnel_that_does_not_come_up_in_the_other_region_goes_on_where_it_was() {
+    let eu_ports = PortRange::claim(10);
+    let vendor = Vendor::start(Some(&eu_ports), "127.0.0.1");
+    let (lab, mut eu) = (Lab::with(vendor.default), vendor.eu);
+    let shop = lab.active_data_source("Shop");
+    let id = tunnel_of(&shop).id.to_string();
+    lab.operator.change_region(shop.id, "eu");
+    eu.stop().expect_code(0);
+
+    let update = || {
+        let mut update = lab.bastion.program(["update-tunnel", "--yes", &id]);
+        lab.bastion.start(&mut update).wait(4 * LIMIT)
+    };
+    let known_hosts = lab.bastion.own_folder().join("known_hosts");
+    let pinned = fs::read(&known_hosts).expect("the pinned keys");
+    update()
+        .expect_code(3)
+        .expect_words(&["is not up after", "up again as before"]);
+    lab.operator
+        .wait_for_state(shop.id, DataSourceState::Active, SERVICE_LIMIT);
+    lab.login_through(&shop).expect("it leads to the database");
+    let now = lab.operator.data_source(shop.id);
+    let (now, before) = (tunnel_of(&now), tunnel_of(&shop));
+    assert_eq!(
+        (&now.region, now.remote_port),
+        (&before.region, before.remote_port)
+    );
+    assert!(now.moving_to.is_some(), "it is still to move");
+    assert_eq!(fs::read(&known_hosts).expect("the pinned keys"), pinned);
+
+    eu.start_again();
+    update().expect_code(0);
+    assert_eq!(tunnel_of(&lab.operator.data_source(shop.id)).region, "eu");
 }

@@ -48,6 +48,7 @@ const MAKE_REFUSALS: [&str; 6] = [
 /// from wherever the address it listens on can be reached.
 const RULES: &str = "
 local all all trust
+local replication all trust
 hostnossl all guarded all reject
 host all stranger all reject
 host all all all scram-sha-256
@@ -55,6 +56,7 @@ host all all all scram-sha-256
 
 /// A running PostgreSQL with the database `shop`, its table `orders`, and a user who may read it.
 pub struct Postgres {
+    address: Ipv4Addr,
     port: u16,
     // The order of the fields is the order of the end: the process, then its folder.
     process: Running,
@@ -91,6 +93,7 @@ impl Postgres {
         let port = ports::free_port();
         let further = further(&cluster);
         let postgres = Postgres {
+            address,
             port,
             process: cluster.start(address, port, &further),
             workspace,
@@ -109,8 +112,39 @@ impl Postgres {
 
     /// The same in this one, for a server that comes as a user without further rights, with a password.
     pub fn guarded_server_database(&self) -> PostgresDatabase {
+        self.server_database_behind(&format!("127.0.0.1:{}", self.port))
+    }
+
+    /// The same for servers that reach it at this address, a load balancer's.
+    pub fn server_database_behind(&self, address: &str) -> PostgresDatabase {
         let made = PostgresDatabase::make(self.superuser_of("postgres"), None);
-        made.owned_by("keeper:sesame", &format!("127.0.0.1:{}", self.port))
+        made.owned_by("keeper:sesame", address)
+    }
+
+    /// A standby on another machine, on which the calling thread must be. It follows this one until it is promoted.
+    pub fn standby_on(&self, address: Ipv4Addr) -> Self {
+        let workspace = Workspace::new();
+        let cluster = Cluster::of(workspace.path());
+        cluster.account.give(workspace.path());
+        let copy = &mut cluster.program("pg_basebackup");
+        copy.arg("--host").arg(self.workspace.path());
+        copy.args(["--port", &self.port.to_string(), "--username=postgres"]);
+        copy.arg("--pgdata").arg(cluster.data());
+        copy.args(["--write-recovery-conf", "--checkpoint=fast", "--no-sync"]);
+        process::run(copy, workspace.path(), "pg_basebackup").expect_code(0);
+        let standby = Postgres {
+            address,
+            port: self.port,
+            process: cluster.start(address, self.port, &[]),
+            workspace,
+        };
+        standby.wait_until_ready();
+        standby
+    }
+
+    /// Makes a standby the one that is written to.
+    pub fn promote(&self) {
+        self.run("postgres", "SELECT pg_promote()");
     }
 
     /// Lets the superuser run a statement.
@@ -133,7 +167,7 @@ impl Postgres {
         if as_standby {
             std::fs::write(cluster.data().join("standby.signal"), "").expect("a file");
         }
-        self.process = cluster.start(Ipv4Addr::LOCALHOST, self.port, &[]);
+        self.process = cluster.start(self.address, self.port, &[]);
         self.wait_until_ready();
     }
 
@@ -157,6 +191,11 @@ impl Postgres {
             // It may have ended meanwhile.
             let _ = kill_process(child, signal);
         }
+    }
+
+    /// Its first process.
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
     }
 
     /// Its port.

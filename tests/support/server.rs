@@ -471,10 +471,14 @@ impl Server {
             command = shell;
         }
         command.args(["--listen", &self.listen, "--ssh-listen", &self.ssh]);
-        command.args(["--ports", &self.ports.flag()]);
-        let given = self.extra_arguments.iter();
-        if !given.clone().any(|argument| argument == "--forward-listen") {
-            command.args(["--forward-listen", "127.0.0.1"]);
+        let own_ports = self.ports.flag();
+        for (flag, value) in [
+            ("--ports", own_ports.as_str()),
+            ("--forward-listen", "127.0.0.1"),
+        ] {
+            if !self.extra_arguments.iter().any(|argument| argument == flag) {
+                command.args([flag, value]);
+            }
         }
         command.args(&self.extra_arguments);
         // The shells above have none of the program's own variables.
@@ -573,15 +577,30 @@ impl Operator {
         host: &str,
         port: u16,
     ) -> DataSource {
-        let new = NewDataSource {
+        self.create_from(&NewDataSource {
             display_name: name.into(),
             database_type,
             connection: ConnectionKind::ReverseTunnel,
             host: host.into(),
             port,
             region: None,
-        };
-        self.answer(self.post("/data-sources").json(&new))
+        })
+    }
+
+    /// Creates a data source for a PostgreSQL whose tunnel ends in this region.
+    pub fn create_in(&self, region: &str, name: &str, host: &str, port: u16) -> DataSource {
+        self.create_from(&NewDataSource {
+            display_name: name.into(),
+            database_type: DatabaseType::Postgresql,
+            connection: ConnectionKind::ReverseTunnel,
+            host: host.into(),
+            port,
+            region: Some(region.into()),
+        })
+    }
+
+    fn create_from(&self, new: &NewDataSource) -> DataSource {
+        self.answer(self.post("/data-sources").json(new))
     }
 
     /// A data source as it stands.

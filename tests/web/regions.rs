@@ -2,7 +2,7 @@
 
 use crate::support::postgres::Postgres;
 use crate::support::server::Server;
-use crate::visitor::Visitor;
+use crate::visitor::{Page, Visitor};
 
 #[test]
 fn a_region_is_chosen_where_there_is_more_than_one() {
@@ -24,7 +24,8 @@ fn a_region_is_chosen_where_there_is_more_than_one() {
         ],
     );
     assert_eq!(wrong.status, 422);
-    wrong.expect(&["is not a name", "eu.example"]);
+    wrong.expect(&["is not a name"]);
+    assert_has(&wrong, "value=\"eu.example\"");
     let fields = [
         ("name", "eu"),
         ("ssh_host", "eu.example"),
@@ -36,11 +37,9 @@ fn a_region_is_chosen_where_there_is_more_than_one() {
     visitor.submit(&add, &fields).expect(&["there already"]);
 
     let new = visitor.get("/data-sources/new");
-    new.expect(&[
-        "name=\"region\"",
-        "<option value=\"default\" selected",
-        "<option value=\"eu\"",
-    ]);
+    assert_has(&new, "name=\"region\"");
+    assert_has(&new, "<option value=\"default\" selected");
+    assert_has(&new, "<option value=\"eu\"");
     let form = new.form("/data-sources");
     let typed = |region| {
         [
@@ -61,7 +60,7 @@ fn a_region_is_chosen_where_there_is_more_than_one() {
     // Nobody has enrolled yet: it is simply elsewhere.
     let path = made.path.clone();
     let edit = visitor.get(&format!("{path}/edit"));
-    edit.expect(&["<option value=\"eu\" selected"]);
+    assert_has(&edit, "<option value=\"eu\" selected");
     let fields = [
         ("display_name", "Shop"),
         ("host", "db.internal"),
@@ -84,5 +83,10 @@ fn a_region_is_chosen_where_there_is_more_than_one() {
     ];
     let refused = visitor.submit(&form, &fields);
     assert_eq!(refused.status, 422);
-    refused.expect(&["no tunnel server of the region", "--region eu"]);
+    refused.expect(&["No tunnel server of the region", "--region eu"]);
+}
+
+#[track_caller]
+fn assert_has(page: &Page, html: &str) {
+    assert!(page.body.contains(html), "{html} is not in {}", page.body);
 }

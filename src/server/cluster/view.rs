@@ -6,7 +6,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, SetOnce, mpsc};
 use tokio::time::{Instant, sleep};
 
 use super::dead_nodes;
@@ -76,6 +76,8 @@ pub struct View {
     seen: RwLock<Seen>,
     table: Holders,
     wanted: Notify,
+    /// Set once it was read for the first time.
+    has_looked: SetOnce<()>,
 }
 
 #[derive(Debug, Default)]
@@ -107,6 +109,7 @@ impl View {
             seen: RwLock::default(),
             table,
             wanted: Notify::new(),
+            has_looked: SetOnce::new(),
         }
     }
 
@@ -138,6 +141,11 @@ impl View {
             is_up && row.role != Role::Web && row.region == region && row.name != self.own
         };
         self.read(|seen| seen.nodes.iter().any(can))
+    }
+
+    /// Waits until it was read for the first time: before that, all that others hold seems to be down.
+    pub async fn first_look(&self) {
+        self.has_looked.wait().await;
     }
 
     /// Has it read soon.
@@ -198,6 +206,8 @@ impl View {
                     could_read = true;
                     let has_changed = std::mem::take(&mut reader.has_changed);
                     self.take(&reader, has_changed, control);
+                    // Once is enough.
+                    let _ = self.has_looked.set(());
                     for node in reader.newly_dead() {
                         // Whoever takes them lives as long as this.
                         let _ = dead.send(node);

@@ -32,6 +32,7 @@ impl ControlPlane {
         actor: &Actor,
     ) -> Result<Record> {
         let login = login.map(checked).transpose()?;
+        self.wait_for_the_tunnel(id).await?;
         let mut tx = self.store.write().await?;
         let record = ensure_active(tx.data_source(id).await?)?;
         if !record.saved {
@@ -58,6 +59,16 @@ impl ControlPlane {
     fn to_store(&self, record: &Record, login: ConnectionTest) -> Result<StoredLogin> {
         let login = logins::completed(&self.secret, record, login)?;
         logins::to_store(&self.secret, record, login).map_err(|error| Error::internal(&error))
+    }
+
+    /// That a tunnel is up may have been said by another node, a moment before this one sees it.
+    async fn wait_for_the_tunnel(&self, id: DataSourceId) -> Result<()> {
+        let record = found(self.store.data_source(id).await?)?;
+        let tunnel = record.tunnel_id().filter(|_| !record.saved);
+        if let Some(tunnel) = tunnel.filter(|_| record.is_enrolled()) {
+            self.tunnels.soon(|tunnels| tunnels.is_up(tunnel)).await;
+        }
+        Ok(())
     }
 
     /// A direct connection can be saved at any time.
@@ -123,21 +134,25 @@ impl ControlPlane {
             };
             return Ok((route, None));
         };
-        let port = record.remote_port().ok_or(Error::NothingToTest)?;
-        let passage = self.passage_to(tunnel, port).await?;
+        let remote_port = record.remote_port().ok_or(Error::NothingToTest)?;
+        let passage = self.passage_to(record, tunnel).await?;
+        // A port of another region is another tunnel's here.
+        let own_port = record.port_in(self.regions.own_name());
+        let leads_there = passage.is_some() || own_port.is_some();
         let route = probe::Route::Tunnel {
             through: match &passage {
                 Some(passage) => passage.address,
-                None => reachable((self.forward_listen, port).into()),
+                None => reachable((self.forward_listen, own_port.unwrap_or(remote_port)).into()),
             },
-            is_up: self.is_up(record),
+            is_up: leads_there && self.is_up(record),
             by_hand: record.is_by_hand(),
         };
         Ok((route, passage))
     }
 
-    /// A way to a tunnel that only another node holds.
-    async fn passage_to(&self, tunnel: TunnelId, port: u16) -> Result<Option<OpenPassage>> {
+    /// A way to a tunnel that only another node holds, in whichever region.
+    async fn passage_to(&self, record: &Record, tunnel: TunnelId) -> Result<Option<OpenPassage>> {
+        let port = record.remote_port().ok_or(Error::NothingToTest)?;
         let local = self.tunnels.local();
         let is_here = local.is_some_and(|local| local.is_up(tunnel));
         let Some(passage) = self.tunnels.passage().filter(|_| !is_here) else {
@@ -146,9 +161,11 @@ impl ControlPlane {
         let Some(node) = self.tunnels.nodes_with(tunnel).pop_first() else {
             return Ok(None);
         };
-        if !passage.leads_to(tunnel, port) {
+        let next = record.next_place().map(|next| next.port);
+        let mut ports = [Some(port), next].into_iter().flatten();
+        let Some(port) = ports.find(|port| passage.leads_to(tunnel, *port)) else {
             return Err(Error::HeldOutOfReach(node));
-        }
+        };
         let open = passage.open(tunnel, port).await;
         open.map(Some).map_err(|error| Error::internal(&error))
     }

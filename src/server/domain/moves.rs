@@ -98,13 +98,16 @@ impl ControlPlane {
     /// The database failed.
     pub async fn end_moves(&self) -> Result<()> {
         if let Some(local) = self.tunnels.local() {
-            let own = self.regions.own_name();
-            self.store.note_moves_seen(own, &local.up()).await?;
+            let coming = self.store.moves_unseen(self.regions.own_name()).await?;
+            let seen: Vec<_> = coming
+                .into_iter()
+                .filter(|tunnel| local.is_up(*tunnel))
+                .collect();
+            if !seen.is_empty() {
+                self.store.note_moves_seen(&seen).await?;
+            }
         }
-        let then = jiff::Timestamp::now()
-            .checked_sub(self.key_overlap)
-            .unwrap_or(jiff::Timestamp::MIN);
-        for seen in self.store.moves_seen_before(then).await? {
+        for seen in self.store.moves_seen_for(self.key_overlap).await? {
             let own = self.regions.own_name();
             if !self.tunnels.is_up_in(seen.tunnel, &seen.region, own) {
                 continue;

@@ -96,6 +96,16 @@ impl Record {
         self.tunnel.as_ref()?.next.as_ref()
     }
 
+    /// Its tunnel's port in this region, if it is there or is to move there.
+    pub fn port_in(&self, region: &str) -> Option<u16> {
+        let tunnel = self.tunnel.as_ref()?;
+        if tunnel.region == region {
+            return tunnel.remote_port;
+        }
+        let next = tunnel.next.as_ref().filter(|next| next.region == region);
+        next.map(|next| next.port)
+    }
+
     /// Whether a person has set its tunnel up, and no program of ours runs on its machine.
     pub fn is_by_hand(&self) -> bool {
         self.tunnel.as_ref().is_some_and(|tunnel| tunnel.by_hand)

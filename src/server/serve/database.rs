@@ -98,16 +98,10 @@ async fn open_store(
     let secret = SecretKey::load_or_create(&data_dir.secret_key())?;
     let node = settings.node_name()?;
     let keeper = |store: &Store| {
-        let region = settings.region().to_owned();
-        let file = KeyFile::new(data_dir, secret.installation(), &region);
-        let node = (node.clone(), region);
-        KeyKeeper::new(
-            file,
-            store.clone(),
-            url.clone(),
-            node,
-            settings.stale_logins,
-        )
+        let region = settings.region();
+        let file = KeyFile::new(data_dir, secret.installation(), region);
+        let own = (node.clone(), region.to_owned());
+        KeyKeeper::new(file, store.clone(), url.clone(), own, settings.stale_logins)
     };
     let opened = async {
         let store = Store::connect(&url).await?;

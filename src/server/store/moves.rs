@@ -1,7 +1,9 @@
 //! A tunnel's way from one region to another: while it lasts, a port of each is the tunnel's own.
 
+use std::time::Duration;
+
 use super::sql::Port;
-use super::{Result, Store, Writing, now};
+use super::{Result, Store, Writing, json, milliseconds};
 use crate::protocol::{DataSourceId, TunnelId};
 
 /// A tunnel that has been seen in the region to which it moves.
@@ -19,29 +21,35 @@ pub struct MoveSeen {
 }
 
 impl Store {
-    /// The tunnels that were first seen in their next regions then or before.
-    pub async fn moves_seen_before(&self, then: jiff::Timestamp) -> Result<Vec<MoveSeen>> {
+    /// The tunnels that were first seen in their next regions this long ago, or longer.
+    pub async fn moves_seen_for(&self, span: Duration) -> Result<Vec<MoveSeen>> {
         self.readers
-            .sql("SELECT id, data_source_id, next_region FROM tunnels WHERE next_region_seen_at <= $1")
-            .bind(then.as_millisecond())
+            .sql("SELECT id, data_source_id, next_region FROM tunnels WHERE next_region_seen_at <= now_ms() - $1")
+            .bind(milliseconds(span))
             .all()
             .await
     }
 
-    /// Notes of these tunnels, which are held by sessions in this region, that they were seen there, if they move there.
-    pub async fn note_moves_seen(&self, region: &str, tunnels: &[TunnelId]) -> Result<()> {
-        self.writer
-            .sql(
-                "UPDATE tunnels SET next_region_seen_at = $1
-                 WHERE next_region = $2 AND next_region_seen_at IS NULL
-                     AND id IN (SELECT CAST(value AS BIGINT) FROM json_each($3))",
-            )
-            .bind(now())
+    /// The tunnels that are to move to this region and were not seen there yet.
+    pub async fn moves_unseen(&self, region: &str) -> Result<Vec<TunnelId>> {
+        self.readers
+            .sql("SELECT id FROM tunnels WHERE next_region = $1 AND next_region_seen_at IS NULL")
             .bind(region)
-            .bind(super::json(tunnels)?)
-            .execute()
-            .await?;
-        Ok(())
+            .values()
+            .await
+    }
+
+    /// Notes of these tunnels that they were seen now where they are to move.
+    pub async fn note_moves_seen(&self, tunnels: &[TunnelId]) -> Result<()> {
+        let mut tx = self.write().await?;
+        tx.sql(
+            "UPDATE tunnels SET next_region_seen_at = now_ms() WHERE next_region IS NOT NULL
+                 AND id IN (SELECT CAST(value AS BIGINT) FROM json_each($1))",
+        )
+        .bind(json(tunnels)?)
+        .execute()
+        .await?;
+        tx.commit().await
     }
 }
 
@@ -71,7 +79,7 @@ impl Writing {
     /// Notes that a tunnel has moved: its port of before rests.
     pub async fn finish_move(&mut self, tunnel: TunnelId) -> Result<()> {
         self.rest_port(
-            "SELECT region, remote_port, $1 FROM tunnels WHERE id = $2 AND next_region IS NOT NULL",
+            "SELECT region, remote_port, now_ms() FROM tunnels WHERE id = $1 AND next_region IS NOT NULL",
             tunnel,
         )
         .await?;
@@ -101,7 +109,7 @@ impl Writing {
     /// Its bastion may know that port already.
     async fn rest_next_port(&mut self, tunnel: TunnelId) -> Result<()> {
         self.rest_port(
-            "SELECT next_region, next_port, $1 FROM tunnels WHERE id = $2 AND next_port IS NOT NULL",
+            "SELECT next_region, next_port, now_ms() FROM tunnels WHERE id = $1 AND next_port IS NOT NULL",
             tunnel,
         )
         .await
@@ -110,9 +118,8 @@ impl Writing {
     async fn rest_port(&mut self, which: &str, tunnel: TunnelId) -> Result<()> {
         self.sql(format!(
             "INSERT INTO former_ports (region, port, released_at) {which}
-             ON CONFLICT (region, port) DO UPDATE SET released_at = $1"
+             ON CONFLICT (region, port) DO UPDATE SET released_at = excluded.released_at"
         ))
-        .bind(now())
         .bind(tunnel)
         .execute()
         .await?;

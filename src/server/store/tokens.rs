@@ -151,7 +151,8 @@ impl Store {
 
     /// The newest token of this kind for a tunnel, if it can be shown again.
     pub async fn command(&self, tunnel: TunnelId, kind: TokenKind) -> Result<Option<CommandRow>> {
-        let row: Option<(Vec<u8>, Vec<u8>, i64, bool, bool)> = self
+        type Row = (Vec<u8>, Vec<u8>, i64, bool, bool);
+        let row: Option<Row> = self
             .readers
             .sql(
                 "SELECT hash, seed, expires_at, used_at IS NOT NULL, expires_at <= now_ms() FROM tokens

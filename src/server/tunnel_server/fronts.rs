@@ -71,7 +71,9 @@ pub(super) struct Front {
     all: Arc<Fronts>,
     tunnel: TunnelId,
     port: u16,
+    /// Places for connections that nobody has taken yet.
     looking: Arc<Semaphore>,
+    /// Turns for those of them that ask.
     asking: Semaphore,
 }
 

@@ -158,8 +158,6 @@ pub struct TunnelServer {
     identity: Arc<RwLock<Arc<Identity>>>,
     ports: Arc<Ports>,
     sessions: Arc<KeySessions>,
-    /// How many connections may go through each of them.
-    places: usize,
     /// Whether bastions are let in.
     is_open: watch::Sender<bool>,
     /// Cancelled when no more SSH connections are accepted, or a thread has ended, whatever the reason.
@@ -208,7 +206,6 @@ impl TunnelServer {
         ));
         let connections_per_session = config.limits.forwarded_per_session;
         let (ending, connections) = (shutdown.child_token(), TaskTracker::new());
-        let places = config.limits.forwarded_per_session;
         let acceptor = Acceptor::new(
             Arc::clone(&identity),
             keys,
@@ -234,7 +231,6 @@ impl TunnelServer {
             identity,
             ports,
             sessions,
-            places,
             is_open,
             accepts_no_more,
             threads,
@@ -401,7 +397,7 @@ impl TunnelServer {
     /// the deadline on any. Returns when none is left.
     pub async fn end_sessions(&self, deadline: Instant) {
         let (sessions, counters) = (&self.sessions, self.counters());
-        draining::end_sessions(sessions, self.places, deadline, counters).await;
+        draining::end_sessions(sessions, self.connections_per_session, deadline, counters).await;
     }
 
     /// Whether no bastion is let in.

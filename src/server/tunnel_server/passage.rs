@@ -12,13 +12,11 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::counters::Counters;
 use super::forward::{self, Target};
 use super::fronts::{Front, Fronts};
+use super::limits::Limits;
 use crate::protocol::TunnelId;
 use crate::server::cluster::holders::Holders;
 use crate::server::cluster::peer_link::client::PeerLinks;
 use crate::server::cluster::peer_link::identity::Identity;
-
-/// How many of this server's own connections may look for a tunnel's holder at once.
-const TESTS_PER_TUNNEL: usize = 16;
 
 /// The way, as long as the node is there. Copies are the same one.
 #[derive(Clone)]
@@ -52,7 +50,7 @@ impl Passage {
                 ports: Weak::new(),
                 counters,
                 log_lines: Arc::default(),
-                looking_per_tunnel: TESTS_PER_TUNNEL,
+                looking_per_tunnel: Limits::default().forwarded_per_session,
                 scheduler: Handle::current(),
                 stop: CancellationToken::new(),
             }),
@@ -84,8 +82,8 @@ impl Passage {
     pub async fn open(&self, tunnel: TunnelId, port: u16) -> io::Result<OpenPassage> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
-        let front = Front::new(&self.fronts, tunnel, port);
-        let (target, target_seen) = watch::channel(Target::Front(Arc::new(front)));
+        let front = Arc::new(Front::new(&self.fronts, tunnel, port));
+        let (target, target_seen) = watch::channel(Target::Front(front));
         let stop = self.fronts.stop.child_token();
         let listening = forward::listen(listener, port, target_seen, stop.clone());
         tokio::spawn(async move {

@@ -1,5 +1,6 @@
 //! A certificate authority of the lab's own and what it signs.
 
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -22,6 +23,15 @@ pub struct Certified {
 
 /// Makes an authority and a certificate for this name, good for a day.
 pub fn for_name(name: &str, folder: &Path) -> Certified {
+    for_subject(name, &format!("DNS:{name}"), folder)
+}
+
+/// The same for an address.
+pub fn for_address(address: Ipv4Addr, folder: &Path) -> Certified {
+    for_subject(&address.to_string(), &format!("IP:{address}"), folder)
+}
+
+fn for_subject(name: &str, alternative: &str, folder: &Path) -> Certified {
     openssl(
         folder,
         "-subj /CN=Lab -keyout authority.key -out authority.pem",
@@ -29,7 +39,7 @@ pub fn for_name(name: &str, folder: &Path) -> Certified {
     openssl(
         folder,
         &format!(
-            "-subj /CN={name} -addext subjectAltName=DNS:{name} -addext basicConstraints=CA:FALSE \
+            "-subj /CN={name} -addext subjectAltName={alternative} -addext basicConstraints=CA:FALSE \
              -CA authority.pem -CAkey authority.key -keyout server.key -out server.pem"
         ),
     );
