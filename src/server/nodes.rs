@@ -9,6 +9,7 @@ use tokio::time::sleep;
 
 use super::cli::{NodeAction, NodeArgs};
 use super::cluster::beat;
+use super::domain::Actor;
 use super::store::{DatabaseUrl, DeadNode, Line, NodeRow, NodeState, Role, Store};
 
 /// How long a question may take.
@@ -29,14 +30,15 @@ pub async fn run(arguments: NodeArgs) -> anyhow::Result<()> {
     let mut line = Line::new(&url, LIMIT);
     match arguments.action {
         NodeAction::List { json } => list(&mut line, json).await,
-        NodeAction::Drain { name, undo } => drain(&mut line, &name, undo).await,
+        NodeAction::Drain { name, undo } => drain(&mut line, &url, &name, undo).await,
         NodeAction::Forget { name } => forget(&mut line, &url, &name).await,
     }
 }
 
-async fn drain(line: &mut Line, name: &str, undo: bool) -> anyhow::Result<()> {
+async fn drain(line: &mut Line, url: &DatabaseUrl, name: &str, undo: bool) -> anyhow::Result<()> {
+    let store = Store::connect(url).await?;
     ensure!(
-        line.ask_to_drain(name, !undo).await?,
+        store.ask_to_drain(name, !undo, &Actor::CommandLine).await?,
         "there is no node {name:?} that runs; `node list` shows those that there are"
     );
     let (asked, shown) = match undo {

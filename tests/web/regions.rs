@@ -1,8 +1,13 @@
-//! Regions on the pages: chosen where there are several, shown, added, and moved to.
+//! Regions on the pages: chosen where there are several, shown, added, and moved to; and a node that is sent to drain there.
+
+use std::time::Duration;
 
 use crate::support::postgres::Postgres;
 use crate::support::server::Server;
+use crate::support::wait;
 use crate::visitor::{Page, Visitor};
+
+const LIMIT: Duration = Duration::from_secs(30);
 
 #[test]
 fn a_region_is_chosen_where_there_is_more_than_one() {
@@ -84,6 +89,27 @@ fn a_region_is_chosen_where_there_is_more_than_one() {
     let refused = visitor.submit(&form, &fields);
     assert_eq!(refused.status, 422);
     refused.expect(&["No tunnel server of the region", "--region eu"]);
+}
+
+#[test]
+fn a_node_is_sent_to_drain_on_the_page_and_back() {
+    let server = Server::start_on(&Postgres::server_database(), &["--node-name", "one"]);
+    let visitor = Visitor::signed_in(&server);
+    let wait_for = |state: &str| {
+        let nodes = || visitor.get("/nodes").text();
+        wait::until_true("its state", LIMIT, nodes, || nodes().contains(state));
+    };
+    let named = [("name", "one")];
+    let drain = visitor.get("/nodes").form("/nodes/drain");
+    visitor.submit(&drain, &named).expect(&["Do not drain"]);
+    wait_for("draining\npages");
+    let go_on = visitor.get("/nodes").form("/nodes/go-on");
+    visitor.submit(&go_on, &named).expect(&["Drain"]);
+    wait_for("up\npages");
+    let unknown = visitor.submit(&drain, &[("name", "nobody")]);
+    assert_eq!(unknown.status, 404);
+    let log = visitor.get("/audit");
+    log.expect(&["node asked to drain", "node asked not to drain any more"]);
 }
 
 #[track_caller]

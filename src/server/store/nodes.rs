@@ -6,7 +6,7 @@ use std::fmt;
 
 use sqlx::FromRow;
 
-use super::{Line, Result, Store, timestamp};
+use super::{Actor, Line, Result, Store, timestamp};
 
 /// What a node does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
@@ -244,23 +244,30 @@ impl Line {
         self.put_back(connection);
         Ok(word)
     }
-
-    /// Asks a node to drain, or not to any more. Returns whether there is one of this name that has not ended.
-    pub async fn ask_to_drain(&mut self, name: &str, drain: bool) -> Result<bool> {
-        let mut connection = self.take().await?;
-        let update = Line::sql(
-            &mut connection,
-            "UPDATE nodes SET drain_asked = $2 WHERE name = $1 AND state <> 'stopped'",
-        );
-        let changed = self
-            .bounded(update.bind(name).bind(drain).execute())
-            .await?;
-        self.put_back(connection);
-        Ok(changed > 0)
-    }
 }
 
 impl Store {
+    /// Asks a node to drain, or not to any more. Returns whether there is one of this name that has not ended.
+    pub async fn ask_to_drain(&self, name: &str, drain: bool, by: &Actor) -> Result<bool> {
+        let mut tx = self.write().await?;
+        let changed = tx
+            .sql("UPDATE nodes SET drain_asked = $2 WHERE name = $1 AND state <> 'stopped'")
+            .bind(name)
+            .bind(drain)
+            .execute()
+            .await?;
+        if changed == 0 {
+            return Ok(false);
+        }
+        let asked = match drain {
+            true => "node asked to drain",
+            false => "node asked not to drain any more",
+        };
+        tx.add_audit(by, asked, &format!("node {name}")).await?;
+        tx.commit().await?;
+        Ok(true)
+    }
+
     /// What only the holder of this installation's secret.key can make. The first node writes its own.
     pub async fn secret_mark(&self, own: &[u8]) -> Result<Vec<u8>> {
         let mut tx = self.write().await?;

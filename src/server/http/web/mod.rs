@@ -102,6 +102,8 @@ fn signed_in_routes() -> Routes {
         .route("/operators/enable", post(operators::enable))
         .route("/operators/remove", post(operators::remove))
         .route("/nodes", get(nodes::show))
+        .route("/nodes/drain", post(nodes::drain))
+        .route("/nodes/go-on", post(nodes::go_on))
         .route("/nodes/regions", post(nodes::add_region))
         .route("/account", get(account::show).post(account::set_password))
         .route("/audit", get(audit::show))

@@ -1,6 +1,7 @@
 //! Nodes: the servers that share a database, as this one sees them, and the regions in which they are.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use askama::Template;
 use axum::Form;
@@ -8,6 +9,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Redirect, Response};
 use serde::Deserialize;
+use tokio::time::{sleep, timeout};
 
 use super::error::{PageError, words};
 use super::layout::{Layout, Timestamp, page};
@@ -19,6 +21,10 @@ use crate::server::http::app::App;
 use crate::server::http::browser::SignedIn;
 use crate::server::http::problem::ApiError;
 use crate::server::store::{NodeState, Region, Role};
+
+/// How long is waited until what was asked can be shown.
+const SOON: Duration = Duration::from_secs(3);
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 #[derive(Template)]
 #[template(path = "web/nodes.html")]
@@ -59,12 +65,63 @@ struct Row {
     tunnels: usize,
     /// Seconds since its beat was last seen to move; none if it has ended.
     still: Option<u64>,
+    /// Whether somebody has asked it to drain.
+    drain_asked: bool,
+}
+
+/// The button beside a node.
+#[derive(Deserialize)]
+pub struct Named {
+    name: String,
 }
 
 /// `GET /nodes`
 pub async fn show(State(app): State<Arc<App>>, signed_in: SignedIn) -> Result<Response, PageError> {
     app.learn_regions().await?;
     answer(&app, &signed_in, TypedRegion::default(), None)
+}
+
+/// `POST /nodes/drain`
+pub async fn drain(
+    State(app): State<Arc<App>>,
+    signed_in: SignedIn,
+    Form(Named { name }): Form<Named>,
+) -> Result<Response, PageError> {
+    ask_to_drain(&app, &signed_in, &name, true).await
+}
+
+/// `POST /nodes/go-on`
+pub async fn go_on(
+    State(app): State<Arc<App>>,
+    signed_in: SignedIn,
+    Form(Named { name }): Form<Named>,
+) -> Result<Response, PageError> {
+    ask_to_drain(&app, &signed_in, &name, false).await
+}
+
+async fn ask_to_drain(
+    app: &App,
+    signed_in: &SignedIn,
+    name: &str,
+    drain: bool,
+) -> Result<Response, PageError> {
+    let by = signed_in.actor();
+    let Some(member) = app.tunnels.member() else {
+        return Err(ApiError::gone().into());
+    };
+    if !app.store.ask_to_drain(name, drain, &by).await? {
+        return Err(ApiError::gone().into());
+    }
+    // The page shows what this node has read of the others, which it does once a second.
+    let is_read = |node: SeenNode| node.row.name == name && node.row.drain_asked == drain;
+    let reading = async {
+        while !member.view.nodes().into_iter().any(is_read) {
+            sleep(LOOK_EVERY).await;
+        }
+    };
+    // What is not there by then is on the next page.
+    let _ = timeout(SOON, reading).await;
+    Ok(Redirect::to(&app.web.path("/nodes")).into_response())
 }
 
 /// `POST /nodes/regions`
@@ -139,6 +196,7 @@ fn answer(
             },
             since: Timestamp(node.row.started_at()),
             tunnels: node.tunnels,
+            drain_asked: node.row.drain_asked,
             still: (node.row.state != NodeState::Stopped).then_some(node.still.as_secs()),
             name: node.row.name,
             region: node.row.region,
