@@ -320,13 +320,15 @@ async fn follow(app: &App, folder: &KeyFolder) -> anyhow::Result<()> {
     if app.store.engine() == Engine::Sqlite || !app.store.is_open() {
         return Ok(());
     }
+    // First: a folder that cannot be written is not in the way of that.
+    app.learn_regions().await?;
     if app.tunnels.local().is_some() {
         let region = app.regions.own_name();
         RegionKeys::new(&app.store, &app.secret, region)
             .copy_to(folder)
             .await?;
     }
-    Ok(app.learn_regions().await?)
+    Ok(())
 }
 
 /// Has this server's tunnel server show and announce what the files hold.

@@ -39,10 +39,11 @@ impl<'a> RegionKeys<'a> {
         if keys.is_empty() {
             keys = self.found(folder).await?;
         }
-        let (own, mark) = (folder.load(Generation::Current)?, self.mark());
+        let mark = self.mark();
+        // What a copy holds is written anew where it cannot be read.
         let is_copy = folder.copy_of()?.is_some_and(|of| self.is_ours(&of));
         ensure!(
-            is_copy || are_all_among(&own, &keys)?,
+            is_copy || are_all_among(&folder.load(Generation::Current)?, &keys)?,
             "the host keys in {} are other ones than those of the region {:?}, which its bastions know, so they would \
              refuse this server. Move that folder away and start again: this server gets the region's. If it is to be \
              of another region, name that with --region",
@@ -58,14 +59,19 @@ impl<'a> RegionKeys<'a> {
 
     /// The keys of a folder become those of a region that has none. Another server may have been quicker.
     async fn found(&self, folder: &KeyFolder) -> anyhow::Result<Vec<SealedHostKey>> {
-        let is_copy = folder.copy_of()?.is_some_and(|of| of != self.mark());
+        let (mark, is_empty) = (self.mark(), folder.load(Generation::Current)?.is_empty());
+        let is_copy = folder.copy_of()?.is_some_and(|of| of != mark);
         ensure!(
-            !is_copy,
+            is_empty || !is_copy,
             "the host keys in {} are those of another region or installation, and the region {:?} has none yet. Move \
              that folder away and start again: this server makes new ones",
             folder.place(Generation::Current).display(),
             self.region
         );
+        if is_empty {
+            // Nobody knows what is made now, so where another server is quicker, its keys take the place of these.
+            folder.mark_copy(&mark)?;
+        }
         folder.load_or_create()?;
         let sealed = self.seal_all(folder)?;
         let mut tx = self.store.write().await?;
@@ -238,6 +244,43 @@ mod tests {
         assert!(are_all_among(&own, &sealed).unwrap());
         assert!(!are_all_among(&own, &sealed[1..]).unwrap());
         assert!(are_all_among(&[], &sealed).unwrap());
+    }
+
+    #[tokio::test]
+    async fn of_two_first_servers_at_once_one_brings_the_keys_and_the_other_gets_them() {
+        let Some(kept) = crate::server::store::TestStore::on_postgres().await else {
+            return;
+        };
+        let (secret, dir) = (secret(), tempfile::tempdir().unwrap());
+        let folder = |name: &str| KeyFolder::new(dir.path().join(name));
+        let (first, second) = (folder("1"), folder("2"));
+        let keys = RegionKeys::new(&kept.store, &secret, "eu");
+        keys.copy_to(&first).await.unwrap();
+        // It has seen none before the first one brought its own; then it may have been killed.
+        keys.found(&second).await.unwrap();
+        keys.copy_to(&second).await.unwrap();
+        assert_eq!(
+            public(&second, Generation::Current),
+            public(&first, Generation::Current)
+        );
+    }
+
+    #[tokio::test]
+    async fn a_damaged_key_of_a_copy_is_written_anew() {
+        let Some(kept) = crate::server::store::TestStore::on_postgres().await else {
+            return;
+        };
+        let (secret, dir) = (secret(), tempfile::tempdir().unwrap());
+        let folder = KeyFolder::new(dir.path().join("ssh"));
+        let keys = RegionKeys::new(&kept.store, &secret, "eu");
+        keys.copy_to(&folder).await.unwrap();
+        let whole = public(&folder, Generation::Current);
+        let path = folder
+            .place(Generation::Current)
+            .join("ssh_host_ed25519_key");
+        std::fs::write(path, "not a key").unwrap();
+        keys.copy_to(&folder).await.unwrap();
+        assert_eq!(public(&folder, Generation::Current), whole);
     }
 
     /// The store keeps them on PostgreSQL alone.

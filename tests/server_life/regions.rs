@@ -10,6 +10,7 @@ use holistics_tunnel::protocol::{DataSource, DataSourceState, Problem};
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use crate::roles::metric;
 use crate::support::lab::{Lab, SERVICE_LIMIT, token_of, tunnel_of};
 use crate::support::ports::{self, PortRange};
 use crate::support::postgres::Postgres;
@@ -247,6 +248,136 @@ fn each_region_has_its_own_servers_host_keys_and_ports() {
     connect(&vendor.folder, "eu", &astray, databases[1])
         .wait(LIMIT)
         .expect_code(255);
+
+    // Each server tells of the tunnels of its own region.
+    let counted = |server| {
+        let of = |state| {
+            let name = format!("holistics_tunnel_tunnels{{state=\"{state}\"}}");
+            metric(server, &name).expect("a number")
+        };
+        [of("up"), of("down")]
+    };
+    drop(second);
+    for (server, expected) in [(&vendor.default, ["1", "0"]), (&vendor.eu, ["0", "1"])] {
+        let evidence = || format!("{:?}", counted(server));
+        wait::until_true("up and down", SOON, evidence, || {
+            counted(server) == expected
+        });
+    }
+
+    // A folder of host keys that cannot be written is not in the way of what is told of the regions.
+    let former = vendor.eu.data_dir().join("ssh/former");
+    fs::write(former, "no folder").expect("a file");
+    let change = ["change", "default", "--ssh-host", "renamed.example"];
+    region(&vendor.default, &vendor.folder, &change).expect_code(0);
+    let evidence = || vendor.eu.log();
+    wait::until_true("the new name", SOON, evidence, || {
+        let source = vendor.eu.operator().data_source(sources[0].id);
+        tunnel_of(&source).server.contains("renamed.example")
+    });
+}
+
+#[test]
+fn a_tunnel_that_was_set_up_by_hand_moves_with_the_keys_that_its_machine_knows() {
+    let vendor = Vendor::start(None, "127.0.0.2");
+    let (operator, databases) = (vendor.default.operator(), [echo(), echo()]);
+    let source = operator.create("Shop", databases[0]);
+    let public_key = key(&vendor.folder, "by-hand");
+    fs::copy(
+        vendor.folder.path().join("by-hand"),
+        vendor.folder.path().join("back"),
+    )
+    .expect("a copy");
+    let path = format!("/data-sources/{}", source.id);
+    let register = || -> Value {
+        let request = operator.call(Method::PUT, &format!("{path}/public-key"));
+        let answer = request.json(&json!({ "public_key": public_key })).send();
+        answer.expect("an answer").json().expect("JSON")
+    };
+    let confirm = || -> DataSource {
+        let request = operator.call(Method::POST, &format!("{path}/target-applied"));
+        let answer = request.send().expect("an answer");
+        answer.json().expect("a data source")
+    };
+    register();
+    let database = vendor.default.database();
+    // As a connection test that went well has noted.
+    database.execute("UPDATE tunnels SET applied_host = '127.0.0.1', applied_port = 1");
+    operator.change_region(source.id, "eu");
+    operator.change_port(source.id, databases[1]);
+
+    // What it is told now is of the other region.
+    database.execute("UPDATE known_host_keys SET fingerprints = '[]'");
+    let told = register();
+    assert_eq!(told["server"]["port"].to_string(), vendor.eu.ssh_port());
+    let known = "SELECT fingerprints FROM known_host_keys";
+    assert_eq!(database.texts(known), ["[]"]);
+
+    let confirmed = confirm();
+    let tunnel = tunnel_of(&confirmed);
+    assert_eq!(tunnel.pending, None, "the new port is confirmed");
+    assert!(tunnel.moving_to.is_some(), "it is not there yet");
+    let moved = connect(&vendor.folder, "by-hand", &told, databases[1]);
+    let evidence = || format!("{}\n{}", moved.output(), vendor.eu.log());
+    wait::until_true("an answer in eu", SOON, evidence, || {
+        is_answered("127.0.0.2", &told)
+    });
+    wait::until_true("it has moved", SOON, evidence, || {
+        tunnel_of(&confirm()).region == "eu"
+    });
+    let mut list = vendor.default.command("host-key");
+    list.args(["--region", "eu", "list", "--json"]);
+    let list = process::run(&mut list, vendor.folder.path(), "host-key");
+    let known = &list.expect_code(0).json()["tunnels"][0];
+    assert_eq!(
+        (&known["knows_current"], &known["knows_next"]),
+        (&json!(true), &json!(true)),
+        "{known:#}"
+    );
+
+    // Taken back when its machine has moved it, and nobody has said so: it stays, and is to move once more.
+    operator.change_region(source.id, "default");
+    let told = register();
+    let back = connect(&vendor.folder, "back", &told, databases[1]);
+    let evidence = || format!("{}\n{}", back.output(), vendor.default.log());
+    wait::until_true("an answer in default", SOON, evidence, || {
+        is_answered("127.0.0.1", &told)
+    });
+    let to_eu = operator.change_region(source.id, "eu");
+    let tunnel = tunnel_of(&to_eu);
+    assert_eq!(tunnel.region, "default");
+    assert_eq!(told["remote_port"], json!(tunnel.remote_port));
+    let next = tunnel.moving_to.as_ref().expect("where to");
+    assert_eq!(next.region, "eu");
+    assert!(is_answered("127.0.0.1", &told), "it goes on there");
+}
+
+#[test]
+fn a_database_that_is_reached_directly_needs_no_region() {
+    let Vendor {
+        mut default,
+        eu,
+        folder,
+    } = Vendor::start(None, "127.0.0.1");
+    region(&eu, &folder, &["add", "us", "--ssh-host", "us.example"]).expect_code(0);
+    default.stop().expect_code(0);
+    region(&eu, &folder, &["remove", "default"]).expect_code(0);
+    let create = |connection: &str| {
+        let new = json!({
+            "display_name": "Shop", "database_type": "postgresql", "host": "127.0.0.1", "port": 5432,
+            "connection": connection,
+        });
+        let operator = eu.operator();
+        let request = operator.call(Method::POST, "/data-sources").json(&new);
+        request.send().expect("an answer").status().as_u16()
+    };
+    wait::until_true(
+        "no region is assumed",
+        SOON,
+        || eu.log(),
+        || create("reverse_tunnel") == 422,
+    );
+    assert_eq!(create("direct"), 201);
 }
 
 #[test]

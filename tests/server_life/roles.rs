@@ -47,7 +47,7 @@ impl Stream {
 }
 
 /// A sample of a node's metrics.
-fn metric(server: &Server, name: &str) -> Option<String> {
+pub fn metric(server: &Server, name: &str) -> Option<String> {
     let answer = server
         .operator()
         .call_beside(Method::GET, "/metrics")

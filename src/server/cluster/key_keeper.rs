@@ -236,17 +236,18 @@ impl KeyKeeper {
         Ok(changed)
     }
 
-    /// Closes the tunnels that are held by a key that opens them no more. Whoever takes a port looks at the table
-    /// after he has it: so nobody slips in between.
+    /// Closes the tunnels that are held by a key that opens them no more, or on a port that is theirs no more. Whoever
+    /// takes a port looks at the table after he has it: so nobody slips in between.
     async fn close_forbidden(&self, tunnels: &TunnelServer, changed: Option<Vec<TunnelId>>) {
         for tunnel in changed.unwrap_or_else(|| tunnels.up()) {
             let Some(holder) = tunnels.holder(tunnel) else {
                 continue;
             };
-            if !self.table.opens(tunnel, &holder.public_key) {
+            if !self.table.opens(tunnel, holder.port, &holder.public_key) {
                 tracing::info!(
                     tunnel = tunnel.0,
-                    "closed: its session's key opens it no more"
+                    port = holder.port,
+                    "closed: its session's key no longer opens it on that port"
                 );
                 tunnels.close_tunnel(tunnel).await;
             }

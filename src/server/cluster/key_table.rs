@@ -113,10 +113,10 @@ impl KeyTable {
         keys.version
     }
 
-    /// How many tunnels a key opens.
-    pub fn tunnels(&self) -> usize {
+    /// The tunnels that a key opens.
+    pub fn tunnels(&self) -> Vec<TunnelId> {
         let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
-        keys.tunnels.len()
+        keys.tunnels.keys().copied().collect()
     }
 
     /// How many keys are in it.
@@ -130,12 +130,12 @@ impl KeyTable {
         self.len() == 0
     }
 
-    /// Whether this key opens this tunnel.
-    pub fn opens(&self, tunnel: TunnelId, key: &str) -> bool {
+    /// Whether this key opens this tunnel on this port.
+    pub fn opens(&self, tunnel: TunnelId, port: u16, key: &str) -> bool {
         let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
-        keys.tunnels
-            .get(&tunnel)
-            .is_some_and(|open| open.key == key || open.next.as_deref() == Some(key))
+        let opens = |open: &OpenTunnel| open.key == key || open.next.as_deref() == Some(key);
+        let open = keys.tunnels.get(&tunnel);
+        open.is_some_and(|open| open.port == port && opens(open))
     }
 
     /// It was current then.
@@ -323,7 +323,9 @@ mod tests {
         table.change(rows(9, vec![removed, row(2, "b", None)]));
         assert!(ports(&table, "a").await.is_empty());
         assert_eq!(ports(&table, "b").await, [(20_002, false)]);
-        assert!(table.opens(TunnelId(2), "b") && !table.opens(TunnelId(2), "a"));
+        assert!(table.opens(TunnelId(2), 20_002, "b"));
+        assert!(!table.opens(TunnelId(2), 20_002, "a"), "another key's");
+        assert!(!table.opens(TunnelId(2), 20_001, "b"), "another port");
         assert_eq!((table.version(), table.len()), (9, 2));
 
         table.replace(rows(3, vec![row(4, "d", None)]));

@@ -114,14 +114,6 @@ impl Tunnels {
         }
     }
 
-    /// How many are.
-    pub fn tunnels_up(&self) -> usize {
-        match (&self.local, self.member.get()) {
-            (Some(local), None) => local.tunnels_up(),
-            _ => self.up().len(),
-        }
-    }
-
     /// The session that listens on this tunnel's port now. Of several, that of this node, or else the newest.
     pub fn holder(&self, tunnel: TunnelId) -> Option<Holder> {
         let here = self.local.as_ref().and_then(|local| local.holder(tunnel));
@@ -131,6 +123,7 @@ impl Tunnels {
             Some(Holder {
                 since: newest.since,
                 public_key: newest.public_key.clone(),
+                port: newest.port?,
             })
         })
     }

@@ -38,9 +38,13 @@ impl ControlPlane {
         }
         let region = self.ready_region(record.region().ok_or(Error::NoTunnel)?)?;
         let told = host_keys::fingerprints(&self.host_keys_of(&region.name))?;
+        // What is told while it is to move are the other region's: they are noted once it has moved.
+        let is_told = record.next_place().is_none();
         let present = tx.keys(tunnel).await?.current;
         if present.as_ref() == Some(&public_key) {
-            tx.note_host_keys(tunnel, &told, Source::Told).await?;
+            if is_told {
+                tx.note_host_keys(tunnel, &told, Source::Told).await?;
+            }
             tx.commit().await?;
             return Ok(record);
         }
@@ -58,7 +62,9 @@ impl ControlPlane {
                 .await?;
             EventKind::KeyReplaced
         };
-        tx.note_host_keys(tunnel, &told, Source::Told).await?;
+        if is_told {
+            tx.note_host_keys(tunnel, &told, Source::Told).await?;
+        }
         tx.add_event(id, event, actor).await?;
         let record = found(tx.data_source(id).await?)?;
         tx.commit().await?;
@@ -92,14 +98,19 @@ impl ControlPlane {
     }
 
     /// Notes that a tunnel that is set up by hand leads to the present host and port, and has moved to the region
-    /// where it is to be.
+    /// where it is to be. While it is not up there, a new host or port alone is noted.
     ///
     /// # Errors
-    /// It is not set up by hand, it is not up in that region, the data source is leaving, or the database failed.
+    /// It is not set up by hand, it is not up in that region and there is nothing else to note, the data source is
+    /// leaving, or the database failed.
     pub async fn confirm_target(&self, id: DataSourceId, actor: &Actor) -> Result<Record> {
         let known = self.data_source(id).await?;
-        if let Some(next) = known.next_place().filter(|_| known.is_by_hand()) {
-            self.check_moved(&known, &next.region).await?;
+        let mut moved_to = known.next_place().filter(|_| known.is_by_hand());
+        if let Some(next) = moved_to {
+            match self.check_moved(&known, &next.region).await {
+                Err(Error::TunnelDown) if known.pending().is_some() => moved_to = None,
+                checked => checked?,
+            }
         }
         let mut tx = self.store.write().await?;
         let record = ensure_active(tx.data_source(id).await?)?;
@@ -107,7 +118,7 @@ impl ControlPlane {
         if !record.is_by_hand() {
             return Err(Error::NotByHand);
         }
-        if let Some(next) = known.next_place() {
+        if let Some(next) = moved_to {
             self.finish_move(&mut tx, &record, &next.region, actor)
                 .await?;
         }
@@ -117,7 +128,7 @@ impl ControlPlane {
         }
         let record = found(tx.data_source(id).await?)?;
         tx.commit().await?;
-        if known.next_place().is_some() {
+        if moved_to.is_some() {
             self.keys_changed().await;
         }
         self.done(id, actor, "target confirmed");

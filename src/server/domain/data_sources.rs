@@ -11,7 +11,7 @@ use super::token::TokenKind;
 use crate::protocol::{
     ConnectionKind, DataSourceChange, DataSourceId, DataSourceState, NewDataSource,
 };
-use crate::server::store::{Actor, EventKind, Record, Writing};
+use crate::server::store::{Actor, EventKind, Record, Region, Writing};
 
 /// How long a removal command works. Long, since a tunnel is often deleted when nobody is at hand.
 const REMOVAL_TTL: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -26,32 +26,40 @@ impl ControlPlane {
         new: NewDataSource,
         actor: &Actor,
     ) -> Result<(Record, Option<CommandToken>)> {
+        let region = self.region_of_new(&new).await?;
         let mut tx = self.store.write().await?;
-        let created = self.create_in(&mut tx, new, actor).await?;
+        let created = self.create_in(&mut tx, new, region, actor).await?;
         tx.commit().await?;
         self.done(created.0.id, actor, "created");
         Ok(created)
+    }
+
+    /// Where a new tunnel ends; nowhere if the database is reached directly. Asked before anything is written, since it
+    /// may have to be read.
+    pub(super) async fn region_of_new(&self, new: &NewDataSource) -> Result<Option<Region>> {
+        match (new.connection, new.region.as_deref()) {
+            (ConnectionKind::Direct, None) => Ok(None),
+            (ConnectionKind::Direct, asked @ Some(_)) => self.region_for(asked).await.map(|_| None),
+            (ConnectionKind::ReverseTunnel, asked) => self.region_for(asked).await.map(Some),
+        }
     }
 
     pub(super) async fn create_in(
         &self,
         tx: &mut Writing,
         new: NewDataSource,
+        region: Option<Region>,
         actor: &Actor,
     ) -> Result<(Record, Option<CommandToken>)> {
-        let command = match new.connection {
-            ConnectionKind::ReverseTunnel => {
-                let kind = TokenKind::Enrollment;
-                Some(self.new_command(tx, kind, self.enrollment_ttl).await?)
-            }
-            ConnectionKind::Direct => None,
-        };
         let new = checked(new)?;
-        let region = self.region_for(new.region.as_deref()).await?;
         let id = tx.add_data_source(&new).await?;
-        if let Some(command) = &command {
+        let mut command = None;
+        if let Some(region) = region {
+            let kind = TokenKind::Enrollment;
+            let new = self.new_command(tx, kind, self.enrollment_ttl).await?;
             let tunnel = tx.add_tunnel(id, &region.name).await?;
-            tx.add_token(&command.to_keep(tunnel)).await?;
+            tx.add_token(&new.to_keep(tunnel)).await?;
+            command = Some(new);
         }
         tx.add_event(id, EventKind::Created, actor).await?;
         let record = found(tx.data_source(id).await?)?;
@@ -99,7 +107,7 @@ impl ControlPlane {
         let record = ensure_active(tx.data_source(id).await?)?;
         tx.change_data_source(id, &change).await?;
         if let Some(region) = &change.region {
-            self.move_to(&mut tx, &record, region).await?;
+            self.move_to(&mut tx, &record, region, actor).await?;
         }
         tx.add_event(id, EventKind::Changed, actor).await?;
         let record = found(tx.data_source(id).await?)?;

@@ -85,11 +85,12 @@ impl ControlPlane {
         let _begun = self.under_way.begin(name)?;
         let request = serde_json::to_string(&new).map_err(|error| Error::internal(&error))?;
         let request = TokenHash::of(&request);
+        let region = self.region_of_new(&new).await;
         let mut tx = self.store.write().await?;
         if let Some(former) = tx.named_request(name, KEPT).await? {
             return self.again(tx, &former, &request).await;
         }
-        let created = self.create_in(&mut tx, new, actor).await?;
+        let created = self.create_in(&mut tx, new, region?, actor).await?;
         let id = created.0.id;
         tx.name_request(name, &request, id, KEPT, MOST_OF_A_CALLER)
             .await?;

@@ -6,17 +6,20 @@
 
 use super::control_plane::ControlPlane;
 use super::error::{Error, Result};
+use super::host_keys;
 use super::inputs::Invalid;
 use crate::protocol::TunnelId;
-use crate::server::store::{Actor, EventKind, Record, Writing};
+use crate::server::store::{Actor, EventKind, Record, Source, Writing};
 
 impl ControlPlane {
-    /// Has a tunnel move to this region; to the one in which it is takes that back.
+    /// Has a tunnel move to this region; to the one in which it is takes that back. Where its bastion has moved it
+    /// already and has not said so yet, that is noted first: its way back is a move like any other.
     pub(super) async fn move_to(
         &self,
         tx: &mut Writing,
         record: &Record,
         region: &str,
+        actor: &Actor,
     ) -> Result<()> {
         let Some(tunnel) = &record.tunnel else {
             return Err(Error::NoTunnel);
@@ -28,7 +31,14 @@ impl ControlPlane {
         {
             return Ok(());
         }
-        if tunnel.region == region {
+        let present = match &tunnel.next {
+            Some(next) if self.is_up_in(tunnel.id, &next.region) => {
+                self.finish_move(tx, record, &next.region, actor).await?;
+                &next.region
+            }
+            _ => &tunnel.region,
+        };
+        if present == region {
             return Ok(tx.end_move(tunnel.id).await?);
         }
         if tunnel.remote_port.is_none() {
@@ -61,6 +71,11 @@ impl ControlPlane {
         Ok(())
     }
 
+    fn is_up_in(&self, tunnel: TunnelId, region: &str) -> bool {
+        let own = self.regions.own_name();
+        self.tunnels.is_up_in(tunnel, region, own)
+    }
+
     async fn is_soon_up_in(&self, tunnel: TunnelId, region: &str) -> bool {
         let own = self.regions.own_name();
         self.tunnels
@@ -85,6 +100,10 @@ impl ControlPlane {
             .is_some_and(|next| next.region == region)
         {
             tx.finish_move(tunnel.id).await?;
+            let told = host_keys::fingerprints(&self.host_keys_of(region))?;
+            if !told.is_empty() {
+                tx.note_host_keys(tunnel.id, &told, Source::Told).await?;
+            }
             tx.add_event(record.id, EventKind::Moved, actor).await?;
             tracing::info!(tunnel = tunnel.id.0, region, "moved");
         }
@@ -108,8 +127,7 @@ impl ControlPlane {
             }
         }
         for seen in self.store.moves_seen_for(self.key_overlap).await? {
-            let own = self.regions.own_name();
-            if !self.tunnels.is_up_in(seen.tunnel, &seen.region, own) {
+            if !self.is_up_in(seen.tunnel, &seen.region) {
                 continue;
             }
             let mut tx = self.store.write().await?;

@@ -1,5 +1,7 @@
 //! What is true at the moment of reading: nothing here can drift.
 
+use std::collections::HashSet;
+
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
@@ -29,15 +31,21 @@ pub struct Web {
 pub async fn now(control: &ControlPlane, web: Web) -> Result<Registry, StoreError> {
     let enrolled = match &control.keys {
         // Readable also while the database is not.
-        Some(keys) => whole(keys.tunnels()),
-        None => i64::from(control.store.enrolled_tunnels().await?),
+        Some(keys) => keys.tunnels(),
+        None => {
+            let region = control.regions.own_name();
+            control.store.enrolled_tunnels(region).await?
+        }
     };
-    let up = whole(control.tunnels.tunnels_up());
+    let all_up: HashSet<_> = control.tunnels.up().into_iter().collect();
+    let up = enrolled.iter().filter(|tunnel| all_up.contains(tunnel));
+    let up = up.count();
     let tunnels = Family::<Label, Gauge>::default();
-    tunnels.get_or_create(&[("state", "up")]).set(up);
-    // A tunnel may be removed between the two questions.
-    let down = enrolled.saturating_sub(up).max(0);
-    tunnels.get_or_create(&[("state", "down")]).set(down);
+    for (state, number) in [("up", up), ("down", enrolled.len() - up)] {
+        tunnels
+            .get_or_create(&[("state", state)])
+            .set(whole(number));
+    }
 
     let mut registry = Registry::with_prefix(PREFIX);
     registry.register(
@@ -47,12 +55,12 @@ pub async fn now(control: &ControlPlane, web: Web) -> Result<Registry, StoreErro
     );
     registry.register(
         "tunnels",
-        "Enrolled tunnels, by whether they are up",
+        "Enrolled tunnels of this server's region and those that are to move there, by whether they are up anywhere",
         tunnels,
     );
     registry.register(
         "remote_ports",
-        "Ports of this server's region that may be given to tunnels; each enrolled tunnel has one",
+        "Ports of this server's region that may be given to tunnels; each of those tunnels has one",
         ConstGauge::new(i64::from(control.regions.own().ports.size())),
     );
     registry.register(

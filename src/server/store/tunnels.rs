@@ -71,14 +71,13 @@ impl Store {
         Ok(data_sources)
     }
 
-    /// How many tunnels have an enrolled key.
-    pub async fn enrolled_tunnels(&self) -> Result<u32> {
-        let number: i64 = self
-            .readers
-            .sql("SELECT count(*) FROM tunnels WHERE key_id IS NOT NULL")
-            .value()
-            .await?;
-        Ok(u32::try_from(number).unwrap_or(u32::MAX))
+    /// The tunnels with an enrolled key that are in this region or are to move there.
+    pub async fn enrolled_tunnels(&self, region: &str) -> Result<Vec<TunnelId>> {
+        self.readers
+            .sql("SELECT id FROM tunnels WHERE key_id IS NOT NULL AND (region = $1 OR next_region = $1)")
+            .bind(region)
+            .values()
+            .await
     }
 
     /// Notes that these tunnels were seen now.

@@ -133,6 +133,8 @@ pub struct Holder {
     pub since: jiff::Timestamp,
     /// The key it has proved, in the form of [`KeyAuthority::grants`].
     pub public_key: String,
+    /// The port that it listens on.
+    pub port: u16,
 }
 
 /// Who knows which keys are enrolled.

@@ -170,9 +170,10 @@ mod tests {
             own.claim(GRANT, &session, "").await,
             Err(Refusal::Own)
         ));
+        let holder = ports.holder(GRANT.tunnel_id).unwrap();
         assert_eq!(
-            ports.holder(GRANT.tunnel_id).unwrap().public_key,
-            session.key()
+            (holder.public_key.as_str(), holder.port),
+            (session.key(), GRANT.port)
         );
         assert_eq!(next_event(&ports).await, SessionEvent::Up(GRANT.tunnel_id));
 

@@ -142,10 +142,12 @@ impl Ports {
     pub(super) fn holder(&self, tunnel: TunnelId) -> Option<super::Holder> {
         let state = self.state();
         let own = &state.own;
-        let session = &own.get(own.port_of(tunnel)?)?.holding.own.holder.session;
+        let held = &own.get(own.port_of(tunnel)?)?.holding.own;
+        let session = &held.holder.session;
         Some(super::Holder {
             since: session.since(),
             public_key: session.key().to_owned(),
+            port: held.port,
         })
     }
 
