@@ -251,7 +251,7 @@ impl Change {
                 from_port,
                 from_server,
             } => match scope.tunnel() {
-                Some(tunnel) => place::put(run, tunnel, *from_port, from_server),
+                Some(tunnel) => place::put_back(run, tunnel, *from_port, from_server),
                 None => Ok(()),
             },
             Change::TunnelRestarted { tunnel } => restart::restart_as_before(run, *tunnel),

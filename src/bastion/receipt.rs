@@ -125,8 +125,25 @@ impl TunnelRecord {
 pub struct EnrolledRecord {
     pub remote_port: u16,
     pub server: TunnelServerAddress,
+    /// Those from which it has moved, as long as what runs it may still lead there: their host keys stay pinned.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub former_servers: Vec<TunnelServerAddress>,
     /// The token for this tunnel's later calls: the reason why the file is 0600.
     pub tunnel_token: String,
+}
+
+impl EnrolledRecord {
+    /// The server with every host key that is good for the tunnel.
+    fn pinned(&self) -> TunnelServerAddress {
+        let mut pinned = self.server.clone();
+        let former = self.former_servers.iter();
+        for key in former.flat_map(|server| &server.host_keys) {
+            if !pinned.host_keys.contains(key) {
+                pinned.host_keys.push(key.clone());
+            }
+        }
+        pinned
+    }
 }
 
 /// The steps, as the receipt and `plan --json` name them.
@@ -318,11 +335,19 @@ impl Receipt {
         Some(&known.reach)
     }
 
-    /// The tunnel servers of the enrolled tunnels.
-    pub fn servers(&self) -> impl Iterator<Item = (TunnelName, &TunnelServerAddress)> {
-        self.tunnels
-            .iter()
-            .filter_map(|(name, tunnel)| Some((*name, &tunnel.enrolled.as_ref()?.server)))
+    /// The tunnel servers of the enrolled tunnels with what is pinned of them: first those from which a tunnel has
+    /// moved, so that of a server that stands twice the present keys count.
+    pub fn servers(&self) -> Vec<(TunnelName, TunnelServerAddress)> {
+        let enrolled = || {
+            let tunnels = self.tunnels.iter();
+            tunnels.filter_map(|(name, tunnel)| Some((*name, tunnel.enrolled.as_ref()?)))
+        };
+        let former = enrolled().flat_map(|(name, enrolled)| {
+            let servers = enrolled.former_servers.iter();
+            servers.map(move |server| (name, server.clone()))
+        });
+        let present = enrolled().map(|(name, enrolled)| (name, enrolled.pinned()));
+        former.chain(present).collect()
     }
 
     /// What setup installed.

@@ -82,6 +82,7 @@ pub(super) fn run(host: &dyn Host, ui: &Ui, command: &UpdateTunnel) -> anyhow::R
             &layout,
             &update,
             place.as_ref(),
+            known.place.as_ref(),
             database,
         )?);
     }
@@ -90,10 +91,7 @@ pub(super) fn run(host: &dyn Host, ui: &Ui, command: &UpdateTunnel) -> anyhow::R
         known.display_name,
         shown(&update.from),
         match &place {
-            Some(place) => format!(
-                "It moves to the region {} of the vendor, to another port there; its key stays",
-                place.region
-            ),
+            Some(place) => move_told(tunnels::find(&receipt, id)?, place),
             None => "Its remote port and its key stay".to_owned(),
         }
     );
@@ -152,6 +150,21 @@ pub(super) fn run(host: &dyn Host, ui: &Ui, command: &UpdateTunnel) -> anyhow::R
     Ok(Exit::Done)
 }
 
+/// What the plan says of a tunnel that is to end elsewhere.
+pub(super) fn move_told(record: &TunnelRecord, place: &TunnelPlace) -> String {
+    let present = record
+        .enrolled
+        .as_ref()
+        .map(|enrolled| enrolled.remote_port);
+    if present == Some(place.remote_port) {
+        return "Its server has another address; its remote port and its key stay".to_owned();
+    }
+    format!(
+        "It moves to the region {} of the vendor, to another port there; its key stays",
+        place.region
+    )
+}
+
 fn database(command: &UpdateTunnel, target: &Target) -> Database {
     let skip = "--no-database-check goes on without it";
     Database {
@@ -162,12 +175,14 @@ fn database(command: &UpdateTunnel, target: &Target) -> Database {
 }
 
 /// A target that was given here has to be known to the control plane, which may refuse it, before a
-/// supervisor is to take it over; one that the service takes over is told once it is up.
+/// supervisor is to take it over; one that the service takes over is told once it is up, and where that is, which an
+/// earlier run may not have been able to tell.
 fn steps(
     receipt: &Receipt,
     layout: &Layout,
     target: &Target,
     place: Option<&TunnelPlace>,
+    wanted_place: Option<&TunnelPlace>,
     database: Database,
 ) -> anyhow::Result<Vec<Box<dyn Step>>> {
     let has_service = receipt.init.is_some();
@@ -181,7 +196,7 @@ fn steps(
     });
     let report: Box<dyn Step> = Box::new(TargetReport {
         target: target.clone(),
-        place: place.cloned(),
+        place: wanted_place.filter(|_| has_service).cloned(),
         is_applied: has_service,
     });
     Ok(match (has_service, target.is_given) {

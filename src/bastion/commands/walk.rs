@@ -3,6 +3,7 @@
 //! undisturbed run ends.
 
 mod former;
+mod moved;
 mod world;
 
 use std::path::{Path, PathBuf};
@@ -40,6 +41,10 @@ enum Fault {
     Interrupt(usize),
     /// A call to the control plane gets no answer.
     LostCall(usize),
+    /// A call to the control plane is done, and neither it nor any later one gets an answer.
+    LostAnswers(usize),
+    /// Ctrl-C while a call is done.
+    InterruptedCall(usize),
     /// kill -9.
     Death(usize),
 }
@@ -187,6 +192,7 @@ impl Bastion {
             match action.as_str() {
                 "restart" | "start" => {
                     *world.service.borrow_mut() = key_in_place(host);
+                    world.service_port.set(port_in_file(host, unit));
                     world.starts.set(world.starts.get() + 1);
                     units.insert(unit.clone());
                 }
@@ -228,11 +234,15 @@ impl Bastion {
         host.interrupt_at(0);
         host.die_at(0);
         world.lost_call.set(0);
+        world.last_call.set(0);
+        world.interrupted_call.set(0);
         match fault {
             Fault::None => {}
             Fault::Failure(n) => host.fail_at(effects + n),
             Fault::Interrupt(n) => host.interrupt_at(effects + n),
             Fault::LostCall(n) => world.lost_call.set(calls + n),
+            Fault::LostAnswers(n) => world.last_call.set(calls + n),
+            Fault::InterruptedCall(n) => world.interrupted_call.set(calls + n),
             Fault::Death(n) => host.die_at(effects + n),
         }
         let ui = Ui::new(false, true, true);
@@ -271,14 +281,16 @@ impl Bastion {
         }
         let world = &self.world;
         lines.push(format!(
-            "service {:?} by {:?}, at boot {:?}, temporary {:?}, registered {:?}, target {:?}, removed {}",
+            "service {:?} by {:?}, at boot {:?}, temporary {:?}, registered {:?}, target {:?}, removed {}, \
+             moved {}",
             world.service,
             world.units,
             world.at_boot,
             world.master,
             world.registered,
             world.target,
-            world.is_removed.get()
+            world.is_removed.get(),
+            world.has_moved.get()
         ));
         lines.join("\n")
     }
@@ -314,6 +326,17 @@ fn failed() -> Output {
 fn key_in_place(host: &ScriptedHost) -> Option<String> {
     let key = host.read(Path::new(KEY)).ok()?;
     Some(plain(&public(&String::from_utf8(key).unwrap())))
+}
+
+/// The port of the tunnel server in a tunnel's file; 0 where there is none.
+fn port_in_file(host: &ScriptedHost, unit: &str) -> u16 {
+    let name = unit.trim_start_matches(TUNNEL).trim_end_matches(".service");
+    let file = host.read(Path::new(&format!("/etc/h_autossh/{name}.env")));
+    let file = String::from_utf8(file.unwrap_or_default()).unwrap();
+    let mut ports = file
+        .lines()
+        .filter_map(|line| line.strip_prefix("H_AUTOSSH_REMOTE_PORT="));
+    ports.next().map_or(0, |port| port.parse().unwrap())
 }
 
 const SETUP: &[&str] = &[
@@ -363,7 +386,9 @@ fn walk_from(host: &dyn Fn() -> Bastion, last: &[&str], look: &dyn Fn(&Bastion, 
     assert!(effects > 5 && calls > 0, "{effects} effects, {calls} calls");
     let faults = (1..=effects)
         .flat_map(|n| [Fault::Failure(n), Fault::Interrupt(n), Fault::Death(n)])
-        .chain((1..=calls).map(Fault::LostCall));
+        .chain((1..=calls).map(Fault::LostCall))
+        .chain((1..=calls).map(Fault::LostAnswers))
+        .chain((1..=calls).map(Fault::InterruptedCall));
     for fault in faults {
         let bastion = host();
         let first = bastion.run(last, fault);

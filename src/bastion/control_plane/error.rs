@@ -45,6 +45,11 @@ impl ApiError {
         }
     }
 
+    /// Whether the control plane has said that it does not do it. That is certain; a lost answer is not.
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, ApiError::Refused { .. }) && !self.is_transient()
+    }
+
     /// The same with the next thing to do.
     pub fn with_advice(self) -> anyhow::Error {
         if let ApiError::Interrupted(interrupted) = self {

@@ -135,7 +135,8 @@ impl Installation<'_> {
                 "install the distribution's autossh, and run the setup command from the browser again",
             ));
         }
-        let pinned = known_hosts::render(self.receipt.servers());
+        let servers = self.receipt.servers();
+        let pinned = known_hosts::render(servers.iter().map(|(tunnel, server)| (*tunnel, server)));
         let mut expected = vec![(self.layout.known_hosts(), pinned)];
         expected.extend(manager.files(host, self.layout, &tunnel)?);
         // Which version wrote what all tunnels share is not known while a tunnel has its former name.

@@ -61,6 +61,7 @@ fn receipt() -> Receipt {
                 user: "tunnel".into(),
                 host_keys: vec!["ssh-ed25519 AAAA".into()],
             },
+            former_servers: Vec::new(),
             tunnel_token: "htt_secret".into(),
         }),
         steps: Vec::new(),

@@ -11,7 +11,7 @@ use anyhow::Context as _;
 use super::database::Database;
 use super::{Outcome, PlannedCommand, Proofs, Step, StepName, system_files};
 use crate::bastion::change::Change;
-use crate::bastion::control_plane::{ApiError, ControlPlane};
+use crate::bastion::control_plane::ControlPlane;
 use crate::bastion::host::{Authority, Command, Host};
 use crate::bastion::layout::Layout;
 use crate::bastion::receipt::{EnrolledRecord, Scope};
@@ -95,21 +95,23 @@ impl Step for Enrollment {
             Err(error) => {
                 // A refusal is certain. A lost answer is not: the key may be known by now, and has
                 // to be kept for the next run.
-                if matches!(error, ApiError::Refused { .. }) && !error.is_transient() {
+                if error.is_refusal() {
                     work.forget(StepName::Enrollment, &Change::KeyRegistered)?;
                 }
                 return Err(error.with_advice());
             }
         };
         vetting::check_server(&enrolled.server)?;
+        let tunnel = work.run.receipt.tunnels.get_mut(&self.tunnel);
+        let tunnel = tunnel.context("the tunnel is not in the receipt")?;
+        let former = tunnel.enrolled.as_ref();
         let remote_port = enrolled.remote_port;
         let enrolled = EnrolledRecord {
             remote_port,
             server: enrolled.server,
+            former_servers: former.map_or_else(Vec::new, |former| former.former_servers.clone()),
             tunnel_token: enrolled.tunnel_token,
         };
-        let tunnel = work.run.receipt.tunnels.get_mut(&self.tunnel);
-        let tunnel = tunnel.context("the tunnel is not in the receipt")?;
         let was_enrolled = tunnel.enrolled.as_ref() == Some(&enrolled);
         tunnel.enrolled = Some(enrolled);
         work.run.save()?;
@@ -134,12 +136,11 @@ pub fn write_known_hosts(
         let scope = Scope::Tunnel(tunnel);
         run.receipt.is_done(scope, StepName::Foreground)
     };
-    let supervised = run
-        .receipt
-        .servers()
-        .filter(|(tunnel, _)| is_supervised(*tunnel));
+    let pinned = run.receipt.servers();
+    let servers = || pinned.iter().map(|(tunnel, server)| (*tunnel, server));
+    let supervised = servers().filter(|(tunnel, _)| is_supervised(*tunnel));
     let by_server = supervised.map(|(tunnel, server)| (tunnel.former(), server));
-    let servers = run.receipt.servers().chain(by_server).chain(renamed);
+    let servers = servers().chain(by_server).chain(renamed);
     let content = known_hosts::render(servers);
     let path = run.layout.known_hosts();
     run.host

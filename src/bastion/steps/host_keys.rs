@@ -11,7 +11,7 @@ use super::enrollment::write_known_hosts;
 use super::{Outcome, PlannedCommand, Step, StepName, place};
 use crate::bastion::failure::{Exit, Failure};
 use crate::bastion::layout::Layout;
-use crate::bastion::receipt::{Receipt, Scope, TunnelRecord};
+use crate::bastion::receipt::{EnrolledRecord, Receipt, Scope, TunnelRecord};
 use crate::bastion::restart::retry;
 use crate::bastion::run::StepContext;
 use crate::bastion::ssh::vetting;
@@ -25,9 +25,12 @@ pub struct HostKeys {
     layout: Layout,
     tunnel: TunnelName,
     announced: Vec<String>,
+    /// Whether those of the servers from which it has moved are not needed any more.
+    has_arrived: bool,
 }
 
-/// The steps for those of these tunnels whose control plane announces other keys than are pinned.
+/// The steps for those of these tunnels whose control plane announces other keys than are pinned, or which have come to
+/// where they were to move.
 ///
 /// # Errors
 /// What it announces is no key.
@@ -38,17 +41,20 @@ pub fn steps<'k>(
 ) -> anyhow::Result<Vec<Box<dyn Step>>> {
     let mut steps: Vec<Box<dyn Step>> = Vec::new();
     for (tunnel, known) in known {
-        let record = receipt.tunnels.get(&tunnel);
-        let Some(record) = record.filter(|record| is_other(record, announced(record, known)))
-        else {
+        let Some(record) = receipt.tunnels.get(&tunnel) else {
             continue;
         };
         let announced = announced(record, known);
+        let has_arrived = place::has_arrived(record, known);
+        if !is_other(record, announced) && !has_arrived {
+            continue;
+        }
         vetting::check_host_keys(announced)?;
         steps.push(Box::new(HostKeys {
             layout: layout.clone(),
             tunnel: receipt.lasting_name(tunnel),
             announced: announced.to_vec(),
+            has_arrived,
         }));
     }
     Ok(steps)
@@ -111,10 +117,10 @@ impl Step for HostKeys {
     }
 
     fn apply(&self, work: &mut StepContext) -> anyhow::Result<Outcome> {
-        let former = self.put_in_receipt(work, self.announced.clone())?;
+        let former = self.put_in_receipt(work)?;
         // The file first: a run that dies here does it again, since the receipt still has the former ones.
         if let Err(error) = write_known_hosts(work.run, None).and_then(|()| work.run.save()) {
-            self.put_in_receipt(work, former)?;
+            *self.enrolled(work)? = former;
             return Err(error);
         }
         let client = work.run.client(self.tunnel)?;
@@ -144,15 +150,20 @@ impl Step for HostKeys {
 }
 
 impl HostKeys {
-    /// Returns those that stood there.
-    fn put_in_receipt(
-        &self,
-        work: &mut StepContext,
-        keys: Vec<String>,
-    ) -> anyhow::Result<Vec<String>> {
+    /// Returns what stood there.
+    fn put_in_receipt(&self, work: &mut StepContext) -> anyhow::Result<EnrolledRecord> {
+        let enrolled = self.enrolled(work)?;
+        let former = enrolled.clone();
+        enrolled.server.host_keys.clone_from(&self.announced);
+        if self.has_arrived {
+            enrolled.former_servers.clear();
+        }
+        Ok(former)
+    }
+
+    fn enrolled<'w>(&self, work: &'w mut StepContext) -> anyhow::Result<&'w mut EnrolledRecord> {
         let tunnel = work.run.receipt.tunnels.get_mut(&self.tunnel);
         let enrolled = tunnel.and_then(|tunnel| tunnel.enrolled.as_mut());
-        let enrolled = enrolled.context("the tunnel is not enrolled")?;
-        Ok(std::mem::replace(&mut enrolled.server.host_keys, keys))
+        enrolled.context("the tunnel is not enrolled")
     }
 }

@@ -166,7 +166,7 @@ impl TargetUpdate {
 /// Tells the control plane where the tunnel points.
 pub struct TargetReport {
     pub target: Target,
-    /// Where it ends, if that is elsewhere than before.
+    /// Where it ends, for a control plane that may not know yet that it is there.
     pub place: Option<TunnelPlace>,
     /// Whether the tunnel points there by now.
     pub is_applied: bool,
@@ -190,37 +190,53 @@ impl Step for TargetReport {
     }
 
     fn apply(&self, work: &mut StepContext) -> anyhow::Result<Outcome> {
-        let client = work.run.client(self.target.tunnel)?;
+        let tunnel = self.target.tunnel;
+        let client = work.run.client(tunnel)?;
+        let before_move = match self.is_applied {
+            true => place::settle(work.run, tunnel)?,
+            false => None,
+        };
         let place = self.place.as_ref();
         let keys = place.map(|place| place.server.host_keys.clone());
-        match report(
+        let told = report(
             work.host(),
             &client,
             &self.target,
             self.is_applied,
             place,
             keys,
-        ) {
-            Ok(()) => Ok(Outcome::Changed("the browser shows it".to_owned())),
+        );
+        let Err(error) = told else {
+            return Ok(Outcome::Changed("the browser shows it".to_owned()));
+        };
+        let goes_back = match before_move {
+            // An answer that was lost may have been that the port of before is given up.
+            Some(before) if error.is_refusal() => {
+                place::unsettle(work.run, before)?;
+                true
+            }
+            Some(_) => false,
             // A target that was given here has to be known on both sides; that one from there is applied
             // may be told later.
-            Err(error) if self.target.is_given || matches!(error, ApiError::Interrupted(_)) => {
-                Err(error.with_advice())
-            }
-            Err(error) => Err(Failure {
-                exit: Exit::Partly,
-                ..Failure::new(
-                    format!(
-                        "tunnel {} is up and points to {}, but the control plane could not be told",
-                        self.target.tunnel,
-                        shown(&self.target.to)
-                    ),
-                    "run the same command again once it can be reached",
-                )
-            }
-            .because(error)
-            .into()),
+            None => self.target.is_given || matches!(error, ApiError::Interrupted(_)),
+        };
+        if goes_back {
+            return Err(error.with_advice());
         }
+        let failure = Failure {
+            exit: Exit::Partly,
+            ..Failure::new(
+                format!(
+                    "tunnel {tunnel} is up and points to {}, but the control plane could not be told",
+                    shown(&self.target.to)
+                ),
+                "run the same command again once it can be reached",
+            )
+        };
+        Err(match error {
+            ApiError::Interrupted(interrupted) => anyhow::Error::from(interrupted).context(failure),
+            error => failure.because(error).into(),
+        })
     }
 }
 

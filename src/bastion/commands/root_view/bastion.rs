@@ -122,6 +122,7 @@ impl Bastion {
                     user: "tunnel".to_owned(),
                     host_keys: Vec::new(),
                 },
+                former_servers: Vec::new(),
                 tunnel_token: format!("htt_of_{user}"),
             }),
             steps: Vec::new(),

@@ -7,10 +7,16 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::bastion::commands::in_memory::{answer, problem};
+use crate::bastion::failure::Interrupted;
 use crate::bastion::host::http::{HttpError, Request, Response};
 
 pub(super) const HOST_KEY: &str =
     "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl";
+pub(super) const PORT: u16 = 20001;
+/// Of the other region.
+pub(super) const OTHER_HOST_KEY: &str =
+    "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBVeqk0Cv5xkVJkQyLX0KzSWGkSF7KKrCtRn3zhlCGHg";
+pub(super) const OTHER_PORT: u16 = 20002;
 
 /// The vendor's side and what runs on the host.
 #[derive(Default)]
@@ -34,6 +40,17 @@ pub(super) struct World {
     pub calls: Cell<usize>,
     /// The call that gets no answer.
     pub lost_call: Cell<usize>,
+    /// The call that is done and gets no answer, and after which nobody answers.
+    pub last_call: Cell<usize>,
+    /// The call that is done, and during which Ctrl-C is pressed.
+    pub interrupted_call: Cell<usize>,
+    /// Whether it is to move to the other region, and whether the vendor knows that it has.
+    pub is_moving: Cell<bool>,
+    pub has_moved: Cell<bool>,
+    /// Whether the vendor does not let it move any more.
+    pub refuses_move: Cell<bool>,
+    /// The port at which the service has the tunnel end.
+    pub service_port: Cell<u16>,
 }
 
 impl World {
@@ -42,6 +59,21 @@ impl World {
         if self.calls.get() == self.lost_call.get() {
             return Err(HttpError::NoAnswer(anyhow::anyhow!("the line was cut")));
         }
+        let last = self.last_call.get();
+        if last > 0 && self.calls.get() > last {
+            return Err(HttpError::NoAnswer(anyhow::anyhow!("the line is cut")));
+        }
+        let done = self.carry_out(request);
+        match self.calls.get() {
+            call if call == last => {
+                Err(HttpError::NoAnswer(anyhow::anyhow!("the answer was lost")))
+            }
+            call if call == self.interrupted_call.get() => Err(HttpError::Interrupted(Interrupted)),
+            _ => Ok(done),
+        }
+    }
+
+    fn carry_out(&self, request: &Request) -> Response {
         let body: Value = request
             .json
             .as_deref()
@@ -66,6 +98,9 @@ impl World {
                 (200, json!({"status": "saved"}))
             }
             (Method::GET, "/tunnels/7") => (200, self.tunnel()),
+            (Method::PATCH, "/tunnels/7") if body.get("region").is_some() && !self.moves() => {
+                (409, problem("tunnel-down", 409))
+            }
             (Method::PATCH, "/tunnels/7") => {
                 if let Some(target) = body.get("target") {
                     let host = target["host"].as_str().unwrap().to_owned();
@@ -90,13 +125,16 @@ impl World {
             }
             (method, path) => panic!("nobody answers {method} {path}"),
         };
-        Ok(answer(status, &body))
+        answer(status, &body)
     }
 
     /// The key of the session that the tunnel server sees.
     pub fn session(&self) -> Option<String> {
         let is_shut_out = |unit| self.shut_out.borrow().as_ref() == Some(unit);
         if self.units.borrow().iter().any(is_shut_out) {
+            return None;
+        }
+        if self.has_moved.get() && self.service_port.get() != OTHER_PORT {
             return None;
         }
         let running = self
@@ -108,6 +146,16 @@ impl World {
             .iter()
             .any(|known| known.borrow().as_ref() == Some(&running));
         is_accepted.then_some(running)
+    }
+
+    /// A bastion says that it has moved the tunnel.
+    fn moves(&self) -> bool {
+        let is_there = self.service_port.get() == OTHER_PORT && self.session().is_some();
+        if self.refuses_move.get() || !is_there {
+            return false;
+        }
+        self.has_moved.set(true);
+        true
     }
 
     fn enrollment(&self) -> Value {
@@ -127,17 +175,33 @@ impl World {
         let (host, port) = self.target.borrow().clone();
         let session = self.session();
         let since = jiff::Timestamp::from_second(self.starts.get()).unwrap();
-        json!({
-            "id": 7, "display_name": "Shop", "host": host, "port": port, "remote_port": 20001,
+        let mut tunnel = json!({
+            "id": 7, "display_name": "Shop", "host": host, "port": port, "remote_port": PORT,
             "status": if session.is_some() { "up" } else { "down" }, "state": "active",
             "session": session.map(|key| json!({"since": since, "public_key": key})),
-        })
+        });
+        if self.is_moving.get() {
+            tunnel["place"] = json!({
+                "region": "eu", "remote_port": OTHER_PORT,
+                "server": {
+                    "host": "eu.example.com", "port": 50022, "user": "tunnel",
+                    "host_keys": [OTHER_HOST_KEY],
+                },
+            });
+            let (key, port) = match self.has_moved.get() {
+                true => (OTHER_HOST_KEY, OTHER_PORT),
+                false => (HOST_KEY, PORT),
+            };
+            tunnel["host_keys"] = json!([key]);
+            tunnel["remote_port"] = json!(port);
+        }
+        tunnel
     }
 }
 
 fn enrolled() -> Value {
     json!({
-        "tunnel_id": 7, "remote_port": 20001, "tunnel_token": "htt_0123456789abcdef",
+        "tunnel_id": 7, "remote_port": PORT, "tunnel_token": "htt_0123456789abcdef",
         "server": server(),
     })
 }
