@@ -37,20 +37,22 @@ struct State {
 }
 
 impl HistoryRecorder {
-    /// One that knows which tunnels have been up before this server was started.
-    ///
-    /// # Errors
-    /// The database failed.
-    pub async fn new(control: Arc<ControlPlane>) -> store::Result<Self> {
+    /// One that knows which tunnels have been up before this server was started, if the database can be used.
+    pub async fn new(control: Arc<ControlPlane>) -> Self {
         let mut state = State::default();
         // What was before is not known where the database is opened later.
-        if control.store.is_open() {
-            state.begin(&control.store).await?;
+        if control.store.is_open()
+            && let Err(error) = state.begin(&control.store).await
+        {
+            tracing::error!(
+                ?error,
+                "cannot read which tunnels have been up before; their first minute is not known"
+            );
         }
-        Ok(HistoryRecorder {
+        HistoryRecorder {
             control,
             state: Mutex::new(state),
-        })
+        }
     }
 
     /// Runs until it is aborted. What it has not written then is written by [`HistoryRecorder::write`].

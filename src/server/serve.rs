@@ -76,15 +76,16 @@ pub async fn run(settings: Serve) -> anyhow::Result<()> {
     let listening = Listening::new(&listeners, link.as_ref())?;
     let (url, keeper) = (database.url.clone(), database.keeper.take());
     let app = Arc::new(app(&settings, &data_dir, database, public, tunnels)?);
-    if app.store.is_open() {
-        database::begin(&app, &host_keys, settings.role).await?;
+    let is_to_join = url.is_some() && app.tunnels.member().is_none();
+    if !is_to_join {
+        database::begin(&app, &host_keys, settings.role).await;
     }
     if let Err(error) = login_link::remember_public_url(&data_dir, &app.public.url) {
         // `login-link` alone needs it: the tunnels do not wait for room on the disk.
         tracing::error!("{error:#}");
     }
-    let history = Arc::new(HistoryRecorder::new(Arc::clone(&app.control)).await?);
-    let late = joining.filter(|_| !app.store.is_open());
+    let history = Arc::new(HistoryRecorder::new(Arc::clone(&app.control)).await);
+    let late = joining.filter(|_| is_to_join);
     let late = late.zip(url.clone()).map(|(joining, url)| Late {
         url,
         host_keys: host_keys.clone(),

@@ -35,6 +35,8 @@ pub async fn record(control: Arc<ControlPlane>) {
     loop {
         let due = async {
             sleep_until(not_before).await;
+            // What another node holds would be written down as down.
+            control.tunnels.others_known().await;
             match local {
                 Some(local) => {
                     local.events().wait().await;

@@ -211,6 +211,26 @@ fn a_node_without_another_ends_at_once() {
 }
 
 #[test]
+fn of_two_nodes_that_end_both_neither_waits_for_the_other() {
+    let (mut one, mut other) = two_nodes(&Postgres::server_database());
+    let customer = Customer::new();
+    let source = customer.enroll(&one, "Shop");
+    let _ssh = customer.connect(&one, &source);
+    wait_until([&one, &other], "an answer", || {
+        is_answered("127.0.0.2", &source)
+    });
+    let long = LongConnection::open("127.0.0.1", &source);
+    one.signal(Signal::TERM);
+    wait_until([&one, &other], "nobody is let in", || !is_let_in(&one));
+    other.signal(Signal::TERM);
+    other.wait(LIMIT).expect_code(0);
+    one.wait(LIMIT)
+        .expect_code(0)
+        .expect_words(&["can take the tunnels over any more"]);
+    assert!(long.wait_for_its_end(SOON));
+}
+
+#[test]
 fn a_node_that_is_asked_to_drain_sends_its_bastions_away_until_it_is_asked_not_to() {
     let (one, other) = two_nodes(&Postgres::server_database());
     let customer = Customer::new();

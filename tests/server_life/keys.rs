@@ -236,48 +236,68 @@ fn known_keys_open_their_tunnels_also_at_a_start_before_somebody_has_mended_the_
     let rename = |from: &str, to: &str| -> &'static str {
         format!("ALTER DATABASE {from} RENAME TO {to}").leak()
     };
+    postgres.run(
+        name,
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+         BEGIN RAISE EXCEPTION 'no space left on device' USING ERRCODE = 'disk_full'; END $$",
+    );
+    let opened_later = "tunnels are served to the keys that are known on disk";
     for (at, breaks, mends, words) in [
         (
             "postgres",
             "ALTER ROLE keeper PASSWORD 'another'",
             "ALTER ROLE keeper PASSWORD 'sesame'",
-            "password authentication failed",
+            ["password authentication failed", opened_later],
         ),
         (
             "postgres",
             rename(name, "away"),
             rename("away", name),
-            "does not exist",
+            ["does not exist", opened_later],
         ),
         (
             "postgres",
             "ALTER ROLE keeper SET default_transaction_read_only = on",
             "ALTER ROLE keeper RESET default_transaction_read_only",
-            "it is read-only",
+            ["it is read-only", opened_later],
         ),
         (
             name,
             "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)
              VALUES (9999, 'later', TRUE, '', 0)",
             "DELETE FROM _sqlx_migrations WHERE version = 9999",
-            "use the newer version",
+            ["use the newer version", opened_later],
+        ),
+        // Also where it is only found once the database is open.
+        (
+            name,
+            "CREATE TRIGGER full_disk BEFORE INSERT ON secret_mark FOR EACH ROW EXECUTE FUNCTION refuse()",
+            "DROP TRIGGER full_disk ON secret_mark",
+            ["whose secret.key", opened_later],
+        ),
+        (
+            name,
+            "CREATE TRIGGER full_disk BEFORE INSERT ON nodes FOR EACH ROW EXECUTE FUNCTION refuse()",
+            "DROP TRIGGER full_disk ON nodes",
+            [
+                "cannot tell the other nodes of this one",
+                "Tunnels are served meanwhile",
+            ],
         ),
     ] {
         server.stop();
         postgres.run(at, breaks);
         server.start_again();
-        for words in [
-            words,
-            "tunnels are served to the keys that are known on disk",
-        ] {
+        for words in words {
             assert!(server.log().contains(words), "{words}: {}", server.log());
         }
         let ssh = known.connect(&server);
-        assert!(!ready(&server), "{words}");
-        assert_eq!(metric(&metrics, "database_open"), 0.0, "{words}");
+        assert!(!ready(&server), "{words:?}");
+        let is_open = f64::from(!words.contains(&opened_later));
+        assert_eq!(metric(&metrics, "database_open"), is_open, "{words:?}");
         postgres.run(at, mends);
         wait::until_true("all is well", LIMIT, || server.log(), || ready(&server));
-        assert_eq!(metric(&metrics, "database_open"), 1.0, "{words}");
+        assert_eq!(metric(&metrics, "database_open"), 1.0, "{words:?}");
         known.disconnect(ssh);
     }
 }

@@ -24,11 +24,11 @@ pub fn is_open(port: u16) -> bool {
 pub struct PortRange {
     first: u16,
     count: u16,
-    _claim: UnixListener,
+    _claims: Vec<UnixListener>,
 }
 
 impl PortRange {
-    /// The most that one range holds.
+    /// So many are claimed together.
     const BLOCK: u16 = 10;
     /// Blocks lie in 20000–29999, below the kernel's ephemeral ports.
     const BLOCKS_FROM: u16 = 20_000;
@@ -36,21 +36,22 @@ impl PortRange {
 
     /// Claims `count` ports.
     pub fn claim(count: u16) -> Self {
-        assert!((1..=Self::BLOCK).contains(&count), "1 to 10 ports");
-        let start = std::process::id() as u16 % Self::BLOCKS;
-        (start..Self::BLOCKS)
+        let blocks = count.div_ceil(Self::BLOCK);
+        let last = Self::BLOCKS - blocks;
+        let start = std::process::id() as u16 % last;
+        (start..last)
             .chain(0..start)
-            .map(|block| Self::BLOCKS_FROM + block * Self::BLOCK)
-            .find_map(|first| {
-                let claim = claim_block(first)?;
+            .find_map(|block| {
+                let first = Self::BLOCKS_FROM + block * Self::BLOCK;
+                let claims = (0..blocks).map(|block| claim_block(first + block * Self::BLOCK));
                 let range = PortRange {
                     first,
                     count,
-                    _claim: claim,
+                    _claims: claims.collect::<Option<_>>()?,
                 };
                 range.is_free().then_some(range)
             })
-            .expect("ten free ports in a row between 20000 and 29999")
+            .expect("free ports in a row between 20000 and 29999")
     }
 
     fn is_free(&self) -> bool {

@@ -12,7 +12,7 @@ use crate::server::store::{DatabaseUrl, Line, StoreError};
 pub const EVERY: Duration = Duration::from_secs(2);
 
 /// How long one may take. A connection on which it takes longer is given up.
-pub(super) const LIMIT: Duration = Duration::from_millis(1_500);
+pub(in crate::server) const LIMIT: Duration = Duration::from_millis(1_500);
 
 /// Beats until it is aborted.
 ///

@@ -14,7 +14,7 @@ use super::node::{Life, Node};
 use crate::protocol::TunnelId;
 use crate::server::domain::ControlPlane;
 use crate::server::store::{self, DatabaseUrl, Line, NodeSession, NodeSessionRow};
-use crate::server::tunnel_server::{SessionEvent, TunnelServer};
+use crate::server::tunnel_server::TunnelServer;
 
 /// For how long changes are gathered before they are written.
 const GATHER: Duration = Duration::from_millis(200);
@@ -149,10 +149,9 @@ impl Facts {
         server: &TunnelServer,
     ) {
         let there: HashSet<_> = there.iter().map(|row| row.tunnel).collect();
-        for (tunnel, session) in now {
+        for tunnel in now.keys() {
             if self.known.contains_key(tunnel) && !there.contains(tunnel) {
-                let up = SessionEvent::Up(*tunnel);
-                server.events().announce(up, Some(&session.public_key));
+                server.announce_again(*tunnel);
             }
         }
         self.known.clear();

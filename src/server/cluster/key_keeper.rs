@@ -46,6 +46,10 @@ const AGE_EVERY: Duration = Duration::from_secs(15);
 /// How long to wait after something could not be confirmed.
 const CONFIRM_AGAIN: Duration = Duration::from_secs(2);
 
+/// How often it is confirmed again: it is lost with this node's row, which somebody may have deleted while this node was
+/// not seen.
+const CONFIRM_ANEW: Duration = Duration::from_secs(60);
+
 /// What keeps it.
 pub struct KeyKeeper {
     table: Arc<KeyTable>,
@@ -125,7 +129,10 @@ impl KeyKeeper {
     /// # Errors
     /// The database failed.
     pub async fn fill(&self) -> anyhow::Result<()> {
-        self.ask(Asked::All).await.map(drop)
+        self.ask(Asked::All).await?;
+        // What is on the disk is older, and must not be taken for this.
+        self.has_taken_over();
+        Ok(())
     }
 
     /// Runs until it is aborted.
@@ -189,10 +196,7 @@ impl KeyKeeper {
             let is_new = is_first || changed.as_ref().is_none_or(|changed| !changed.is_empty());
             self.close_forbidden(tunnels, changed).await;
             if is_new {
-                self.taken.send_modify(|taken| {
-                    taken.version = self.table.version();
-                    taken.time += 1;
-                });
+                self.has_taken_over();
             }
             is_first = false;
             (next, *pause) = (Asked::Changes, FIRST_PAUSE);
@@ -203,6 +207,13 @@ impl KeyKeeper {
             }
             sleep_until(asked + GAP).await;
         }
+    }
+
+    fn has_taken_over(&self) {
+        self.taken.send_modify(|taken| {
+            taken.version = self.table.version();
+            taken.time += 1;
+        });
     }
 
     /// Takes over what the database says. Returns the tunnels that have changed; nothing where that may be all.
@@ -259,13 +270,13 @@ impl KeyKeeper {
     async fn confirm_on(&self) -> Infallible {
         let mut line = Line::new(&self.url, CHANGES_LIMIT);
         let mut kept = self.kept.subscribe();
-        let mut confirmed = Taken::default();
         let mut could_confirm = true;
         loop {
             let present = *kept.borrow_and_update();
-            if present != confirmed {
+            let mut is_confirmed = present == Taken::default();
+            if !is_confirmed {
                 match line.confirm_keys(&self.node, present.version).await {
-                    Ok(true) => (confirmed, could_confirm) = (present, true),
+                    Ok(true) => (is_confirmed, could_confirm) = (true, true),
                     Ok(false) => tracing::debug!(node = self.node, "not confirmed: no such node"),
                     Err(error) => {
                         if std::mem::replace(&mut could_confirm, false) {
@@ -274,9 +285,13 @@ impl KeyKeeper {
                     }
                 }
             }
+            let again = match is_confirmed {
+                true => CONFIRM_ANEW,
+                false => CONFIRM_AGAIN,
+            };
             tokio::select! {
                 _ = kept.changed() => {}
-                () = sleep(CONFIRM_AGAIN), if present != confirmed => {}
+                () = sleep(again) => {}
             }
         }
     }
@@ -323,5 +338,55 @@ impl KeyKeeper {
     async fn write_age(&self, mark: Mark) -> anyhow::Result<()> {
         let (current, file) = (self.table.current(), self.file.clone());
         tokio::task::spawn_blocking(move || file.write_age(&mark, &current)).await?
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::server::data_dir::DataDir;
+    use crate::server::store::{DEFAULT_REGION, KeyRow, KeyRows, OpenTunnel, TestStore};
+
+    #[tokio::test]
+    async fn keys_on_disk_from_before_a_start_are_not_said_to_be_current() {
+        let kept = TestStore::new().await;
+        let folder = tempfile::tempdir().unwrap();
+        let data_dir = DataDir::open_or_create(folder.path()).unwrap();
+        let file = KeyFile::new(&data_dir, "ours".to_owned(), DEFAULT_REGION);
+        let revoked_meanwhile = KeyRow {
+            tunnel: TunnelId(1),
+            open: Some(OpenTunnel {
+                port: 20_001,
+                key: "ssh-ed25519 AAAA".to_owned(),
+                next: None,
+            }),
+        };
+        let before = KeyRows {
+            version: 0,
+            rows: vec![revoked_meanwhile],
+        };
+        file.write(before, &Current::at(Moment::now())).unwrap();
+        let keeper = KeyKeeper::new(
+            file.clone(),
+            kept.store.clone(),
+            "postgres://nobody@127.0.0.1:1/none".parse().unwrap(),
+            ("one".to_owned(), DEFAULT_REGION.to_owned()),
+            Duration::from_secs(3600),
+        );
+        assert!(keeper.has_kept());
+        keeper.fill().await.unwrap();
+        let mut written = keeper.kept.subscribe();
+        let first_writing = async {
+            tokio::select! {
+                never = keeper.write_on(keeper.mark.clone()) => match never {},
+                changed = written.changed() => changed.unwrap(),
+            }
+        };
+        let limit = Duration::from_secs(60);
+        timeout(limit, first_writing)
+            .await
+            .expect("the new table comes first");
+        let on_disk = file.read(Moment::now().steady).unwrap().unwrap();
+        assert!(on_disk.rows.rows.is_empty());
     }
 }

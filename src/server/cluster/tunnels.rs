@@ -68,6 +68,18 @@ impl Tunnels {
         let _ = self.member.set(member);
     }
 
+    /// Whether it is known what other nodes hold, if there are any. It is not before this one has joined them and looked.
+    pub fn knows_the_others(&self) -> bool {
+        self.passage.is_none() || self.view().is_some_and(View::has_looked)
+    }
+
+    /// Waits until it is.
+    pub async fn others_known(&self) {
+        while !self.knows_the_others() {
+            sleep(LOOK_EVERY).await;
+        }
+    }
+
     fn view(&self) -> Option<&View> {
         self.member.get().map(|member| &*member.view)
     }

@@ -143,7 +143,12 @@ impl View {
         self.read(|seen| seen.nodes.iter().any(can))
     }
 
-    /// Waits until it was read for the first time: before that, all that others hold seems to be down.
+    /// Whether it was read: before that, all that others hold seems to be down.
+    pub fn has_looked(&self) -> bool {
+        self.has_looked.initialized()
+    }
+
+    /// Waits until it was read for the first time.
     pub async fn first_look(&self) {
         self.has_looked.wait().await;
     }

@@ -45,21 +45,21 @@ impl Database {
     /// # Errors
     /// It cannot be used, it belongs to another installation, or another server has this one's name.
     pub(super) async fn open(settings: &Serve, data_dir: &DataDir) -> anyhow::Result<Self> {
-        let (store, keeper) = open_store(settings, data_dir).await?;
-        let secret = SecretKey::load_or_create(&data_dir.secret_key())?;
         let url = settings.data.database_url()?;
-        let free_name = match &url {
-            Some(url) if store.is_open() => {
-                node::check_secret(&secret, &store).await?;
-                regions::check(settings, &store).await?;
-                Some(FreeName::find(url, &settings.node_name()?).await?)
+        let secret = || SecretKey::load_or_create(&data_dir.secret_key());
+        let (opened, secret) = match &url {
+            // First: a key without a database says that one is missing.
+            None => (open_own(settings, data_dir).await?, secret()?),
+            Some(url) => {
+                let secret = secret()?;
+                (open_shared(settings, data_dir, &secret, url).await?, secret)
             }
-            _ => None,
         };
-        if url.is_some() && store.is_open() {
-            let folder = KeyFolder::new(data_dir.host_keys());
-            share_host_keys(&store, &secret, settings.region(), settings.role, &folder).await?;
-        }
+        let Opened {
+            store,
+            keeper,
+            free_name,
+        } = opened;
         Ok(Database {
             store,
             secret,
@@ -68,6 +68,11 @@ impl Database {
             keeper,
             free_name,
         })
+    }
+
+    /// Whether the tunnels do not wait for what has failed: the database can be used again later.
+    pub(super) fn is_later(&self, failed: &anyhow::Error) -> bool {
+        Store::is_outage(failed) && self.keeper.as_ref().is_some_and(KeyKeeper::has_kept)
     }
 
     /// Who knows which keys are enrolled.
@@ -79,23 +84,34 @@ impl Database {
     }
 }
 
-/// The database, and what keeps this node's own table of keys where several servers share it. With such a table on
-/// disk, the tunnels do not wait for a database that cannot be used, whatever has to be mended there: it is opened later.
-async fn open_store(
+/// A database, and what could be asked of it.
+struct Opened {
+    store: Store,
+    keeper: Option<KeyKeeper>,
+    free_name: Option<FreeName>,
+}
+
+/// One that no other server has.
+async fn open_own(settings: &Serve, data_dir: &DataDir) -> anyhow::Result<Opened> {
+    let new = settings.new_installation;
+    let store = settings.data.open_store(data_dir, new).await?;
+    // Nobody puts a file of PostgreSQL's back, and it runs with several servers.
+    last_run::check_and_mark(data_dir, &store, new).await?;
+    Ok(Opened {
+        store,
+        keeper: None,
+        free_name: None,
+    })
+}
+
+/// One that several servers share, and what keeps this node's own table of its keys. With such a table on disk, the
+/// tunnels do not wait for a database that cannot be used, whatever has to be mended there: it is opened later.
+async fn open_shared(
     settings: &Serve,
     data_dir: &DataDir,
-) -> anyhow::Result<(Store, Option<KeyKeeper>)> {
-    let Some(url) = settings.data.database_url()? else {
-        let new = settings.new_installation;
-        let store = settings.data.open_store(data_dir, new).await?;
-        // Nobody puts a file of PostgreSQL's back, and it runs with several servers.
-        last_run::check_and_mark(data_dir, &store, new).await?;
-        return Ok((store, None));
-    };
-    if settings.role == Role::Web {
-        return Ok((Store::connect(&url).await?, None));
-    }
-    let secret = SecretKey::load_or_create(&data_dir.secret_key())?;
+    secret: &SecretKey,
+    url: &DatabaseUrl,
+) -> anyhow::Result<Opened> {
     let node = settings.node_name()?;
     let keeper = |store: &Store| {
         let region = settings.region();
@@ -104,15 +120,25 @@ async fn open_store(
         KeyKeeper::new(file, store.clone(), url.clone(), own, settings.stale_logins)
     };
     let opened = async {
-        let store = Store::connect(&url).await?;
-        let keeper = keeper(&store);
-        keeper.fill().await?;
-        anyhow::Ok((store, keeper))
+        let store = Store::connect(url).await?;
+        node::check_secret(secret, &store).await?;
+        regions::check(settings, &store).await?;
+        let free_name = Some(FreeName::find(url, &node).await?);
+        let folder = KeyFolder::new(data_dir.host_keys());
+        share_host_keys(&store, secret, settings.region(), settings.role, &folder).await?;
+        let keeper = (settings.role != Role::Web).then(|| keeper(&store));
+        if let Some(keeper) = &keeper {
+            keeper.fill().await?;
+        }
+        anyhow::Ok(Opened {
+            store,
+            keeper,
+            free_name,
+        })
     };
     match opened.await {
-        Ok((store, keeper)) => Ok((store, Some(keeper))),
-        Err(error) if Store::is_outage(&error) => {
-            let store = Store::shut(&url).await;
+        Err(error) if settings.role != Role::Web && Store::is_outage(&error) => {
+            let store = Store::shut(url).await;
             let keeper = keeper(&store);
             if !keeper.has_kept() {
                 return Err(error);
@@ -121,9 +147,13 @@ async fn open_store(
                 "{error:#}. Until it can be used, tunnels are served to the keys that are known on disk, and \
                  everything else is answered 503"
             );
-            Ok((store, Some(keeper)))
+            Ok(Opened {
+                store,
+                keeper: Some(keeper),
+                free_name: None,
+            })
         }
-        Err(error) => Err(error),
+        opened => opened,
     }
 }
 
@@ -146,7 +176,7 @@ async fn share_host_keys(
 }
 
 /// What is done once the database is open.
-pub(super) async fn begin(app: &App, host_keys: &KeyFolder, role: Role) -> anyhow::Result<()> {
+pub(super) async fn begin(app: &App, host_keys: &KeyFolder, role: Role) {
     if let Err(error) = regions::begin(app, role).await {
         // What this server's flags say goes on; the tunnels do not wait for room on the disk.
         tracing::error!("cannot write down the region of this server: {error:#}");
@@ -161,9 +191,11 @@ pub(super) async fn begin(app: &App, host_keys: &KeyFolder, role: Role) -> anyho
         // The tunnels do not wait for room on the disk; the commands that need it note it, too.
         tracing::error!("cannot note which host keys the bastions know: {error:#}");
     }
-    check_saved_passwords(app).await?;
+    if let Err(error) = check_saved_passwords(app).await {
+        // Whoever uses one is told; the tunnels do not wait for the database.
+        tracing::error!("cannot look whether the saved passwords can be read: {error:#}");
+    }
     app.sign_in_link.delete_if_over(&app.store).await;
-    Ok(())
 }
 
 /// Says at once, and not at the next test of a connection, that the key file is not the right one.
@@ -179,7 +211,7 @@ async fn check_saved_passwords(app: &App) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What a database is opened with that could not be used at the start.
+/// What a database is opened with, and the other nodes are joined, where that could not be done at the start.
 pub(super) struct Late {
     pub(super) url: DatabaseUrl,
     pub(super) host_keys: KeyFolder,
@@ -187,14 +219,16 @@ pub(super) struct Late {
     pub(super) drain_timeout: Duration,
 }
 
-/// Opens it as soon as it can be, and makes this server one of several then.
+/// Opens it as soon as it can be, unless it is, and makes this server one of several then.
 ///
 /// # Errors
 /// It is not the database of this installation, or another server has this one's name.
 pub(super) async fn open_late(app: Arc<App>, late: Late) -> anyhow::Result<()> {
-    let store = opened(&app.secret, &late.url).await?;
-    app.store.take_over(&store);
-    tracing::info!("the database is open");
+    if !app.store.is_open() {
+        let store = opened(&app.secret, &late.url).await?;
+        app.store.take_over(&store);
+        tracing::info!("the database is open");
+    }
     let member = loop {
         match join_late(&app, &late).await {
             Ok(member) => break member,
@@ -207,9 +241,7 @@ pub(super) async fn open_late(app: Arc<App>, late: Late) -> anyhow::Result<()> {
         }
     };
     app.tunnels.join(member);
-    if let Err(error) = begin(&app, &late.host_keys, late.joining.role()).await {
-        tracing::error!("{error:#}");
-    }
+    begin(&app, &late.host_keys, late.joining.role()).await;
     let mut core = CoreTasks::default();
     tasks::spawn_member_tasks(&mut core, &app, &late.url, late.drain_timeout);
     Err(core.first_end().await)

@@ -3,7 +3,8 @@
 //! The state comes first, in the database: load balancers and other nodes prefer others from then on. Then no bastion
 //! is let in any more, and the sessions end, each when nothing goes through it. Connections to tunnels that other
 //! nodes hold are passed on all the while. If it drains by SIGTERM, its ports close once it holds no tunnel, what it
-//! passes on comes to its end, and so does the process. What still runs at the deadline is cut.
+//! passes on comes to its end, and so does the process. What still runs at the deadline is cut, and so it is at once
+//! when there is no other node any more.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -82,8 +83,18 @@ pub(super) async fn leave(app: &App, limit: Duration) {
     service_manager::tell(&service_manager::wait_for(
         WRITING + limit + LATE + farewell::BOUND,
     ));
-    let deadline = Instant::now() + limit;
     member.node.leave();
+    tokio::select! {
+        () = come_to_an_end(local, limit) => {}
+        () = is_alone(member) => tracing::warn!(
+            "no other node of this region can take the tunnels over any more, so this one ends at once"
+        ),
+    }
+}
+
+/// Returns when nothing goes through this node any more, or the time for that is over.
+async fn come_to_an_end(local: &TunnelServer, limit: Duration) {
+    let deadline = Instant::now() + limit;
     let sessions_have_gone = async {
         while !local.is_shut() || local.has_sessions() {
             sleep(LOOK).await;
@@ -97,5 +108,13 @@ pub(super) async fn leave(app: &App, limit: Duration) {
     match local.passed_on() {
         0 => tracing::info!("drained: nothing goes through this node any more"),
         cut => tracing::warn!(cut, "the time to drain is over: connections are cut"),
+    }
+}
+
+/// Returns when no other node can take this one's tunnels over: it is dead, or about to end as well.
+async fn is_alone(member: &Member) {
+    let region = &member.node.described().region;
+    while member.view.has_another_for_tunnels(region) {
+        sleep(LOOK).await;
     }
 }

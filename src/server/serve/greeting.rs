@@ -11,7 +11,7 @@ use crate::server::domain::address;
 use crate::server::domain::regions::ssh_servers;
 use crate::server::http::app::App;
 use crate::server::login_link;
-use crate::server::store::Role;
+use crate::server::store::{self, Role};
 
 /// The addresses that are really listened on.
 pub(super) struct Listening {
@@ -72,8 +72,7 @@ pub(super) async fn greet(
     if let Some(metrics) = listening.metrics {
         writeln!(out, "metrics  http://{metrics}/metrics")?;
     }
-    // One that is opened later has been used before.
-    if settings.role != Role::Tunnel && app.store.is_open() && app.store.has_no_operator().await? {
+    if settings.role != Role::Tunnel && is_new(app).await? {
         let name = login_link::FIRST_OPERATOR;
         let link = login_link::login_link(&app.store, &app.public.url, name).await?;
         if out.is_terminal() {
@@ -87,4 +86,22 @@ pub(super) async fn greet(
     writeln!(out, "ready")?;
     out.flush()?;
     Ok(())
+}
+
+/// Whether nobody can sign in yet.
+async fn is_new(app: &App) -> store::Result<bool> {
+    if !app.store.is_open() {
+        // One that is opened later has been used before.
+        return Ok(false);
+    }
+    match app.store.has_no_operator().await {
+        Err(error) if error.is_outage() => {
+            tracing::error!(
+                ?error,
+                "cannot look whether anybody can sign in; if not, `holistics-tunnel-server login-link` makes a link"
+            );
+            Ok(false)
+        }
+        looked => looked,
+    }
 }

@@ -27,7 +27,7 @@ pub(super) struct Started {
     pub(super) joining: Option<Joining>,
 }
 
-/// Starts what this node's role asks for, and joins the other nodes if the database can be asked.
+/// Starts what this node's role asks for, and joins the other nodes if the database can be used.
 ///
 /// # Errors
 /// An address or a file cannot be used, or another server has taken this one's name.
@@ -53,7 +53,13 @@ pub(super) async fn start(
         _ => None,
     };
     let member = match (&joining, database.free_name.take()) {
-        (Some(joining), Some(free_name)) => Some(joining.join(free_name).await?),
+        (Some(joining), Some(free_name)) => match joining.join(free_name).await {
+            Err(error) if database.is_later(&error) => {
+                tracing::error!("{error:#}. Tunnels are served meanwhile, and it is tried again");
+                None
+            }
+            joined => Some(joined?),
+        },
         _ => None,
     };
     let passage = link.as_ref().map(|link| link.passage.clone());

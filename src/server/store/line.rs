@@ -12,6 +12,10 @@ use tokio::time::timeout;
 use super::sql::Statement;
 use super::{DatabaseUrl, Result, postgres};
 
+/// How long it may take at least to make the connection: that needs several times as many answers as anything that is
+/// done on it, and a database that is far away gives each of them late.
+const CONNECTING: Duration = Duration::from_secs(5);
+
 /// The connection. It is made when it is needed first, and again after it was given up.
 #[derive(Debug)]
 pub struct Line {
@@ -21,7 +25,7 @@ pub struct Line {
 }
 
 impl Line {
-    /// One on which nothing takes longer than this.
+    /// One on which nothing takes longer than this, once it is made.
     pub fn new(url: &DatabaseUrl, limit: Duration) -> Self {
         Line {
             url: url.clone(),
@@ -34,7 +38,10 @@ impl Line {
     pub(super) async fn take(&mut self) -> Result<PgConnection> {
         match self.connection.take() {
             Some(connection) => Ok(connection),
-            None => self.bounded(postgres::line(&self.url, self.limit)).await,
+            None => {
+                let connecting = postgres::line(&self.url, self.limit);
+                within(self.limit.max(CONNECTING), connecting).await
+            }
         }
     }
 
@@ -43,10 +50,7 @@ impl Line {
     }
 
     pub(super) async fn bounded<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
-        match timeout(self.limit, work).await {
-            Ok(done) => done,
-            Err(_) => Err(sqlx::Error::PoolTimedOut.into()),
-        }
+        within(self.limit, work).await
     }
 
     pub(super) fn sql<'c>(
@@ -54,5 +58,12 @@ impl Line {
         text: impl Into<Cow<'static, str>>,
     ) -> Statement<'c> {
         Statement::on(connection, text)
+    }
+}
+
+async fn within<T>(limit: Duration, work: impl Future<Output = Result<T>>) -> Result<T> {
+    match timeout(limit, work).await {
+        Ok(done) => done,
+        Err(_) => Err(sqlx::Error::PoolTimedOut.into()),
     }
 }

@@ -11,7 +11,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use sqlx::migrate::Migrator;
+use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::pool::PoolOptions;
 use sqlx::postgres::{PgConnectOptions, PgListener, PgPool};
 use sqlx::{
@@ -51,7 +51,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(13);
 /// How long an idle connection may take to show that it lives, and one that is given back to be of use again.
 const PING_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long bringing the schema up to date may take, the waiting for another server that does it included.
+/// How long bringing the schema up to date may take.
 const MIGRATION_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// The lock that whoever writes holds, so that there is one writer at a time, as with SQLite, and numbers come in
@@ -151,14 +151,31 @@ pub(super) fn is_outage_at_start(error: &anyhow::Error) -> bool {
 /// Brings the schema up to date.
 async fn migrate(connection: &mut PgConnection, url: &DatabaseUrl) -> anyhow::Result<()> {
     let cannot = || format!("cannot update the schema of {url}");
-    timeout(
+    // Another server may need long for it, and whoever waits serves no tunnels.
+    let set = format!("SET lock_timeout = '{STATEMENT_TIMEOUT}'");
+    let limited = bounded(connection.execute(sqlx::AssertSqlSafe(set)));
+    limited.await.with_context(cannot)?;
+    let migrated = timeout(
         MIGRATION_TIMEOUT,
         MIGRATIONS.run_direct(None, connection, false),
     )
     .await
     .with_context(|| format!("it takes longer than {} s", MIGRATION_TIMEOUT.as_secs()))
-    .with_context(cannot)?
-    .with_context(cannot)
+    .with_context(cannot)?;
+    migrated
+        .map_err(|error| match is_locked(&error) {
+            true => anyhow::Error::new(error)
+                .context("another server does it at this moment; start again once it has"),
+            false => error.into(),
+        })
+        .with_context(cannot)
+}
+
+fn is_locked(error: &MigrateError) -> bool {
+    let MigrateError::Execute(sqlx::Error::Database(error)) = error else {
+        return false;
+    };
+    error.code().as_deref() == Some("55P03")
 }
 
 /// A connection of its own.
@@ -186,12 +203,12 @@ pub(super) async fn connect(url: &DatabaseUrl) -> anyhow::Result<PgConnection> {
 /// A connection of its own on which the database lets nothing run for longer than this.
 pub(super) async fn line(url: &DatabaseUrl, limit: Duration) -> super::Result<PgConnection> {
     let mut connection = PgConnection::connect_with(&url.options).await?;
-    connection.execute(READ_COMMITTED).await?;
     let milliseconds = limit.as_millis();
-    for setting in ["statement_timeout", "lock_timeout"] {
-        let set = format!("SET {setting} = {milliseconds}");
-        connection.execute(sqlx::AssertSqlSafe(set)).await?;
-    }
+    // At once: the database may be far away.
+    let set = format!(
+        "{READ_COMMITTED}; SET statement_timeout = {milliseconds}; SET lock_timeout = {milliseconds}"
+    );
+    connection.execute(sqlx::AssertSqlSafe(set)).await?;
     Ok(connection)
 }
 
@@ -254,15 +271,12 @@ fn pool(url: &DatabaseUrl, connections: u32) -> PgPool {
         .acquire_timeout(ACQUIRE_TIMEOUT)
         .after_connect(|connection: &mut PgConnection, _| {
             Box::pin(async move {
-                connection.execute(READ_COMMITTED).await?;
-                for setting in [
-                    "statement_timeout",
-                    "lock_timeout",
-                    "idle_in_transaction_session_timeout",
-                ] {
-                    let set = format!("SET {setting} = '{STATEMENT_TIMEOUT}'");
-                    connection.execute(sqlx::AssertSqlSafe(set)).await?;
-                }
+                let set = format!(
+                    "{READ_COMMITTED}; SET statement_timeout = '{STATEMENT_TIMEOUT}'; \
+                     SET lock_timeout = '{STATEMENT_TIMEOUT}'; \
+                     SET idle_in_transaction_session_timeout = '{STATEMENT_TIMEOUT}'"
+                );
+                connection.execute(sqlx::AssertSqlSafe(set)).await?;
                 Ok(())
             })
         })
@@ -279,7 +293,66 @@ fn pool(url: &DatabaseUrl, connections: u32) -> PgPool {
 
 #[cfg(test)]
 mod tests {
-    use crate::server::store::TestStore;
+    use sqlx::migrate::Migrate;
+    use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+    use tokio::net::{TcpListener, UnixStream};
+    use tokio::time::sleep;
+
+    use super::*;
+    use crate::server::store::{Line, NodeLife, NodeState, TestStore};
+
+    /// How long what is sent to a database that is far away takes there, and as long back.
+    const FAR: Duration = Duration::from_millis(160);
+
+    async fn copy_late(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin) {
+        let mut part = vec![0; 1 << 16];
+        while let Ok(length @ 1..) = from.read(&mut part).await {
+            sleep(FAR).await;
+            if to.write_all(&part[..length]).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Where this database seems to be far away.
+    async fn far_away(store: &crate::server::store::Store) -> DatabaseUrl {
+        let Pool::Postgres(near) = store.readers.pool().clone() else {
+            panic!("it is no PostgreSQL");
+        };
+        let near = near.connect_options();
+        let socket = near.get_socket().expect("it is reached by its socket");
+        let socket = socket.join(format!(".s.PGSQL.{}", near.get_port()));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let (from_client, to_client) = client.into_split();
+                let server = UnixStream::connect(&socket).await.unwrap();
+                let (from_server, to_server) = server.into_split();
+                tokio::spawn(copy_late(from_client, to_server));
+                tokio::spawn(copy_late(from_server, to_client));
+            }
+        });
+        let database = near.get_database().unwrap();
+        let user = near.get_username();
+        format!("postgres://{user}@127.0.0.1:{port}/{database}")
+            .parse()
+            .unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_node_beats_also_where_the_database_is_far_away() {
+        let Some(kept) = TestStore::on_postgres().await else {
+            return;
+        };
+        let url = far_away(&kept.store).await;
+        let mut line = Line::new(&url, crate::server::cluster::beat::LIMIT);
+        let life = NodeLife {
+            name: "one".to_owned(),
+            epoch: 1,
+        };
+        line.beat(&life, NodeState::Up).await.unwrap();
+    }
 
     #[tokio::test]
     async fn a_transaction_sees_what_was_committed_before_it_could_write_whatever_is_usual_there() {
@@ -296,5 +369,26 @@ mod tests {
         let isolation = tx.sql("SELECT current_setting('transaction_isolation')");
         let isolation: String = isolation.value().await.unwrap();
         assert_eq!(isolation, "read committed");
+    }
+    #[tokio::test]
+    async fn a_start_does_not_wait_for_whoever_updates_the_schema_for_as_long_as_that_may_take() {
+        let Some(kept) = TestStore::on_postgres().await else {
+            return;
+        };
+        let Pool::Postgres(pool) = kept.store.readers.pool() else {
+            panic!("it is no PostgreSQL");
+        };
+        let url = DatabaseUrl {
+            options: pool.connect_options().as_ref().clone(),
+            has_password: false,
+        };
+        let mut updates = connect(&url).await.unwrap();
+        Migrate::lock(&mut updates).await.unwrap();
+        let limit = MIGRATION_TIMEOUT / 10;
+        let refused = timeout(limit, open(&url)).await.expect("it waits less");
+        let refused = refused.unwrap_err();
+        assert!(is_outage_at_start(&refused), "{refused:#}");
+        let told = format!("{refused:#}");
+        assert!(told.contains("another server does it"), "{told}");
     }
 }

@@ -357,6 +357,11 @@ impl TunnelServer {
         self.ports.is_up(tunnel)
     }
 
+    /// Says again that this tunnel is up, if it still is.
+    pub fn announce_again(&self, tunnel: TunnelId) {
+        self.ports.announce_again(tunnel);
+    }
+
     /// The session that listens on this tunnel's port now.
     pub fn holder(&self, tunnel: TunnelId) -> Option<Holder> {
         self.ports.holder(tunnel)

@@ -2,6 +2,7 @@
 //! ones, and whether the node has answered lately.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -56,6 +57,8 @@ struct State {
     suspect: Option<Suspect>,
     /// Whether somebody opens connections to be kept.
     is_refilled: bool,
+    /// The first to be tried where the node has several.
+    answered_last: Option<SocketAddr>,
 }
 
 /// A connection without a request.
@@ -138,13 +141,19 @@ impl Link {
         &self,
         step: impl AsyncFnOnce(TcpStream) -> io::Result<T>,
     ) -> Result<T, NoAnswer> {
-        let addresses = self.address.resolve().await?;
+        let mut addresses = self.address.resolve().await?;
+        let answered_last = self.state().answered_last;
+        addresses.sort_by_key(|address| Some(*address) != answered_last);
         let connected = async {
-            let socket = TcpStream::connect(addresses.as_slice()).await?;
-            step(socket).await
+            let (address, socket) = connect(&addresses).await?;
+            Ok::<_, io::Error>((address, step(socket).await?))
         };
         match timeout(ANSWER_TIME, connected).await {
-            Ok(done) => Ok(done?),
+            Ok(done) => {
+                let (address, done) = done?;
+                self.state().answered_last = Some(address);
+                Ok(done)
+            }
             Err(_) => Err(NoAnswer::Late),
         }
     }
@@ -249,6 +258,21 @@ impl Drop for Suspect {
     fn drop(&mut self) {
         self.all.dec();
     }
+}
+
+/// Connects to the first of these addresses that answers. Each has its share of the time, so that one where nobody
+/// says anything leaves some for the others.
+async fn connect(addresses: &[SocketAddr]) -> io::Result<(SocketAddr, TcpStream)> {
+    let share = ANSWER_TIME / u32::try_from(addresses.len().max(1)).unwrap_or(u32::MAX);
+    let mut failed = io::ErrorKind::AddrNotAvailable.into();
+    for address in addresses {
+        match timeout(share, TcpStream::connect(address)).await {
+            Ok(Ok(socket)) => return Ok((*address, socket)),
+            Ok(Err(error)) => failed = error,
+            Err(late) => failed = late.into(),
+        }
+    }
+    Err(failed)
 }
 
 /// Whether the other side has said something unasked, which can only be its end.
@@ -358,5 +382,19 @@ mod tests {
         }
         drop(link);
         assert_eq!(gauge.get(), 0);
+    }
+    #[tokio::test]
+    async fn an_address_where_nobody_says_anything_does_not_hide_the_next_one() {
+        // Linux says nothing to whoever comes when nobody is let in any more.
+        let full =
+            socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        full.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())
+            .unwrap();
+        full.listen(0).unwrap();
+        let silent = full.local_addr().unwrap().as_socket().unwrap();
+        let _waiting = std::net::TcpStream::connect(silent).unwrap();
+        let node = TestNode::start().await;
+        let (address, _socket) = connect(&[silent, node.address]).await.unwrap();
+        assert_eq!(address, node.address);
     }
 }

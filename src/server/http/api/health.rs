@@ -23,9 +23,14 @@ const THREADS_WAIT: Duration = Duration::from_secs(2);
 /// Whether all of it works: the database can be written, too
 #[utoipa::path(get, path = "/readyz", operation_id = "read_readiness",
     responses((status = 200, description = "It does", body = String, content_type = "text/plain; charset=utf-8"),
-        (status = 503, description = "The database cannot be written or read, another part does not do its work, or this node drains; the answer says which")))]
+        (status = 503, description = "The database cannot be written or read, another part does not do its work, other nodes have not been seen yet, or this node drains; the answer says which")))]
 pub async fn ready(State(app): State<Arc<App>>) -> Result<&'static str, ApiError> {
     app.store.check().await?;
+    if !app.tunnels.knows_the_others() {
+        let detail = "this node does not know yet which tunnels other nodes hold, since it could not read or write \
+                      what the nodes tell each other in the database; it is tried again and again";
+        return Err(ApiError::new(ProblemKind::Busy, detail.to_owned()));
+    }
     let idle = |part: &str| {
         tracing::error!(part, "not ready: this part does not do its work");
         let detail = format!("{part} does not do its work; restart the server if that lasts");

@@ -188,4 +188,18 @@ mod tests {
             SessionEvent::Down(GRANT.tunnel_id)
         );
     }
+    #[tokio::test]
+    async fn it_is_not_said_again_that_a_tunnel_is_up_once_it_is_down() {
+        let ports = ports();
+        let (session, _bastion) = session(SessionId(7)).await;
+        let own = OwnPorts::new(&ports, SessionId(7));
+        let tunnel = GRANT.tunnel_id;
+        own.claim(GRANT, &session, "").await.unwrap();
+        assert_eq!(next_event(&ports).await, SessionEvent::Up(tunnel));
+        ports.announce_again(tunnel);
+        assert_eq!(next_event(&ports).await, SessionEvent::Up(tunnel));
+        drop(own);
+        ports.announce_again(tunnel);
+        assert_eq!(next_event(&ports).await, SessionEvent::Down(tunnel));
+    }
 }

@@ -61,9 +61,14 @@ impl Ports {
         let told = closed.clone().drop_guard();
         let task = tokio::spawn(async move {
             let _ = AssertUnwindSafe(listening).catch_unwind().await;
-            ports.state().closing.remove(&port);
+            let was_stopped = {
+                // Who closes it has the state, too: that was before this, or `lost` finds it.
+                let mut state = ports.state();
+                state.closing.remove(&port);
+                stopped.is_cancelled()
+            };
             drop(told);
-            if !stopped.is_cancelled() {
+            if !was_stopped {
                 ports.lost(port);
             }
         });
@@ -82,7 +87,7 @@ impl Ports {
         let given_up = {
             let mut state = self.state();
             // Another one may listen there by now.
-            match state.own.get(port) {
+            let given_up = match state.own.get(port) {
                 Some(row) if is_this(&row.holding.listening) => {
                     let given_up = self.remove(&mut state, port);
                     // Nor does it listen for another node.
@@ -96,7 +101,10 @@ impl Ports {
                     }
                     None
                 }
-            }
+            };
+            // It has ended: whoever wants the port would wait for that for ever.
+            state.closing.remove(&port);
+            given_up
         };
         error!(port, "the port's listener has ended by itself");
         self.front_lost.notify_one();
@@ -160,6 +168,10 @@ mod tests {
                 SessionEvent::Down(GRANT.tunnel_id)
             );
             assert!(!ports.is_up(GRANT.tunnel_id));
+            assert!(
+                ports.state().closing.is_empty(),
+                "whoever wants the port next would wait for ever"
+            );
             assert_eq!(bastion.read(&mut [0; 16]).await.unwrap(), 0);
         }
     }

@@ -27,7 +27,7 @@ use self::listening::Listening;
 use self::other_nodes::Fronted;
 use super::activity::Activity;
 use super::counters::Counters;
-use super::events::SessionEvents;
+use super::events::{SessionEvent, SessionEvents};
 use super::forward::{Common, Own};
 use super::fronts::Fronts;
 use super::live_session::{LiveSession, SessionId};
@@ -131,6 +131,19 @@ impl Ports {
 
     pub(super) fn is_up(&self, tunnel: TunnelId) -> bool {
         self.state().own.port_of(tunnel).is_some()
+    }
+
+    /// Says again that a tunnel is up, if it is: never after it was said that it is down.
+    pub(super) fn announce_again(&self, tunnel: TunnelId) {
+        let state = self.state();
+        let row = state
+            .own
+            .port_of(tunnel)
+            .and_then(|port| state.own.get(port));
+        if let Some(row) = row {
+            let key = row.holding.own.holder.session.key();
+            self.events.announce(SessionEvent::Up(tunnel), Some(key));
+        }
     }
 
     /// Whether this session holds a port.
