@@ -306,10 +306,15 @@ fn assert_unavailable(server: &Server) {
     let begun = Instant::now();
     assert_eq!(creation(server), StatusCode::SERVICE_UNAVAILABLE);
     assert!(begun.elapsed() < ANSWERED_IN, "{:?}", begun.elapsed());
-    let ready = server.operator().call_beside(Method::GET, "/readyz").send();
-    assert_eq!(
-        ready.expect("an answer").status(),
-        StatusCode::SERVICE_UNAVAILABLE
+    // What was seen a moment ago may hold.
+    wait::until_true(
+        "it is not ready",
+        LIMIT,
+        || server.log(),
+        || {
+            let ready = server.operator().call_beside(Method::GET, "/readyz").send();
+            ready.expect("an answer").status() == StatusCode::SERVICE_UNAVAILABLE
+        },
     );
 }
 
