@@ -10,6 +10,7 @@ use crate::bastion::host::{Command, Host, HostExt as _};
 use crate::bastion::plan::{OLDEST_OPENSSH, openssh_version};
 use crate::bastion::service::SERVICE_NAME;
 use crate::bastion::ssh::{KeyType, client, keys};
+use crate::bastion::steps::autossh::installed;
 
 /// `df` hangs where a network disk is gone.
 const DF_TIMEOUT: Duration = Duration::from_secs(5);
@@ -148,7 +149,7 @@ fn autossh(host: &dyn Host, system: &System) -> Finding {
             "remove it with `sudo snap remove autossh`, and install the distribution's autossh",
         );
     }
-    let version = host.run(&Command::new("autossh").arg("-V").env("AUTOSSH_DEBUG", "0"));
+    let version = host.run(&installed::version("autossh").env("AUTOSSH_DEBUG", "0"));
     match version {
         Ok(output) if output.success() => {
             let said = format!("{}{}", output.stdout, output.stderr);

@@ -10,7 +10,7 @@ use crate::bastion::steps::autossh::installed;
 use crate::bastion::tunnel_name::TunnelName;
 
 /// What a shell is to run, given autossh and ssh.
-pub(super) const LINE: &str = r#""$0" -V && "$1" -V"#;
+pub(super) const LINE: &str = r#""$0" -M 0 -V && "$1" -V"#;
 
 /// What is known of a tunnel before it is enrolled.
 pub struct Trial {

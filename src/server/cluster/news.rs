@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
+use super::view::View;
 use crate::server::domain::ControlPlane;
 use crate::server::store::{self, DatabaseUrl, Notice, Notices};
 
@@ -12,10 +13,10 @@ use crate::server::store::{self, DatabaseUrl, Notice, Notices};
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
 /// Runs until it is aborted.
-pub async fn hear(control: Arc<ControlPlane>, url: DatabaseUrl) {
+pub async fn hear(control: Arc<ControlPlane>, view: Arc<View>, url: DatabaseUrl) {
     let mut is_told = false;
     loop {
-        let Err(error) = hear_on_one_connection(&control, &url, &mut is_told).await;
+        let Err(error) = hear_on_one_connection(&control, &view, &url, &mut is_told).await;
         if !std::mem::replace(&mut is_told, true) {
             tracing::warn!(
                 ?error,
@@ -28,6 +29,7 @@ pub async fn hear(control: Arc<ControlPlane>, url: DatabaseUrl) {
 
 async fn hear_on_one_connection(
     control: &ControlPlane,
+    view: &View,
     url: &DatabaseUrl,
     is_told: &mut bool,
 ) -> store::Result<std::convert::Infallible> {
@@ -44,6 +46,8 @@ async fn hear_on_one_connection(
             }
             Notice::AnyChanged => control.changes.announce_missed(),
             Notice::Access => control.changes.announce_access_change(),
+            // Until it is known here, what it asks of this node is refused.
+            Notice::Nodes => view.look(),
         }
     }
 }

@@ -178,7 +178,8 @@ pub(super) fn spawn_member_tasks(
         draining.await;
         Ok(())
     });
-    let hearing = news::hear(Arc::clone(&app.control), url.clone());
+    let view = Arc::clone(&member.view);
+    let hearing = news::hear(Arc::clone(&app.control), view, url.clone());
     core.spawn("what hears from other nodes", async {
         hearing.await;
         Ok(())

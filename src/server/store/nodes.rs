@@ -189,7 +189,7 @@ impl Line {
         Ok(node)
     }
 
-    /// Begins a new life of a node: what was written in an older one is void. `former` is what was seen of the
+    /// Begins a new life of a node, and tells the others: what was written in an older one is void. `former` is what was seen of the
     /// name before; nothing is done if that has changed meanwhile, since another server has it then.
     pub async fn register(
         &mut self,
@@ -213,7 +213,7 @@ impl Line {
              ), void AS (
                  DELETE FROM sessions USING own WHERE sessions.node = own.name AND sessions.epoch < own.epoch
              )
-             SELECT epoch FROM own",
+             SELECT epoch, pg_notify('holistics_tunnel_nodes', '')::text FROM own",
         )
         .bind(&new.name)
         .bind(&new.region)
@@ -223,10 +223,10 @@ impl Line {
         .bind(&new.certificate[..])
         .bind(epoch)
         .bind(beat);
-        let epoch: Option<i64> = self.bounded(insert.optional_value()).await?;
+        let begun: Option<(i64, String)> = self.bounded(insert.optional()).await?;
         self.put_back(connection);
         let name = new.name.clone();
-        Ok(epoch.map(|epoch| NodeLife { name, epoch }))
+        Ok(begun.map(|(epoch, _)| NodeLife { name, epoch }))
     }
 
     /// Says that a node lives, and how it is. Returns what others have left word of; nothing if this life of it is

@@ -15,6 +15,9 @@ const CHANGES: &str = "holistics_tunnel_changes";
 /// Somebody may not do any more what he might.
 const ACCESS: &str = "holistics_tunnel_access";
 
+/// A node has begun a new life.
+const NODES: &str = "holistics_tunnel_nodes";
+
 /// After how long without a word the connection is asked for a sign of life, and how long that may take.
 const SILENCE: Duration = Duration::from_secs(5);
 const SIGN_OF_LIFE: Duration = Duration::from_secs(3);
@@ -28,6 +31,8 @@ pub enum Notice {
     AnyChanged,
     /// Somebody's access has.
     Access,
+    /// The nodes have.
+    Nodes,
 }
 
 /// Listens, on a connection of its own.
@@ -39,7 +44,7 @@ impl Notices {
     pub async fn listen(url: &DatabaseUrl) -> Result<Self> {
         let listening = async {
             let mut listener = postgres::listener(url).await?;
-            listener.listen_all([CHANGES, ACCESS]).await?;
+            listener.listen_all([CHANGES, ACCESS, NODES]).await?;
             Ok(Notices(listener))
         };
         match timeout(SIGN_OF_LIFE * 2, listening).await {
@@ -62,6 +67,7 @@ impl Notices {
             let told = told?.ok_or(sqlx::Error::WorkerCrashed)?;
             return Ok(match told.channel() {
                 ACCESS => Notice::Access,
+                NODES => Notice::Nodes,
                 _ => changed(told.payload()),
             });
         }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::bastion::facts::{self, AutosshOrigin};
-use crate::bastion::host::{Host, HostExt as _};
+use crate::bastion::host::{Command, Host, HostExt as _};
 use crate::bastion::layout::Layout;
 
 /// The autossh to use, as the host is now: the first on PATH that is not from snap, or else one that we
@@ -21,4 +21,9 @@ pub fn find(host: &dyn Host, layout: &Layout) -> Option<PathBuf> {
     behind_snap
         .chain([layout.compiled_autossh()])
         .find(|path| host.exists(path) && is_usable(path))
+}
+
+/// Has it say its version. Without a port to monitor, Debian's, which is a script, does not look for a free one first.
+pub fn version(autossh: &str) -> Command {
+    Command::new(autossh).args(["-M", "0", "-V"])
 }

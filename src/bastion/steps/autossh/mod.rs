@@ -185,7 +185,7 @@ impl Autossh {
 /// Runs it: the proof that it can be used.
 fn version(host: &dyn Host, autossh: &Path) -> anyhow::Result<String> {
     let output = host
-        .expect(&Command::new(autossh.to_string_lossy()).arg("-V"))
+        .expect(&installed::version(&autossh.to_string_lossy()))
         .with_context(|| {
             Failure::new(
                 format!("{} is installed but does not run", autossh.display()),
@@ -340,7 +340,7 @@ mod tests {
         host.doing(|host| write(host, "/home/ada/.holistics/build/autossh", b"program"));
         compiler_goes(&host);
         rm_build(&host);
-        host.expect("/usr/local/bin/autossh -V", 0, "autossh 1.4g\n", "");
+        host.expect("/usr/local/bin/autossh -M 0 -V", 0, "autossh 1.4g\n", "");
         apply(&host, |result, run| {
             let said = "autossh 1.4g, compiled: /usr/local/bin/autossh";
             assert_eq!(result.unwrap(), Outcome::Changed(said.into()));

@@ -3,13 +3,14 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
 use prometheus_client::metrics::gauge::Gauge;
 use rustls::ClientConfig;
-use socket2::SockRef;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 use tokio::time::timeout;
@@ -227,7 +228,7 @@ impl Link {
     pub(super) fn drop_old(&self) {
         self.state()
             .warm
-            .retain(|warm| warm.since.elapsed() < WARM_TIME && !has_something(&warm.stream));
+            .retain_mut(|warm| warm.since.elapsed() < WARM_TIME && is_open(&mut warm.stream));
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -275,11 +276,12 @@ async fn connect(addresses: &[SocketAddr]) -> io::Result<(SocketAddr, TcpStream)
     Err(failed)
 }
 
-/// Whether the other side has said something unasked, which can only be its end.
-fn has_something(stream: &TlsStream<TcpStream>) -> bool {
-    let mut byte = [std::mem::MaybeUninit::uninit()];
-    let peeked = SockRef::from(stream.get_ref().0).peek(&mut byte);
-    !matches!(peeked, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+/// Whether the other side has neither ended it nor said anything unasked; what TLS itself has to say is read.
+fn is_open(stream: &mut TlsStream<TcpStream>) -> bool {
+    let mut byte = [0];
+    let mut context = Context::from_waker(Waker::noop());
+    let read = Pin::new(stream).poll_read(&mut context, &mut ReadBuf::new(&mut byte));
+    read.is_pending()
 }
 
 async fn exchange(mut stream: TlsStream<TcpStream>, request: &Request) -> io::Result<Answered> {

@@ -32,6 +32,8 @@ const UNUSED_TIME: Duration = Duration::from_secs(120);
 /// How long a request takes at most once it has begun, and its answer.
 const REQUEST_TIME: Duration = Duration::from_secs(1);
 
+const NO_LONGER_KNOWN: &str = "its node is no longer one of ours";
+
 /// Where the connections go that are passed on.
 pub trait Destination: Send + Sync + 'static {
     /// What is kept for a connection from its request to its bytes.
@@ -126,6 +128,10 @@ impl<D: Destination> Shared<D> {
             Ok(stream) => stream,
             Err((why, cause)) => return refused(why, &cause),
         };
+        // A session that is resumed shows what was judged before.
+        if !self.is_known(&stream) {
+            return refused(Refused::Stranger, NO_LONGER_KNOWN);
+        }
         let beginning = wire::read_beginning(&mut stream);
         let version = match timeout(UNUSED_TIME, beginning).await {
             Ok(Ok(version)) => version,
@@ -191,8 +197,8 @@ impl<D: Destination> Shared<D> {
             }
             // It may have waited since before the node was taken out.
             Asked::Connection(_) if !self.is_known(stream) => {
-                let cause = "its node is no longer one of ours";
-                self.destination.refused(peer, Refused::Stranger, cause);
+                self.destination
+                    .refused(peer, Refused::Stranger, NO_LONGER_KNOWN);
                 return Ok(None);
             }
             Asked::Connection(Request::NOTHING) => Err(Answer::NotHeld),
@@ -216,7 +222,7 @@ impl<D: Destination> Shared<D> {
 mod tests {
     use rustls::client::ResolvesClientCert;
     use rustls::sign::CertifiedKey;
-    use rustls::{ClientConfig, SignatureScheme};
+    use rustls::{ClientConfig, HandshakeKind, SignatureScheme};
     use tokio::io::AsyncReadExt;
 
     use super::super::test_node::{REQUEST, TestNode};
@@ -275,6 +281,23 @@ mod tests {
         node.holders.replace_peers([]);
         kept.write_all(&REQUEST.bytes()[2..]).await.unwrap();
         assert!(kept.read_u8().await.is_err());
+        assert_eq!(node.refused(), [Refused::Stranger]);
+    }
+
+    #[tokio::test]
+    async fn a_node_that_is_taken_out_does_not_come_in_by_what_it_proved_before() {
+        let node = TestNode::start().await;
+        let known = node.asked_by(&node.known);
+        for _ in 0..2 {
+            let answer = node.answer(&known, &REQUEST.bytes()).await;
+            assert_eq!(answer.unwrap(), Answer::NotHeld as u8);
+        }
+        let resumed = node.connect(&known).await.unwrap();
+        let kind = resumed.get_ref().1.handshake_kind();
+        assert_eq!(kind, Some(HandshakeKind::Resumed));
+        node.holders.replace_peers([]);
+        let answer = node.answer(&known, &REQUEST.bytes()).await;
+        assert!(answer.is_err());
         assert_eq!(node.refused(), [Refused::Stranger]);
     }
 

@@ -1,19 +1,24 @@
 //! The link's TLS: version 1.3, a certificate on both sides, each known by its hash and by nothing else.
 //!
-//! Sessions are not resumed: a node that is no longer known must not come in by what it once proved.
+//! Sessions are resumed, since a connection of its own for each that is passed on costs mostly its signatures. What
+//! the other side once proved lets nobody in who is no longer known: its certificate stays with its session, and the
+//! [`listener`](super::listener) judges it anew with every connection and every request.
 
 use std::sync::Arc;
 
 use anyhow::Context;
 use rustls::client::Resumption;
 use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::server::NoServerSessionStorage;
+use rustls::server::ServerSessionMemoryCache;
 use rustls::version::TLS13;
 use rustls::{ClientConfig, ServerConfig};
 
 use super::identity::{Identity, hash};
 use crate::server::cluster::holders::{CertificateHash, Holders};
 use crate::server::tls::{Judge, JudgedBy, PROVIDER};
+
+/// How many sessions are remembered for all other nodes; each is good for one connection, and a node keeps eight.
+const SESSIONS: usize = 2048;
 
 /// How this node asks the one that is known by this.
 pub(super) fn client(
@@ -27,7 +32,8 @@ pub(super) fn client(
         .with_client_auth_cert(vec![identity.certificate.clone()], identity.key.clone_key())
         .context("cannot use this node's certificate for the link to other nodes")?;
     config.enable_sni = false;
-    config.resumption = Resumption::disabled();
+    // It is asked nothing else, so that no other's sessions are among them.
+    config.resumption = Resumption::in_memory_sessions(1);
     Ok(Arc::new(config))
 }
 
@@ -43,8 +49,9 @@ pub(super) fn server(identity: &Identity, holders: Holders) -> anyhow::Result<Ar
         .with_client_cert_verifier(Arc::new(JudgedBy(Known(holders))))
         .with_single_cert(vec![identity.certificate.clone()], identity.key.clone_key())
         .context("cannot use this node's certificate for the link to other nodes")?;
-    config.session_storage = Arc::new(NoServerSessionStorage {});
-    config.send_tls13_tickets = 0;
+    config.session_storage = ServerSessionMemoryCache::new(SESSIONS);
+    // One for the one that was used.
+    config.send_tls13_tickets = 1;
     Ok(Arc::new(config))
 }
 

@@ -21,7 +21,7 @@ const WITHOUT_SERVER: i32 = 255;
 /// Given autossh, ssh, the key, the logs' folder, and what ssh is to be given. ssh itself cannot succeed without a key,
 /// so it is looked whether it has met a server, and nobody waits for what it does then: it ends with the unit. systemd
 /// puts its own values for what looks like `${NAME}` and `$$`.
-const LINE: &str = r#"export SHELL=/bin/sh; "$0" -V && "$1" -V || exit; [ -r "$2" ] && [ -w "$3" ] || { ls -ld "$2" "$3" >&2; exit 77; }; ssh=$1; shift 3; [ "$#" != 0 ] || exit 0; { "$ssh" "$@" 2>&1 & } | { while IFS= read -r line; do echo "$line" >&2; case $line in *"remote software version "*) exit 0 ;; esac; done; exit 255; }"#;
+const LINE: &str = r#"export SHELL=/bin/sh; "$0" -M 0 -V && "$1" -V || exit; [ -r "$2" ] && [ -w "$3" ] || { ls -ld "$2" "$3" >&2; exit 77; }; ssh=$1; shift 3; [ "$#" != 0 ] || exit 0; { "$ssh" "$@" 2>&1 & } | { while IFS= read -r line; do echo "$line" >&2; case $line in *"remote software version "*) exit 0 ;; esac; done; exit 255; }"#;
 
 /// The words of the rehearsed command.
 pub(super) fn words(trial: &Trial) -> Vec<String> {
