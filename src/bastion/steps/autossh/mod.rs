@@ -16,7 +16,7 @@ use super::packages::install;
 use super::{Outcome, PlannedCommand, Proofs, Step, StepName};
 use crate::bastion::change::{Change, UndoReason};
 use crate::bastion::failure::{Failure, is_interruption};
-use crate::bastion::host::{Authority, Command, Effect, Host, HostExt};
+use crate::bastion::host::{Authority, Effect, Host, HostExt};
 use crate::bastion::layout::Layout;
 use crate::bastion::packages::{BUILD_NEEDS, Need, PackageManager};
 use crate::bastion::receipt::Scope;

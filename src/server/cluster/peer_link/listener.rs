@@ -298,7 +298,9 @@ mod tests {
         node.holders.replace_peers([]);
         let answer = node.answer(&known, &REQUEST.bytes()).await;
         assert!(answer.is_err());
-        assert_eq!(node.refused(), [Refused::Stranger]);
+        // The one that was open, too, if it was not through yet.
+        let refused = node.refused();
+        assert!(refused.ends_with(&[Refused::Stranger]), "{refused:?}");
     }
 
     #[tokio::test]
