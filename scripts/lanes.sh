@@ -2,7 +2,7 @@
 # shellcheck disable=SC2034 # scripts/test, which sources this, reads it all.
 # The lanes of scripts/test: what each is for, what it needs, and which programs of tests/ it runs.
 
-lanes=(quick lints unit journey screens bootstrap api store openapi tunnel-server databases web lab cluster release)
+lanes=(quick lints unit journey screens bootstrap api store openapi tunnel-server databases web lab cluster fuzz release)
 
 declare -A purpose=(
     [quick]="format, lints, unit tests and one whole journey; installs nothing"
@@ -19,6 +19,7 @@ declare -A purpose=(
     [web]="the pages, in headless Chromium and without JavaScript"
     [lab]="booted hosts: packages, init systems, reboots, power cuts"
     [cluster]="several servers, each in a network of its own, of which parts fail: with --full alone"
+    [fuzz]="the fuzzers, with their seeds; with --full, a minute each"
     [release]="a release, looked at and installed by the command from the browser"
 )
 
@@ -38,6 +39,7 @@ declare -A needs=(
     [web]="tunnels certificates mariadb browsers proxies"
     [lab]="tunnels certificates web_proxy packing"
     [cluster]="tunnels certificates proxies"
+    [fuzz]="fuzzing"
     [release]="tunnels bootstrap release"
 )
 

@@ -77,6 +77,15 @@ need_for_web_proxy() {
     need tinyproxy-bin tinyproxy
 }
 
+# libFuzzer is C++, and the shells are those in which what we write for shells must hold.
+need_for_fuzzing() {
+    need g++ c++
+    need dash dash
+    need busybox busybox
+    need mksh mksh
+    need zsh zsh
+}
+
 # What a release is linked, packed and looked at with.
 need_for_release() {
     need git git

@@ -5,7 +5,8 @@
 //!
 //! - [`protocol`]: what the two programs say to each other over HTTP.
 //! - [`wire_probe`]: how the databases' protocols begin, by which both know what they have reached.
-//! - `ssh_line`: what an ssh that holds a tunnel is told; `manual`: the guides for a setup by hand.
+//! - `shell`: words for shells; `ssh_line`: what an ssh that holds a tunnel is told; `manual`: the guides for a
+//!   setup by hand.
 //! - `bastion` (feature `bastion`): the program `holistics-tunnel`. It probes the host into facts,
 //!   plans steps from them, and applies the steps through one seam to the host.
 //! - `server` (feature `server`): the program `holistics-tunnel-server`. Data sources, enrollment,
@@ -18,6 +19,8 @@ pub mod manual;
 pub mod protocol;
 #[cfg(feature = "server")]
 pub mod server;
+#[cfg(any(feature = "bastion", feature = "server"))]
+mod shell;
 #[cfg(any(feature = "bastion", feature = "server"))]
 mod ssh_line;
 pub mod wire_probe;

@@ -3,7 +3,8 @@
 
 mod support;
 
-use std::fs::Permissions;
+use std::fs::{File, Permissions};
+use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -68,7 +69,13 @@ fn logs_goes_on_showing_what_comes_until_it_is_stopped() {
     let following = lab
         .bastion
         .start(&mut lab.bastion.program(["logs", &id, "-f", "-n", "0"]));
-    std::thread::sleep(Duration::from_millis(300));
+    // It shows nothing of before: what is written until it shows some of it, it has begun to follow.
+    let log = lab.bastion.tunnel_log(tunnel_of(&shop).id);
+    let log = File::options().append(true).open(log).expect("the log");
+    following.wait_until("a line of ours", SERVICE_LIMIT, || {
+        writeln!(&log, "do you follow?").expect("room for a line");
+        following.output().contains("do you follow?")
+    });
     process::signal(&lab.bastion.processes("ssh")[0], Signal::KILL);
     following.wait_until("the new line", SERVICE_LIMIT, || {
         following.output().contains("restarting ssh") || following.output().contains("starting ssh")

@@ -13,6 +13,8 @@ mod copies;
 mod doctor;
 mod facts;
 mod failure;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod guide;
 mod help;
 mod host;

@@ -12,6 +12,7 @@ use super::ssh::proxy_command::ProxyCommand;
 use super::ssh::trial::{self, Heard};
 use super::ssh::{Forward, Way};
 use super::web_proxy::{self, Proxy};
+use crate::shell;
 
 /// How long the name of the tunnel server may take, and each of its addresses to accept and to greet.
 const NAME_TIMEOUT: Duration = Duration::from_secs(10);
@@ -52,7 +53,7 @@ impl Program {
 
     /// The line of shell that connects to `name` and `port` through the proxy; it tells the proxy no login.
     pub fn line(self, program: &str, proxy: &Proxy, name: &str, port: &str) -> String {
-        let proxy_host = shell_words::quote(&bracketed(&proxy.host)).replace('%', "%%");
+        let proxy_host = shell::word(&bracketed(&proxy.host)).replace('%', "%%");
         let proxy_port = proxy.port;
         match self {
             Program::Nc => {

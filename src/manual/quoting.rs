@@ -1,9 +1,11 @@
 //! Values in the guides, quoted for whoever reads them: a shell, PowerShell, systemd, launchd.
 
+use crate::shell;
+
 /// A word for a POSIX shell. A path in the home folder stays open to it.
 pub(super) fn in_shell(word: impl AsRef<str>) -> String {
     let word = word.as_ref();
-    let is_plain = |rest: &str| shell_words::quote(rest) == rest;
+    let is_plain = |rest: &str| shell::word(rest) == rest;
     match word.strip_prefix("~/") {
         Some(rest) if is_plain(rest) => word.to_owned(),
         _ => option_in_shell(word),
@@ -18,7 +20,7 @@ fn option_in_shell(word: &str) -> String {
         Some((name, value)) if !name.is_empty() && is_name(name) => {
             format!("{name}={}", in_shell(value))
         }
-        _ => shell_words::quote(word).into_owned(),
+        _ => shell::word(word).into_owned(),
     }
 }
 

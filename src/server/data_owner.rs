@@ -11,6 +11,7 @@ use anyhow::{Context as _, bail};
 use nix::unistd::{Uid, User};
 
 use super::cli::DataDirArg;
+use crate::shell;
 
 /// A file that a command reads or writes: its shell opens it in the place of the folder's owner, who may not.
 #[derive(Debug, Clone, Copy)]
@@ -59,7 +60,7 @@ pub fn check_files(folder: &Path, paths: &[PathBuf]) -> anyhow::Result<()> {
                 owner(path).map_or_else(|_| "somebody else".to_owned(), name),
                 name(Uid::effective()),
                 word(Uid::effective()),
-                shell_words::quote(&folder.display().to_string())
+                shell::word(&folder.display().to_string())
             );
         }
     }
@@ -76,7 +77,7 @@ fn command_of(owner: Uid, folder: &Path, arguments: Vec<String>) -> String {
     }
     words.extend(env::args().next());
     words.extend(arguments);
-    shell_words::join(words)
+    shell::join(words)
 }
 
 fn redirected(command: String, redirect: Option<Redirect>) -> String {
@@ -86,7 +87,7 @@ fn redirected(command: String, redirect: Option<Redirect>) -> String {
         Some(Redirect::To(file)) => ('>', file),
     };
     let file = file.display().to_string();
-    let file = shell_words::quote(&file);
+    let file = shell::word(&file);
     format!(
         "{} {sign}{file}",
         command.replacen(&format!(" {file}"), " -", 1)

@@ -25,6 +25,8 @@ pub mod domain;
 mod expiry;
 mod farewell;
 pub mod file_mark;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod history_recorder;
 pub mod host_keys;
 pub mod http;

@@ -40,13 +40,16 @@ fn pong(answer: &[u8]) -> Option<Pong> {
     if is_tls(answer) {
         return Some(Pong::WantsTls);
     }
+    if !answer.starts_with(b"HTTP/") {
+        return None;
+    }
     let answer = text(answer);
     if answer.contains(NATIVE_PORT) {
         return Some(Pong::NativePort);
     }
     let body = answer.split_once("\r\n\r\n").map(|(_, body)| body.trim());
     let is_clickhouse = answer.contains("X-ClickHouse") || body == Some("Ok.");
-    (answer.starts_with("HTTP/") && is_clickhouse).then_some(Pong::ClickHouse)
+    is_clickhouse.then_some(Pong::ClickHouse)
 }
 
 #[cfg(test)]
@@ -66,6 +69,13 @@ mod tests {
         assert_eq!(read(tls), Reading::Reached(Pong::WantsTls));
         let other = b"HTTP/1.1 404 Not Found\r\n\r\nnothing here";
         assert_eq!(read(other), Reading::Incomplete);
-        assert_eq!(read(b"SSH-2.0-x"), Reading::Foreign);
+        for other in [
+            &b"SSH-2.0-x"[..],
+            b" HTTP/1.0 X-ClickHouse",
+            b"no clickhouse-client",
+        ] {
+            assert_eq!(read(other), Reading::Foreign);
+            assert_eq!(read(&other[..4]), Reading::Foreign, "whenever it is known");
+        }
     }
 }

@@ -65,19 +65,17 @@ impl Protocol for SqlServer {
             [ANSWER, _, high, low, ..] => usize::from(u16::from_be_bytes([*high, *low])),
             _ => HEADER,
         };
-        if answer.len() < length {
+        // The packet alone is judged: what it is does not depend on what else has come by then.
+        let Some(packet) = answer.get(..length.max(HEADER)) else {
             return Reading::Incomplete;
-        }
-        Reading::of(prelogin(answer), false)
+        };
+        let prelogin = |(version, encryption)| Prelogin {
+            version,
+            encryption,
+            bytes: answer.to_vec(),
+        };
+        Reading::of(version(packet).zip(encryption(packet)).map(prelogin), false)
     }
-}
-
-fn prelogin(answer: &[u8]) -> Option<Prelogin> {
-    Some(Prelogin {
-        version: version(answer)?,
-        encryption: encryption(answer)?,
-        bytes: answer.to_vec(),
-    })
 }
 
 /// The version in an answer to a pre-login.
@@ -147,6 +145,11 @@ mod tests {
         assert_eq!(read(&answer), Reading::Reached(prelogin));
         assert_eq!(read(&answer[..20]), Reading::Incomplete);
         assert_eq!(read(b"SSH-2.0-x"), Reading::Foreign);
+        // One that claims to be shorter than it is.
+        let short = [&[ANSWER, 1, 0, 8], &answer[4..]].concat();
+        for end in [8, short.len()] {
+            assert_eq!(read(&short[..end]), Reading::Foreign, "{end} bytes of it");
+        }
     }
 
     #[test]

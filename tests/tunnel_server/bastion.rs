@@ -8,6 +8,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
+use crate::raw::RawKey;
+
 /// A key pair on disk.
 #[derive(Clone)]
 pub struct Key {
@@ -29,6 +31,16 @@ impl Key {
         let public = std::fs::read_to_string(private.with_extension("pub")).unwrap();
         let public = public.split(' ').take(2).collect::<Vec<_>>().join(" ");
         Key { private, public }
+    }
+}
+
+/// One that no ssh uses.
+impl From<&RawKey> for Key {
+    fn from(key: &RawKey) -> Self {
+        Key {
+            private: PathBuf::new(),
+            public: key.public(),
+        }
     }
 }
 

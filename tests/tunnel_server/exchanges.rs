@@ -15,7 +15,7 @@ use crate::vendor::{Vendor, until};
 async fn a_second_exchange_before_the_login_is_the_end() {
     let vendor = Vendor::start().await;
     let key = RawKey::generate();
-    vendor.enroll_key(1, key.public());
+    vendor.enroll_key(1, &key);
     let to = vendor.server.ssh_address();
     let stream = TcpStream::connect(to).await.unwrap();
     let mut client = RawClient::connect(stream).await.unwrap();
@@ -36,7 +36,7 @@ async fn a_second_exchange_before_the_login_is_the_end() {
 async fn a_second_exchange_after_the_login_is_not() {
     let vendor = Vendor::start().await;
     let key = RawKey::generate();
-    let tunnel = vendor.enroll_key(1, key.public());
+    let tunnel = vendor.enroll_key(1, &key);
     let to = vendor.server.ssh_address();
     let mut client = RawClient::login(to, &key).await.unwrap();
     client

@@ -50,7 +50,7 @@ impl Misuse {
         let mut held_open = connect(&other).await;
         assert_echo(&mut held_open, "before").await;
         let key = RawKey::generate();
-        let tunnel = vendor.enroll_key(1, key.public());
+        let tunnel = vendor.enroll_key(1, &key);
         let client = RawClient::login(vendor.server.ssh_address(), &key).await;
         let mut misuse = Misuse {
             client: client.unwrap(),

@@ -88,7 +88,7 @@ async fn what_one_address_may_is_counted_by_the_bastion_and_not_by_the_load_bala
     };
     let vendor = Vendor::start_behind(&["127.0.0.1"], limits).await;
     let key = RawKey::generate();
-    vendor.enroll_key(1, key.public());
+    vendor.enroll_key(1, &key);
     let haproxy = Haproxy::start(&vendor, "send-proxy-v2").await;
     let mut talking = Vec::new();
     for _ in 0..2 {

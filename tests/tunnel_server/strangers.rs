@@ -40,7 +40,7 @@ fn reason(server: &TunnelServer, name: &str) -> u64 {
 }
 
 fn enroll(vendor: &Vendor, id: i64, key: &RawKey) -> Tunnel {
-    vendor.enroll_key(id, key.public())
+    vendor.enroll_key(id, key)
 }
 
 // Before the login -------------------------------------------------------------------------------

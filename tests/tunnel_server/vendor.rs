@@ -129,8 +129,8 @@ impl Vendor {
         )
     }
 
-    pub fn enroll_key(&self, id: i64, key: Key) -> Tunnel {
-        self.enroll_as(id, key, free_port())
+    pub fn enroll_key(&self, id: i64, key: impl Into<Key>) -> Tunnel {
+        self.enroll_as(id, key.into(), free_port())
     }
 
     /// A tunnel with this key and port, which another vendor's server may know, too.

@@ -7,6 +7,7 @@ use super::check::Finding;
 use crate::bastion::host::{Host, Stat};
 use crate::bastion::layout::Layout;
 use crate::bastion::receipt::Receipt;
+use crate::shell;
 
 /// The bits that let the group or others read, write or enter.
 const ANYBODY_ELSE: u32 = 0o077;
@@ -61,7 +62,7 @@ fn look(host: &dyn Host, path: &Path, forbidden: u32, owner: u32) -> Option<Find
 }
 
 fn wrong(path: &Path, stat: Stat, forbidden: u32, owner: u32) -> Option<Finding> {
-    let shown = shell_words::quote(&path.to_string_lossy()).into_owned();
+    let shown = shell::word(&path.to_string_lossy()).into_owned();
     let sudo = if owner == 0 { "sudo " } else { "" };
     if stat.uid != owner {
         return Some(Finding::fail(

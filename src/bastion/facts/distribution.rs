@@ -14,6 +14,7 @@ pub fn find(view: &View) -> OsRelease {
         .or_else(|| red_hat_release(view))
         .or_else(|| macos(view))
         .unwrap_or_else(|| unmarked(view))
+        .printable()
 }
 
 /// The family: by `ID` first, then by what the distribution says it is like, and where none of these names

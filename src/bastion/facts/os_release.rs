@@ -15,6 +15,17 @@ pub struct OsRelease {
     pub pretty_name: String,
 }
 
+impl OsRelease {
+    /// Without what would do something to the terminal at which it is shown: `plan --root` reads anybody's files.
+    #[must_use]
+    pub fn printable(mut self) -> Self {
+        for value in [&mut self.id, &mut self.version, &mut self.pretty_name] {
+            value.retain(|character| !character.is_control());
+        }
+        self
+    }
+}
+
 /// Reads os-release. Lines that make no sense are passed over; the file may be anything.
 pub fn parse(content: &[u8]) -> OsRelease {
     let text = String::from_utf8_lossy(content);
@@ -68,6 +79,13 @@ mod tests {
         let release = parse(b"\xef\xbb\xbfID=debian\n=\n\xff\xfe\nVERSION_ID=\"12\n");
         assert_eq!(release.id, "debian");
         assert_eq!(release.version, "12");
+    }
+
+    #[test]
+    fn no_name_of_a_distribution_does_anything_to_a_terminal() {
+        let release = parse(b"ID=debian\x07\nPRETTY_NAME=\"Debian \x1b[2J12\"\n").printable();
+        assert_eq!(release.id, "debian");
+        assert_eq!(release.pretty_name, "Debian [2J12");
     }
 
     proptest! {

@@ -228,6 +228,7 @@ mod tests {
     use std::fs;
 
     use super::*;
+    use crate::shell;
 
     fn words(path: &Path) -> Vec<String> {
         let command = command(path);
@@ -290,7 +291,7 @@ mod tests {
         // The run that holds it is a shell here, which is killed with its end of the pipe.
         let holding = format!(
             "{{ echo a; sleep 60; }} | {} | cat",
-            shell_words::join(words(&path))
+            shell::join(words(&path))
         );
         let mut run = std::process::Command::new("sh")
             .args(["-c", &holding])

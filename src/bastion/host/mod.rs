@@ -24,7 +24,7 @@ pub mod run_log;
 #[cfg(test)]
 pub mod scripted;
 mod socket;
-mod sudo_rules;
+pub(super) mod sudo_rules;
 pub mod terminal;
 pub mod untrusted;
 

@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Authority, Command};
+use crate::shell;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -109,10 +110,11 @@ impl Privilege {
 
 /// A word as a shell takes it; of a variable, only the value needs quotes.
 fn quoted(word: &str) -> String {
-    let is_name = |name: &str| name.chars().all(|c| c == '_' || c.is_ascii_alphanumeric());
+    let is_part = |c| c == '_' || char::is_ascii_alphanumeric(&c);
+    let is_name = |name: &str| !name.is_empty() && name.chars().all(is_part);
     match word.split_once('=') {
-        Some((name, value)) if is_name(name) => format!("{name}={}", shell_words::quote(value)),
-        _ => shell_words::quote(word).into_owned(),
+        Some((name, value)) if is_name(name) => format!("{name}={}", shell::word(value)),
+        _ => shell::word(word).into_owned(),
     }
 }
 

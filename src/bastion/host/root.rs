@@ -15,6 +15,7 @@ use super::privilege::{Privilege, Started};
 use super::{Authority, Command, CommandError, Output, User};
 use super::{sudo_rules, terminal};
 use crate::bastion::failure::Failure;
+use crate::shell;
 
 /// Where doas has its rules, on the systems that have it.
 const DOAS_RULES: [&str; 2] = ["/etc/doas.conf", "/usr/local/etc/doas.conf"];
@@ -393,7 +394,7 @@ impl Root {
     }
 
     fn silent_words(&self) -> String {
-        shell_words::join(self.start(&self.silent()).words)
+        shell::join(self.start(&self.silent()).words)
     }
 
     fn shown(&self, command: &Command) -> String {

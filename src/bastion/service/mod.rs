@@ -15,7 +15,7 @@ mod launchd;
 mod shared;
 mod start_failure;
 mod systemd;
-mod sysv;
+pub(super) mod sysv;
 #[cfg(test)]
 mod tests;
 mod trial;

@@ -19,6 +19,7 @@ use crate::bastion::layout::Layout;
 use crate::bastion::run::StepContext;
 use crate::bastion::steps::PlannedCommand;
 use crate::bastion::tunnel_name::TunnelName;
+use crate::shell;
 
 /// The script waits up to 5 s for a tunnel to end before it kills it.
 const SCRIPT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -38,11 +39,11 @@ impl Sysv {
         foreign::script_path(layout)
     }
 
-    fn script(layout: &Layout) -> Result<String> {
+    pub fn script(layout: &Layout) -> Result<String> {
         let script = InitScript {
             marker: MARKER,
-            tunnels_dir: shell_words::quote(&layout.tunnels_dir().to_string_lossy()).into_owned(),
-            pid_dir: shell_words::quote(&pid_dir(layout).to_string_lossy()).into_owned(),
+            tunnels_dir: shell::word(&layout.tunnels_dir().to_string_lossy()).into_owned(),
+            pid_dir: shell::word(&pid_dir(layout).to_string_lossy()).into_owned(),
         };
         script.render().context("cannot render the init script")
     }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
 
+use crate::shell;
 use serde::{Deserialize, Serialize};
 
 /// A command whose input and output are a connection to the tunnel server. ssh puts the server in the place of
@@ -69,7 +70,7 @@ impl fmt::Display for ProxyCommand {
 
 /// A path as a word of a proxy command: quoted for the shell that runs it, its `%` kept from ssh.
 pub fn word(path: &Path) -> String {
-    shell_words::quote(&path.to_string_lossy()).replace('%', "%%")
+    shell::word(&path.to_string_lossy()).replace('%', "%%")
 }
 
 #[cfg(test)]

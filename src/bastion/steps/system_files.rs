@@ -7,6 +7,7 @@ use anyhow::{Context as _, ensure};
 use super::Proofs;
 use crate::bastion::failure::Failure;
 use crate::bastion::host::{Authority, FileSystem, Host, HostExt as _};
+use crate::shell;
 
 /// Looks whether the service's files can come about, or be changed: not on a file system that is mounted
 /// read-only, as on hosts whose system is an image, nor on one that is full.
@@ -81,7 +82,7 @@ pub fn prove_room(host: &dyn Host, file: &Path, authority: Authority) -> anyhow:
             ),
             format!(
                 "make room on it (`df -h {0}; df -i {0}` shows what is left), then run the same command again",
-                shell_words::quote(&place.to_string_lossy())
+                shell::word(&place.to_string_lossy())
             ),
         )
     );

@@ -13,6 +13,7 @@ use crate::bastion::ssh::{Forward, Way, proof};
 use crate::bastion::tunnel_name::TunnelName;
 use crate::bastion::way_out::{Program, WayOut};
 use crate::bastion::web_proxy::Proxy;
+use crate::shell;
 
 pub struct WayOutStep {
     pub layout: Layout,
@@ -162,7 +163,7 @@ impl WayOutStep {
                 let content = format!(
                     "# holistics-tunnel: the way through the proxy {proxy}, with its login.\n\
                      NCAT_PROXY_AUTH={}\nexport NCAT_PROXY_AUTH\nexec {line}\n",
-                    shell_words::quote(login)
+                    shell::word(login)
                 );
                 work.write_file(&script, content.as_bytes(), 0o600, Authority::User)?;
                 format!("/bin/sh {} %h %p", proxy_command::word(&script))

@@ -41,10 +41,9 @@ pub fn normalize(text: &str) -> Result<String, String> {
         return Err(reason);
     }
     check_type(line)?;
-    let key = PublicKey::from_openssh(line).map_err(|error| {
-        format!(
-            "this key is damaged or cut off ({error}); copy the whole line of the .pub file again"
-        )
+    // Why exactly may be told in the key's own bytes.
+    let key = PublicKey::from_openssh(line).map_err(|_| {
+        "this key is damaged or cut off; copy the whole line of the .pub file again".to_owned()
     })?;
     check_strength(key.key_data())?;
     PublicKey::new(key.key_data().clone(), "")
@@ -71,9 +70,15 @@ fn check_type(line: &str) -> Result<(), String> {
              file without -cert in its name"
                 .to_owned()
         }
-        name if name.starts_with("sk-") || name.starts_with("webauthn-sk-") => format!(
-            "keys of the type {name} need somebody who touches a device each time; {MAKE_ANOTHER}"
-        ),
+        // It is not repeated: other secrets than ssh's begin with `sk-`, too.
+        name if ["sk-ssh-", "sk-ecdsa-", "webauthn-sk-"]
+            .iter()
+            .any(|beginning| name.starts_with(beginning)) =>
+        {
+            format!(
+                "keys of this type need somebody who touches a device each time; {MAKE_ANOTHER}"
+            )
+        }
         "ssh-dss" => format!(
             "DSA keys are too weak, and OpenSSH has given them up; {MAKE_ANOTHER}"
         ),
@@ -178,6 +183,26 @@ mod tests {
             let refusal = normalize(&text).unwrap_err();
             assert!(refusal.contains(reason), "{text:?}: {refusal}");
         }
+    }
+
+    #[test]
+    fn a_secret_that_is_no_key_is_not_sent_back() {
+        for secret in [
+            "sk-live-0123456789abcdef",
+            "sk-ssh-\u{1b}[2J-0123456789abcdef",
+        ] {
+            let refusal = normalize(secret).unwrap_err();
+            assert!(!refusal.contains("0123456789abcdef"), "{refusal}");
+        }
+    }
+
+    #[test]
+    fn what_is_packed_into_a_damaged_key_is_not_sent_back() {
+        // Its inner name is `ecdsa-sha2-nistp3`, the end of a line and a control character.
+        let key = "ecdsa-sha2-nistp384 AAAAE2VjZHNhLXNoYTItbmlzdHAzDQMAAAAIbmlzdHAzODQ=";
+        let refusal = normalize(key).unwrap_err();
+        assert!(refusal.contains("damaged or cut off"), "{refusal}");
+        assert!(!refusal.contains("nistp3"), "{refusal}");
     }
 
     #[test]

@@ -9,6 +9,7 @@ use super::downloads::Offer;
 use crate::protocol::TunnelId;
 use crate::server::domain::address::PublicAddress;
 use crate::server::domain::token::Token;
+use crate::shell;
 
 /// The command that sets a tunnel up.
 pub fn bootstrap_command(public: &PublicAddress, token: &Token) -> String {
@@ -110,7 +111,7 @@ fn in_words(offers: &[Offer]) -> String {
 }
 
 fn quoted(text: &str) -> String {
-    shell_words::quote(text).into_owned()
+    shell::word(text).into_owned()
 }
 
 #[cfg(test)]

@@ -36,7 +36,7 @@ mod opening;
 mod pace;
 mod passage;
 mod ports;
-mod proxy_header;
+pub(super) mod proxy_header;
 mod reader;
 mod round_trip;
 mod session_threads;

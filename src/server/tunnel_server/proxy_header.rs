@@ -15,20 +15,22 @@ use super::socket::Socket;
 const LONGEST: usize = 4 << 10;
 
 const VERSION_1: &[u8] = b"PROXY ";
+/// With its line's end. What reads it holds a line to that only while it is not complete.
+const LONGEST_VERSION_1: usize = 107;
 const VERSION_2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 
 /// How a connection from a trusted proxy begins.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Beginning {
+pub struct Beginning {
     /// Whose connection it is, if not the proxy's own.
-    pub(super) client: Option<SocketAddr>,
+    pub client: Option<SocketAddr>,
     /// What was read beyond the header.
-    pub(super) rest: BytesMut,
+    pub rest: BytesMut,
 }
 
 /// Why nothing comes of it.
 #[derive(Debug, Error)]
-pub(super) enum NoBeginning {
+pub enum NoBeginning {
     /// The header is none.
     #[error("its PROXY header cannot be read")]
     Broken,
@@ -59,7 +61,7 @@ pub(super) async fn read(socket: &Socket) -> Result<Beginning, NoBeginning> {
 }
 
 /// `None` where more is to come.
-fn parse(bytes: &mut BytesMut) -> Result<Option<Beginning>, NoBeginning> {
+pub fn parse(bytes: &mut BytesMut) -> Result<Option<Beginning>, NoBeginning> {
     if ![VERSION_1, VERSION_2]
         .iter()
         .any(|start| may_become(bytes, start))
@@ -72,6 +74,9 @@ fn parse(bytes: &mut BytesMut) -> Result<Option<Beginning>, NoBeginning> {
         ..ParseConfig::default()
     };
     match ProxyHeader::parse(bytes, config) {
+        Ok((_, length)) if length > LONGEST_VERSION_1 && bytes.starts_with(VERSION_1) => {
+            Err(NoBeginning::Broken)
+        }
         Ok((header, length)) => {
             let client = header.proxied_address().map(|proxied| proxied.source);
             bytes.advance(length);
@@ -157,6 +162,16 @@ mod tests {
         ] {
             let sent = [broken, &SSH.repeat(10)].concat();
             assert!(read_slowly(&sent).is_err(), "{}", broken.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn a_line_that_is_too_long_is_none_whether_it_comes_at_once_or_not() {
+        for (more, is_read) in [(92, true), (93, false)] {
+            let line = [b"PROXY UNKNOWN", &[b'x'; 93][..more], b"\r\n"].concat();
+            let at_once = parse(&mut BytesMut::from(&line[..]));
+            assert_eq!(at_once.is_ok(), is_read, "{more}");
+            assert_eq!(read_slowly(&line).is_ok(), is_read, "{more}");
         }
     }
 

@@ -13,6 +13,7 @@ use askama::Template;
 use super::source::ARCHIVE;
 use crate::bastion::failure::Failure;
 use crate::bastion::host::{Authority, Command, CommandError, Host, HostExt as _, Output};
+use crate::shell;
 
 /// How long it may take; on an idle host it takes seconds.
 const TIMEOUT: Duration = Duration::from_secs(15 * 60);
@@ -28,11 +29,11 @@ struct Script {
 }
 
 /// The script that compiles in this folder an autossh that starts this ssh.
-fn script(folder: &Path, ssh: &Path) -> String {
+pub fn script(folder: &Path, ssh: &Path) -> String {
     let script = Script {
-        folder: shell_words::quote(&folder.to_string_lossy()).into_owned(),
+        folder: shell::word(&folder.to_string_lossy()).into_owned(),
         archive: ARCHIVE,
-        ssh: shell_words::quote(&ssh.to_string_lossy()).into_owned(),
+        ssh: shell::word(&ssh.to_string_lossy()).into_owned(),
     };
     script.to_string()
 }

@@ -3,7 +3,7 @@
 //! The user compiles; root only puts the one program in place. What was installed to compile with
 //! is removed once it has done its work: a bastion has no use for a compiler.
 
-mod build;
+pub mod build;
 pub mod folder;
 pub mod installed;
 pub mod source;

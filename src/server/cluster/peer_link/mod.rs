@@ -29,6 +29,6 @@ pub mod listener;
 pub mod stream;
 #[cfg(test)]
 pub(in crate::server) mod test_node;
-mod tls;
+pub(in crate::server) mod tls;
 mod unproved;
 pub mod wire;

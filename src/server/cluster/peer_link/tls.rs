@@ -21,10 +21,7 @@ use crate::server::tls::{Judge, JudgedBy, PROVIDER};
 const SESSIONS: usize = 2048;
 
 /// How this node asks the one that is known by this.
-pub(super) fn client(
-    identity: &Identity,
-    expected: CertificateHash,
-) -> anyhow::Result<Arc<ClientConfig>> {
+pub fn client(identity: &Identity, expected: CertificateHash) -> anyhow::Result<Arc<ClientConfig>> {
     let mut config = ClientConfig::builder_with_provider(Arc::clone(&PROVIDER))
         .with_protocol_versions(&[&TLS13])?
         .dangerous()
@@ -38,7 +35,7 @@ pub(super) fn client(
 }
 
 /// What every node is called there, since a name is needed: nobody looks at it.
-pub(super) fn name() -> ServerName<'static> {
+pub fn name() -> ServerName<'static> {
     ServerName::from(std::net::IpAddr::from([0, 0, 0, 0]))
 }
 

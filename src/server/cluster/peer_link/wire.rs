@@ -76,7 +76,7 @@ impl Request {
     };
 
     /// For the wire.
-    pub(super) fn bytes(&self) -> [u8; BEGINNING + REST] {
+    pub fn bytes(&self) -> [u8; BEGINNING + REST] {
         let address = match self.client.ip() {
             IpAddr::V4(address) => address.to_ipv6_mapped(),
             IpAddr::V6(address) => address,

@@ -8,6 +8,7 @@ use super::{LIMIT, of_service, program};
 use crate::bastion::host::{Authority, Command};
 use crate::bastion::service::Trial;
 use crate::bastion::service::systemd::units::{Mounts, drop_in};
+use crate::shell;
 
 /// Given the unit's name, the command, and the lines of two drop-ins with `--` between them. It tells how the unit
 /// ended as `systemd-run --wait` does.
@@ -38,7 +39,7 @@ fn first_drop_in(unit: &str) -> Vec<String> {
 pub(super) fn command(unit: &str, trial: &Trial, mounts: Mounts) -> Result<Command> {
     let own = drop_in(trial.tunnel, &trial.user, &trial.logs, mounts)?;
     let own = of_service(&own).map(str::to_owned);
-    let rehearsed = format!("exec {}", shell_words::join(program::words(trial)));
+    let rehearsed = format!("exec {}", shell::join(program::words(trial)));
     Ok(Command::new("sh")
         .args(["-c", SCRIPT, unit, &rehearsed])
         .args(first_drop_in(unit))
