@@ -2,7 +2,7 @@
 # shellcheck disable=SC2034 # scripts/test, which sources this, reads it all.
 # The lanes of scripts/test: what each is for, what it needs, and which programs of tests/ it runs.
 
-lanes=(quick lints unit journey screens bootstrap api store openapi tunnel-server databases web lab cluster fuzz release)
+lanes=(quick lints unit journey screens bootstrap api store openapi tunnel-server databases web lab cluster fuzz faults release)
 
 declare -A purpose=(
     [quick]="format, lints, unit tests and one whole journey; installs nothing"
@@ -20,6 +20,7 @@ declare -A purpose=(
     [lab]="booted hosts: packages, init systems, reboots, power cuts"
     [cluster]="several servers, each in a network of its own, of which parts fail: with --full alone"
     [fuzz]="the fuzzers, with their seeds; with --full, a minute each"
+    [faults]="what breaks between the vendor and the database, and how soon rows come again: most of it with --full alone"
     [release]="a release, looked at and installed by the command from the browser"
 )
 
@@ -40,6 +41,7 @@ declare -A needs=(
     [lab]="tunnels certificates web_proxy packing"
     [cluster]="tunnels certificates proxies"
     [fuzz]="fuzzing"
+    [faults]="tunnels certificates faults"
     [release]="tunnels bootstrap release"
 )
 
@@ -50,6 +52,7 @@ declare -A further_needs=(
     [openapi]="Schemathesis (scripts/schemathesis)"
     [lab]="Linux, root, images of hosts (scripts/lab-images)"
     [cluster]="Linux, root"
+    [faults]="Linux, root"
 )
 
 declare -A programs=(
@@ -64,6 +67,7 @@ declare -A programs=(
     [web]="web"
     [lab]="lab"
     [cluster]="cluster"
+    [faults]="faults"
 )
 
 is_lane() {

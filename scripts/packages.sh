@@ -113,6 +113,15 @@ need_for_proxies() {
     need haproxy haproxy
 }
 
+# What loses packets and forgets connections, shows another time, and is compared with: the stock server comes with a
+# service, which `install_missing` keeps from starting.
+need_for_faults() {
+    need nftables nft
+    need conntrack conntrack
+    need libfaketime '/usr/lib/*/faketime/libfaketime.so.1'
+    need openssh-server sshd
+}
+
 # What reads rules for alerts. It comes with a service, which `install_missing` keeps from starting.
 need_for_alerts() {
     need prometheus promtool

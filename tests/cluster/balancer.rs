@@ -9,8 +9,8 @@ use std::net::{Ipv4Addr, TcpStream};
 use std::process::Command;
 use std::time::Duration;
 
-use crate::network::Machine;
 use crate::node::{Node, SSH_PORT, WEB_PORT};
+use crate::support::machines::Machine;
 use crate::support::process::Running;
 use crate::support::workspace::Workspace;
 

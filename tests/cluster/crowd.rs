@@ -17,9 +17,9 @@ use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
 use crate::installation::{Cluster, REGIONS};
-use crate::network::Machine;
 use crate::states::Api;
 use crate::support::lab::token_of;
+use crate::support::machines::Machine;
 use crate::support::server::Operator;
 use crate::support::wait;
 

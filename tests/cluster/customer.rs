@@ -4,9 +4,9 @@ use std::path::Path;
 
 use holistics_tunnel::protocol::{DataSource, DataSourceState};
 
-use crate::network::Machine;
 use crate::support::bastion::{Bastion, SETUP_LIMIT};
 use crate::support::lab::{SERVICE_LIMIT, token_of};
+use crate::support::machines::Machine;
 use crate::support::server::Operator;
 
 /// What setup says when it has nothing left to do but to wait.

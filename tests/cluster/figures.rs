@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crate::rows::Missed;
 use crate::support::figures::say;
+use crate::support::rows::Missed;
 
 /// How often each fault is brought about: `CLUSTER_TURNS`, or three times.
 pub fn turns() -> usize {

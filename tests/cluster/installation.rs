@@ -10,15 +10,15 @@ use serde_json::Value;
 
 use crate::balancer::Balancer;
 use crate::customer::Customer;
-use crate::network::{Machine, Network};
 use crate::node::Node;
-use crate::rows::{Place, Readers};
 use crate::states::{Api, Watcher};
 use crate::support::database::{PostgresDatabase, ServerDatabase};
 use crate::support::hosts::certificate::{self, Certified};
 use crate::support::hosts::namespace::Inside;
 use crate::support::lab::tunnel_of;
+use crate::support::machines::{Machine, Network};
 use crate::support::postgres::Postgres;
+use crate::support::rows::{Place, Readers};
 use crate::support::server::{Operator, PublicPlace};
 use crate::support::wait;
 use crate::support::workspace::Workspace;

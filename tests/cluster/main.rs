@@ -17,11 +17,9 @@ mod faults;
 mod figures;
 mod installation;
 mod many;
-mod network;
 mod news;
 mod node;
 mod restarts;
-mod rows;
 mod states;
 #[path = "../support/mod.rs"]
 mod support;

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use crate::network::Machine;
 use crate::support::bastion::PATH;
 use crate::support::database;
+use crate::support::machines::Machine;
 use crate::support::process::{self, Finished, Running};
 use crate::support::workspace::Workspace;
 

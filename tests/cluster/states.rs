@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use reqwest::header::CONNECTION;
 use serde_json::Value;
 
-use crate::network::Machine;
+use crate::support::machines::Machine;
 
 /// How often is looked.
 const EVERY: Duration = Duration::from_millis(500);

@@ -11,6 +11,7 @@
 //! - [`lab`]: those three together, brought to a given point of the journey;
 //! - [`pty`]: a program at a terminal, and what that shows;
 //! - [`figures`]: what a test has measured, said aloud;
+//! - [`machines`]: machines around one router, each in a network of its own; [`rows`]: who reads rows all the time;
 //! - [`sql`]: queries through a port; [`ports`]: ports nobody else has; [`snapshot`]: what is on
 //!   disk, to be compared; [`small_disk`]: one that can be filled; [`unread_log`]: a log that nobody reads; [`wait`]: waiting, never without a bound.
 
@@ -25,11 +26,13 @@ pub mod figures;
 pub mod hosts;
 pub mod lab;
 pub mod lossy_line;
+pub mod machines;
 pub mod mariadb;
 pub mod ports;
 pub mod postgres;
 pub mod process;
 pub mod pty;
+pub mod rows;
 pub mod server;
 pub mod shared;
 pub mod small_disk;

@@ -34,8 +34,11 @@ const MAKE_TABLE: &str = "
     GRANT SELECT ON orders TO reader;
 ";
 
-/// Whoever is refused, and why: see [`RULES`] as well. And `keeper`, whom a database for a server is given to.
-const MAKE_REFUSALS: [&str; 6] = [
+/// Whoever is refused, and why: see [`RULES`] as well. And `keeper`, whom a database for a server is given to, and
+/// `passerby`, who reads without a password.
+const MAKE_REFUSALS: [&str; 8] = [
+    "CREATE ROLE passerby LOGIN",
+    "GRANT reader TO passerby",
     "CREATE ROLE keeper LOGIN PASSWORD 'sesame'",
     "CREATE ROLE guarded LOGIN PASSWORD 'open sesame'",
     "CREATE ROLE stranger LOGIN PASSWORD 'open sesame'",
@@ -51,6 +54,7 @@ local all all trust
 local replication all trust
 hostnossl all guarded all reject
 host all stranger all reject
+host shop passerby all trust
 host all all all scram-sha-256
 ";
 
@@ -209,6 +213,14 @@ impl Postgres {
             database: "shop".into(),
             username: "reader".into(),
             password: "open sesame".into(),
+        }
+    }
+
+    /// The login of somebody who comes so often that proving a password each time would be most of what is done.
+    pub fn login_without_password(&self) -> Login {
+        Login {
+            username: "passerby".into(),
+            ..self.login()
         }
     }
 

@@ -283,8 +283,28 @@ fn proc_words(pid: i32, file: &str) -> Option<String> {
 
 /// Sends a process a signal; one that has ended already is no error.
 pub fn signal(process: &Process, signal: Signal) {
-    let pid = Pid::from_raw(process.pid).expect("a process number is not zero");
+    signal_pid(process.pid, signal);
+}
+
+/// The same by its number.
+pub fn signal_pid(pid: i32, signal: Signal) {
+    let pid = Pid::from_raw(pid).expect("a process number is not zero");
     let _ = kill_process(pid, signal);
+}
+
+/// The numbers of a process's children, and of theirs.
+pub fn descendants(pid: u32) -> Vec<i32> {
+    let children = format!("/proc/{pid}/task/{pid}/children");
+    let children = std::fs::read_to_string(children).unwrap_or_default();
+    let children = children
+        .split_whitespace()
+        .filter_map(|pid| pid.parse().ok());
+    let mut found = Vec::new();
+    for child in children {
+        found.push(child);
+        found.extend(descendants(child as u32));
+    }
+    found
 }
 
 /// Kills the processes that have this path in their arguments or their environment.

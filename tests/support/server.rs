@@ -80,6 +80,7 @@ pub struct Server {
     log_to: Option<PathBuf>,
     resolver: Option<PathBuf>,
     descriptors: Option<u32>,
+    environment: Vec<(&'static str, String)>,
     // The order of the fields is the order of the end: the process, then its folder.
     process: Option<Running>,
     ports: PortRange,
@@ -98,13 +99,15 @@ impl Server {
 
     /// Starts one with this many remote ports (at most ten) and these further arguments.
     pub fn start_with(remote_ports: u16, extra_arguments: &[&str]) -> Self {
-        Self::start_at(
+        let http = http_client().build();
+        Self::new(
             "127.0.0.1:0",
             "127.0.0.1:0",
-            http_client().build(),
+            http,
             remote_ports,
             extra_arguments,
         )
+        .first_launch()
     }
 
     /// Starts one with ten remote ports whose data is in its folder, also where this run of tests keeps it in
@@ -217,6 +220,28 @@ impl Server {
     /// Starts one that other machines reach. The calling thread must be on the machine that has the
     /// place's address.
     pub fn start_in_public(place: &PublicPlace, extra_arguments: &[&str]) -> Self {
+        Self::in_public(place, place.address, extra_arguments).first_launch()
+    }
+
+    /// The same with SSH at all of that machine's addresses, in this environment; with its log going to this file and its
+    /// data on a disk that can be filled, if there is such a file.
+    pub fn start_in_public_beset(
+        place: &PublicPlace,
+        extra_arguments: &[&str],
+        environment: &[(&'static str, String)],
+        log: Option<&Path>,
+    ) -> Self {
+        let mut server = Self::in_public(place, Ipv4Addr::UNSPECIFIED, extra_arguments);
+        server.environment = environment.to_vec();
+        if let Some(log) = log {
+            server.disk = Some(SmallDisk::mount(&server.data_dir()));
+            server.postgres = None;
+            server.log_to = Some(log.to_owned());
+        }
+        server.first_launch()
+    }
+
+    fn in_public(place: &PublicPlace, ssh: Ipv4Addr, extra_arguments: &[&str]) -> Self {
         let web = place.web();
         let http = place.visited_by().build();
         let url = place.url();
@@ -229,8 +254,8 @@ impl Server {
             path_text(&place.key),
         ];
         arguments.extend(extra_arguments);
-        let ssh = format!("{}:{}", place.address, PublicPlace::SSH_PORT);
-        Self::start_at(&web.to_string(), &ssh, http, 10, &arguments)
+        let ssh = format!("{ssh}:{}", PublicPlace::SSH_PORT);
+        Self::new(&web.to_string(), &ssh, http, 10, &arguments)
     }
 
     /// Starts one on loopback that is called by this name, by https if there is a certificate for it.
@@ -266,16 +291,6 @@ impl Server {
         Self::new(&listen, "127.0.0.1:0", http.build(), 10, &arguments)
     }
 
-    fn start_at(
-        listen: &str,
-        ssh: &str,
-        http: reqwest::Result<Client>,
-        remote_ports: u16,
-        extra_arguments: &[&str],
-    ) -> Self {
-        Self::new(listen, ssh, http, remote_ports, extra_arguments).first_launch()
-    }
-
     fn new(
         listen: &str,
         ssh: &str,
@@ -294,6 +309,7 @@ impl Server {
             log_to: None,
             resolver: None,
             descriptors: None,
+            environment: Vec::new(),
             process: None,
             ports: PortRange::claim(remote_ports),
             disk: None,
@@ -366,8 +382,13 @@ impl Server {
         self.memory_of("VmHWM:")
     }
 
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.process.as_ref().expect("it runs").pid()
+    }
+
     fn memory_of(&self, what: &str) -> usize {
-        let pid = self.process.as_ref().expect("it runs").pid();
+        let pid = self.pid();
         let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("its status");
         let line = status.lines().find_map(|line| line.strip_prefix(what));
         let number = line.and_then(|line| line.trim().strip_suffix(" kB"));
@@ -486,6 +507,7 @@ impl Server {
         if let Some(filter) = self.log_filter {
             command.env("RUST_LOG", filter);
         }
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         let process = Running::start(&mut command, self.workspace.path(), "server");
         process.wait_for_output("\nready\n", START_LIMIT);
         let banner = process.output();

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::marker::PhantomData;
 use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -49,10 +49,22 @@ impl Namespace {
     /// `ip` with these arguments, separated by blanks, on this machine.
     #[track_caller]
     pub fn ip(&self, arguments: &str) {
-        let mut command = Command::new("nsenter");
-        command.args(["--target", &self.pid().to_string(), "--net", "ip"]);
-        command.args(arguments.split(' '));
-        process::run(&mut command, &self.logs, "ip").expect_code(0);
+        let arguments = arguments.split(' ');
+        self.run(&["ip"].into_iter().chain(arguments).collect::<Vec<_>>());
+    }
+
+    /// Runs a command on this machine, which has to succeed.
+    #[track_caller]
+    pub fn run(&self, command: &[&str]) {
+        let mut inside = Command::new("nsenter");
+        inside.args(["--target", &self.pid().to_string(), "--net"]);
+        inside.args(command);
+        process::run(&mut inside, &self.logs, "command").expect_code(0);
+    }
+
+    /// Where its commands' outputs are.
+    pub fn logs(&self) -> &Path {
+        &self.logs
     }
 
     /// Moves the calling thread to this machine until the answer is dropped. What the thread

@@ -1,6 +1,7 @@
-//! Whoever reads rows through the regions' addresses meanwhile, and what they missed.
+//! Whoever reads rows through tunnels all the time, and what they missed.
 //!
 //! Through each tunnel a row is read ten times a second on a connection that lasts, and once a second on a new one.
+//! While none comes, one more connection is tried five times a second, so that the first that could come is seen.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,23 +10,34 @@ use std::time::{Duration, Instant};
 
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use sqlx::{ConnectOptions, Connection, PgConnection};
+use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 
-use crate::network::Machine;
-use crate::support::sql::Login;
+use super::machines::Machine;
+use super::sql::Login;
 
 /// How far two rows on the lasting connection are apart, and two new connections.
 const EVERY: Duration = Duration::from_millis(100);
 const NEW_EVERY: Duration = Duration::from_secs(1);
 
+/// How often one more connection is tried while no row comes, and how long none has to have come for that.
+const SEARCH_EVERY: Duration = Duration::from_millis(200);
+const MISSED_AFTER: Duration = Duration::from_millis(500);
+
+/// How many of them are tried at the same time: more would take each other's time on a machine that is busy.
+const SEARCHES: usize = 5;
+
+/// What may lie between two rows though nothing is lost: the machine is busy.
+const STEADY: Duration = Duration::from_millis(800);
+
 /// How long a reader waits for a row, or for a connection, before it gives up and makes another one.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// Where rows are read through a tunnel: a region's address and the tunnel's port.
+/// Where rows are read through a tunnel.
 pub struct Place {
     /// What the tunnel is called.
     pub name: String,
-    /// The address of its region.
+    /// The address at which its port is.
     pub host: String,
     /// Its port.
     pub port: u16,
@@ -103,6 +115,47 @@ impl Readers {
         })
     }
 
+    /// Whether rows have come through this tunnel without a gap for as long as this.
+    pub fn are_steady_for(&self, name: &str, long: Duration) -> bool {
+        let seen = lock(self.seen(name));
+        let late = seen
+            .rows
+            .iter()
+            .rev()
+            .take_while(|row| row.elapsed() < long);
+        let mut next = Instant::now();
+        let mut is_steady = true;
+        for row in late {
+            is_steady &= next.duration_since(*row) < STEADY;
+            next = *row;
+        }
+        is_steady && next.elapsed() + STEADY > long
+    }
+
+    /// How long after this moment rows came steadily through this tunnel again: not at all, if they never ceased.
+    /// It is to be asked when they do.
+    pub fn back_after(&self, name: &str, end: Instant) -> Duration {
+        let seen = lock(self.seen(name));
+        let pairs = seen.rows.iter().zip(seen.rows.iter().skip(1));
+        let gaps = pairs.filter(|(last, next)| next.duration_since(**last) > STEADY);
+        let last = gaps.map(|(_, next)| *next).max();
+        last.map_or(Duration::ZERO, |next| next.saturating_duration_since(end))
+    }
+
+    /// How long no row has come through this tunnel.
+    pub fn silent_for(&self, name: &str) -> Duration {
+        let seen = lock(self.seen(name));
+        seen.rows.last().map_or(Duration::MAX, Instant::elapsed)
+    }
+
+    fn seen(&self, name: &str) -> &Mutex<Seen> {
+        let mut places = self.places.iter();
+        let (_, seen) = places
+            .find(|(own, _)| own == name)
+            .expect("a tunnel's name");
+        seen
+    }
+
     /// What was missed from a moment on.
     pub fn missed_since(&self, since: Instant) -> Vec<Missed> {
         let places = self.places.iter();
@@ -167,7 +220,8 @@ fn read(readers: Vec<(PgConnectOptions, Arc<Mutex<Seen>>)>, is_over: Arc<AtomicB
     runtime.block_on(async {
         for (options, seen) in readers {
             tokio::spawn(read_on_one_connection(options.clone(), Arc::clone(&seen)));
-            tokio::spawn(read_on_new_connections(options, seen));
+            tokio::spawn(read_on_new_connections(options.clone(), Arc::clone(&seen)));
+            tokio::spawn(search(options, seen));
         }
         while !is_over.load(Ordering::Relaxed) {
             sleep(EVERY).await;
@@ -191,21 +245,47 @@ async fn read_on_one_connection(options: PgConnectOptions, seen: Arc<Mutex<Seen>
 
 async fn read_on_new_connections(options: PgConnectOptions, seen: Arc<Mutex<Seen>>) {
     loop {
-        let one = async {
-            let mut connection = options.connect().await?;
-            row(&mut connection).await?;
-            Ok::<_, sqlx::Error>(connection)
-        };
-        match timeout(PATIENCE, one).await {
-            Ok(Ok(connection)) => {
-                lock(&seen).rows.push(Instant::now());
-                // It is over for the reader, whatever becomes of the goodbye.
-                let _ = timeout(PATIENCE, connection.close()).await;
-            }
-            Ok(Err(error)) => lock(&seen).note_failure(error.to_string()),
-            Err(_) => lock(&seen).note_failure(format!("no answer within {PATIENCE:?}")),
+        if let Err(why) = read_on_a_new_connection(&options, &seen).await {
+            lock(&seen).note_failure(why);
         }
         sleep(NEW_EVERY).await;
+    }
+}
+
+async fn read_on_a_new_connection(
+    options: &PgConnectOptions,
+    seen: &Mutex<Seen>,
+) -> Result<(), String> {
+    let one = async {
+        let mut connection = options.connect().await?;
+        row(&mut connection).await?;
+        Ok::<_, sqlx::Error>(connection)
+    };
+    let answer = timeout(PATIENCE, one).await;
+    let answer = answer.map_err(|_| format!("no answer within {PATIENCE:?}"))?;
+    let connection = answer.map_err(|error| error.to_string())?;
+    lock(seen).rows.push(Instant::now());
+    // It is over for the reader, whatever becomes of the goodbye.
+    let _ = timeout(PATIENCE, connection.close()).await;
+    Ok(())
+}
+
+async fn search(options: PgConnectOptions, seen: Arc<Mutex<Seen>>) {
+    let places = Arc::new(Semaphore::new(SEARCHES));
+    loop {
+        sleep(SEARCH_EVERY).await;
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else {
+            return;
+        };
+        let last = lock(&seen).rows.last().copied();
+        if last.is_some_and(|row| row.elapsed() > MISSED_AFTER) {
+            let (options, seen) = (options.clone(), Arc::clone(&seen));
+            // That it fails is what is expected.
+            tokio::spawn(async move {
+                let _place = place;
+                drop(read_on_a_new_connection(&options, &seen).await);
+            });
+        }
     }
 }
 
