@@ -9,10 +9,14 @@ mod cluster;
 mod draining;
 #[path = "server_life/farewell.rs"]
 mod farewell;
+#[path = "server_life/half_done.rs"]
+mod half_done;
 #[path = "server_life/host_keys.rs"]
 mod host_keys;
 #[path = "server_life/keys.rs"]
 mod keys;
+#[path = "server_life/kills.rs"]
+mod kills;
 #[path = "server_life/migrate.rs"]
 mod migrate;
 #[path = "server_life/nodes.rs"]

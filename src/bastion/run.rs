@@ -19,7 +19,7 @@ use super::change::{Change, UndoReason};
 use super::control_plane::{ControlPlane, Given};
 use super::failure::{Exit, Failure, OneLine, advice_of, is_interruption, is_resumable};
 use super::host::command::still_runs;
-use super::host::{Host, HostExt as _};
+use super::host::{Authority, Host, HostExt as _, files};
 use super::layout::Layout;
 use super::lock::{self, Lock};
 use super::receipt::{HostIdentity, Receipt, Scope, StepName, StepRecord, StepState};
@@ -80,6 +80,11 @@ impl<'a> Run<'a> {
     ) -> anyhow::Result<Self> {
         let lock = lock::acquire(host, &layout)?;
         let receipt = Receipt::load(host, &layout.receipt())?;
+        // A run that was killed has left it, and this one may have nothing to write: there are tokens in it.
+        let unfinished = files::unfinished(&layout.receipt());
+        if host.exists(&unfinished) {
+            host.remove_file(&unfinished, Authority::User)?;
+        }
         let mut receipt = receipt.unwrap_or_else(|| Receipt::new(layout.prefix()));
         receipt.host.get_or_insert_with(|| HostIdentity::of(host));
         host.log().changes_begin();

@@ -1,14 +1,15 @@
 //! The data folder: everything the server keeps, readable by its own user alone.
 
 use std::fs::{self, DirBuilder, File, TryLockError};
-use std::io::{self, Write as _};
+use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
 
 use super::data_owner::{self, Redirect};
-use super::store::{Store, whole};
+use super::store::{DatabaseUrl, Store, whole};
+use super::whole_file;
 
 /// The names in it.
 pub const DATABASE: &str = "control-plane.sqlite";
@@ -22,6 +23,9 @@ pub const KEY_TABLE_AGE: &str = "key-table-age";
 pub const PEER_LINK: &str = "peer-link";
 pub const MOVED: &str = "moved";
 pub const LOCK: &str = "serve.lock";
+
+/// What a restore puts aside is in a folder whose name begins so, until it is done.
+pub const HALF_REPLACED: &str = "replacing-";
 
 /// All that a server makes in it but the lock; the companions of a database go with it.
 pub const OURS: [&str; 12] = [
@@ -187,6 +191,7 @@ impl DataDir {
     /// The database is gone and what goes with it is there, or it cannot be opened or made.
     pub async fn open_store(&self, new_installation: bool) -> anyhow::Result<Store> {
         self.refuse_if_moved()?;
+        self.refuse_half_restored()?;
         let path = self.database();
         if !new_installation && self.has_keys() && whole::is_empty(&path).await? {
             bail!(
@@ -201,6 +206,35 @@ impl DataDir {
         // Private from its start; SQLite gives its companion files the same mode.
         private_file(&path)?;
         Store::open(&path).await
+    }
+
+    /// Opens the database of this address. A folder from which a server has run does not take part in a new
+    /// installation, unless one is meant: the database was made anew, to be restored, more likely.
+    ///
+    /// # Errors
+    /// It is empty, or it cannot be used.
+    pub async fn connect(
+        &self,
+        url: &DatabaseUrl,
+        new_installation: bool,
+    ) -> anyhow::Result<Store> {
+        let has_run = self.public_url().exists() || self.key_table().exists();
+        if has_run && !new_installation {
+            Store::refuse_without_schema(url).await?;
+        }
+        let store = Store::connect(url).await?;
+        if new_installation && !store.has_data_sources().await? {
+            for path in [self.key_table(), self.key_table_age()] {
+                match fs::remove_file(&path) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                        return Err(error)
+                            .with_context(|| format!("cannot remove {}", path.display()));
+                    }
+                    _ => {}
+                }
+            }
+        }
+        Ok(store)
     }
 
     /// Makes sure that the installation is still in the folder's own database.
@@ -244,16 +278,36 @@ impl DataDir {
     /// It cannot be written.
     pub fn mark_moved(&self, moved: &Moved) -> anyhow::Result<()> {
         let path = self.0.join(MOVED);
-        let write = || -> anyhow::Result<()> {
-            let mut file = tempfile::Builder::new()
-                .prefix(".moved-")
-                .tempfile_in(&self.0)?;
-            file.write_all(moved.words().as_bytes())?;
-            file.as_file().sync_all()?;
-            file.persist(&path)?;
-            Ok(File::open(&self.0)?.sync_all()?)
-        };
-        write().with_context(|| format!("cannot write {}", path.display()))
+        whole_file::replace(&path, &[moved.words().as_bytes()])
+            .with_context(|| format!("cannot write {}", path.display()))
+    }
+
+    /// Where a restore puts what is there aside, as long as it is at it.
+    ///
+    /// # Errors
+    /// The folder cannot be read.
+    pub fn half_replaced(&self) -> anyhow::Result<Option<PathBuf>> {
+        let cannot_read = || format!("cannot read {}", self.0.display());
+        for entry in fs::read_dir(&self.0).with_context(cannot_read)? {
+            let entry = entry.with_context(cannot_read)?;
+            let name = entry.file_name();
+            if name.to_string_lossy().starts_with(HALF_REPLACED) {
+                return Ok(Some(entry.path()));
+            }
+        }
+        Ok(None)
+    }
+
+    /// While neither what was there nor what comes from the backup is whole, a start would begin something third.
+    fn refuse_half_restored(&self) -> anyhow::Result<()> {
+        if self.half_replaced()?.is_some() && !self.database().exists() {
+            bail!(
+                "a restore into {} was ended half-way: give the same command again, which begins anew with what was \
+                 there before",
+                self.0.display()
+            );
+        }
+        Ok(())
     }
 
     fn has_keys(&self) -> bool {

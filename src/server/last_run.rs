@@ -4,13 +4,14 @@
 //! would know. So every run has a mark, in the database and in a file beside it.
 
 use std::fs;
-use std::io::{ErrorKind, Write as _};
+use std::io::ErrorKind;
 use std::path::Path;
 
 use anyhow::{Context, bail};
 
 use super::data_dir::DataDir;
 use super::store::Store;
+use super::whole_file;
 
 /// Makes sure of it, and marks the new run.
 ///
@@ -60,12 +61,6 @@ pub fn goes_on(data_dir: &DataDir, mark: Option<&str>) -> anyhow::Result<bool> {
 }
 
 fn write(path: &Path, text: &str) -> anyhow::Result<()> {
-    let cannot_write = || format!("cannot write {}", path.display());
-    let folder = path.parent().with_context(cannot_write)?;
-    // By way of a new file, which is its owner's alone.
-    let mut file = tempfile::NamedTempFile::new_in(folder).with_context(cannot_write)?;
-    file.write_all(text.as_bytes()).with_context(cannot_write)?;
-    file.as_file().sync_all().with_context(cannot_write)?;
-    file.persist(path).with_context(cannot_write)?;
-    Ok(())
+    whole_file::replace(path, &[text.as_bytes()])
+        .with_context(|| format!("cannot write {}", path.display()))
 }

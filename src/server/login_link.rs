@@ -1,15 +1,16 @@
 //! The `login-link` command, and the link that the first start makes.
 
 use std::fs;
-use std::io::Write as _;
 
 use anyhow::Context;
 
 use super::cli::LoginLinkArgs;
 use super::data_dir::DataDir;
 use super::domain::operators;
+use super::domain::token::Token;
 use super::sign_in_link::SignInLinkFile;
 use super::store::Store;
+use super::whole_file;
 
 /// The account that the first start makes.
 pub const FIRST_OPERATOR: &str = "admin";
@@ -42,7 +43,12 @@ pub async fn run(arguments: LoginLinkArgs) -> anyhow::Result<()> {
 /// The operator is disabled, or the database failed.
 pub async fn login_link(store: &Store, url: &str, name: &str) -> anyhow::Result<String> {
     let token = operators::login_link(store, name).await?;
-    Ok(format!("{url}/login/{}", token.as_str()))
+    Ok(link(url, &token))
+}
+
+/// A link as somebody opens it.
+pub fn link(url: &str, token: &Token) -> String {
+    format!("{url}/login/{}", token.as_str())
 }
 
 /// Writes down what browsers call the server, for [`run`].
@@ -51,11 +57,6 @@ pub async fn login_link(store: &Store, url: &str, name: &str) -> anyhow::Result<
 /// The file cannot be written.
 pub fn remember_public_url(data_dir: &DataDir, url: &str) -> anyhow::Result<()> {
     let path = data_dir.public_url();
-    let cannot_write = || format!("cannot write {}", path.display());
-    let folder = data_dir.path();
-    // By way of a new file, which is its owner's alone, as everything in that folder is.
-    let mut file = tempfile::NamedTempFile::new_in(folder).with_context(cannot_write)?;
-    file.write_all(url.as_bytes()).with_context(cannot_write)?;
-    file.persist(&path).with_context(cannot_write)?;
-    Ok(())
+    whole_file::replace(&path, &[url.as_bytes()])
+        .with_context(|| format!("cannot write {}", path.display()))
 }

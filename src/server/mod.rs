@@ -7,7 +7,8 @@
 //! - [`http`] leads requests to the API and the pages.
 //! - [`domain`] holds the rules and the use cases, and knows neither HTTP nor SQL.
 //! - [`store`] keeps everything, in one SQLite file under the [`data_dir`], which is its owner's alone
-//!   ([`data_owner`]), or in PostgreSQL; [`last_run`] looks whether the file is the right one.
+//!   ([`data_owner`]), or in PostgreSQL; [`last_run`] looks whether the file is the right one. What is a file is written
+//!   by [`whole_file`], and [`scratch`] is where a command puts several together: a kill leaves nothing that stays.
 //! - [`cluster`] is what several servers on one PostgreSQL know of each other, and each keeps for itself; [`region_keys`]
 //!   are the host keys that those of one region share.
 //! - [`tunnel_server`] speaks SSH; [`session_recorder`] writes down what it sees.
@@ -44,6 +45,7 @@ mod passwords;
 pub mod probe;
 pub mod region_keys;
 pub mod regions;
+mod scratch;
 pub mod serve;
 pub mod service_manager;
 pub mod session_recorder;
@@ -51,6 +53,7 @@ pub mod sign_in_link;
 pub mod store;
 mod tls;
 pub mod tunnel_server;
+mod whole_file;
 
 use cli::{Cli, Command};
 

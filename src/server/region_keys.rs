@@ -5,11 +5,11 @@
 //! are neither a copy nor the region's is left alone, and told: bastions would refuse whoever shows them.
 
 use anyhow::{Context, ensure};
-use tempfile::TempDir;
 
 use super::data_dir::DataDir;
 use super::domain::crypto;
 use super::domain::secret::SecretKey;
+use super::scratch::Scratch;
 use super::store::{SealedHostKey, Store};
 use super::tunnel_server::{Generation, HostKey, KeyFolder};
 
@@ -151,11 +151,9 @@ impl<'a> RegionKeys<'a> {
             "the region {:?} has no host keys yet: its first `serve` makes them, the next ones included",
             self.region
         );
-        let dir = tempfile::Builder::new()
-            .prefix(".host-keys-")
-            .tempdir_in(data_dir.path())
+        let dir = Scratch::new_in(data_dir.path(), ".host-keys-")
             .with_context(|| format!("cannot make a folder in {}", data_dir.path().display()))?;
-        let folder = KeyFolder::new(dir.path().to_owned());
+        let folder = KeyFolder::new(dir.path().join("keys"));
         self.write(&folder, &keys)?;
         Ok(TakenOut {
             folder,
@@ -198,7 +196,7 @@ pub struct TakenOut {
     /// The folder.
     pub folder: KeyFolder,
     keys: Vec<SealedHostKey>,
-    _dir: TempDir,
+    _dir: Scratch,
 }
 
 /// Whether each of these is one of the region's, of any generation: a copy that somebody has made may be an older one.

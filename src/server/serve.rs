@@ -88,6 +88,7 @@ pub async fn run(settings: Serve) -> anyhow::Result<()> {
     let late = joining.filter(|_| is_to_join);
     let late = late.zip(url.clone()).map(|(joining, url)| Late {
         url,
+        data_dir: data_dir.clone(),
         host_keys: host_keys.clone(),
         joining,
         drain_timeout: settings.drain_timeout,

@@ -2,7 +2,7 @@
 //! which others may read and which is kept: there the link goes into a file for the server's own user alone.
 
 use std::fs;
-use std::io::{self, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -10,6 +10,7 @@ use anyhow::Context;
 use super::data_dir::DataDir;
 use super::domain::token::TokenHash;
 use super::store::Store;
+use super::whole_file;
 
 /// The file, which may be absent.
 #[derive(Debug, Clone)]
@@ -31,13 +32,8 @@ impl SignInLinkFile {
     /// # Errors
     /// It cannot be written.
     pub fn write(&self, link: &str) -> anyhow::Result<()> {
-        let cannot_write = || format!("cannot write {}", self.0.display());
-        let folder = self.0.parent().unwrap_or(Path::new("."));
-        // A new file is its owner's alone from the start.
-        let mut file = tempfile::NamedTempFile::new_in(folder).with_context(cannot_write)?;
-        writeln!(file, "{link}").with_context(cannot_write)?;
-        file.persist(&self.0).with_context(cannot_write)?;
-        Ok(())
+        whole_file::replace(&self.0, &[link.as_bytes(), b"\n"])
+            .with_context(|| format!("cannot write {}", self.0.display()))
     }
 
     /// Deletes it if its link does not work any more: used, replaced by another, or too old. What fails is

@@ -439,6 +439,70 @@ fn keys_on_disk_that_are_damaged_or_another_installation_s_are_refused_told_and_
     }
 }
 
+#[test]
+fn a_database_that_was_made_anew_to_be_restored_closes_no_tunnel_and_nothing_is_made_in_it() {
+    let database = Postgres::server_database();
+    let mut server = Server::start_on(&database, &[]);
+    let known = Bastion::enroll(&server, "Known");
+    known.disconnect(known.connect(&server));
+    let file = server.data_dir().join("key-table");
+    let is_kept = || fs::read_to_string(&file).is_ok_and(|it| it.contains(&known.public_key()));
+    wait::until_true("the file", LIMIT, || server.log(), is_kept);
+    server.stop();
+    let inside = server.database();
+    inside.execute("ALTER SCHEMA public RENAME TO kept; CREATE SCHEMA public");
+
+    // What serves no tunnels by itself does not start, and commands change nothing.
+    let folder = Workspace::new();
+    let serve = ["serve", "--role", "web", "--listen", "127.0.0.1:0"];
+    for words in [&serve[..], &["token", "list"], &["login-link"]] {
+        let mut command = server.command(words[0]);
+        process::run(command.args(&words[1..]), folder.path(), "refused")
+            .expect_code(FAILED)
+            .expect_words(&[
+                "is empty",
+                "would be forgotten",
+                "Restore it",
+                "--new-installation",
+            ]);
+    }
+    server.start_again();
+    for words in [
+        "is empty",
+        "tunnels are served to the keys that are known on disk",
+    ] {
+        assert!(server.log().contains(words), "{}", server.log());
+    }
+    let ssh = known.connect(&server);
+    assert_unavailable(&server);
+    let tables = "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'";
+    assert_eq!(inside.number(tables), 0, "something was made in it");
+
+    // Somebody restores it.
+    inside.execute("DROP SCHEMA public; ALTER SCHEMA kept RENAME TO public");
+    wait::until_true("it is open", LIMIT, || server.log(), || ready(&server));
+    assert!(ssh.is_running() && known.listens());
+    let source = server.operator().data_source(known.source.id);
+    assert_eq!(source.id, known.source.id);
+}
+
+#[test]
+fn a_new_installation_beside_keys_of_a_former_one_is_begun_when_it_is_meant() {
+    let database = Postgres::server_database();
+    let mut server = Server::start_on(&database, &[]);
+    let known = Bastion::enroll(&server, "Known");
+    let file = server.data_dir().join("key-table");
+    let is_kept = || fs::read_to_string(&file).is_ok_and(|it| it.contains(&known.public_key()));
+    wait::until_true("the file", LIMIT, || server.log(), is_kept);
+    server.stop();
+    let inside = server.database();
+    inside.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public");
+    server.start_again_with(&["--new-installation"]);
+    known.assert_refused(&server);
+    assert_eq!(inside.number("SELECT count(*) FROM data_sources"), 0);
+    assert!(server.log().contains("sign-in link (works once"));
+}
+
 /// Whatever needs the database is answered with 503, soon.
 #[track_caller]
 fn assert_unavailable(server: &Server) {

@@ -113,9 +113,14 @@ impl Server {
     /// Starts one with ten remote ports whose data is in its folder, also where this run of tests keeps it in
     /// PostgreSQL: for tests that are about that file.
     pub fn start_on_sqlite() -> Self {
+        Self::not_started().first_launch()
+    }
+
+    /// One like that which is still to be started for the first time, or whose first start is the test's affair.
+    pub fn not_started() -> Self {
         let mut server = Self::new("127.0.0.1:0", "127.0.0.1:0", http_client().build(), 10, &[]);
         server.postgres = None;
-        server.first_launch()
+        server
     }
 
     /// Starts one with ten remote ports on this database, as its first.
@@ -318,7 +323,8 @@ impl Server {
         }
     }
 
-    fn first_launch(mut self) -> Self {
+    /// Starts it for the first time.
+    pub fn first_launch(mut self) -> Self {
         self.launch();
         self.operator_token = self.api_token(&["operator"]);
         self

@@ -1,9 +1,10 @@
 //! The life of a tunnel on a host in memory, with one fault at each of its steps: setup, another target, a
-//! new key, the removal. After any single failure or Ctrl-C, the same command again ends where an
-//! undisturbed run ends.
+//! new key, the removal. After any single failure, Ctrl-C or kill, the same command again ends where an
+//! undisturbed run ends; and so it does where that was killed, too.
 
 mod former;
 mod moved;
+mod packages;
 mod world;
 
 use std::path::{Path, PathBuf};
@@ -47,6 +48,14 @@ enum Fault {
     InterruptedCall(usize),
     /// kill -9.
     Death(usize),
+    /// The same, between the two halves of what writes a file.
+    TornWrite(usize),
+}
+
+impl Fault {
+    fn is_death(self) -> bool {
+        matches!(self, Fault::Death(_) | Fault::TornWrite(_))
+    }
 }
 
 struct Bastion {
@@ -244,6 +253,7 @@ impl Bastion {
             Fault::LostAnswers(n) => world.last_call.set(calls + n),
             Fault::InterruptedCall(n) => world.interrupted_call.set(calls + n),
             Fault::Death(n) => host.die_at(effects + n),
+            Fault::TornWrite(n) => host.die_torn_at(effects + n),
         }
         let ui = Ui::new(false, true, true);
         let result = match parse(words) {
@@ -254,14 +264,6 @@ impl Bastion {
             other => panic!("{other:?}"),
         };
         result.map_err(|error| format!("{error:#}"))
-    }
-
-    /// As a removal leaves it that is killed right before its last act, without a receipt that knows of it.
-    fn is_empty_but_for_its_folder(&self) -> bool {
-        let own = format!("{OWN}/");
-        let paths = self.host.paths();
-        let mut own = paths.iter().filter(|path| path.contains(&own));
-        self.world.is_removed.get() && own.all(|path| path.ends_with(".holistics/"))
     }
 
     /// Everything that lasts: files, what runs with which key, and what the vendor has.
@@ -375,17 +377,78 @@ fn walk(commands: &[&[&str]]) {
     walk_from(&|| after(before), last, &|_, _| {});
 }
 
+/// A command that nothing disturbs.
+struct Undisturbed {
+    end: String,
+    effects: usize,
+    calls: usize,
+}
+
+impl Undisturbed {
+    fn of(host: &dyn Fn() -> Bastion, command: &[&str]) -> Self {
+        let bastion = host();
+        let (effects, calls) = (bastion.host.effects(), bastion.world.calls.get());
+        assert_eq!(bastion.run(command, Fault::None), Ok(Exit::Done));
+        let effects = bastion.host.effects() - effects;
+        let calls = bastion.world.calls.get() - calls;
+        assert!(effects > 5 && calls > 0, "{effects} effects, {calls} calls");
+        println!("{command:?}: {effects} effects, {calls} calls");
+        let end = bastion.end();
+        Undisturbed {
+            end,
+            effects,
+            calls,
+        }
+    }
+
+    /// The command again, at most so often, comes to the same end.
+    fn is_reached_by(&self, bastion: &Bastion, command: &[&str], times: usize, after: &str) {
+        for _ in 0..times {
+            if bastion.end() != self.end {
+                let again = bastion.run(command, Fault::None);
+                assert!(again.is_ok(), "{command:?}, {after}: {again:?}");
+            }
+        }
+        let end = bastion.end();
+        let differing: Vec<_> = end
+            .lines()
+            .zip(self.end.lines())
+            .filter(|(this, that)| this != that)
+            .take(3)
+            .collect();
+        assert!(end == self.end, "{command:?}, {after}: {differing:#?}");
+    }
+}
+
+/// Kills a command on such a host twice, each time anywhere, before it is let go on to its end.
+fn killed_twice(host: &dyn Fn() -> Bastion, command: &[&str]) {
+    // Not each pair of places: with each first one come some second ones, near and far.
+    const SHARES: [usize; 3] = [1, 13, 31];
+    let undisturbed = Undisturbed::of(host, command);
+    for first in 1..=undisturbed.effects {
+        for share in SHARES {
+            let second = 1 + (first * share) % undisturbed.effects;
+            let bastion = host();
+            let deaths = [first, second].map(|n| bastion.run(command, Fault::Death(n)));
+            let after = format!("killed at {first} and {second}: {deaths:?}");
+            undisturbed.is_reached_by(&bastion, command, 1, &after);
+        }
+    }
+}
+
 /// Puts every fault into a command on such a host, looks at what that leaves, and runs the command again.
 fn walk_from(host: &dyn Fn() -> Bastion, last: &[&str], look: &dyn Fn(&Bastion, Fault)) {
-    let undisturbed = host();
-    let (effects, calls) = (undisturbed.host.effects(), undisturbed.world.calls.get());
-    assert_eq!(undisturbed.run(last, Fault::None), Ok(Exit::Done));
-    let end = undisturbed.end();
-    let effects = undisturbed.host.effects() - effects;
-    let calls = undisturbed.world.calls.get() - calls;
-    assert!(effects > 5 && calls > 0, "{effects} effects, {calls} calls");
-    let faults = (1..=effects)
-        .flat_map(|n| [Fault::Failure(n), Fault::Interrupt(n), Fault::Death(n)])
+    let undisturbed = Undisturbed::of(host, last);
+    let calls = undisturbed.calls;
+    let faults = (1..=undisturbed.effects)
+        .flat_map(|n| {
+            [
+                Fault::Failure(n),
+                Fault::Interrupt(n),
+                Fault::Death(n),
+                Fault::TornWrite(n),
+            ]
+        })
         .chain((1..=calls).map(Fault::LostCall))
         .chain((1..=calls).map(Fault::LostAnswers))
         .chain((1..=calls).map(Fault::InterruptedCall));
@@ -393,29 +456,13 @@ fn walk_from(host: &dyn Fn() -> Bastion, last: &[&str], look: &dyn Fn(&Bastion, 
         let bastion = host();
         let first = bastion.run(last, fault);
         look(&bastion, fault);
-        if bastion.is_empty_but_for_its_folder() {
-            continue;
-        }
         // What a failed run could not undo may need one more.
-        for _ in 0..2 {
-            if bastion.end() != end {
-                let again = bastion.run(last, Fault::None);
-                assert!(
-                    again.is_ok(),
-                    "{last:?}, {fault:?}, after {first:?}: {again:?}"
-                );
-            }
-        }
-        let this_end = bastion.end();
-        let differing: Vec<_> = this_end
-            .lines()
-            .zip(end.lines())
-            .filter(|(this, that)| this != that)
-            .take(3)
-            .collect();
-        assert!(
-            this_end == end,
-            "{last:?}, {fault:?}, after {first:?}: {differing:#?}"
+        let times = if fault.is_death() { 1 } else { 2 };
+        undisturbed.is_reached_by(
+            &bastion,
+            last,
+            times,
+            &format!("{fault:?}, after {first:?}"),
         );
     }
 }
@@ -448,6 +495,20 @@ fn a_new_key_comes_to_the_same_end_after_any_fault() {
 #[test]
 fn a_removal_comes_to_the_same_end_after_any_fault() {
     walk(&[SETUP, REMOVE]);
+}
+
+#[test]
+fn a_removal_that_keeps_the_key_and_one_without_the_vendor_come_to_the_same_end_after_any_fault() {
+    walk(&[SETUP, &["uninstall-tunnel", "7", "--yes", "--keep-keys"]]);
+    walk(&[SETUP, UPDATE, &["uninstall-tunnel", "--all", "--yes"]]);
+}
+
+#[test]
+fn a_command_that_is_killed_twice_comes_to_the_same_end() {
+    killed_twice(&Bastion::new, SETUP);
+    killed_twice(&|| after(&[SETUP]), UPDATE);
+    killed_twice(&|| after(&[SETUP]), ROTATE);
+    killed_twice(&|| after(&[SETUP]), REMOVE);
 }
 
 /// What systemd-run says of a unit that ended so.

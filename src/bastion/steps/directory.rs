@@ -138,6 +138,17 @@ pub fn remove(
     Ok(())
 }
 
+/// Removes the folder if nothing is in it, as a removal leaves it that is killed before its last act. Returns whether
+/// that was so.
+pub fn remove_empty(host: &dyn Host, layout: &Layout) -> anyhow::Result<bool> {
+    let folder = layout.user_dir();
+    let is_empty = host.list(&folder).is_ok_and(|names| names.is_empty());
+    if is_empty {
+        host.remove_dir(&folder, Authority::User)?;
+    }
+    Ok(is_empty)
+}
+
 /// Removes the program that a script from the browser brought, and with it the folder if nothing else
 /// is there: for a removal on a host that has no receipt.
 pub fn remove_program(host: &dyn Host, layout: &Layout) -> anyhow::Result<()> {

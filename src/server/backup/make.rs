@@ -1,8 +1,7 @@
 //! `backup`: a copy of everything at one moment, while the server goes on.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, IsTerminal as _, Write as _};
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
@@ -12,7 +11,11 @@ use super::archive::{self, Manifest};
 use crate::server::cli::BackupArgs;
 use crate::server::data_dir::{DATABASE, DataDir};
 use crate::server::domain::secret::SecretKey;
+use crate::server::scratch::Scratch;
 use crate::server::store::{Actor, whole};
+
+/// How the folders begin in which one is put together, for its owner alone.
+const SCRATCH: &str = ".backup-";
 
 /// Carries out `backup`.
 ///
@@ -32,7 +35,9 @@ pub async fn run(arguments: BackupArgs) -> anyhow::Result<()> {
             "a backup holds secret keys and is no text: send it to a file or a program, not to a terminal"
         );
         let mut out = io::stdout().lock();
-        let manifest = write(&data_dir, data_dir.path(), &mut out).await?;
+        let scratch = Scratch::new_in(data_dir.path(), SCRATCH)
+            .with_context(|| format!("cannot write to {}", data_dir.path().display()))?;
+        let manifest = write(&data_dir, &scratch, &mut out).await?;
         out.flush()?;
         note(&data_dir, &manifest, "standard output").await;
         eprintln!("{}", in_words(&manifest));
@@ -96,9 +101,9 @@ async fn write_file(data_dir: &DataDir, path: &Path) -> anyhow::Result<Manifest>
         _ => Path::new("."),
     };
     let cannot_write = || format!("cannot write {shown}");
-    // For its owner alone from the start, and gone if anything fails.
-    let mut file = tempfile::NamedTempFile::new_in(folder).with_context(cannot_write)?;
-    let manifest = write(data_dir, folder, file.as_file_mut())
+    let scratch = Scratch::new_in(folder, SCRATCH).with_context(cannot_write)?;
+    let mut file = tempfile::NamedTempFile::new_in(scratch.path()).with_context(cannot_write)?;
+    let manifest = write(data_dir, &scratch, file.as_file_mut())
         .await
         .with_context(cannot_write)?;
     file.as_file().sync_all().with_context(cannot_write)?;
@@ -112,10 +117,10 @@ async fn write_file(data_dir: &DataDir, path: &Path) -> anyhow::Result<Manifest>
     Ok(manifest)
 }
 
-/// Writes the backup; the copy of the database lies in `beside` meanwhile.
+/// Writes the backup; the copy of the database lies in the scratch folder meanwhile.
 async fn write(
     data_dir: &DataDir,
-    beside: &Path,
+    scratch: &Scratch,
     to: &mut impl io::Write,
 ) -> anyhow::Result<Manifest> {
     let identity = data_dir.identity()?;
@@ -126,11 +131,7 @@ async fn write(
             data_dir.database().display()
         );
     }
-    let folder = tempfile::Builder::new()
-        .permissions(fs::Permissions::from_mode(0o700))
-        .tempdir_in(beside)
-        .with_context(|| format!("cannot write to {}", beside.display()))?;
-    let copy = folder.path().join(DATABASE);
+    let copy = scratch.path().join(DATABASE);
     let schema = whole::copy(&data_dir.database(), &copy).await?;
     let mut files: Vec<(String, PathBuf)> = vec![(DATABASE.to_owned(), copy)];
     for name in identity {

@@ -1,6 +1,7 @@
 //! `restore`: everything is looked at before anything is changed. The files are put together in a folder below
 //! the data folder, which may be a mount, and then renamed, the database first away and last into its place:
-//! where that is cut short, there is none, and a start is refused with the reason.
+//! where that is cut short, there is none, a start is refused with the reason, and the same command puts what was there
+//! back and begins anew.
 
 use std::fs::{self, File};
 use std::io;
@@ -10,20 +11,22 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, ensure};
 use jiff::Timestamp;
 use serde_json::json;
-use tempfile::TempDir;
 
 use super::archive::{self, Manifest};
 use crate::server::cli::RestoreArgs;
-use crate::server::data_dir::{DATABASE, DataDir, HOST_KEYS, LOCK, OURS, PUBLIC_URL, SECRET_KEY};
+use crate::server::data_dir::{
+    DATABASE, DataDir, HALF_REPLACED, HOST_KEYS, LOCK, OURS, PUBLIC_URL, SECRET_KEY,
+};
 use crate::server::data_owner::{self, Redirect};
 use crate::server::domain::secret::SecretKey;
 use crate::server::last_run;
+use crate::server::scratch::Scratch;
 use crate::server::store::{Given, Store, whole};
 
 /// What may be in a folder that counts as empty.
 const NOTHING: [&str; 2] = [LOCK, "lost+found"];
 
-/// What `--replace` puts aside is in a folder that is called so, and when.
+/// What `--replace` has put aside is in a folder that is called so, and when.
 const REPLACED: &str = "replaced-";
 
 /// Carries out `restore`.
@@ -46,7 +49,11 @@ pub async fn run(arguments: RestoreArgs) -> anyhow::Result<()> {
     let new_folder = NewFolder::if_absent(target);
     let data_dir = DataDir::open_or_create(target)?;
     let _lock = data_dir.lock_for_serving()?;
-    let staging = staging(&data_dir)?;
+    if *replace {
+        put_back(&data_dir)?;
+    }
+    let staging = Scratch::new_in(data_dir.path(), STAGING)
+        .with_context(|| format!("cannot write to {}", data_dir.path().display()))?;
     let files = staging.path().join("files");
     // It is read for the second time, and so is all that depends on it.
     let manifest = archive::read(file, Some(&files))?;
@@ -125,16 +132,55 @@ impl Drop for NewFolder {
 /// The names of folders in which a restore is put together begin so.
 const STAGING: &str = ".restore-";
 
-fn staging(data_dir: &DataDir) -> anyhow::Result<TempDir> {
-    tempfile::Builder::new()
-        .prefix(STAGING)
-        .permissions(fs::Permissions::from_mode(0o700))
-        .tempdir_in(data_dir.path())
-        .with_context(|| format!("cannot write to {}", data_dir.path().display()))
+/// Has what an earlier restore has put aside in its place again, if that was ended half-way.
+fn put_back(data_dir: &DataDir) -> anyhow::Result<()> {
+    let folder = data_dir.path();
+    let Some(aside) = data_dir.half_replaced()? else {
+        return Ok(());
+    };
+    if !data_dir.database().exists() {
+        // The database last, as ever: it says that this is done.
+        for name in OURS.into_iter().rev() {
+            let (there, kept) = (folder.join(name), aside.join(name));
+            if kept.symlink_metadata().is_ok() {
+                // From the backup, which is read again.
+                remove(&there)?;
+                rename(&kept, &there)?;
+            }
+        }
+    }
+    let has_begun = fs::read_dir(&aside)?.next().is_some();
+    match has_begun {
+        // It was ended when all was done but this.
+        true => finish(&aside).map(drop),
+        false => fs::remove_dir(&aside).with_context(|| cannot_change(&aside)),
+    }
+}
+
+fn remove(path: &Path) -> anyhow::Result<()> {
+    let removed = match path.symlink_metadata() {
+        Ok(there) if there.is_dir() => fs::remove_dir_all(path),
+        Ok(_) => fs::remove_file(path),
+        Err(_) => Ok(()),
+    };
+    removed.with_context(|| cannot_change(path))
+}
+
+fn cannot_change(path: &Path) -> String {
+    format!("cannot remove {}", path.display())
+}
+
+/// Gives what was put aside the name that says that it is done.
+fn finish(aside: &Path) -> anyhow::Result<PathBuf> {
+    let name = aside.file_name().unwrap_or_default().to_string_lossy();
+    let since = name.trim_start_matches(HALF_REPLACED);
+    let done = aside.with_file_name(format!("{REPLACED}{since}"));
+    rename(aside, &done)?;
+    Ok(done)
 }
 
 /// What the database that is to be replaced has given, or why it cannot tell. It is not touched.
-async fn what_was_given(data_dir: &DataDir, staging: &TempDir) -> Result<Given, String> {
+async fn what_was_given(data_dir: &DataDir, staging: &Scratch) -> Result<Given, String> {
     let database = data_dir.database();
     let asked = async {
         ensure!(!whole::is_empty(&database).await?, "it has none");
@@ -190,7 +236,7 @@ fn take_the_place(data_dir: &DataDir, files: &Path) -> anyhow::Result<Option<Pat
     let there = old.iter().any(|path| path.symlink_metadata().is_ok());
     let aside = there.then(|| {
         let now = Timestamp::now().strftime("%Y-%m-%dT%H-%M-%SZ").to_string();
-        folder.join(format!("{REPLACED}{now}"))
+        folder.join(format!("{HALF_REPLACED}{now}"))
     });
     if let Some(aside) = &aside {
         fs::create_dir(aside).with_context(|| format!("cannot make {}", aside.display()))?;
@@ -208,6 +254,8 @@ fn take_the_place(data_dir: &DataDir, files: &Path) -> anyhow::Result<Option<Pat
             rename(&new, &folder.join(name))?;
         }
     }
+    File::open(folder)?.sync_all()?;
+    let aside = aside.map(|aside| finish(&aside)).transpose()?;
     File::open(folder)?.sync_all()?;
     Ok(aside)
 }

@@ -51,7 +51,7 @@ impl DataDirArg {
         let Some(url) = self.database_url()? else {
             return data_dir.open_store(new_installation).await;
         };
-        Store::connect(&url).await
+        data_dir.connect(&url, new_installation).await
     }
 
     /// The database that was named.

@@ -6,7 +6,7 @@
 //! with the table that it names.
 
 use std::fs;
-use std::io::{ErrorKind, Write as _};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -21,6 +21,7 @@ use super::key_age::{Current, Moment};
 use crate::protocol::TunnelId;
 use crate::server::data_dir::DataDir;
 use crate::server::store::{DEFAULT_REGION, KeyRow, KeyRows, OpenTunnel};
+use crate::server::whole_file;
 
 /// Of what both files are.
 const FORMAT: u32 = 1;
@@ -215,19 +216,8 @@ fn hash(text: &str) -> String {
     URL_SAFE_NO_PAD.encode(Sha256::digest(text))
 }
 
-/// By way of a new file, which is its owner's alone.
 fn replace(path: &Path, parts: &[&[u8]]) -> anyhow::Result<()> {
-    let cannot_write = || format!("cannot write {}", path.display());
-    let folder = path.parent().with_context(cannot_write)?;
-    let mut file = tempfile::NamedTempFile::new_in(folder).with_context(cannot_write)?;
-    for part in parts {
-        file.write_all(part).with_context(cannot_write)?;
-    }
-    file.as_file().sync_all().with_context(cannot_write)?;
-    file.persist(path).with_context(cannot_write)?;
-    // Its name is there after a loss of power only once the folder is written, too.
-    let folder = fs::File::open(folder).with_context(cannot_write)?;
-    folder.sync_all().with_context(cannot_write)
+    whole_file::replace(path, parts).with_context(|| format!("cannot write {}", path.display()))
 }
 
 #[cfg(test)]

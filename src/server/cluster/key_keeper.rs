@@ -238,7 +238,11 @@ impl KeyKeeper {
             Some(changes) => Some(self.table.change(changes)),
             None => {
                 let all = timeout(ALL_LIMIT, self.store.all_keys(&self.region)).await;
-                self.table.replace(all.context("the database is silent")??);
+                let all = all.context("the database is silent")??;
+                if all.rows.is_empty() && !self.table.is_empty() {
+                    self.store.refuse_without_data_sources().await?;
+                }
+                self.table.replace(all);
                 None
             }
         };
@@ -376,6 +380,15 @@ mod tests {
             Duration::from_secs(3600),
         );
         assert!(keeper.has_kept());
+        // An empty database is one that is to be restored.
+        let why = keeper.fill().await.unwrap_err();
+        assert!(Store::is_outage(&why), "{why:#}");
+        assert_eq!(keeper.table().len(), 1);
+        kept.execute(
+            "INSERT INTO data_sources (display_name, database_type, host, port, created_at)
+             VALUES ('Shop', 'postgresql', 'db', 5432, 0)",
+        )
+        .await;
         keeper.fill().await.unwrap();
         let mut written = keeper.kept.subscribe();
         let first_writing = async {

@@ -58,6 +58,15 @@ pub(super) async fn ensure_asker(
 /// The account is disabled, or the database failed.
 pub async fn login_link(store: &Store, name: &str) -> Result<Token, AccessError> {
     let token = Token::login_link();
+    let_in_by(store, name, &token).await?;
+    Ok(token)
+}
+
+/// The same with a link that somebody has already.
+///
+/// # Errors
+/// As with [`login_link`].
+pub async fn let_in_by(store: &Store, name: &str, token: &Token) -> Result<(), AccessError> {
     let mut tx = store.write().await?;
     let id = match tx.operator(name).await? {
         Some(account) if account.disabled => {
@@ -75,7 +84,7 @@ pub async fn login_link(store: &Store, name: &str) -> Result<Token, AccessError>
     tx.add_audit(&Actor::CommandLine, "sign-in link made", name)
         .await?;
     tx.commit().await?;
-    Ok(token)
+    Ok(())
 }
 
 /// Disables, enables or removes an account. What is so already stays so.

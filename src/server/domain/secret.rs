@@ -3,9 +3,9 @@
 //! A bastion that repeats its enrollment must get the same answer, token included, though only the
 //! token's hash is stored. So the token is computed: an HMAC over what identifies the enrollment.
 
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use anyhow::{Context, bail, ensure};
@@ -16,6 +16,7 @@ use sha2::Sha256;
 
 use super::token::{Token, TokenKind};
 use crate::protocol::TunnelId;
+use crate::server::whole_file;
 
 const KEY_BYTES: usize = 32;
 
@@ -145,14 +146,8 @@ fn is_of(mac: Hmac<Sha256>, shown: &str) -> bool {
 
 /// Makes the file; fails with `AlreadyExists` rather than overwrite one.
 fn create(path: &Path) -> io::Result<[u8; KEY_BYTES]> {
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)?;
     let bytes: [u8; KEY_BYTES] = rand::random();
-    file.write_all(&bytes)?;
-    file.sync_all()?;
+    whole_file::create(path, &bytes)?;
     Ok(bytes)
 }
 

@@ -120,13 +120,19 @@ async fn open_shared(
         KeyKeeper::new(file, store.clone(), url.clone(), own, settings.stale_logins)
     };
     let opened = async {
-        let store = Store::connect(url).await?;
+        let store = data_dir.connect(url, settings.new_installation).await?;
+        let keeper = (settings.role != Role::Web).then(|| keeper(&store));
+        if keeper
+            .as_ref()
+            .is_some_and(|keeper| !keeper.table().is_empty())
+        {
+            store.refuse_without_data_sources().await?;
+        }
         node::check_secret(secret, &store).await?;
         regions::check(settings, &store).await?;
         let free_name = Some(FreeName::find(url, &node).await?);
         let folder = KeyFolder::new(data_dir.host_keys());
         share_host_keys(&store, secret, settings.region(), settings.role, &folder).await?;
-        let keeper = (settings.role != Role::Web).then(|| keeper(&store));
         if let Some(keeper) = &keeper {
             keeper.fill().await?;
         }
@@ -214,6 +220,7 @@ async fn check_saved_passwords(app: &App) -> anyhow::Result<()> {
 /// What a database is opened with, and the other nodes are joined, where that could not be done at the start.
 pub(super) struct Late {
     pub(super) url: DatabaseUrl,
+    pub(super) data_dir: DataDir,
     pub(super) host_keys: KeyFolder,
     pub(super) joining: Joining,
     pub(super) drain_timeout: Duration,
@@ -225,7 +232,7 @@ pub(super) struct Late {
 /// It is not the database of this installation, or another server has this one's name.
 pub(super) async fn open_late(app: Arc<App>, late: Late) -> anyhow::Result<()> {
     if !app.store.is_open() {
-        let store = opened(&app.secret, &late.url).await?;
+        let store = opened(&app, &late).await?;
         app.store.take_over(&store);
         tracing::info!("the database is open");
     }
@@ -249,11 +256,19 @@ pub(super) async fn open_late(app: Arc<App>, late: Late) -> anyhow::Result<()> {
 
 /// The database, once it can be used. It is looked at whose it is before anybody else uses it: the keys in it are taken
 /// over at once.
-async fn opened(secret: &SecretKey, url: &DatabaseUrl) -> anyhow::Result<Store> {
+async fn opened(app: &App, late: &Late) -> anyhow::Result<Store> {
+    let has_keys = app.keys.as_ref().is_some_and(|keys| !keys.is_empty());
     let mut told = String::new();
     loop {
-        let why = match Store::connect(url).await {
-            Ok(store) => match node::check_secret(secret, &store).await {
+        let opened = async {
+            let store = late.data_dir.connect(&late.url, false).await?;
+            if has_keys {
+                store.refuse_without_data_sources().await?;
+            }
+            anyhow::Ok(store)
+        };
+        let why = match opened.await {
+            Ok(store) => match node::check_secret(&app.secret, &store).await {
                 Ok(()) => return Ok(store),
                 Err(error) if error.chain().any(|cause| cause.is::<StoreError>()) => error,
                 Err(error) => return Err(error),

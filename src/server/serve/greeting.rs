@@ -8,7 +8,9 @@ use super::listeners::Listeners;
 use super::peer_link::PeerLink;
 use crate::server::cli::Serve;
 use crate::server::domain::address;
+use crate::server::domain::operators;
 use crate::server::domain::regions::ssh_servers;
+use crate::server::domain::token::Token;
 use crate::server::http::app::App;
 use crate::server::login_link;
 use crate::server::store::{self, Role};
@@ -74,11 +76,16 @@ pub(super) async fn greet(
     }
     if settings.role != Role::Tunnel && is_new(app).await? {
         let name = login_link::FIRST_OPERATOR;
-        let link = login_link::login_link(&app.store, &app.public.url, name).await?;
+        let token = Token::login_link();
+        let link = login_link::link(&app.public.url, &token);
+        if !out.is_terminal() {
+            // Before it works: whatever ends this start, there is no account that nobody has a way into.
+            app.sign_in_link.write(&link)?;
+        }
+        operators::let_in_by(&app.store, name, &token).await?;
         if out.is_terminal() {
             writeln!(out, "sign-in link (works once, for 24 h): {link}")?;
         } else {
-            app.sign_in_link.write(&link)?;
             let path = app.sign_in_link.path().display();
             writeln!(out, "sign-in link (works once, for 24 h) is in {path}")?;
         }

@@ -8,6 +8,7 @@ mod api_tokens;
 mod audit;
 mod data_sources;
 mod dead_nodes;
+mod emptied;
 mod events;
 mod folded;
 mod history;

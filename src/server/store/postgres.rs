@@ -138,7 +138,7 @@ pub(super) async fn closed(url: &DatabaseUrl) -> Pool {
 /// Why a database cannot be used until it has mended itself or somebody has mended it.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-struct Unavailable(String);
+pub(super) struct Unavailable(pub(super) String);
 
 /// Whether an error of [`open`] says that, and not that it is the wrong database.
 pub(super) fn is_outage_at_start(error: &anyhow::Error) -> bool {

@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, TryAcquireError};
 use tracing::{info, warn};
 
 use super::forward::Own;
@@ -37,10 +37,17 @@ impl Destination for ByPeers {
             counters.not_held.inc();
             return Err(Answer::NotHeld);
         };
-        let Some(slot) = own.admit() else {
-            counters.full.inc();
-            return Err(Answer::Full);
-        };
+        let slot = own.admit().map_err(|why| match why {
+            TryAcquireError::NoPermits => {
+                counters.full.inc();
+                Answer::Full
+            }
+            // Its session is about to end: another node may have the tunnel already.
+            TryAcquireError::Closed => {
+                counters.not_held.inc();
+                Answer::NotHeld
+            }
+        })?;
         counters.accepted.inc();
         let client = request.client;
         Ok(Place { own, slot, client })

@@ -147,6 +147,8 @@ pub struct Refused {
     pub other_requests: Counter,
     /// Connections beyond a session's bound.
     pub connections: Counter,
+    /// Connections to a session that lets none through any more, since this node drains.
+    pub drained: Counter,
 }
 
 impl Default for Counters {
@@ -231,12 +233,12 @@ impl Default for Counters {
             "forwarded_connections_accepted",
             "Connections to tunnels' ports",
         );
-        let [unreachable, too_many] = by(
+        let [unreachable, too_many, refused_by_draining] = by(
             all,
             "forwarded_connections_failed",
             "Connections to tunnels' ports that came to nothing, by the reason",
             "reason",
-            ["unreachable", "too_many"],
+            ["unreachable", "too_many", "drained"],
         );
         let [from_bastions, to_bastions] = by(
             all,
@@ -278,6 +280,7 @@ impl Default for Counters {
                 taken_ports,
                 other_requests,
                 connections: too_many,
+                drained: refused_by_draining,
             },
             unfinished: Unfinished(unfinished),
             connections,

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use russh::Channel;
 use russh::server::Msg;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::sync::{OwnedSemaphorePermit, TryAcquireError, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
@@ -104,22 +104,32 @@ impl Own {
         let reader = Reader::Direct(socket);
         // However this ends, by the end of the process too: what is not brought to its end is cut, and looks so.
         reader.abort();
-        if let Some(slot) = self.admit() {
+        if let Ok(slot) = self.admit() {
             self.carry(slot, reader, peer);
         }
     }
 
     /// Counts a connection, and finds it a place among those of the session.
-    pub(super) fn admit(&self) -> Option<OwnedSemaphorePermit> {
+    ///
+    /// # Errors
+    /// The session has none, or is about to end since this node drains.
+    pub(super) fn admit(&self) -> Result<OwnedSemaphorePermit, TryAcquireError> {
         let counters = &self.common.counters;
         counters.accepted.inc();
         self.carried.count_connection();
         let session = &self.holder.session;
-        let slot = Arc::clone(&session.slots).try_acquire_owned().ok();
-        if slot.is_none() {
-            counters.refused.connections.inc();
-            if let Some(more) = session.may_log(TOO_MANY) {
-                warn!(port = self.port, %session, "too many connections at once: one is refused{more}");
+        let slot = session.place();
+        match slot {
+            Ok(_) => {}
+            // Nobody has to be told: its bastion is on its way to another node.
+            Err(TryAcquireError::Closed) => {
+                counters.refused.drained.inc();
+            }
+            Err(TryAcquireError::NoPermits) => {
+                counters.refused.connections.inc();
+                if let Some(more) = session.may_log(TOO_MANY) {
+                    warn!(port = self.port, %session, "too many connections at once: one is refused{more}");
+                }
             }
         }
         slot
@@ -269,4 +279,42 @@ fn close_when_opened(opening: Opening, session: Arc<LiveSession>) {
             let _ = channel.close().await;
         }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::server::tunnel_server::live_session::SessionId;
+    use crate::server::tunnel_server::test_session::session;
+
+    #[tokio::test]
+    async fn what_comes_while_a_session_drains_is_not_counted_as_too_many() {
+        let (session, _client) = session(SessionId(1)).await;
+        let counters = Arc::new(Counters::default());
+        let own = Own {
+            port: 20_001,
+            holder: Holder {
+                session: Arc::clone(&session),
+                address: "127.0.0.1".to_owned(),
+            },
+            carried: Arc::default(),
+            stop: CancellationToken::new(),
+            common: Common {
+                window_budget: Budget::in_all(1 << 20),
+                counters: Arc::clone(&counters),
+            },
+        };
+        let refused = || {
+            let refused = &counters.refused;
+            (refused.connections.get(), refused.drained.get())
+        };
+        let only = own.admit().unwrap();
+        own.admit().unwrap_err();
+        assert_eq!(refused(), (1, 0));
+        assert!(!session.close_to_connections(1), "one goes through it");
+        drop(only);
+        assert!(session.close_to_connections(1));
+        own.admit().unwrap_err();
+        assert_eq!(refused(), (1, 1));
+    }
 }

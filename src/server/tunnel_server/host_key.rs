@@ -7,7 +7,7 @@
 mod copy;
 
 use std::fs::{self, DirBuilder, File, TryLockError};
-use std::io::{ErrorKind, Write};
+use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -18,6 +18,8 @@ use russh::keys::ssh_key::LineEnding;
 use russh::keys::{Algorithm, EcdsaCurve, PrivateKey};
 
 use crate::server::file_mark::{Mark, mark};
+use crate::server::scratch::Scratch;
+use crate::server::whole_file;
 
 /// The keys and their files. Hosts in FIPS mode accept no ed25519, so there is a second one.
 const KEYS: [(&str, Algorithm); 2] = [
@@ -95,7 +97,9 @@ impl KeyFolder {
     pub fn load_or_create(&self) -> anyhow::Result<Vec<HostKey>> {
         make_folder(&self.0)?;
         let present = |file_name: &str| self.0.join(file_name).exists();
-        if !KEYS.iter().any(|(file_name, _)| present(file_name)) {
+        let is_first = !KEYS.iter().any(|(file_name, _)| present(file_name));
+        // A first start that was ended here has made them already.
+        if is_first && self.present(Generation::Next).is_empty() {
             self.make_generation(Generation::Next)?;
         }
         for (file_name, algorithm) in KEYS {
@@ -241,15 +245,14 @@ impl KeyFolder {
     fn make_generation(&self, generation: Generation) -> anyhow::Result<()> {
         let place = self.place(generation);
         let cannot = || format!("cannot make the host keys in {}", place.display());
-        let mut private = tempfile::Builder::new();
-        private.permissions(fs::Permissions::from_mode(0o700));
-        let new = private.tempdir_in(&self.0).with_context(cannot)?;
+        let scratch = Scratch::new_in(&self.0, ".new-").with_context(cannot)?;
+        let new = scratch.path().join("keys");
+        make_folder(&new)?;
         for (file_name, algorithm) in KEYS {
-            create(new.path(), file_name, algorithm)?;
+            create(&new, file_name, algorithm)?;
         }
         // An empty folder may stand there, which this replaces.
-        fs::rename(new.path(), &place).with_context(cannot)?;
-        let _ = new.keep();
+        fs::rename(&new, &place).with_context(cannot)?;
         flush(&self.0)
     }
 }
@@ -284,12 +287,8 @@ fn create(dir: &Path, file_name: &str, algorithm: Algorithm) -> anyhow::Result<(
     let path = dir.join(file_name);
     let write = || {
         let key = PrivateKey::random(&mut rand::rng(), algorithm)?;
-        // A named temporary file is made exclusively and with mode 0600.
-        let mut file = tempfile::NamedTempFile::new_in(dir)?;
-        file.write_all(key.to_openssh(LineEnding::LF)?.as_bytes())?;
-        file.as_file().sync_all()?;
-        match file.persist_noclobber(&path) {
-            Err(e) if e.error.kind() != ErrorKind::AlreadyExists => Err(e.error.into()),
+        match whole_file::create(&path, key.to_openssh(LineEnding::LF)?.as_bytes()) {
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(error.into()),
             _ => anyhow::Ok(()),
         }
     };
@@ -408,6 +407,19 @@ mod tests {
         assert!(keys.drop_former(&lock).is_err());
         keys.promote(&lock).unwrap();
         assert_eq!(loaded(&keys, Former), next);
+    }
+
+    #[test]
+    fn a_first_start_that_died_after_the_next_keys_goes_on_with_them() {
+        let parent = tempfile::tempdir().unwrap();
+        let folder = KeyFolder::new(parent.path().join("ssh"));
+        folder.load_or_create().unwrap();
+        let next = folder.load(Generation::Next).unwrap();
+        for (name, _) in KEYS {
+            fs::remove_file(folder.place(Generation::Current).join(name)).unwrap();
+        }
+        assert_eq!(folder.load_or_create().unwrap().len(), KEYS.len());
+        assert_eq!(folder.load(Generation::Next).unwrap(), next);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use russh::Disconnect;
 use russh::server::Handle;
 use tokio::runtime;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError};
 use tokio::time::timeout;
 
 use super::delivery::Deliveries;
@@ -70,12 +70,20 @@ impl LiveSession {
             .may(kind, Who::Key(self.key.fingerprint.clone()))
     }
 
+    /// A place for one connection more.
+    ///
+    /// # Errors
+    /// It has none, or lets no connection through any more.
+    pub(super) fn place(&self) -> Result<OwnedSemaphorePermit, TryAcquireError> {
+        Arc::clone(&self.slots).try_acquire_owned()
+    }
+
     /// Has no connection go through it any more, if none goes through it now. `places` is how many may.
     pub(super) fn close_to_connections(&self, places: usize) -> bool {
         let all = u32::try_from(places).unwrap_or(u32::MAX);
         match self.slots.try_acquire_many(all) {
-            Ok(all) => {
-                all.forget();
+            Ok(_) => {
+                self.slots.close();
                 true
             }
             Err(_) => false,

@@ -54,6 +54,16 @@ pub(super) fn run(host: &dyn Host, ui: &Ui, command: &UninstallTunnel) -> anyhow
             return tell_only(host, ui, &client, tunnel);
         }
     }
+    if installed.is_none()
+        && !others.iter().any(|tunnel| is_meant(&tunnel))
+        && directory::remove_empty(host, &Layout::new(host, Path::new("/")))?
+    {
+        ui.finished(
+            &["What an earlier removal had not come to is gone.".to_owned()],
+            json!({"removed": []}),
+        );
+        return Ok(Exit::Done);
+    }
     let meant = chosen(host, ui, receipt, others, command)?;
     if installed.is_none() && meant.others.is_empty() {
         ui.finished(

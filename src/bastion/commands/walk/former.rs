@@ -88,7 +88,7 @@ fn it_runs_on(bastion: &Bastion, fault: Fault) {
     let world = &bastion.world;
     let runs = world.session().is_some() && world.units == world.at_boot;
     assert!(
-        runs || matches!(fault, Fault::Death(_)),
+        runs || fault.is_death(),
         "{fault:?}: {:?} run, {:?} at boot",
         world.units,
         world.at_boot

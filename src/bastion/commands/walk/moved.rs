@@ -31,7 +31,7 @@ fn known_hosts(bastion: &Bastion) -> String {
 /// power.
 fn goes_on(bastion: &Bastion, fault: Fault) {
     let world = &bastion.world;
-    if !matches!(fault, Fault::Death(_)) {
+    if !fault.is_death() {
         assert!(world.session().is_some(), "{fault:?}: it is down");
     }
     let pinned = known_hosts(bastion);

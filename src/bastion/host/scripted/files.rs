@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::{ScriptedHost, UID};
+use crate::bastion::host::files::unfinished;
 use crate::bastion::host::{Authority, FileEnd, FileSystem, Files, Kind, LockAttempt, Stat};
 
 #[derive(Clone, PartialEq, Eq)]
@@ -76,12 +77,27 @@ impl ScriptedHost {
     }
 
     fn change(&self, path: &Path, entry: Option<Entry>) -> anyhow::Result<()> {
-        anyhow::ensure!(self.begin_effect(), "{}: no space left", path.display());
+        let succeeds = self.begin_effect();
         let mut entries = self.entries.borrow_mut();
+        let unfinished = unfinished(path);
         match entry {
-            Some(entry) => entries.insert(path.to_owned(), entry),
-            None => entries.remove(path),
-        };
+            Some(entry @ Entry::File { .. }) if self.is_torn() => {
+                entries.insert(unfinished, entry);
+            }
+            _ if !succeeds => {}
+            Some(Entry::Directory { mode }) => {
+                entries.insert(path.to_owned(), Entry::Directory { mode });
+            }
+            Some(entry) => {
+                entries.remove(&unfinished);
+                entries.insert(path.to_owned(), entry);
+            }
+            None => {
+                entries.remove(&unfinished);
+                entries.remove(path);
+            }
+        }
+        anyhow::ensure!(succeeds, "{}: no space left", path.display());
         Ok(())
     }
 

@@ -52,6 +52,7 @@ pub struct ScriptedHost {
     interrupt_at: Cell<usize>,
     fail_at: Cell<usize>,
     dies_at: Cell<usize>,
+    tears: Cell<bool>,
     is_interrupted: Cell<bool>,
     holds_interrupts: Cell<bool>,
 }
@@ -128,6 +129,17 @@ impl ScriptedHost {
     /// and nobody answers its calls any more. 0 lets the next run live.
     pub fn die_at(&self, effect: usize) {
         self.dies_at.set(effect);
+        self.tears.set(false);
+    }
+
+    /// The same, and where that effect writes a file, its new content stands beside it already.
+    pub fn die_torn_at(&self, effect: usize) {
+        self.dies_at.set(effect);
+        self.tears.set(true);
+    }
+
+    fn is_torn(&self) -> bool {
+        self.tears.get() && self.effects.get() == self.dies_at.get()
     }
 
     fn is_dead(&self) -> bool {
@@ -150,6 +162,10 @@ impl ScriptedHost {
 
     pub fn install(&self, program: &str) {
         self.programs.borrow_mut().push(program.to_owned());
+    }
+
+    pub fn uninstall(&self, program: &str) {
+        self.programs.borrow_mut().retain(|known| known != program);
     }
 
     pub fn name(&self, name: &str, address: &str) {

@@ -3,8 +3,8 @@
 //! It is made at the first start and is this node's alone: in no backup, since nothing depends on it but what
 //! the other nodes are told at the next start.
 
-use std::fs::{self, DirBuilder, File};
-use std::io::{ErrorKind, Write};
+use std::fs::{self, DirBuilder};
+use std::io::ErrorKind;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
@@ -13,6 +13,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use sha2::{Digest, Sha256};
 
 use crate::server::cluster::holders::CertificateHash;
+use crate::server::whole_file;
 
 const CERTIFICATE: &str = "certificate.der";
 const KEY: &str = "key.der";
@@ -88,13 +89,7 @@ fn read(path: &Path) -> anyhow::Result<Option<Vec<u8>>> {
 /// Writes a file (0600) whole or not at all.
 fn write(folder: &Path, name: &str, bytes: &[u8]) -> anyhow::Result<()> {
     let path = folder.join(name);
-    let cannot_write = || format!("cannot write {}", path.display());
-    let mut file = tempfile::NamedTempFile::new_in(folder).with_context(cannot_write)?;
-    file.write_all(bytes).with_context(cannot_write)?;
-    file.as_file().sync_all().with_context(cannot_write)?;
-    file.persist(&path).with_context(cannot_write)?;
-    let folder = File::open(folder).with_context(cannot_write)?;
-    folder.sync_all().with_context(cannot_write)
+    whole_file::replace(&path, &[bytes]).with_context(|| format!("cannot write {}", path.display()))
 }
 
 #[cfg(test)]

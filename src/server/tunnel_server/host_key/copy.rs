@@ -2,7 +2,8 @@
 //! that cannot be asked.
 
 use std::fs::{self, File};
-use std::io::{ErrorKind, Write as _};
+use std::io::ErrorKind;
+use std::path::Path;
 use std::time::SystemTime;
 
 use anyhow::Context as _;
@@ -11,6 +12,7 @@ use russh::keys::PrivateKey;
 use russh::keys::ssh_key::LineEnding;
 
 use super::{Generation, HostKey, KEYS, KeyFolder, flush, make_folder};
+use crate::server::whole_file;
 
 /// A file in the folder that says whose copy it is; without it, the keys are the folder's own.
 const MARK: &str = "copy-of";
@@ -82,7 +84,7 @@ impl KeyFolder {
     /// The file cannot be written.
     pub fn mark_copy(&self, of: &str) -> anyhow::Result<()> {
         make_folder(&self.0)?;
-        self.replace_file(&self.0.join(MARK), of.as_bytes())
+        replace(&self.0.join(MARK), of.as_bytes())
     }
 
     /// Puts these keys in the place of those of a generation.
@@ -99,7 +101,7 @@ impl KeyFolder {
         for key in keys {
             let name = key.file_name()?;
             let path = place.join(name);
-            self.replace_file(&path, key.private_text()?.as_bytes())?;
+            replace(&path, key.private_text()?.as_bytes())?;
             // The time says since when a key has its place.
             let since = SystemTime::from(key.since);
             let set = File::open(&path).and_then(|file| file.set_modified(since));
@@ -123,19 +125,11 @@ impl KeyFolder {
             false => Ok(()),
         }
     }
+}
 
-    /// By way of a new file, which is its owner's alone.
-    fn replace_file(&self, path: &std::path::Path, content: &[u8]) -> anyhow::Result<()> {
-        let write = || {
-            let folder = path.parent().unwrap_or(&self.0);
-            let mut file = tempfile::NamedTempFile::new_in(folder)?;
-            file.write_all(content)?;
-            file.as_file().sync_all()?;
-            file.persist(path)?;
-            anyhow::Ok(())
-        };
-        write().with_context(|| format!("cannot write {}", path.display()))
-    }
+fn replace(path: &Path, content: &[u8]) -> anyhow::Result<()> {
+    whole_file::replace(path, &[content])
+        .with_context(|| format!("cannot write {}", path.display()))
 }
 
 #[cfg(test)]
