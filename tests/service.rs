@@ -246,11 +246,15 @@ fn a_host_without_a_service_manager_is_told_the_command_and_run_carries_the_tunn
     assert!(finished.stdout.contains(&format!("run {id}")), "{finished}");
     assert!(finished.stdout.contains("autossh"), "{finished}");
     assert_eq!(process::naming(&lab.bastion.home()), []);
+    let list = lab.bastion.run(&mut lab.bastion.program(["list"]));
+    list.expect_code(0).expect_words(&["complete"]);
+    assert_eq!(lab.state(&source), DataSourceState::Down);
 
     let run = lab
         .bastion
         .start(&mut lab.bastion.program(["run", &id.to_string()]));
     wait_until_up(&lab, &source, &run.output());
+    assert_eq!(lab.state(&source), DataSourceState::Active);
     lab.login_through(&source)
         .expect("a login through the tunnel");
 

@@ -366,6 +366,12 @@ impl Receipt {
             .iter()
             .any(|record| record.step == step && record.state == StepState::Done)
     }
+
+    /// Whether this tunnel's setup came to its end, with a service or without one.
+    pub fn is_set_up(&self, tunnel: TunnelName) -> bool {
+        let is_done = |step| self.is_done(Scope::Tunnel(tunnel), step);
+        is_done(StepName::ServiceTunnel) || is_done(StepName::Foreground)
+    }
 }
 
 impl fmt::Debug for EnrolledRecord {

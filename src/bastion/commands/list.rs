@@ -6,10 +6,9 @@ use super::{others, tunnels};
 use crate::bastion::cli::List;
 use crate::bastion::failure::Exit;
 use crate::bastion::host::Host;
-use crate::bastion::receipt::{Scope, TunnelRecord};
+use crate::bastion::receipt::TunnelRecord;
 use crate::bastion::service::InstalledTunnel;
 use crate::bastion::ssh::command_line::bracketed;
-use crate::bastion::steps::StepName;
 use crate::bastion::tunnel_name::TunnelName;
 use crate::bastion::ui;
 
@@ -18,13 +17,8 @@ pub(super) fn run(host: &dyn Host, command: &List) -> anyhow::Result<Exit> {
     let rows: Vec<serde_json::Value> = installed
         .iter()
         .flat_map(|(receipt, _)| {
-            receipt.tunnels.iter().map(|(id, tunnel)| {
-                row(
-                    *id,
-                    tunnel,
-                    receipt.is_done(Scope::Tunnel(*id), StepName::ServiceTunnel),
-                )
-            })
+            let tunnels = receipt.tunnels.iter();
+            tunnels.map(|(id, tunnel)| row(*id, tunnel, receipt.is_set_up(*id)))
         })
         .collect();
     let others = others::tunnels(host, installed.as_ref().map(|(receipt, _)| receipt))?;

@@ -213,10 +213,8 @@ fn client(
     given: &Given,
 ) -> anyhow::Result<ControlPlane> {
     let tunnel = tunnels::find(receipt, id)?;
-    let is_set_up = [StepName::ServiceTunnel, StepName::Foreground]
-        .iter()
-        .any(|step| receipt.is_done(Scope::Tunnel(id), *step));
-    let client = tunnel.client(host, given)?.filter(|_| is_set_up);
+    let client = tunnel.client(host, given)?;
+    let client = client.filter(|_| receipt.is_set_up(id));
     client.with_context(|| {
         Failure::new(
             format!("the setup of tunnel {id} is not finished"),

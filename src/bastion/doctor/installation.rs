@@ -12,7 +12,7 @@ use crate::bastion::failure::{Interrupted, OneLine};
 use crate::bastion::host::{Host, HostExt as _};
 use crate::bastion::layout::Layout;
 use crate::bastion::processes;
-use crate::bastion::receipt::{Receipt, Scope, StepName, TunnelRecord};
+use crate::bastion::receipt::{Receipt, Scope, TunnelRecord};
 use crate::bastion::service::{self, ServiceManager, ServiceState, ServiceTunnel};
 use crate::bastion::ssh::known_hosts;
 use crate::bastion::steps::temporary_tunnel::enrolled_forward;
@@ -96,10 +96,7 @@ impl Installation<'_> {
 
     fn completeness(&self) -> Finding {
         let scope = Scope::Tunnel(self.id);
-        let is_done = [StepName::ServiceTunnel, StepName::Foreground]
-            .iter()
-            .any(|last| self.receipt.is_done(scope, *last));
-        if self.tunnel.enrolled.is_some() && is_done {
+        if self.tunnel.enrolled.is_some() && self.receipt.is_set_up(self.id) {
             return Finding::pass("it came to its end");
         }
         let begun = self.receipt.steps(scope).last();

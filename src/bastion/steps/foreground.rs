@@ -4,6 +4,7 @@
 use anyhow::Context as _;
 
 use super::autossh::installed;
+use super::service_tunnel::report_installed;
 use super::temporary_tunnel::{self, enrolled_forward};
 use super::{Outcome, PlannedCommand, Step, StepName};
 use crate::bastion::host::own_name;
@@ -42,6 +43,7 @@ impl Step for Foreground {
     fn apply(&self, work: &mut StepContext) -> anyhow::Result<Outcome> {
         let forward = enrolled_forward(work.host(), &work.run.receipt, &self.layout, self.tunnel)?;
         temporary_tunnel::end(work.run, self.tunnel)?;
+        report_installed(work.run, self.tunnel, None)?;
         let autossh =
             installed::find(work.host(), &self.layout).context("autossh is no longer installed")?;
         let command = foreground_command(&autossh.to_string_lossy(), &forward);

@@ -140,7 +140,7 @@ impl Step for ServiceTunnelStep {
             && self.manager.status(host, &self.layout, self.tunnel)? == ServiceState::Running
             && let Some(known) = up(work.run, self.tunnel)?
         {
-            self.report_installed(work.run, self.pinned(work.run, &known))?;
+            report_installed(work.run, self.tunnel, self.pinned(work.run, &known))?;
             return Ok(Outcome::AlreadyPresent("the tunnel is up".to_owned()));
         }
         // The port passes from one session to the other, so the first one has to let go of it.
@@ -159,7 +159,7 @@ impl Step for ServiceTunnelStep {
             WaitResult::Up => {}
             seen => return Err(not_seen(host, &self.layout, self.tunnel, seen).into()),
         }
-        self.report_installed(work.run, pinned.take())?;
+        report_installed(work.run, self.tunnel, pinned.take())?;
         Ok(Outcome::Changed(format!("tunnel {} is up", self.tunnel)))
     }
 }
@@ -172,23 +172,31 @@ impl ServiceTunnelStep {
     fn pinned(&self, run: &Run, known: &Tunnel) -> Option<Vec<String>> {
         host_keys::told_to(run.receipt.tunnels.get(&self.tunnel), known)
     }
+}
 
-    fn report_installed(&self, run: &Run, host_keys: Option<Vec<String>>) -> anyhow::Result<()> {
-        let tunnel = run.receipt.tunnels.get(&self.tunnel);
-        let change = TunnelChange {
-            service_installed: Some(true),
-            applied: tunnel.map(|tunnel| DatabaseAddress {
-                host: tunnel.target_host.clone(),
-                port: tunnel.target_port,
-            }),
-            host_keys,
-            ..TunnelChange::default()
-        };
-        run.client(self.tunnel)?
-            .change_tunnel(run.host, self.tunnel, &change)
-            .map_err(ApiError::with_advice)?;
-        Ok(())
-    }
+/// Tells the control plane that somebody looks after the tunnel from now on: whether it is up or down is known then.
+///
+/// # Errors
+/// The control plane could not be told.
+pub fn report_installed(
+    run: &Run,
+    tunnel: TunnelName,
+    host_keys: Option<Vec<String>>,
+) -> anyhow::Result<()> {
+    let record = run.receipt.tunnels.get(&tunnel);
+    let change = TunnelChange {
+        service_installed: Some(true),
+        applied: record.map(|record| DatabaseAddress {
+            host: record.target_host.clone(),
+            port: record.target_port,
+        }),
+        host_keys,
+        ..TunnelChange::default()
+    };
+    run.client(tunnel)?
+        .change_tunnel(run.host, tunnel, &change)
+        .map_err(ApiError::with_advice)?;
+    Ok(())
 }
 
 fn may_run(host: &dyn Host, rehearsal: &Command) -> bool {
