@@ -80,10 +80,8 @@ impl<'a> Run<'a> {
     ) -> anyhow::Result<Self> {
         let lock = lock::acquire(host, &layout)?;
         let receipt = Receipt::load(host, &layout.receipt())?;
-        // A run that was killed has left it, and this one may have nothing to write: there are tokens in it.
-        let unfinished = files::unfinished(&layout.receipt());
-        if host.exists(&unfinished) {
-            host.remove_file(&unfinished, Authority::User)?;
+        if has_half_receipt(host, &layout) {
+            host.remove_file(&files::unfinished(&layout.receipt()), Authority::User)?;
         }
         let mut receipt = receipt.unwrap_or_else(|| Receipt::new(layout.prefix()));
         receipt.host.get_or_insert_with(|| HostIdentity::of(host));
@@ -545,6 +543,12 @@ impl<'a> Run<'a> {
         }
         Ok(())
     }
+}
+
+/// Whether a run that was killed has left a receipt that it had not finished. There are tokens in it, and the next
+/// run may have nothing to write: beginning one takes it away.
+pub fn has_half_receipt(host: &dyn Host, layout: &Layout) -> bool {
+    host.exists(&files::unfinished(&layout.receipt()))
 }
 
 impl Problem {

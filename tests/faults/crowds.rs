@@ -9,7 +9,7 @@ use crate::measure::{Aim, Fault, Sibling, measure};
 use crate::support::machines::Machine;
 use crate::support::server::PublicPlace;
 use crate::support::sql::Client;
-use crate::world::{Beset, VENDOR, World, with_ordinary, with_own};
+use crate::world::{Beset, SIBLING, VENDOR, World, with_ordinary, with_own};
 
 const MANY: usize = 100;
 
@@ -22,6 +22,7 @@ fn a_hundred_connections_through_one_tunnel_do_not_notice_that_another_one_resta
         sibling: Sibling::Undisturbed,
     };
     with_ordinary(|world| {
+        world.wait_until_steady(SIBLING);
         let inside = world.vendor.enter();
         let port = world.sibling.place().port;
         let login = world.sibling.database.login();

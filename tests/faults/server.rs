@@ -105,23 +105,6 @@ fn a_tunnel_is_back_within_seconds_while_the_servers_disk_is_full() {
     });
 }
 
-#[test]
-#[ignore = "has a server of its own"]
-fn a_tunnel_is_back_within_seconds_where_nobody_takes_the_servers_log() {
-    let fault = Fault {
-        name: "server's log broken (nobody reads the pipe any more), ssh killed",
-        aim: Aim::Seen,
-        sibling: Sibling::Undisturbed,
-    };
-    with_own(&by_its_disk(), |world| {
-        measure(world, &fault, |world| {
-            world.log_reader = None;
-            world.kill_all();
-            Instant::now()
-        });
-    });
-}
-
 fn by_its_disk() -> Beset {
     Beset {
         by_its_disk: true,

@@ -54,7 +54,7 @@ pub struct World {
     /// The server.
     pub server: Server,
     /// The reading end of its log, if that is a pipe.
-    pub log_reader: Option<File>,
+    _log_reader: Option<File>,
     /// The vendor's operator.
     pub operator: Operator,
     /// Who knows the vendor's name.
@@ -168,7 +168,7 @@ impl World {
             ours,
             sibling,
             server,
-            log_reader,
+            _log_reader: log_reader,
             operator,
             resolver,
             vendor,

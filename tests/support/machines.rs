@@ -158,8 +158,11 @@ impl Machine {
 
     /// Gives it all addresses of a network besides: it stands for many machines then.
     pub fn be_all_of(&self, network: &str) {
-        self.router
-            .ip(&format!("route add {network} dev {}", self.end));
+        // Through its own address: the kernel keeps no more than a thousand neighbours.
+        self.router.ip(&format!(
+            "route add {network} via {} dev {} onlink",
+            self.address, self.end
+        ));
         self.namespace
             .ip(&format!("route add local {network} dev lo"));
     }

@@ -12,7 +12,7 @@ use crate::bastion::failure::{Exit, Failure};
 use crate::bastion::host::{Host, WayToRoot};
 use crate::bastion::layout::Layout;
 use crate::bastion::receipt::{Receipt, Scope, TunnelRecord};
-use crate::bastion::run::Run;
+use crate::bastion::run::{Run, has_half_receipt};
 use crate::bastion::service::AtBoot;
 use crate::bastion::ssh::vetting;
 use crate::bastion::steps::database::Database;
@@ -61,7 +61,8 @@ pub(super) fn run(host: &dyn Host, ui: &Ui, command: &UpdateTunnel) -> anyhow::R
             has_service,
         )?;
         let kept = &tunnels::find(&receipt, id)?.reach;
-        if !command.dry_run && kept.renewed(host, &given, client.address())? != *kept {
+        let is_reach_new = kept.renewed(host, &given, client.address())? != *kept;
+        if !command.dry_run && (is_reach_new || has_half_receipt(host, &layout)) {
             Run::begin(host, ui, layout, given)?.keep_reach(&[client.address().clone()])?;
         }
         return Ok(Exit::Done);
