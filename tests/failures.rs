@@ -1,8 +1,6 @@
 //! What goes wrong, as the person at the bastion's shell sees it: the exit code, what failed and why,
 //! the next thing to do, and nothing lost or half-made.
 
-#[path = "failures/deaths.rs"]
-mod deaths;
 mod support;
 
 use std::io::{Read as _, Write as _};

@@ -15,8 +15,6 @@ mod half_done;
 mod host_keys;
 #[path = "server_life/keys.rs"]
 mod keys;
-#[path = "server_life/kills.rs"]
-mod kills;
 #[path = "server_life/migrate.rs"]
 mod migrate;
 #[path = "server_life/nodes.rs"]

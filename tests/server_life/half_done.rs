@@ -26,7 +26,6 @@ const AWAY: [&str; 5] = [
 const INTO_PLACE: [&str; 4] = ["secret.key", "public-url", "ssh", "control-plane.sqlite"];
 
 #[test]
-#[ignore = "written, and not seen to pass yet"]
 fn a_backup_that_is_killed_leaves_no_secret_behind_once_the_same_command_has_run_again() {
     let server = Server::start_on_sqlite();
     // So many that it takes a while.
@@ -59,7 +58,6 @@ fn a_backup_that_is_killed_leaves_no_secret_behind_once_the_same_command_has_run
 }
 
 #[test]
-#[ignore = "written, and not seen to pass yet"]
 fn a_restore_that_is_killed_anywhere_is_begun_anew_by_the_same_command() {
     let mut server = Server::start_on_sqlite();
     server.operator().create("Of before", 5432);
@@ -103,10 +101,11 @@ fn a_restore_that_is_killed_anywhere_is_begun_anew_by_the_same_command() {
         assert_eq!(told["given_since_is_known"], true, "{done}: {told:#}");
         let put_aside = PathBuf::from(told["put_aside"].as_str().expect("a folder"));
         let aside = names_below(&put_aside);
+        let is_aside = |name: &&str| aside.iter().any(|there| there == name);
+        // What is put aside after the last act came from the backup, which has no mark of a run.
         assert!(
-            AWAY.iter()
-                .all(|name| aside.iter().any(|there| there == name)),
-            "{aside:?}"
+            done == ends || AWAY.iter().all(is_aside),
+            "{done}: {aside:?}"
         );
         let left = names_in(&data);
         let strange = |name: &&String| name.starts_with('.') || name.starts_with("replacing-");
