@@ -2,7 +2,7 @@
 # shellcheck disable=SC2034 # scripts/test, which sources this, reads it all.
 # The lanes of scripts/test: what each is for, what it needs, and which programs of tests/ it runs.
 
-lanes=(quick lints unit journey screens bootstrap api store openapi tunnel-server databases web lab cluster fuzz faults ansible containers release)
+lanes=(quick lints unit journey screens bootstrap api store openapi tunnel-server databases web lab cluster fuzz faults release)
 
 declare -A purpose=(
     [quick]="format, lints, unit tests and one whole journey; installs nothing"
@@ -17,12 +17,10 @@ declare -A purpose=(
     [tunnel-server]="the real ssh against the tunnel server"
     [databases]="connection tests against real databases, through a tunnel and directly"
     [web]="the pages, in headless Chromium and without JavaScript"
-    [ansible]="the example for Ansible, played twice"
     [lab]="booted hosts: packages, init systems, reboots, power cuts"
     [cluster]="several servers, each in a network of its own, of which parts fail: with --full alone"
     [fuzz]="the fuzzers, with their seeds; with --full, a minute each"
     [faults]="what breaks between the vendor and the database, and how soon rows come again: most of it with --full alone"
-    [containers]="images of the server and of a bastion, the compose file and the Kubernetes manifests: with --full alone"
     [release]="a release, looked at and installed by the command from the browser"
 )
 
@@ -36,16 +34,14 @@ declare -A needs=(
     [bootstrap]="tunnels certificates bootstrap"
     [api]="ssh"
     [store]="tunnels certificates script_checks"
-    [openapi]="tunnels python_tools alerts"
+    [openapi]="tunnels schemathesis alerts"
     [tunnel-server]="ssh proxies"
     [databases]="tunnels certificates mariadb clickhouse"
-    [web]="tunnels certificates mariadb browsers proxies npm"
-    [ansible]="tunnels python_tools"
+    [web]="tunnels certificates mariadb browsers proxies"
     [lab]="tunnels certificates web_proxy packing"
     [cluster]="tunnels certificates proxies"
     [fuzz]="fuzzing"
     [faults]="tunnels certificates faults"
-    [containers]="tunnels certificates python_tools containers"
     [release]="tunnels bootstrap release"
 )
 
@@ -54,9 +50,6 @@ declare -A further_needs=(
     [lints]="rustfmt and clippy"
     [quick]="rustfmt and clippy"
     [openapi]="Schemathesis (scripts/schemathesis)"
-    [web]="axe-core (scripts/axe)"
-    [ansible]="ansible-core (scripts/ansible)"
-    [containers]="Linux, root"
     [lab]="Linux, root, images of hosts (scripts/lab-images)"
     [cluster]="Linux, root"
     [faults]="Linux, root"
@@ -72,11 +65,9 @@ declare -A programs=(
     [tunnel-server]="tunnel_server"
     [databases]="databases connections"
     [web]="web"
-    [ansible]="ansible"
     [lab]="lab"
     [cluster]="cluster"
     [faults]="faults"
-    [containers]="containers"
 )
 
 is_lane() {

@@ -15,10 +15,8 @@
 //! - [`sql`]: queries through a port; [`ports`]: ports nobody else has; [`snapshot`]: what is on
 //!   disk, to be compared; [`small_disk`]: one that can be filled; [`unread_log`]: a log that nobody reads; [`wait`]: waiting, never without a bound.
 
-#![allow(
-    dead_code,
-    reason = "every test binary compiles all of this and uses a part"
-)]
+// Every test binary compiles all of this and uses a part.
+#![allow(dead_code)]
 
 pub mod account;
 pub mod bastion;

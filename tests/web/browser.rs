@@ -26,16 +26,11 @@ const SCREENS: [(&str, u32, u32); 2] = [("phone", 360, 780), ("desktop", 1280, 9
 /// Lists the texts whose contrast is too low.
 const CONTRAST: &str = include_str!("contrast.js");
 
-/// Has axe-core look at the page.
-const AXE: &str = include_str!("axe.js");
-
 /// Chromium on an empty profile. Dropped, it ends with its driver.
 pub struct Browser {
     runtime: Runtime,
     driver: Option<WebDriver>,
     screenshots: PathBuf,
-    /// The library axe-core.
-    axe: String,
     _chromedriver: Running,
     _workspace: Workspace,
 }
@@ -58,13 +53,12 @@ impl Browser {
         let driver = runtime
             .block_on(WebDriver::new(url, capabilities(&profile)))
             .expect("Chromium starts");
-        let screenshots = target_folder().join("screenshots").join(name);
+        let screenshots = screenshots_folder().join(name);
         std::fs::create_dir_all(&screenshots).expect("a folder for screenshots");
         Browser {
             runtime,
             driver: Some(driver),
             screenshots,
-            axe: axe(),
             _chromedriver: chromedriver,
             _workspace: workspace,
         }
@@ -149,20 +143,6 @@ impl Browser {
         panic!("the keyboard does not come to {css}:\n{}", self.text());
     }
 
-    /// Goes to a link or button and presses Enter.
-    #[track_caller]
-    pub fn enter(&self, css: &str) {
-        self.tab_to(css);
-        self.press(Key::Enter);
-    }
-
-    /// Goes to a field and types.
-    #[track_caller]
-    pub fn type_into(&self, css: &str, text: &str) {
-        self.tab_to(css);
-        self.press(text);
-    }
-
     /// Presses keys, wherever the keyboard leads.
     #[track_caller]
     pub fn press(&self, keys: impl Into<TypingData>) {
@@ -237,7 +217,6 @@ impl Browser {
         self.check_contrast(name);
         for (screen, width, height) in SCREENS {
             self.be(screen, width, height);
-            self.check_accessibility(&format!("{name} on a {screen}"));
             let overflow = self.run("return document.documentElement.scrollWidth - innerWidth");
             assert!(
                 overflow.as_i64() <= Some(0),
@@ -249,7 +228,9 @@ impl Browser {
         self.tell("Emulation.setEmulatedMedia", dark);
         self.check_contrast(&format!("{name}, dark"));
         for (screen, width, height) in SCREENS {
-            self.be(screen, width, height);
+            self.tell("Emulation.setDeviceMetricsOverride", json!({
+                "width": width, "height": height, "deviceScaleFactor": 1, "mobile": screen == "phone",
+            }));
             self.shoot(&format!("{name}-{screen}-dark"));
         }
         self.tell("Emulation.setEmulatedMedia", json!({ "features": [] }));
@@ -261,14 +242,6 @@ impl Browser {
     fn check_contrast(&self, name: &str) {
         let faint = self.run(CONTRAST);
         assert_eq!(faint, json!([]), "{name}: texts that are hard to read");
-    }
-
-    /// What axe-core has to say: the rules of WCAG 2.2 up to level AA, and good practice.
-    #[track_caller]
-    fn check_accessibility(&self, name: &str) {
-        self.run(&self.axe);
-        let found = self.run(AXE);
-        assert_eq!(found, json!([]), "{name}: what axe-core has found");
     }
 
     fn shoot(&self, name: &str) {
@@ -319,16 +292,9 @@ fn capabilities(profile: &Path) -> ChromeCapabilities {
     capabilities
 }
 
-/// `scripts/axe` has put it there.
-fn axe() -> String {
-    let file = target_folder().join("axe/axe.min.js");
-    std::fs::read_to_string(&file)
-        .unwrap_or_else(|error| panic!("{}: {error}; run scripts/axe", file.display()))
-}
-
-fn target_folder() -> PathBuf {
+fn screenshots_folder() -> PathBuf {
     // The programs under test lie in `debug` or `release` of the target folder.
     let program = Path::new(env!("CARGO_BIN_EXE_holistics-tunnel-server"));
     let target = program.parent().and_then(Path::parent);
-    target.expect("a target folder").to_owned()
+    target.expect("a target folder").join("screenshots")
 }

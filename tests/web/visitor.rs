@@ -127,10 +127,9 @@ impl Visitor {
             .iter()
             .map(|(name, value)| format!("{name}={value}"))
             .collect();
-        let request = if cookies.is_empty() {
-            request
-        } else {
-            request.header("cookie", cookies.join("; "))
+        let request = match cookies.is_empty() {
+            true => request,
+            false => request.header("cookie", cookies.join("; ")),
         };
         request.send().expect("the server answers")
     }
@@ -156,19 +155,17 @@ impl Visitor {
             let (name, rest) = cookie.split_once('=').expect("a cookie's name");
             let value = rest.split(';').next().expect("a cookie's value");
             let mut cookies = self.cookies.borrow_mut();
-            if cookie.contains("Max-Age=0;") {
-                cookies.remove(name)
-            } else {
-                cookies.insert(name.to_owned(), value.to_owned())
+            match cookie.contains("Max-Age=0;") {
+                true => cookies.remove(name),
+                false => cookies.insert(name.to_owned(), value.to_owned()),
             };
         }
     }
 
     fn address(&self, path: &str) -> String {
-        if path.starts_with("http") {
-            path.to_owned()
-        } else {
-            format!("{}{path}", self.url)
+        match path.starts_with("http") {
+            true => path.to_owned(),
+            false => format!("{}{path}", self.url),
         }
     }
 }

@@ -122,10 +122,9 @@ fn signs(host: &dyn Host) -> &'static Signs {
         .find_map(|name| host.env(name).filter(|value| !value.is_empty()))
         .unwrap_or_default()
         .to_ascii_lowercase();
-    if locale.contains("utf-8") || locale.contains("utf8") {
-        &UNICODE
-    } else {
-        &ASCII
+    match locale.contains("utf-8") || locale.contains("utf8") {
+        true => &UNICODE,
+        false => &ASCII,
     }
 }
 

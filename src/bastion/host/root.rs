@@ -252,10 +252,9 @@ impl Root {
             return Ok(RootProof::Untold(rules.stderr.trim().to_owned()));
         }
         if sudo_rules::allow_everything(&rules.stdout) {
-            return Ok(if self.is_silent(run)? {
-                RootProof::Allowed
-            } else {
-                RootProof::Asks
+            return Ok(match self.is_silent(run)? {
+                true => RootProof::Allowed,
+                false => RootProof::Asks,
             });
         }
         let questions = commands.iter().map(|command| self.about(command));

@@ -49,10 +49,9 @@ impl<'a> StepContext<'_, 'a> {
             }
             self.run.made.push((scope, step, change));
         }
-        if self.run.made.len() == known {
-            Ok(())
-        } else {
-            self.run.save()
+        match self.run.made.len() == known {
+            true => Ok(()),
+            false => self.run.save(),
         }
     }
 

@@ -20,10 +20,9 @@ pub struct StartFailure {
 impl StartFailure {
     /// In one line, with the manager's own.
     pub fn told(&self) -> String {
-        if self.lines.is_empty() {
-            self.what.clone()
-        } else {
-            format!("{}: {}", self.what, self.lines.join("; "))
+        match self.lines.is_empty() {
+            true => self.what.clone(),
+            false => format!("{}: {}", self.what, self.lines.join("; ")),
         }
     }
 
@@ -33,10 +32,9 @@ impl StartFailure {
             format!("tunnel {tunnel}: {}", self.what),
             format!("{}; then run the same command again", self.next),
         );
-        if self.lines.is_empty() {
-            failure
-        } else {
-            failure.because(self.lines.join("; "))
+        match self.lines.is_empty() {
+            true => failure,
+            false => failure.because(self.lines.join("; ")),
         }
     }
 }

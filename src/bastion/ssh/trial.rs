@@ -61,11 +61,10 @@ impl<'s> Heard<'s> {
         } else {
             let words = self.last_words();
             let losses = ["losed", "reset", "imed out", "imeout", "Broken pipe"];
-            if words.is_empty() || losses.iter().any(|loss| words.contains(loss)) {
-                Stage::Lost
-            } else {
+            match words.is_empty() || losses.iter().any(|loss| words.contains(loss)) {
+                true => Stage::Lost,
                 // Such as a host key that is too short for it.
-                Stage::Refused
+                false => Stage::Refused,
             }
         }
     }

@@ -116,10 +116,9 @@ impl Store {
             .await?;
         let mut confirmations = Confirmations::default();
         for (node, confirmed) in rows {
-            if confirmed {
-                confirmations.confirmed_by.push(node);
-            } else {
-                confirmations.pending_on.push(node);
+            match confirmed {
+                true => confirmations.confirmed_by.push(node),
+                false => confirmations.pending_on.push(node),
             }
         }
         Ok(confirmations)

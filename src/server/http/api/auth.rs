@@ -55,10 +55,9 @@ impl FromRequestParts<Arc<App>> for Operator {
 
 /// What an API token needs for a call with this method.
 pub fn needed_scope(method: &Method) -> Scope {
-    if method.is_safe() {
-        Scope::Read
-    } else {
-        Scope::Operate
+    match method.is_safe() {
+        true => Scope::Read,
+        false => Scope::Operate,
     }
 }
 

@@ -57,10 +57,9 @@ impl<S: Send + Sync, T: DeserializeOwned + Serialize> FromRequest<S> for Optiona
 
 /// The body without the mark that some programs put before a text in UTF-8.
 fn without_mark(bytes: Bytes) -> Bytes {
-    if bytes.starts_with(b"\xef\xbb\xbf") {
-        bytes.slice(3..)
-    } else {
-        bytes
+    match bytes.starts_with(b"\xef\xbb\xbf") {
+        true => bytes.slice(3..),
+        false => bytes,
     }
 }
 

@@ -120,10 +120,9 @@ impl KeyFolder {
                 _ => {}
             }
         }
-        if place.exists() {
-            flush(&place)
-        } else {
-            Ok(())
+        match place.exists() {
+            true => flush(&place),
+            false => Ok(()),
         }
     }
 }

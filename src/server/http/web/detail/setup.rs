@@ -29,10 +29,9 @@ pub struct Command {
 
 /// The stages of a setup, and how far it has come.
 pub fn steps(state: DataSourceState, by_hand: bool) -> Vec<Step> {
-    if by_hand {
-        steps_by_hand(state)
-    } else {
-        steps_by_command(state)
+    match by_hand {
+        true => steps_by_hand(state),
+        false => steps_by_command(state),
     }
 }
 
