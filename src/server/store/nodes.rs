@@ -189,8 +189,8 @@ impl Line {
         Ok(node)
     }
 
-    /// Begins a new life of a node, and tells the others: what was written in an older one is void. `former` is what was seen of the
-    /// name before; nothing is done if that has changed meanwhile, since another server has it then.
+    /// Begins a new life of a node, and tells the others: what was written in an older one is void. `former` is what was
+    /// seen of the name before; nothing is done if that has changed meanwhile, since another server has it then.
     pub async fn register(
         &mut self,
         new: &NewNode,
