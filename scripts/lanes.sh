@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2034 # scripts/test, which sources this, reads it all.
-# The lanes of scripts/test: what each is for, what it needs, and which programs of tests/ it runs.
+# The lanes of scripts/test: what each is for, what it needs, and which parts of tests/ it runs.
 
 lanes=(quick lints unit journey screens bootstrap api store openapi tunnel-server databases web lab cluster fuzz faults release)
 
@@ -55,7 +55,8 @@ declare -A further_needs=(
     [faults]="Linux, root"
 )
 
-declare -A programs=(
+# What each runs: parts of the program tests/it, by their modules, or a program of its own.
+declare -A parts=(
     [unit]="distros"
     [journey]="journey failures service changes doctor source_build server_life"
     [screens]="screens"
@@ -74,22 +75,30 @@ is_lane() {
     [[ -n ${purpose[$1]-} ]]
 }
 
-# The lane that runs this program of tests/; nothing if none does.
-lane_of_program() {
+# is_program PART: it is a program of its own, and not a part of tests/it.
+is_program() {
+    [[ $1 != it && -f tests/$1/main.rs ]]
+}
+
+# The lanes that run this part; nothing if none does.
+lanes_of_part() {
     local lane
-    for lane in "${!programs[@]}"; do
-        if [[ " ${programs[$lane]} " == *" $1 "* ]]; then
+    for lane in "${!parts[@]}"; do
+        if [[ " ${parts[$lane]} " == *" $1 "* ]]; then
             echo "$lane"
         fi
     done
 }
 
-# The programs in tests/, as cargo finds them.
-test_programs() {
+# Every part there is: the programs in tests/ as cargo finds them, and the modules of tests/it.
+all_parts() {
     local file
-    for file in tests/*.rs tests/*/main.rs; do
-        file=${file%/main.rs}
-        basename "$file" .rs
+    for file in tests/*/main.rs tests/it/*.rs tests/it/*/mod.rs; do
+        case $file in
+            tests/it/main.rs) ;;
+            */main.rs | */mod.rs) basename "${file%/*}" ;;
+            *) basename "$file" .rs ;;
+        esac
     done
 }
 

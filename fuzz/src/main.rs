@@ -24,7 +24,7 @@ mod tunnel_server;
 mod website;
 
 #[allow(dead_code)]
-#[path = "../../tests/tunnel_server/raw.rs"]
+#[path = "../../tests/it/tunnel_server/raw.rs"]
 mod raw;
 
 use std::sync::LazyLock;
