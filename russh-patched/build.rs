@@ -52,13 +52,10 @@ fn published() -> Result<PathBuf, String> {
     println!("cargo:rerun-if-env-changed=CARGO_HOME");
     if let Some(folder) = env::var_os(OVERRIDE) {
         let folder = PathBuf::from(folder);
-        return match folder.join("src/lib_inner.rs").is_file() {
-            true => Ok(folder),
-            false => Err(format!(
+        return if folder.join("src/lib_inner.rs").is_file() { Ok(folder) } else { Err(format!(
                 "{OVERRIDE} is {}, which holds no source of russh",
                 folder.display()
-            )),
-        };
+            )) };
     }
     let cargo_home = match (env::var_os("CARGO_HOME"), env::var_os("HOME")) {
         (Some(folder), _) => PathBuf::from(folder),

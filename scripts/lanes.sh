@@ -27,14 +27,14 @@ declare -A purpose=(
 # Each word is a `need_for_…` of scripts/packages.sh. What is compiled with is needed by all.
 declare -A needs=(
     [quick]="tunnels script_checks"
-    [lints]="script_checks"
+    [lints]="script_checks python_tools"
     [unit]="script_checks"
     [journey]="tunnels certificates script_checks autossh_source pooler proxies"
     [screens]="tunnels"
     [bootstrap]="tunnels certificates bootstrap"
     [api]="ssh"
     [store]="tunnels certificates script_checks"
-    [openapi]="tunnels schemathesis alerts"
+    [openapi]="tunnels python_tools alerts"
     [tunnel-server]="ssh proxies"
     [databases]="tunnels certificates mariadb clickhouse"
     [web]="tunnels certificates mariadb browsers proxies"
@@ -47,7 +47,7 @@ declare -A needs=(
 
 # Needs that no package meets.
 declare -A further_needs=(
-    [lints]="rustfmt and clippy"
+    [lints]="rustfmt, clippy and cargo-deny (scripts/deny)"
     [quick]="rustfmt and clippy"
     [openapi]="Schemathesis (scripts/schemathesis)"
     [lab]="Linux, root, images of hosts (scripts/lab-images)"

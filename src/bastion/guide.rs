@@ -83,9 +83,10 @@ fn of_target(target: &Target, key: KeyType) -> Values {
 }
 
 fn of_forward(forward: &Forward, key: KeyType) -> Values {
-    let host_keys = match forward.host_keys.is_empty() {
-        true => vec!["<host-key>".to_owned()],
-        false => forward.host_keys.clone(),
+    let host_keys = if forward.host_keys.is_empty() {
+        vec!["<host-key>".to_owned()]
+    } else {
+        forward.host_keys.clone()
     };
     Values {
         display_name: String::new(),

@@ -109,9 +109,10 @@ pub struct Question<'a> {
 /// There is none, neither directly nor through the proxy of this host's environment.
 pub fn find(host: &dyn Host, question: &Question) -> anyhow::Result<WayOut> {
     if let Some(asked) = question.asked {
-        return Ok(match asked.is_none() {
-            true => WayOut::Direct,
-            false => WayOut::Command(asked.clone()),
+        return Ok(if asked.is_none() {
+            WayOut::Direct
+        } else {
+            WayOut::Command(asked.clone())
         });
     }
     if let Some(recorded) = question.recorded

@@ -45,9 +45,10 @@ pub fn parts(guide: &str) -> Vec<Part> {
 
 fn paragraph(line: String) -> Part {
     let number = line.split_once(". ").map_or("", |(number, _)| number);
-    match number.starts_with(|first: char| first.is_ascii_digit()) && number.len() <= 2 {
-        true => Part::Step(line),
-        false => Part::Text(line),
+    if number.starts_with(|first: char| first.is_ascii_digit()) && number.len() <= 2 {
+        Part::Step(line)
+    } else {
+        Part::Text(line)
     }
 }
 

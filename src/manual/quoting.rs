@@ -49,9 +49,10 @@ pub(super) fn in_unit(words: &[String]) -> String {
                 .chars()
                 .all(|c| c.is_ascii_alphanumeric() || "-_.,:=/@+~[]".contains(c))
     };
-    let quoted = words.iter().map(|word| match is_plain(word) {
-        true => word.clone(),
-        false => {
+    let quoted = words.iter().map(|word| {
+        if is_plain(word) {
+            word.clone()
+        } else {
             let word = word.replace('\\', "\\\\").replace('"', "\\\"");
             format!("\"{}\"", word.replace('%', "%%").replace('$', "$$"))
         }

@@ -346,9 +346,10 @@ impl DataDir {
                 continue;
             };
             let name = format!("{folder}/{name}");
-            match entry.path().is_dir() {
-                true => self.add_files(&name, names)?,
-                false => names.push(name),
+            if entry.path().is_dir() {
+                self.add_files(&name, names)?;
+            } else {
+                names.push(name);
             }
         }
         Ok(())

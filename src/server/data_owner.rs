@@ -47,9 +47,10 @@ pub fn check(folder: &Path, redirect: Option<Redirect>) -> anyhow::Result<()> {
 /// It cannot; the message says what gives them back.
 pub fn check_files(folder: &Path, paths: &[PathBuf]) -> anyhow::Result<()> {
     for path in paths {
-        let read = match path.is_dir() {
-            true => fs::read_dir(path).map(drop),
-            false => File::open(path).map(drop),
+        let read = if path.is_dir() {
+            fs::read_dir(path).map(drop)
+        } else {
+            File::open(path).map(drop)
         };
         let denied = read.is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied);
         if denied {

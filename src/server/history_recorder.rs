@@ -72,15 +72,14 @@ impl HistoryRecorder {
         };
         let (store, activity) = (&self.control.store, local.activity());
         let is_to_join = store.engine() == Engine::Postgres && tunnels.member().is_none();
-        let written = match is_to_join {
+        let written = if is_to_join {
             // As which node it is written, and what the others did, is known once it is one of them.
-            true => state.write(store, activity, None, Others::default).await,
-            false => {
-                let node = Some(tunnels.node_name());
-                state
-                    .write(store, activity, node, || tunnels.others())
-                    .await
-            }
+            state.write(store, activity, None, Others::default).await
+        } else {
+            let node = Some(tunnels.node_name());
+            state
+                .write(store, activity, node, || tunnels.others())
+                .await
         };
         if let Err(error) = written {
             tracing::error!(?error, "cannot write the tunnels' history; it is kept");

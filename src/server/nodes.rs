@@ -41,9 +41,10 @@ async fn drain(line: &mut Line, url: &DatabaseUrl, name: &str, undo: bool) -> an
         store.ask_to_drain(name, !undo, &Actor::CommandLine).await?,
         "there is no node {name:?} that runs; `node list` shows those that there are"
     );
-    let (asked, shown) = match undo {
-        false => ("to drain", "draining"),
-        true => ("not to drain any more", "up, unless it is about to end,"),
+    let (asked, shown) = if undo {
+        ("not to drain any more", "up, unless it is about to end,")
+    } else {
+        ("to drain", "draining")
     };
     println!(
         "{name} is asked {asked}; `node list` shows it as {shown} within a few seconds if it lives"

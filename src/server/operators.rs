@@ -66,9 +66,10 @@ async fn list(store: &Store, as_json: bool) -> anyhow::Result<()> {
             Some(at) => format!("last signed in {at:.0}"),
             None => "never signed in".to_owned(),
         };
-        let signs_in_by = match operator.has_password {
-            true => "password",
-            false => "links alone",
+        let signs_in_by = if operator.has_password {
+            "password"
+        } else {
+            "links alone"
         };
         println!(
             "{:<24} {state}  {signed_in}  by {signs_in_by}  API tokens: {}",

@@ -105,9 +105,10 @@ async fn list(store: &Store, as_json: bool) -> anyhow::Result<()> {
         return Ok(());
     }
     for region in &regions {
-        let since = match region.is_settled {
-            true => "",
-            false => "  (as a server was last started)",
+        let since = if region.is_settled {
+            ""
+        } else {
+            "  (as a server was last started)"
         };
         println!(
             "{:<24} {}  ports {}{since}",

@@ -149,12 +149,13 @@ impl ServerDatabase {
     /// many rows they changed.
     #[track_caller]
     pub fn execute(&self, statements: &str) -> u64 {
-        let statements = AssertSqlSafe(match self.is_file() {
-            true => statements.to_owned(),
-            false => statements
+        let statements = AssertSqlSafe(if self.is_file() {
+            statements.to_owned()
+        } else {
+            statements
                 .replace(" x'", " '\\x")
                 .replace("(x'", "('\\x")
-                .replace("zeroblob(36)", "decode(repeat('00', 36), 'hex')"),
+                .replace("zeroblob(36)", "decode(repeat('00', 36), 'hex')")
         });
         block_on(async {
             let statements = sqlx::raw_sql(statements);

@@ -15,8 +15,10 @@
 //! - [`sql`]: queries through a port; [`ports`]: ports nobody else has; [`snapshot`]: what is on
 //!   disk, to be compared; [`small_disk`]: one that can be filled; [`unread_log`]: a log that nobody reads; [`wait`]: waiting, never without a bound.
 
-// Every test binary compiles all of this and uses a part.
-#![allow(dead_code)]
+#![allow(
+    dead_code,
+    reason = "every test binary compiles all of this and uses a part"
+)]
 
 pub mod account;
 pub mod bastion;

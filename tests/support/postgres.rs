@@ -240,7 +240,7 @@ impl Postgres {
         let run = |database, statements| {
             self.superuser(database)
                 .and_then(|mut client| client.execute(statements))
-                .unwrap_or_else(|error| panic!("{statements}: {error}"))
+                .unwrap_or_else(|error| panic!("{statements}: {error}"));
         };
         run("postgres", MAKE_READER);
         run("postgres", MAKE_DATABASE);

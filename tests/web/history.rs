@@ -162,9 +162,10 @@ fn assert_agree(shown: &Value, page: &Page) {
         let row = text.rsplit_once(&format!("{date}\n")).expect("its row").1;
         let mut cells = row.lines();
         let up = cells.next().expect("a cell");
-        match day["up_share"].is_null() {
-            true => assert!(["not yet", "not known"].contains(&up), "{date}: {up}"),
-            false => assert_eq!(up, percent(&day["up_share"]), "{date}"),
+        if day["up_share"].is_null() {
+            assert!(["not yet", "not known"].contains(&up), "{date}: {up}");
+        } else {
+            assert_eq!(up, percent(&day["up_share"]), "{date}");
         }
         let is_said = words.contains(&format!("{date}: down for"));
         let is_down = !day["down"].as_array().expect("times").is_empty();

@@ -177,9 +177,10 @@ fn every_page_forbids_what_it_does_not_need() {
         assert_eq!(header("x-content-type-options"), "nosniff", "{path}");
         assert_eq!(header("referrer-policy"), "same-origin", "{path}");
         let cache = header("cache-control");
-        match path.starts_with("/assets/") {
-            true => assert!(cache.contains("immutable"), "{path}: {cache}"),
-            false => assert_eq!(cache, "no-store", "{path}"),
+        if path.starts_with("/assets/") {
+            assert!(cache.contains("immutable"), "{path}: {cache}");
+        } else {
+            assert_eq!(cache, "no-store", "{path}");
         }
         for inline in ["<style", " style=", " onclick=", "<script>"] {
             assert!(

@@ -127,9 +127,10 @@ impl Visitor {
             .iter()
             .map(|(name, value)| format!("{name}={value}"))
             .collect();
-        let request = match cookies.is_empty() {
-            true => request,
-            false => request.header("cookie", cookies.join("; ")),
+        let request = if cookies.is_empty() {
+            request
+        } else {
+            request.header("cookie", cookies.join("; "))
         };
         request.send().expect("the server answers")
     }
@@ -155,17 +156,19 @@ impl Visitor {
             let (name, rest) = cookie.split_once('=').expect("a cookie's name");
             let value = rest.split(';').next().expect("a cookie's value");
             let mut cookies = self.cookies.borrow_mut();
-            match cookie.contains("Max-Age=0;") {
-                true => cookies.remove(name),
-                false => cookies.insert(name.to_owned(), value.to_owned()),
+            if cookie.contains("Max-Age=0;") {
+                cookies.remove(name)
+            } else {
+                cookies.insert(name.to_owned(), value.to_owned())
             };
         }
     }
 
     fn address(&self, path: &str) -> String {
-        match path.starts_with("http") {
-            true => path.to_owned(),
-            false => format!("{}{path}", self.url),
+        if path.starts_with("http") {
+            path.to_owned()
+        } else {
+            format!("{}{path}", self.url)
         }
     }
 }

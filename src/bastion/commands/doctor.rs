@@ -122,9 +122,10 @@ fn signs(host: &dyn Host) -> &'static Signs {
         .find_map(|name| host.env(name).filter(|value| !value.is_empty()))
         .unwrap_or_default()
         .to_ascii_lowercase();
-    match locale.contains("utf-8") || locale.contains("utf8") {
-        true => &UNICODE,
-        false => &ASCII,
+    if locale.contains("utf-8") || locale.contains("utf8") {
+        &UNICODE
+    } else {
+        &ASCII
     }
 }
 

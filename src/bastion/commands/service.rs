@@ -100,9 +100,10 @@ fn comes_to_run(
     loop {
         let state = manager.status(host, &layout, *name)?;
         let is_running = state == ServiceState::Running;
-        let failure = match is_running {
-            true => None,
-            false => manager.start_failure(host, &layout, *name)?,
+        let failure = if is_running {
+            None
+        } else {
+            manager.start_failure(host, &layout, *name)?
         };
         if is_running || failure.is_some() || host.uptime() >= deadline {
             let state = format!("{state:?}").to_lowercase();

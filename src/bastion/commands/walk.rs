@@ -107,9 +107,10 @@ impl Bastion {
                 let begins = format!("600 {OWN}/{begins}");
                 host.paths().iter().any(|path| path.contains(&begins))
             };
-            match has("ssh_config-") && has("proxy-") {
-                true => said("", UP_TO_THE_LOGIN),
-                false => failed(),
+            if has("ssh_config-") && has("proxy-") {
+                said("", UP_TO_THE_LOGIN)
+            } else {
+                failed()
             }
         });
         bastion
@@ -139,9 +140,10 @@ impl Bastion {
             let is_known = [&world.registered, &world.announced]
                 .iter()
                 .any(|known| *known.borrow() == key);
-            match offers_it && key.is_some() && is_known {
-                true => said("", LOGGED_IN),
-                false => said("", UP_TO_THE_LOGIN),
+            if offers_it && key.is_some() && is_known {
+                said("", LOGGED_IN)
+            } else {
+                said("", UP_TO_THE_LOGIN)
             }
         });
         on("ssh-keygen -q", |_, host, command| {
@@ -223,9 +225,10 @@ impl Bastion {
         on("sudo systemd-run", |_, _, _| Output::default());
         on("systemctl show", |_, _, _| said("ExecMainStatus=0\n", ""));
         on("systemctl is-active", |world, _, command| {
-            match world.units.borrow().contains(&command.args[1]) {
-                true => said("active\n", ""),
-                false => said("inactive\n", ""),
+            if world.units.borrow().contains(&command.args[1]) {
+                said("active\n", "")
+            } else {
+                said("inactive\n", "")
             }
         });
         on("ps -A", |world, _, _| {

@@ -265,9 +265,10 @@ mod tests {
         let host = ScriptedHost::new();
         host.serve(move |_, request| {
             let authority = request.authority.as_deref().unwrap_or("public");
-            match trusted.contains(&authority) {
-                true => Ok(Response::default()),
-                false => Err(HttpError::NoAnswer(anyhow::anyhow!("UnknownIssuer"))),
+            if trusted.contains(&authority) {
+                Ok(Response::default())
+            } else {
+                Err(HttpError::NoAnswer(anyhow::anyhow!("UnknownIssuer")))
             }
         });
         let kept = Reach {

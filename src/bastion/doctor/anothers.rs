@@ -40,9 +40,12 @@ pub fn examine(
         processes(host, tunnel.remote_port, tunnel.user_dir(), true)
     })?;
     let is_down = running == Outcome::Fail || processes == Outcome::Fail;
-    checks.run("log", &subject, "", |host| match is_down {
-        true => said,
-        false => log::examine(host, tunnel.home(), &tunnel.log, Up::Unknown),
+    checks.run("log", &subject, "", |host| {
+        if is_down {
+            said
+        } else {
+            log::examine(host, tunnel.home(), &tunnel.log, Up::Unknown)
+        }
     })?;
     let (target, port) = (tunnel.target_host.as_str(), tunnel.target_port);
     database::examine(checks, &subject, target, port, None)?;

@@ -39,7 +39,9 @@ const HELD: &str = "held";
 const WAITING: &str = "waiting ";
 
 /// The lock, which is let go of when this is dropped, or by the kernel when the process ends.
-pub struct HostLock(#[allow(dead_code)] Box<dyn Any>);
+pub struct HostLock(
+    #[allow(dead_code, reason = "the lock lasts as long as it is kept")] Box<dyn Any>,
+);
 
 impl HostLock {
     /// Held by what lets go of it when it is dropped.

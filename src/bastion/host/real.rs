@@ -199,10 +199,13 @@ impl Commands for RealHost {
         let program = words.first().map_or("", String::as_str);
         match take() {
             // It may be the first after the password was forgotten.
-            Err(error) if is_from(&error, program) => match self.ask_again(&command)? {
-                true => take(),
-                false => Err(error),
-            },
+            Err(error) if is_from(&error, program) => {
+                if self.ask_again(&command)? {
+                    take()
+                } else {
+                    Err(error)
+                }
+            }
             taken => taken,
         }
     }

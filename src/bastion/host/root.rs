@@ -252,9 +252,10 @@ impl Root {
             return Ok(RootProof::Untold(rules.stderr.trim().to_owned()));
         }
         if sudo_rules::allow_everything(&rules.stdout) {
-            return Ok(match self.is_silent(run)? {
-                true => RootProof::Allowed,
-                false => RootProof::Asks,
+            return Ok(if self.is_silent(run)? {
+                RootProof::Allowed
+            } else {
+                RootProof::Asks
             });
         }
         let questions = commands.iter().map(|command| self.about(command));

@@ -316,9 +316,10 @@ fn programs(packages: &[String]) -> Vec<&str> {
 /// Everything that installing these packages would add, dependencies included.
 fn would_install(runner: &mut Runner, packages: &[String]) -> anyhow::Result<Vec<String>> {
     let simulate = simulated_installation(packages);
-    let known = match has_lists(runner.host) {
-        true => Some(runner.host.run(&simulate)?),
-        false => None,
+    let known = if has_lists(runner.host) {
+        Some(runner.host.run(&simulate)?)
+    } else {
+        None
     };
     let known = known.filter(|output| SIGNS.unknown_package(output).is_none());
     let (output, unreached) = match known {

@@ -49,9 +49,10 @@ impl<'a> StepContext<'_, 'a> {
             }
             self.run.made.push((scope, step, change));
         }
-        match self.run.made.len() == known {
-            true => Ok(()),
-            false => self.run.save(),
+        if self.run.made.len() == known {
+            Ok(())
+        } else {
+            self.run.save()
         }
     }
 

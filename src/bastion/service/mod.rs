@@ -175,9 +175,10 @@ pub trait ServiceManager {
     ) -> Result<()> {
         let (host, layout) = (work.host(), work.layout().clone());
         let lock = self.lock(host, work.run.ui, &layout)?;
-        let at_boot = match self.ensure_shared(&lock, host, &layout)? {
-            true => AtBoot::Enabled,
-            false => AtBoot::WithTheService,
+        let at_boot = if self.ensure_shared(&lock, host, &layout)? {
+            AtBoot::Enabled
+        } else {
+            AtBoot::WithTheService
         };
         self.write_files(work, tunnel)?;
         work.record(Change::TunnelRenamed { to: tunnel.id })?;

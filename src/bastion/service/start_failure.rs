@@ -20,9 +20,10 @@ pub struct StartFailure {
 impl StartFailure {
     /// In one line, with the manager's own.
     pub fn told(&self) -> String {
-        match self.lines.is_empty() {
-            true => self.what.clone(),
-            false => format!("{}: {}", self.what, self.lines.join("; ")),
+        if self.lines.is_empty() {
+            self.what.clone()
+        } else {
+            format!("{}: {}", self.what, self.lines.join("; "))
         }
     }
 
@@ -32,9 +33,10 @@ impl StartFailure {
             format!("tunnel {tunnel}: {}", self.what),
             format!("{}; then run the same command again", self.next),
         );
-        match self.lines.is_empty() {
-            true => failure,
-            false => failure.because(self.lines.join("; ")),
+        if self.lines.is_empty() {
+            failure
+        } else {
+            failure.because(self.lines.join("; "))
         }
     }
 }

@@ -285,10 +285,7 @@ mod tests {
         let is_over = std::rc::Rc::new(std::cell::Cell::new(false));
         let seen = is_over.clone();
         host.on("ps -A", move |_, _| Output {
-            stdout: match seen.get() {
-                true => String::new(),
-                false => format!(" 8 ssh -f -M -S {socket} -E x\n 9 ssh -f -M -S {socket}.2 -E x\n 10 grep ssh -M -S {socket} \n"),
-            },
+            stdout: if seen.get() { String::new() } else { format!(" 8 ssh -f -M -S {socket} -E x\n 9 ssh -f -M -S {socket}.2 -E x\n 10 grep ssh -M -S {socket} \n") },
             ..Output::default()
         });
         host.on("sh -c 'kill ", move |_, command| {

@@ -76,14 +76,13 @@ pub fn prove(host: &dyn Host, key_type: KeyType) -> anyhow::Result<()> {
         return Ok(());
     };
     let others = others(host, key_type)?;
-    let next = match others.is_empty() {
-        true => NO_TYPE.to_owned(),
-        false => {
-            let flags = others
-                .iter()
-                .map(|other| format!("--key-type {}", other.word()));
-            format!("use {}", flags.collect::<Vec<_>>().join(" or "))
-        }
+    let next = if others.is_empty() {
+        NO_TYPE.to_owned()
+    } else {
+        let flags = others
+            .iter()
+            .map(|other| format!("--key-type {}", other.word()));
+        format!("use {}", flags.collect::<Vec<_>>().join(" or "))
     };
     let kind = key_type.word();
     Err(Failure::usage(

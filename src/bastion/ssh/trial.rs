@@ -61,10 +61,11 @@ impl<'s> Heard<'s> {
         } else {
             let words = self.last_words();
             let losses = ["losed", "reset", "imed out", "imeout", "Broken pipe"];
-            match words.is_empty() || losses.iter().any(|loss| words.contains(loss)) {
-                true => Stage::Lost,
+            if words.is_empty() || losses.iter().any(|loss| words.contains(loss)) {
+                Stage::Lost
+            } else {
                 // Such as a host key that is too short for it.
-                false => Stage::Refused,
+                Stage::Refused
             }
         }
     }

@@ -233,7 +233,7 @@ pub fn prove_commands(
             "its rules ask for one, but not for each command",
         ),
         RootProof::Untold(said) => {
-            proofs.could_not_see(format!("what {program} lets {user} run as root"), said)
+            proofs.could_not_see(format!("what {program} lets {user} run as root"), said);
         }
     }
     let (conditional, _): (Vec<Command>, Vec<Need>) = others.iter().cloned().unzip();

@@ -98,9 +98,10 @@ impl Step for ServiceTunnelStep {
         let mut first: Option<StartFailure> = None;
         for command in &self.rehearsals {
             let since = self.begun.take().unwrap_or_else(|| host.now());
-            let output = match may_run(host, command) {
-                true => host.run(command)?,
-                false => return Ok(()),
+            let output = if may_run(host, command) {
+                host.run(command)?
+            } else {
+                return Ok(());
             };
             if output.success() {
                 self.has_own_mounts.set(Some(first.is_none()));

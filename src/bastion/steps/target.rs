@@ -192,9 +192,10 @@ impl Step for TargetReport {
     fn apply(&self, work: &mut StepContext) -> anyhow::Result<Outcome> {
         let tunnel = self.target.tunnel;
         let client = work.run.client(tunnel)?;
-        let before_move = match self.is_applied {
-            true => place::settle(work.run, tunnel)?,
-            false => None,
+        let before_move = if self.is_applied {
+            place::settle(work.run, tunnel)?
+        } else {
+            None
         };
         let place = self.place.as_ref();
         let keys = place.map(|place| place.server.host_keys.clone());

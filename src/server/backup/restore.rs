@@ -58,9 +58,10 @@ pub async fn run(arguments: RestoreArgs) -> anyhow::Result<()> {
     // It is read for the second time, and so is all that depends on it.
     let manifest = archive::read(file, Some(&files))?;
     check_target(data_dir.path(), *replace, &manifest)?;
-    let given = match replace {
-        true => what_was_given(&data_dir, &staging).await,
-        false => Err("the folder was empty".to_owned()),
+    let given = if *replace {
+        what_was_given(&data_dir, &staging).await
+    } else {
+        Err("the folder was empty".to_owned())
     };
     let known = prepare(&files.join(DATABASE), &manifest, given, &arguments).await?;
     let put_aside = take_the_place(&data_dir, &files)?;
@@ -214,9 +215,12 @@ async fn prepare(
     whole::check(database).await.with_context(cannot_use)?;
     let store = Store::open(database).await.with_context(cannot_use)?;
     let own = store.given().await?;
-    let given = given.and_then(|given| match given.continues(&own) {
-        true => Ok(given),
-        false => Err("the replaced database is older than the backup".to_owned()),
+    let given = given.and_then(|given| {
+        if given.continues(&own) {
+            Ok(given)
+        } else {
+            Err("the replaced database is older than the backup".to_owned())
+        }
     });
     let since = given.as_ref().ok();
     store
@@ -269,9 +273,10 @@ fn rename(from: &Path, to: &Path) -> anyhow::Result<()> {
 fn sync(folder: &Path) -> anyhow::Result<()> {
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
-        match path.is_dir() {
-            true => sync(&path)?,
-            false => File::open(&path)?.sync_all()?,
+        if path.is_dir() {
+            sync(&path)?;
+        } else {
+            File::open(&path)?.sync_all()?;
         }
     }
     Ok(File::open(folder)?.sync_all()?)
@@ -309,7 +314,9 @@ fn say(
             );
             match arguments.unused_ports {
                 Some(range) => {
-                    println!("--port-rest of `serve`; until then new tunnels get ports of {range}.")
+                    println!(
+                        "--port-rest of `serve`; until then new tunnels get ports of {range}."
+                    );
                 }
                 None => println!(
                     "--port-rest of `serve`. For new tunnels before that, restore once more, before you start the server, \

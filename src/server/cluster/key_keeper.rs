@@ -155,9 +155,10 @@ impl KeyKeeper {
     async fn follow_on(&self, tunnels: &TunnelServer) -> Infallible {
         let mut pause = FIRST_PAUSE;
         // Once it was filled from the database, the changes since are enough.
-        let mut next = match self.table.is_behind() {
-            true => Asked::All,
-            false => Asked::Changes,
+        let mut next = if self.table.is_behind() {
+            Asked::All
+        } else {
+            Asked::Changes
         };
         loop {
             let Err(error) = self.follow(tunnels, next, &mut pause).await;
@@ -289,9 +290,10 @@ impl KeyKeeper {
                     }
                 }
             }
-            let again = match is_confirmed {
-                true => CONFIRM_ANEW,
-                false => CONFIRM_AGAIN,
+            let again = if is_confirmed {
+                CONFIRM_ANEW
+            } else {
+                CONFIRM_AGAIN
             };
             tokio::select! {
                 _ = kept.changed() => {}

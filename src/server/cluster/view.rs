@@ -371,9 +371,10 @@ impl Reader {
             .own_row
             .as_ref()
             .is_some_and(|(_, liveness)| liveness.still() < OWN_BEAT);
-        let passed = match own_beat_moves {
-            true => passed,
-            false => Duration::ZERO,
+        let passed = if own_beat_moves {
+            passed
+        } else {
+            Duration::ZERO
         };
         for row in others {
             self.read_one(row, passed).await?;
@@ -438,9 +439,10 @@ impl Reader {
             row: node.row.clone(),
             is_alive: node.is_alive(),
             still: node.liveness.still(),
-            tunnels: match node.is_alive() {
-                true => node.sessions.len(),
-                false => 0,
+            tunnels: if node.is_alive() {
+                node.sessions.len()
+            } else {
+                0
             },
         });
         let own = self.own_row.iter().map(|(row, liveness)| SeenNode {

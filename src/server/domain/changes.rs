@@ -102,14 +102,15 @@ impl Watch {
         let mut changed = BTreeSet::new();
         loop {
             // Nothing is lost where this is dropped: it waits only while it has taken nothing.
-            let news = match changed.is_empty() {
-                true => self.news.recv().await,
-                false => match self.news.try_recv() {
+            let news = if changed.is_empty() {
+                self.news.recv().await
+            } else {
+                match self.news.try_recv() {
                     Err(TryRecvError::Empty) => return Wake::Changed(changed),
                     Err(TryRecvError::Lagged(number)) => Err(RecvError::Lagged(number)),
                     Err(TryRecvError::Closed) => Err(RecvError::Closed),
                     Ok(news) => Ok(news),
-                },
+                }
             };
             match news {
                 Ok(News::Changed(id)) if self.data_source.is_none_or(|own| own == id) => {

@@ -107,9 +107,10 @@ impl ControlPlane {
             COUNTED + 1
         };
         let number = self.store.count_listed(&filter, most).await?;
-        Ok(match number == most {
-            true => Count::MoreThan(COUNTED),
-            false => Count::Exactly(number),
+        Ok(if number == most {
+            Count::MoreThan(COUNTED)
+        } else {
+            Count::Exactly(number)
         })
     }
 

@@ -125,12 +125,13 @@ impl ControlPlane {
     /// # Errors
     /// The database failed.
     pub async fn know_regions_of(&self, records: &[Record]) -> Result<()> {
-        match records
+        if records
             .iter()
             .all(|record| self.regions.know_those_of(record))
         {
-            true => Ok(()),
-            false => self.learn_regions().await,
+            Ok(())
+        } else {
+            self.learn_regions().await
         }
     }
 
@@ -138,9 +139,12 @@ impl ControlPlane {
     /// after them. None before the first of them was started.
     pub fn host_keys_of(&self, region: &str) -> Vec<String> {
         let told = self.regions.host_keys(region);
-        let here = || match region == self.regions.own_name() {
-            true => self.tunnels.host_keys(),
-            false => Vec::new(),
+        let here = || {
+            if region == self.regions.own_name() {
+                self.tunnels.host_keys()
+            } else {
+                Vec::new()
+            }
         };
         told.unwrap_or_else(here)
     }
@@ -164,9 +168,10 @@ impl ControlPlane {
     pub(super) fn ready_region(&self, name: &str) -> Result<Region> {
         let region = self.regions.find(name);
         let region = region.ok_or_else(|| Error::NoTunnelServer(name.to_owned()))?;
-        match self.host_keys_of(name).is_empty() {
-            true => Err(Error::NoTunnelServer(name.to_owned())),
-            false => Ok(region),
+        if self.host_keys_of(name).is_empty() {
+            Err(Error::NoTunnelServer(name.to_owned()))
+        } else {
+            Ok(region)
         }
     }
 

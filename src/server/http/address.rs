@@ -9,8 +9,9 @@ pub fn with_query(app: &App, path: &str, asked: &[(&str, &str)]) -> String {
     let path = app.web.path(path);
     let asked = asked.iter().filter(|(_, value)| !value.is_empty());
     let query = Serializer::new(String::new()).extend_pairs(asked).finish();
-    match query.is_empty() {
-        true => path,
-        false => format!("{path}?{query}"),
+    if query.is_empty() {
+        path
+    } else {
+        format!("{path}?{query}")
     }
 }

@@ -73,14 +73,16 @@ pub async fn complete(response: Response) -> Response {
     }
     let (mut parts, words) = response.into_parts();
     let title = status.canonical_reason().unwrap_or("Error");
-    let words = match status.is_client_error() {
-        true => body::to_bytes(words, WORDS_LIMIT).await.unwrap_or_default(),
+    let words = if status.is_client_error() {
+        body::to_bytes(words, WORDS_LIMIT).await.unwrap_or_default()
+    } else {
         // What failed inside is for the log.
-        false => body::Bytes::new(),
+        body::Bytes::new()
     };
-    let detail = match words.is_empty() {
-        true => title.into(),
-        false => String::from_utf8_lossy(&words),
+    let detail = if words.is_empty() {
+        title.into()
+    } else {
+        String::from_utf8_lossy(&words)
     };
     let problem = json!({
         "type": "about:blank",

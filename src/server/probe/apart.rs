@@ -109,9 +109,10 @@ async fn listen(
 /// This very program once more, also if its file was replaced meanwhile. Of the environment it gets nothing: drivers
 /// look there for users, passwords and files.
 fn start() -> io::Result<Child> {
-    let program = match cfg!(target_os = "linux") {
-        true => "/proc/self/exe".into(),
-        false => std::env::current_exe()?,
+    let program = if cfg!(target_os = "linux") {
+        "/proc/self/exe".into()
+    } else {
+        std::env::current_exe()?
     };
     Command::new(program)
         .arg(SUBCOMMAND)

@@ -85,13 +85,14 @@ impl Route {
 }
 
 fn tunnel_is_down(by_hand: bool) -> Failure {
-    let remedy = match by_hand {
-        true => "On its machine, start ssh as the guide on this page says; what it prints names the reason."
-            .to_owned(),
-        false => format!(
+    let remedy = if by_hand {
+        "On its machine, start ssh as the guide on this page says; what it prints names the reason."
+            .to_owned()
+    } else {
+        format!(
             "On the bastion: run the setup command again, or if the service is installed, \
              `sudo service h_autossh restart`, and look at `{PROGRAM} doctor`."
-        ),
+        )
     };
     Failure::new("no session of this tunnel is connected", remedy)
 }

@@ -116,9 +116,10 @@ impl Store {
             .await?;
         let mut confirmations = Confirmations::default();
         for (node, confirmed) in rows {
-            match confirmed {
-                true => confirmations.confirmed_by.push(node),
-                false => confirmations.pending_on.push(node),
+            if confirmed {
+                confirmations.confirmed_by.push(node);
+            } else {
+                confirmations.pending_on.push(node);
             }
         }
         Ok(confirmations)

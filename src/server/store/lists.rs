@@ -129,9 +129,10 @@ fn push_filter(query: &mut Statement<'_>, filter: &Filter) -> Result<()> {
         query.push(stage.condition());
     }
     if let Some(up) = &filter.up {
-        query.push(match up.wanted {
-            true => " AND t.id IN (SELECT CAST(value AS BIGINT) FROM json_each(",
-            false => " AND t.id NOT IN (SELECT CAST(value AS BIGINT) FROM json_each(",
+        query.push(if up.wanted {
+            " AND t.id IN (SELECT CAST(value AS BIGINT) FROM json_each("
+        } else {
+            " AND t.id NOT IN (SELECT CAST(value AS BIGINT) FROM json_each("
         });
         query.push_bind(json(&up.tunnels)?).push("))");
     }

@@ -259,9 +259,10 @@ impl Store {
         if changed == 0 {
             return Ok(false);
         }
-        let asked = match drain {
-            true => "node asked to drain",
-            false => "node asked not to drain any more",
+        let asked = if drain {
+            "node asked to drain"
+        } else {
+            "node asked not to drain any more"
         };
         tx.add_audit(by, asked, &format!("node {name}")).await?;
         tx.commit().await?;

@@ -163,10 +163,13 @@ async fn migrate(connection: &mut PgConnection, url: &DatabaseUrl) -> anyhow::Re
     .with_context(|| format!("it takes longer than {} s", MIGRATION_TIMEOUT.as_secs()))
     .with_context(cannot)?;
     migrated
-        .map_err(|error| match is_locked(&error) {
-            true => anyhow::Error::new(error)
-                .context("another server does it at this moment; start again once it has"),
-            false => error.into(),
+        .map_err(|error| {
+            if is_locked(&error) {
+                anyhow::Error::new(error)
+                    .context("another server does it at this moment; start again once it has")
+            } else {
+                error.into()
+            }
         })
         .with_context(cannot)
 }
@@ -194,9 +197,10 @@ pub(super) async fn connect(url: &DatabaseUrl) -> anyhow::Result<PgConnection> {
         }
     };
     let cannot = format!("cannot connect to the database {url}: {why}");
-    match is_outage {
-        true => Err(Unavailable(cannot).into()),
-        false => bail!(cannot),
+    if is_outage {
+        Err(Unavailable(cannot).into())
+    } else {
+        bail!(cannot)
     }
 }
 

@@ -40,9 +40,10 @@ impl Engine {
             // That of the statement, since a transaction may have waited for others.
             Engine::Postgres => "CAST(extract(epoch FROM statement_timestamp()) * 1000 AS BIGINT)",
         };
-        match text.contains(NOW) {
-            true => text.replace(NOW, now).into(),
-            false => text,
+        if text.contains(NOW) {
+            text.replace(NOW, now).into()
+        } else {
+            text
         }
     }
 }

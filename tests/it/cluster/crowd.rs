@@ -255,9 +255,10 @@ async fn log_in(stream: TcpStream, key: Arc<PrivateKey>) -> Result<Handle<Echo>,
     let mut session = client::connect_stream(config, stream, Echo).await?;
     let key = PrivateKeyWithHashAlg::new(key, None);
     let login = session.authenticate_publickey("tunnel", key).await?;
-    match login.success() {
-        true => Ok(session),
-        false => Err(russh::Error::NotAuthenticated),
+    if login.success() {
+        Ok(session)
+    } else {
+        Err(russh::Error::NotAuthenticated)
     }
 }
 

@@ -40,9 +40,10 @@ impl Cost {
     /// Adds a turn: what each tunnel missed, and which of them are those that the fault was about.
     pub fn add(&mut self, missed: Vec<Missed>, concerned: &[String]) {
         for one in missed {
-            match concerned.contains(&one.name) {
-                true => self.concerned.push(one),
-                false => self.others.push(one),
+            if concerned.contains(&one.name) {
+                self.concerned.push(one);
+            } else {
+                self.others.push(one);
             }
         }
     }

@@ -96,9 +96,10 @@ fn nodes(list: &mut Command) -> Shown {
     shown.extend(nodes.iter().map(|node| {
         let name = node["name"].as_str().unwrap_or_default();
         let state = node["state"].as_str().unwrap_or_default();
-        let silent = match node["beat_moves"] == true || state == "stopped" {
-            true => "",
-            false => ", not heard",
+        let silent = if node["beat_moves"] == true || state == "stopped" {
+            ""
+        } else {
+            ", not heard"
         };
         let held = &node["tunnels"];
         (

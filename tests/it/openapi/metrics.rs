@@ -219,15 +219,19 @@ fn the_metrics_are_called_what_dashboards_call_them() {
     lines.sort_unstable();
     let lines: Vec<_> = lines
         .into_iter()
-        .map(|line| match line.starts_with('#') {
-            true => line,
-            false => line.rsplit_once(' ').expect("a value").0,
+        .map(|line| {
+            if line.starts_with('#') {
+                line
+            } else {
+                line.rsplit_once(' ').expect("a value").0
+            }
         })
         .collect();
     // There, each server also tells of its own table of keys.
-    let name = match server.is_on_postgres() {
-        true => "metrics_on_postgres",
-        false => "metrics",
+    let name = if server.is_on_postgres() {
+        "metrics_on_postgres"
+    } else {
+        "metrics"
     };
     insta::assert_snapshot!(name, lines.join("\n"));
 }

@@ -93,9 +93,10 @@ fn expect_refusal(world: &World, call: &Call, credential: &Credential) {
     let request = world
         .stranger
         .request(call.method.clone(), &world.path(&call.path));
-    let request = match call.body.is_null() {
-        true => request,
-        false => request.json(&call.body),
+    let request = if call.body.is_null() {
+        request
+    } else {
+        request.json(&call.body)
     };
     let response = credential.on(request).send().expect("the server answers");
     let what = format!("{} {} with {}", call.method, call.path, credential.name);

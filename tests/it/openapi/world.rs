@@ -101,9 +101,10 @@ impl World {
 
     /// A path of this server, with the numbers and tokens that a template leaves open.
     pub fn path(&self, template: &str) -> String {
-        let id = match template.starts_with("/api/v1/tunnels") {
-            true => self.own.tunnel,
-            false => self.own.data_source,
+        let id = if template.starts_with("/api/v1/tunnels") {
+            self.own.tunnel
+        } else {
+            self.own.data_source
         };
         template
             .replace("{id}", &id.to_string())
@@ -116,18 +117,19 @@ impl World {
     /// tried.
     pub fn kept(&self) -> Vec<String> {
         let database = self.server.database();
-        let (tables, columns_of, row) = match database.is_file() {
-            true => (
+        let (tables, columns_of, row) = if database.is_file() {
+            (
                 "SELECT name FROM sqlite_schema WHERE type = 'table'",
                 "SELECT name FROM pragma_table_info('TABLE')",
                 "quote",
-            ),
-            false => (
+            )
+        } else {
+            (
                 "SELECT table_name::text AS name FROM information_schema.tables WHERE table_schema = 'public'",
                 "SELECT column_name::text AS name FROM information_schema.columns
                  WHERE table_schema = 'public' AND table_name = 'TABLE'",
                 "quote_nullable",
-            ),
+            )
         };
         let tables = database.texts(&format!(
             "SELECT name FROM ({tables}) t WHERE name NOT IN

@@ -176,9 +176,10 @@ fn of_two_operators_who_remove_each_other_at_once_one_stays() {
                 .get("location")
                 .is_some_and(|to| to == "/operators")
         };
-        let [through, refused] = match went_through(&one) {
-            true => [one, other],
-            false => [other, one],
+        let [through, refused] = if went_through(&one) {
+            [one, other]
+        } else {
+            [other, one]
         };
         assert!(went_through(&through), "{}", through.text());
         // His own account was gone before he got to the gate, or behind it.

@@ -121,9 +121,12 @@ fn prove_root(
         let mut installed = installed.into_iter().flatten();
         let is_last = installed.all(|tunnel| own.contains(&tunnel.name));
         let shared = of(Scope::Host).into_iter();
-        commands.extend(shared.map(|command| match is_last {
-            true => command,
-            false => command.only("with the last tunnel of anybody"),
+        commands.extend(shared.map(|command| {
+            if is_last {
+                command
+            } else {
+                command.only("with the last tunnel of anybody")
+            }
         }));
     }
     // What may turn out not to be allowed is told when it does.

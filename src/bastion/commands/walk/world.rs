@@ -188,9 +188,10 @@ impl World {
                     "host_keys": [OTHER_HOST_KEY],
                 },
             });
-            let (key, port) = match self.has_moved.get() {
-                true => (OTHER_HOST_KEY, OTHER_PORT),
-                false => (HOST_KEY, PORT),
+            let (key, port) = if self.has_moved.get() {
+                (OTHER_HOST_KEY, OTHER_PORT)
+            } else {
+                (HOST_KEY, PORT)
             };
             tunnel["host_keys"] = json!([key]);
             tunnel["remote_port"] = json!(port);

@@ -62,9 +62,12 @@ pub(super) fn commands(host: &dyn Host, layout: &Layout, trial: &Trial) -> Resul
     };
     let unit = unit(host, layout, trial);
     let has_definition = host.exists(&unit_path(layout, &instances()));
-    let with = |mounts| match is_instance(&unit) && has_definition {
-        true => instance::command(&unit, trial, mounts),
-        false => command(&unit, version, layout, trial, mounts),
+    let with = |mounts| {
+        if is_instance(&unit) && has_definition {
+            instance::command(&unit, trial, mounts)
+        } else {
+            command(&unit, version, layout, trial, mounts)
+        }
     };
     let bounded = |command: Command| {
         // It ends by itself.
@@ -81,9 +84,10 @@ pub(super) fn commands(host: &dyn Host, layout: &Layout, trial: &Trial) -> Resul
 fn unit(host: &dyn Host, layout: &Layout, trial: &Trial) -> String {
     let tunnel = trial.tunnel.slug();
     let has_definition = host.exists(&unit_path(layout, &instances()));
-    match has_definition && others_drop_ins(host).is_empty() {
-        true => format!("h_autossh-rehearsal-{tunnel}.service"),
-        false => format!("h_autossh@{tunnel}.rehearsal.service"),
+    if has_definition && others_drop_ins(host).is_empty() {
+        format!("h_autossh-rehearsal-{tunnel}.service")
+    } else {
+        format!("h_autossh@{tunnel}.rehearsal.service")
     }
 }
 

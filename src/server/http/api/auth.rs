@@ -55,9 +55,10 @@ impl FromRequestParts<Arc<App>> for Operator {
 
 /// What an API token needs for a call with this method.
 pub fn needed_scope(method: &Method) -> Scope {
-    match method.is_safe() {
-        true => Scope::Read,
-        false => Scope::Operate,
+    if method.is_safe() {
+        Scope::Read
+    } else {
+        Scope::Operate
     }
 }
 

@@ -57,9 +57,10 @@ impl<S: Send + Sync, T: DeserializeOwned + Serialize> FromRequest<S> for Optiona
 
 /// The body without the mark that some programs put before a text in UTF-8.
 fn without_mark(bytes: Bytes) -> Bytes {
-    match bytes.starts_with(b"\xef\xbb\xbf") {
-        true => bytes.slice(3..),
-        false => bytes,
+    if bytes.starts_with(b"\xef\xbb\xbf") {
+        bytes.slice(3..)
+    } else {
+        bytes
     }
 }
 

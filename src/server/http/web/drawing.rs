@@ -194,9 +194,12 @@ mod tests {
         DayHistory {
             day: Day(0),
             figures: Figures::default(),
-            states: std::array::from_fn(|slot| match is_down(slot) {
-                true => State::Down,
-                false => State::Up,
+            states: std::array::from_fn(|slot| {
+                if is_down(slot) {
+                    State::Down
+                } else {
+                    State::Up
+                }
             }),
         }
     }

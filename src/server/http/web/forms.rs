@@ -47,9 +47,10 @@ pub async fn protect(
     let is_ours = sent
         .zip(browser_cookie(&app, &parts.headers))
         .is_some_and(|((_, sent), cookie)| app.secret.is_form_token(cookie, &sent));
-    match is_ours {
-        true => Ok(next.run(Request::from_parts(parts, Body::from(form))).await),
-        false => Err(refused().into()),
+    if is_ours {
+        Ok(next.run(Request::from_parts(parts, Body::from(form))).await)
+    } else {
+        Err(refused().into())
     }
 }
 

@@ -197,9 +197,10 @@ pub async fn show_link(
         works,
         action: app.web.path(&format!("/login/{token}")),
     };
-    let status = match works {
-        true => StatusCode::OK,
-        false => StatusCode::GONE,
+    let status = if works {
+        StatusCode::OK
+    } else {
+        StatusCode::GONE
     };
     with_cookie(page(status, &template)?, cookie)
 }
@@ -255,9 +256,10 @@ fn with_cookie(mut response: Response, cookie: Option<HeaderValue>) -> Result<Re
 /// A path of this server, or the list: `next` comes from the address bar, and must lead nowhere else.
 fn own_path(next: &str) -> &str {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'/');
-    match next.starts_with('/') && !next.starts_with("//") && next.bytes().all(is_plain) {
-        true => next,
-        false => "/data-sources",
+    if next.starts_with('/') && !next.starts_with("//") && next.bytes().all(is_plain) {
+        next
+    } else {
+        "/data-sources"
     }
 }
 

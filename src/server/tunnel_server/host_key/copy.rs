@@ -120,9 +120,10 @@ impl KeyFolder {
                 _ => {}
             }
         }
-        match place.exists() {
-            true => flush(&place),
-            false => Ok(()),
+        if place.exists() {
+            flush(&place)
+        } else {
+            Ok(())
         }
     }
 }

@@ -80,25 +80,23 @@ impl Server {
                          --require_secure_transport=ON.";
             return write_packet(stream, number + 1, &error(3159, words));
         }
-        let (number, is_right) = match self.knows_password {
-            true => (number, proof == expected_proof()),
-            false => {
-                write_packet(stream, number + 1, &[1, 4])?;
-                let (number, password) = read_packet(stream)?;
-                assert!(is_encrypted, "a password is not sent in the clear");
-                (number, password == format!("{PASSWORD}\0").as_bytes())
-            }
+        let (number, is_right) = if self.knows_password {
+            (number, proof == expected_proof())
+        } else {
+            write_packet(stream, number + 1, &[1, 4])?;
+            let (number, password) = read_packet(stream)?;
+            assert!(is_encrypted, "a password is not sent in the clear");
+            (number, password == format!("{PASSWORD}\0").as_bytes())
         };
         if !is_right {
             let words = "Access denied for user 'reader'@'10.0.0.9' (using password: YES)";
             return write_packet(stream, number + 1, &error(1045, words));
         }
-        let number = match self.knows_password {
-            true => {
-                write_packet(stream, number + 1, &[1, 3])?;
-                number + 1
-            }
-            false => number,
+        let number = if self.knows_password {
+            write_packet(stream, number + 1, &[1, 3])?;
+            number + 1
+        } else {
+            number
         };
         write_packet(stream, number + 1, &OK)?;
         answer_queries(stream)

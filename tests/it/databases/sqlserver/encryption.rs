@@ -45,9 +45,10 @@ impl Read for Packets {
             assert_eq!(header[0], 0x12, "the handshake is in pre-login packets");
             self.left = usize::from(u16::from_be_bytes([header[2], header[3]])) - header.len();
         }
-        let most = match self.is_handshake {
-            true => self.left.min(buffer.len()),
-            false => buffer.len(),
+        let most = if self.is_handshake {
+            self.left.min(buffer.len())
+        } else {
+            buffer.len()
         };
         let count = self.stream.read(&mut buffer[..most])?;
         self.left = self.left.saturating_sub(count);

@@ -35,9 +35,10 @@ pub fn answer_prelogin(
     let version = [16, 0, 0x10, 0x0e, 0, 0];
     let content = [&options[..], &version, &[encryption as u8]].concat();
     write_packet(stream, &content)?;
-    match can_encrypt {
-        true => Ok(encryption),
-        false => Ok(Encryption::NotSupported),
+    if can_encrypt {
+        Ok(encryption)
+    } else {
+        Ok(Encryption::NotSupported)
     }
 }
 
@@ -64,9 +65,10 @@ pub fn converse(stream: &mut (impl Read + Write)) -> io::Result<()> {
     loop {
         let (kind, content) = read_packet(stream)?;
         assert_eq!(kind, BATCH, "a session has nothing but queries");
-        match text(&content).contains("@@VERSION") {
-            true => write_packet(stream, &version_row())?,
-            false => write_packet(stream, &number_row())?,
+        if text(&content).contains("@@VERSION") {
+            write_packet(stream, &version_row())?;
+        } else {
+            write_packet(stream, &number_row())?;
         }
     }
 }

@@ -229,13 +229,15 @@ pub async fn answer(
         steps: setup::steps(source.state, record.is_by_hand()),
         setup: setup::command(app, &record, source.state).await?,
         removal: setup::removal(app, &record, source.state).await?,
-        manual: match record.is_by_hand() && !record.is_leaving() {
-            true => manual::manual(app, &record)?,
-            false => None,
+        manual: if record.is_by_hand() && !record.is_leaving() {
+            manual::manual(app, &record)?
+        } else {
+            None
         },
-        guides: match record.removed {
-            true => manual::removal(app, &record)?,
-            false => Vec::new(),
+        guides: if record.removed {
+            manual::removal(app, &record)?
+        } else {
+            Vec::new()
         },
         line_to_change: manual::line_to_change(&record),
         history: history::card(app, &record).await?,
@@ -266,10 +268,13 @@ fn saved_login(source: &DataSource) -> TypedLogin {
 
 fn password_hint(record: &Record) -> PasswordHint {
     match &record.login {
-        Some(login) if login.password.is_some() => match login.address == record.address() {
-            true => PasswordHint::Saved,
-            false => PasswordHint::ForAnotherAddress,
-        },
+        Some(login) if login.password.is_some() => {
+            if login.address == record.address() {
+                PasswordHint::Saved
+            } else {
+                PasswordHint::ForAnotherAddress
+            }
+        }
         _ => PasswordHint::None,
     }
 }

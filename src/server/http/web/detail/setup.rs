@@ -29,9 +29,10 @@ pub struct Command {
 
 /// The stages of a setup, and how far it has come.
 pub fn steps(state: DataSourceState, by_hand: bool) -> Vec<Step> {
-    match by_hand {
-        true => steps_by_hand(state),
-        false => steps_by_command(state),
+    if by_hand {
+        steps_by_hand(state)
+    } else {
+        steps_by_command(state)
     }
 }
 
