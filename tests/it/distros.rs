@@ -1,8 +1,8 @@
 //! What the program finds on every distribution it may meet, from the files that distribution
 //! ships, and what it would do there.
 //!
-//! `distro-fixtures/expected.tsv` says what a person who knows the distribution expects; the plan in
-//! full is the snapshot `plan.snap` beside the files.
+//! `distro-fixtures/expected.tsv` says what a person who knows the distribution expects; the plans
+//! are in `distro-fixtures/plans/`, each once.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -135,20 +135,70 @@ fn a_host_of_no_known_family_is_supported_where_nothing_has_to_be_installed() {
     assert!(!supported());
 }
 
+/// Most distributions share their plan with others: each plan is one snapshot, under the name of the first that has it,
+/// and one table says which plan a distribution has, beside what was read of it.
 #[test]
 fn the_plan_for_every_distribution() {
     let home = tempfile::tempdir().unwrap();
+    let mut plans: Vec<(String, String)> = Vec::new();
+    let mut table = "fixture\tid\tversion\tname\tmachine\tread-only\ttools\tplan\n".to_owned();
     for fixture in fixtures() {
+        let name = fixture.dir.file_name().unwrap().to_string_lossy();
         let output = plan(&fixture.dir, home.path(), &["--json"]);
-        let text = String::from_utf8(output.stdout).unwrap();
-        let text = text.replace(&home.path().display().to_string(), "/home/ada");
-        insta::with_settings!({
-            snapshot_path => &fixture.dir,
-            prepend_module_to_snapshot => false,
-            omit_expression => true,
-            description => "What setup would do on this host",
-        }, { insta::assert_snapshot!("plan", text) });
+        let mut document = json_of(&output);
+        let host = document.as_object_mut().unwrap().shift_remove("host");
+        let host = host.expect("what was read of the host");
+        let text = serde_json::to_string_pretty(&document).unwrap();
+        let text = text
+            .replace(&home.path().display().to_string(), "/home/ada")
+            .replace(host["name"].as_str().unwrap_or("<none>"), "<its name>");
+        let known = plans.iter().find(|(_, known)| *known == text);
+        let of = match known {
+            Some((first, _)) => first.clone(),
+            None => {
+                plans.push((name.to_string(), text));
+                name.to_string()
+            }
+        };
+        let cell = |value: &Value| value.as_str().unwrap_or("-").to_owned();
+        let tools = host["tools"].as_object().unwrap().iter();
+        let tools: Vec<_> = tools.filter(|(_, path)| path.is_string()).collect();
+        let tools: Vec<_> = tools.iter().map(|(tool, _)| tool.as_str()).collect();
+        let row = [
+            name.to_string(),
+            cell(&host["id"]),
+            cell(&host["version"]),
+            cell(&host["name"]),
+            cell(&host["architecture"]),
+            host["read_only"].to_string(),
+            tools.join(" "),
+            of,
+        ];
+        table += &(row.join("\t") + "\n");
     }
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("distro-fixtures/plans");
+    let mut settings = insta::Settings::clone_current();
+    settings.set_snapshot_path(&folder);
+    settings.set_prepend_module_to_snapshot(false);
+    settings.set_omit_expression(true);
+    settings.bind(|| {
+        insta::assert_snapshot!("of-each-distribution", table);
+        for (first, text) in &plans {
+            insta::assert_snapshot!(first.as_str(), text);
+        }
+    });
+    let mut kept: Vec<String> = fs::read_dir(&folder)
+        .unwrap()
+        .map(|file| file.unwrap().file_name().to_string_lossy().into_owned())
+        .collect();
+    let mut wanted: Vec<String> = plans
+        .iter()
+        .map(|(name, _)| format!("{name}.snap"))
+        .collect();
+    wanted.push("of-each-distribution.snap".to_owned());
+    kept.sort();
+    wanted.sort();
+    assert_eq!(kept, wanted, "plans that no distribution has");
 }
 
 #[test]

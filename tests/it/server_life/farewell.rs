@@ -11,11 +11,11 @@ use holistics_tunnel::protocol::{API_BASE, ConnectionKind, DatabaseType, NewData
 use reqwest::Method;
 use rustix::process::Signal;
 
-use super::support::lab::Lab;
-use super::support::process::Running;
-use super::support::server::{Operator, Server};
-use super::support::wait;
-use super::support::workspace::Workspace;
+use crate::support::lab::Lab;
+use crate::support::process::Running;
+use crate::support::server::{Operator, Server};
+use crate::support::wait;
+use crate::support::workspace::Workspace;
 
 const SOON: Duration = Duration::from_secs(30);
 /// What is promised is 10 s, on a machine that has nothing else to do.
