@@ -30,8 +30,8 @@ Examples:
   holistics-tunnel setup --server https://vendor.example --token-file token --dry-run
   holistics-tunnel setup --server https://vendor.example --token-file token --yes --json
 
-Without --server or a token, setup asks for them, if there is a terminal. If a run has stopped, run the
-same command again: it continues from there.";
+Without --server or a token, setup asks for them, if there is a terminal. If a run has stopped,
+run the same command again: it continues from there.";
 
 pub(super) const PLAN: &str = "\
 Examples:
