@@ -142,6 +142,16 @@ impl Readers {
         last.map_or(Duration::ZERO, |next| next.saturating_duration_since(end))
     }
 
+    /// When the longest time without a row through this tunnel began, of those since this moment.
+    pub fn longest_gap_since(&self, name: &str, since: Instant) -> Instant {
+        let seen = lock(self.seen(name));
+        let rows = seen.rows.iter().filter(|row| **row > since).copied();
+        let rows: Vec<_> = [since].into_iter().chain(rows).collect();
+        let pairs = rows.iter().zip(rows.iter().skip(1));
+        let longest = pairs.max_by_key(|(last, next)| next.duration_since(**last));
+        longest.map_or(since, |(last, _)| *last)
+    }
+
     /// How long no row has come through this tunnel.
     pub fn silent_for(&self, name: &str) -> Duration {
         let seen = lock(self.seen(name));

@@ -3,30 +3,34 @@
 use std::net::Ipv4Addr;
 use std::time::Instant;
 
-use crate::faults::measure::{Aim, Fault, Sibling, measure};
-use crate::faults::world::{OURS, World, with_ordinary};
+use crate::faults::measure::{Aim, Fault};
+use crate::faults::world::{Beset, OURS, PLAIN, World, with_world};
 
 #[test]
 #[ignore = "takes a minute"]
 fn a_bastion_whose_network_shows_another_address_outside_is_back_within_half_a_minute() {
-    let fault = Fault {
-        name: "another address outside (NAT forgets all connections)",
-        aim: Aim::Silent,
-        sibling: Sibling::Undisturbed,
-    };
-    with_ordinary(|world| {
-        shown_as(world, 60);
-        world.kill_all();
-        world.wait_until_steady(OURS);
+    let name = "another address outside (NAT forgets all connections)";
+    with_world(&Beset::default(), |world| {
         let mut outside = 60;
-        measure(world, &fault, |world| {
+        shown_as(world, outside);
+        // From now on their connections are the router's, too.
+        begin_anew(world);
+        Fault::of_one(name, Aim::Silent).measure(world, |world| {
             outside = 121 - outside;
             shown_as(world, outside);
             world.network.forget_connections();
             Instant::now()
         });
-        world.network.set_rules("");
     });
+}
+
+fn begin_anew(world: &mut World) {
+    world.kill_all();
+    world.begin_plain_anew();
+    world.wait_until_steady(OURS);
+    if world.plain.is_some() {
+        world.wait_until_steady(PLAIN);
+    }
 }
 
 /// Has the router send what comes from the bastion as from this address.
@@ -43,23 +47,21 @@ fn shown_as(world: &World, last: u8) {
 #[test]
 #[ignore = "takes a minute"]
 fn a_bastion_that_is_given_another_address_is_back_within_half_a_minute() {
-    let fault = Fault {
-        name: "another address of the bastion (DHCP), the old one gone",
-        aim: Aim::Silent,
-        sibling: Sibling::Undisturbed,
-    };
-    with_ordinary(|world| {
-        let first = world.ours.machine.address;
-        let second = Ipv4Addr::new(10, 77, 1, 51);
-        let mut now = first;
-        measure(world, &fault, |world| {
-            let former = now;
-            now = if former == first { second } else { first };
-            let machine = &world.ours.machine;
-            machine.add_address(now);
-            machine.route_from(now);
-            machine.remove_address(former);
-            Instant::now()
-        });
+    let name = "another address of the bastion (DHCP), the old one gone";
+    let second = Ipv4Addr::new(10, 77, 1, 51);
+    let mut now = None;
+    Fault::of_one(name, Aim::Silent).happens(|world| {
+        let machine = &world.ours.machine;
+        let former = now.unwrap_or(machine.address);
+        let next = if former == second {
+            machine.address
+        } else {
+            second
+        };
+        now = Some(next);
+        machine.add_address(next);
+        machine.route_from(next);
+        machine.remove_address(former);
+        Instant::now()
     });
 }

@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::faults::measure::{Aim, Fault, Sibling, measure};
-use crate::faults::world::{World, last, with_ordinary};
+use crate::faults::measure::{Aim, Fault};
+use crate::faults::world::last;
 use crate::support::process;
 
 #[test]
 #[ignore = "takes a minute"]
 fn a_bastion_whose_power_was_cut_is_up_within_seconds_of_its_start() {
-    the_bastion_fails("bastion without power for 5 s", Aim::Takeover, |world| {
+    Fault::of_one("bastion without power for 5 s", Aim::Takeover).happens(|world| {
         world.cut_power();
         let end = last(Duration::from_secs(5));
         world.boot();
@@ -24,7 +24,7 @@ fn a_bastion_whose_power_was_cut_is_up_within_seconds_of_its_start() {
 #[test]
 #[ignore = "takes minutes"]
 fn a_bastion_that_slept_for_a_minute_is_up_within_seconds() {
-    the_bastion_fails("bastion asleep for 60 s", Aim::Seen, |world| {
+    Fault::of_one("bastion asleep for 60 s", Aim::Seen).happens(|world| {
         let asleep = world.processes();
         let signal_all = |signal| asleep.iter().for_each(|one| process::signal(one, signal));
         signal_all(Signal::STOP);
@@ -38,7 +38,7 @@ fn a_bastion_that_slept_for_a_minute_is_up_within_seconds() {
 #[ignore = "takes a minute"]
 fn a_tunnel_that_the_kernel_ended_for_want_of_memory_is_back_within_seconds() {
     let name = "bastion out of memory, ssh ended by the kernel";
-    the_bastion_fails(name, Aim::Seen, |world| {
+    Fault::of_one(name, Aim::Seen).happens(|world| {
         let group = MemoryGroup::new();
         let victims = world.processes();
         for process in victims.iter().filter(|process| process.name == "ssh") {
@@ -60,24 +60,14 @@ fn a_tunnel_that_the_kernel_ended_for_want_of_memory_is_back_within_seconds() {
 #[ignore = "takes a minute"]
 fn a_tunnel_is_back_within_seconds_while_its_log_has_no_room() {
     let mut is_full = false;
-    the_bastion_fails("bastion's disk full, ssh killed", Aim::Seen, |world| {
+    Fault::of_one("bastion's disk full, ssh killed", Aim::Seen).happens(|world| {
         if !is_full {
             world.ours.logs.fill();
             is_full = true;
         }
-        world.kill_all();
+        world.kill_ssh();
         Instant::now()
     });
-}
-
-#[track_caller]
-fn the_bastion_fails(name: &'static str, aim: Aim, fail: impl FnMut(&mut World) -> Instant) {
-    let fault = Fault {
-        name,
-        aim,
-        sibling: Sibling::Undisturbed,
-    };
-    with_ordinary(|world| measure(world, &fault, fail));
 }
 
 /// Processes that may have 48 MiB together. What is left of it at the end is empty.

@@ -4,8 +4,8 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use crate::faults::measure::{Aim, Fault, Sibling, measure};
-use crate::faults::world::{Beset, OURS, World, with_ordinary, with_own};
+use crate::faults::measure::{Aim, Fault};
+use crate::faults::world::{Beset, OURS, World, with_world};
 use crate::support::workspace::Workspace;
 
 /// Two hours on, and back again.
@@ -22,9 +22,10 @@ fn a_server_whose_clock_is_set_two_hours_on_and_back_loses_no_row() {
         environment: clock.environment(),
         ..Beset::default()
     };
-    with_own(&beset, |world| {
-        let name = "server's clock set 2 h on, and back";
-        jumps(world, name, Sibling::Undisturbed, &clock);
+    with_world(&beset, |world| {
+        // Its sshd would have the machine's own clock.
+        world.end_plain();
+        jumps(world, "server's clock set 2 h on, and back", &clock);
     });
 }
 
@@ -32,27 +33,22 @@ fn a_server_whose_clock_is_set_two_hours_on_and_back_loses_no_row() {
 #[ignore = "takes a minute"]
 fn a_bastion_whose_clock_is_set_two_hours_on_and_back_loses_no_row() {
     let clock = Clock::new();
-    with_ordinary(|world| {
+    with_world(&Beset::default(), |world| {
         world.ours.service.environment = clock.environment();
         world.ours.service.cut_power();
         world.ours.service.boot(&world.ours.machine);
+        if let Some(plain) = &mut world.plain {
+            plain.environment = clock.environment();
+        }
+        world.begin_plain_anew();
         world.wait_until_steady(OURS);
-        let name = "bastion's clock set 2 h on, and back";
-        jumps(world, name, Sibling::Undisturbed, &clock);
-        world.ours.service.environment.clear();
+        jumps(world, "bastion's clock set 2 h on, and back", &clock);
     });
 }
 
 #[track_caller]
-fn jumps(world: &mut World, name: &'static str, sibling: Sibling, clock: &Clock) {
-    let fault = Fault {
-        name,
-        aim: Aim::Unnoticed,
-        sibling,
-    };
-    // The plain command has the machine's own clock.
-    world.plain = None;
-    measure(world, &fault, |_| {
+fn jumps(world: &mut World, name: &'static str, clock: &Clock) {
+    Fault::of_one(name, Aim::Unnoticed).measure(world, |_| {
         let begun = Instant::now();
         for jump in JUMPS {
             clock.set(jump);

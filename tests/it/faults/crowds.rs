@@ -5,8 +5,9 @@ use std::time::Instant;
 
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 
-use crate::faults::measure::{Aim, Fault, Sibling, measure};
-use crate::faults::world::{Beset, SIBLING, VENDOR, World, with_ordinary, with_own};
+use crate::faults::measure::{Aim, Fault};
+use crate::faults::plain;
+use crate::faults::world::{Beset, SIBLING, VENDOR, World, with_world};
 use crate::support::machines::Machine;
 use crate::support::server::PublicPlace;
 use crate::support::sql::Client;
@@ -16,21 +17,17 @@ const MANY: usize = 100;
 #[test]
 #[ignore = "takes a minute"]
 fn a_hundred_connections_through_one_tunnel_do_not_notice_that_another_one_restarts() {
-    let fault = Fault {
-        name: "ssh killed beside another tunnel with 100 connections",
-        aim: Aim::Seen,
-        sibling: Sibling::Undisturbed,
-    };
-    with_ordinary(|world| {
+    let name = "ssh killed beside another tunnel with 100 connections";
+    with_world(&Beset::default(), |world| {
         world.wait_until_steady(SIBLING);
         let inside = world.vendor.enter();
         let port = world.sibling.place().port;
-        let login = world.sibling.database.login();
+        let login = world.sibling.database.login_without_password();
         let connect = || Client::connect(port, &login).expect("a connection");
         let mut clients: Vec<_> = (0..MANY).map(|_| connect()).collect();
         drop(inside);
-        measure(world, &fault, |world| {
-            world.kill_all();
+        Fault::of_one(name, Aim::Seen).measure(world, |world| {
+            world.kill_ssh();
             Instant::now()
         });
         for client in &mut clients {
@@ -43,15 +40,11 @@ fn a_hundred_connections_through_one_tunnel_do_not_notice_that_another_one_resta
 #[test]
 #[ignore = "takes minutes"]
 fn of_a_hundred_clients_whose_machine_vanishes_nothing_is_left() {
-    let fault = Fault {
-        name: "100 clients of the tunnel vanish",
-        aim: Aim::Unnoticed,
-        sibling: Sibling::Undisturbed,
-    };
-    with_own(&Beset::default(), |world| {
+    let name = "100 clients of the tunnel vanish";
+    with_world(&Beset::default(), |world| {
         let programs = programs(world);
         let mut clients = Vec::new();
-        measure(world, &fault, |world| {
+        Fault::of_one(name, Aim::Unnoticed).measure(world, |world| {
             programs.mend_if(!clients.is_empty());
             clients.clear();
             clients.extend(clients_on(&programs, world));
@@ -65,23 +58,23 @@ fn of_a_hundred_clients_whose_machine_vanishes_nothing_is_left() {
 #[test]
 #[ignore = "takes a minute"]
 fn a_tunnel_is_back_within_seconds_beside_a_hundred_half_open_connections_to_the_server() {
-    let fault = Fault {
-        name: "ssh killed beside 100 half-open connections to the ssh server",
-        aim: Aim::Seen,
-        sibling: Sibling::Undisturbed,
-    };
-    with_own(&Beset::default(), |world| {
+    let name = "ssh killed beside 100 half-open connections to the ssh server";
+    with_world(&Beset::default(), |world| {
         let programs = programs(world);
         let mut half_open = Vec::new();
-        measure(world, &fault, |world| {
+        Fault::of_one(name, Aim::Seen).measure(world, |world| {
             programs.mend_if(!half_open.is_empty());
             half_open.clear();
             let inside = programs.enter();
-            let connect = || TcpStream::connect((VENDOR, PublicPlace::SSH_PORT));
-            half_open.extend((0..MANY).map(|_| connect().expect("a connection")));
+            let mut ports = vec![PublicPlace::SSH_PORT];
+            ports.extend(world.plain.as_ref().map(|_| plain::SSH_PORT));
+            for port in ports {
+                let connect = || TcpStream::connect((VENDOR, port));
+                half_open.extend((0..MANY).map(|_| connect().expect("a connection")));
+            }
             drop(inside);
             programs.cut();
-            world.kill_all();
+            world.kill_ssh();
             Instant::now()
         });
     });
@@ -95,7 +88,7 @@ fn programs(world: &World) -> Machine {
 
 /// Connections through the tunnel, logged in.
 fn clients_on(machine: &Machine, world: &World) -> Vec<Client> {
-    let login = world.ours.database.login();
+    let login = world.ours.database.login_without_password();
     let options = PgConnectOptions::new_without_pgpass()
         .host(&VENDOR.to_string())
         .port(world.ours.place().port)

@@ -2,12 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use crate::faults::measure::{Aim, Fault, Sibling, measure};
-use crate::faults::world::{World, last, with_ordinary};
+use crate::faults::measure::{Aim, Fault};
+use crate::faults::world::last;
 
 #[test]
 fn rows_come_as_soon_as_a_restarted_database_takes_connections() {
-    the_database_fails("database killed and started", |world| {
+    Fault::of_one("database killed and started", Aim::Seen).happens(|world| {
         world.ours.database.crash();
         let _inside = world.ours.database_machine.enter();
         world.ours.database.start_again(false);
@@ -18,7 +18,7 @@ fn rows_come_as_soon_as_a_restarted_database_takes_connections() {
 #[test]
 #[ignore = "takes a minute"]
 fn rows_come_as_soon_as_a_database_that_stood_still_goes_on() {
-    the_database_fails("database stands still for 30 s", |world| {
+    Fault::of_one("database stands still for 30 s", Aim::Seen).happens(|world| {
         world.ours.database.freeze();
         let end = last(Duration::from_secs(30));
         world.ours.database.thaw();
@@ -29,23 +29,11 @@ fn rows_come_as_soon_as_a_database_that_stood_still_goes_on() {
 #[test]
 #[ignore = "takes minutes"]
 fn rows_come_as_soon_as_the_bastion_reaches_the_database_again() {
-    the_database_fails(
-        "packets between bastion and database swallowed for 60 s",
-        |world| {
-            world.ours.database_machine.cut();
-            let end = last(Duration::from_secs(60));
-            world.ours.database_machine.mend();
-            end
-        },
-    );
-}
-
-#[track_caller]
-fn the_database_fails(name: &'static str, fail: impl FnMut(&mut World) -> Instant) {
-    let fault = Fault {
-        name,
-        aim: Aim::Seen,
-        sibling: Sibling::Undisturbed,
-    };
-    with_ordinary(|world| measure(world, &fault, fail));
+    let name = "packets between bastion and database swallowed for 60 s";
+    Fault::of_one(name, Aim::Seen).happens(|world| {
+        world.ours.database_machine.cut();
+        let end = last(Duration::from_secs(60));
+        world.ours.database_machine.mend();
+        end
+    });
 }

@@ -4,7 +4,6 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use crate::faults::world::World;
-use crate::support::process::Process;
 
 /// How long what is over may take to be gone. A client that vanished is found by the kernel's probes: after a minute
 /// and a few of them.
@@ -32,12 +31,13 @@ impl Had {
     /// At this moment.
     pub fn now(world: &World) -> Self {
         let bastion = world.ours.service.processes();
-        let memory = world.server.memory() + bastion.iter().map(memory).sum::<usize>();
-        let descriptors = |pid| descriptors(pid).unwrap_or(0);
+        let bastion: Vec<_> = bastion.iter().map(|one| one.pid as u32).collect();
+        let server = world.server.pid();
+        let memory: i64 = bastion.iter().chain([&server]).copied().map(memory).sum();
         Had {
-            memory: (memory / 1024) as i64,
-            server: descriptors(world.server.pid()),
-            bastion: bastion.iter().map(|one| descriptors(one.pid as u32)).sum(),
+            memory: memory / 1024,
+            server: descriptors(server),
+            bastion: bastion.iter().copied().map(descriptors).sum(),
             processes: bastion.len() as i64,
         }
     }
@@ -66,21 +66,19 @@ impl Had {
 }
 
 impl LeftOver {
-    /// Whether that is nothing but what moves anyway.
-    pub fn is_nothing(&self) -> bool {
-        let Had {
-            memory,
-            server,
-            bastion,
-            processes,
-        } = self.0;
-        memory <= MEMORY && server <= DESCRIPTORS && bastion <= DESCRIPTORS && processes == 0
+    /// In MiB.
+    pub fn memory(&self) -> i64 {
+        self.0.memory
     }
 
-    /// The one with more memory.
-    pub fn most(self, other: Option<Self>) -> Self {
-        let more = other.filter(|other| !other.is_nothing() || other.0.memory > self.0.memory);
-        more.unwrap_or(self)
+    /// Whether that is nothing but what moves anyway.
+    pub fn is_nothing(&self) -> bool {
+        let left = self.0;
+        let are_few = |descriptors| descriptors <= DESCRIPTORS;
+        left.memory <= MEMORY
+            && are_few(left.server)
+            && are_few(left.bastion)
+            && left.processes == 0
     }
 }
 
@@ -102,14 +100,15 @@ impl fmt::Display for LeftOver {
     }
 }
 
-fn descriptors(pid: u32) -> Option<i64> {
-    let open = std::fs::read_dir(format!("/proc/{pid}/fd")).ok()?;
-    Some(open.count() as i64)
+/// None, where the process has ended meanwhile.
+fn descriptors(pid: u32) -> i64 {
+    let open = std::fs::read_dir(format!("/proc/{pid}/fd"));
+    open.map_or(0, |open| open.count() as i64)
 }
 
 /// In KiB.
-fn memory(process: &Process) -> usize {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", process.pid));
+fn memory(pid: u32) -> i64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"));
     let status = status.unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     let number = line.and_then(|line| line.trim().strip_suffix(" kB"));

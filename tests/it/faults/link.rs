@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crate::faults::measure::{Aim, Fault, Sibling, measure};
-use crate::faults::world::{last, with_ordinary};
+use crate::faults::measure::{Aim, Fault};
+use crate::faults::world::last;
 
 #[test]
 fn a_line_that_is_down_for_five_seconds_costs_no_more_than_a_few() {
@@ -24,17 +24,10 @@ fn a_line_that_is_down_for_five_minutes_costs_seconds_more() {
 
 #[track_caller]
 fn a_line_is_down(name: &'static str, seconds: u64) {
-    let fault = Fault {
-        name,
-        aim: Aim::Seen,
-        sibling: Sibling::Undisturbed,
-    };
-    with_ordinary(|world| {
-        measure(world, &fault, |world| {
-            world.ours.machine.unplug();
-            let end = last(Duration::from_secs(seconds));
-            world.ours.machine.plug_in();
-            end
-        });
+    Fault::of_one(name, Aim::Seen).happens(|world| {
+        world.ours.machine.unplug();
+        let end = last(Duration::from_secs(seconds));
+        world.ours.machine.plug_in();
+        end
     });
 }

@@ -4,12 +4,12 @@ use std::time::{Duration, Instant};
 
 use crate::faults::leftovers::{Had, LeftOver};
 use crate::faults::plain::Plain;
-use crate::faults::table;
-use crate::faults::world::{OURS, PLAIN, SIBLING, World};
+use crate::faults::table::{self, Line};
+use crate::faults::world::{Beset, OURS, PLAIN, SIBLING, World, with_world};
 use crate::support::figures::say;
 
 /// How long is waited for the plain command.
-const PLAIN_LIMIT: Duration = Duration::from_secs(240);
+pub const PLAIN_LIMIT: Duration = Duration::from_secs(240);
 
 /// What another customer's tunnel may miss: the machine is busy.
 const UNDISTURBED: Duration = Duration::from_secs(2);
@@ -17,11 +17,11 @@ const UNDISTURBED: Duration = Duration::from_secs(2);
 /// What fails, and what is asked of the tunnel then.
 pub struct Fault {
     /// For the table.
-    pub name: &'static str,
+    name: &'static str,
     /// How soon rows are to come after its end.
-    pub aim: Aim,
+    aim: Aim,
     /// Whether the other customer's tunnel may notice: it has the same server.
-    pub sibling: Sibling,
+    sibling: Sibling,
 }
 
 /// How soon rows are to come.
@@ -38,13 +38,13 @@ pub enum Aim {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Sibling {
+enum Sibling {
     Undisturbed,
     Concerned,
 }
 
 impl Aim {
-    fn limit(self) -> Duration {
+    pub fn limit(self) -> Duration {
         match self {
             Aim::Seen => Duration::from_secs(5),
             Aim::Silent => Duration::from_secs(30),
@@ -56,119 +56,238 @@ impl Aim {
 
 /// How often each fault is brought about.
 pub fn turns() -> usize {
-    let turns = std::env::var("FAULTS_TURNS").ok();
-    turns.map_or(1, |turns| turns.parse().expect("FAULTS_TURNS is a number"))
+    number_in("FAULTS_TURNS").unwrap_or(1)
+}
+
+/// In how many of these turns the plain command is waited for.
+fn plain_turns() -> usize {
+    number_in("FAULTS_PLAIN_TURNS").unwrap_or_else(turns)
+}
+
+fn number_in(variable: &str) -> Option<usize> {
+    let text = std::env::var(variable).ok()?;
+    let number = text.parse();
+    Some(number.unwrap_or_else(|_| panic!("{variable} is a number")))
+}
+
+impl Fault {
+    /// One customer's alone: the other one must not notice.
+    pub fn of_one(name: &'static str, aim: Aim) -> Self {
+        let sibling = Sibling::Undisturbed;
+        Fault { name, aim, sibling }
+    }
+
+    /// The server's, which both have.
+    pub fn of_all(name: &'static str, aim: Aim) -> Self {
+        let sibling = Sibling::Concerned;
+        Fault { name, aim, sibling }
+    }
+
+    /// Brings it about in a world of its own: see [`Fault::measure`].
+    #[track_caller]
+    pub fn happens(&self, bring: impl FnMut(&mut World) -> Instant) {
+        with_world(&Beset::default(), |world| self.measure(world, bring));
+    }
+
+    /// Brings it about in this world, again and again, and asks for what is aimed at. `bring` answers when the
+    /// fault's cause was over.
+    #[track_caller]
+    pub fn measure(&self, world: &mut World, mut bring: impl FnMut(&mut World) -> Instant) {
+        let mut measured = Measured::default();
+        for _ in 0..turns() {
+            measured.add(self.one_turn(world, measured.waits_for_plain(), &mut bring));
+        }
+        measured.sort();
+        table::add(&measured.line(self));
+        self.assert_aims(world, &measured);
+    }
+
+    fn one_turn(
+        &self,
+        world: &mut World,
+        is_compared: bool,
+        bring: &mut impl FnMut(&mut World) -> Instant,
+    ) -> Turn {
+        if !is_compared {
+            world.end_plain();
+        }
+        world.wait_until_steady(OURS);
+        world.wait_until_steady(SIBLING);
+        if let Some(plain) = &world.plain {
+            plain.settle();
+            world.wait_until_steady(PLAIN);
+        }
+        let before = Had::now(world);
+        let begun = Instant::now();
+        let end = bring(world);
+        world.wait_until_steady_after(OURS, end);
+        let back = world.readers.back_after(OURS, end);
+        let sibling = world.gap_of(SIBLING, begun);
+        say(&format!(
+            "{}: {:.1} s, the sibling's longest gap {:.1} s",
+            self.name,
+            back.as_secs_f64(),
+            sibling.as_secs_f64()
+        ));
+        let left = before.wait_until_as_before(world);
+        let plain = world.plain.is_some().then(|| wait_for_plain(world, end));
+        if let Some(plain) = plain {
+            say(&format!("{}: the plain command: {plain:?}", self.name));
+        }
+        Turn {
+            back,
+            plain,
+            sibling,
+            left,
+        }
+    }
+
+    #[track_caller]
+    fn assert_aims(&self, world: &World, measured: &Measured) {
+        let (name, limit) = (self.name, self.aim.limit());
+        let worst = worst(&measured.back);
+        assert!(
+            *worst <= limit,
+            "{name}: rows came after {worst:?}, and not within {limit:?}\n{}",
+            world.describe()
+        );
+        if self.sibling == Sibling::Undisturbed {
+            let gap = measured.sibling;
+            assert!(gap < UNDISTURBED, "{name}: the sibling missed {gap:?}");
+        }
+        for left in &measured.left {
+            assert!(left.is_nothing(), "{name}: {left}");
+        }
+    }
+}
+
+/// How the plain command fared, the best first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum OfPlain {
+    /// Rows came again, so long after.
+    Back(Duration),
+    /// They did not within [`PLAIN_LIMIT`].
+    NotInTime,
+    /// Its programs have ended, and nothing starts them again.
+    Ended,
+}
+
+impl OfPlain {
+    fn text(self) -> String {
+        match self {
+            OfPlain::Back(back) => seconds(back),
+            OfPlain::NotInTime => format!("not within {} s", PLAIN_LIMIT.as_secs()),
+            OfPlain::Ended => "never: it has ended".to_owned(),
+        }
+    }
+}
+
+/// Where it is not back, it begins anew for the next turn.
+fn wait_for_plain(world: &mut World, end: Instant) -> OfPlain {
+    let is_there = |world: &World| world.plain.iter().any(Plain::is_running);
+    while !world.is_steady(PLAIN) && is_there(world) && end.elapsed() < PLAIN_LIMIT {
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    if world.is_steady(PLAIN) {
+        return OfPlain::Back(world.readers.back_after(PLAIN, end));
+    }
+    let how = if is_there(world) {
+        OfPlain::NotInTime
+    } else {
+        OfPlain::Ended
+    };
+    world.begin_plain_anew();
+    how
+}
+
+/// What one turn has given.
+struct Turn {
+    back: Duration,
+    plain: Option<OfPlain>,
+    sibling: Duration,
+    left: LeftOver,
 }
 
 /// What all turns of a fault have given.
-pub struct Measured {
+#[derive(Default)]
+struct Measured {
     /// How soon rows came again, each time.
-    pub back: Vec<Duration>,
-    /// How soon through the plain command, the first time. `None`: not within the limit.
-    pub plain: Option<Option<Duration>>,
+    back: Vec<Duration>,
+    /// The same of the plain command, where it was compared.
+    plain: Vec<OfPlain>,
     /// The longest time without a row through the other customer's tunnel.
-    pub sibling: Duration,
-    /// What was left over at most.
-    pub left: LeftOver,
-}
-
-/// Brings a fault about in this world, again and again, and asks for what is aimed at. `bring` answers when the fault's
-/// cause was over.
-#[track_caller]
-pub fn measure(world: &mut World, fault: &Fault, mut bring: impl FnMut(&mut World) -> Instant) {
-    let mut measured: Option<Measured> = None;
-    for turn in 0..turns() {
-        let this = one_turn(world, fault, turn, &mut bring);
-        measured = Some(this.after(measured));
-    }
-    let mut measured = measured.expect("a turn");
-    measured.back.sort_unstable();
-    table::add(fault.name, &measured);
-    assert_aims(world, fault, &measured);
-}
-
-fn one_turn(
-    world: &mut World,
-    fault: &Fault,
-    turn: usize,
-    bring: &mut impl FnMut(&mut World) -> Instant,
-) -> Measured {
-    world.wait_until_steady(OURS);
-    world.wait_until_steady(SIBLING);
-    let is_compared = turn == 0 && world.plain.is_some();
-    if is_compared {
-        world.wait_until_steady(PLAIN);
-    }
-    let before = Had::now(world);
-    let begun = Instant::now();
-    let end = bring(world);
-    world.wait_until_steady_after(OURS, end);
-    let back = world.readers.back_after(OURS, end);
-    let sibling = world.gap_of(SIBLING, begun);
-    say(&format!(
-        "{}: {:.1} s, the sibling's longest gap {:.1} s",
-        fault.name,
-        back.as_secs_f64(),
-        sibling.as_secs_f64()
-    ));
-    let left = before.wait_until_as_before(world);
-    let plain = is_compared.then(|| wait_for_plain(world, end));
-    Measured {
-        back: vec![back],
-        plain,
-        sibling,
-        left,
-    }
-}
-
-/// It is waited for once: from the second turn on it is not there.
-fn wait_for_plain(world: &mut World, end: Instant) -> Option<Duration> {
-    while !world.is_steady(PLAIN) && end.elapsed() < PLAIN_LIMIT {
-        std::thread::sleep(Duration::from_millis(100));
-    }
-    let is_back = world.is_steady(PLAIN);
-    let back = is_back.then(|| world.readers.back_after(PLAIN, end));
-    world.plain.iter_mut().for_each(Plain::cut_power);
-    world.plain = None;
-    back
+    sibling: Duration,
+    /// What was left over.
+    left: Vec<LeftOver>,
 }
 
 impl Measured {
-    fn after(mut self, former: Option<Measured>) -> Measured {
-        if let Some(former) = former {
-            self.back.extend(former.back);
-            self.plain = former.plain.or(self.plain);
-            self.sibling = self.sibling.max(former.sibling);
-            self.left = self.left.most(Some(former.left));
+    /// Where it is not back in time, one such wait says enough.
+    fn waits_for_plain(&self) -> bool {
+        self.plain.len() < plain_turns() && !self.plain.contains(&OfPlain::NotInTime)
+    }
+
+    fn add(&mut self, turn: Turn) {
+        self.back.push(turn.back);
+        self.plain.extend(turn.plain);
+        self.sibling = self.sibling.max(turn.sibling);
+        self.left.push(turn.left);
+    }
+
+    fn sort(&mut self) {
+        self.back.sort_unstable();
+        self.plain.sort_unstable();
+        self.left.sort_by_key(LeftOver::memory);
+    }
+
+    fn line(&self, fault: &Fault) -> Line {
+        let plain = |of: Option<&OfPlain>| of.map_or_else(|| "–".to_owned(), |of| of.text());
+        let unusual = self.left.iter().find(|left| !left.is_nothing());
+        let left = unusual.or(self.left.last()).expect("a turn");
+        Line {
+            fault: fault.name.to_owned(),
+            aim: match fault.aim {
+                Aim::Unnoticed => "no row missed".to_owned(),
+                aim => aim.limit().as_secs().to_string(),
+            },
+            median: seconds(*median(&self.back)),
+            worst: seconds(*worst(&self.back)),
+            turns: self.back.len(),
+            plain_median: plain(median_of(&self.plain)),
+            plain_worst: plain(self.plain.last()),
+            plain_turns: self.plain.len(),
+            sibling: match fault.sibling {
+                Sibling::Undisturbed => format!("{:.1}", self.sibling.as_secs_f64()),
+                Sibling::Concerned => {
+                    format!("{:.1}, it has the same server", self.sibling.as_secs_f64())
+                }
+            },
+            left: left.to_string(),
         }
-        self
-    }
-
-    /// The one in the middle.
-    pub fn median(&self) -> Duration {
-        self.back[self.back.len() / 2]
-    }
-
-    /// The longest.
-    pub fn worst(&self) -> Duration {
-        self.back[self.back.len() - 1]
     }
 }
 
-#[track_caller]
-fn assert_aims(world: &World, fault: &Fault, measured: &Measured) {
-    let (name, limit) = (fault.name, fault.aim.limit());
-    let worst = measured.worst();
-    assert!(
-        worst <= limit,
-        "{name}: rows came after {worst:?}, and not within {limit:?}\n{}",
-        world.describe()
-    );
-    if fault.sibling == Sibling::Undisturbed {
-        let gap = measured.sibling;
-        assert!(gap < UNDISTURBED, "{name}: the sibling missed {gap:?}");
+/// The one in the middle of what is sorted.
+pub fn median<T>(sorted: &[T]) -> &T {
+    &sorted[sorted.len() / 2]
+}
+
+/// The same of what may be nothing.
+pub fn median_of<T>(sorted: &[T]) -> Option<&T> {
+    (!sorted.is_empty()).then(|| median(sorted))
+}
+
+/// The longest.
+pub fn worst<T>(sorted: &[T]) -> &T {
+    sorted.last().expect("a turn")
+}
+
+/// As it stands in the table.
+fn seconds(back: Duration) -> String {
+    match back {
+        Duration::ZERO => "not noticed".to_owned(),
+        back => format!("{:.1}", back.as_secs_f64()),
     }
-    assert!(measured.left.is_nothing(), "{name}: {}", measured.left);
 }
 
 impl World {

@@ -11,8 +11,10 @@
 //!   running; [`plain`]: the plain command; [`resolver`]: who knows the vendor's name;
 //! - [`measure`]: the turns of a fault, and what is asked of them; [`leftovers`]: what is left over of it; [`table`]: its line.
 //!
+//! Each fault has all machines to itself, so that many are brought about beside each other: most of one is waiting.
+//!
 //! It needs Linux and root. `FAULTS_TURNS` says how often each fault is brought about (1); `FAULTS_TABLE` names a file to
-//! which each adds its line, and has the plain command compared.
+//! which each adds its line, and has the plain command compared, in `FAULTS_PLAIN_TURNS` of these turns (all).
 
 mod access;
 mod addresses;

@@ -6,6 +6,7 @@ use std::net::Ipv4Addr;
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
@@ -18,14 +19,27 @@ use crate::support::wait;
 use crate::support::workspace::Workspace;
 
 /// The port of sshd, and the one that is forwarded.
-const SSH_PORT: u16 = 22;
+pub const SSH_PORT: u16 = 22;
 pub const PORT: u16 = 15_432;
+
+/// autossh gives up where its first ssh ends sooner, however long it is meant to run: nothing is to happen to a command
+/// that has just begun, but where that is the fault.
+const GATE: Duration = Duration::from_secs(31);
+
+/// The command as it was started on a machine, and the log by which its processes are found.
+struct Line {
+    autossh: Child,
+    log: PathBuf,
+}
 
 /// The command and its sshd.
 pub struct Plain {
     names: PathBuf,
+    begun: Instant,
     to: (Ipv4Addr, u16),
-    line: Option<Child>,
+    /// Further variables, from the next boot on.
+    pub environment: Vec<(&'static str, String)>,
+    lines: Vec<Line>,
     sshd: Option<Running>,
     // The order of the fields is the order of the end: the processes, then their folders.
     bastion: Workspace,
@@ -37,8 +51,10 @@ impl Plain {
     pub fn new(names: PathBuf, to: (Ipv4Addr, u16)) -> Self {
         let plain = Plain {
             names,
+            begun: Instant::now(),
             to,
-            line: None,
+            environment: Vec::new(),
+            lines: Vec::new(),
             sshd: None,
             bastion: Workspace::new(),
             vendor: Workspace::new(),
@@ -90,7 +106,7 @@ impl Plain {
         sshd.signal(signal);
     }
 
-    /// Starts the command on the bastion.
+    /// Starts the command on the bastion, or on a copy of it.
     pub fn boot(&mut self, bastion: &Machine) {
         let mut line = Command::new("unshare");
         line.args(["--mount", "sh", "-c", BY_OWN_NAMES])
@@ -111,26 +127,51 @@ impl Plain {
         line.args(["-R", &format!("{PORT}:{host}:{port}")]);
         line.arg(format!("root@{VENDOR_NAME}"));
         line.env_clear().env("PATH", PATH).process_group(0);
-        // By this its processes are found.
-        line.env("AUTOSSH_LOGFILE", self.bastion.path().join("log"));
+        line.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        let log = self
+            .bastion
+            .folder(&format!("line-{:04}", self.lines.len()));
+        let log = log.join("log");
+        line.env("AUTOSSH_LOGFILE", &log);
         line.stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null());
         let _inside = bastion.enter();
-        self.line = Some(line.spawn().expect("autossh"));
+        let autossh = line.spawn().expect("autossh");
+        self.lines.push(Line { autossh, log });
+        self.begun = Instant::now();
+    }
+
+    /// Waits until it is one that has run for a while.
+    pub fn settle(&self) {
+        std::thread::sleep(GATE.saturating_sub(self.begun.elapsed()));
     }
 
     /// Ends the command without a word. It may have ended.
     pub fn cut_power(&mut self) {
-        process::kill_all_naming(self.bastion.path());
-        if let Some(mut line) = self.line.take() {
-            wait::until(
-                "the end of autossh",
-                process::FOREGROUND_LIMIT,
-                String::new,
-                || line.try_wait().expect("a child's state"),
-            );
+        while !self.lines.is_empty() {
+            self.cut_power_of_last();
         }
+    }
+
+    /// The same on the machine alone on which it was started last.
+    pub fn cut_power_of_last(&mut self) {
+        let Some(mut line) = self.lines.pop() else {
+            return;
+        };
+        process::kill_all_naming(&line.log);
+        wait::until(
+            "the end of autossh",
+            process::FOREGROUND_LIMIT,
+            String::new,
+            || line.autossh.try_wait().expect("a child's state"),
+        );
+    }
+
+    /// Whether any of its programs runs. Nobody starts one that has ended.
+    pub fn is_running(&self) -> bool {
+        let mut processes = self.processes().into_iter();
+        processes.any(|process| matches!(process.name.as_str(), "autossh" | "ssh"))
     }
 
     /// The command's processes.

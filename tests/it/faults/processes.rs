@@ -4,12 +4,12 @@ use std::time::Instant;
 
 use rustix::process::Signal;
 
-use crate::faults::measure::{Aim, Fault, Sibling, measure};
-use crate::faults::world::{World, with_ordinary};
+use crate::faults::measure::{Aim, Fault};
+use crate::faults::world::World;
 
 #[test]
 fn a_killed_ssh_is_back_within_seconds() {
-    a_kill("ssh killed", |world| world.signal_all("ssh", Signal::KILL));
+    a_kill("ssh killed", World::kill_ssh);
 }
 
 #[test]
@@ -27,15 +27,8 @@ fn a_tunnel_all_of_whose_programs_are_killed_is_back_within_seconds() {
 
 #[track_caller]
 fn a_kill(name: &'static str, kill: impl Fn(&World)) {
-    let fault = Fault {
-        name,
-        aim: Aim::Seen,
-        sibling: Sibling::Undisturbed,
-    };
-    with_ordinary(|world| {
-        measure(world, &fault, |world| {
-            kill(world);
-            Instant::now()
-        });
+    Fault::of_one(name, Aim::Seen).happens(|world| {
+        kill(world);
+        Instant::now()
     });
 }

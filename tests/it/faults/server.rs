@@ -4,9 +4,9 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::faults::measure::{Aim, Fault, Sibling, measure};
+use crate::faults::measure::{Aim, Fault};
 use crate::faults::plain::Plain;
-use crate::faults::world::{Beset, World, last, with_ordinary, with_own};
+use crate::faults::world::{Beset, World, last, with_world};
 use crate::support::server::Server;
 
 #[test]
@@ -34,72 +34,70 @@ fn a_server_that_is_down_for_a_minute_has_its_tunnels_back_within_seconds() {
 
 #[track_caller]
 fn a_server_ends(name: &'static str, pause: Duration, end: impl Fn(&mut Server)) {
-    let fault = concerning_all(name, Aim::Seen);
-    with_ordinary(|world| {
-        measure(world, &fault, |world| {
-            end(&mut world.server);
-            world.plain.iter_mut().for_each(Plain::kill_sshd);
-            std::thread::sleep(pause);
-            world.start_server();
-            Instant::now()
-        });
+    Fault::of_all(name, Aim::Seen).happens(|world| {
+        end(&mut world.server);
+        world.plain.iter_mut().for_each(Plain::kill_sshd);
+        std::thread::sleep(pause);
+        world.start_server();
+        Instant::now()
     });
 }
 
 #[test]
 #[ignore = "takes minutes"]
 fn a_server_that_stood_still_for_a_minute_has_its_tunnels_back_within_seconds() {
-    let fault = concerning_all("server stands still for 60 s", Aim::Silent);
-    with_ordinary(|world| {
-        measure(world, &fault, |world| {
-            let signal = |world: &World, signal| {
-                world.server.signal(signal);
-                world
-                    .plain
-                    .iter()
-                    .for_each(|plain| plain.signal_sshd(signal));
-            };
-            signal(world, Signal::STOP);
-            let end = last(Duration::from_secs(60));
-            signal(world, Signal::CONT);
-            end
-        });
+    let signal = |world: &World, signal| {
+        world.server.signal(signal);
+        let plain = world.plain.iter();
+        plain.for_each(|plain| plain.signal_sshd(signal));
+    };
+    Fault::of_all("server stands still for 60 s", Aim::Silent).happens(|world| {
+        signal(world, Signal::STOP);
+        let end = last(Duration::from_secs(60));
+        signal(world, Signal::CONT);
+        end
     });
 }
 
 #[test]
 #[ignore = "takes minutes"]
 fn a_bastion_that_starts_while_the_server_cannot_be_reached_is_up_soon_after_it_can() {
-    let fault = concerning_all("server unreachable while the bastion starts", Aim::Silent);
-    with_ordinary(|world| {
-        measure(world, &fault, |world| {
-            world.cut_power();
-            world.vendor.cut();
-            world.boot();
-            let end = last(Duration::from_secs(40));
-            world.vendor.mend();
-            end
-        });
+    Fault::of_all("server unreachable while the bastion starts", Aim::Silent).happens(|world| {
+        world.cut_power();
+        world.vendor.cut();
+        world.boot();
+        let end = last(Duration::from_secs(40));
+        world.vendor.mend();
+        end
     });
 }
 
 #[test]
 #[ignore = "has a server of its own"]
 fn a_tunnel_is_back_within_seconds_while_the_servers_disk_is_full() {
-    let fault = Fault {
-        name: "server's disk full, ssh killed",
-        aim: Aim::Seen,
-        sibling: Sibling::Undisturbed,
-    };
-    with_own(&by_its_disk(), |world| {
-        let mut is_full = false;
-        measure(world, &fault, |world| {
+    let name = "server's disk full, ssh killed";
+    let mut is_full = false;
+    with_world(&by_its_disk(), |world| {
+        Fault::of_one(name, Aim::Seen).measure(world, |world| {
             let disk = world.server.disk.as_ref().expect("its own disk");
             if !is_full {
                 disk.fill();
                 is_full = true;
             }
-            world.kill_all();
+            world.kill_ssh();
+            Instant::now()
+        });
+    });
+}
+
+#[test]
+#[ignore = "has a server of its own"]
+fn a_tunnel_is_back_within_seconds_where_nobody_takes_the_servers_log() {
+    let name = "server's log broken (nobody reads the pipe any more), ssh killed";
+    with_world(&by_its_disk(), |world| {
+        Fault::of_one(name, Aim::Seen).measure(world, |world| {
+            world.log_reader = None;
+            world.kill_ssh();
             Instant::now()
         });
     });
@@ -109,13 +107,5 @@ fn by_its_disk() -> Beset {
     Beset {
         by_its_disk: true,
         ..Beset::default()
-    }
-}
-
-fn concerning_all(name: &'static str, aim: Aim) -> Fault {
-    Fault {
-        name,
-        aim,
-        sibling: Sibling::Concerned,
     }
 }

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crate::faults::measure::{Aim, Fault, Sibling, measure};
-use crate::faults::world::{World, last, with_ordinary};
+use crate::faults::measure::{Aim, Fault};
+use crate::faults::world::{World, last};
 use crate::support::machines::Way;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -29,44 +29,37 @@ fn after_a_minute_of_silence_rows_come_within_seconds() {
 
 #[track_caller]
 fn packets_are_swallowed(name: &'static str, ways: &[Way]) {
-    let fault = silent(name);
-    with_ordinary(|world| {
-        measure(world, &fault, |world| {
-            let machine = &world.ours.machine;
-            ways.iter().for_each(|way| machine.swallow(*way));
-            let end = last(MINUTE);
-            ways.iter().for_each(|way| machine.carry(*way));
-            end
-        });
+    Fault::of_one(name, Aim::Silent).happens(|world| {
+        let machine = &world.ours.machine;
+        ways.iter().for_each(|way| machine.swallow(*way));
+        let end = last(MINUTE);
+        ways.iter().for_each(|way| machine.carry(*way));
+        end
     });
 }
 
 #[test]
 #[ignore = "takes minutes"]
 fn after_a_minute_in_which_every_third_packet_is_lost_rows_come_within_seconds() {
-    let fault = silent("30 % of all packets lost for 60 s");
-    with_ordinary(|world| {
-        measure(world, &fault, |world| {
-            drop_of_bastion(world, "numgen random mod 100 < 30");
-            let end = last(MINUTE);
-            world.network.set_rules("");
-            end
-        });
+    let name = "30 % of all packets lost for 60 s";
+    Fault::of_one(name, Aim::Silent).happens(|world| {
+        drop_of_bastion(world, "numgen random mod 100 < 30");
+        let end = last(MINUTE);
+        world.network.set_rules("");
+        end
     });
 }
 
 #[test]
 #[ignore = "takes minutes"]
 fn a_tunnel_that_began_to_connect_where_large_packets_are_lost_is_back_within_seconds_after_that() {
-    let fault = silent("packets of more than 1,000 bytes lost for 60 s, ssh killed meanwhile");
-    with_ordinary(|world| {
-        measure(world, &fault, |world| {
-            drop_of_bastion(world, "meta length > 1000");
-            world.kill_all();
-            let end = last(MINUTE);
-            world.network.set_rules("");
-            end
-        });
+    let name = "packets of more than 1,000 bytes lost for 60 s, ssh killed meanwhile";
+    Fault::of_one(name, Aim::Silent).happens(|world| {
+        drop_of_bastion(world, "meta length > 1000");
+        world.kill_ssh();
+        let end = last(MINUTE);
+        world.network.set_rules("");
+        end
     });
 }
 
@@ -80,12 +73,4 @@ fn drop_of_bastion(world: &World, if_so: &str) {
          }}
          }}\n"
     ));
-}
-
-fn silent(name: &'static str) -> Fault {
-    Fault {
-        name,
-        aim: Aim::Silent,
-        sibling: Sibling::Undisturbed,
-    }
 }

@@ -101,6 +101,28 @@ impl Site {
         }
     }
 
+    /// From now on the bastion's own service script keeps the tunnel, and not the supervisor.
+    pub fn hand_to_service_script(&mut self, names: &Path) {
+        self.service.cut_power();
+        let mut start = self.bastion.any_program(self.bastion.service_script());
+        self.run_on_bastion(start.arg("start"), names);
+    }
+
+    /// Gives all its tunnels a new key.
+    pub fn rotate_key(&self, names: &Path) {
+        let key = || std::fs::read(self.bastion.private_key()).expect("its key");
+        let former = key();
+        let rotate = self.bastion.program(["rotate-key", "--yes"]);
+        self.run_on_bastion(&rotate, names);
+        assert!(key() != former, "it has the key of before");
+    }
+
+    fn run_on_bastion(&self, command: &Command, names: &Path) {
+        let _inside = self.machine.enter();
+        let running = self.bastion.start(&mut by_own_names(command, names));
+        running.wait(SETUP_LIMIT).expect_code(0);
+    }
+
     /// The service of a copy of its bastion, not started.
     pub fn clone_service(&self, clone: &Bastion, folder: &Workspace, names: &Path) -> Supervised {
         let tunnel = tunnel_of(&self.source).id;

@@ -3,14 +3,31 @@
 use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError};
 
-use crate::faults::measure::Measured;
+const HEAD: &str = "\
+| what happens | aim | median | worst | turns | plain command: median | worst | turns | the other tunnel's longest gap | left over |
+| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |
+";
 
-const HEAD: &str = "| what happens | seconds until rows come again: median | worst | plain command | \
-                    the other tunnel's longest gap | left over |\n| --- | --- | --- | --- | --- | --- |\n";
+/// Faults that end at the same time write one after another.
+static WRITING: Mutex<()> = Mutex::new(());
 
-/// Whether one is made.
+/// What is told of a fault. Times are seconds until rows came again.
+pub struct Line {
+    pub fault: String,
+    pub aim: String,
+    pub median: String,
+    pub worst: String,
+    pub turns: usize,
+    pub plain_median: String,
+    pub plain_worst: String,
+    pub plain_turns: usize,
+    pub sibling: String,
+    pub left: String,
+}
+
+/// Whether a table is made.
 pub fn is_made() -> bool {
     file().is_some()
 }
@@ -20,36 +37,25 @@ fn file() -> Option<PathBuf> {
 }
 
 /// Adds a fault's line, where a table is made.
-pub fn add(fault: &str, measured: &Measured) {
-    let plain = match measured.plain {
-        Some(Some(back)) => seconds(back),
-        Some(None) => "> 240".to_owned(),
-        None => "–".to_owned(),
-    };
-    add_line(&[
-        fault,
-        &seconds(measured.median()),
-        &seconds(measured.worst()),
-        &plain,
-        &format!("{:.1}", measured.sibling.as_secs_f64()),
-        &measured.left.to_string(),
-    ]);
-}
-
-/// Adds a line of what is told in another way.
-pub fn add_line(cells: &[&str; 6]) {
+pub fn add(line: &Line) {
     let Some(file) = file() else { return };
+    let (turns, plain_turns) = (line.turns.to_string(), line.plain_turns.to_string());
+    let cells: [&str; 10] = [
+        &line.fault,
+        &line.aim,
+        &line.median,
+        &line.worst,
+        &turns,
+        &line.plain_median,
+        &line.plain_worst,
+        &plain_turns,
+        &line.sibling,
+        &line.left,
+    ];
+    let _alone = WRITING.lock().unwrap_or_else(PoisonError::into_inner);
     let open = OpenOptions::new().append(true).create(true).open(file);
     let mut table = open.expect("the table's file");
     let is_new = table.metadata().expect("its length").len() == 0;
     let head = if is_new { HEAD } else { "" };
     writeln!(table, "{head}| {} |", cells.join(" | ")).expect("the table is written");
-}
-
-/// As it stands in the table.
-pub fn seconds(back: Duration) -> String {
-    match back {
-        Duration::ZERO => "not noticed".to_owned(),
-        back => format!("{:.1}", back.as_secs_f64()),
-    }
 }

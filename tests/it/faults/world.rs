@@ -4,7 +4,7 @@
 use std::fs::File;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -18,7 +18,6 @@ use crate::support::machines::{Machine, Network};
 use crate::support::process::{self, Process};
 use crate::support::rows::{Place, Readers};
 use crate::support::server::{Operator, PublicPlace, Server};
-use crate::support::shared::Shared;
 use crate::support::unread_log;
 use crate::support::wait;
 use crate::support::workspace::Workspace;
@@ -54,7 +53,7 @@ pub struct World {
     /// The server.
     pub server: Server,
     /// The reading end of its log, if that is a pipe.
-    _log_reader: Option<File>,
+    pub log_reader: Option<File>,
     /// The vendor's operator.
     pub operator: Operator,
     /// Who knows the vendor's name.
@@ -78,25 +77,16 @@ pub struct Beset {
     pub environment: Vec<(&'static str, String)>,
 }
 
-/// One fault at a time.
-static ORDINARY: Shared<Mutex<World>> = Shared::new();
-static PLACE: Mutex<()> = Mutex::new(());
+/// To start all of them is most of what costs time of the processor: one at a time, so that the faults of others are
+/// measured beside no more than that.
+static STARTS: Mutex<()> = Mutex::new(());
 
-/// An ordinary one, which tests share that run at a time, and the only user of it.
-pub fn with_ordinary(use_it: impl FnOnce(&mut World)) {
-    let world: Arc<Mutex<World>> = ORDINARY.get(|| Mutex::new(World::start(&Beset::default())));
-    let _place = place();
-    use_it(&mut world.lock().unwrap_or_else(PoisonError::into_inner));
-}
-
-/// One of the test's own.
-pub fn with_own(beset: &Beset, use_it: impl FnOnce(&mut World)) {
-    let _place = place();
-    use_it(&mut World::start(beset));
-}
-
-fn place() -> MutexGuard<'static, ()> {
-    PLACE.lock().unwrap_or_else(PoisonError::into_inner)
+/// A world of the test's own: faults are brought about beside each other, and no network, folder or port is shared.
+pub fn with_world<T>(beset: &Beset, use_it: impl FnOnce(&mut World) -> T) -> T {
+    let starts = STARTS.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut world = World::start(beset);
+    drop(starts);
+    use_it(&mut world)
 }
 
 impl World {
@@ -168,7 +158,7 @@ impl World {
             ours,
             sibling,
             server,
-            _log_reader: log_reader,
+            log_reader,
             operator,
             resolver,
             vendor,
@@ -227,6 +217,11 @@ impl World {
         }
     }
 
+    /// Kills ssh, ours and the plain command's.
+    pub fn kill_ssh(&self) {
+        self.signal_all("ssh", Signal::KILL);
+    }
+
     /// Ends all of them at once.
     pub fn kill_all(&self) {
         for process in self.processes() {
@@ -251,6 +246,21 @@ impl World {
     pub fn boot_without_line(&mut self) {
         self.ours.service.boot(&self.ours.machine);
         if let Some(plain) = &mut self.plain {
+            plain.boot(&self.ours.machine);
+        }
+    }
+
+    /// The plain command is compared no longer.
+    pub fn end_plain(&mut self) {
+        self.plain = None;
+    }
+
+    /// The plain command has to be well again before the next fault: nobody knows what of it hangs where.
+    pub fn begin_plain_anew(&mut self) {
+        if let Some(plain) = &mut self.plain {
+            plain.cut_power();
+            plain.kill_sshd();
+            plain.start_sshd(&self.vendor);
             plain.boot(&self.ours.machine);
         }
     }
