@@ -57,7 +57,7 @@ declare -A further_needs=(
 
 # What each runs: parts of the program tests/it, by their modules, or a program of its own.
 declare -A parts=(
-    [unit]="distros"
+    [unit]="distros promises"
     [journey]="journey failures service changes doctor source_build server_life"
     [screens]="screens"
     [bootstrap]="bootstrap"

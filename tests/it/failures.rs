@@ -265,6 +265,15 @@ fn an_ssh_that_is_not_openssh_is_told_before_a_key_is_registered() {
 }
 
 #[test]
+fn an_openssh_that_is_too_old_is_told_before_a_key_is_registered() {
+    // As RHEL 6 has it.
+    let lab = with_ssh_that(
+        r#"[ "$*" != -V ] || { echo "OpenSSH_5.3p1, OpenSSL 1.0.1e-fips 11 Feb 2013" >&2; exit; }"#,
+    );
+    ssh_is_told_before_a_key_is_registered(&lab, &["OpenSSH 5.3 is too old", "6.5 or newer"]);
+}
+
+#[test]
 fn an_ssh_that_turns_out_not_to_be_openssh_once_it_is_installed_is_told_before_a_key_is_registered()
 {
     // As where the package that setup installs for ssh brings another one, which no earlier look has seen.

@@ -61,6 +61,31 @@ fn the_generated_command_sets_a_bastion_up_with_an_rsa_4096_key_and_the_removal_
 }
 
 #[test]
+fn nothing_listens_on_a_bastion_whose_tunnel_is_up() {
+    let lab = Lab::new();
+    let source = lab.data_source("Shop");
+    let setup = lab.setup_that_waits(&source);
+    let of_setup = process::listening(&process::naming(&lab.bastion.home()));
+    assert_eq!(of_setup, [] as [String; 0], "while setup waits");
+    lab.save_and_finish(&source, setup);
+    wait_until_rows_come(&lab, &source);
+
+    let of_service = process::naming(&lab.bastion.home());
+    let names: Vec<&str> = of_service.iter().map(|process| &*process.name).collect();
+    assert!(names.contains(&"ssh"), "{of_service:?}");
+    assert_eq!(process::listening(&of_service), [] as [String; 0]);
+    // Who looks does see those that listen.
+    let own = rustix::process::getpid().as_raw_nonzero().get();
+    let _listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let this = process::Process {
+        pid: own,
+        name: "this".into(),
+        arguments: String::new(),
+    };
+    assert!(!process::listening(&[this]).is_empty());
+}
+
+#[test]
 fn a_wrong_password_fails_at_the_login_and_says_what_to_do() {
     let lab = Lab::new();
     let source = lab.data_source("Shop");
@@ -261,6 +286,26 @@ fn plan_and_dry_run_show_every_step_and_change_nothing() {
 
     before.assert_same(&lab.bastion.snapshot());
     assert_eq!(lab.state(&source), DataSourceState::Draft);
+}
+
+#[test]
+fn a_token_file_is_removed_once_it_is_read_and_a_dry_run_keeps_it() {
+    let lab = Lab::new();
+    let source = lab.data_source("Shop");
+    let setup = || {
+        let setup = lab.bastion.setup(&lab.server, token_of(&source));
+        let mut words = setup.get_args().skip_while(|word| *word != "--token-file");
+        let file = words.nth(1).expect("a token file").to_owned();
+        (setup, std::path::PathBuf::from(file))
+    };
+    let (mut dry_run, file) = setup();
+    lab.bastion.run(dry_run.arg("--dry-run")).expect_code(0);
+    assert!(file.exists(), "the dry run took it away");
+
+    let (mut setup, file) = setup();
+    let setup = lab.bastion.start(&mut setup);
+    lab.wait_until_connected(&source, &setup);
+    assert!(!file.exists(), "the token stays on the disk");
 }
 
 #[test]

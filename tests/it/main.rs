@@ -18,6 +18,7 @@ mod failures;
 mod faults;
 mod journey;
 mod openapi;
+mod promises;
 mod screens;
 mod server_life;
 mod service;

@@ -424,6 +424,38 @@ fn a_refused_key_slows_down() {
     assert!(at_first <= 16 && later <= 6);
 }
 
+#[test]
+fn as_the_unit_runs_it_a_refused_key_is_tried_once_and_again_after_three_seconds() {
+    const UNIT: &str = include_str!("../../templates/h_autossh@.service");
+    let lab = Lab::new();
+    let shop = lab.active_data_source("Shop");
+    let id = tunnel_of(&shop).id;
+    lab.bastion.service("stop").expect_code(0);
+    lab.operator.delete_now(shop.id);
+    let log = lab.bastion.tunnel_log(id);
+    let attempts = || {
+        let said = std::fs::read_to_string(&log).expect("the log");
+        said.matches("Permission denied").count()
+    };
+    let before = attempts();
+    let mut command = lab.bastion.any_program("sh");
+    let script =
+        r#"set -a; . "$0"; set +a; set -f; exec "$H_AUTOSSH_PROGRAM" $H_AUTOSSH_ARGUMENTS"#;
+    command
+        .args(["-c", script])
+        .arg(lab.bastion.tunnel_file(id));
+    let variables = UNIT
+        .lines()
+        .filter_map(|line| line.strip_prefix("Environment="));
+    command.envs(variables.filter_map(|variable| variable.split_once('=')));
+    let ended = lab.bastion.start(&mut command).wait(SERVICE_LIMIT);
+    let on_screen = ended.output().matches("Permission denied").count();
+    assert_eq!(attempts() - before + on_screen, 1, "{ended}");
+    for setting in ["\nRestart=always\n", "\nRestartSec=3\n"] {
+        assert!(UNIT.contains(setting), "{setting}");
+    }
+}
+
 // ---------------------------------------------------------------------------------------------
 // Removals that meet obstacles
 // ---------------------------------------------------------------------------------------------

@@ -281,6 +281,36 @@ fn proc_words(pid: i32, file: &str) -> Option<String> {
     Some(String::from_utf8_lossy(&bytes).replace('\0', " "))
 }
 
+/// Where these processes wait for connections over a network, as the kernel's table has it.
+pub fn listening(processes: &[Process]) -> Vec<String> {
+    const LISTENS: &str = "0A";
+    let table = |process: &Process, file: &str| {
+        let table = std::fs::read_to_string(format!("/proc/{}/net/{file}", process.pid));
+        table.unwrap_or_default()
+    };
+    let of_one = |process: &Process| -> Vec<String> {
+        let open = std::fs::read_dir(format!("/proc/{}/fd", process.pid));
+        let open = open.into_iter().flatten().flatten();
+        let sockets: Vec<String> = open
+            .filter_map(|entry| std::fs::read_link(entry.path()).ok())
+            .filter_map(|link| Some(link.to_str()?.strip_prefix("socket:[")?.replace(']', "")))
+            .collect();
+        let lines = table(process, "tcp") + &table(process, "tcp6");
+        lines
+            .lines()
+            .map(|line| line.split_whitespace().collect::<Vec<_>>())
+            .filter(|words| words.get(3) == Some(&LISTENS))
+            .filter(|words| {
+                sockets
+                    .iter()
+                    .any(|socket| words.get(9) == Some(&&**socket))
+            })
+            .map(|words| format!("{} at {}", process.name, words[1]))
+            .collect()
+    };
+    processes.iter().flat_map(of_one).collect()
+}
+
 /// Sends a process a signal; one that has ended already is no error.
 pub fn signal(process: &Process, signal: Signal) {
     signal_pid(process.pid, signal);

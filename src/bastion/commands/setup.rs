@@ -44,6 +44,7 @@ pub(super) fn run(host: &dyn Host, ui: &Ui, command: &Setup) -> anyhow::Result<E
     )?;
     let layout = Layout::new(host, &settings.prefix);
     if !command.dry_run {
+        token::remove_file(host, command.token_file.as_deref())?;
         lock::refuse_a_second_run(host, &layout)?;
     }
     let receipt = Receipt::load(host, &layout.receipt())?;

@@ -14,7 +14,7 @@ const LONGEST_TOKEN: u64 = 512;
 /// Given as the file, it means standard input, by which the scripts from the browser hand the token over.
 const STANDARD_INPUT: &str = "-";
 
-/// The token that was given, as an argument or in a file, which is removed once it is read.
+/// The token that was given, as an argument or in a file; [`remove_file`] then takes the file away.
 pub fn read(host: &dyn Host, token: Option<&str>, file: Option<&Path>) -> anyhow::Result<String> {
     let text = match (token, file) {
         (Some(token), _) => token.to_owned(),
@@ -56,6 +56,15 @@ fn read_file(host: &dyn Host, file: &Path) -> anyhow::Result<String> {
     let text = host
         .read_at_most(file, LONGEST_TOKEN)
         .with_context(|| format!("cannot read the token file {}", file.display()))?;
-    host.remove_file(file, Authority::User)?;
     Ok(String::from_utf8_lossy(&text).into_owned())
+}
+
+/// Takes away the file in which the token was given.
+pub fn remove_file(host: &dyn Host, file: Option<&Path>) -> anyhow::Result<()> {
+    match file {
+        Some(file) if file != Path::new(STANDARD_INPUT) => {
+            Ok(host.remove_file(file, Authority::User)?)
+        }
+        Some(_) | None => Ok(()),
+    }
 }

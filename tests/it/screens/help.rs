@@ -30,6 +30,44 @@ fn help_of_every_command() {
 }
 
 #[test]
+fn every_flag_has_its_variable() {
+    const WITHOUT: [&str; 3] = ["help", "version", "new-installation"];
+    let bastion = Bastion::new();
+    let server = Path::new(env!("CARGO_BIN_EXE_holistics-tunnel-server"));
+    let helps = [
+        ("HOLISTICS_TUNNEL_", bastion.program(["setup"])),
+        ("HOLISTICS_TUNNEL_", bastion.program(["doctor"])),
+        ("HOLISTICS_TUNNEL_", bastion.program(["uninstall-tunnel"])),
+        ("HOLISTICS_TUNNEL_SERVER_", {
+            let mut serve = bastion.any_program(server);
+            serve.arg("serve");
+            serve
+        }),
+    ];
+    let mut flags = 0;
+    for (prefix, mut command) in helps {
+        let help = bastion.run(command.arg("--help")).expect_code(0).stdout;
+        let begins = |line: &str| line.trim_start().starts_with('-') && line.starts_with("  ");
+        let lines: Vec<&str> = help.lines().collect();
+        let named = |line: &str| {
+            let (_, long) = line.split_once("--")?;
+            Some(long.split([' ', '=', '[']).next()?.to_owned())
+        };
+        for (at, line) in lines.iter().enumerate().filter(|(_, line)| begins(line)) {
+            let Some(flag) = named(line).filter(|flag| !WITHOUT.contains(&flag.as_str())) else {
+                continue;
+            };
+            let of_flag = lines[at + 1..].iter().take_while(|line| !begins(line));
+            let variable = format!("[env: {prefix}{}", flag.to_uppercase().replace('-', "_"));
+            let is_shown = of_flag.into_iter().any(|line| line.contains(&variable));
+            assert!(is_shown, "--{flag} has no {variable}\n{help}");
+            flags += 1;
+        }
+    }
+    assert!(flags > 50, "{flags} flags");
+}
+
+#[test]
 fn completions_and_manual_pages_are_understood_by_those_who_read_them() {
     let bastion = Bastion::new();
     let completions = |shell: &str| {

@@ -4,6 +4,7 @@ use std::io;
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -213,6 +214,33 @@ fn a_database_that_stands_still_holds_no_request_for_ever() {
     postgres.thaw();
     assert_comes_back(&server);
     assert_eq!(names(&server).last().map(String::as_str), Some("After"));
+}
+
+#[test]
+fn however_many_ask_at_once_a_server_makes_no_more_than_sixteen_connections() {
+    const PROMISED: i64 = 16;
+    let postgres = Postgres::start();
+    let database = postgres.guarded_server_database();
+    let server = Server::start_on(&database, &[]);
+    let inside = ServerDatabase::Postgres(database);
+    let is_over = AtomicBool::new(false);
+    let most = thread::scope(|scope| {
+        for _ in 0..24 {
+            scope.spawn(|| {
+                while !is_over.load(Ordering::Relaxed) {
+                    assert_eq!(creation(&server), StatusCode::CREATED);
+                    names(&server);
+                }
+            });
+        }
+        // Not the one that counts.
+        let open = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()";
+        let most = (0..50).map(|_| inside.number(open)).max();
+        is_over.store(true, Ordering::Relaxed);
+        most.expect("a number")
+    });
+    println!("{most} connections at most");
+    assert!((4..=PROMISED).contains(&most), "{most} connections");
 }
 
 #[test]

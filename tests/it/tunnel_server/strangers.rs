@@ -203,6 +203,34 @@ async fn an_old_client_leaves_what_it_offered() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_refused_key_leaves_its_fingerprint_its_address_and_the_reason_in_the_log() {
+    log::keep();
+    let vendor = Vendor::start().await;
+    let database = Database::echo().await;
+    let tunnel = vendor.enroll(1);
+    let stranger = Key::generate(vendor.dir.path(), "stranger", &["-t", "ed25519"]);
+    let shown = std::process::Command::new("ssh-keygen")
+        .arg("-lf")
+        .arg(&stranger.private)
+        .output()
+        .unwrap();
+    let shown = String::from_utf8(shown.stdout).unwrap();
+    let fingerprint = shown.split(' ').nth(1).unwrap();
+    let from = address(9, 1);
+    let listen = format!("127.0.0.1:{}", tunnel.port);
+    let bound = format!("BindAddress={from}");
+    let ssh = vendor.forward(&stranger, &listen, database.address, &["-o", &bound]);
+    let (status, text) = ssh.output().await;
+    assert_eq!(status, Some(255), "{text}");
+    until("the line is there", SOON, || {
+        log::lines_about(from).iter().any(|line| {
+            line.contains(fingerprint) && line.contains("refused a login: the key is not enrolled")
+        })
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_client_with_too_many_keys_leaves_one_more_line() {
     log::keep();
     let vendor = Vendor::start().await;
