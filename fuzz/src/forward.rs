@@ -65,9 +65,10 @@ async fn ask(lab: &Lab, request: Message, wants_answer: bool) -> io::Result<bool
         ),
     };
     client.send(request).await?;
-    let granted = match wants_answer {
-        true => client.answer().await?,
-        false => client.sync().await.map(|()| false)?,
+    let granted = if wants_answer {
+        client.answer().await?
+    } else {
+        client.sync().await.map(|()| false)?
     };
     if !granted && left > 0 {
         *session = Some((client, left - 1));

@@ -147,9 +147,10 @@ fn request(
         .body(Body::from(body))
         .ok()?;
     let sent = request.headers_mut();
-    let kind = match is_form || !route.path.starts_with("/api/") {
-        true => "application/x-www-form-urlencoded",
-        false => "application/json",
+    let kind = if is_form || !route.path.starts_with("/api/") {
+        "application/x-www-form-urlencoded"
+    } else {
+        "application/json"
     };
     if options & 1 == 0 {
         sent.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
@@ -171,9 +172,12 @@ fn request(
 fn escaped(text: &str) -> String {
     let is_plain =
         |byte: u8| byte.is_ascii_alphanumeric() || b"-._~%&=+/:@!$'()*,;".contains(&byte);
-    let escape = |byte: u8| match is_plain(byte) {
-        true => char::from(byte).to_string(),
-        false => format!("%{byte:02X}"),
+    let escape = |byte: u8| {
+        if is_plain(byte) {
+            char::from(byte).to_string()
+        } else {
+            format!("%{byte:02X}")
+        }
     };
     text.bytes().map(escape).collect()
 }

@@ -197,9 +197,10 @@ fn expected(sent: &[u8]) -> Option<u8> {
         return Some(Answer::OtherVersion as u8);
     }
     let request = sent.get(..REQUEST)?;
-    let answer = match request[5..13] == HELD.0.to_be_bytes() {
-        true => Answer::Accepted,
-        false => Answer::NotHeld,
+    let answer = if request[5..13] == HELD.0.to_be_bytes() {
+        Answer::Accepted
+    } else {
+        Answer::NotHeld
     };
     Some(answer as u8)
 }

@@ -28,9 +28,10 @@ static ROOT: LazyLock<TempDir> = LazyLock::new(|| {
 pub fn run(input: &[u8]) {
     for (file, content) in FILES.iter().zip(fields::<4>(input)) {
         let file = ROOT.path().join(file);
-        match content.is_empty() {
-            true => drop(fs::remove_file(file)),
-            false => fs::write(file, content).expect("there is room for a file"),
+        if content.is_empty() {
+            drop(fs::remove_file(file));
+        } else {
+            fs::write(file, content).expect("there is room for a file");
         }
     }
     let facts = fuzzing::facts(ROOT.path());

@@ -32,14 +32,12 @@ use crate::protocol::{DatabaseAddress, TunnelServerAddress};
 pub enum Change {
     /// A file that was not there.
     FileCreated {
-        /// Where.
         path: PathBuf,
         /// With whose rights it was made and is removed.
         authority: Authority,
     },
     /// A file that had another content.
     FileModified {
-        /// Where.
         path: PathBuf,
         /// With whose rights.
         authority: Authority,
@@ -50,7 +48,6 @@ pub enum Change {
     },
     /// A folder that was not there.
     DirectoryCreated {
-        /// Where.
         path: PathBuf,
         /// With whose rights.
         authority: Authority,
@@ -72,7 +69,6 @@ pub enum Change {
     ServiceReplaced {
         /// Where its script stood.
         script: PathBuf,
-        /// Where it is kept.
         kept: PathBuf,
         /// Whether it started at boot.
         at_boot: bool,
@@ -95,10 +91,7 @@ pub enum Change {
     },
     /// A tunnel that is started anew with what was changed of it. Recorded before that, it is undone after
     /// it: with what was put back.
-    TunnelRestarted {
-        /// Which.
-        tunnel: TunnelName,
-    },
+    TunnelRestarted { tunnel: TunnelName },
     /// A tunnel that the service runs under another name.
     TunnelRenamed {
         /// The name that it gets.

@@ -41,9 +41,6 @@ pub fn original<'r>(host: &dyn Host, receipt: &'r Receipt) -> Option<&'r HostIde
 
 /// Whether another machine would feel what is changed here. `up` are the tunnels that the tunnel server
 /// says are up.
-///
-/// # Errors
-/// The service manager cannot be asked.
 pub fn sign<'r>(
     host: &dyn Host,
     layout: &Layout,
@@ -91,9 +88,6 @@ pub fn refuse_setup(host: &dyn Host, receipt: &Receipt) -> anyhow::Result<()> {
 }
 
 /// Whether another machine holds a tunnel that the tunnel server says is up.
-///
-/// # Errors
-/// The service manager cannot be asked.
 pub fn is_held_elsewhere(
     host: &dyn Host,
     layout: &Layout,

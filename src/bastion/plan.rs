@@ -283,9 +283,6 @@ fn needs_the_browser(state: DataSourceState) -> bool {
 }
 
 /// One service manager for all tunnels of a host: the one in use, the one asked for, the host's own.
-///
-/// # Errors
-/// Another one is asked for than is in use.
 pub fn init(facts: &Facts, settings: &Settings, receipt: Option<&Receipt>) -> anyhow::Result<Init> {
     let in_use = receipt.and_then(|receipt| receipt.init);
     match (in_use, settings.init) {

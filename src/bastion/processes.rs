@@ -19,9 +19,6 @@ impl Process {
 }
 
 /// All of them; none where there is nobody to ask.
-///
-/// # Errors
-/// `ps` was asked and failed.
 pub fn all(host: &dyn Host) -> Result<Vec<Process>, CommandError> {
     let numbers = host.list(Path::new("/proc")).unwrap_or_default();
     let numbers = numbers

@@ -216,12 +216,10 @@ pub enum StepState {
 pub enum Scope {
     /// For all tunnels together.
     Host,
-    /// For one tunnel.
     Tunnel(TunnelName),
 }
 
 impl Scope {
-    /// The tunnel, where it is for one.
     pub fn tunnel(self) -> Option<TunnelName> {
         match self {
             Scope::Host => None,
@@ -258,9 +256,6 @@ impl Receipt {
     }
 
     /// Reads the content of a receipt.
-    ///
-    /// # Errors
-    /// It is damaged, or was written by a newer version.
     pub fn parse(content: &[u8], path: &Path) -> anyhow::Result<Self> {
         let version =
             serde_json::from_slice::<VersionOnly>(content).map_err(|error| damaged(path, error))?;

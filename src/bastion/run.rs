@@ -130,9 +130,6 @@ impl<'a> Run<'a> {
     }
 
     /// Carries out what can be of these steps, and tells what was left. That stays in the receipt.
-    ///
-    /// # Errors
-    /// The run was interrupted, or the receipt cannot be written.
     pub fn carry_out_what_can_be(
         &mut self,
         steps: &[Box<dyn Step>],
@@ -373,9 +370,6 @@ impl<'a> Run<'a> {
 
     /// Undoes what was ever recorded in a scope, the last step first. Within a step it stops at what cannot
     /// be undone, since the earlier changes are what that one stands on.
-    ///
-    /// # Errors
-    /// The run was interrupted, or the receipt cannot be written.
     pub fn undo_recorded(
         &mut self,
         scope: Scope,
@@ -504,9 +498,6 @@ impl<'a> Run<'a> {
     // What a run and its steps need of others ----------------------------------------------------
 
     /// The service manager in use.
-    ///
-    /// # Errors
-    /// None was chosen, or this version does not know it.
     pub fn manager(&self) -> anyhow::Result<Box<dyn ServiceManager>> {
         service::manager(
             self.receipt
@@ -516,9 +507,6 @@ impl<'a> Run<'a> {
     }
 
     /// The control plane with a tunnel's own credential.
-    ///
-    /// # Errors
-    /// The tunnel is not enrolled, or the certificate authority cannot be used.
     pub fn client(&self, tunnel: TunnelName) -> anyhow::Result<ControlPlane> {
         let record = self.receipt.tunnels.get(&tunnel);
         let record = record.context("the tunnel is not in the receipt")?;

@@ -29,7 +29,6 @@ pub struct TunnelName {
 }
 
 impl TunnelName {
-    /// The tunnel of this number at this control plane.
     pub fn new(control_plane: &Url, number: TunnelId) -> Self {
         TunnelName {
             plane: plane(control_plane),

@@ -11,15 +11,13 @@ use url::Url;
 
 use crate::bastion::host::Host;
 use crate::bastion::host::exchange::exchange;
-use crate::bastion::host::http::is_loopback;
 use crate::bastion::ssh::command_line::bracketed;
 use crate::bastion::ssh::greeting;
+use crate::protocol::is_loopback;
 
 #[derive(Clone, PartialEq, Eq)]
 pub struct Proxy {
-    /// Its host.
     pub host: String,
-    /// Its port.
     pub port: u16,
     /// The variable that names it; otherwise it is the one that is kept.
     pub variable: Option<&'static str>,

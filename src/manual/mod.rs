@@ -84,9 +84,6 @@ struct WindowsRemoval<'a> {
 }
 
 /// The guide for a system.
-///
-/// # Errors
-/// The text cannot be put together.
 pub fn render(system: System, v: &Values) -> Result<String, askama::Error> {
     match system {
         System::Linux => Linux { v }.render(),
@@ -96,9 +93,6 @@ pub fn render(system: System, v: &Values) -> Result<String, askama::Error> {
 }
 
 /// What is to be removed from such a machine; the end of its guide.
-///
-/// # Errors
-/// The text cannot be put together.
 pub fn render_removal(system: System, v: &Values) -> Result<String, askama::Error> {
     match system {
         System::Linux => LinuxRemoval { v }.render(),

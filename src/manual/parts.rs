@@ -10,7 +10,6 @@ pub enum Part {
     Step(String),
     /// Any other paragraph.
     Text(String),
-    /// What is to be typed, as it is.
     Typed(String),
 }
 

@@ -32,6 +32,7 @@ pub use problem::*;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use url::{Host, Url};
 
 /// How the bastion's program is called there: the scripts put it where PATH does not lead.
 pub const PROGRAM: &str = "~/.holistics/bin/holistics-tunnel";
@@ -47,6 +48,16 @@ pub const LONGEST_POLL_SECONDS: u64 = 25;
 
 /// How many things of a list a page of it holds at most.
 pub const LONGEST_PAGE: u16 = 500;
+
+/// Whether it is the machine's own, which needs no https and which no proxy leads to.
+pub fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        Some(Host::Domain(name)) => name == "localhost",
+        None => false,
+    }
+}
 
 /// The database behind a data source. It decides how "Test connection" speaks to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]

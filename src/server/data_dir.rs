@@ -102,9 +102,6 @@ impl DataDir {
     }
 
     /// Opens the folder of a server that has run, for a command that writes to it.
-    ///
-    /// # Errors
-    /// There is none, or it is another user's.
     pub fn open(path: &Path) -> anyhow::Result<Self> {
         let data_dir = DataDir::existing(path)?;
         data_owner::check(&data_dir.0, None)?;
@@ -116,9 +113,6 @@ impl DataDir {
     }
 
     /// Opens the folder of a server that has run, for a backup of it to this file.
-    ///
-    /// # Errors
-    /// There is none, or it is another user's.
     pub fn open_for_backup(path: &Path, file: &Path) -> anyhow::Result<Self> {
         let data_dir = DataDir::existing(path)?;
         data_owner::check(&data_dir.0, Some(Redirect::To(file)))?;
@@ -162,9 +156,6 @@ impl DataDir {
     }
 
     /// Makes sure that no other server runs on the folder.
-    ///
-    /// # Errors
-    /// Another server holds it, or the lock file cannot be made.
     pub fn lock_for_serving(&self) -> anyhow::Result<ServeLock> {
         let path = self.0.join(LOCK);
         let file = private_file(&path)?;
@@ -210,9 +201,6 @@ impl DataDir {
 
     /// Opens the database of this address. A folder from which a server has run does not take part in a new
     /// installation, unless one is meant: the database was made anew, to be restored, more likely.
-    ///
-    /// # Errors
-    /// It is empty, or it cannot be used.
     pub async fn connect(
         &self,
         url: &DatabaseUrl,
@@ -238,9 +226,6 @@ impl DataDir {
     }
 
     /// Makes sure that the installation is still in the folder's own database.
-    ///
-    /// # Errors
-    /// It was moved, or that cannot be read.
     pub fn refuse_if_moved(&self) -> anyhow::Result<()> {
         let folder = self.0.display();
         let file = self.0.join(MOVED);
@@ -260,9 +245,6 @@ impl DataDir {
     }
 
     /// Whether the installation was moved into another database.
-    ///
-    /// # Errors
-    /// That cannot be read.
     pub fn moved(&self) -> anyhow::Result<Option<Moved>> {
         let path = self.0.join(MOVED);
         match fs::read_to_string(&path) {
@@ -273,9 +255,6 @@ impl DataDir {
     }
 
     /// Notes where the installation has gone, to be found after a power cut as well.
-    ///
-    /// # Errors
-    /// It cannot be written.
     pub fn mark_moved(&self, moved: &Moved) -> anyhow::Result<()> {
         let path = self.0.join(MOVED);
         whole_file::replace(&path, &[moved.words().as_bytes()])
@@ -283,9 +262,6 @@ impl DataDir {
     }
 
     /// Where a restore puts what is there aside, as long as it is at it.
-    ///
-    /// # Errors
-    /// The folder cannot be read.
     pub fn half_replaced(&self) -> anyhow::Result<Option<PathBuf>> {
         let cannot_read = || format!("cannot read {}", self.0.display());
         for entry in fs::read_dir(&self.0).with_context(cannot_read)? {
@@ -321,9 +297,6 @@ impl DataDir {
     }
 
     /// Everything else that makes an installation, by its path below the folder, as far as it is there.
-    ///
-    /// # Errors
-    /// The folder of the host keys cannot be read.
     pub fn identity(&self) -> anyhow::Result<Vec<String>> {
         let mut names = vec![SECRET_KEY.to_owned()];
         if self.public_url().exists() {
@@ -355,7 +328,6 @@ impl DataDir {
         Ok(())
     }
 
-    /// The secret key.
     pub fn secret_key(&self) -> PathBuf {
         self.0.join(SECRET_KEY)
     }

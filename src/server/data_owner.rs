@@ -21,9 +21,6 @@ pub enum Redirect<'a> {
 }
 
 /// Makes sure that the folder belongs to the user of this process, or says how to run the command.
-///
-/// # Errors
-/// It is another's, or cannot be looked at.
 pub fn check(folder: &Path, redirect: Option<Redirect>) -> anyhow::Result<()> {
     let owner = owner(folder)?;
     if owner == Uid::effective() {

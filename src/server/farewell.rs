@@ -31,9 +31,6 @@ pub struct Signals {
 
 impl Signals {
     /// From now on they do not end the process by themselves.
-    ///
-    /// # Errors
-    /// The system refuses.
     pub fn listen() -> io::Result<Self> {
         Ok(Signals {
             terminate: signal(SignalKind::terminate())?,

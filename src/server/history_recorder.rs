@@ -22,7 +22,6 @@ const EVERY_MS: i64 = 60_000;
 /// shall not cost all of them.
 const STEADY_MINUTES: u32 = 10;
 
-/// The recorder.
 pub struct HistoryRecorder {
     control: Arc<ControlPlane>,
     state: Mutex<State>,

@@ -358,9 +358,6 @@ fn read_into(local: &TunnelServer, folder: &KeyFolder) -> anyhow::Result<()> {
 }
 
 /// Notes what the bastions of a region know that were set up when that was not kept yet.
-///
-/// # Errors
-/// The database failed.
 pub async fn note_former_bastions(
     folder: &KeyFolder,
     store: &Store,

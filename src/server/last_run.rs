@@ -14,9 +14,6 @@ use super::store::Store;
 use super::whole_file;
 
 /// Makes sure of it, and marks the new run.
-///
-/// # Errors
-/// It is another one.
 pub async fn check_and_mark(
     data_dir: &DataDir,
     store: &Store,
@@ -48,9 +45,6 @@ pub async fn check_and_mark(
 }
 
 /// Whether a database with this mark goes on from the last run on the folder, as far as that is known.
-///
-/// # Errors
-/// The file beside it cannot be read.
 pub fn goes_on(data_dir: &DataDir, mark: Option<&str>) -> anyhow::Result<bool> {
     let path = data_dir.last_run();
     match fs::read_to_string(&path) {

@@ -38,9 +38,6 @@ pub async fn run(arguments: LoginLinkArgs) -> anyhow::Result<()> {
 }
 
 /// Makes a link that signs this operator in once.
-///
-/// # Errors
-/// The operator is disabled, or the database failed.
 pub async fn login_link(store: &Store, url: &str, name: &str) -> anyhow::Result<String> {
     let token = operators::login_link(store, name).await?;
     Ok(link(url, &token))
@@ -52,9 +49,6 @@ pub fn link(url: &str, token: &Token) -> String {
 }
 
 /// Writes down what browsers call the server, for [`run`].
-///
-/// # Errors
-/// The file cannot be written.
 pub fn remember_public_url(data_dir: &DataDir, url: &str) -> anyhow::Result<()> {
     let path = data_dir.public_url();
     whole_file::replace(&path, &[url.as_bytes()])

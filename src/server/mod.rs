@@ -16,39 +16,39 @@
 //! - `accepting` is how connections are accepted, `tls` how certificates are judged that nobody vouches for; `passwords` hashes them; [`probe`] is "Test connection"; [`metrics`] is what Prometheus reads.
 
 mod accepting;
-pub mod backup;
+mod backup;
 pub mod cli;
 pub mod cluster;
-pub mod core_tasks;
+mod core_tasks;
 pub mod data_dir;
-pub mod data_owner;
+mod data_owner;
 pub mod domain;
 mod expiry;
 mod farewell;
-pub mod file_mark;
+mod file_mark;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod history_recorder;
-pub mod host_keys;
+mod host_keys;
 pub mod http;
 mod last_run;
-pub mod log;
-pub mod login_link;
+mod log;
+mod login_link;
 mod manual;
 pub mod metrics;
-pub mod migrate;
-pub mod nodes;
-pub mod operator_tokens;
-pub mod operators;
-pub mod overlaps;
+mod migrate;
+mod nodes;
+mod operator_tokens;
+mod operators;
+mod overlaps;
 mod passwords;
 pub mod probe;
-pub mod region_keys;
+mod region_keys;
 pub mod regions;
 mod scratch;
-pub mod serve;
-pub mod service_manager;
-pub mod session_recorder;
+mod serve;
+mod service_manager;
+mod session_recorder;
 pub mod sign_in_link;
 pub mod store;
 mod tls;
@@ -58,9 +58,6 @@ mod whole_file;
 use cli::{Cli, Command};
 
 /// Carries out what the command line asks for.
-///
-/// # Errors
-/// The command failed; the message says how.
 pub fn run(cli: Cli) -> anyhow::Result<()> {
     let _log = log::start(cli.log_format);
     let runtime = tokio::runtime::Builder::new_multi_thread()

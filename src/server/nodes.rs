@@ -20,9 +20,6 @@ const LIMIT: Duration = Duration::from_secs(10);
 const SILENCE: Duration = Duration::from_secs(5);
 
 /// Carries out `node list`, `node drain` or `node forget`.
-///
-/// # Errors
-/// There is one server alone, there is no such node, it lives, or the database failed.
 pub async fn run(arguments: NodeArgs) -> anyhow::Result<()> {
     let url = arguments.data.database_url()?.context(
         "there are nodes only where several servers share a database of PostgreSQL; name it with --database-url",

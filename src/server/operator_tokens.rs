@@ -10,9 +10,6 @@ use super::domain::api_tokens::{self, NewToken, TokenState};
 use super::store::{ListedApiToken, Store};
 
 /// Carries out `token create`, `token list` or `token revoke`.
-///
-/// # Errors
-/// The name is taken or unknown, or the database failed.
 pub async fn run(arguments: TokenArgs) -> anyhow::Result<()> {
     let data_dir = DataDir::open(&arguments.data.path())?;
     let store = arguments.data.open_store(&data_dir, false).await?;

@@ -8,9 +8,6 @@ use super::domain::operators::{self, OperatorChange};
 use super::store::{ListedOperator, Store};
 
 /// Carries out `operator list`, `disable`, `enable` or `remove`.
-///
-/// # Errors
-/// There is no such operator, or the database failed.
 pub async fn run(arguments: OperatorArgs) -> anyhow::Result<()> {
     let data_dir = DataDir::open(&arguments.data.path())?;
     let store = arguments.data.open_store(&data_dir, false).await?;

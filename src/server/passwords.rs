@@ -42,9 +42,6 @@ pub struct Passwords(mpsc::Sender<Job>);
 
 impl Passwords {
     /// Starts the thread.
-    ///
-    /// # Errors
-    /// The system gives no more threads.
     pub fn start() -> anyhow::Result<Self> {
         let (queue, mut jobs) = mpsc::channel::<Job>(QUEUE);
         let work = move || {
@@ -76,18 +73,12 @@ pub struct Place<'a>(Permit<'a, Job>);
 
 impl Place<'_> {
     /// Hashes a password for keeping.
-    ///
-    /// # Errors
-    /// The computation failed.
     pub async fn hash(self, password: String) -> Result<String, HashingFailed> {
         let hash = move |hasher: &mut Hasher| hasher.hash(&password);
         self.ask(hash).await
     }
 
     /// Whether a password is the one of this hash; without a hash it is not.
-    ///
-    /// # Errors
-    /// The computation failed.
     pub async fn verify(
         self,
         password: String,

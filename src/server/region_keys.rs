@@ -21,7 +21,6 @@ pub struct RegionKeys<'a> {
 }
 
 impl<'a> RegionKeys<'a> {
-    /// Those of this region.
     pub fn new(store: &'a Store, secret: &'a SecretKey, region: &'a str) -> Self {
         RegionKeys {
             store,
@@ -31,9 +30,6 @@ impl<'a> RegionKeys<'a> {
     }
 
     /// Makes a tunnel server's folder a copy of them; where there are none yet, the folder's become the region's.
-    ///
-    /// # Errors
-    /// The folder has others, they cannot be opened or written, or the database failed.
     pub async fn copy_to(&self, folder: &KeyFolder) -> anyhow::Result<()> {
         let mut keys = self.store.region_host_keys(self.region).await?;
         if keys.is_empty() {
@@ -141,9 +137,6 @@ impl<'a> RegionKeys<'a> {
     }
 
     /// A folder of its own with these keys, for a command that changes them.
-    ///
-    /// # Errors
-    /// There are none yet, they cannot be opened, or the database failed.
     pub async fn take_out(&self, data_dir: &DataDir) -> anyhow::Result<TakenOut> {
         let keys = self.store.region_host_keys(self.region).await?;
         ensure!(
@@ -193,7 +186,6 @@ impl<'a> RegionKeys<'a> {
 
 /// A region's keys in a folder of their own.
 pub struct TakenOut {
-    /// The folder.
     pub folder: KeyFolder,
     keys: Vec<SealedHostKey>,
     _dir: Scratch,

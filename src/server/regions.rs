@@ -11,9 +11,6 @@ use super::domain::regions::{self, ssh_servers};
 use super::store::{Actor, DEFAULT_REGION, PortRange, Region, Role, Store};
 
 /// Carries out `region add`, `change`, `list` or `remove`.
-///
-/// # Errors
-/// There is one server alone, a region is not what it has to be for that, or the database failed.
 pub async fn run(arguments: RegionArgs) -> anyhow::Result<()> {
     let url = arguments.data.database_url()?.context(
         "there are regions only where several servers share a database of PostgreSQL; name it with --database-url",
@@ -128,9 +125,6 @@ async fn remove(store: &Store, name: &str) -> anyhow::Result<()> {
 
 /// A server of a region that nobody has added is refused. One of the region `default` makes that, where there is none at
 /// all or tunnels are in it since a former version; and one that has no tunnels and names no region needs none.
-///
-/// # Errors
-/// There is no such region, or the database failed.
 pub async fn check(settings: &Serve, store: &Store) -> anyhow::Result<()> {
     let (name, all) = (settings.region(), store.regions().await?);
     if let Some(region) = all.iter().find(|region| region.name == name) {
@@ -181,9 +175,6 @@ pub fn as_started(settings: &Serve, public: &PublicAddress) -> Region {
 
 /// Writes down for the others what this server is started with, as long as no operator has said what holds of its
 /// region; and learns which regions there are.
-///
-/// # Errors
-/// The database failed.
 pub async fn begin(control: &ControlPlane, role: Role) -> anyhow::Result<()> {
     let started = control.regions.as_started();
     let all = control.store.regions().await?;

@@ -20,9 +20,6 @@ pub struct Scratch {
 
 impl Scratch {
     /// Makes one in this folder, whose name begins so, after those that nobody has any more are gone.
-    ///
-    /// # Errors
-    /// It cannot be made.
     pub fn new_in(parent: &Path, prefix: &str) -> io::Result<Self> {
         for entry in fs::read_dir(parent)? {
             let entry = entry?;
@@ -45,7 +42,6 @@ impl Scratch {
         })
     }
 
-    /// Where it is.
     pub fn path(&self) -> &Path {
         self.folder.path()
     }

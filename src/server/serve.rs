@@ -54,9 +54,6 @@ use super::tunnel_server::{KeyFolder, descriptor_limit};
 const FIRST_LOOK: Duration = Duration::from_secs(5);
 
 /// Serves until SIGTERM or SIGINT.
-///
-/// # Errors
-/// A file, an address or the database cannot be used; the message says which.
 pub async fn run(settings: Serve) -> anyhow::Result<()> {
     settings.check_node()?;
     let data_dir = DataDir::open_or_create(&settings.data.path())?;
@@ -149,9 +146,6 @@ async fn look_at_the_others(app: &App) {
 
 /// Serves until it has to end: by SIGTERM, once this node has drained; by a second signal, by SIGINT or by the end of
 /// a core task at once.
-///
-/// # Errors
-/// A core task has ended.
 async fn serve_on(
     app: &App,
     core: &mut CoreTasks,

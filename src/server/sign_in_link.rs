@@ -22,15 +22,11 @@ impl SignInLinkFile {
         SignInLinkFile(data_dir.sign_in_link())
     }
 
-    /// Where it is.
     pub fn path(&self) -> &Path {
         &self.0
     }
 
     /// Writes a link into it.
-    ///
-    /// # Errors
-    /// It cannot be written.
     pub fn write(&self, link: &str) -> anyhow::Result<()> {
         whole_file::replace(&self.0, &[link.as_bytes(), b"\n"])
             .with_context(|| format!("cannot write {}", self.0.display()))

@@ -9,9 +9,6 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 /// Puts content in a file's place, for its owner alone, to be found after a loss of power as well.
-///
-/// # Errors
-/// It cannot be written; what was there stays.
 pub fn replace(path: &Path, parts: &[&[u8]]) -> io::Result<()> {
     let unfinished = write(path, parts)?;
     fs::rename(unfinished, path)?;

@@ -11,7 +11,6 @@ pub struct ClickHouse;
 /// What answers it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pong {
-    /// ClickHouse.
     ClickHouse,
     /// Something that wants TLS first.
     WantsTls,

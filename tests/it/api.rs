@@ -2,135 +2,62 @@
 //!
 //! Needs `ssh` and `ssh-keygen` for the tests that bring a tunnel up.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::path::Path;
+use std::process::{Command, Output};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::support::database::{self, PostgresDatabase, ServerDatabase};
-use crate::support::ports;
+use crate::support::database::ServerDatabase;
+use crate::support::process::Running;
+use crate::support::server::Server;
+use crate::support::wait;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use holistics_tunnel::protocol::{Problem, ProblemKind};
 use reqwest::Method;
-use reqwest::blocking::{Client, RequestBuilder, Response};
-use rustix::process::{Pid, Signal, kill_process};
+use reqwest::blocking::{RequestBuilder, Response};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_holistics-tunnel-server");
 
-// --- The server, its callers, and what they send ------------------------------------------------
+/// How long what comes at once may take on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(15);
 
-/// A running server; killed when dropped.
-struct Server {
-    process: Child,
-    url: String,
-    operator: String,
-    http: Client,
-}
+// --- The server's callers, and what they send ---------------------------------------------------
 
-/// Plain http only, but reqwest is built to ask for a TLS provider all the same.
-fn http_client() -> Client {
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    Client::builder()
-        .timeout(Duration::from_secs(40))
-        .no_proxy()
-        .build()
-        .unwrap()
-}
-
-/// The database of the server with this data folder.
-fn database_of(data: &Path) -> ServerDatabase {
-    static KEPT: Mutex<BTreeMap<PathBuf, ServerDatabase>> = Mutex::new(BTreeMap::new());
-    let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
-    let new = || match PostgresDatabase::of_this_run() {
-        Some(postgres) => ServerDatabase::Postgres(postgres),
-        None => ServerDatabase::File(data.join("control-plane.sqlite")),
-    };
-    kept.entry(data.to_owned()).or_insert_with(new).clone()
-}
-
-/// The program with the name of a command, on this data folder.
-fn program(command: &str, data: &Path) -> Command {
-    let mut program = Command::new(PROGRAM);
-    program.arg(command).arg("--data-dir").arg(data);
-    if let ServerDatabase::Postgres(postgres) = database_of(data) {
-        program.env(database::VARIABLE, postgres.url());
-    }
-    program
-}
-
-/// `token create` on this data folder, and what it prints.
-fn token_of_an_operator(data: &Path) -> String {
-    let mut create = program("token", data);
-    let made = create.args(["create", "operator"]).output().unwrap();
-    assert!(made.status.success(), "{made:?}");
-    String::from_utf8(made.stdout).unwrap().trim().to_owned()
-}
-
-impl Server {
-    /// Starts on the data folder. `operator` is the token to use if the folder has one already.
-    fn start_on(data: &Path, operator: Option<&str>, arguments: &[&str]) -> Server {
-        let http = http_client();
-        let mut process = program("serve", data)
-            .args(["--listen", "127.0.0.1:0", "--ssh-listen", "127.0.0.1:0"])
-            .args(arguments)
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut url = None;
-        let lines = BufReader::new(process.stdout.take().unwrap()).lines();
-        for line in lines.map(Result::unwrap) {
-            if let Some(address) = line.strip_prefix("web      ") {
-                url = Some(address.to_owned());
-            } else if line == "ready" {
-                break;
-            }
-        }
-        let mut server = Server {
-            process,
-            url: url.expect("the server did not say where it is"),
-            operator: String::new(),
-            http,
-        };
-        server.operator = operator.map_or_else(|| token_of_an_operator(data), str::to_owned);
-        server
-    }
-
-    fn start(arguments: &[&str]) -> (Server, TempDir) {
-        let data = tempfile::tempdir().unwrap();
-        let server = Server::start_on(data.path(), None, arguments);
-        (server, data)
-    }
-
-    fn call(&self, method: Method, path: &str, token: &str) -> RequestBuilder {
-        self.http
-            .request(method, format!("{}/api/v1{path}", self.url))
-            .bearer_auth(token)
-    }
-
-    fn operator(&self, method: Method, path: &str) -> RequestBuilder {
-        self.call(method, path, &self.operator)
-    }
-
-    fn fetch(&self, path: &str) -> Response {
-        self.http.get(format!("{}{path}", self.url)).send().unwrap()
-    }
-
+/// What the callers of a server do with it.
+trait Callers {
+    fn fetch(&self, path: &str) -> Response;
+    /// A call of the API by the operator.
+    fn by_operator(&self, method: Method, path: &str) -> RequestBuilder;
     /// Creates a data source and returns the answer.
-    fn create(&self) -> Value {
-        json_of(
-            self.operator(Method::POST, "/data-sources")
-                .json(&data_source()),
-            201,
-        )
+    fn create(&self) -> Value;
+    /// Creates a data source and returns its number and its enrollment token.
+    fn draft(&self) -> (i64, String);
+    fn enroll(&self, token: &str, key: &str) -> RequestBuilder;
+    fn state(&self, id: i64) -> String;
+    /// `token …` on its data folder.
+    fn token_command(&self, arguments: &[&str]) -> Output;
+}
+
+impl Callers for Server {
+    fn fetch(&self, path: &str) -> Response {
+        let request = self.request(Method::GET, path);
+        request.send().expect("the server answers")
     }
 
-    /// Creates a data source and returns its number and its enrollment token.
+    fn by_operator(&self, method: Method, path: &str) -> RequestBuilder {
+        self.call(method, path, self.operator_token())
+    }
+
+    fn create(&self) -> Value {
+        let request = self.by_operator(Method::POST, "/data-sources");
+        json_of(request.json(&data_source()), 201)
+    }
+
     fn draft(&self) -> (i64, String) {
         let created = self.create();
         (
@@ -146,42 +73,13 @@ impl Server {
 
     fn state(&self, id: i64) -> String {
         let path = format!("/data-sources/{id}");
-        text(&json_of(self.operator(Method::GET, &path), 200)["state"])
+        text(&json_of(self.by_operator(Method::GET, &path), 200)["state"])
     }
 
-    fn terminate(mut self) {
-        terminate(&self.process);
-        let ended = wait_at_most(&mut self.process, Duration::from_secs(10));
-        assert!(ended, "SIGTERM did not end the server");
-        assert!(self.process.wait().unwrap().success());
+    fn token_command(&self, arguments: &[&str]) -> Output {
+        let mut command = self.command("token");
+        command.args(arguments).output().expect("the command runs")
     }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-fn terminate(process: &Child) {
-    kill_process(Pid::from_child(process), Signal::TERM).unwrap();
-}
-
-fn wait_at_most(process: &mut Child, limit: Duration) -> bool {
-    let deadline = Instant::now() + limit;
-    while Instant::now() < deadline {
-        if process.try_wait().unwrap().is_some() {
-            return true;
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    false
-}
-
-/// `token …` on a data folder.
-fn token_command(data: &Path, arguments: &[&str]) -> Output {
-    program("token", data).args(arguments).output().unwrap()
 }
 
 fn data_source() -> Value {
@@ -252,8 +150,8 @@ fn problem_in(response: Response, kind: ProblemKind) -> String {
 
 #[test]
 fn a_body_that_is_not_the_expected_json_is_refused_with_the_reason() {
-    let (server, _data) = Server::start(&[]);
-    let post = || server.operator(Method::POST, "/data-sources");
+    let server = Server::start();
+    let post = || server.by_operator(Method::POST, "/data-sources");
     let json_type = ("content-type", "application/json");
     for body in ["", "{", "[]", "null", "{\"display_name\":", "\u{0}"] {
         let request = post().header(json_type.0, json_type.1).body(body);
@@ -276,17 +174,17 @@ fn a_body_that_is_not_the_expected_json_is_refused_with_the_reason() {
     let detail = problem(post().json(&lacking), ProblemKind::InvalidRequest);
     assert!(detail.contains("port"), "{detail}");
     assert_eq!(
-        json_of(server.operator(Method::GET, "/data-sources"), 200),
+        json_of(server.by_operator(Method::GET, "/data-sources"), 200),
         json!([])
     );
 }
 
 #[test]
 fn a_list_is_not_taken_for_an_object() {
-    let (server, _data) = Server::start(&[]);
+    let server = Server::start();
     let (id, token) = server.draft();
     let path = format!("/data-sources/{id}");
-    let renamed = server.operator(Method::PATCH, &path);
+    let renamed = server.by_operator(Method::PATCH, &path);
     problem(
         renamed.json(&json!(["Stolen", null, null])),
         ProblemKind::InvalidRequest,
@@ -302,14 +200,14 @@ fn a_list_is_not_taken_for_an_object() {
         ProblemKind::InvalidRequest,
     );
     assert!(detail.contains("target"), "{detail}");
-    let now = json_of(server.operator(Method::GET, &path), 200);
+    let now = json_of(server.by_operator(Method::GET, &path), 200);
     assert_eq!(now["display_name"], "Sales");
     assert_eq!(now["host"], "db.internal");
 }
 
 #[test]
 fn what_the_router_itself_refuses_is_a_problem_too() {
-    let (server, _data) = Server::start(&[]);
+    let server = Server::start();
     for path in [
         "/i/%FF",
         "/login/%FF",
@@ -336,14 +234,14 @@ fn what_the_router_itself_refuses_is_a_problem_too() {
         }
     }
     let unknown = Method::from_bytes(b"BREW").unwrap();
-    let response = server.operator(unknown, "/data-sources").send().unwrap();
+    let response = server.by_operator(unknown, "/data-sources").send().unwrap();
     assert_eq!(response.headers()["allow"], "GET,HEAD,POST");
     problem_in(response, ProblemKind::MethodNotAllowed);
 }
 
 #[test]
 fn values_out_of_range_are_refused() {
-    let (server, _data) = Server::start(&[]);
+    let server = Server::start();
     for (field, value) in [
         ("port", json!(0)),
         ("port", json!(65536)),
@@ -362,14 +260,16 @@ fn values_out_of_range_are_refused() {
     ] {
         let mut wrong = data_source();
         wrong[field] = value;
-        let request = server.operator(Method::POST, "/data-sources").json(&wrong);
+        let request = server
+            .by_operator(Method::POST, "/data-sources")
+            .json(&wrong);
         problem(request, ProblemKind::InvalidRequest);
     }
     let mut bracketed = data_source();
     bracketed["host"] = json!("[fd00::5]");
     let created = json_of(
         server
-            .operator(Method::POST, "/data-sources")
+            .by_operator(Method::POST, "/data-sources")
             .json(&bracketed),
         201,
     );
@@ -378,10 +278,12 @@ fn values_out_of_range_are_refused() {
 
 #[test]
 fn an_oversized_body_is_refused() {
-    let (server, _data) = Server::start(&[]);
+    let server = Server::start();
     let mut large = data_source();
     large["display_name"] = json!("x".repeat(70_000));
-    let request = server.operator(Method::POST, "/data-sources").json(&large);
+    let request = server
+        .by_operator(Method::POST, "/data-sources")
+        .json(&large);
     problem(request, ProblemKind::TooLarge);
     let (_, token) = server.draft();
     problem(
@@ -392,21 +294,21 @@ fn an_oversized_body_is_refused() {
 
 #[test]
 fn paths_methods_and_numbers_that_do_not_exist_are_problems_too() {
-    let (server, _data) = Server::start(&[]);
+    let server = Server::start();
     for path in [
         "/data-sources/0",
         "/data-sources/99",
         "/data-sources/abc",
         "/data-sources/99999999999999999999",
     ] {
-        problem(server.operator(Method::GET, path), ProblemKind::NotFound);
+        problem(server.by_operator(Method::GET, path), ProblemKind::NotFound);
     }
     problem(
-        server.operator(Method::GET, "/nothing"),
+        server.by_operator(Method::GET, "/nothing"),
         ProblemKind::NotFound,
     );
     problem(
-        server.operator(Method::PUT, "/data-sources"),
+        server.by_operator(Method::PUT, "/data-sources"),
         ProblemKind::MethodNotAllowed,
     );
     problem_in(
@@ -420,12 +322,12 @@ fn paths_methods_and_numbers_that_do_not_exist_are_problems_too() {
     let (id, _) = server.draft();
     let path = format!("/data-sources/{id}?force=perhaps");
     problem(
-        server.operator(Method::DELETE, &path),
+        server.by_operator(Method::DELETE, &path),
         ProblemKind::InvalidRequest,
     );
     let path = format!("/data-sources/{id}?forse=true");
     problem(
-        server.operator(Method::DELETE, &path),
+        server.by_operator(Method::DELETE, &path),
         ProblemKind::InvalidRequest,
     );
     assert_eq!(server.state(id), "draft");
@@ -433,7 +335,7 @@ fn paths_methods_and_numbers_that_do_not_exist_are_problems_too() {
 
 #[test]
 fn only_strong_plain_public_keys_are_enrolled() {
-    let (server, _data) = Server::start(&[]);
+    let server = Server::start();
     let (id, token) = server.draft();
     for key in [
         "".to_owned(),
@@ -504,11 +406,10 @@ fn method(name: &str) -> Method {
 
 #[test]
 fn nothing_answers_without_a_credential_or_to_an_unknown_one() {
-    let (server, _data) = Server::start(&[]);
+    let server = Server::start();
     let (id, _) = server.draft();
     for (name, path) in CALLS {
-        let url = format!("{}/api/v1{path}", server.url);
-        let request = || server.http.request(method(name), &url);
+        let request = || server.request(method(name), &format!("/api/v1{path}"));
         let response = request().send().unwrap();
         assert_eq!(response.headers()["www-authenticate"], "Bearer");
         problem_in(response, ProblemKind::Unauthorized);
@@ -518,11 +419,11 @@ fn nothing_answers_without_a_credential_or_to_an_unknown_one() {
         );
         problem(request().bearer_auth(""), ProblemKind::Unauthorized);
         problem(
-            request().basic_auth("first", Some(&server.operator)),
+            request().basic_auth("first", Some(server.operator_token())),
             ProblemKind::Unauthorized,
         );
         problem(
-            request().header("authorization", &server.operator),
+            request().header("authorization", server.operator_token()),
             ProblemKind::Unauthorized,
         );
     }
@@ -531,19 +432,19 @@ fn nothing_answers_without_a_credential_or_to_an_unknown_one() {
 
 #[test]
 fn each_kind_of_token_opens_its_own_calls_only() {
-    let (server, _data) = Server::start(&[]);
+    let server = Server::start();
     let (id, enrollment) = server.draft();
     let enrolled = json_of(server.enroll(&enrollment, &new_key()), 200);
     let tunnel_token = text(&enrolled["tunnel_token"]);
-    let removal = json_of(server.operator(Method::DELETE, "/data-sources/1"), 200);
+    let removal = json_of(server.by_operator(Method::DELETE, "/data-sources/1"), 200);
     let removal_token = text(&removal["token"]);
     let (_, other) = server.draft();
     let other_token = text(&json_of(server.enroll(&other, &new_key()), 200)["tunnel_token"]);
     for (name, path) in CALLS {
         let area = path.split('/').nth(1).unwrap().split('?').next().unwrap();
         for (kind, token) in [
-            ("operator", &server.operator),
-            ("enrollment", &enrollment),
+            ("operator", server.operator_token()),
+            ("enrollment", &*enrollment),
             ("tunnel", &tunnel_token),
             ("removal", &removal_token),
             ("other tunnel", &other_token),
@@ -570,10 +471,11 @@ fn each_kind_of_token_opens_its_own_calls_only() {
 
 #[test]
 fn an_expired_command_is_told_apart_from_an_unknown_one() {
-    let (server, _data) = Server::start(&["--enrollment-ttl", "1s"]);
+    let server = Server::start();
     let (_, token) = server.draft();
     let tunnel_token = text(&json_of(server.enroll(&token, &new_key()), 200)["tunnel_token"]);
-    std::thread::sleep(Duration::from_millis(1100));
+    let expire = "UPDATE tokens SET expires_at = 1 WHERE kind = 'enrollment'";
+    server.database().execute(expire);
     problem(
         server.call(Method::GET, "/enrollment", &token),
         ProblemKind::TokenExpired,
@@ -599,31 +501,25 @@ fn piped_command_fails(server: &Server, path: &str, reason: &str) {
 
 #[test]
 fn operator_tokens_are_made_listed_and_revoked_while_the_server_runs() {
-    let (server, data) = Server::start(&[]);
-    let made = token_command(data.path(), &["create", "ci"]);
-    assert!(made.status.success());
-    let token = String::from_utf8(made.stdout).unwrap().trim().to_owned();
+    let server = Server::start();
+    let token = server.api_token(&["ci"]);
     json_of(server.call(Method::GET, "/data-sources", &token), 200);
 
-    let again = token_command(data.path(), &["create", "ci"]);
+    let again = server.token_command(&["create", "ci"]);
     assert_eq!(again.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&again.stderr).contains("revoke ci"));
 
-    let list = String::from_utf8(token_command(data.path(), &["list"]).stdout).unwrap();
+    let list = String::from_utf8(server.token_command(&["list"]).stdout).unwrap();
     assert!(list.contains("operator ") && list.contains("ci"), "{list}");
     assert!(!list.contains(&token));
 
-    assert!(
-        token_command(data.path(), &["revoke", "ci"])
-            .status
-            .success()
-    );
+    assert!(server.token_command(&["revoke", "ci"]).status.success());
     problem(
         server.call(Method::GET, "/data-sources", &token),
         ProblemKind::Unauthorized,
     );
     assert_eq!(
-        token_command(data.path(), &["revoke", "ci"]).status.code(),
+        server.token_command(&["revoke", "ci"]).status.code(),
         Some(1)
     );
 }
@@ -631,11 +527,12 @@ fn operator_tokens_are_made_listed_and_revoked_while_the_server_runs() {
 #[test]
 fn the_data_folder_holds_no_token_in_clear_and_nobody_else_reads_it() {
     use std::os::unix::fs::PermissionsExt;
-    let (server, data) = Server::start(&[]);
+    let server = Server::start();
     let (_, enrollment) = server.draft();
     let tunnel = text(&json_of(server.enroll(&enrollment, &new_key()), 200)["tunnel_token"]);
-    let secrets = [&server.operator, &enrollment, &tunnel].map(|token| token[4..].to_owned());
-    for entry in std::fs::read_dir(data.path()).unwrap() {
+    let secrets =
+        [server.operator_token(), &enrollment, &tunnel].map(|token| token[4..].to_owned());
+    for entry in std::fs::read_dir(server.data_dir()).unwrap() {
         let path = entry.unwrap().path();
         let mode = path.metadata().unwrap().permissions().mode();
         assert_eq!(mode & 0o077, 0, "{} has mode {mode:o}", path.display());
@@ -657,7 +554,7 @@ fn the_data_folder_holds_no_token_in_clear_and_nobody_else_reads_it() {
 
 #[test]
 fn the_same_key_again_gets_the_same_answer_and_another_key_a_conflict() {
-    let (server, _data) = Server::start(&[]);
+    let server = Server::start();
     let (id, token) = server.draft();
     let key = new_key();
     let first = json_of(server.enroll(&token, &key), 200);
@@ -673,7 +570,7 @@ fn the_same_key_again_gets_the_same_answer_and_another_key_a_conflict() {
 
 #[test]
 fn one_key_may_serve_several_tunnels_each_with_its_own_port() {
-    let (server, _data) = Server::start(&[]);
+    let server = Server::start();
     let key = new_key();
     let enroll = || json_of(server.enroll(&server.draft().1, &key), 200);
     let (one, two) = (enroll(), enroll());
@@ -684,7 +581,7 @@ fn one_key_may_serve_several_tunnels_each_with_its_own_port() {
 
 #[test]
 fn sixty_bastions_that_enroll_at_once_get_sixty_ports() {
-    let (server, _data) = Server::start(&["--ports", "21000-21059"]);
+    let server = Server::start_with(10, &["--ports", "21000-21059"]);
     let tokens: Vec<String> = (0..60).map(|_| server.draft().1).collect();
     let barrier = std::sync::Barrier::new(tokens.len());
     let ports: BTreeSet<i64> = std::thread::scope(|scope| {
@@ -711,7 +608,7 @@ fn sixty_bastions_that_enroll_at_once_get_sixty_ports() {
 
 #[test]
 fn a_full_port_range_leaves_nothing_half_made_and_removal_frees() {
-    let (server, _data) = Server::start(&["--ports", "21100-21100", "--port-rest", "1ms"]);
+    let server = Server::start_with(10, &["--ports", "21100-21100", "--port-rest", "1ms"]);
     let (first, first_token) = server.draft();
     let enrolled = json_of(server.enroll(&first_token, &new_key()), 200);
     assert_eq!(enrolled["remote_port"], 21100);
@@ -726,7 +623,7 @@ fn a_full_port_range_leaves_nothing_half_made_and_removal_frees() {
     assert_eq!(server.state(second), "draft");
 
     let path = format!("/data-sources/{first}?force=true");
-    let removed = server.operator(Method::DELETE, &path).send().unwrap();
+    let removed = server.by_operator(Method::DELETE, &path).send().unwrap();
     assert_eq!(removed.status(), 204);
     assert_eq!(server.state(first), "removed");
     let enrolled = json_of(server.enroll(&second_token, &key), 200);
@@ -735,7 +632,7 @@ fn a_full_port_range_leaves_nothing_half_made_and_removal_frees() {
 
 #[test]
 fn a_released_port_rests_while_others_are_free() {
-    let (server, _data) = Server::start(&["--ports", "21200-21202", "--port-rest", "1ms"]);
+    let server = Server::start_with(10, &["--ports", "21200-21202", "--port-rest", "1ms"]);
     let enroll = || {
         let (id, token) = server.draft();
         let enrolled = json_of(server.enroll(&token, &new_key()), 200);
@@ -743,7 +640,7 @@ fn a_released_port_rests_while_others_are_free() {
     };
     let remove = |id: i64| {
         let path = format!("/data-sources/{id}?force=true");
-        let removed = server.operator(Method::DELETE, &path).send().unwrap();
+        let removed = server.by_operator(Method::DELETE, &path).send().unwrap();
         assert_eq!(removed.status(), 204);
     };
     let (one, port) = enroll();
@@ -759,11 +656,11 @@ fn a_released_port_rests_while_others_are_free() {
 
 #[test]
 fn a_released_port_rests_also_when_no_other_is_free() {
-    let (server, _data) = Server::start(&["--ports", "21300-21300"]);
+    let server = Server::start_with(10, &["--ports", "21300-21300"]);
     let (id, token) = server.draft();
     json_of(server.enroll(&token, &new_key()), 200);
     let path = format!("/data-sources/{id}?force=true");
-    let removed = server.operator(Method::DELETE, &path).send().unwrap();
+    let removed = server.by_operator(Method::DELETE, &path).send().unwrap();
     assert_eq!(removed.status(), 204);
 
     let (next, token) = server.draft();
@@ -781,18 +678,18 @@ fn a_released_port_rests_also_when_no_other_is_free() {
 
 /// A request for a data source under this key.
 fn creation(server: &Server, key: &str, body: &Value) -> RequestBuilder {
-    let request = server.operator(Method::POST, "/data-sources");
+    let request = server.by_operator(Method::POST, "/data-sources");
     request.header("Idempotency-Key", key).json(body)
 }
 
 fn number_of_sources(server: &Server) -> usize {
-    let listed = json_of(server.operator(Method::GET, "/data-sources"), 200);
+    let listed = json_of(server.by_operator(Method::GET, "/data-sources"), 200);
     listed.as_array().unwrap().len()
 }
 
 #[test]
 fn the_same_request_under_the_same_key_creates_once_and_gets_the_same_answer() {
-    let (server, _data) = Server::start(&[]);
+    let server = Server::start();
     let body = data_source();
     let first = json_of(creation(&server, "\"8e03978e\"", &body), 201);
     // As another program would write the same.
@@ -817,7 +714,7 @@ fn the_same_request_under_the_same_key_creates_once_and_gets_the_same_answer() {
 
 #[test]
 fn a_key_stands_for_one_request_of_one_caller_also_after_a_restart() {
-    let (server, data) = Server::start(&[]);
+    let mut server = Server::start();
     let first = json_of(creation(&server, "order-7", &data_source()), 201);
     let mut other = data_source();
     other["port"] = json!(5433);
@@ -826,16 +723,14 @@ fn a_key_stands_for_one_request_of_one_caller_also_after_a_restart() {
         ProblemKind::IdempotencyKeyReused,
     );
     assert!(detail.contains("another key"), "{detail}");
-    let made = token_command(data.path(), &["create", "someone-else"]);
-    let token = String::from_utf8(made.stdout).unwrap();
+    let token = server.api_token(&["someone-else"]);
     let theirs = server
-        .call(Method::POST, "/data-sources", token.trim())
+        .call(Method::POST, "/data-sources", &token)
         .header("Idempotency-Key", "order-7")
         .json(&other);
     assert_ne!(json_of(theirs, 201)["id"], first["id"]);
-    let operator = server.operator.clone();
-    server.terminate();
-    let server = Server::start_on(data.path(), Some(&operator), &[]);
+    server.stop().expect_code(0);
+    server.start_again();
     let again = json_of(creation(&server, "order-7", &data_source()), 201);
     assert_eq!(again["id"], first["id"]);
     assert_eq!(again["enrollment"]["token"], first["enrollment"]["token"]);
@@ -844,23 +739,26 @@ fn a_key_stands_for_one_request_of_one_caller_also_after_a_restart() {
 
 #[test]
 fn the_command_is_given_again_while_it_can_be_used_and_no_longer() {
-    let (server, data) = Server::start(&[]);
+    let server = Server::start();
     let first = json_of(creation(&server, "order-7", &data_source()), 201);
     let token = text(&first["enrollment"]["token"]);
     json_of(server.enroll(&token, &new_key()), 200);
     let again = json_of(creation(&server, "order-7", &data_source()), 201);
     assert_eq!(again["enrollment"], first["enrollment"]);
     assert_eq!(again["state"], "enrolled");
-    database_of(data.path()).execute("UPDATE tokens SET used_at = 1 WHERE kind = 'enrollment'");
+    server
+        .database()
+        .execute("UPDATE tokens SET used_at = 1 WHERE kind = 'enrollment'");
     let again = json_of(creation(&server, "order-7", &data_source()), 201);
     assert_eq!(again["id"], first["id"]);
     assert!(again.get("enrollment").is_none(), "{again}");
-    database_of(data.path())
+    server
+        .database()
         .execute("UPDATE tokens SET used_at = NULL, expires_at = 1 WHERE kind = 'enrollment'");
     let again = json_of(creation(&server, "order-7", &data_source()), 201);
     assert!(again.get("enrollment").is_none(), "{again}");
     let path = format!("/data-sources/{}?force=true", first["id"]);
-    let removed = server.operator(Method::DELETE, &path).send().unwrap();
+    let removed = server.by_operator(Method::DELETE, &path).send().unwrap();
     assert_eq!(removed.status(), 204);
     let again = json_of(creation(&server, "order-7", &data_source()), 201);
     assert_eq!(
@@ -871,7 +769,7 @@ fn the_command_is_given_again_while_it_can_be_used_and_no_longer() {
 
 #[test]
 fn a_request_that_was_refused_leaves_its_key_free() {
-    let (server, _data) = Server::start(&[]);
+    let server = Server::start();
     let mut wrong = data_source();
     wrong["host"] = json!("-o");
     problem(
@@ -883,8 +781,8 @@ fn a_request_that_was_refused_leaves_its_key_free() {
 
 #[test]
 fn a_request_whose_first_is_under_way_is_told_so() {
-    let (server, data) = Server::start(&[]);
-    let lock = Lock::of(data.path());
+    let server = Server::start();
+    let lock = Lock::of(server.database());
     let results = std::thread::scope(|scope| {
         let (send, receive) = std::sync::mpsc::channel();
         for _ in 0..2 {
@@ -909,7 +807,7 @@ fn a_request_whose_first_is_under_way_is_told_so() {
 
 #[test]
 fn a_key_is_short_plain_and_alone() {
-    let (server, _data) = Server::start(&[]);
+    let server = Server::start();
     let longest = "k".repeat(255);
     json_of(creation(&server, &longest, &data_source()), 201);
     let too_long = "k".repeat(256);
@@ -927,25 +825,23 @@ fn a_key_is_short_plain_and_alone() {
 
 #[test]
 fn keys_are_kept_for_a_day_and_no_token_in_clear_with_them() {
-    let (server, data) = Server::start(&[]);
+    let server = Server::start();
     let first = json_of(creation(&server, "order-7", &data_source()), 201);
     // A day less a minute.
-    database_of(data.path())
+    server
+        .database()
         .execute("UPDATE idempotency_keys SET created_at = created_at - 86340000");
     let again = json_of(creation(&server, "order-7", &data_source()), 201);
     assert_eq!(again["id"], first["id"]);
-    database_of(data.path())
+    server
+        .database()
         .execute("UPDATE idempotency_keys SET created_at = created_at - 120000");
     let later = json_of(creation(&server, "order-7", &data_source()), 201);
     assert_ne!(later["id"], first["id"]);
     let (kept, sql) = (1, "SELECT count(*) FROM idempotency_keys");
-    assert_eq!(
-        database_of(data.path()).number(sql),
-        kept,
-        "the old one is kept"
-    );
+    assert_eq!(server.database().number(sql), kept, "the old one is kept");
     let token = text(&first["enrollment"]["token"]);
-    for entry in std::fs::read_dir(data.path()).unwrap().flatten() {
+    for entry in std::fs::read_dir(server.data_dir()).unwrap().flatten() {
         if entry.path().is_file() {
             let bytes = std::fs::read(entry.path()).unwrap();
             let holds = bytes.windows(token.len()).any(|at| at == token.as_bytes());
@@ -958,10 +854,9 @@ fn keys_are_kept_for_a_day_and_no_token_in_clear_with_them() {
 struct Lock(std::sync::mpsc::Sender<()>, std::thread::JoinHandle<()>);
 
 impl Lock {
-    fn of(data: &Path) -> Self {
+    fn of(database: ServerDatabase) -> Self {
         let (release, released) = std::sync::mpsc::channel();
         let (begun, has_begun) = std::sync::mpsc::channel();
-        let database = database_of(data);
         let thread = std::thread::spawn(move || {
             database.held(move || {
                 begun.send(()).unwrap();
@@ -982,12 +877,12 @@ impl Lock {
 
 #[test]
 fn name_and_target_can_be_changed_and_the_bastion_sees_it() {
-    let (server, _data) = Server::start(&[]);
+    let server = Server::start();
     let (id, token) = server.draft();
     let enrolled = json_of(server.enroll(&token, &new_key()), 200);
     let path = format!("/data-sources/{id}");
     let change = json!({ "host": "10.0.0.9", "port": 5433 });
-    let changed = json_of(server.operator(Method::PATCH, &path).json(&change), 200);
+    let changed = json_of(server.by_operator(Method::PATCH, &path).json(&change), 200);
     assert_eq!(changed["host"], "10.0.0.9");
     assert_eq!(changed["display_name"], "Sales");
     let own = format!("/tunnels/{}", enrolled["tunnel_id"]);
@@ -1002,20 +897,20 @@ fn name_and_target_can_be_changed_and_the_bastion_sees_it() {
     assert_eq!(seen["remote_port"], enrolled["remote_port"]);
     let wrong = json!({ "host": "a b" });
     problem(
-        server.operator(Method::PATCH, &path).json(&wrong),
+        server.by_operator(Method::PATCH, &path).json(&wrong),
         ProblemKind::InvalidRequest,
     );
 }
 
 #[test]
 fn nothing_is_saved_tested_or_reported_before_its_time() {
-    let (server, _data) = Server::start(&[]);
+    let server = Server::start();
     let (id, token) = server.draft();
-    let save = || server.operator(Method::POST, &format!("/data-sources/{id}/save"));
+    let save = || server.by_operator(Method::POST, &format!("/data-sources/{id}/save"));
     let login = json!({ "database": "sales", "username": "ann", "password": "hunter2" });
     let test = || {
         server
-            .operator(Method::POST, &format!("/data-sources/{id}/test"))
+            .by_operator(Method::POST, &format!("/data-sources/{id}/test"))
             .json(&login)
     };
     assert!(problem(save(), ProblemKind::WrongState).contains("bastion"));
@@ -1044,12 +939,12 @@ fn nothing_is_saved_tested_or_reported_before_its_time() {
 
 #[test]
 fn removal_waits_for_the_bastion_and_its_second_time_is_told() {
-    let (server, _data) = Server::start(&[]);
+    let server = Server::start();
     let (id, token) = server.draft();
     let enrolled = json_of(server.enroll(&token, &new_key()), 200);
     let path = format!("/data-sources/{id}");
-    let first = json_of(server.operator(Method::DELETE, &path), 200);
-    let second = json_of(server.operator(Method::DELETE, &path), 200);
+    let first = json_of(server.by_operator(Method::DELETE, &path), 200);
+    let second = json_of(server.by_operator(Method::DELETE, &path), 200);
     assert_eq!(server.state(id), "removing");
     let removal = text(&second["token"]);
     assert_eq!(
@@ -1072,7 +967,7 @@ fn removal_waits_for_the_bastion_and_its_second_time_is_told() {
     assert_eq!(delete().send().unwrap().status(), 204);
     problem(delete(), ProblemKind::NotFound);
     problem(
-        server.operator(Method::DELETE, &path),
+        server.by_operator(Method::DELETE, &path),
         ProblemKind::NotFound,
     );
     problem(
@@ -1082,37 +977,37 @@ fn removal_waits_for_the_bastion_and_its_second_time_is_told() {
     piped_command_fails(&server, &format!("/r/{removal}"), "no such resource");
     assert_eq!(server.state(id), "removed");
     assert_eq!(
-        json_of(server.operator(Method::GET, "/data-sources"), 200),
+        json_of(server.by_operator(Method::GET, "/data-sources"), 200),
         json!([])
     );
 }
 
 #[test]
 fn a_draft_is_deleted_at_once_and_its_command_opens_nothing() {
-    let (server, _data) = Server::start(&[]);
+    let server = Server::start();
     let (id, token) = server.draft();
     let path = format!("/data-sources/{id}");
-    let removed = server.operator(Method::DELETE, &path).send().unwrap();
+    let removed = server.by_operator(Method::DELETE, &path).send().unwrap();
     assert_eq!(removed.status(), 204);
     assert_eq!(removed.text().unwrap(), "");
     assert_eq!(server.state(id), "removed");
     problem(server.enroll(&token, &new_key()), ProblemKind::NotFound);
     problem(
-        server.operator(Method::DELETE, &path),
+        server.by_operator(Method::DELETE, &path),
         ProblemKind::NotFound,
     );
 }
 
 #[test]
 fn of_a_deletion_and_an_enrollment_at_the_same_moment_one_wins() {
-    let (server, _data) = Server::start(&[]);
+    let server = Server::start_with(10, &["--port-rest", "1ms"]);
     let key = new_key();
     for _ in 0..20 {
         let (id, token) = server.draft();
         let path = format!("/data-sources/{id}");
         let (enrolled, deleted) = std::thread::scope(|scope| {
             let enrolling = scope.spawn(|| server.enroll(&token, &key).send().unwrap());
-            let deleted = server.operator(Method::DELETE, &path).send().unwrap();
+            let deleted = server.by_operator(Method::DELETE, &path).send().unwrap();
             (enrolling.join().unwrap(), deleted)
         });
         let order = (enrolled.status().as_u16(), deleted.status().as_u16());
@@ -1136,7 +1031,7 @@ fn of_a_deletion_and_an_enrollment_at_the_same_moment_one_wins() {
 
 #[test]
 fn a_waiting_bastion_hears_of_the_deletion_at_once() {
-    let (server, _data) = Server::start(&[]);
+    let server = Server::start();
     let (id, token) = server.draft();
     let poll = |wait: u32| {
         let path = format!("/enrollment/data-source?wait={wait}");
@@ -1160,7 +1055,7 @@ fn a_waiting_bastion_hears_of_the_deletion_at_once() {
         });
         std::thread::sleep(Duration::from_millis(500));
         let path = format!("/data-sources/{id}");
-        let removed = server.operator(Method::DELETE, &path).send().unwrap();
+        let removed = server.by_operator(Method::DELETE, &path).send().unwrap();
         assert_eq!(removed.status(), 204);
         waiting.join().unwrap()
     });
@@ -1173,7 +1068,7 @@ fn a_waiting_bastion_hears_of_the_deletion_at_once() {
 /// A bastion's `ssh -R`. Nothing listens at its target: these tests ask for its state only.
 struct Bastion {
     folder: TempDir,
-    ssh: Option<Child>,
+    ssh: Option<Running>,
     enrolled: Value,
     enrollment_token: String,
     tunnel_token: String,
@@ -1205,14 +1100,10 @@ impl Bastion {
             .map(|key| format!("[{host}]:{port} {}\n", text(key)))
             .collect();
         std::fs::write(&known_hosts, lines).unwrap();
-        let ssh = Command::new("ssh")
-            .args(["-F", "none", "-N", "-T", "-o", "BatchMode=yes"])
-            .args([
-                "-o",
-                "IdentitiesOnly=yes",
-                "-o",
-                "StrictHostKeyChecking=yes",
-            ])
+        let mut ssh = Command::new("ssh");
+        ssh.args(["-F", "none", "-N", "-T", "-o", "BatchMode=yes"])
+            .args(["-o", "IdentitiesOnly=yes"])
+            .args(["-o", "StrictHostKeyChecking=yes"])
             .args(["-o", "ExitOnForwardFailure=yes", "-o"])
             .arg(format!("UserKnownHostsFile={}", known_hosts.display()))
             .arg("-i")
@@ -1222,18 +1113,14 @@ impl Bastion {
                 "127.0.0.1:{}:127.0.0.1:9",
                 self.enrolled["remote_port"]
             ))
-            .arg(format!("{}@{host}", text(&address["user"])))
-            .spawn()
-            .expect("install ssh: apt-get install openssh-client");
-        self.ssh = Some(ssh);
-        wait_until("the tunnel to be up", || {
-            let reported = self.report(server).send().unwrap();
-            reported.status() == 200
+            .arg(format!("{}@{host}", text(&address["user"])));
+        let ssh = self
+            .ssh
+            .insert(Running::start(&mut ssh, self.folder.path(), "ssh"));
+        let what = "the tunnel to be reported as up";
+        ssh.wait_until(what, PATIENCE, || {
+            report(server, &self.tunnel_token).send().unwrap().status() == 200
         });
-    }
-
-    fn report(&self, server: &Server) -> RequestBuilder {
-        server.call(Method::POST, "/enrollment/tunnel-up", &self.tunnel_token)
     }
 
     fn report_service(&self, server: &Server, installed: bool) -> Value {
@@ -1246,47 +1133,31 @@ impl Bastion {
             200,
         )
     }
-
-    fn disconnect(&mut self) {
-        let mut ssh = self.ssh.take().unwrap();
-        ssh.kill().unwrap();
-        ssh.wait().unwrap();
-    }
 }
 
-impl Drop for Bastion {
-    fn drop(&mut self) {
-        if self.ssh.is_some() {
-            self.disconnect();
-        }
-    }
-}
-
-fn wait_until(what: &str, condition: impl Fn() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(15);
-    while !condition() {
-        assert!(Instant::now() < deadline, "waited in vain for {what}");
-        std::thread::sleep(Duration::from_millis(50));
-    }
+fn report(server: &Server, tunnel_token: &str) -> RequestBuilder {
+    server.call(Method::POST, "/enrollment/tunnel-up", tunnel_token)
 }
 
 #[test]
 fn a_data_source_goes_through_its_whole_life() {
-    let ports = ports::PortRange::claim(2);
-    let (server, _data) = Server::start(&["--ports", &ports.flag()]);
+    let server = Server::start();
     let (id, token) = server.draft();
     let path = format!("/data-sources/{id}");
     let mut bastion = Bastion::enroll(&server, &token);
     assert_eq!(server.state(id), "enrolled");
     bastion.connect(&server);
-    assert_eq!(json_of(bastion.report(&server), 200)["state"], "connected");
-    let shown = json_of(server.operator(Method::GET, &path), 200);
+    assert_eq!(
+        json_of(report(&server, &bastion.tunnel_token), 200)["state"],
+        "connected"
+    );
+    let shown = json_of(server.by_operator(Method::GET, &path), 200);
     assert_eq!(shown["tunnel"]["status"], "up");
     assert!(shown["tunnel"]["last_seen"].is_string());
 
-    let saved = server.operator(Method::POST, &format!("{path}/save"));
+    let saved = server.by_operator(Method::POST, &format!("{path}/save"));
     assert_eq!(json_of(saved, 200)["state"], "saved");
-    let again = server.operator(Method::POST, &format!("{path}/save"));
+    let again = server.by_operator(Method::POST, &format!("{path}/save"));
     assert_eq!(json_of(again, 200)["state"], "saved");
     json_of(server.call(Method::GET, "/enrollment", &token), 200);
 
@@ -1295,9 +1166,10 @@ fn a_data_source_goes_through_its_whole_life() {
     problem(enrollment, ProblemKind::TokenUsed);
     piped_command_fails(&server, &format!("/i/{token}"), "used up");
 
-    bastion.disconnect();
-    wait_until("the state down", || server.state(id) == "down");
-    let shown = json_of(server.operator(Method::GET, &path), 200);
+    bastion.ssh = None;
+    let state = || server.state(id);
+    wait::until_true("the state down", PATIENCE, state, || state() == "down");
+    let shown = json_of(server.by_operator(Method::GET, &path), 200);
     assert!(shown["tunnel"]["last_seen"].is_string(), "{shown}");
     bastion.connect(&server);
     assert_eq!(server.state(id), "active");
@@ -1306,8 +1178,7 @@ fn a_data_source_goes_through_its_whole_life() {
 
 #[test]
 fn a_waiting_bastion_hears_of_the_save_at_once() {
-    let ports = ports::PortRange::claim(1);
-    let (server, _data) = Server::start(&["--ports", &ports.flag()]);
+    let server = Server::start();
     let (id, token) = server.draft();
     let mut bastion = Bastion::enroll(&server, &token);
     bastion.connect(&server);
@@ -1320,7 +1191,7 @@ fn a_waiting_bastion_hears_of_the_save_at_once() {
         });
         std::thread::sleep(Duration::from_millis(500));
         let save = format!("/data-sources/{id}/save");
-        json_of(server.operator(Method::POST, &save), 200);
+        json_of(server.by_operator(Method::POST, &save), 200);
         waiting.join().unwrap()
     });
     assert_eq!(status["status"], "saved");
@@ -1329,18 +1200,17 @@ fn a_waiting_bastion_hears_of_the_save_at_once() {
 
 #[test]
 fn removal_ends_the_live_session_and_its_key_opens_nothing() {
-    let ports = ports::PortRange::claim(1);
-    let (server, _data) = Server::start(&["--ports", &ports.flag()]);
+    let server = Server::start();
     let (id, token) = server.draft();
     let mut bastion = Bastion::enroll(&server, &token);
     bastion.connect(&server);
     let path = format!("/data-sources/{id}?force=true");
-    let removed = server.operator(Method::DELETE, &path).send().unwrap();
+    let removed = server.by_operator(Method::DELETE, &path).send().unwrap();
     assert_eq!(removed.status(), 204);
-    let ended = wait_at_most(bastion.ssh.as_mut().unwrap(), Duration::from_secs(5));
-    assert!(ended, "the session lives on after the removal");
+    // The session ends, and ssh with it.
+    bastion.ssh.take().unwrap().wait(PATIENCE);
     let shown = json_of(
-        server.operator(Method::GET, &format!("/data-sources/{id}")),
+        server.by_operator(Method::GET, &format!("/data-sources/{id}")),
         200,
     );
     assert_eq!(shown["state"], "removed");
@@ -1349,14 +1219,13 @@ fn removal_ends_the_live_session_and_its_key_opens_nothing() {
 
 #[test]
 fn a_database_that_the_bastion_cannot_reach_fails_the_test_at_tcp() {
-    let ports = ports::PortRange::claim(1);
-    let (server, _data) = Server::start(&["--ports", &ports.flag()]);
+    let server = Server::start();
     let (id, token) = server.draft();
     let mut bastion = Bastion::enroll(&server, &token);
     bastion.connect(&server);
     let login = json!({ "database": "sales", "username": "ann", "password": "hunter2" });
     let test = server
-        .operator(Method::POST, &format!("/data-sources/{id}/test"))
+        .by_operator(Method::POST, &format!("/data-sources/{id}/test"))
         .json(&login);
     let result = json_of(test, 200);
     assert_eq!(result["ok"], false);
@@ -1372,15 +1241,12 @@ fn a_database_that_the_bastion_cannot_reach_fails_the_test_at_tcp() {
 
 #[test]
 fn a_restart_keeps_everything() {
-    let data = tempfile::tempdir().unwrap();
-    let server = Server::start_on(data.path(), None, &[]);
-    let operator = server.operator.clone();
+    let mut server = Server::start();
     let (id, token) = server.draft();
     let key = new_key();
     let before = json_of(server.enroll(&token, &key), 200);
-    server.terminate();
-
-    let server = Server::start_on(data.path(), Some(&operator), &[]);
+    server.stop().expect_code(0);
+    server.start_again();
     assert_eq!(server.state(id), "enrolled");
     let after = json_of(server.enroll(&token, &key), 200);
     for kept in ["tunnel_id", "remote_port", "tunnel_token"] {
@@ -1396,41 +1262,41 @@ fn a_restart_keeps_everything() {
 
 #[test]
 fn what_cannot_be_kept_whole_is_not_kept_at_all() {
-    let (server, data) = Server::start(&[]);
+    let server = Server::start();
     let (id, token) = server.draft();
     json_of(server.enroll(&token, &new_key()), 200);
-    let database = database_of(data.path());
+    let database = server.database();
     database.refuse("UPDATE OF seed", "tokens", "TRUE");
     database.refuse("INSERT", "tokens", "NEW.seed IS NOT NULL");
     let path = format!("/data-sources/{id}");
     problem(
         server
-            .operator(Method::POST, "/data-sources")
+            .by_operator(Method::POST, "/data-sources")
             .json(&data_source()),
         ProblemKind::Internal,
     );
     problem(
-        server.operator(Method::DELETE, &path),
+        server.by_operator(Method::DELETE, &path),
         ProblemKind::Internal,
     );
     assert_eq!(server.state(id), "enrolled");
-    let listed = json_of(server.operator(Method::GET, "/data-sources"), 200);
+    let listed = json_of(server.by_operator(Method::GET, "/data-sources"), 200);
     assert_eq!(listed.as_array().unwrap().len(), 1, "{listed}");
 }
 
 #[test]
 fn a_reader_who_missed_a_thousand_events_gets_them_all() {
-    let (server, data) = Server::start(&[]);
+    let server = Server::start();
     for _ in 0..3 {
         server.draft();
     }
-    database_of(data.path()).execute(
+    server.database().execute(
         "INSERT INTO events (data_source_id, at, kind, actor)
          WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1200)
          SELECT 1 + i % 3, i, 'changed', 'test' FROM n",
     );
     let stream = server
-        .operator(Method::GET, "/data-sources/events")
+        .by_operator(Method::GET, "/data-sources/events")
         .header("Last-Event-ID", "0")
         .send()
         .unwrap();
@@ -1450,32 +1316,23 @@ fn a_reader_who_missed_a_thousand_events_gets_them_all() {
 
 #[test]
 fn a_waiting_request_does_not_hold_up_the_end() {
-    let (server, _data) = Server::start(&[]);
+    let mut server = Server::start();
     let (_, token) = server.draft();
     let poll = server.call(Method::GET, "/enrollment/data-source?wait=25", &token);
     let waiting = std::thread::spawn(move || json_of(poll, 200));
     std::thread::sleep(Duration::from_millis(500));
     let started = Instant::now();
-    server.terminate();
+    server.stop().expect_code(0);
     assert!(started.elapsed() < Duration::from_secs(4));
     assert_eq!(waiting.join().unwrap()["status"], "waiting");
 }
 
 #[test]
 fn a_second_server_on_the_same_data_folder_is_refused() {
-    let (_server, data) = Server::start(&[]);
-    let second = Command::new(PROGRAM)
-        .args([
-            "serve",
-            "--listen",
-            "127.0.0.1:0",
-            "--ssh-listen",
-            "127.0.0.1:0",
-        ])
-        .arg("--data-dir")
-        .arg(data.path())
-        .output()
-        .unwrap();
+    let server = Server::start();
+    let mut second = server.command("serve");
+    second.args(["--listen", "127.0.0.1:0", "--ssh-listen", "127.0.0.1:0"]);
+    let second = second.output().unwrap();
     assert_eq!(second.status.code(), Some(1));
     let stderr = String::from_utf8_lossy(&second.stderr);
     assert!(stderr.contains("--data-dir"), "{stderr}");
@@ -1498,7 +1355,7 @@ fn a_usage_error_exits_with_2() {
 
 #[test]
 fn health_needs_no_credential() {
-    let (server, _data) = Server::start(&[]);
+    let server = Server::start();
     assert_eq!(server.fetch("/healthz").status(), 200);
     assert_eq!(server.fetch("/readyz").status(), 200);
 }

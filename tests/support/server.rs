@@ -340,6 +340,22 @@ impl Server {
         token.trim().to_owned()
     }
 
+    /// A request to it, without a credential.
+    pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.http.request(method, format!("{}{path}", self.url))
+    }
+
+    /// A call of the API with this token.
+    pub fn call(&self, method: Method, path: &str, token: &str) -> RequestBuilder {
+        self.request(method, &format!("{API_BASE}{path}"))
+            .bearer_auth(token)
+    }
+
+    /// The operator's token.
+    pub fn operator_token(&self) -> &str {
+        &self.operator_token
+    }
+
     /// Starts it again as it was: the same data, the same addresses.
     pub fn start_again(&mut self) {
         assert!(self.process.is_none(), "it has not been stopped");

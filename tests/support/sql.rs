@@ -25,9 +25,6 @@ pub struct Client {
 
 impl Client {
     /// Connects and logs in.
-    ///
-    /// # Errors
-    /// What the driver says.
     pub fn connect(port: u16, login: &Login) -> Result<Self, sqlx::Error> {
         let options = PgConnectOptions::new_without_pgpass()
             .host("127.0.0.1")

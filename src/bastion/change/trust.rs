@@ -14,9 +14,6 @@ use crate::bastion::layout::Layout;
 const MODES: [u32; 2] = [0o644, 0o755];
 
 /// Refuses what this program cannot have done.
-///
-/// # Errors
-/// The receipt was tampered with, or is damaged.
 pub(super) fn check(change: &Change, layout: &Layout) -> anyhow::Result<()> {
     match change {
         Change::FileCreated { path, authority } | Change::DirectoryCreated { path, authority } => {

@@ -46,9 +46,6 @@ pub fn refuse_sudo<'t>(
 }
 
 /// The receipt of a tunnel's owner.
-///
-/// # Errors
-/// It is gone, or does not look like one.
 pub fn receipt(host: &dyn Host, tunnel: &InstalledTunnel) -> anyhow::Result<Receipt> {
     let path = tunnel.user_dir().join("receipt.json");
     let end = host

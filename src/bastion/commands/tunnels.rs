@@ -15,9 +15,6 @@ use crate::protocol::TunnelId;
 const GIVE_A_NUMBER: &str = "give its number (`holistics-tunnel list` shows them)";
 
 /// The receipt of this user, with the paths it was written for.
-///
-/// # Errors
-/// The receipt is damaged or newer than this program.
 pub fn installed(host: &dyn Host) -> anyhow::Result<Option<(Receipt, Layout)>> {
     let root = std::path::Path::new("/");
     let Some(receipt) = Receipt::load(host, &Layout::new(host, root).receipt())? else {
@@ -27,10 +24,6 @@ pub fn installed(host: &dyn Host) -> anyhow::Result<Option<(Receipt, Layout)>> {
     Ok(Some((receipt, layout)))
 }
 
-/// One tunnel of the receipt.
-///
-/// # Errors
-/// It is not there any more.
 pub fn find(receipt: &Receipt, tunnel: TunnelName) -> anyhow::Result<&TunnelRecord> {
     let record = receipt.tunnels.get(&tunnel);
     record.with_context(|| unknown(Some(receipt), &tunnel.to_string()))

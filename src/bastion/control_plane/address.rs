@@ -4,7 +4,7 @@ use anyhow::{bail, ensure};
 use url::Url;
 
 use crate::bastion::failure::Failure;
-use crate::bastion::host::http::is_loopback;
+use crate::protocol::is_loopback;
 
 /// Reads an address given by a person.
 pub fn parse_address(text: &str) -> anyhow::Result<Url> {

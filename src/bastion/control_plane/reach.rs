@@ -44,9 +44,6 @@ pub struct Given {
 
 impl Given {
     /// Takes the certificates out of the file of `--ca-cert`, and nothing else that may stand there.
-    ///
-    /// # Errors
-    /// It cannot be read, or holds none.
     pub fn read(host: &dyn Host, ca_cert: Option<&Path>) -> anyhow::Result<Self> {
         let Some(file) = ca_cert else {
             return Ok(Given::default());

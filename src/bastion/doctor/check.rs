@@ -113,7 +113,6 @@ pub trait Watcher {
     /// A check begins; `waits_for` is said where it may take more than a moment.
     fn begins(&self, waits_for: &str);
 
-    /// A check ended.
     fn ends(&self, check: &Check);
 }
 

@@ -31,7 +31,6 @@ pub struct Installation<'a> {
     pub layout: &'a Layout,
     /// The tunnel's number.
     pub id: TunnelName,
-    /// The tunnel.
     pub tunnel: &'a TunnelRecord,
 }
 

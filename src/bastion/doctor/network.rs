@@ -30,9 +30,7 @@ pub enum Unreached {
 
 /// A connection that came about.
 pub struct Reached {
-    /// Where to.
     pub address: SocketAddr,
-    /// The connection.
     pub connection: Box<dyn Connection>,
 }
 
@@ -44,7 +42,6 @@ pub struct Endpoint<'a> {
     pub what: &'a str,
     /// Its name or address.
     pub name: &'a str,
-    /// Its port.
     pub port: u16,
 }
 

@@ -104,9 +104,6 @@ pub fn take(
 pub struct NotBegun(pub String);
 
 /// Takes the lock through [`command`], given as the words that are to be run.
-///
-/// # Errors
-/// As [`take`]; or [`NotBegun`].
 pub fn take_through(
     words: &[String],
     path: &Path,

@@ -12,6 +12,7 @@ use url::Url;
 
 use super::interrupts::Aside;
 use crate::bastion::failure::Interrupted;
+use crate::protocol::is_loopback;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// What a control plane answers is a few kilobytes; something else may never come to an end.
@@ -24,7 +25,6 @@ pub struct Request {
     /// The credential, which stands in no message.
     pub bearer: Option<String>,
     pub json: Option<Vec<u8>>,
-    /// For all of it.
     pub timeout: Duration,
     /// The certificates of a private authority, PEM.
     pub authority: Option<String>,
@@ -173,14 +173,4 @@ fn exchange(client: &Client, request: Request) -> anyhow::Result<Response> {
         "the answer is longer than {LONGEST_BODY} bytes"
     );
     Ok(Response { status, date, body })
-}
-
-/// Whether it is this machine's own, which no proxy leads to.
-pub fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(url::Host::Ipv4(address)) => address.is_loopback(),
-        Some(url::Host::Ipv6(address)) => address.is_loopback(),
-        Some(url::Host::Domain(name)) => name == "localhost",
-        None => false,
-    }
 }

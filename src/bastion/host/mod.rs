@@ -109,9 +109,6 @@ pub trait Commands {
     fn begin(&self, _: &[Command]) {}
 
     /// Waits for the end of those of these that were begun and not run.
-    ///
-    /// # Errors
-    /// The run was interrupted, or one of them could not be ended.
     fn end_begun(&self, _: &[Command]) -> Result<(), CommandError> {
         Ok(())
     }
@@ -132,9 +129,6 @@ pub trait Commands {
     fn prove_root(&self, purpose: &str, commands: &[Command]) -> anyhow::Result<RootProof>;
 
     /// What [`Commands::prove_root`] will ask about these commands, for [`Commands::begin`].
-    ///
-    /// # Errors
-    /// It cannot be asked.
     fn root_questions(&self, _: &[Command]) -> Result<Vec<Command>, CommandError> {
         Ok(Vec::new())
     }
@@ -202,10 +196,6 @@ pub trait Files {
     /// Removes an empty folder. One that is not there is no error.
     fn remove_dir(&self, path: &Path, authority: Authority) -> anyhow::Result<()>;
 
-    /// The file system on which this path is.
-    ///
-    /// # Errors
-    /// The system will not say.
     fn file_system(&self, path: &Path) -> io::Result<FileSystem>;
 
     /// Whether the user may make files in this folder.
@@ -331,9 +321,6 @@ pub trait HostExt: Host {
     }
 
     /// Works with these commands begun. None of them is left when this returns.
-    ///
-    /// # Errors
-    /// The run was interrupted, or one of them could not be ended.
     fn beside<T>(&self, commands: &[Command], work: impl FnOnce() -> T) -> Result<T, CommandError> {
         self.begin(commands);
         let result = work();

@@ -77,9 +77,6 @@ impl Runner {
     }
 
     /// Waits for the end of those of these that were begun and not run.
-    ///
-    /// # Errors
-    /// The run was interrupted, or one of them could not be ended.
     pub fn end_begun(&self, commands: &[Command]) -> Result<(), CommandError> {
         let left = commands.iter().filter_map(|command| self.begun(command));
         // All of them, whatever comes of the first.

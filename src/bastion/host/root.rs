@@ -84,9 +84,6 @@ impl Root {
     }
 
     /// Asks about each of these commands, and nobody for a password.
-    ///
-    /// # Errors
-    /// Some of them may not be run.
     pub fn prove(
         &self,
         run: Run,
@@ -107,9 +104,6 @@ impl Root {
     }
 
     /// What [`Root::prove`] will ask about these commands, and was not answered yet.
-    ///
-    /// # Errors
-    /// It cannot be asked.
     pub fn questions(&self, run: Run, commands: &[Command]) -> Result<Vec<Command>, CommandError> {
         let rules = asking_sudo(&["-l"]);
         let mut questions = match self.privilege {

@@ -9,7 +9,6 @@ use std::path::{Component, Path};
 use nix::fcntl::{OFlag, open, openat};
 use nix::sys::stat::Mode;
 
-/// The end of a file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct FileEnd {
     /// Its last bytes.

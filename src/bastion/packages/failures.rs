@@ -12,7 +12,6 @@ pub(super) struct Signs {
     pub locked: &'static [&'static str],
     /// No repository has a package.
     pub unknown: &'static [&'static str],
-    /// The disk is full.
     pub disk_full: &'static [&'static str],
     /// A package's signature is missing, or its key is.
     pub unsigned: &'static [&'static str],

@@ -57,7 +57,6 @@ pub trait PackageManager {
         packages.map(str::to_owned).collect()
     }
 
-    /// The command that installs packages.
     fn install_command(&self, packages: &[String]) -> Command;
 
     /// What [`PackageManager::install`] runs, for the plan.
@@ -131,7 +130,6 @@ pub trait PackageManager {
     }
 }
 
-/// The package manager of a host.
 pub fn for_host(facts: &Facts) -> Option<Box<dyn PackageManager>> {
     // The versions of an unknown distribution are not those of RHEL.
     let (id, version) = match facts.family_by {

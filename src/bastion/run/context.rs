@@ -10,7 +10,6 @@ use crate::bastion::receipt::{Scope, StepName};
 
 /// What one step does its work with. It records what the step changes before that is changed.
 pub struct StepContext<'s, 'a> {
-    /// The run.
     pub run: &'s mut Run<'a>,
     pub(super) scope: Scope,
     pub(super) step: StepName,
@@ -34,9 +33,6 @@ impl<'a> StepContext<'_, 'a> {
     }
 
     /// The same for several that are made one after another.
-    ///
-    /// # Errors
-    /// As [`StepContext::record`].
     pub fn record_all(&mut self, changes: impl IntoIterator<Item = Change>) -> anyhow::Result<()> {
         let (scope, step) = (self.scope, self.step);
         let known = self.run.made.len();

@@ -220,9 +220,6 @@ pub trait ServiceManager {
 
     /// Why a tunnel's program could not even be started, where the service manager knows. It asks nothing at
     /// the terminal.
-    ///
-    /// # Errors
-    /// The service manager cannot be asked.
     fn start_failure(
         &self,
         host: &dyn Host,

@@ -97,7 +97,6 @@ impl Sysv {
         Ok(())
     }
 
-    /// For one tunnel, or for all of them.
     fn call(layout: &Layout, action: &str, tunnel: Option<TunnelName>) -> Command {
         Command::new(Self::script_path(layout).to_string_lossy())
             .arg(action)

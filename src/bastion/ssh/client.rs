@@ -21,9 +21,6 @@ pub fn ciphers() -> String {
 }
 
 /// Those that this host's ssh has; it takes a list with a strange one in it for a mistake.
-///
-/// # Errors
-/// It cannot be asked.
 pub fn ciphers_of(host: &dyn Host) -> anyhow::Result<String> {
     let said = known(host, "cipher")?;
     let has = |cipher: &&str| said.as_ref().is_none_or(|said| is_in(said, cipher));
@@ -36,9 +33,6 @@ pub fn ciphers_of(host: &dyn Host) -> anyhow::Result<String> {
 }
 
 /// Whether this host's ssh can use keys of this type; one that is not there yet may.
-///
-/// # Errors
-/// It cannot be asked.
 pub fn knows(host: &dyn Host, key: KeyType) -> anyhow::Result<bool> {
     Ok(known(host, "key")?.is_none_or(|said| is_in(&said, key.ssh_name())))
 }
@@ -60,9 +54,6 @@ fn is_in(said: &str, name: &str) -> bool {
 }
 
 /// Why this host's ssh cannot hold this tunnel, wherever it leads; nothing where that is not its own fault.
-///
-/// # Errors
-/// It cannot be asked.
 pub fn fault(host: &dyn Host, forward: &Forward) -> Result<Option<Failure>, CommandError> {
     if let Some(another) = another(host)? {
         return Ok(Some(another));

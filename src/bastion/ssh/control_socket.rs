@@ -45,9 +45,6 @@ impl fmt::Display for Place {
 
 /// Finds a place where a control socket works: in the user's folder, or else in a new folder where other
 /// programs have such things.
-///
-/// # Errors
-/// There is none.
 pub fn find_place(host: &dyn Host, layout: &Layout, tunnel: TunnelName) -> anyhow::Result<Place> {
     let own = layout.control_socket(tunnel);
     let mut refused = Vec::new();
@@ -119,9 +116,6 @@ fn try_at(host: &dyn Host, socket: &Path) -> anyhow::Result<()> {
 }
 
 /// Makes the folder of a place, if it has one of its own.
-///
-/// # Errors
-/// It cannot be made, or somebody else was faster.
 pub fn make_folder(host: &dyn Host, place: &Place) -> anyhow::Result<()> {
     let Some(folder) = &place.folder else {
         return Ok(());

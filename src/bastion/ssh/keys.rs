@@ -135,9 +135,6 @@ pub fn show_public(private_key: &Path) -> Command {
 
 /// The public key that belongs to a private key, computed and not read from the `.pub` file, which
 /// may be another's.
-///
-/// # Errors
-/// The private key is damaged, needs a passphrase, or others can read it.
 pub fn public_key(host: &dyn Host, private_key: &Path) -> anyhow::Result<String> {
     let output = host.expect(&show_public(private_key)).map_err(|error| {
         anyhow::Error::new(

@@ -17,9 +17,6 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const LIMIT: Duration = Duration::from_secs(40);
 
 /// Has ssh go this forward's way up to the login, with the tunnel's own arguments, and returns what it said.
-///
-/// # Errors
-/// It could not be run, or had to be ended.
 pub fn run(host: &dyn Host, forward: &Forward) -> Result<String, CommandError> {
     let command = forward
         .ssh(forward.trial_arguments(CONNECT_TIMEOUT))

@@ -25,9 +25,6 @@ pub struct Database {
 
 impl Database {
     /// Looks whether the database accepts a connection.
-    ///
-    /// # Errors
-    /// It does not.
     pub fn prove(&self, host: &dyn Host, proofs: &mut Proofs) -> anyhow::Result<()> {
         let shown = shown(&self.address);
         let Some(skip) = self.skip else {

@@ -31,9 +31,6 @@ pub struct HostKeys {
 
 /// The steps for those of these tunnels whose control plane announces other keys than are pinned, or which have come to
 /// where they were to move.
-///
-/// # Errors
-/// What it announces is no key.
 pub fn steps<'k>(
     receipt: &Receipt,
     layout: &Layout,

@@ -43,7 +43,6 @@ pub use proofs::Proofs;
 
 /// One step of a plan.
 pub trait Step {
-    /// Its name.
     fn name(&self) -> StepName;
 
     /// For what it works.
@@ -144,9 +143,6 @@ pub fn prove<'s>(
 }
 
 /// Begins what [`prove`] will run for these steps.
-///
-/// # Errors
-/// The run was interrupted, or what was asked could not be ended.
 pub fn begin_proofs<'s>(
     host: &dyn Host,
     steps: impl IntoIterator<Item = &'s Box<dyn Step>> + Clone,
@@ -160,9 +156,6 @@ pub fn begin_proofs<'s>(
 }
 
 /// The same for those who have to tell which step it is.
-///
-/// # Errors
-/// The run was interrupted, or what was asked could not be ended.
 pub fn find_obstacle<'s>(
     host: &dyn Host,
     steps: impl IntoIterator<Item = &'s Box<dyn Step>> + Clone,

@@ -53,9 +53,6 @@ pub fn has_arrived(record: &TunnelRecord, known: &Tunnel) -> bool {
 
 /// Puts it into the receipt and pins its host keys, too; the tunnel takes it over when it is restarted, and until then
 /// leads to the server of before.
-///
-/// # Errors
-/// The tunnel is not enrolled, or a file cannot be written.
 pub fn take(work: &mut StepContext, tunnel: TunnelName, place: &TunnelPlace) -> anyhow::Result<()> {
     let enrolled = enrolled(work.run, tunnel)?;
     let (from_port, from_server) = (enrolled.remote_port, enrolled.server.clone());
@@ -74,9 +71,6 @@ pub fn take(work: &mut StepContext, tunnel: TunnelName, place: &TunnelPlace) -> 
 }
 
 /// The receipt has the tunnel where it was, and what is pinned is that server's.
-///
-/// # Errors
-/// The tunnel is not enrolled, or the file of host keys cannot be written.
 pub fn put_back(
     run: &mut Run,
     tunnel: TunnelName,
@@ -93,9 +87,6 @@ pub fn put_back(
 /// Has a tunnel that is up where it has moved to stay there, whatever becomes of this run: once the control plane
 /// knows, the port of before is given up. Returns the receipt with which [`unsettle`] has this run able to go back,
 /// where the tunnel has moved at all.
-///
-/// # Errors
-/// A file cannot be written.
 pub fn settle(run: &mut Run, tunnel: TunnelName) -> anyhow::Result<Option<Receipt>> {
     let scope = Scope::Tunnel(tunnel);
     let changes = run.changes_of(scope, StepName::TargetUpdate);
@@ -118,9 +109,6 @@ pub fn settle(run: &mut Run, tunnel: TunnelName) -> anyhow::Result<Option<Receip
 }
 
 /// Has it so that the move is gone back on.
-///
-/// # Errors
-/// A file cannot be written.
 pub fn unsettle(run: &mut Run, before: Receipt) -> anyhow::Result<()> {
     run.receipt = before;
     write_known_hosts(run, None)?;

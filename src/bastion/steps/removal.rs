@@ -13,7 +13,6 @@ use crate::bastion::run::{Problem, Run, StepContext, Unfinished};
 use crate::bastion::service;
 use crate::bastion::tunnel_name::TunnelName;
 
-/// One tunnel.
 pub struct RemoveTunnel {
     pub tunnel: TunnelName,
     pub vendor: Vendor,

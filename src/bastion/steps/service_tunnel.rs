@@ -176,9 +176,6 @@ impl ServiceTunnelStep {
 }
 
 /// Tells the control plane that somebody looks after the tunnel from now on: whether it is up or down is known then.
-///
-/// # Errors
-/// The control plane could not be told.
 pub fn report_installed(
     run: &Run,
     tunnel: TunnelName,

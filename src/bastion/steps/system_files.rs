@@ -62,9 +62,6 @@ pub fn prove_writable(
 }
 
 /// Looks whether the file system on which a file is, or will be, has room for some small files.
-///
-/// # Errors
-/// It has none.
 pub fn prove_room(host: &dyn Host, file: &Path, authority: Authority) -> anyhow::Result<()> {
     let place = nearest(host, file);
     let system = look(host, place)?;

@@ -151,10 +151,11 @@ fn put_back(data_dir: &DataDir) -> anyhow::Result<()> {
         }
     }
     let has_begun = fs::read_dir(&aside)?.next().is_some();
-    match has_begun {
+    if has_begun {
         // It was ended when all was done but this.
-        true => finish(&aside).map(drop),
-        false => fs::remove_dir(&aside).with_context(|| cannot_change(&aside)),
+        finish(&aside).map(drop)
+    } else {
+        fs::remove_dir(&aside).with_context(|| cannot_change(&aside))
     }
 }
 

@@ -12,24 +12,12 @@ use crate::server::tunnel_server::Limits;
 pub struct WebBounds {
     /// How many web connections there may be in all, and never more than a quarter of the open files
     /// that this process may have. One that is idle makes room for a new one
-    #[arg(
-        long,
-        env = "HOLISTICS_TUNNEL_SERVER_WEB_CONNECTIONS",
-        default_value_t = 2_000,
-        value_name = "NUMBER",
-        value_parser = at_least_one
-    )]
+    #[arg(long, default_value_t = 2_000, value_name = "NUMBER", value_parser = at_least_one)]
     pub web_connections: usize,
 
     /// How many of them may come from one IPv4 address, or one IPv6 network of 64 bits; those of
     /// --trusted-proxy are not counted so
-    #[arg(
-        long,
-        env = "HOLISTICS_TUNNEL_SERVER_WEB_CONNECTIONS_PER_ADDRESS",
-        default_value_t = 256,
-        value_name = "NUMBER",
-        value_parser = at_least_one
-    )]
+    #[arg(long, default_value_t = 256, value_name = "NUMBER", value_parser = at_least_one)]
     pub web_connections_per_address: usize,
 }
 
@@ -50,7 +38,6 @@ pub struct Bounds {
     /// How many SSH connections there may be in all, logged in or not
     #[arg(
         long,
-        env = "HOLISTICS_TUNNEL_SERVER_SSH_CONNECTIONS",
         default_value_t = Limits::default().connections,
         value_name = "NUMBER",
         value_parser = at_least_one
@@ -61,7 +48,6 @@ pub struct Bounds {
     /// at random, as with sshd's MaxStartups
     #[arg(
         long,
-        env = "HOLISTICS_TUNNEL_SERVER_SSH_LOGINS",
         default_value_t = Limits::default().unauthenticated,
         value_name = "NUMBER",
         value_parser = at_least_one
@@ -72,7 +58,6 @@ pub struct Bounds {
     /// balancer that hides the bastions' addresses (see --trusted-proxy), give it the number of --ssh-logins
     #[arg(
         long,
-        env = "HOLISTICS_TUNNEL_SERVER_SSH_LOGINS_PER_ADDRESS",
         default_value_t = Limits::default().unauthenticated_per_address,
         value_name = "NUMBER",
         value_parser = at_least_one
@@ -82,7 +67,6 @@ pub struct Bounds {
     /// How many SSH sessions one key may have beyond one for each of its tunnels
     #[arg(
         long,
-        env = "HOLISTICS_TUNNEL_SERVER_SPARE_SESSIONS_PER_KEY",
         default_value_t = Limits::default().spare_sessions_per_key,
         value_name = "NUMBER",
         value_parser = at_least_one
@@ -92,7 +76,6 @@ pub struct Bounds {
     /// How many connections may go through one SSH session at the same time
     #[arg(
         long,
-        env = "HOLISTICS_TUNNEL_SERVER_CONNECTIONS_PER_SESSION",
         default_value_t = Limits::default().forwarded_per_session,
         value_name = "NUMBER",
         value_parser = at_least_one
@@ -103,7 +86,6 @@ pub struct Bounds {
     /// read, beyond the 256 KiB that each may
     #[arg(
         long,
-        env = "HOLISTICS_TUNNEL_SERVER_WINDOW_MEMORY",
         default_value_t = Limits::default().window_memory >> 20,
         value_name = "MIB",
         value_parser = clap::value_parser!(u64).range(1..=1 << 30)

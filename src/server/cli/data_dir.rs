@@ -40,9 +40,6 @@ impl DataDirArg {
     pub const DATABASE_VARIABLE: &str = "HOLISTICS_TUNNEL_SERVER_DATABASE_URL";
 
     /// Opens the database that was named, or else the folder's own.
-    ///
-    /// # Errors
-    /// It cannot be reached or used, or its password is seen by everybody.
     pub async fn open_store(
         &self,
         data_dir: &DataDir,
@@ -55,9 +52,6 @@ impl DataDirArg {
     }
 
     /// The database that was named.
-    ///
-    /// # Errors
-    /// It is none, or it has a password and stands in an argument.
     pub fn database_url(&self) -> anyhow::Result<Option<DatabaseUrl>> {
         let url = self.database_url.as_deref();
         url.map(|url| database_url(url, "--database-url", Self::DATABASE_VARIABLE))

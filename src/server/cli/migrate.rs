@@ -33,9 +33,6 @@ impl MigrateArgs {
     const VARIABLE: &str = "HOLISTICS_TUNNEL_SERVER_TO";
 
     /// The database that takes it all.
-    ///
-    /// # Errors
-    /// None was named, what was named is none, or its password is seen by everybody.
     pub fn target(&self) -> anyhow::Result<DatabaseUrl> {
         if let Some(url) = &self.to {
             return database_url(url, "--to", Self::VARIABLE);

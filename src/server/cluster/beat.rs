@@ -15,9 +15,6 @@ pub const EVERY: Duration = Duration::from_secs(2);
 pub(in crate::server) const LIMIT: Duration = Duration::from_millis(1_500);
 
 /// Beats until it is aborted.
-///
-/// # Errors
-/// Another server has taken this node's name.
 pub async fn keep(node: Arc<Node>, url: DatabaseUrl) -> anyhow::Result<()> {
     let mut line = Line::new(&url, LIMIT);
     let mut states = node.states();

@@ -18,7 +18,6 @@ pub type CertificateHash = [u8; 32];
 pub struct Peer {
     /// Its name.
     pub node: String,
-    /// Its region.
     pub region: String,
     /// Where it listens for other nodes, `HOST:PORT`.
     pub address: String,
@@ -36,7 +35,6 @@ pub struct Reach {
 }
 
 impl Peer {
-    /// How it is reached.
     pub fn reach(&self) -> Reach {
         Reach {
             certificate: self.certificate,
@@ -48,7 +46,6 @@ impl Peer {
 /// A tunnel that other nodes hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Held {
-    /// Which.
     pub tunnel: TunnelId,
     /// Its port, in the region of those who hold it.
     pub port: u16,

@@ -19,7 +19,6 @@ pub struct Moment {
 }
 
 impl Moment {
-    /// This one.
     pub fn now() -> Self {
         Moment {
             wall: Timestamp::now(),

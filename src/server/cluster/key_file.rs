@@ -95,9 +95,6 @@ impl KeyFile {
     }
 
     /// Reads it; nothing if there is none.
-    ///
-    /// # Errors
-    /// It is another installation's, damaged, or cannot be read.
     pub fn read(&self, now: Instant) -> anyhow::Result<Option<Kept>> {
         let text = match fs::read_to_string(&self.table) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
@@ -154,9 +151,6 @@ impl KeyFile {
     }
 
     /// Puts this table in the place of the one that is there. Returns what its age is kept under.
-    ///
-    /// # Errors
-    /// It cannot be written; the former one stays.
     pub fn write(&self, rows: KeyRows, current: &Current) -> anyhow::Result<Mark> {
         let mut rest = String::new();
         for KeyRow { tunnel, open } in rows.rows {
@@ -187,9 +181,6 @@ impl KeyFile {
     }
 
     /// Keeps how old that table is now.
-    ///
-    /// # Errors
-    /// It cannot be written.
     pub fn write_age(&self, of: &Mark, current: &Current) -> anyhow::Result<()> {
         let age = Age {
             format: FORMAT,

@@ -74,7 +74,6 @@ struct Taken {
     time: u64,
 }
 
-/// What is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Asked {
     All,
@@ -114,7 +113,6 @@ impl KeyKeeper {
         }
     }
 
-    /// The table.
     pub fn table(&self) -> Arc<KeyTable> {
         Arc::clone(&self.table)
     }
@@ -125,9 +123,6 @@ impl KeyKeeper {
     }
 
     /// Fills the table from the database.
-    ///
-    /// # Errors
-    /// The database failed.
     pub async fn fill(&self) -> anyhow::Result<()> {
         self.ask(Asked::All).await?;
         // What is on the disk is older, and must not be taken for this.

@@ -24,7 +24,6 @@ const CATCH_UP: Duration = Duration::from_secs(2);
 /// From which age on the table counts as old, whatever else is known. Its keeper asks more often.
 const OLD: Duration = Duration::from_secs(60);
 
-/// The table.
 pub struct KeyTable {
     keys: RwLock<Keys>,
     current: RwLock<Current>,

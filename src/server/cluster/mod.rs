@@ -7,17 +7,17 @@
 //! `tunnel_server`. [`key_table`] answers logins from memory, for as long as its [`key_age`] allows; [`key_file`] keeps it
 //! on disk, and [`key_keeper`] keeps it current. Nothing here is on the way of the data, and nothing here reads a clock of another machine.
 
-pub mod beat;
+pub(crate) mod beat;
 mod dead_nodes;
-pub mod facts;
+pub(crate) mod facts;
 pub mod holders;
-pub mod key_age;
-pub mod key_file;
-pub mod key_keeper;
-pub mod key_table;
+pub(crate) mod key_age;
+pub(crate) mod key_file;
+pub(crate) mod key_keeper;
+pub(crate) mod key_table;
 mod liveness;
-pub mod news;
-pub mod node;
+pub(crate) mod news;
+pub(crate) mod node;
 pub mod peer_link;
 pub mod tunnels;
-pub mod view;
+pub(crate) mod view;

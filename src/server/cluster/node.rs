@@ -32,9 +32,6 @@ pub struct FreeName {
 impl FreeName {
     /// Looks whether a server of this name lives. That takes 3 s, where the one before has not ended in an
     /// orderly way.
-    ///
-    /// # Errors
-    /// One does, or the database failed.
     pub async fn find(url: &DatabaseUrl, name: &str) -> anyhow::Result<Self> {
         let mut line = Line::new(url, LIMIT);
         let first = read(&mut line, name).await?;
@@ -133,7 +130,6 @@ impl Node {
         &self.new
     }
 
-    /// Its name.
     pub fn name(&self) -> &str {
         &self.new.name
     }
@@ -143,7 +139,6 @@ impl Node {
         self.life.borrow().life.clone()
     }
 
-    /// How it is.
     pub fn state(&self) -> NodeState {
         *self.state.borrow()
     }
@@ -249,9 +244,6 @@ impl Node {
 }
 
 /// Looks whether this node has the secret.key of the installation; the first node's is the right one.
-///
-/// # Errors
-/// It has another, or the database failed.
 pub async fn check_secret(secret: &SecretKey, store: &Store) -> anyhow::Result<()> {
     let own = secret.node_mark();
     let mark = store
@@ -268,9 +260,6 @@ pub async fn check_secret(secret: &SecretKey, store: &Store) -> anyhow::Result<(
 }
 
 /// A name for a node or a region: it stands in addresses of commands, in pages and in logs.
-///
-/// # Errors
-/// It is none; the message says why.
 pub fn name(text: &str) -> Result<String, String> {
     let is_good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     if (1..=100).contains(&text.len()) && text.chars().all(is_good) {
@@ -282,9 +271,6 @@ pub fn name(text: &str) -> Result<String, String> {
 }
 
 /// What the machine is called.
-///
-/// # Errors
-/// It has no name that could be a node's.
 pub fn machine_name() -> anyhow::Result<String> {
     let name_of_machine = nix::unistd::gethostname().context("cannot read the machine's name")?;
     let text = name_of_machine.to_string_lossy();

@@ -19,13 +19,11 @@ const LOOK_EVERY: Duration = Duration::from_millis(150);
 
 /// This server as one of several.
 pub struct Member {
-    /// What it is.
     pub node: Arc<Node>,
     /// What it sees.
     pub view: Arc<View>,
 }
 
-/// All tunnels.
 pub struct Tunnels {
     local: Option<TunnelServer>,
     member: OnceLock<Member>,

@@ -36,7 +36,6 @@ const OWN_BEAT: Duration = Duration::from_secs(4);
 /// A session of another node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Elsewhere {
-    /// The node.
     pub node: String,
     /// The node's region.
     pub region: String,
@@ -44,7 +43,6 @@ pub struct Elsewhere {
     pub tunnel: TunnelId,
     /// Whose tunnel that is.
     pub data_source: DataSourceId,
-    /// The port.
     pub port: Option<u16>,
     /// When it logged in.
     pub since: jiff::Timestamp,

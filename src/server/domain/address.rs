@@ -5,6 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use anyhow::Context;
 use url::{Host, Url};
 
+use crate::protocol::is_loopback;
+
 /// The server's addresses as the outside sees them.
 #[derive(Debug, Clone)]
 pub struct PublicAddress {
@@ -29,9 +31,6 @@ pub struct PublicSettings {
 
 impl PublicAddress {
     /// Fills what was not said from the addresses the server really listens on.
-    ///
-    /// # Errors
-    /// The public URL names no host.
     pub fn derive(
         settings: PublicSettings,
         tls: bool,
@@ -63,13 +62,7 @@ impl PublicAddress {
         let Ok(url) = Url::parse(&self.url) else {
             return false;
         };
-        let is_loopback = match url.host() {
-            Some(Host::Ipv4(address)) => address.is_loopback(),
-            Some(Host::Ipv6(address)) => address.is_loopback(),
-            Some(Host::Domain(name)) => name == "localhost",
-            None => false,
-        };
-        is_loopback || url.scheme() == "https"
+        is_loopback(&url) || url.scheme() == "https"
     }
 
     /// `host:port` of the tunnel server, for people.

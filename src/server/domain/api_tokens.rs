@@ -15,7 +15,6 @@ pub const USUAL_LIFETIME: Duration = Duration::from_secs(90 * 24 * 3600);
 
 /// A token that is to be made.
 pub struct NewToken<'a> {
-    /// Its name.
     pub name: &'a str,
     /// What it may do.
     pub scope: Scope,
@@ -86,9 +85,6 @@ pub async fn revoke(
 
 impl ControlPlane {
     /// [`revoke`] for an operator at a page. Open streams end with it.
-    ///
-    /// # Errors
-    /// As there.
     pub async fn revoke_api_token(
         &self,
         name: &str,
@@ -108,15 +104,11 @@ pub enum TokenRefusal {
         "this API token has expired, at {0:.0}. Make another on the page \"API tokens\", or with: token create"
     )]
     Expired(Timestamp),
-    /// Its operator is disabled.
     #[error("the operator who made this API token is disabled. Use the token of another one.")]
     OperatorDisabled,
 }
 
 /// Lets a token in that works now.
-///
-/// # Errors
-/// It does not.
 pub fn ensure_works(token: &ApiToken) -> Result<(), TokenRefusal> {
     match token.expires_at {
         Some(at) if at <= token.now => Err(TokenRefusal::Expired(at)),
@@ -128,13 +120,11 @@ pub fn ensure_works(token: &ApiToken) -> Result<(), TokenRefusal> {
 /// Whether a token works, or why not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TokenState {
-    /// It works.
     Works,
     /// It was revoked then.
     Revoked(Timestamp),
     /// Its time is over.
     Expired,
-    /// Its operator is disabled.
     OperatorDisabled,
 }
 

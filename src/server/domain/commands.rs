@@ -12,7 +12,6 @@ use crate::server::store::{NewToken, Writing};
 /// The token of a command that was generated.
 #[derive(Debug)]
 pub struct CommandToken {
-    /// The token itself.
     pub token: Token,
     /// When it stops working.
     pub expires_at: jiff::Timestamp,

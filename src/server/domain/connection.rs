@@ -171,9 +171,6 @@ impl ControlPlane {
     }
 
     /// Erases a data source's saved login. There may be none.
-    ///
-    /// # Errors
-    /// It is removed, or the database failed.
     pub async fn forget_login(&self, id: DataSourceId, actor: &Actor) -> Result<()> {
         let mut tx = self.store.write().await?;
         let record = ensure_exists(tx.data_source(id).await?)?;

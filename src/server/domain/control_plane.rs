@@ -49,9 +49,6 @@ pub struct ControlPlane {
 
 impl ControlPlane {
     /// One data source, also if it is removed.
-    ///
-    /// # Errors
-    /// It never was, or the database failed.
     pub async fn data_source(&self, id: DataSourceId) -> Result<Record> {
         let record = found(self.store.data_source(id).await?)?;
         self.know_regions_of(std::slice::from_ref(&record)).await?;
@@ -59,9 +56,6 @@ impl ControlPlane {
     }
 
     /// The data source of a tunnel, also if it is removed.
-    ///
-    /// # Errors
-    /// It never was, or the database failed.
     pub async fn tunnel(&self, id: TunnelId) -> Result<Record> {
         let record = found(self.store.tunnel(id).await?)?;
         self.know_regions_of(std::slice::from_ref(&record)).await?;
@@ -70,9 +64,6 @@ impl ControlPlane {
 
     /// Which of the servers that share the tunnels have taken over the last change of this one's keys; none where
     /// there is but one.
-    ///
-    /// # Errors
-    /// The database failed.
     pub async fn key_confirmations(&self, tunnel: TunnelId) -> Result<Confirmations> {
         match self.store.engine() {
             Engine::Sqlite => Ok(Confirmations::default()),

@@ -16,7 +16,6 @@ use crate::server::store::SealedPassword;
 pub struct Purpose<'a> {
     /// Whose login it is.
     pub data_source: DataSourceId,
-    /// Where the database is.
     pub address: &'a DatabaseAddress,
     /// The user.
     pub username: &'a str,
@@ -45,9 +44,6 @@ impl Purpose<'_> {
 pub struct SealingFailed;
 
 /// Encrypts a password for one purpose.
-///
-/// # Errors
-/// It is too long for the cipher: more than 64 GiB.
 pub fn seal(
     secret: &SecretKey,
     purpose: Purpose<'_>,
@@ -66,9 +62,6 @@ pub fn open(secret: &SecretKey, purpose: Purpose<'_>, sealed: &SealedPassword) -
 }
 
 /// Encrypts a private host key, for its region and its file.
-///
-/// # Errors
-/// It is too long for the cipher.
 pub fn seal_host_key(
     secret: &SecretKey,
     region: &str,

@@ -11,7 +11,6 @@ use crate::server::store::Part;
 /// A list that has pages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum List {
-    /// The data sources.
     DataSources,
     /// The audit log.
     Audit,

@@ -18,9 +18,6 @@ const REMOVAL_TTL: Duration = Duration::from_secs(7 * 24 * 3600);
 
 impl ControlPlane {
     /// Creates a data source, with a command for the bastion unless it is reached directly.
-    ///
-    /// # Errors
-    /// A value is not valid, or the database failed.
     pub async fn create(
         &self,
         new: NewDataSource,
@@ -122,9 +119,6 @@ impl ControlPlane {
     /// Asks for a data source's removal, and gives the command for its bastion, which replaces an earlier one.
     /// With `now`, or if no program of ours is to be told, since none has registered, it was set up by hand or it
     /// is reached directly, it is removed at once, and there is no command.
-    ///
-    /// # Errors
-    /// It is removed already, or the database failed.
     pub async fn remove(
         &self,
         id: DataSourceId,

@@ -25,9 +25,6 @@ pub fn fingerprint(public_key: &str) -> Result<String, Invalid> {
 }
 
 /// Those of several keys.
-///
-/// # Errors
-/// As with [`fingerprint`].
 pub fn fingerprints(public_keys: &[String]) -> Result<Vec<String>, Invalid> {
     public_keys.iter().map(|key| fingerprint(key)).collect()
 }

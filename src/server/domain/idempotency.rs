@@ -39,7 +39,6 @@ pub fn key(sent: &str) -> Result<String, Invalid> {
     Err(Invalid::new("Idempotency-Key", rule))
 }
 
-/// The named requests that are under way.
 #[derive(Debug, Default)]
 pub struct UnderWay(Mutex<HashSet<RequestName>>);
 

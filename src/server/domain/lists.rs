@@ -21,7 +21,6 @@ pub struct Wanted {
     pub search: Option<String>,
     /// Is in this state now.
     pub state: Option<DataSourceState>,
-    /// Is a database of this type.
     pub database_type: Option<DatabaseType>,
 }
 
@@ -41,15 +40,11 @@ pub struct Page<T> {
 pub enum Count {
     /// As many.
     Exactly(u32),
-    /// More than that.
     MoreThan(u32),
 }
 
 impl ControlPlane {
     /// At most `limit` of the data sources that are not removed, oldest first, and the cursor of the next ones.
-    ///
-    /// # Errors
-    /// A value is not valid, or the database failed.
     pub async fn list(
         &self,
         wanted: &Wanted,
@@ -79,9 +74,6 @@ impl ControlPlane {
     }
 
     /// A page of the data sources that are not removed; the newest ones without a cursor.
-    ///
-    /// # Errors
-    /// A value is not valid, or the database failed.
     pub async fn data_sources(
         &self,
         wanted: &Wanted,
@@ -96,9 +88,6 @@ impl ControlPlane {
     }
 
     /// How many data sources there are that are not removed; of those that match, not all are counted.
-    ///
-    /// # Errors
-    /// A value is not valid, or the database failed.
     pub async fn count(&self, wanted: &Wanted) -> Result<Count> {
         let filter = self.filter(wanted)?;
         let most = if filter.is_empty() {
@@ -115,9 +104,6 @@ impl ControlPlane {
     }
 
     /// A page of the audit log; the newest entries without a cursor.
-    ///
-    /// # Errors
-    /// The cursor is not valid, or the database failed.
     pub async fn audit_log(
         &self,
         kind: Option<ActorKind>,
@@ -130,9 +116,6 @@ impl ControlPlane {
     }
 
     /// A page of what happened to a data source; the newest events without a cursor.
-    ///
-    /// # Errors
-    /// The cursor is not valid, or the database failed.
     pub async fn past_events(
         &self,
         id: DataSourceId,

@@ -88,9 +88,6 @@ fn saved_password(
 const AT_ONCE: u32 = 1_000;
 
 /// How many saved passwords this key does not open.
-///
-/// # Errors
-/// The database failed.
 pub async fn unreadable(secret: &SecretKey, store: &Store) -> store::Result<usize> {
     let mut unreadable = 0;
     let mut last = DataSourceId(0);
@@ -109,9 +106,6 @@ pub async fn unreadable(secret: &SecretKey, store: &Store) -> store::Result<usiz
 }
 
 /// What is stored of a complete login.
-///
-/// # Errors
-/// The password cannot be encrypted.
 pub fn to_store(
     secret: &SecretKey,
     record: &Record,

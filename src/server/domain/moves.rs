@@ -50,9 +50,6 @@ impl ControlPlane {
     }
 
     /// Looks whether a tunnel is up in the region of which its bastion says that it has moved there.
-    ///
-    /// # Errors
-    /// It is not, or it is not to move there.
     pub(super) async fn check_moved(&self, record: &Record, region: &str) -> Result<()> {
         let Some(tunnel) = &record.tunnel else {
             return Err(Error::NoTunnel);
@@ -112,9 +109,6 @@ impl ControlPlane {
 
     /// Notes which tunnels are seen here that are to move here, and ends the moves of those that were first seen long
     /// enough ago and whose bastions have not said so.
-    ///
-    /// # Errors
-    /// The database failed.
     pub async fn end_moves(&self) -> Result<()> {
         if let Some(local) = self.tunnels.local() {
             let coming = self.store.moves_unseen(self.regions.own_name()).await?;

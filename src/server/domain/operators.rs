@@ -53,9 +53,6 @@ pub(super) async fn ensure_asker(
 }
 
 /// Makes a link that signs this operator in once; makes the account too, if there is none.
-///
-/// # Errors
-/// The account is disabled, or the database failed.
 pub async fn login_link(store: &Store, name: &str) -> Result<Token, AccessError> {
     let token = Token::login_link();
     let_in_by(store, name, &token).await?;
@@ -63,9 +60,6 @@ pub async fn login_link(store: &Store, name: &str) -> Result<Token, AccessError>
 }
 
 /// The same with a link that somebody has already.
-///
-/// # Errors
-/// As with [`login_link`].
 pub async fn let_in_by(store: &Store, name: &str, token: &Token) -> Result<(), AccessError> {
     let mut tx = store.write().await?;
     let id = match tx.operator(name).await? {
@@ -137,9 +131,6 @@ async fn ensure_way_in(
 
 impl ControlPlane {
     /// [`change`] for an operator at a page. Open streams end with it.
-    ///
-    /// # Errors
-    /// As there.
     pub async fn change_operator(
         &self,
         name: &str,
@@ -152,9 +143,6 @@ impl ControlPlane {
     }
 
     /// Ends a session, and its open streams.
-    ///
-    /// # Errors
-    /// The database failed.
     pub async fn end_session(
         &self,
         session: &TokenHash,
@@ -166,9 +154,6 @@ impl ControlPlane {
     }
 
     /// Gives an account a new password and ends its sessions, except for the one it was set in.
-    ///
-    /// # Errors
-    /// The database failed.
     pub async fn set_password(
         &self,
         operator: &OperatorAccount,

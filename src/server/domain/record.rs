@@ -55,7 +55,6 @@ impl Record {
         }
     }
 
-    /// Where the database is.
     pub fn address(&self) -> DatabaseAddress {
         DatabaseAddress {
             host: self.host.clone(),

@@ -79,7 +79,6 @@ impl Regions {
         self.known().regions.clone()
     }
 
-    /// The one of this name.
     pub fn find(&self, name: &str) -> Option<Region> {
         let known = self.known();
         known
@@ -107,9 +106,6 @@ impl Regions {
 
 impl ControlPlane {
     /// Learns which regions there are now.
-    ///
-    /// # Errors
-    /// The database failed.
     pub async fn learn_regions(&self) -> Result<()> {
         let host_keys = match self.store.engine() {
             Engine::Sqlite => HashMap::new(),
@@ -121,9 +117,6 @@ impl ControlPlane {
     }
 
     /// Learns of the regions of these tunnels, if one was added a moment ago.
-    ///
-    /// # Errors
-    /// The database failed.
     pub async fn know_regions_of(&self, records: &[Record]) -> Result<()> {
         if records
             .iter()
@@ -200,10 +193,6 @@ pub fn ssh_servers(region: &Region) -> String {
     servers.join(" or ")
 }
 
-/// Adds a region.
-///
-/// # Errors
-/// There is one of its name, it cannot be one, or the database failed.
 pub async fn add(store: &Store, region: &Region, actor: &Actor) -> Result<()> {
     check(region)?;
     let mut tx = store.write().await?;
@@ -222,9 +211,6 @@ pub async fn add(store: &Store, region: &Region, actor: &Actor) -> Result<()> {
 }
 
 /// Changes a region, which is settled from then on.
-///
-/// # Errors
-/// There is none of this name, it cannot be so, or the database failed.
 pub async fn change(store: &Store, name: &str, change: impl FnOnce(&mut Region)) -> Result<Region> {
     let mut tx = store.write().await?;
     let all = tx.regions().await?;
@@ -240,9 +226,6 @@ pub async fn change(store: &Store, name: &str, change: impl FnOnce(&mut Region))
 }
 
 /// Removes a region.
-///
-/// # Errors
-/// There is none of this name, it is still used, or the database failed.
 pub async fn remove(store: &Store, name: &str) -> Result<()> {
     let mut tx = store.write().await?;
     existing(name, &tx.regions().await?)?;

@@ -25,9 +25,6 @@ pub struct SecretKey(Hmac<Sha256>);
 
 impl SecretKey {
     /// Reads the key from `path`; makes the file (0600) if it is absent.
-    ///
-    /// # Errors
-    /// The file cannot be read or made, has another length, or others may read it.
     pub fn load_or_create(path: &Path) -> anyhow::Result<Self> {
         let bytes = match create(path) {
             Ok(bytes) => bytes,
@@ -40,9 +37,6 @@ impl SecretKey {
     }
 
     /// Reads the key from `path`.
-    ///
-    /// # Errors
-    /// The file cannot be read, has another length, or others may read it.
     pub fn load(path: &Path) -> anyhow::Result<Self> {
         SecretKey::from_bytes(&read(path)?)
     }

@@ -42,7 +42,6 @@ impl Token {
         Token::with_prefix("hts_", &rand::random())
     }
 
-    /// The token with these bytes.
     pub fn from_bytes(kind: TokenKind, bytes: &[u8; 32]) -> Self {
         Token::with_prefix(prefix(kind), bytes)
     }

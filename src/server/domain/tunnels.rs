@@ -165,9 +165,6 @@ impl ControlPlane {
     }
 
     /// Removes a tunnel with its data source, for its own bastion.
-    ///
-    /// # Errors
-    /// It is removed already, or the database failed.
     pub async fn remove_own(&self, tunnel: TunnelId) -> Result<()> {
         let mut tx = self.store.write().await?;
         let record = ensure_exists(tx.tunnel(tunnel).await?)?;

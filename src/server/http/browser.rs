@@ -12,7 +12,6 @@ use crate::server::store::{OperatorAccount, StoreError};
 /// A signed-in operator; the gate has let them in.
 #[derive(Clone)]
 pub struct SignedIn {
-    /// Who.
     pub account: OperatorAccount,
     /// The hash of the session's cookie.
     pub session: TokenHash,
@@ -28,9 +27,6 @@ impl SignedIn {
 }
 
 /// Who sent this request, by its cookie.
-///
-/// # Errors
-/// The database failed.
 pub async fn signed_in(app: &App, headers: &HeaderMap) -> Result<Option<SignedIn>, StoreError> {
     let Some(cookie) = session_cookie(app, headers) else {
         return Ok(None);
@@ -46,9 +42,6 @@ pub async fn signed_in(app: &App, headers: &HeaderMap) -> Result<Option<SignedIn
 
 /// The operator behind an API call without a token. A call that changes something must carry the
 /// form token in `X-CSRF-Token` too, and come from this very site.
-///
-/// # Errors
-/// It does not carry it, or the database failed.
 pub async fn api_operator(
     app: &App,
     method: &Method,
@@ -110,9 +103,6 @@ pub fn cookie<'h>(app: &App, headers: &'h HeaderMap, purpose: &str) -> Option<&'
 }
 
 /// A `Set-Cookie` for this many seconds; none takes it away.
-///
-/// # Errors
-/// The value does not fit into a header.
 pub fn set_cookie(
     app: &App,
     purpose: &str,

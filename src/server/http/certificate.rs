@@ -25,9 +25,6 @@ pub struct Certificate {
 
 impl Certificate {
     /// Reads the files.
-    ///
-    /// # Errors
-    /// They cannot be read, are not what they should be, or do not fit each other.
     pub async fn load(certificate: &Path, key: &Path) -> anyhow::Result<Self> {
         // An error means that a provider is installed already, which is as good.
         let _ = rustls::crypto::ring::default_provider().install_default();

@@ -108,7 +108,6 @@ fn has_unread(socket: &TcpStream) -> bool {
 /// By the order in which they came.
 type Table = BTreeMap<u64, Entry>;
 
-/// All of them.
 pub struct Connections {
     bounds: Bounds,
     proxies: TrustedProxies,

@@ -95,9 +95,6 @@ impl Downloads {
     }
 
     /// What can be downloaded now. It reads whole files: keep it off the async threads.
-    ///
-    /// # Errors
-    /// A file cannot be read.
     pub fn offers(&self) -> io::Result<Vec<Offer>> {
         let mut offers = Vec::new();
         for platform in PLATFORMS {

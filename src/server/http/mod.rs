@@ -4,21 +4,21 @@
 //! Thin on purpose: a handler reads a request, calls a use case and shows the outcome. Rules live in
 //! [`super::domain`].
 
-pub mod address;
-pub mod admission;
+pub(crate) mod address;
+pub(crate) mod admission;
 pub mod api;
 pub mod app;
-pub mod browser;
-pub mod by_hand;
-pub mod certificate;
-pub mod client;
+pub(crate) mod browser;
+pub(crate) mod by_hand;
+pub(crate) mod certificate;
+pub(crate) mod client;
 pub mod connections;
 pub mod downloads;
-pub mod problem;
-pub mod rate_limit;
+pub(crate) mod problem;
+pub(crate) mod rate_limit;
 pub mod router;
 pub mod scripts;
 pub mod shared;
-pub mod view;
+pub(crate) mod view;
 pub mod web;
-pub mod whole_body;
+pub(crate) mod whole_body;

@@ -32,9 +32,6 @@ pub struct Shared {
 
 impl Shared {
     /// For a server that browsers call by this URL.
-    ///
-    /// # Errors
-    /// It is no URL, or the system gives no more threads.
     pub fn new(public_url: &str, limits: SessionLimits) -> anyhow::Result<Self> {
         let url = Url::parse(public_url).context("the public URL cannot be read")?;
         Ok(Shared {

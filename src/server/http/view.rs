@@ -52,9 +52,6 @@ pub fn data_source(control: &ControlPlane, record: &Record) -> DataSource {
 }
 
 /// The same, with which of the servers that share the tunnels have taken over the last change of its keys.
-///
-/// # Errors
-/// The database failed.
 pub async fn whole_data_source(
     control: &ControlPlane,
     record: &Record,

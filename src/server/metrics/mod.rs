@@ -5,4 +5,4 @@
 //! has a bounded set of values: a route is the template and never the path, which may hold a token.
 
 pub mod counts;
-pub mod facts;
+pub(crate) mod facts;

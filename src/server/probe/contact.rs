@@ -26,7 +26,6 @@ const AFTERTHOUGHT: Duration = Duration::from_secs(1);
 /// How long such a trial may take.
 const TRIAL: Duration = Duration::from_secs(2);
 
-/// Connects.
 pub(super) async fn connect(place: &Place) -> Result<Socket, Failure> {
     let stream = match TcpStream::connect(place.address).await {
         Ok(stream) => stream,

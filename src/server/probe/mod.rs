@@ -10,7 +10,7 @@
 //! themselves by way of a `relay`; and all of it happens `apart` from the server. The password stands in no result and no log.
 
 mod allowance;
-pub mod apart;
+pub(crate) mod apart;
 mod clickhouse;
 mod contact;
 mod driver;
@@ -44,7 +44,6 @@ const CLOSING: Duration = Duration::from_secs(2);
 /// What is tested.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Target {
-    /// Which database it is.
     pub database_type: DatabaseType,
     /// `host:port` of the database as the one who connects to it sees it, for the messages.
     pub database: String,

@@ -65,7 +65,6 @@ impl Relay {
         self.address.ip().to_string()
     }
 
-    /// Its port.
     pub(super) fn port(&self) -> u16 {
         self.address.port()
     }

@@ -28,7 +28,6 @@ pub enum Route {
     Direct {
         /// A name or an address; IPv6 without brackets.
         host: String,
-        /// Its port.
         port: u16,
         /// Whether addresses of the server's own machine may be tested. Otherwise whoever fills in the form
         /// could reach services there that trust the machine they run on.

@@ -29,7 +29,6 @@ const CLOSING: Duration = Duration::from_secs(2);
 /// What was agreed on.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Agreement {
-    /// To encrypt.
     Encrypted,
     /// Not to; with the words for it.
     Plain(String),

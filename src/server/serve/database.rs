@@ -42,8 +42,6 @@ pub(super) struct Database {
 }
 
 impl Database {
-    /// # Errors
-    /// It cannot be used, it belongs to another installation, or another server has this one's name.
     pub(super) async fn open(settings: &Serve, data_dir: &DataDir) -> anyhow::Result<Self> {
         let url = settings.data.database_url()?;
         let secret = || SecretKey::load_or_create(&data_dir.secret_key());
@@ -227,9 +225,6 @@ pub(super) struct Late {
 }
 
 /// Opens it as soon as it can be, unless it is, and makes this server one of several then.
-///
-/// # Errors
-/// It is not the database of this installation, or another server has this one's name.
 pub(super) async fn open_late(app: Arc<App>, late: Late) -> anyhow::Result<()> {
     if !app.store.is_open() {
         let store = opened(&app, &late).await?;

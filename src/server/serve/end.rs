@@ -12,7 +12,6 @@ use crate::server::http::app::App;
 use crate::server::session_recorder;
 use crate::server::store::DatabaseUrl;
 
-/// What has to end.
 pub(super) struct Ending<'a> {
     pub(super) app: &'a Arc<App>,
     pub(super) core: CoreTasks,

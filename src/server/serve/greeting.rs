@@ -23,8 +23,6 @@ pub(super) struct Listening {
 }
 
 impl Listening {
-    /// # Errors
-    /// The system cannot say where a listener is.
     pub(super) fn new(listeners: &Listeners, link: Option<&PeerLink>) -> anyhow::Result<Self> {
         let metrics = listeners.metrics.as_ref();
         Ok(Listening {

@@ -25,8 +25,6 @@ pub(super) struct Listeners {
 }
 
 impl Listeners {
-    /// # Errors
-    /// The certificate cannot be used, or an address cannot be bound.
     pub(super) async fn bind(settings: &Serve) -> anyhow::Result<Self> {
         Ok(Listeners {
             certificate: load_certificate(settings).await?,

@@ -27,9 +27,6 @@ pub(super) struct PeerLink {
 
 impl PeerLink {
     /// Links this node to others, if it is to be one of several.
-    ///
-    /// # Errors
-    /// The address cannot be bound or told to others, or the certificate cannot be read or made.
     pub(super) fn begin(
         settings: &Serve,
         data_dir: &DataDir,

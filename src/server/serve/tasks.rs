@@ -41,9 +41,6 @@ pub(super) struct Tasks {
 }
 
 /// Starts all of them but the web listener.
-///
-/// # Errors
-/// One cannot begin; the message says why.
 pub(super) fn start(app: &Arc<App>, tasks: Tasks) -> anyhow::Result<CoreTasks> {
     let mut core = CoreTasks::default();
     spawn_tunnel_tasks(&mut core, app);

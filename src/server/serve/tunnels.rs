@@ -28,9 +28,6 @@ pub(super) struct Started {
 }
 
 /// Starts what this node's role asks for, and joins the other nodes if the database can be used.
-///
-/// # Errors
-/// An address or a file cannot be used, or another server has taken this one's name.
 pub(super) async fn start(
     settings: &Serve,
     data_dir: &DataDir,
@@ -113,7 +110,6 @@ impl Joining {
         self.node.role
     }
 
-    /// Its region.
     pub(super) fn region(&self) -> &str {
         &self.node.region
     }

@@ -15,7 +15,6 @@ pub enum Actor {
     ApiToken(String),
     /// Whoever runs the server's own commands.
     CommandLine,
-    /// The bastion of this tunnel.
     Bastion(TunnelId),
     /// The tunnel server, about what it sees.
     TunnelServer,
@@ -36,7 +35,6 @@ impl fmt::Display for Actor {
 }
 
 impl Actor {
-    /// Of which kind.
     pub fn kind(&self) -> ActorKind {
         match self {
             Actor::Operator(_) => ActorKind::Operator,
@@ -58,7 +56,6 @@ impl Actor {
     }
 }
 
-/// The kinds of actors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ActorKind {
     /// An operator at a browser.
@@ -67,16 +64,13 @@ pub enum ActorKind {
     CommandLine,
     /// A program.
     ApiToken,
-    /// A bastion.
     Bastion,
-    /// The server itself.
     Server,
     /// Somebody who has not signed in.
     Stranger,
 }
 
 impl ActorKind {
-    /// All of them.
     pub const ALL: [ActorKind; 6] = [
         ActorKind::Operator,
         ActorKind::CommandLine,

@@ -10,14 +10,12 @@ const USED_PRECISION: Duration = Duration::from_secs(60);
 /// What an API token may do. A higher one includes the lower.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Scope {
-    /// Read.
     Read,
     /// Read and change.
     Operate,
 }
 
 impl Scope {
-    /// All of them.
     pub const ALL: [Scope; 2] = [Scope::Read, Scope::Operate];
 
     /// The name in the database and in the API.
@@ -37,7 +35,6 @@ impl Scope {
 /// An API token that was presented and is not revoked.
 #[derive(Debug, Clone)]
 pub struct ApiToken {
-    /// Its name.
     pub name: String,
     /// What it may do.
     pub scope: Scope,
@@ -54,9 +51,7 @@ pub struct ApiToken {
 /// An API token to keep.
 #[derive(Debug)]
 pub struct NewApiToken<'a> {
-    /// Its name.
     pub name: &'a str,
-    /// Its hash.
     pub hash: TokenHash,
     /// What it may do.
     pub scope: Scope,
@@ -68,10 +63,8 @@ pub struct NewApiToken<'a> {
     pub operator: Option<OperatorId>,
 }
 
-/// An API token in a list.
 #[derive(Debug, Clone)]
 pub struct ListedApiToken {
-    /// Its name.
     pub name: String,
     /// What it may do.
     pub scope: Scope,

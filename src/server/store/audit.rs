@@ -47,9 +47,7 @@ pub struct AuditEntry {
     pub actor: String,
     /// Of which kind that is; absent for one that this version does not know.
     pub kind: Option<ActorKind>,
-    /// What.
     pub action: String,
-    /// To what.
     pub subject: String,
 }
 

@@ -20,9 +20,10 @@ impl Store {
         let has_schema: bool = bounded(asked.fetch_one(&mut connection))
             .await
             .with_context(|| format!("cannot use the database {url}"))?;
-        match has_schema {
-            true => Ok(()),
-            false => Err(emptied(&format!("the database {url}"))),
+        if has_schema {
+            Ok(())
+        } else {
+            Err(emptied(&format!("the database {url}")))
         }
     }
 
@@ -31,9 +32,10 @@ impl Store {
     /// # Errors
     /// It knows none, which is an [outage](Store::is_outage), or it cannot be asked.
     pub async fn refuse_without_data_sources(&self) -> anyhow::Result<()> {
-        match self.has_data_sources().await? {
-            true => Ok(()),
-            false => Err(emptied("the database")),
+        if self.has_data_sources().await? {
+            Ok(())
+        } else {
+            Err(emptied("the database"))
         }
     }
 

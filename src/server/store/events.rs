@@ -91,7 +91,6 @@ impl EventKind {
 pub struct Event {
     /// Its number; later ones are higher.
     pub id: i64,
-    /// Whose it is.
     pub data_source: DataSourceId,
     /// When.
     pub at: jiff::Timestamp,

@@ -25,7 +25,6 @@ const DAY_MS: i64 = 24 * 3600 * 1000;
 pub struct TunnelDay {
     /// Days since 1970-01-01, UTC.
     pub day: i32,
-    /// Whose.
     #[sqlx(rename = "tunnel_id")]
     pub tunnel: TunnelId,
     /// Milliseconds of which is known whether it was up.

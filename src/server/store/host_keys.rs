@@ -18,7 +18,6 @@ pub enum Source {
 }
 
 impl Source {
-    /// All of them.
     pub const ALL: [Source; 3] = [Source::Assumed, Source::Told, Source::Pinned];
 
     /// As it is stored.
@@ -69,9 +68,6 @@ type Row = (
 
 impl Store {
     /// What is known of the enrolled tunnels of a region.
-    ///
-    /// # Errors
-    /// The database failed.
     pub async fn host_key_knowledge(&self, region: &str) -> Result<Vec<Knowledge>> {
         let rows: Vec<Row> = self.readers.sql(
             "SELECT t.id, d.id, d.display_name, t.bastion_hostname, t.last_seen_at, k.fingerprints, k.source, k.at
@@ -87,9 +83,6 @@ impl Store {
 
     /// Notes of tunnels of a region of which nothing is known that they know these keys: they were enrolled when it was
     /// not kept yet, and there were no others.
-    ///
-    /// # Errors
-    /// The database failed.
     pub async fn assume_host_keys(&self, region: &str, fingerprints: &[String]) -> Result<()> {
         self.writer
             .sql(

@@ -12,7 +12,6 @@ use crate::protocol::TunnelId;
 /// Which keys open a tunnel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyRow {
-    /// Which tunnel.
     pub tunnel: TunnelId,
     /// Its port in the region, and the keys; nothing once the tunnel is removed, or has moved away.
     pub open: Option<OpenTunnel>,
@@ -21,9 +20,7 @@ pub struct KeyRow {
 /// A tunnel that a key opens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OpenTunnel {
-    /// Its port.
     pub port: u16,
-    /// Its key.
     pub key: String,
     /// The one that is to take that key's place.
     pub next: Option<String>,
@@ -32,7 +29,6 @@ pub struct OpenTunnel {
 /// A state of the keys, or what leads to it.
 #[derive(Debug)]
 pub struct KeyRows {
-    /// Which one.
     pub version: i64,
     /// All tunnels that a key opens, or those that have changed.
     pub rows: Vec<KeyRow>,
@@ -81,9 +77,6 @@ macro_rules! select {
 
 impl Store {
     /// All keys that open a tunnel in this region now.
-    ///
-    /// # Errors
-    /// The database failed, or it is a standby.
     pub async fn all_keys(&self, region: &str) -> Result<KeyRows> {
         let select = select!(
             "t.key_id IS NOT NULL AND t.removed_at IS NULL AND (t.region = $1 OR t.next_region = $1)"
@@ -93,9 +86,6 @@ impl Store {
 
     /// What has changed since this version, as it is in this region. Nothing if the database has never had that version, so that it has been
     /// set back.
-    ///
-    /// # Errors
-    /// The database failed, or it is a standby.
     pub async fn keys_since(&self, region: &str, version: i64) -> Result<Option<KeyRows>> {
         let select = self.readers.sql(select!("c.version > $2"));
         let changes = key_rows(select.bind(region).bind(version).all().await?)?;

@@ -11,13 +11,11 @@ use crate::protocol::{DataSourceId, TunnelId};
 pub struct GrantRow {
     /// The tunnel it belongs to.
     pub tunnel: TunnelId,
-    /// The port.
     pub port: u16,
     /// Whether the key is to take the present one's place.
     pub replaces: bool,
 }
 
-/// A tunnel's keys.
 #[derive(Debug)]
 pub struct TunnelKeys {
     /// The one that is enrolled.
@@ -74,7 +72,6 @@ impl Store {
 }
 
 impl Writing {
-    /// A tunnel's keys.
     pub async fn keys(&mut self, tunnel: TunnelId) -> Result<TunnelKeys> {
         let (current, next, next_seen) = self.sql(
             "SELECT k.public_key, n.public_key, t.next_key_seen_at IS NOT NULL FROM tunnels AS t

@@ -19,9 +19,6 @@ pub struct Listening(PgListener);
 
 impl Store {
     /// Begins to listen on this channel.
-    ///
-    /// # Errors
-    /// The database cannot be reached, or it is not PostgreSQL, which alone tells.
     pub async fn listen(&self, channel: &str) -> Result<Listening> {
         let Pool::Postgres(readers) = self.readers.pool() else {
             return Err(sqlx::Error::Configuration("SQLite tells nothing".into()).into());
@@ -58,9 +55,6 @@ impl Listening {
     }
 
     /// Makes sure that the connection is still there: one that has silently gone tells nothing.
-    ///
-    /// # Errors
-    /// It is not.
     pub async fn check(&mut self) -> Result<()> {
         bounded(sqlx::query("SELECT 1").execute(&mut self.0))
             .await

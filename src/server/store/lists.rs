@@ -24,7 +24,6 @@ pub enum Part {
 pub struct Filter {
     /// Has this in its name or host, in upper or lower case.
     pub search: Option<String>,
-    /// Is a database of this type.
     pub database_type: Option<DatabaseType>,
     /// Has come so far.
     pub stage: Option<Stage>,
@@ -80,7 +79,6 @@ impl Stage {
 /// The tunnels that are up, which only the tunnel server knows.
 #[derive(Debug, Clone)]
 pub struct Up {
-    /// All of them.
     pub tunnels: Vec<TunnelId>,
     /// Whether those are asked for, or the others.
     pub wanted: bool,

@@ -22,7 +22,7 @@ mod listening;
 mod lists;
 mod logins;
 mod moves;
-pub mod moving;
+pub(crate) mod moving;
 mod node_sessions;
 mod nodes;
 mod notices;
@@ -40,7 +40,7 @@ mod sqlite;
 mod test_store;
 mod tokens;
 mod tunnels;
-pub mod whole;
+pub(crate) mod whole;
 
 use std::borrow::Cow;
 use std::path::Path;
@@ -143,9 +143,6 @@ impl Store {
     }
 
     /// Opens the database at `postgres://…`, and brings its schema up to date.
-    ///
-    /// # Errors
-    /// It cannot be reached or used; the message says why and what to do.
     pub async fn connect(url: &DatabaseUrl) -> anyhow::Result<Self> {
         let (readers, writer) = postgres::open(url).await?;
         Ok(Self::new(readers, writer))
@@ -198,9 +195,6 @@ impl Store {
     /// Checks that the database can be read and written. Strangers may ask as often as they like, so what was
     /// seen a moment ago holds, for those as well who have waited for it: while nothing can be written, each look takes
     /// as long as one waits for that.
-    ///
-    /// # Errors
-    /// It cannot.
     pub async fn check(&self) -> Result<()> {
         let asked = Instant::now();
         let mut checked = self.checked.lock().await;

@@ -9,7 +9,6 @@ use crate::protocol::{DataSourceId, TunnelId};
 /// A tunnel that has been seen in the region to which it moves.
 #[derive(Debug, Clone, sqlx::FromRow)]
 pub struct MoveSeen {
-    /// Which.
     #[sqlx(rename = "id")]
     pub tunnel: TunnelId,
     /// Whose tunnel that is.

@@ -67,9 +67,6 @@ pub struct Copied {
 }
 
 /// Whether this database is the copy of that file, made by a command that did not live to say so.
-///
-/// # Errors
-/// One of them cannot be read.
 pub async fn is_copied(file: &Path, url: &DatabaseUrl) -> anyhow::Result<bool> {
     // Each run on the file has a mark in it, which nobody makes in PostgreSQL.
     const MARK: &str = "SELECT mark FROM last_run";

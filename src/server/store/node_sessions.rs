@@ -11,7 +11,6 @@ use sqlx::FromRow;
 use super::{Line, NodeLife, Result, json};
 use crate::protocol::{DataSourceId, TunnelId};
 
-/// A session that a node has.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct NodeSession {
     /// Whose port it holds.

@@ -7,12 +7,10 @@ use super::{Result, Store, Writing, timestamp};
 #[sqlx(transparent)]
 pub struct OperatorId(i64);
 
-/// An account.
 #[derive(Clone)]
 pub struct OperatorAccount {
     /// Its number.
     pub id: OperatorId,
-    /// Its name.
     pub name: String,
     /// Argon2id in PHC form; absent for one who signs in by links alone.
     pub password_hash: Option<String>,
@@ -23,7 +21,6 @@ pub struct OperatorAccount {
 /// An account in a list.
 #[derive(Debug, Clone)]
 pub struct ListedOperator {
-    /// Its name.
     pub name: String,
     /// When it was made.
     pub created_at: jiff::Timestamp,
@@ -49,7 +46,6 @@ pub(super) fn account((id, name, password_hash, disabled): Row) -> OperatorAccou
 }
 
 impl Store {
-    /// The account of this name.
     pub async fn operator(&self, name: &str) -> Result<Option<OperatorAccount>> {
         let row: Option<Row> = self.readers.sql(
             "SELECT id, name, password_hash, disabled_at IS NOT NULL FROM operators WHERE name = $1",

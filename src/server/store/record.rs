@@ -60,7 +60,6 @@ pub struct TunnelRecord {
 /// Where a tunnel is to move.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NextPlace {
-    /// The region.
     pub region: String,
     /// Its port there, which is the tunnel's own already.
     pub port: u16,

@@ -25,7 +25,6 @@ const SELECT: &str = "SELECT generation, kind, public_key, sealed, since FROM re
      WHERE region = $1 ORDER BY generation, kind";
 
 impl Store {
-    /// The host keys of a region.
     pub async fn region_host_keys(&self, region: &str) -> Result<Vec<SealedHostKey>> {
         let rows: Vec<Row> = self.readers.sql(SELECT).bind(region).all().await?;
         Ok(rows.into_iter().map(key).collect())
@@ -50,7 +49,6 @@ impl Store {
 }
 
 impl Writing {
-    /// The host keys of a region.
     pub async fn region_host_keys(&mut self, region: &str) -> Result<Vec<SealedHostKey>> {
         let rows: Vec<Row> = self.sql(SELECT).bind(region).all().await?;
         Ok(rows.into_iter().map(key).collect())

@@ -6,10 +6,8 @@ use super::{PortRange, Result, Store, Writing, json, now};
 /// The region of an installation that has never had another one.
 pub const DEFAULT_REGION: &str = "default";
 
-/// A region.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Region {
-    /// Its name.
     pub name: String,
     /// The one or two names under which bastions reach its tunnel servers; IPv6 without brackets.
     pub ssh_hosts: Vec<String>,

@@ -48,9 +48,6 @@ impl Given {
 
 impl Store {
     /// What this database has given.
-    ///
-    /// # Errors
-    /// The database failed.
     pub async fn given(&self) -> Result<Given> {
         Ok(Given {
             numbers: self
@@ -90,9 +87,6 @@ impl Store {
     }
 
     /// The mark of the last run with this database.
-    ///
-    /// # Errors
-    /// The database failed.
     pub async fn last_run(&self) -> Result<Option<String>> {
         let mark = self
             .readers
@@ -103,9 +97,6 @@ impl Store {
     }
 
     /// Marks a new run.
-    ///
-    /// # Errors
-    /// The database failed.
     pub async fn begin_run(&self, mark: &str) -> Result<()> {
         self.writer
             .sql("INSERT INTO last_run VALUES (1, $1) ON CONFLICT (id) DO UPDATE SET mark = $1")
@@ -118,9 +109,6 @@ impl Store {
     /// Takes up its work after a restore: gives nothing that `given` says was given, or where that is not known,
     /// nothing that may have been given. `unused` are ports of which the operator says that nobody ever had
     /// them. Whoever was signed in has to sign in again.
-    ///
-    /// # Errors
-    /// The database failed.
     pub async fn begin_after_restore(
         &self,
         made_at: Timestamp,

@@ -15,7 +15,6 @@ const SEEN_PRECISION: Duration = Duration::from_secs(60);
 pub struct SessionLimits {
     /// Without a request.
     pub idle: Duration,
-    /// In all.
     pub lifetime: Duration,
 }
 
@@ -158,7 +157,6 @@ impl Store {
         Ok(Some(account((id, name, password_hash, false))))
     }
 
-    /// Ends a session.
     pub async fn end_session(&self, session: &TokenHash, operator: &str) -> Result<()> {
         let mut tx = self.write().await?;
         tx.sql("DELETE FROM browser_sessions WHERE hash = $1")

@@ -83,7 +83,6 @@ impl<T> Fetched for T where
 
 /// A row whose columns are read by name, for what is no tuple.
 pub(super) trait StoreRow: Row {
-    /// The value in this column.
     fn value_of<'r, T: Column<'r>>(&'r self, name: &str) -> sqlx::Result<T>;
 }
 
@@ -170,7 +169,6 @@ pub(super) enum AnyTransaction {
 }
 
 impl AnyTransaction {
-    /// A statement in it.
     pub(super) fn sql(&mut self, text: impl Into<Cow<'static, str>>) -> Statement<'_> {
         let target = match self {
             AnyTransaction::Sqlite(tx) => {

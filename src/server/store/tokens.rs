@@ -51,9 +51,7 @@ impl TokenHash {
 pub struct NewToken {
     /// What it is for; never [`TokenKind::Operator`].
     pub kind: TokenKind,
-    /// Its hash.
     pub hash: TokenHash,
-    /// Its tunnel.
     pub tunnel: TunnelId,
     /// When it stops working; absent if it does not.
     pub expires_at: Option<jiff::Timestamp>,
@@ -64,7 +62,6 @@ pub struct NewToken {
 /// A token that can be shown again.
 #[derive(Debug)]
 pub struct CommandRow {
-    /// Its hash.
     pub hash: Vec<u8>,
     /// From what it is derived.
     pub seed: Vec<u8>,
@@ -85,7 +82,6 @@ pub enum StoredToken {
     Tunnel {
         /// What it is for; never [`TokenKind::Operator`].
         kind: TokenKind,
-        /// The tunnel.
         tunnel_id: TunnelId,
         /// When it stops working; absent if it does not.
         expires_at: Option<jiff::Timestamp>,

@@ -12,7 +12,6 @@ const SEEN_AT_ONCE: usize = 1_000;
 /// How a tunnel was enrolled.
 #[derive(Debug)]
 pub struct EnrollmentRow {
-    /// Its port.
     pub port: u16,
     /// The hash of the token that was presented.
     pub credential: Vec<u8>,
@@ -40,9 +39,7 @@ pub struct Registration<'r> {
 /// What the tunnel server saw of a tunnel.
 #[derive(Debug, Serialize)]
 pub struct SessionRow<'a> {
-    /// Of which.
     pub tunnel: TunnelId,
-    /// What.
     pub kind: EventKind,
     /// When.
     #[serde(with = "jiff::fmt::serde::timestamp::millisecond::required")]

@@ -18,9 +18,6 @@ pub fn newest_schema() -> i64 {
 }
 
 /// Whether nothing was ever kept in this file, or it does not exist.
-///
-/// # Errors
-/// It cannot be read, or is no database.
 pub async fn is_empty(path: &Path) -> anyhow::Result<bool> {
     match std::fs::metadata(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(true),
@@ -38,9 +35,6 @@ pub async fn is_empty(path: &Path) -> anyhow::Result<bool> {
 
 /// Copies the database as it stands at one moment, also while a server writes to it, into a file that does not
 /// exist. Returns the version of its schema.
-///
-/// # Errors
-/// It cannot be read, or the copy cannot be written.
 pub async fn copy(from: &Path, to: &Path) -> anyhow::Result<i64> {
     let mut connection = open(from).await?;
     let to_text = to
@@ -62,9 +56,6 @@ pub async fn copy(from: &Path, to: &Path) -> anyhow::Result<i64> {
 }
 
 /// Looks through all of it for damage.
-///
-/// # Errors
-/// It is damaged, or no database.
 pub async fn check(path: &Path) -> anyhow::Result<()> {
     let mut connection = open(path).await?;
     let found: String = sqlx::query_scalar("PRAGMA integrity_check(1)")

@@ -35,7 +35,6 @@ impl Carried {
 /// What one tunnel did within a span.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TunnelActivity {
-    /// Which.
     pub tunnel: TunnelId,
     /// For how long it was up.
     pub up: Duration,
@@ -56,7 +55,6 @@ pub struct Span {
     pub end: Instant,
     /// How long it was.
     pub elapsed: Duration,
-    /// The tunnels.
     pub tunnels: Vec<TunnelActivity>,
 }
 

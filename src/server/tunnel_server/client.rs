@@ -210,7 +210,6 @@ impl Client {
         }
     }
 
-    /// What a key is granted of a port.
     async fn grant(&self, key: &ProvedKey, port: u32) -> Option<Grant> {
         let grants = self.grants(&key.line).await;
         grants.into_iter().find(|g| u32::from(g.port) == port)

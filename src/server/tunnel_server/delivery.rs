@@ -233,9 +233,6 @@ impl Delivery {
     }
 
     /// Waits for the end of a channel that has nothing more to say.
-    ///
-    /// # Errors
-    /// The session has ended.
     pub(super) async fn closed(&self) -> io::Result<()> {
         loop {
             let changed = self.changed.notified();

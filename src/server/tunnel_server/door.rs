@@ -15,8 +15,6 @@ pub(super) struct Door {
 }
 
 impl Door {
-    /// # Errors
-    /// The system cannot say where the listener is.
     pub(super) fn new(listener: TcpListener, is_open: watch::Receiver<bool>) -> io::Result<Self> {
         Ok(Door {
             address: listener.local_addr()?,
@@ -26,9 +24,6 @@ impl Door {
     }
 
     /// Waits for the next connection, also for as long as it is closed. Nothing is lost if this is dropped.
-    ///
-    /// # Errors
-    /// A connection could not be accepted, or the address cannot be bound again.
     pub(super) async fn accept(&mut self) -> io::Result<(TcpStream, SocketAddr)> {
         loop {
             if !*self.is_open.borrow_and_update() {

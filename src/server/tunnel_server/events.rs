@@ -28,7 +28,6 @@ pub enum SessionEvent {
 }
 
 impl SessionEvent {
-    /// Whose it is.
     pub fn tunnel(self) -> TunnelId {
         let (Self::Up(tunnel)
         | Self::Down(tunnel)

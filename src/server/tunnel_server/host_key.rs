@@ -65,9 +65,6 @@ pub type Marks = Vec<Option<Mark>>;
 
 impl HostKey {
     /// The public key, `ssh-ed25519 AAAA…`.
-    ///
-    /// # Errors
-    /// It cannot be written in that form.
     pub fn public(&self) -> anyhow::Result<String> {
         Ok(self.private.public_key().to_openssh()?)
     }
@@ -111,9 +108,6 @@ impl KeyFolder {
     }
 
     /// Reads those keys of this generation that are there.
-    ///
-    /// # Errors
-    /// As with [`Self::load_or_create`].
     pub fn load(&self, generation: Generation) -> anyhow::Result<Vec<HostKey>> {
         let place = self.place(generation);
         let files = KEYS
@@ -139,9 +133,6 @@ impl KeyFolder {
     }
 
     /// Makes sure that no other command changes the keys.
-    ///
-    /// # Errors
-    /// One does, or there are no keys.
     pub fn lock(&self) -> anyhow::Result<ChangeLock> {
         let (path, folder) = (self.0.join("lock"), self.0.display());
         ensure!(
@@ -167,10 +158,6 @@ impl KeyFolder {
         }
     }
 
-    /// Makes the next keys.
-    ///
-    /// # Errors
-    /// There are some, or the files cannot be written.
     pub fn make_next(&self, _: &ChangeLock) -> anyhow::Result<Vec<HostKey>> {
         ensure!(
             self.load(Generation::Next)?.is_empty(),
@@ -182,9 +169,6 @@ impl KeyFolder {
     }
 
     /// Makes the next keys the current ones, and keeps those aside. It goes on where an earlier one has died.
-    ///
-    /// # Errors
-    /// There are none, former ones are still kept, or the files cannot be changed.
     pub fn promote(&self, _: &ChangeLock) -> anyhow::Result<()> {
         let next = self.present(Generation::Next);
         ensure!(
@@ -214,9 +198,6 @@ impl KeyFolder {
     }
 
     /// Deletes the former keys.
-    ///
-    /// # Errors
-    /// There are none, or a file cannot be deleted.
     pub fn drop_former(&self, _: &ChangeLock) -> anyhow::Result<()> {
         let place = self.place(Generation::Former);
         let names = self.present(Generation::Former);

@@ -60,7 +60,6 @@ impl KeySessions {
         }
     }
 
-    /// All of them.
     pub(super) fn all(&self) -> Vec<Arc<LiveSession>> {
         self.table().values().flatten().cloned().collect()
     }

@@ -68,8 +68,6 @@ impl Limits {
         self.unauthenticated / 2
     }
 
-    /// # Errors
-    /// A bound is zero, or one makes another useless.
     pub(super) fn check(&self) -> anyhow::Result<()> {
         let all = [
             self.connections,

@@ -108,7 +108,6 @@ pub struct Peering {
     pub listener: TcpListener,
     /// What it shows of itself.
     pub identity: peer_link::identity::Identity,
-    /// Where it is.
     pub region: String,
     /// What the others hold.
     pub holders: Holders,
@@ -177,10 +176,6 @@ impl TunnelServer {
     ///
     /// It also raises the process's soft limit of open files to the hard one: every tunnel takes
     /// two, and every connection through it another.
-    ///
-    /// # Errors
-    /// The host keys cannot be read or made, the address cannot be bound, or the limits exclude each
-    /// other.
     pub async fn start(
         config: TunnelServerConfig,
         keys: Arc<dyn KeyAuthority>,
@@ -246,9 +241,6 @@ impl TunnelServer {
     /// Makes this node one of several: it takes connections from the others, and passes on to them what comes
     /// for the tunnels that they hold. It does so as long as the result runs, which ends with the server; with it
     /// comes the way to them for this server's own connections.
-    ///
-    /// # Errors
-    /// The identity cannot be used, or it is done already.
     pub fn peer(
         &self,
         peering: Peering,

@@ -23,7 +23,6 @@ pub(super) struct Opening {
     refused_logins: AtomicUsize,
 }
 
-/// What the first bytes are.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum FirstBytes {
     Nothing,

@@ -26,7 +26,6 @@ pub struct Passage {
 
 /// A port of loopback, open until this is dropped; connections go on.
 pub struct OpenPassage {
-    /// Where it is.
     pub address: SocketAddr,
     _stop: DropGuard,
 }
@@ -76,9 +75,6 @@ impl Passage {
     }
 
     /// A port of this machine's loopback that leads to the tunnel.
-    ///
-    /// # Errors
-    /// The system gives none.
     pub async fn open(&self, tunnel: TunnelId, port: u16) -> io::Result<OpenPassage> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;

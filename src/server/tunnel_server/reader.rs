@@ -25,9 +25,6 @@ pub(super) enum Reader {
 
 impl Reader {
     /// Moves it to this scheduler, if another one watches it.
-    ///
-    /// # Errors
-    /// The system refuses to watch it.
     pub(super) fn move_to(self, scheduler: &Handle) -> io::Result<Self> {
         match self {
             Reader::Direct(socket) => adopt(socket, scheduler).map(Reader::Direct),

@@ -13,7 +13,6 @@ use tokio::net::TcpStream;
 use tokio::runtime::{Builder, Handle};
 use tokio_util::sync::CancellationToken;
 
-/// All of them.
 pub(super) struct SessionThreads(Vec<SessionThread>);
 
 /// One of them. As many copies of `sessions` exist as sessions live there, and one more.
@@ -25,9 +24,6 @@ struct SessionThread {
 impl SessionThreads {
     /// Starts them; they end at the shutdown, with whatever still runs on them. The end of any of them
     /// cancels `ended`.
-    ///
-    /// # Errors
-    /// The system gives no more threads or descriptors.
     pub(super) fn start(
         shutdown: &CancellationToken,
         ended: &CancellationToken,
@@ -84,9 +80,6 @@ pub(super) struct Place {
 
 impl Place {
     /// Moves a connection to this thread's scheduler.
-    ///
-    /// # Errors
-    /// The system refuses to watch it.
     pub(super) fn adopt(&self, stream: TcpStream) -> io::Result<TcpStream> {
         let stream = stream.into_std()?;
         let _here = self.scheduler.enter();

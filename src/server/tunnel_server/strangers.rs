@@ -19,7 +19,6 @@ use super::opening::Opening;
 use super::socket::Socket;
 use crate::server::domain::peer_network::PeerNetwork;
 
-/// One of them.
 struct Stranger {
     network: PeerNetwork,
     since: Instant,
@@ -37,7 +36,6 @@ impl Stranger {
 /// By the order in which they came.
 type Table = BTreeMap<SessionId, Stranger>;
 
-/// All of them.
 pub(super) struct Strangers {
     limits: Limits,
     table: Mutex<Table>,

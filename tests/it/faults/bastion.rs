@@ -82,9 +82,10 @@ impl MemoryGroup {
         let of_version_1 = PathBuf::from(first).exists();
         let folder = PathBuf::from(if of_version_1 { first } else { second }).join(name);
         std::fs::create_dir_all(&folder).expect("root may make a group");
-        let limits: &[(&str, &str)] = match of_version_1 {
-            true => &[("memory.limit_in_bytes", Self::MOST)],
-            false => &[("memory.max", Self::MOST), ("memory.swap.max", "0")],
+        let limits: &[(&str, &str)] = if of_version_1 {
+            &[("memory.limit_in_bytes", Self::MOST)]
+        } else {
+            &[("memory.max", Self::MOST), ("memory.swap.max", "0")]
         };
         for (file, value) in limits {
             std::fs::write(folder.join(file), value).expect("its limit");

@@ -51,9 +51,6 @@ impl<'a> Shown<'a> {
 }
 
 /// Asks systemd; beside the reason, which start of the unit it is about, where this version numbers them.
-///
-/// # Errors
-/// It does not answer.
 pub(super) fn ask(
     host: &dyn Host,
     unit: &str,
@@ -77,10 +74,12 @@ pub(super) fn of_rehearsal(
     output: &Output,
     drop_ins: &[String],
 ) -> Option<StartFailure> {
-    let (code, status) = match output.stderr.contains("status=SYS") {
-        true => (KILLED[0], SIGSYS),
-        false if result == "exit-code" => (EXITED, output.status),
-        false => (0, 0),
+    let (code, status) = if output.stderr.contains("status=SYS") {
+        (KILLED[0], SIGSYS)
+    } else if result == "exit-code" {
+        (EXITED, output.status)
+    } else {
+        (0, 0)
     };
     let shown = format!(
         "Result={result}\nExecMainCode={code}\nExecMainStatus={status}\nUser={}\nReadWritePaths={}\nDropInPaths={}\n",

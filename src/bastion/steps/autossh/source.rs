@@ -15,8 +15,8 @@ use sha2::{Digest as _, Sha256};
 use url::Url;
 
 use crate::bastion::failure::{Failure, OneLine, is_interruption};
-use crate::bastion::host::http::is_loopback;
 use crate::bastion::host::{Host, aside};
+use crate::protocol::is_loopback;
 
 pub const VERSION: &str = "1.4g";
 pub const ARCHIVE: &str = "autossh-1.4g.tgz";

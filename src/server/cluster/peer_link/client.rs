@@ -79,9 +79,6 @@ impl PeerLinks {
 
     /// Asks a node to take a connection. It becomes suspect if it does not answer, and is not any more if it
     /// does.
-    ///
-    /// # Errors
-    /// It has not answered in time, or cannot be reached.
     pub async fn ask(&self, peer: &Peer, request: &Request) -> Result<Answered, NoAnswer> {
         self.link(peer)?.ask(request).await
     }

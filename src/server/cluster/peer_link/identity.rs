@@ -27,9 +27,6 @@ pub struct Identity {
 
 impl Identity {
     /// Reads them from a folder; makes it, and them, if they are absent.
-    ///
-    /// # Errors
-    /// A file cannot be read or made.
     pub fn load_or_create(folder: &Path) -> anyhow::Result<Self> {
         let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
         made.with_context(|| format!("cannot make the folder {}", folder.display()))?;
@@ -55,9 +52,6 @@ impl Identity {
     }
 
     /// A new one.
-    ///
-    /// # Errors
-    /// The system gives no random numbers.
     pub fn generate() -> anyhow::Result<Self> {
         // Nobody looks at the name: a peer is known by the hash alone.
         let made = rcgen::generate_simple_self_signed(["peer.invalid".to_owned()])

@@ -41,7 +41,6 @@ pub(super) const HANDSHAKES: usize = 64;
 /// How long is waited for one of these turns. It says nothing of the node.
 pub(super) const TURN_TIME: Duration = Duration::from_secs(5);
 
-/// The link.
 pub(super) struct Link {
     tls: Arc<ClientConfig>,
     address: Address,

@@ -40,9 +40,6 @@ pub trait Destination: Send + Sync + 'static {
     type Place: Send + 'static;
 
     /// Whether this connection can be taken; says at once.
-    ///
-    /// # Errors
-    /// It cannot, as the answer says.
     fn admit(&self, request: &Request) -> Result<Self::Place, Answer>;
 
     /// Carries it from now on, on a task of its own.
@@ -84,9 +81,6 @@ struct Shared<D> {
 }
 
 /// Lets other nodes in until it is stopped.
-///
-/// # Errors
-/// The identity is none that TLS can use.
 pub fn serve<D: Destination>(
     listener: TcpListener,
     identity: &Identity,

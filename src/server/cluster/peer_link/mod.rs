@@ -22,7 +22,7 @@
 //! The holder's side is [`listener`]; what is done with a connection there is the tunnel server's affair.
 
 mod address;
-pub mod client;
+pub(crate) mod client;
 pub mod identity;
 mod link;
 pub mod listener;

@@ -56,9 +56,6 @@ impl PeerStream {
     }
 
     /// Moves it to another scheduler, which watches its socket from then on.
-    ///
-    /// # Errors
-    /// The system refuses to watch it.
     pub fn move_to(self, scheduler: &Handle) -> io::Result<Self> {
         let socket = self.socket.into_std()?;
         let _there = scheduler.enter();
@@ -69,9 +66,6 @@ impl PeerStream {
     }
 
     /// Waits until there is something to read, perhaps.
-    ///
-    /// # Errors
-    /// The connection is broken.
     pub async fn readable(&self) -> io::Result<()> {
         if self.tls().may_have_unread {
             return Ok(());
@@ -80,27 +74,18 @@ impl PeerStream {
     }
 
     /// Waits, after the end that the other side has said, until it is gone altogether.
-    ///
-    /// # Errors
-    /// The connection was cut.
     pub async fn closed(&self) -> io::Result<()> {
         until_gone(&self.socket).await
     }
 
     /// After everything was [said](Self::say_everything), lets the other side know that this one has no ear for
     /// more, and waits until it is gone, too.
-    ///
-    /// # Errors
-    /// The connection was cut.
     pub async fn leave(&self) -> io::Result<()> {
         SockRef::from(&self.socket).shutdown(Shutdown::Write)?;
         until_gone(&self.socket).await
     }
 
     /// Waits until there is room for writing, perhaps.
-    ///
-    /// # Errors
-    /// The connection is broken.
     pub async fn writable(&self) -> io::Result<()> {
         self.socket.writable().await
     }
@@ -194,9 +179,6 @@ impl PeerStream {
     }
 
     /// Takes all these bytes, and waits until they are sent.
-    ///
-    /// # Errors
-    /// The connection was cut.
     pub(in crate::server) async fn write_all(&self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
             match self.try_write_vectored(&[IoSlice::new(bytes)]) {
@@ -209,9 +191,6 @@ impl PeerStream {
     }
 
     /// Waits until the other side's kernel can be told that nothing more follows.
-    ///
-    /// # Errors
-    /// The connection was cut.
     pub(in crate::server) async fn finish(&self) -> io::Result<()> {
         self.until_done(Self::say_everything).await
     }
@@ -275,9 +254,6 @@ pub(super) fn set_options(socket: &TcpStream) {
 }
 
 /// Waits until the other side has ended, whatever it still says.
-///
-/// # Errors
-/// The connection was cut.
 pub(in crate::server) async fn until_gone(socket: &TcpStream) -> io::Result<()> {
     loop {
         // Where the other side is quick, it would never have to be waited for.

@@ -26,7 +26,6 @@ const UNDISTURBED: Duration = Duration::from_secs(1);
 /// The order in which they came.
 type Number = u64;
 
-/// All of them.
 #[derive(Clone, Default)]
 pub(super) struct Unproved(Arc<Mutex<Table>>);
 

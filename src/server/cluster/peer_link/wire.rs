@@ -21,15 +21,12 @@ const REST: usize = 8 + 2 + 16 + 2;
 /// For whom a connection is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Request {
-    /// The tunnel.
     pub tunnel: TunnelId,
-    /// Its port.
     pub port: u16,
     /// Who has connected to it.
     pub client: SocketAddr,
 }
 
-/// What is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Answer {
     /// The connection's bytes follow.
@@ -44,9 +41,6 @@ pub enum Answer {
 
 impl Answer {
     /// From the wire.
-    ///
-    /// # Errors
-    /// There is no such answer.
     pub(super) fn read(byte: u8) -> io::Result<Self> {
         let all = [
             Answer::Accepted,
@@ -93,9 +87,6 @@ impl Request {
 }
 
 /// Reads the beginning, which may be long in coming.
-///
-/// # Errors
-/// The other side has ended, or says something else.
 pub(super) async fn read_beginning(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<u8> {
     let mut beginning = [0; BEGINNING];
     stream.read_exact(&mut beginning).await?;
@@ -106,9 +97,6 @@ pub(super) async fn read_beginning(stream: &mut (impl AsyncRead + Unpin)) -> io:
 }
 
 /// Reads the rest, which follows at once.
-///
-/// # Errors
-/// The other side has ended.
 pub(super) async fn read_rest(
     version: u8,
     stream: &mut (impl AsyncRead + Unpin),

@@ -56,7 +56,6 @@ pub struct Figures {
 /// A day of UTC.
 #[derive(Debug, Clone)]
 pub struct DayHistory {
-    /// Which.
     pub day: Day,
     /// What was measured.
     pub figures: Figures,
@@ -157,9 +156,6 @@ impl History {
 
 impl ControlPlane {
     /// How each of these tunnels did.
-    ///
-    /// # Errors
-    /// The database failed.
     pub async fn histories(&self, tunnels: &[TunnelId]) -> Result<HashMap<TunnelId, History>> {
         let now = jiff::Timestamp::now();
         let today = Day::of(now);
@@ -177,9 +173,6 @@ impl ControlPlane {
     }
 
     /// How a tunnel did.
-    ///
-    /// # Errors
-    /// The database failed.
     pub async fn history(&self, tunnel: TunnelId) -> Result<History> {
         let mut found = self.histories(&[tunnel]).await?;
         let history = found.remove(&tunnel);

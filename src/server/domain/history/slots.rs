@@ -30,7 +30,6 @@ impl Day {
         Day(self.0.saturating_sub(days))
     }
 
-    /// Its date.
     pub fn date(self) -> Date {
         self.start(0).to_zoned(jiff::tz::TimeZone::UTC).date()
     }
@@ -43,7 +42,6 @@ impl Day {
     }
 }
 
-/// A slot of a day.
 pub fn slot_of(at: jiff::Timestamp) -> (Day, usize) {
     let within = at.as_millisecond().rem_euclid(DAY_MS) / SLOT_MS;
     // Between 0 and 287.
@@ -92,9 +90,7 @@ impl Slots {
 /// A part of a span of time that lies within one slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Piece {
-    /// On which day.
     pub day: Day,
-    /// In which slot of it.
     pub slot: usize,
     /// How long it is.
     pub ms: i64,

@@ -164,9 +164,6 @@ async fn own_tunnel(
 }
 
 /// What a token in a path opens, for the scripts under `/i` and `/r`.
-///
-/// # Errors
-/// The token is not of this kind, or does not work (any more).
 pub async fn tunnel_of(
     store: &Store,
     token: &str,

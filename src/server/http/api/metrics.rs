@@ -74,9 +74,6 @@ const BOUNDS: Bounds = Bounds {
 
 /// Serves the metrics at an address of their own, without a credential, until aborted: for a Prometheus on the
 /// same machine or in the same private network.
-///
-/// # Errors
-/// The listener cannot be used.
 pub async fn serve(
     listener: TcpListener,
     first_request_timeout: Duration,

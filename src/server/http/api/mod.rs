@@ -3,15 +3,15 @@
 //! Every handler asks for a credential by taking one of the extractors of `auth`, first of all
 //! its arguments. Every error is a problem document.
 
-pub mod auth;
-pub mod connection;
-pub mod data_sources;
+pub(crate) mod auth;
+pub(crate) mod connection;
+pub(crate) mod data_sources;
 mod enrollment;
-pub mod extract;
+pub(crate) mod extract;
 mod health;
 mod history;
 mod live;
-pub mod metrics;
+pub(crate) mod metrics;
 pub mod openapi;
 mod scripts;
 mod tunnels;

@@ -41,7 +41,6 @@ pub static STYLE: LazyLock<Asset> = LazyLock::new(|| {
     )
 });
 
-/// The script.
 pub static SCRIPT: LazyLock<Asset> = LazyLock::new(|| {
     Asset::new(
         "pages",
@@ -51,7 +50,6 @@ pub static SCRIPT: LazyLock<Asset> = LazyLock::new(|| {
     )
 });
 
-/// The icon.
 pub static ICON: LazyLock<Asset> = LazyLock::new(|| {
     Asset::new(
         "icon",

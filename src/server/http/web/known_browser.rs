@@ -16,9 +16,6 @@ const SECONDS: u64 = 365 * 24 * 3600;
 const PURPOSE: &str = "-known";
 
 /// The `Set-Cookie` for a browser that has just signed in to this account.
-///
-/// # Errors
-/// The cookie cannot be written.
 pub fn cookie(app: &App, account: &str) -> Result<HeaderValue, ApiError> {
     let number = Token::session();
     let mark = app.secret.browser_mark(&number, account);

@@ -30,7 +30,7 @@ mod operators;
 mod pages;
 mod removal;
 mod routes;
-pub mod session;
+pub(crate) mod session;
 mod sign_in;
 
 use std::sync::Arc;

@@ -28,7 +28,6 @@ impl Routes {
         self.router
     }
 
-    /// Where they are.
     pub fn into_paths(self) -> Vec<&'static str> {
         self.paths
     }

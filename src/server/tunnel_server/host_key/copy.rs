@@ -18,7 +18,6 @@ use crate::server::whole_file;
 const MARK: &str = "copy-of";
 
 impl Generation {
-    /// All of them.
     pub const ALL: [Generation; 3] = [Generation::Current, Generation::Next, Generation::Former];
 
     /// As it is stored.
@@ -33,9 +32,6 @@ impl Generation {
 
 impl HostKey {
     /// What its file is called, as each server of a region has one.
-    ///
-    /// # Errors
-    /// It is of a type that no server has.
     pub fn file_name(&self) -> anyhow::Result<&'static str> {
         let algorithm = self.private.algorithm();
         let known = KEYS.iter().find(|(_, known)| *known == algorithm);
@@ -45,17 +41,11 @@ impl HostKey {
     }
 
     /// The private key as its file holds it.
-    ///
-    /// # Errors
-    /// It cannot be written in that form.
     pub fn private_text(&self) -> anyhow::Result<String> {
         Ok(self.private.to_openssh(LineEnding::LF)?.to_string())
     }
 
     /// A key from what its file holds.
-    ///
-    /// # Errors
-    /// That is none.
     pub fn parse(private_text: &str, since: Timestamp) -> anyhow::Result<Self> {
         let private = PrivateKey::from_openssh(private_text)?;
         Ok(HostKey { private, since })
@@ -64,9 +54,6 @@ impl HostKey {
 
 impl KeyFolder {
     /// Whose copy it is; nothing if the keys are its own, or there are none.
-    ///
-    /// # Errors
-    /// That cannot be read.
     pub fn copy_of(&self) -> anyhow::Result<Option<String>> {
         let path = self.0.join(MARK);
         match fs::read_to_string(&path) {
@@ -79,18 +66,12 @@ impl KeyFolder {
     }
 
     /// Says whose copy it is from now on.
-    ///
-    /// # Errors
-    /// The file cannot be written.
     pub fn mark_copy(&self, of: &str) -> anyhow::Result<()> {
         make_folder(&self.0)?;
         replace(&self.0.join(MARK), of.as_bytes())
     }
 
     /// Puts these keys in the place of those of a generation.
-    ///
-    /// # Errors
-    /// A file cannot be changed.
     pub fn put(&self, generation: Generation, keys: &[HostKey]) -> anyhow::Result<()> {
         let place = self.place(generation);
         if !keys.is_empty() {

@@ -36,9 +36,6 @@ impl Ports {
     }
 
     /// Listens on a port that another node holds, if no session of this one does.
-    ///
-    /// # Errors
-    /// It cannot be bound, perhaps only at this moment.
     pub(in crate::server::tunnel_server) async fn begin_front(
         self: &Arc<Self>,
         port: u16,

@@ -206,9 +206,6 @@ pub async fn show(
 }
 
 /// The page, with what else there is to say.
-///
-/// # Errors
-/// There is no such data source, or the database failed.
 pub async fn answer(
     app: &App,
     signed_in: &SignedIn,
