@@ -7,11 +7,12 @@ use crate::faults::plain::Plain;
 use crate::faults::table::{self, Line};
 use crate::faults::world::{Beset, OURS, PLAIN, SIBLING, World, with_world};
 use crate::support::figures::say;
+use crate::support::rows::Missed;
 
 /// How long is waited for the plain command.
 pub const PLAIN_LIMIT: Duration = Duration::from_secs(240);
 
-/// What another customer's tunnel may miss: the machine is busy.
+/// What a tunnel may miss that is to notice nothing, as another customer's: the machine is busy.
 const UNDISTURBED: Duration = Duration::from_secs(2);
 
 /// What fails, and what is asked of the tunnel then.
@@ -121,7 +122,10 @@ impl Fault {
         let begun = Instant::now();
         let end = bring(world);
         world.wait_until_steady_after(OURS, end);
-        let back = world.readers.back_after(OURS, end);
+        let back = match self.aim {
+            Aim::Unnoticed if world.has_noticed_nothing(OURS, begun) => Duration::ZERO,
+            _ => world.readers.back_after(OURS, end),
+        };
         let sibling = world.gap_of(SIBLING, begun);
         say(&format!(
             "{}: {:.1} s, the sibling's longest gap {:.1} s",
@@ -293,8 +297,18 @@ fn seconds(back: Duration) -> String {
 impl World {
     /// The longest time without a row through this tunnel since then.
     pub fn gap_of(&self, name: &str, since: Instant) -> Duration {
-        let missed = self.readers.missed_since(since);
-        let own = missed.iter().find(|missed| missed.name == name);
-        own.expect("a tunnel's name").gap
+        self.missed_by(name, since).gap
+    }
+
+    /// Whether no connection through this tunnel was lost since then, and no row came late.
+    fn has_noticed_nothing(&self, name: &str, since: Instant) -> bool {
+        let missed = self.missed_by(name, since);
+        missed.lost == 0 && missed.gap < UNDISTURBED
+    }
+
+    fn missed_by(&self, name: &str, since: Instant) -> Missed {
+        let mut missed = self.readers.missed_since(since).into_iter();
+        let own = missed.find(|missed| missed.name == name);
+        own.expect("a tunnel's name")
     }
 }
