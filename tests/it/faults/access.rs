@@ -1,4 +1,4 @@
-//! The tunnel is taken away while it is up, and two machines have one key.
+//! The tunnel or its key is taken away, or the key replaced, while it is up; and two machines have one key.
 
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
@@ -129,7 +129,7 @@ fn seconds(long: Duration) -> String {
 fn a_key_that_is_rotated_while_the_tunnel_is_up_costs_one_reconnect() {
     let name = "key rotated by `rotate-key`: from the last row before the reconnect";
     with_world(&Beset::default(), |world| {
-        // It has no such command.
+        // The plain command has nothing of the kind.
         world.end_plain();
         world.ours.hand_to_service_script(&world.names);
         Fault::of_one(name, Aim::Seen).measure(world, |world| {
