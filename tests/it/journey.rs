@@ -75,10 +75,9 @@ fn nothing_listens_on_a_bastion_whose_tunnel_is_up() {
     assert!(names.contains(&"ssh"), "{of_service:?}");
     assert_eq!(process::listening(&of_service), [] as [String; 0]);
     // Who looks does see those that listen.
-    let own = rustix::process::getpid().as_raw_nonzero().get();
     let _listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let this = process::Process {
-        pid: own,
+        pid: std::process::id() as i32,
         name: "this".into(),
         arguments: String::new(),
     };

@@ -33,38 +33,112 @@ fn help_of_every_command() {
 fn every_flag_has_its_variable() {
     const WITHOUT: [&str; 3] = ["help", "version", "new-installation"];
     let bastion = Bastion::new();
-    let server = Path::new(env!("CARGO_BIN_EXE_holistics-tunnel-server"));
-    let helps = [
+    let mut flags = 0;
+    for (prefix, mut command) in [
         ("HOLISTICS_TUNNEL_", bastion.program(["setup"])),
         ("HOLISTICS_TUNNEL_", bastion.program(["doctor"])),
         ("HOLISTICS_TUNNEL_", bastion.program(["uninstall-tunnel"])),
-        ("HOLISTICS_TUNNEL_SERVER_", {
-            let mut serve = bastion.any_program(server);
-            serve.arg("serve");
-            serve
-        }),
-    ];
-    let mut flags = 0;
-    for (prefix, mut command) in helps {
+        ("HOLISTICS_TUNNEL_SERVER_", serve(&bastion)),
+    ] {
         let help = bastion.run(command.arg("--help")).expect_code(0).stdout;
-        let begins = |line: &str| line.trim_start().starts_with('-') && line.starts_with("  ");
-        let lines: Vec<&str> = help.lines().collect();
-        let named = |line: &str| {
-            let (_, long) = line.split_once("--")?;
-            Some(long.split([' ', '=', '[']).next()?.to_owned())
-        };
-        for (at, line) in lines.iter().enumerate().filter(|(_, line)| begins(line)) {
-            let Some(flag) = named(line).filter(|flag| !WITHOUT.contains(&flag.as_str())) else {
+        for (flag, said) in said_of_flags(&help) {
+            if WITHOUT.contains(&flag.as_str()) {
                 continue;
-            };
-            let of_flag = lines[at + 1..].iter().take_while(|line| !begins(line));
-            let variable = format!("[env: {prefix}{}", flag.to_uppercase().replace('-', "_"));
-            let is_shown = of_flag.into_iter().any(|line| line.contains(&variable));
-            assert!(is_shown, "--{flag} has no {variable}\n{help}");
+            }
+            let variable = format!("{prefix}{}", flag.to_uppercase().replace('-', "_"));
+            // With the value that it has, or without where that may be a secret.
+            let is_shown = ["=", "]"].map(|end| said.contains(&format!("{variable}{end}")));
+            assert!(is_shown.contains(&true), "--{flag}: {said}");
             flags += 1;
         }
     }
     assert!(flags > 50, "{flags} flags");
+}
+
+#[test]
+fn the_defaults_that_the_documents_name_are_the_server_s() {
+    let bastion = Bastion::new();
+    let help = bastion.run(serve(&bastion).arg("--help")).expect_code(0);
+    let flags = said_of_flags(&help.stdout);
+    for (flag, default, document, words) in [
+        ("port-rest", "24h", "server", "`serve --port-rest` (24 h"),
+        (
+            "audit-age",
+            "400d",
+            "server",
+            "`serve --audit-age` (400 days)",
+        ),
+        ("stale-logins", "24h", "server", "`--stale-logins` (24 h)"),
+        (
+            "drain-timeout",
+            "10m",
+            "server",
+            "`--drain-timeout` (10 min)",
+        ),
+        (
+            "web-connections-per-address",
+            "256",
+            "server",
+            "256 connections of one address",
+        ),
+        (
+            "enrollment-ttl",
+            "24h",
+            "security",
+            "24 hours, for one tunnel",
+        ),
+        (
+            "forward-listen",
+            "127.0.0.1",
+            "security",
+            "on loopback unless told otherwise",
+        ),
+        (
+            "ports",
+            "20000-29999",
+            "operations",
+            "20000–29999 (`--ports`)",
+        ),
+        (
+            "ssh-listen",
+            "0.0.0.0:50022",
+            "operations",
+            "50022 (`--ssh-listen`)",
+        ),
+        ("ssh-logins", "1024", "capacity", "`--ssh-logins` (1,024)"),
+    ] {
+        let said = flags.iter().find(|(name, _)| name == flag).expect(flag);
+        let default = format!("[default: {default}]");
+        assert!(said.1.contains(&default), "{said:?}");
+        let file = format!("{}/docs/{document}.md", env!("CARGO_MANIFEST_DIR"));
+        let text = std::fs::read_to_string(&file).expect("a document");
+        let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(text.contains(words), "{file} does not say: {words}");
+    }
+}
+
+fn serve(bastion: &Bastion) -> Command {
+    let mut serve = bastion.any_program(env!("CARGO_BIN_EXE_holistics-tunnel-server"));
+    serve.arg("serve");
+    serve
+}
+
+/// Each flag of a help's text, and what is said of it.
+fn said_of_flags(help: &str) -> Vec<(String, String)> {
+    // What is said of a flag stands further in.
+    let begins = |line: &str| line.starts_with("  -") || line.starts_with("      --");
+    let lines: Vec<&str> = help.lines().collect();
+    let first = lines.iter().enumerate().filter(|(_, line)| begins(line));
+    first
+        .filter_map(|(at, line)| {
+            let (_, long) = line.split_once("--")?;
+            let name = long.split([' ', '=', '[']).next()?;
+            let further = lines[at + 1..].iter().take_while(|line| !begins(line));
+            let words = [line].into_iter().chain(further);
+            let words: Vec<&str> = words.flat_map(|line| line.split_whitespace()).collect();
+            Some((name.to_owned(), words.join(" ")))
+        })
+        .collect()
 }
 
 #[test]
