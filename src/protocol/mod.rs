@@ -29,9 +29,8 @@ pub use operator::*;
 pub use places::*;
 pub use problem::*;
 
-use std::fmt;
-
 use serde::{Deserialize, Serialize};
+use strum::{Display, EnumString, IntoStaticStr, VariantArray};
 use url::{Host, Url};
 
 /// How the bastion's program is called there: the scripts put it where PATH does not lead.
@@ -59,10 +58,25 @@ pub fn is_loopback(url: &Url) -> bool {
     }
 }
 
-/// The database behind a data source. It decides how "Test connection" speaks to it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+/// The database behind a data source. It decides how "Test connection" speaks to it. A form offers them in this
+/// order.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    Serialize,
+    Deserialize,
+    Display,
+    EnumString,
+    IntoStaticStr,
+    VariantArray,
+)]
 #[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase", const_into_str)]
 pub enum DatabaseType {
     /// PostgreSQL.
     Postgresql,
@@ -80,45 +94,14 @@ pub enum DatabaseType {
     Other,
 }
 
-impl DatabaseType {
-    /// Every type, in the order in which a form offers them.
-    pub const ALL: [DatabaseType; 7] = [
-        DatabaseType::Postgresql,
-        DatabaseType::Redshift,
-        DatabaseType::Mysql,
-        DatabaseType::Mariadb,
-        DatabaseType::Sqlserver,
-        DatabaseType::Clickhouse,
-        DatabaseType::Other,
-    ];
-
-    /// The name on the wire and in the database.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            DatabaseType::Postgresql => "postgresql",
-            DatabaseType::Redshift => "redshift",
-            DatabaseType::Mysql => "mysql",
-            DatabaseType::Mariadb => "mariadb",
-            DatabaseType::Sqlserver => "sqlserver",
-            DatabaseType::Clickhouse => "clickhouse",
-            DatabaseType::Other => "other",
-        }
-    }
-}
-
-impl fmt::Display for DatabaseType {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
 /// Where a data source stands in its life.
 ///
 /// `Draft → Enrolled → Connected → Saved → Active`, with `Down` beside `Active`, and
 /// `Removing → Removed`. A direct connection goes `Draft → Saved → Removed`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, IntoStaticStr)]
 #[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase", const_into_str)]
 pub enum DataSourceState {
     /// Created; no bastion has registered a key.
     Draft,
@@ -149,20 +132,6 @@ impl DataSourceState {
         DataSourceState::Saved,
         DataSourceState::Removing,
     ];
-
-    /// The name on the wire.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            DataSourceState::Draft => "draft",
-            DataSourceState::Enrolled => "enrolled",
-            DataSourceState::Connected => "connected",
-            DataSourceState::Saved => "saved",
-            DataSourceState::Active => "active",
-            DataSourceState::Down => "down",
-            DataSourceState::Removing => "removing",
-            DataSourceState::Removed => "removed",
-        }
-    }
 }
 
 /// Whether a tunnel's own session holds its remote port at this moment.

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use strum::{EnumString, IntoStaticStr};
 
 use super::{
     DataSourceId, DataSourceState, DatabaseType, EnrolledBy, NextRegion, TunnelId, TunnelStatus,
@@ -40,9 +41,12 @@ pub struct NewDataSource {
 }
 
 /// How the server reaches a database. It is chosen when the data source is created, for good.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, EnumString, IntoStaticStr,
+)]
 #[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case", const_into_str)]
 pub enum ConnectionKind {
     /// Through a tunnel that a bastion opens.
     #[default]
@@ -50,19 +54,6 @@ pub enum ConnectionKind {
     /// From the server itself: it has no tunnel, no port and no command, and goes from `draft` to
     /// `saved`.
     Direct,
-}
-
-impl ConnectionKind {
-    /// Both, in the order in which a form offers them.
-    pub const ALL: [ConnectionKind; 2] = [ConnectionKind::ReverseTunnel, ConnectionKind::Direct];
-
-    /// The name on the wire.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            ConnectionKind::ReverseTunnel => "reverse_tunnel",
-            ConnectionKind::Direct => "direct",
-        }
-    }
 }
 
 /// A data source as an operator sees it.
@@ -328,9 +319,22 @@ impl fmt::Debug for ConnectionTest {
 ///
 /// The database's certificate is shown and not verified in any mode. The order is that of strength: a
 /// password that was saved for one mode is not used with a weaker one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Serialize,
+    Deserialize,
+    EnumString,
+    IntoStaticStr,
+)]
 #[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase", const_into_str)]
 pub enum TlsMode {
     /// Never.
     Disable,
@@ -339,25 +343,6 @@ pub enum TlsMode {
     /// Always; an unencrypted database is a failure. Encrypted and not verified, as PostgreSQL's
     /// `sslmode=require` is: it keeps listeners out, and not somebody who stands between.
     Require,
-}
-
-impl TlsMode {
-    /// Every mode, the weakest first.
-    pub const ALL: [TlsMode; 3] = [TlsMode::Disable, TlsMode::Prefer, TlsMode::Require];
-
-    /// The name on the wire and in the database.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            TlsMode::Disable => "disable",
-            TlsMode::Prefer => "prefer",
-            TlsMode::Require => "require",
-        }
-    }
-
-    /// The mode of this name.
-    pub fn from_name(name: &str) -> Option<Self> {
-        TlsMode::ALL.into_iter().find(|mode| mode.as_str() == name)
-    }
 }
 
 /// The staged result of a connection test.

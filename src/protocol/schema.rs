@@ -40,7 +40,7 @@ pub struct ListedState;
 
 impl PartialSchema for ListedState {
     fn schema() -> RefOr<Schema> {
-        let names = DataSourceState::LISTED.map(DataSourceState::as_str);
+        let names = DataSourceState::LISTED.map(|state| state.into_str());
         text().enum_values(Some(names)).into()
     }
 }

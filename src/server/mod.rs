@@ -9,11 +9,11 @@
 //! - [`store`] keeps everything, in one SQLite file under the [`data_dir`], which is its owner's alone
 //!   ([`data_owner`]), or in PostgreSQL; [`last_run`] looks whether the file is the right one. What is a file is written
 //!   by [`whole_file`], and [`scratch`] is where a command puts several together: a kill leaves nothing that stays.
-//! - [`cluster`] is what several servers on one PostgreSQL know of each other, and each keeps for itself; [`region_keys`]
-//!   are the host keys that those of one region share.
+//! - [`cluster`] is what several servers on one PostgreSQL know of each other, how they pass connections on, and what each
+//!   keeps for itself; [`region_keys`] are the host keys that those of one region share.
 //! - [`tunnel_server`] speaks SSH; [`session_recorder`] writes down what it sees.
-//! - [`cluster`] is what several nodes of it know of each other, and how they pass connections on.
-//! - `accepting` is how connections are accepted, `tls` how certificates are judged that nobody vouches for; `passwords` hashes them; [`probe`] is "Test connection"; [`metrics`] is what Prometheus reads.
+//! - `accepting` is how connections are accepted, `tls` how certificates are judged that nobody vouches for; `passwords`
+//!   hashes them; [`probe`] is "Test connection"; [`metrics`] is what Prometheus reads.
 
 mod accepting;
 mod backup;

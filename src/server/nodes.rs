@@ -107,9 +107,9 @@ async fn list(line: &mut Line, as_json: bool) -> anyhow::Result<()> {
             json!({
                 "name": row.name,
                 "region": row.region,
-                "role": row.role.as_str(),
+                "role": row.role.into_str(),
                 "version": row.version,
-                "state": row.state.as_str(),
+                "state": row.state.into_str(),
                 "beat_moves": moves(row),
                 "since": row.started_at(),
                 "tunnels": held(row),

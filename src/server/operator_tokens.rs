@@ -54,7 +54,7 @@ async fn list(store: &Store, as_json: bool) -> anyhow::Result<()> {
         println!(
             "{:<24} {:<8} created {:.0} by {}  {}  {}  {}",
             token.name,
-            token.scope.as_str(),
+            token.scope.into_str(),
             token.created_at,
             token.made_by.as_deref().unwrap_or("(unknown)"),
             expiry(&token),
@@ -87,7 +87,7 @@ fn state(token: &ListedApiToken) -> String {
 fn described(token: &ListedApiToken) -> serde_json::Value {
     json!({
         "name": token.name,
-        "scope": token.scope.as_str(),
+        "scope": token.scope.into_str(),
         "state": match api_tokens::state(token) {
             TokenState::Works => "works",
             TokenState::Revoked(_) => "revoked",

@@ -99,7 +99,7 @@ impl<'a> RegionKeys<'a> {
     fn open(&self, keys: &[SealedHostKey], generation: Generation) -> anyhow::Result<Vec<HostKey>> {
         let of_generation = keys
             .iter()
-            .filter(|key| key.generation == generation.as_str());
+            .filter(|key| key.generation == generation.into_str());
         let open = |key: &SealedHostKey| {
             let text = crypto::open_host_key(self.secret, self.region, &key.kind, &key.sealed);
             let text = text.with_context(|| {
@@ -125,7 +125,7 @@ impl<'a> RegionKeys<'a> {
                 let kind = key.file_name()?;
                 let text = key.private_text()?;
                 all.push(SealedHostKey {
-                    generation: generation.as_str().to_owned(),
+                    generation: generation.into_str().to_owned(),
                     kind: kind.to_owned(),
                     public_key: key.public()?,
                     sealed: crypto::seal_host_key(self.secret, self.region, kind, &text)?,

@@ -45,7 +45,6 @@ mod server_package;
 mod setup;
 mod setup_time;
 mod sockets;
-#[allow(dead_code, reason = "of what tests stand on, this program uses a part")]
 #[path = "../support/mod.rs"]
 mod support;
 mod unattended;

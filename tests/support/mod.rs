@@ -15,12 +15,16 @@
 //! - [`sql`]: queries through a port; [`ports`]: ports nobody else has; [`snapshot`]: what is on
 //!   disk, to be compared; [`small_disk`]: one that can be filled; [`unread_log`]: a log that nobody reads; [`wait`]: waiting, never without a bound.
 
+#![allow(
+    dead_code,
+    reason = "every test binary compiles all of this and uses a part"
+)]
+
 pub mod account;
 pub mod bastion;
 pub mod clickhouse;
 pub mod database;
 pub mod figures;
-#[allow(dead_code, reason = "booted hosts are the lab's")]
 pub mod hosts;
 pub mod lab;
 pub mod lossy_line;

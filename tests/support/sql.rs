@@ -2,8 +2,8 @@
 
 use std::thread::JoinHandle;
 
+use sqlx::ConnectOptions;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
-use sqlx::{ConnectOptions, Row};
 use tokio::runtime::Runtime;
 
 /// Who logs in, and to which database.
@@ -53,13 +53,6 @@ impl Client {
     pub fn execute(&mut self, statements: &'static str) -> Result<(), sqlx::Error> {
         let run = sqlx::raw_sql(statements).execute(&mut self.connection);
         self.runtime.block_on(run).map(drop)
-    }
-
-    /// The first column of every row, which must be `bigint`.
-    pub fn numbers(&mut self, query: &'static str) -> Result<Vec<i64>, sqlx::Error> {
-        let rows = sqlx::query(query).fetch_all(&mut self.connection);
-        let rows = self.runtime.block_on(rows)?;
-        rows.iter().map(|row| row.try_get(0)).collect()
     }
 
     /// The only column of the only row, which must be `bigint`.

@@ -245,7 +245,7 @@ fn each_state_lists_those_that_show_it_and_all_states_list_them_all() {
     let operator = &lab.operator;
     let mut by_state = BTreeMap::<&str, Vec<String>>::new();
     for source in all(operator, &[]) {
-        let names = by_state.entry(source.state.as_str()).or_default();
+        let names = by_state.entry(source.state.into_str()).or_default();
         names.push(source.display_name);
     }
     assert_eq!(
@@ -253,7 +253,7 @@ fn each_state_lists_those_that_show_it_and_all_states_list_them_all() {
         DataSourceState::LISTED.len(),
         "{by_state:?}"
     );
-    for state in DataSourceState::LISTED.map(DataSourceState::as_str) {
+    for state in DataSourceState::LISTED.map(|state| state.into_str()) {
         assert_eq!(
             names(operator, &[("state", state)]),
             by_state[state],
@@ -261,7 +261,7 @@ fn each_state_lists_those_that_show_it_and_all_states_list_them_all() {
         );
         let both = [("state", state), ("database_type", "other")];
         for source in all(operator, &both) {
-            assert_eq!(source.state.as_str(), state);
+            assert_eq!(source.state.into_str(), state);
             assert_eq!(source.database_type, DatabaseType::Other);
         }
     }

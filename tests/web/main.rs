@@ -2,7 +2,6 @@
 
 #![cfg(all(feature = "bastion", feature = "server"))]
 
-#[allow(dead_code, reason = "of what tests stand on, this program uses a part")]
 #[path = "../support/mod.rs"]
 mod support;
 

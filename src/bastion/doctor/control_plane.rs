@@ -323,7 +323,7 @@ impl Seen {
             Ok(answer) => (
                 Finding::pass(format!(
                     "tunnel {id} is known, its token accepted ({})",
-                    answer.state.as_str()
+                    answer.state.into_str()
                 )),
                 Known::Tunnel(Box::new(answer)),
             ),

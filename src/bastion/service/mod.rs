@@ -63,23 +63,13 @@ pub enum ServiceState {
     Unknown,
 }
 
-/// What can be done with all tunnels at once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What can be done with all tunnels at once, by the words of init scripts and systemctl.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr)]
+#[strum(serialize_all = "lowercase", const_into_str)]
 pub enum Action {
     Start,
     Stop,
     Restart,
-}
-
-impl Action {
-    /// The word that init scripts and systemctl know it by.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Action::Start => "start",
-            Action::Stop => "stop",
-            Action::Restart => "restart",
-        }
-    }
 }
 
 pub trait ServiceManager {

@@ -314,7 +314,7 @@ impl ServiceManager for Systemd {
         let units: Vec<String> = (!is_shared).then(umbrella).into_iter().chain(own).collect();
         // Of what comes with the umbrella alone, nobody waits: how an instance failed before would be told.
         if let [first, others @ ..] = &units[..] {
-            host.expect(&systemctl(action.as_str(), first).args(others))?;
+            host.expect(&systemctl(action.into_str(), first).args(others))?;
         }
         Ok(())
     }

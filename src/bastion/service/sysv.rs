@@ -286,7 +286,7 @@ impl ServiceManager for Sysv {
         tunnels: &[TunnelName],
         action: Action,
     ) -> Result<()> {
-        let action = action.as_str();
+        let action = action.into_str();
         if !super::is_shared_with_others(self, host, layout)? {
             return self.call_to_start(host, layout, action, None, tunnels);
         }

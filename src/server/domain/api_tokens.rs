@@ -54,7 +54,7 @@ pub async fn create(
         Some(at) => format!("expires {}", at.strftime("%Y-%m-%d")),
         None => "never expires".to_owned(),
     };
-    let subject = format!("{} ({}, {expires})", new.name, new.scope.as_str());
+    let subject = format!("{} ({}, {expires})", new.name, new.scope.into_str());
     tx.add_audit(&actor(by), "API token made", &subject).await?;
     tx.commit().await?;
     Ok(token)

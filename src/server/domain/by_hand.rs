@@ -72,7 +72,7 @@ impl ControlPlane {
             self.keys_changed().await;
             self.close_other_keys(tunnel, &public_key).await;
         }
-        self.done(id, actor, event.as_str());
+        self.done(id, actor, event.into_str());
         Ok(record)
     }
 

@@ -32,7 +32,7 @@ impl Purpose<'_> {
             username,
             tls,
         } = self;
-        let tls = tls.as_str();
+        let tls = tls.into_str();
         let text = format!("logins.password\0{data_source}\0{host}\0{port}\0{username}\0{tls}");
         Aad::from(text.into_bytes())
     }

@@ -63,7 +63,7 @@ pub enum Error {
     )]
     KeyOfAnother,
     /// The data source is in a state that does not allow it.
-    #[error("the data source is in the state {}: {}", .0.as_str(), next_step(*.0))]
+    #[error("the data source is in the state {}: {}", .0.into_str(), next_step(*.0))]
     WrongState(DataSourceState),
     /// It cannot be saved before its tunnel has been up.
     #[error("the data source cannot be saved yet: {}", next_before_save(*.enrolled, *.by_hand))]

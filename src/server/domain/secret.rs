@@ -76,7 +76,7 @@ impl SecretKey {
             .0
             .clone()
             .chain_update(b"command-token")
-            .chain_update(kind.as_str())
+            .chain_update(kind.into_str())
             .chain_update([0])
             .chain_update(seed);
         Token::from_bytes(kind, &mac.finalize().into_bytes().into())

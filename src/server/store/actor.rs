@@ -3,6 +3,8 @@
 use std::fmt;
 use std::net::IpAddr;
 
+use strum::{EnumString, IntoStaticStr, VariantArray};
+
 use crate::protocol::TunnelId;
 
 /// Who did something. It is shown by [`Display`](fmt::Display); the kind decides for how long an entry of the
@@ -56,7 +58,8 @@ impl Actor {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, EnumString, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case", const_into_str)]
 pub enum ActorKind {
     /// An operator at a browser.
     Operator,
@@ -68,32 +71,4 @@ pub enum ActorKind {
     Server,
     /// Somebody who has not signed in.
     Stranger,
-}
-
-impl ActorKind {
-    pub const ALL: [ActorKind; 6] = [
-        ActorKind::Operator,
-        ActorKind::CommandLine,
-        ActorKind::ApiToken,
-        ActorKind::Bastion,
-        ActorKind::Server,
-        ActorKind::Stranger,
-    ];
-
-    /// The name in the database.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            ActorKind::Operator => "operator",
-            ActorKind::CommandLine => "command_line",
-            ActorKind::ApiToken => "api_token",
-            ActorKind::Bastion => "bastion",
-            ActorKind::Server => "server",
-            ActorKind::Stranger => "stranger",
-        }
-    }
-
-    /// The kind of this name.
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| kind.as_str() == name)
-    }
 }

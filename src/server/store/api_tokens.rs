@@ -8,28 +8,14 @@ use super::{OperatorId, Result, Store, TokenHash, TokenKind, Writing, timestamp}
 const USED_PRECISION: Duration = Duration::from_secs(60);
 
 /// What an API token may do. A higher one includes the lower.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, strum::EnumString, strum::IntoStaticStr,
+)]
+#[strum(serialize_all = "lowercase", const_into_str)]
 pub enum Scope {
     Read,
     /// Read and change.
     Operate,
-}
-
-impl Scope {
-    pub const ALL: [Scope; 2] = [Scope::Read, Scope::Operate];
-
-    /// The name in the database and in the API.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Scope::Read => "read",
-            Scope::Operate => "operate",
-        }
-    }
-
-    /// The scope of this name.
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|scope| scope.as_str() == name)
-    }
 }
 
 /// An API token that was presented and is not revoked.
@@ -99,7 +85,7 @@ struct Row {
 
 impl From<Row> for ListedApiToken {
     fn from(row: Row) -> Self {
-        let scope = row.scope.as_deref().and_then(Scope::from_name);
+        let scope = row.scope.and_then(|scope| scope.parse().ok());
         ListedApiToken {
             name: row.name,
             // A token without a known scope lets nobody in.
@@ -161,9 +147,9 @@ impl Writing {
              VALUES ($1, $2, $3, $4, now_ms(), $5, $6, $7) ON CONFLICT DO NOTHING",
         )
         .bind(new.hash.as_bytes())
-        .bind(TokenKind::Operator.as_str())
+        .bind(TokenKind::Operator.into_str())
         .bind(new.name)
-        .bind(new.scope.as_str())
+        .bind(new.scope.into_str())
         .bind(new.expires_at.map(jiff::Timestamp::as_millisecond))
         .bind(&new.made_by)
         .bind(new.operator)

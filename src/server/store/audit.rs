@@ -6,6 +6,8 @@
 
 use std::time::Duration;
 
+use strum::VariantArray as _;
+
 use super::lists::{Part, push_part};
 use super::{Actor, ActorKind, Result, Store, Writing, milliseconds, timestamp};
 
@@ -71,7 +73,7 @@ impl Store {
             .readers
             .sql("SELECT id, at, actor, source_kind, action, subject FROM audit_log WHERE TRUE");
         if let Some(kind) = kind {
-            query.push(" AND source_kind = ").push_bind(kind.as_str());
+            query.push(" AND source_kind = ").push_bind(kind.into_str());
         }
         push_part(&mut query, "id", part, limit);
         let rows: Vec<Row> = query.all().await?;
@@ -81,7 +83,7 @@ impl Store {
                 id,
                 at: timestamp(at),
                 actor,
-                kind: ActorKind::from_name(&kind),
+                kind: kind.parse().ok(),
                 action,
                 subject,
             });
@@ -123,7 +125,7 @@ impl Writing {
             .bind(actor.to_string())
             .bind(action)
             .bind(subject)
-            .bind(kind.as_str())
+            .bind(kind.into_str())
             .bind(&source)
             .value()
             .await?;
@@ -131,7 +133,7 @@ impl Writing {
             self.keep_newest_of_source(kind, &source, share).await?;
         }
         if id % LOOK_EVERY == 0 {
-            for kind in ActorKind::ALL {
+            for &kind in ActorKind::VARIANTS {
                 self.keep_newest_of_kind(kind, room(kind).all).await?;
             }
         }
@@ -150,7 +152,7 @@ impl Writing {
                  ORDER BY id DESC LIMIT 1 OFFSET $3
              )",
         )
-        .bind(kind.as_str())
+        .bind(kind.into_str())
         .bind(source)
         .bind(kept)
         .execute()
@@ -165,7 +167,7 @@ impl Writing {
                  ORDER BY id DESC LIMIT 1 OFFSET $2
              )",
         )
-        .bind(kind.as_str())
+        .bind(kind.into_str())
         .bind(kept)
         .execute()
         .await?;
@@ -195,13 +197,13 @@ mod tests {
                     "INSERT INTO audit_log (at, actor, action, subject, source_kind, source)
                      WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {entries})
                      SELECT i, 'filled', 'done', CAST(i AS TEXT), '{}', CAST(i % {sources} AS TEXT) FROM n",
-                    kind.as_str()
+                    kind.into_str()
                 ))
                 .await;
         }
 
         async fn number(&self, kind: ActorKind) -> i64 {
-            let kind = kind.as_str();
+            let kind = kind.into_str();
             let query = format!("SELECT count(*) FROM audit_log WHERE source_kind = '{kind}'");
             self.0.number(&query).await
         }

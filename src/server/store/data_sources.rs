@@ -28,7 +28,7 @@ impl Writing {
             )
             .bind(&new.display_name)
             .bind(folded(&new.display_name))
-            .bind(new.database_type.as_str())
+            .bind(new.database_type.into_str())
             .bind(&new.host)
             .bind(Port(new.port))
             .bind(now())

@@ -10,8 +10,9 @@ use crate::protocol::DataSourceId;
 const KEPT: i64 = 500;
 
 /// What happened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, strum::IntoStaticStr)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case", const_into_str)]
 pub enum EventKind {
     /// An operator created the data source.
     Created,
@@ -57,35 +58,6 @@ pub enum EventKind {
     Removed,
 }
 
-impl EventKind {
-    /// The name in the database.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            EventKind::Created => "created",
-            EventKind::Changed => "changed",
-            EventKind::Enrolled => "enrolled",
-            EventKind::KeyRegistered => "key_registered",
-            EventKind::KeyReplaced => "key_replaced",
-            EventKind::TargetConfirmed => "target_confirmed",
-            EventKind::Connected => "connected",
-            EventKind::Saved => "saved",
-            EventKind::ServiceInstalled => "service_installed",
-            EventKind::ServiceUninstalled => "service_uninstalled",
-            EventKind::KeyAnnounced => "key_announced",
-            EventKind::KeyChanged => "key_changed",
-            EventKind::Moved => "moved",
-            EventKind::Up => "up",
-            EventKind::Down => "down",
-            EventKind::TakenOver => "taken_over",
-            EventKind::RefusedHeld => "refused_held",
-            EventKind::LoginSaved => "login_saved",
-            EventKind::LoginForgotten => "login_forgotten",
-            EventKind::RemovalRequested => "removal_requested",
-            EventKind::Removed => "removed",
-        }
-    }
-}
-
 /// An event as it is stored.
 #[derive(Debug, Clone)]
 pub struct Event {
@@ -94,7 +66,7 @@ pub struct Event {
     pub data_source: DataSourceId,
     /// When.
     pub at: jiff::Timestamp,
-    /// What happened, as [`EventKind::as_str`] has it.
+    /// What happened, as [`EventKind::into_str`] has it.
     pub kind: String,
     /// Through whom.
     pub actor: String,
@@ -155,7 +127,7 @@ impl Writing {
             "INSERT INTO events (data_source_id, at, kind, actor) VALUES ($1, now_ms(), $2, $3)",
         )
         .bind(data_source)
-        .bind(kind.as_str())
+        .bind(kind.into_str())
         .bind(actor.to_string())
         .execute()
         .await?;

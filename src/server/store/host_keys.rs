@@ -1,13 +1,15 @@
 //! What each tunnel's bastion knows of the host keys.
 
 use serde::Serialize;
+use strum::{EnumString, IntoStaticStr};
 
 use super::{Result, Store, Writing, json, now, timestamp};
 use crate::protocol::{DataSourceId, TunnelId};
 
 /// How it is known which keys a bastion has pinned.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, EnumString, IntoStaticStr)]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase", const_into_str)]
 pub enum Source {
     /// It was enrolled before that was kept, when there was but one generation of keys.
     Assumed,
@@ -18,18 +20,7 @@ pub enum Source {
 }
 
 impl Source {
-    pub const ALL: [Source; 3] = [Source::Assumed, Source::Told, Source::Pinned];
-
-    /// As it is stored.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Source::Assumed => "assumed",
-            Source::Told => "told",
-            Source::Pinned => "pinned",
-        }
-    }
-
-    /// The same, for people.
+    /// For people.
     pub fn explained(self) -> &'static str {
         match self {
             Source::Assumed => "assumed: set up before this was kept",
@@ -92,7 +83,7 @@ impl Store {
              ON CONFLICT (tunnel_id) DO NOTHING",
             )
             .bind(json(fingerprints)?)
-            .bind(Source::Assumed.as_str())
+            .bind(Source::Assumed.into_str())
             .bind(region)
             .execute()
             .await?;
@@ -116,7 +107,7 @@ impl Writing {
         )
         .bind(tunnel)
         .bind(json(fingerprints)?)
-        .bind(source.as_str())
+        .bind(source.into_str())
         .bind(now())
         .execute()
         .await?;
@@ -126,11 +117,9 @@ impl Writing {
 
 fn knowledge(row: Row) -> Result<Knowledge> {
     let (tunnel_id, data_source_id, display_name, bastion, last_seen, knows, source, at) = row;
-    let known = Source::ALL
-        .into_iter()
-        .find(|known| known.as_str() == source);
-    let source =
-        known.ok_or_else(|| sqlx::Error::Decode(format!("unknown source {source:?}").into()))?;
+    let source = source
+        .parse()
+        .map_err(|_| sqlx::Error::Decode(format!("unknown source {source:?}").into()))?;
     Ok(Knowledge {
         tunnel_id,
         data_source_id,

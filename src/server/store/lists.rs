@@ -121,7 +121,7 @@ fn push_filter(query: &mut Statement<'_>, filter: &Filter) -> Result<()> {
     }
     if let Some(database_type) = filter.database_type {
         query.push(" AND d.database_type = ");
-        query.push_bind(database_type.as_str());
+        query.push_bind(database_type.into_str());
     }
     if let Some(stage) = filter.stage {
         query.push(stage.condition());

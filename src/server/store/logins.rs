@@ -57,8 +57,8 @@ impl<'r, R: StoreRow> FromRow<'r, R> for SavedLogin {
 }
 
 fn tls(name: &str) -> sqlx::Result<TlsMode> {
-    TlsMode::from_name(name)
-        .ok_or_else(|| sqlx::Error::Decode(format!("unknown TLS mode {name:?}").into()))
+    name.parse()
+        .map_err(|_| sqlx::Error::Decode(format!("unknown TLS mode {name:?}").into()))
 }
 
 impl Store {
@@ -101,7 +101,7 @@ impl Writing {
         .bind(data_source)
         .bind(&login.database)
         .bind(&login.username)
-        .bind(login.tls.as_str())
+        .bind(login.tls.into_str())
         .bind(&login.address.host)
         .bind(Port(login.address.port))
         .bind(login.password.as_ref().map(|sealed| sealed.0.as_slice()))

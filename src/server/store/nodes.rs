@@ -2,14 +2,16 @@
 //!
 //! What a node says of itself is written without the write lock, each row by its own node alone.
 
-use std::fmt;
-
 use sqlx::FromRow;
+use strum::{Display, EnumString, IntoStaticStr};
 
 use super::{Actor, Line, Result, Store, timestamp};
 
 /// What a node does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum, Display, EnumString, IntoStaticStr,
+)]
+#[strum(serialize_all = "lowercase", const_into_str)]
 pub enum Role {
     /// Pages and API; no tunnels
     Web,
@@ -21,7 +23,8 @@ pub enum Role {
 }
 
 /// How a node is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Display, EnumString, IntoStaticStr)]
+#[strum(serialize_all = "lowercase", const_into_str)]
 pub enum NodeState {
     /// It does its work.
     Up,
@@ -31,47 +34,12 @@ pub enum NodeState {
     Stopped,
 }
 
-impl Role {
-    /// As it is stored and shown.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Role::Web => "web",
-            Role::Tunnel => "tunnel",
-            Role::All => "all",
-        }
-    }
-}
-
-impl NodeState {
-    /// As it is stored and shown.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            NodeState::Up => "up",
-            NodeState::Draining => "draining",
-            NodeState::Stopped => "stopped",
-        }
-    }
-}
-
-impl fmt::Display for Role {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl fmt::Display for NodeState {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
 impl TryFrom<String> for Role {
     type Error = String;
 
     fn try_from(text: String) -> std::result::Result<Self, String> {
-        let all = [Role::Web, Role::Tunnel, Role::All];
-        let found = all.into_iter().find(|role| role.as_str() == text);
-        found.ok_or_else(|| format!("{text:?} is no role of a node"))
+        text.parse()
+            .map_err(|_| format!("{text:?} is no role of a node"))
     }
 }
 
@@ -79,9 +47,8 @@ impl TryFrom<String> for NodeState {
     type Error = String;
 
     fn try_from(text: String) -> std::result::Result<Self, String> {
-        let all = [NodeState::Up, NodeState::Draining, NodeState::Stopped];
-        let found = all.into_iter().find(|state| state.as_str() == text);
-        found.ok_or_else(|| format!("{text:?} is no state of a node"))
+        text.parse()
+            .map_err(|_| format!("{text:?} is no state of a node"))
     }
 }
 
@@ -217,7 +184,7 @@ impl Line {
         )
         .bind(&new.name)
         .bind(&new.region)
-        .bind(new.role.as_str())
+        .bind(new.role.into_str())
         .bind(env!("CARGO_PKG_VERSION"))
         .bind(new.peer_address.as_deref())
         .bind(&new.certificate[..])
@@ -239,7 +206,7 @@ impl Line {
         )
         .bind(&life.name)
         .bind(life.epoch)
-        .bind(state.as_str());
+        .bind(state.into_str());
         let word = self.bounded(update.optional()).await?;
         self.put_back(connection);
         Ok(word)

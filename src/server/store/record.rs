@@ -170,8 +170,6 @@ fn applied(host: Option<String>, port: Option<Port>) -> Option<DatabaseAddress> 
 }
 
 fn database_type(name: &str) -> sqlx::Result<DatabaseType> {
-    DatabaseType::ALL
-        .into_iter()
-        .find(|database_type| database_type.as_str() == name)
-        .ok_or_else(|| sqlx::Error::Decode(format!("unknown database type {name:?}").into()))
+    name.parse()
+        .map_err(|_| sqlx::Error::Decode(format!("unknown database type {name:?}").into()))
 }

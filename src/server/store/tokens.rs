@@ -1,10 +1,11 @@
 //! Tokens by their hashes: what a presented one is for.
 
-use super::{ApiToken, Result, Scope, Store, Writing, timestamp};
+use super::{ApiToken, Result, Store, Writing, timestamp};
 use crate::protocol::TunnelId;
 
 /// What a kept token is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::EnumString, strum::IntoStaticStr)]
+#[strum(serialize_all = "lowercase", const_into_str)]
 pub enum TokenKind {
     /// Enrolls one bastion for one tunnel; expires.
     Enrollment,
@@ -14,25 +15,6 @@ pub enum TokenKind {
     Removal,
     /// An operator's API token.
     Operator,
-}
-
-impl TokenKind {
-    /// The name in the table of tokens.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            TokenKind::Enrollment => "enrollment",
-            TokenKind::Tunnel => "tunnel",
-            TokenKind::Removal => "removal",
-            TokenKind::Operator => "operator",
-        }
-    }
-
-    fn from_name(name: &str) -> Option<Self> {
-        use TokenKind::{Enrollment, Operator, Removal, Tunnel};
-        [Enrollment, Tunnel, Removal, Operator]
-            .into_iter()
-            .find(|kind| kind.as_str() == name)
-    }
 }
 
 /// A hash under which a token, a link or a session is kept.
@@ -107,12 +89,12 @@ struct TokenRow {
 
 impl TokenRow {
     fn read(self) -> Option<StoredToken> {
-        let kind = TokenKind::from_name(&self.kind)?;
+        let kind = self.kind.parse().ok()?;
         let (expires_at, now) = (self.expires_at.map(timestamp), timestamp(self.now));
         match (kind, self.name, self.tunnel_id) {
             (TokenKind::Operator, Some(name), _) => Some(StoredToken::Operator(ApiToken {
                 name,
-                scope: Scope::from_name(&self.scope?)?,
+                scope: self.scope?.parse().ok()?,
                 expires_at,
                 last_used_at: self.last_used_at.map(timestamp),
                 operator_disabled: self.operator_disabled,
@@ -155,7 +137,7 @@ impl Store {
              WHERE kind = $1 AND tunnel_id = $2 AND seed IS NOT NULL AND expires_at IS NOT NULL
              ORDER BY created_at DESC LIMIT 1",
             )
-            .bind(kind.as_str())
+            .bind(kind.into_str())
             .bind(tunnel)
             .optional()
             .await?;
@@ -179,7 +161,7 @@ impl Writing {
              VALUES ($1, $2, $3, now_ms(), $4, $5) ON CONFLICT DO NOTHING",
         )
         .bind(new.hash.as_bytes())
-        .bind(new.kind.as_str())
+        .bind(new.kind.into_str())
         .bind(new.tunnel)
         .bind(new.expires_at.map(jiff::Timestamp::as_millisecond))
         .bind(new.seed.as_ref().map(|seed| seed.as_slice()))
@@ -191,7 +173,7 @@ impl Writing {
     /// Keeps a token for a command in place of the one before, which stops working.
     pub async fn replace_token(&mut self, new: &NewToken) -> Result<()> {
         self.sql("DELETE FROM tokens WHERE kind = $1 AND tunnel_id = $2")
-            .bind(new.kind.as_str())
+            .bind(new.kind.into_str())
             .bind(new.tunnel)
             .execute()
             .await?;

@@ -33,7 +33,8 @@ const KEYS: [(&str, Algorithm); 2] = [
 ];
 
 /// Which keys.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr)]
+#[strum(serialize_all = "lowercase", const_into_str)]
 pub enum Generation {
     /// Those that the server shows.
     Current,

@@ -17,7 +17,7 @@ const ALL: [&str; 5] = ["tunnel", "tcp", "tls", "login", "query"];
 
 /// A data source of this type whose tunnel is up.
 fn tunnelled(lab: &Lab, database_type: DatabaseType, port: u16) -> DataSource {
-    let name = database_type.as_str();
+    let name = database_type.into_str();
     let source = lab
         .operator
         .create_of(database_type, name, "127.0.0.1", port);

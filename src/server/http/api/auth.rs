@@ -68,8 +68,8 @@ fn ensure_scope(token: &ApiToken, needed: Scope) -> Result<(), ApiError> {
     }
     Err(forbidden(&format!(
         "this call changes something, so it needs an API token with the scope `{}`; this token has the scope `{}`",
-        needed.as_str(),
-        token.scope.as_str()
+        needed.into_str(),
+        token.scope.into_str()
     )))
 }
 

@@ -120,10 +120,10 @@ fn next_page(app: &App, asked: &ListOptions, cursor: &str) -> Result<HeaderValue
     let limit = asked.limit.map(|limit| limit.to_string());
     let next = [
         ("search", asked.search.as_deref().unwrap_or_default()),
-        ("state", asked.state.map_or("", DataSourceState::as_str)),
+        ("state", asked.state.map_or("", |state| state.into_str())),
         (
             "database_type",
-            asked.database_type.map_or("", DatabaseType::as_str),
+            asked.database_type.map_or("", |kind| kind.into_str()),
         ),
         ("limit", limit.as_deref().unwrap_or_default()),
         ("cursor", cursor),

@@ -41,7 +41,7 @@ pub struct Typed {
 }
 
 fn usual_scope() -> String {
-    Scope::Operate.as_str().to_owned()
+    Scope::Operate.into_str().to_owned()
 }
 
 fn usual_lifetime() -> String {
@@ -125,7 +125,10 @@ pub async fn create(
 
 fn read<'a>(typed: &Typed, name: &'a str) -> Result<NewToken<'a>, String> {
     inputs::identifier("the name", name).map_err(|error| sentence(&error.to_string()))?;
-    let scope = Scope::from_name(&typed.scope).ok_or("Choose what the token may do.")?;
+    let scope = typed
+        .scope
+        .parse()
+        .map_err(|_| "Choose what the token may do.")?;
     let lifetime = LIFETIMES
         .into_iter()
         .find(|(value, _, _)| *value == typed.expires);
@@ -176,7 +179,7 @@ async fn answer(
 
 fn row(token: ListedApiToken) -> TokenRow {
     TokenRow {
-        scope: token.scope.as_str(),
+        scope: token.scope.into_str(),
         trouble: match api_tokens::state(&token) {
             TokenState::Works | TokenState::Revoked(_) => None,
             TokenState::Expired => Some("expired"),

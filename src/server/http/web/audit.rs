@@ -7,6 +7,7 @@ use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Deserialize;
+use strum::VariantArray as _;
 
 use super::error::PageError;
 use super::layout::{Layout, Timestamp, page};
@@ -63,15 +64,15 @@ pub async fn show(
     signed_in: SignedIn,
     Query(wanted): Query<Wanted>,
 ) -> Result<Response, PageError> {
-    let by = ActorKind::from_name(&wanted.by);
+    let by = wanted.by.parse().ok();
     let cursor = pages::cursor(&wanted.cursor);
     let log = app.audit_log(by, cursor, LENGTH).await?;
     let template = AuditPage {
         layout: Layout::of(&app, &signed_in),
         choices: choices(by),
-        by: by.map(ActorKind::as_str),
+        by: by.map(|by| by.into_str()),
         pages: Pages::of(&log, |cursor| {
-            let by = by.map_or("", ActorKind::as_str);
+            let by = by.map_or("", |by| by.into_str());
             address::with_query(&app, "/audit", &[("by", by), ("cursor", cursor)])
         }),
         entries: log.items.into_iter().map(row).collect(),
@@ -80,12 +81,12 @@ pub async fn show(
 }
 
 fn choices(chosen: Option<ActorKind>) -> Vec<Choice> {
-    let choice = |kind: ActorKind| Choice {
-        value: kind.as_str(),
+    let choice = |&kind: &ActorKind| Choice {
+        value: kind.into_str(),
         label: label(kind),
         is_chosen: chosen == Some(kind),
     };
-    ActorKind::ALL.map(choice).into()
+    ActorKind::VARIANTS.iter().map(choice).collect()
 }
 
 fn label(kind: ActorKind) -> &'static str {

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use super::create::to_data_source;
 use super::detail::{self, Extra, TypedLogin};
 use super::error::{PageError, words};
-use crate::protocol::{ConnectionTest, DataSourceId, TlsMode};
+use crate::protocol::{ConnectionTest, DataSourceId};
 use crate::server::domain::Error;
 use crate::server::http::api::extract::Id;
 use crate::server::http::app::App;
@@ -45,7 +45,7 @@ impl Login {
             database: self.database.trim().to_owned(),
             username: self.username.trim().to_owned(),
             password: self.password,
-            tls: TlsMode::from_name(&self.tls),
+            tls: self.tls.parse().ok(),
         }
     }
 

@@ -8,6 +8,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Redirect, Response};
 use serde::Deserialize;
+use strum::VariantArray as _;
 
 use super::error::{PageError, words};
 use super::labels;
@@ -56,8 +57,8 @@ struct TypeChoice {
 /// `GET /data-sources/new`
 pub async fn show(State(app): State<Arc<App>>, signed_in: SignedIn) -> Result<Response, PageError> {
     let typed = Typed {
-        database_type: DatabaseType::Postgresql.as_str().to_owned(),
-        connection: ConnectionKind::default().as_str().to_owned(),
+        database_type: DatabaseType::Postgresql.into_str().to_owned(),
+        connection: ConnectionKind::default().into_str().to_owned(),
         region: DEFAULT_REGION.to_owned(),
         ..Typed::default()
     };
@@ -82,14 +83,11 @@ pub async fn create(
 }
 
 fn read(typed: &Typed) -> Result<NewDataSource, String> {
-    let database_type = DatabaseType::ALL
-        .into_iter()
-        .find(|known| known.as_str() == typed.database_type)
-        .ok_or("Choose a database type.")?;
-    let connection = ConnectionKind::ALL
-        .into_iter()
-        .find(|known| known.as_str() == typed.connection)
-        .unwrap_or_default();
+    let database_type = typed
+        .database_type
+        .parse()
+        .map_err(|_| "Choose a database type.")?;
+    let connection = typed.connection.parse().unwrap_or_default();
     Ok(NewDataSource {
         display_name: typed.display_name.clone(),
         database_type,
@@ -122,8 +120,8 @@ fn form(
         Some(_) => StatusCode::UNPROCESSABLE_ENTITY,
         None => StatusCode::OK,
     };
-    let types = DatabaseType::ALL.into_iter().map(|known| TypeChoice {
-        value: known.as_str(),
+    let types = DatabaseType::VARIANTS.iter().map(|&known| TypeChoice {
+        value: known.into_str(),
         label: labels::database(known),
         port: labels::usual_port(known),
     });

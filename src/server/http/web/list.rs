@@ -8,6 +8,7 @@ use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Deserialize;
+use strum::VariantArray as _;
 
 use super::drawing::{self, Shapes};
 use super::error::PageError;
@@ -143,27 +144,25 @@ fn wanted(asked: &Asked) -> Wanted {
         search: (!search.is_empty()).then(|| search.to_owned()),
         state: DataSourceState::LISTED
             .into_iter()
-            .find(|known| known.as_str() == asked.state),
-        database_type: DatabaseType::ALL
-            .into_iter()
-            .find(|known| known.as_str() == asked.database_type),
+            .find(|known| known.into_str() == asked.state),
+        database_type: asked.database_type.parse().ok(),
     }
 }
 
 fn states() -> Vec<Choice> {
     let states = DataSourceState::LISTED.map(|state| Choice {
-        value: state.as_str(),
+        value: state.into_str(),
         label: labels::listed_state(state),
     });
     states.into()
 }
 
 fn types() -> Vec<Choice> {
-    let types = DatabaseType::ALL.map(|known| Choice {
-        value: known.as_str(),
+    let types = DatabaseType::VARIANTS.iter().map(|&known| Choice {
+        value: known.into_str(),
         label: labels::database(known),
     });
-    types.into()
+    types.collect()
 }
 
 /// How many there are, in words.

@@ -19,15 +19,6 @@ const MARK: &str = "copy-of";
 
 impl Generation {
     pub const ALL: [Generation; 3] = [Generation::Current, Generation::Next, Generation::Former];
-
-    /// As it is stored.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Generation::Current => "current",
-            Generation::Next => "next",
-            Generation::Former => "former",
-        }
-    }
 }
 
 impl HostKey {

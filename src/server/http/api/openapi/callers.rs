@@ -50,7 +50,7 @@ impl Caller {
     /// One of these is needed; an empty list means that none is.
     fn credentials(self, method: &HttpMethod) -> Vec<SecurityRequirement> {
         let token = |name| SecurityRequirement::new(name, NO_SCOPES);
-        let api_token = |scope: Scope| SecurityRequirement::new(OPERATOR_TOKEN, [scope.as_str()]);
+        let api_token = |scope: Scope| SecurityRequirement::new(OPERATOR_TOKEN, [scope.into_str()]);
         match self {
             Caller::Anybody => Vec::new(),
             Caller::Operator if *method == HttpMethod::Get => {

@@ -259,7 +259,7 @@ fn saved_login(source: &DataSource) -> TypedLogin {
     TypedLogin {
         database: login.database.clone(),
         username: login.username.clone(),
-        tls: login.tls.as_str().to_owned(),
+        tls: login.tls.into_str().to_owned(),
     }
 }
 
