@@ -152,28 +152,6 @@ mod tests {
     }
 
     #[test]
-    fn every_variable_for_containers_is_that_of_a_flag() {
-        let command = Cli::command();
-        let serve = command.find_subcommand("serve").unwrap();
-        let flags: Vec<_> = serve
-            .get_arguments()
-            .chain(command.get_arguments())
-            .collect();
-        for file in [
-            include_str!("../../deploy/Containerfile"),
-            include_str!("../../deploy/compose.yaml"),
-            include_str!("../../deploy/kubernetes/server.yaml"),
-        ] {
-            let words = file.split(|c: char| !c.is_ascii_uppercase() && c != '_');
-            let variables = words.filter(|word| word.starts_with("HOLISTICS_TUNNEL_SERVER_"));
-            for variable in variables {
-                let has_it = |flag: &&clap::Arg| flag.get_env().is_some_and(|env| env == variable);
-                assert!(flags.iter().any(has_it), "no flag has {variable}");
-            }
-        }
-    }
-
-    #[test]
     fn what_every_command_takes_stands_before_or_after_its_name() {
         let shared = ["--data-dir=/srv/elsewhere", "--log-format=json"];
         for line in lines(&Cli::command()) {

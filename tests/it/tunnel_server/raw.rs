@@ -197,13 +197,13 @@ impl RawClient {
     }
 
     /// Puts bytes behind those messages that are none, and are not encrypted.
-    #[allow(dead_code)] // The fuzzer alone does so.
+    #[allow(dead_code, reason = "the fuzzer alone does so")]
     pub fn put_raw(&mut self, bytes: &[u8]) {
         self.out.extend(bytes);
     }
 
     /// Sends nothing more, and still hears what is said.
-    #[allow(dead_code)] // As above.
+    #[allow(dead_code, reason = "as above")]
     pub async fn end_sending(&mut self) -> io::Result<()> {
         self.stream.shutdown().await
     }
