@@ -2,7 +2,7 @@
 # shellcheck disable=SC2034 # scripts/test, which sources this, reads it all.
 # The lanes of scripts/test: what each is for, what it needs, and which parts of tests/ it runs.
 
-lanes=(quick lints unit journey screens bootstrap api store openapi tunnel-server databases web lab cluster fuzz faults release)
+lanes=(quick lints unit journey screens bootstrap api store openapi tunnel-server databases web lab cluster fuzz faults ansible containers release)
 
 declare -A purpose=(
     [quick]="format, lints, unit tests and one whole journey; installs nothing"
@@ -17,10 +17,12 @@ declare -A purpose=(
     [tunnel-server]="the real ssh against the tunnel server"
     [databases]="connection tests against real databases, through a tunnel and directly"
     [web]="the pages, in headless Chromium and without JavaScript"
+    [ansible]="the example for Ansible, played again and again: with --full alone"
     [lab]="booted hosts: packages, init systems, reboots, power cuts"
     [cluster]="several servers, each in a network of its own, of which parts fail: with --full alone"
     [fuzz]="the fuzzers, with their seeds; with --full, a minute each"
     [faults]="what breaks between the vendor and the database, and how soon rows come again: most of it with --full alone"
+    [containers]="images of the server and of a bastion, the compose file and the Kubernetes manifests: with --full alone"
     [release]="a release, looked at and installed by the command from the browser"
 )
 
@@ -37,11 +39,13 @@ declare -A needs=(
     [openapi]="tunnels python_tools alerts"
     [tunnel-server]="ssh proxies"
     [databases]="tunnels certificates mariadb clickhouse"
-    [web]="tunnels certificates mariadb browsers proxies"
+    [web]="tunnels certificates mariadb browsers proxies npm"
+    [ansible]="tunnels python_tools"
     [lab]="tunnels certificates web_proxy packing"
     [cluster]="tunnels certificates proxies"
     [fuzz]="fuzzing"
     [faults]="tunnels certificates faults"
+    [containers]="tunnels certificates python_tools containers"
     [release]="tunnels bootstrap release"
 )
 
@@ -50,6 +54,9 @@ declare -A further_needs=(
     [lints]="rustfmt, clippy and cargo-deny (scripts/deny)"
     [quick]="rustfmt and clippy"
     [openapi]="Schemathesis (scripts/schemathesis)"
+    [web]="axe-core (scripts/axe)"
+    [ansible]="ansible-core (scripts/ansible)"
+    [containers]="Linux, root"
     [lab]="Linux, root, images of hosts (scripts/lab-images)"
     [cluster]="Linux, root"
     [faults]="Linux, root"
@@ -66,9 +73,11 @@ declare -A parts=(
     [tunnel-server]="tunnel_server"
     [databases]="databases connections"
     [web]="web"
+    [ansible]="ansible"
     [lab]="lab"
     [cluster]="cluster"
     [faults]="faults"
+    [containers]="containers"
 )
 
 is_lane() {

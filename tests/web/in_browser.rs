@@ -95,6 +95,21 @@ fn a_direct_connection_in_a_browser() {
     browser.wait_for("No data source yet", SOON);
 }
 
+#[test]
+fn a_button_without_a_name_and_a_field_without_a_label_would_be_found() {
+    let server = Server::start();
+    let browser = Browser::start("inaccessible");
+    browser.go(&format!("{}/sign-in", server.url));
+    browser.wait_for("Sign in", SOON);
+    assert_eq!(browser.inaccessible(), json!([]));
+    browser.run("document.querySelector('main button').textContent = ''");
+    browser.run("document.querySelector('label[for=name]').remove()");
+    let found = browser.inaccessible().to_string();
+    for rule in ["button-name: ", "label: "] {
+        assert!(found.contains(rule), "no {rule}in {found}");
+    }
+}
+
 fn shows_times_where_the_reader_is(browser: &Browser) {
     let created = "return document.querySelector('.facts time').textContent";
     browser.travel_to("Asia/Tokyo");

@@ -9,6 +9,7 @@ mod access;
 mod browser;
 mod by_hand;
 mod by_hand_in_browser;
+mod by_keyboard;
 mod database;
 mod history;
 mod in_browser;
@@ -19,6 +20,7 @@ mod machine;
 mod passwords;
 mod proxies;
 mod regions;
+mod regions_in_browser;
 mod security;
 mod visitor;
 

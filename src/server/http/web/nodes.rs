@@ -183,6 +183,8 @@ fn answer(
             (NodeState::Stopped, _) => ("stopped", "quiet"),
             (_, false) => ("does not answer", "bad"),
             (NodeState::Draining, _) => ("draining", "waiting"),
+            // It hears of that with its next beat.
+            (NodeState::Up, _) if node.row.drain_asked => ("asked to drain", "waiting"),
             (NodeState::Up, _) => ("up", "good"),
         };
         Row {
