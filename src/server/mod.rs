@@ -8,7 +8,8 @@
 //! - [`domain`] holds the rules and the use cases, and knows neither HTTP nor SQL.
 //! - [`store`] keeps everything, in one SQLite file under the [`data_dir`], which is its owner's alone
 //!   ([`data_owner`]), or in PostgreSQL; [`last_run`] looks whether the file is the right one. What is a file is written
-//!   by [`whole_file`], and [`scratch`] is where a command puts several together: a kill leaves nothing that stays.
+//!   by [`whole_file`], and [`scratch`] is where a command puts several together: a kill leaves nothing that stays; [`deaths`]
+//!   is where tests have it killed.
 //! - [`cluster`] is what several servers on one PostgreSQL know of each other, how they pass connections on, and what each
 //!   keeps for itself; [`region_keys`] are the host keys that those of one region share.
 //! - [`tunnel_server`] speaks SSH; [`session_recorder`] writes down what it sees.
@@ -22,6 +23,7 @@ pub mod cluster;
 mod core_tasks;
 pub mod data_dir;
 mod data_owner;
+mod deaths;
 pub mod domain;
 mod expiry;
 mod farewell;

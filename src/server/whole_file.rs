@@ -8,10 +8,13 @@ use std::io::{self, ErrorKind, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
+use super::deaths;
+
 /// Puts content in a file's place, for its owner alone, to be found after a loss of power as well.
+#[track_caller]
 pub fn replace(path: &Path, parts: &[&[u8]]) -> io::Result<()> {
     let unfinished = write(path, parts)?;
-    fs::rename(unfinished, path)?;
+    deaths::around_file(|| fs::rename(unfinished, path))?;
     flush(path)
 }
 
@@ -19,6 +22,7 @@ pub fn replace(path: &Path, parts: &[&[u8]]) -> io::Result<()> {
 ///
 /// # Errors
 /// It is there (`AlreadyExists`), or cannot be written.
+#[track_caller]
 pub fn create(path: &Path, content: &[u8]) -> io::Result<()> {
     if path.symlink_metadata().is_ok() {
         return Err(ErrorKind::AlreadyExists.into());

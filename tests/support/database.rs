@@ -2,11 +2,12 @@
 //! what would take a day to come together.
 
 use std::any::Any;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
+use sqlx::migrate::Migrator;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, SqliteConnection};
@@ -171,6 +172,31 @@ impl ServerDatabase {
             }
             .expect("the statements run")
         })
+    }
+
+    /// Makes it, in an empty database, as a former version did, whose last change of the schema this was.
+    pub fn make_as_of(&self, version: i64) {
+        let kind = match self.is_file() {
+            true => "sqlite",
+            false => "postgres",
+        };
+        let changes = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/server/store/migrations");
+        block_on(async {
+            let changes = Migrator::new(changes.join(kind))
+                .await
+                .expect("the changes");
+            let made = match self.connect().await {
+                Connected::File(mut file) => {
+                    changes.run_direct(Some(version), &mut file, false).await
+                }
+                Connected::Postgres(mut postgres) => {
+                    changes
+                        .run_direct(Some(version), &mut postgres, false)
+                        .await
+                }
+            };
+            made.expect("a schema");
+        });
     }
 
     /// The first column of every row, as text.

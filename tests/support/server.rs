@@ -29,6 +29,15 @@ const START_LIMIT: Duration = Duration::from_secs(30);
 const STOP_LIMIT: Duration = Duration::from_secs(30);
 const REQUEST_LIMIT: Duration = Duration::from_secs(60);
 
+/// The variable by which it finds the file with the moments at which it was killed already.
+pub const DEATHS: &str = "HOLISTICS_TUNNEL_TEST_DEATHS";
+
+/// How a program ends that is killed.
+pub const KILLED: i32 = 128 + 9;
+
+/// More than any start or request has moments.
+const MOST_DEATHS: u32 = 200;
+
 /// Where a server is that other machines reach, by https.
 pub struct PublicPlace {
     /// The name by which it is called.
@@ -118,7 +127,7 @@ impl Server {
 
     /// One like that which is still to be started for the first time, or whose first start is the test's affair.
     pub fn not_started() -> Self {
-        let mut server = Self::new("127.0.0.1:0", "127.0.0.1:0", http_client().build(), 10, &[]);
+        let mut server = Self::still_to_be_started();
         server.postgres = None;
         server
     }
@@ -126,6 +135,44 @@ impl Server {
     /// Starts one with ten remote ports on this database, as its first.
     pub fn start_on(database: &PostgresDatabase, extra_arguments: &[&str]) -> Self {
         Self::on(database, extra_arguments).first_launch()
+    }
+
+    /// One with ten remote ports that is still to be started for the first time.
+    pub fn still_to_be_started() -> Self {
+        Self::new("127.0.0.1:0", "127.0.0.1:0", http_client().build(), 10, &[])
+    }
+
+    /// From its next start on, it is killed just before and just after whatever it keeps: at each moment that is not in this
+    /// file yet, in which it writes them down.
+    pub fn be_mortal(&mut self, deaths: &Path) {
+        self.environment = vec![(DEATHS, path_text(deaths).to_owned())];
+    }
+
+    /// The further arguments of its next start.
+    pub fn be_told(&mut self, extra_arguments: &[&str]) {
+        self.extra_arguments = extra_arguments.iter().map(|&s| s.to_owned()).collect();
+    }
+
+    /// Starts one that was killed, as often as it takes until it is ready. Returns how often that was.
+    pub fn live_again(&mut self) -> u32 {
+        self.process = None;
+        let mut times = 1;
+        while let Some(killed) = self.launch_unless_it_ends() {
+            killed.expect_code(KILLED);
+            times += 1;
+            assert!(times < MOST_DEATHS, "it does not get any further");
+        }
+        times
+    }
+
+    /// Whether it runs.
+    pub fn is_alive(&self) -> bool {
+        self.process.as_ref().is_some_and(Running::is_running)
+    }
+
+    /// Whose token its operator has from now on.
+    pub fn let_in(&mut self, operator_token: &str) {
+        self.operator_token = operator_token.to_owned();
     }
 
     /// Whether it keeps its data in PostgreSQL.
@@ -364,7 +411,7 @@ impl Server {
 
     /// Starts it again with the same data and addresses, and these further arguments.
     pub fn start_again_with(&mut self, extra_arguments: &[&str]) {
-        self.extra_arguments = extra_arguments.iter().map(|&s| s.to_owned()).collect();
+        self.be_told(extra_arguments);
         self.start_again();
     }
 
@@ -491,6 +538,12 @@ impl Server {
 
     /// Starts the program, waits until it is ready, and takes the addresses it names.
     fn launch(&mut self) {
+        if let Some(ended) = self.launch_unless_it_ends() {
+            panic!("it ended before it was ready:\n{ended}");
+        }
+    }
+
+    fn launch_unless_it_ends(&mut self) -> Option<Finished> {
         let mut command = self.command("serve");
         if let Some(file) = &self.log_to {
             let mut shell = program_called("sh", self.workspace.path());
@@ -531,7 +584,16 @@ impl Server {
         }
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         let process = Running::start(&mut command, self.workspace.path(), "server");
-        process.wait_for_output("\nready\n", START_LIMIT);
+        let is_ready = || process.output().contains("\nready\n");
+        wait::until_true(
+            "the server to be ready",
+            START_LIMIT,
+            || process.output(),
+            || !process.is_running() || is_ready(),
+        );
+        if !is_ready() {
+            return Some(process.wait(STOP_LIMIT));
+        }
         let banner = process.output();
         self.process = Some(process);
         let named = |what| {
@@ -545,6 +607,7 @@ impl Server {
         if let Some(ssh) = word_after(&banner, "tunnel ") {
             self.ssh = ssh;
         }
+        None
     }
 }
 

@@ -18,6 +18,7 @@ use crate::server::data_dir::{
     DATABASE, DataDir, HALF_REPLACED, HOST_KEYS, LOCK, OURS, PUBLIC_URL, SECRET_KEY,
 };
 use crate::server::data_owner::{self, Redirect};
+use crate::server::deaths;
 use crate::server::domain::secret::SecretKey;
 use crate::server::last_run;
 use crate::server::scratch::Scratch;
@@ -265,8 +266,9 @@ fn take_the_place(data_dir: &DataDir, files: &Path) -> anyhow::Result<Option<Pat
     Ok(aside)
 }
 
+#[track_caller]
 fn rename(from: &Path, to: &Path) -> anyhow::Result<()> {
-    fs::rename(from, to)
+    deaths::around_file(|| fs::rename(from, to))
         .with_context(|| format!("cannot rename {} to {}", from.display(), to.display()))
 }
 

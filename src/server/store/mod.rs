@@ -85,6 +85,7 @@ pub use tunnels::{EnrollmentRow, Registration, SessionRow};
 
 use self::late::Late;
 use self::sql::{AnyTransaction, Pool, Statement};
+use super::deaths;
 
 /// How long a check that succeeded is not repeated.
 const CHECK_HOLDS: Duration = Duration::from_secs(1);
@@ -248,8 +249,9 @@ pub struct Writing(AnyTransaction);
 
 impl Writing {
     /// Keeps what was written.
-    pub async fn commit(self) -> Result<()> {
-        self.0.commit().await
+    #[track_caller]
+    pub fn commit(self) -> impl Future<Output = Result<()>> {
+        deaths::around(self.0.commit())
     }
 
     /// What the database's clock shows.

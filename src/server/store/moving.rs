@@ -15,6 +15,7 @@ use tokio::time::timeout;
 
 use super::postgres::{self, DatabaseUrl};
 use super::sqlite::BUSY_TIMEOUT;
+use crate::server::deaths;
 
 /// All tables, each behind those that its rows refer to.
 const TABLES: [&str; 16] = [
@@ -124,7 +125,8 @@ impl Copied {
     /// # Errors
     /// The database did not say that it has kept it.
     pub async fn keep(mut self) -> anyhow::Result<()> {
-        bounded(sqlx::raw_sql("COMMIT").execute(&mut self.postgres)).await?;
+        let committing = sqlx::raw_sql("COMMIT").execute(&mut self.postgres);
+        bounded(deaths::around(committing)).await?;
         let _ = timeout(ANSWER_TIMEOUT, self.postgres.close()).await;
         sqlx::raw_sql("ROLLBACK").execute(&mut self.file).await?;
         self.file.close().await?;

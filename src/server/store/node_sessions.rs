@@ -10,6 +10,7 @@ use sqlx::FromRow;
 
 use super::{Line, NodeLife, Result, json};
 use crate::protocol::{DataSourceId, TunnelId};
+use crate::server::deaths;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct NodeSession {
@@ -111,7 +112,9 @@ impl Line {
         .bind(life.epoch)
         .bind(json(put)?)
         .bind(json(named)?);
-        let facts: Option<i64> = self.bounded(statement.optional_value()).await?;
+        let facts: Option<i64> = self
+            .bounded(deaths::around(statement.optional_value()))
+            .await?;
         self.put_back(connection);
         Ok(facts.is_some())
     }
@@ -167,7 +170,7 @@ impl Line {
         )
         .bind(&life.name)
         .bind(life.epoch);
-        self.bounded(end.execute()).await?;
+        self.bounded(deaths::around(end.execute())).await?;
         self.put_back(connection);
         Ok(())
     }

@@ -6,6 +6,7 @@ use sqlx::FromRow;
 use strum::{Display, EnumString, IntoStaticStr};
 
 use super::{Actor, Line, Result, Store, timestamp};
+use crate::server::deaths;
 
 /// What a node does.
 #[derive(
@@ -190,7 +191,7 @@ impl Line {
         .bind(&new.certificate[..])
         .bind(epoch)
         .bind(beat);
-        let begun: Option<(i64, String)> = self.bounded(insert.optional()).await?;
+        let begun: Option<(i64, String)> = self.bounded(deaths::around(insert.optional())).await?;
         self.put_back(connection);
         let name = new.name.clone();
         Ok(begun.map(|(epoch, _)| NodeLife { name, epoch }))
@@ -207,7 +208,7 @@ impl Line {
         .bind(&life.name)
         .bind(life.epoch)
         .bind(state.into_str());
-        let word = self.bounded(update.optional()).await?;
+        let word = self.bounded(deaths::around(update.optional())).await?;
         self.put_back(connection);
         Ok(word)
     }

@@ -21,6 +21,7 @@ use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 
 use super::sql::Pool;
+use crate::server::deaths;
 
 /// Connections for reading, of each node.
 const READERS: u32 = 6;
@@ -155,13 +156,10 @@ async fn migrate(connection: &mut PgConnection, url: &DatabaseUrl) -> anyhow::Re
     let set = format!("SET lock_timeout = '{STATEMENT_TIMEOUT}'");
     let limited = bounded(connection.execute(sqlx::AssertSqlSafe(set)));
     limited.await.with_context(cannot)?;
-    let migrated = timeout(
-        MIGRATION_TIMEOUT,
-        MIGRATIONS.run_direct(None, connection, false),
-    )
-    .await
-    .with_context(|| format!("it takes longer than {} s", MIGRATION_TIMEOUT.as_secs()))
-    .with_context(cannot)?;
+    let migrated = timeout(MIGRATION_TIMEOUT, deaths::migrate(&MIGRATIONS, connection))
+        .await
+        .with_context(|| format!("it takes longer than {} s", MIGRATION_TIMEOUT.as_secs()))
+        .with_context(cannot)?;
     migrated
         .map_err(|error| {
             if is_locked(&error) {

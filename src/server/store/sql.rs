@@ -9,6 +9,7 @@
 
 use std::borrow::Cow;
 
+use futures_util::future::Either;
 use sqlx::encode::IsNull;
 use sqlx::error::BoxDynError;
 use sqlx::postgres::{PgArguments, PgPool, PgRow};
@@ -19,6 +20,7 @@ use sqlx::{
 };
 
 use super::{Result, StoreError, postgres};
+use crate::server::deaths;
 
 /// Which database it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -353,7 +355,19 @@ impl<'c> Statement<'c> {
     }
 
     /// Sends it for what it changes. Returns how many rows those are.
-    pub(super) async fn execute(self) -> Result<u64> {
+    #[track_caller]
+    pub(super) fn execute(self) -> impl Future<Output = Result<u64>> + use<'c> {
+        let is_alone = matches!(
+            self.target,
+            Target::Sqlite(On::Pool(_), _) | Target::Postgres(On::Pool(_), _)
+        );
+        match is_alone {
+            true => Either::Left(deaths::around(self.changed())),
+            false => Either::Right(self.changed()),
+        }
+    }
+
+    async fn changed(self) -> Result<u64> {
         send!(self, query_with, execute, |done| done.rows_affected())
     }
 }

@@ -10,6 +10,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqliteSy
 use sqlx::{Connection as _, Sqlite, SqliteConnection, Transaction};
 
 use super::sql::Pool;
+use crate::server::deaths;
 
 /// How long a statement waits for another process (`token create` beside `serve`) to finish writing.
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -36,10 +37,11 @@ pub(super) async fn open(path: &Path) -> anyhow::Result<(Pool, Pool)> {
     let writer = connect(options.clone(), 1)
         .await
         .with_context(|| format!("cannot open the database {}", path.display()))?;
-    MIGRATIONS
-        .run(&writer)
+    let mut connection = writer.acquire().await?;
+    deaths::migrate(&MIGRATIONS, &mut *connection)
         .await
         .with_context(|| format!("cannot update the schema of {}", path.display()))?;
+    drop(connection);
     let readers = connect(options, READERS).await?;
     Ok((Pool::Sqlite(readers), Pool::Sqlite(writer)))
 }

@@ -8,7 +8,7 @@ mod copy;
 
 use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io::ErrorKind;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -17,6 +17,7 @@ use jiff::Timestamp;
 use russh::keys::ssh_key::LineEnding;
 use russh::keys::{Algorithm, EcdsaCurve, PrivateKey};
 
+use crate::server::deaths;
 use crate::server::file_mark::{Mark, mark};
 use crate::server::scratch::Scratch;
 use crate::server::whole_file;
@@ -178,9 +179,11 @@ impl KeyFolder {
              bastions know it"
         );
         let former = self.place(Generation::Former);
+        // One that is kept already and is still in its place is what an earlier one has died at.
+        let is_in_place = |name: &&str| is_same(&former.join(name), &self.0.join(name));
         let begun = next.len() < KEYS.len();
         ensure!(
-            begun || self.present(Generation::Former).is_empty(),
+            begun || self.present(Generation::Former).iter().all(is_in_place),
             "the former host key is still kept; nothing was changed. If nobody needs it any more, delete it with \
              `host-key drop`, then run the same command again"
         );
@@ -208,7 +211,8 @@ impl KeyFolder {
         );
         for name in names {
             let path = place.join(name);
-            fs::remove_file(&path).with_context(|| format!("cannot delete {}", path.display()))?;
+            deaths::around_file(|| fs::remove_file(&path))
+                .with_context(|| format!("cannot delete {}", path.display()))?;
         }
         let _ = fs::remove_dir(place);
         Ok(())
@@ -234,9 +238,15 @@ impl KeyFolder {
             create(&new, file_name, algorithm)?;
         }
         // An empty folder may stand there, which this replaces.
-        fs::rename(&new, &place).with_context(cannot)?;
+        deaths::around_file(|| fs::rename(&new, &place)).with_context(cannot)?;
         flush(&self.0)
     }
+}
+
+/// Whether these are two names of one file.
+fn is_same(one: &Path, other: &Path) -> bool {
+    let file = |path: &Path| path.symlink_metadata().map(|data| (data.dev(), data.ino()));
+    matches!((file(one), file(other)), (Ok(one), Ok(other)) if one == other)
 }
 
 /// One file in the place of another, which is kept. There is one at its place at any moment.
@@ -250,7 +260,7 @@ fn replace(from: &Path, to: &Path, kept: &Path) -> std::io::Result<()> {
     for file in [kept, from] {
         File::open(file)?.set_modified(SystemTime::now())?;
     }
-    fs::rename(from, to)
+    deaths::around_file(|| fs::rename(from, to))
 }
 
 fn make_folder(dir: &Path) -> anyhow::Result<()> {
@@ -389,6 +399,19 @@ mod tests {
         assert!(keys.drop_former(&lock).is_err());
         keys.promote(&lock).unwrap();
         assert_eq!(loaded(&keys, Former), next);
+    }
+
+    #[test]
+    fn a_promotion_that_died_between_keeping_a_key_and_replacing_it_is_finished_by_the_next_one() {
+        let (_dir, keys) = folder();
+        keys.load_or_create().unwrap();
+        let (current, next) = (loaded(&keys, Current), loaded(&keys, Next));
+        let former = keys.place(Former);
+        make_folder(&former).unwrap();
+        fs::hard_link(keys.0.join(FILE_NAME), former.join(FILE_NAME)).unwrap();
+        keys.promote(&keys.lock().unwrap()).unwrap();
+        assert_eq!(loaded(&keys, Current), next);
+        assert_eq!(loaded(&keys, Former), current);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 mod backup;
 mod cluster;
+mod deaths;
 mod draining;
 mod farewell;
 mod half_done;

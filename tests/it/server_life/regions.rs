@@ -103,7 +103,7 @@ fn enroll(server: &Server, source: &DataSource, public_key: &str) -> Value {
 }
 
 /// A database that answers with what it is sent, and a key.
-fn echo() -> u16 {
+pub fn echo() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let port = listener.local_addr().expect("its address").port();
     std::thread::spawn(move || {
@@ -119,7 +119,7 @@ fn echo() -> u16 {
     port
 }
 
-fn key(folder: &Workspace, name: &str) -> String {
+pub fn key(folder: &Workspace, name: &str) -> String {
     let mut keygen = Command::new("ssh-keygen");
     keygen.args(["-q", "-t", "ed25519", "-N", "", "-f"]);
     keygen.arg(folder.path().join(name));
@@ -128,7 +128,7 @@ fn key(folder: &Workspace, name: &str) -> String {
 }
 
 /// ssh with this key to the server of which its bastion was told, whose host keys it pins.
-fn connect(folder: &Workspace, name: &str, told: &Value, target: u16) -> Running {
+pub fn connect(folder: &Workspace, name: &str, told: &Value, target: u16) -> Running {
     let server = &told["server"];
     let (host, port) = (&server["host"], server["port"].to_string());
     let host = host.as_str().expect("a host");
