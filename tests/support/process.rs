@@ -295,7 +295,7 @@ pub fn listening(processes: &[Process]) -> Vec<String> {
             .filter_map(|entry| std::fs::read_link(entry.path()).ok())
             .filter_map(|link| Some(link.to_str()?.strip_prefix("socket:[")?.replace(']', "")))
             .collect();
-        let lines = table(process, "tcp") + &table(process, "tcp6");
+        let lines = table(process, "tcp") + table(process, "tcp6").as_str();
         lines
             .lines()
             .map(|line| line.split_whitespace().collect::<Vec<_>>())
