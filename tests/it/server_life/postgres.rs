@@ -228,13 +228,15 @@ fn however_many_ask_at_once_a_server_makes_no_more_than_sixteen_connections() {
         for _ in 0..24 {
             scope.spawn(|| {
                 while !is_over.load(Ordering::Relaxed) {
-                    assert_eq!(creation(&server), StatusCode::CREATED);
-                    names(&server);
+                    // On a busy machine some are told to come again.
+                    creation(&server);
+                    let _ = server.operator().call(Method::GET, "/data-sources").send();
                 }
             });
         }
-        // Not the one that counts.
-        let open = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()";
+        // Those that count, of which the last one may still be ending, do not.
+        let open = "SELECT count(*) FROM pg_stat_activity
+             WHERE datname = current_database() AND query NOT LIKE '%pg_stat_activity%'";
         let most = (0..50).map(|_| inside.number(open)).max();
         is_over.store(true, Ordering::Relaxed);
         most.expect("a number")
