@@ -370,7 +370,7 @@ pub fn change_of_write(
     };
     anyhow::ensure!(
         stat.kind == super::host::Kind::File,
-        "{} is there and is no regular file",
+        "{} exists and is not a regular file",
         path.display()
     );
     let former = host

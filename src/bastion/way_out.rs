@@ -161,7 +161,7 @@ pub fn find(host: &dyn Host, question: &Question) -> anyhow::Result<WayOut> {
         }
     } else {
         (
-            "setup leads ssh through plain http proxies alone".to_owned(),
+            "setup can send ssh only through plain http proxies".to_owned(),
             "give the way through it with --proxy-command".to_owned(),
         )
     };
@@ -198,7 +198,7 @@ pub fn address(server: &Forward) -> Option<(&str, u16)> {
 /// # Errors
 /// What this host sees in its place.
 pub fn look(host: &dyn Host, name: &str, port: u16) -> Result<(), Failure> {
-    let proxies = "where only a web proxy leads out, set https_proxy or give --proxy-command";
+    let proxies = "where a web proxy is the only way out, set https_proxy or give --proxy-command";
     let addresses = host.resolve(name, port, NAME_TIMEOUT).map_err(|error| {
         Failure::new(
             format!("the name of the tunnel server, {name}, cannot be resolved on this host: {error}"),
@@ -221,8 +221,10 @@ pub fn look(host: &dyn Host, name: &str, port: u16) -> Result<(), Failure> {
         };
         let what = match greeting::read(connection.as_mut()) {
             Greeting::Ssh(_) => return Ok(()),
-            Greeting::HungUp => "takes the connection and hangs up without a word".to_owned(),
-            Greeting::Silence => "takes the connection and says nothing".to_owned(),
+            Greeting::HungUp => {
+                "accepts the connection and closes it without sending anything".to_owned()
+            }
+            Greeting::Silence => "accepts the connection and sends nothing".to_owned(),
             Greeting::Other(said) => format!("does not speak SSH, but says: {said:?}"),
         };
         unreached = format!(": {address} {what}");

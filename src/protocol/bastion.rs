@@ -38,7 +38,7 @@ pub struct Enrollment {
     /// When the token stops working, RFC 3339, UTC. Absent for a tunnel token.
     #[serde(default)]
     pub expires_at: Option<jiff::Timestamp>,
-    /// The tunnel server, for a look whether it can be reached before a key is registered.
+    /// The tunnel server, for a check whether it can be reached before a key is registered.
     #[serde(default)]
     pub server: Option<TunnelServerAddress>,
 }

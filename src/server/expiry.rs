@@ -27,7 +27,7 @@ pub async fn keep(control: Arc<ControlPlane>, audit_age: Duration, sessions: Ses
     loop {
         next.tick().await;
         if let Err(error) = look(&control.store, &mut last, audit_age, sessions).await {
-            tracing::error!(?error, "cannot forget what is over");
+            tracing::error!(?error, "cannot delete expired entries");
         }
     }
 }
@@ -47,7 +47,7 @@ async fn look(
     }
     let entries = store.forget_audit_older_than(audit_age).await?;
     if entries > 0 {
-        tracing::info!(entries, "the audit log has forgotten what was too old");
+        tracing::info!(entries, "deleted audit entries past their time");
     }
     store.forget_sessions_that_are_over(sessions).await?;
     Ok(())

@@ -53,7 +53,7 @@ impl Signals {
         // A thread, since it must not depend on what it ends.
         thread::spawn(|| {
             thread::sleep(BOUND);
-            tracing::error!("the end took too long, so it is not waited for");
+            tracing::error!("shutting down took too long; not waiting any longer");
             // The log's thread has this long for that line.
             thread::sleep(Duration::from_millis(100));
             process::exit(1);

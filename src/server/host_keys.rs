@@ -342,7 +342,7 @@ fn take(tunnels: &Tunnels, folder: &KeyFolder) {
         Ok(()) if local.host_keys() == before => {}
         Ok(()) => tracing::info!(announced = ?local.host_keys(), "host keys read again"),
         Err(error) => tracing::error!(
-            "cannot use the host keys: {error:#}; the former ones are shown until that is mended"
+            "cannot use the host keys: {error:#}; the former ones are shown until that is fixed"
         ),
     }
 }

@@ -135,9 +135,9 @@ fn what_stands_at_the_database_s_port_is_told_apart() {
         (
             "a proxy that knows no such host",
             Stand::HangsUp,
-            "hangs up",
+            "closes it without",
         ),
-        ("a database that hangs", Stand::Silent, "says nothing"),
+        ("a database that hangs", Stand::Silent, "sends nothing"),
     ];
     for (what, stand, word) in cases {
         let stand = Standing::at(port, stand);

@@ -211,7 +211,7 @@ fn a_port_at_which_something_else_than_ssh_answers_is_told_before_a_key_is_regis
     let mut setup = lab.bastion.setup(&lab.server, token_of(&source));
     setup_fails_without_a_trace(&lab, &mut setup, FAILED).expect_words(&[
         "tunnel server",
-        "says nothing",
+        "sends nothing",
         "firewall",
     ]);
     assert_eq!(lab.state(&source), DataSourceState::Draft);

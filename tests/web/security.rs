@@ -332,7 +332,7 @@ fn a_setup_command_is_shown_again_until_it_expires_and_is_then_replaced() {
     let page = create(&visitor, "Sales");
     let command = page.element("setup-command");
     assert_eq!(visitor.get(&page.path).element("setup-command"), command);
-    let page = visitor.wait_for(&page.path, "time was over", Duration::from_secs(10));
+    let page = visitor.wait_for(&page.path, "command expired", Duration::from_secs(10));
     assert!(
         !page.body.contains("setup-command"),
         "an expired command is shown"

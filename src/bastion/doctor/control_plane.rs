@@ -170,7 +170,7 @@ fn tls(id: TunnelName, tunnel: &TunnelRecord, health: &Result<Health, ApiError>)
     };
     let name = address.host_str().unwrap_or_default();
     match certificate::trouble(cause) {
-        None => Finding::skip("no TLS session came about; the next check says why"),
+        None => Finding::skip("no TLS session was established; the next check says why"),
         Some(Trouble::UnknownAuthority) => Finding::fail(
             match tunnel.reach.authority {
                 Some(_) => {
@@ -194,11 +194,11 @@ fn tls(id: TunnelName, tunnel: &TunnelRecord, health: &Result<Health, ApiError>)
         ),
         Some(Trouble::WrongName) => Finding::fail(
             format!("its certificate is for another name than {name}"),
-            "look whether a proxy or a captive portal answers in its place; if not, tell the vendor",
+            "check whether a proxy or a captive portal answers in its place; if not, tell the vendor",
         ),
         Some(Trouble::Other) => Finding::fail(
             format!("TLS fails: {}", OneLine(cause)),
-            "look whether a proxy on the way breaks TLS; if not, tell the vendor, with this message",
+            "check whether a proxy on the way breaks TLS; if not, tell the vendor, with this message",
         ),
     }
 }
@@ -224,7 +224,7 @@ fn http(health: &Result<Health, ApiError>, proxy: Option<&Proxy>, id: TunnelName
                         "look into the proxy's log: it has to allow CONNECT to the control plane".to_owned()
                     }
                     None => {
-                        "look whether a firewall on the way breaks the connection; if not, tell the vendor".to_owned()
+                        "check whether a firewall on the way breaks the connection; if not, tell the vendor".to_owned()
                     }
                 },
             )

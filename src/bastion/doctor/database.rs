@@ -239,9 +239,9 @@ fn foreign(expected: &str, target: &str, seen: Option<&str>, answer: &[u8], end:
         ),
         None if end == End::HungUp => hung_up(target, expected),
         None => Finding::fail(
-            format!("{target} accepts the connection and says nothing"),
+            format!("{target} accepts the connection and sends nothing"),
             format!(
-                "look whether {expected} is overloaded or hangs: it takes connections and does not answer them"
+                "check whether {expected} is overloaded or hangs: it takes connections and does not answer them"
             ),
         ),
     }
@@ -249,7 +249,7 @@ fn foreign(expected: &str, target: &str, seen: Option<&str>, answer: &[u8], end:
 
 fn hung_up(target: &str, who: &str) -> Finding {
     Finding::fail(
-        format!("{target} accepts the connection and hangs up without a word"),
+        format!("{target} accepts the connection and closes it without sending anything"),
         format!(
             "let this host in where {who} or a proxy before it keeps a list of allowed addresses, and look into \
              its log"
@@ -313,9 +313,9 @@ mod tests {
     #[test]
     fn a_port_that_hangs_up_is_told_from_one_that_is_silent() {
         let hung_up = asked(DatabaseType::Mysql, Listener::HangsUp(Vec::new()));
-        assert!(hung_up.detail.contains("hangs up"), "{hung_up:?}");
+        assert!(hung_up.detail.contains("closes it without"), "{hung_up:?}");
         let silent = asked(DatabaseType::Mysql, Listener::Says(Vec::new()));
-        assert!(silent.detail.contains("says nothing"), "{silent:?}");
+        assert!(silent.detail.contains("sends nothing"), "{silent:?}");
     }
 
     #[test]

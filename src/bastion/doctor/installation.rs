@@ -52,7 +52,7 @@ impl Installation<'_> {
         let why_not = if is_complete == Outcome::Pass {
             "the tunnel runs without a service"
         } else {
-            "setup has not come to its end"
+            "setup is not finished"
         };
         let with = |look: &dyn Fn(&dyn ServiceManager) -> anyhow::Result<Finding>| match &manager {
             None => Finding::skip(why_not),
@@ -103,7 +103,7 @@ impl Installation<'_> {
             record.step.to_string()
         });
         Finding::fail(
-            format!("it was begun and came as far as {step}"),
+            format!("it was started and got as far as {step}"),
             "run the command from the browser again: it goes on from there",
         )
     }
@@ -314,7 +314,7 @@ pub(super) fn writable_by_others(host: &dyn Host, path: &Path) -> Option<String>
         return Some(format!("it belongs to user {}, not to root", stat.uid));
     }
     let is_writable = stat.mode & 0o022 != 0;
-    is_writable.then(|| format!("others than root can write it (mode {:o})", stat.mode))
+    is_writable.then(|| format!("users other than root can write it (mode {:o})", stat.mode))
 }
 
 /// The first line that differs, for people.
@@ -340,7 +340,7 @@ fn difference(found: &str, expected: &str) -> Option<String> {
 pub(super) fn cannot_ask(error: &anyhow::Error) -> Finding {
     Finding::fail(
         OneLine(error).to_string(),
-        "look whether the service manager of this host answers",
+        "check whether the service manager of this host answers",
     )
 }
 
@@ -379,7 +379,7 @@ mod tests {
             (
                 "/drop-in",
                 0o664,
-                Some("others than root can write it (mode 664)"),
+                Some("users other than root can write it (mode 664)"),
             ),
             (
                 "/home/ada/unit",

@@ -62,15 +62,15 @@ const TROUBLES: [(&str, &str); 14] = [
     ),
     (
         "not responding",
-        "look whether a firewall between this host and the tunnel server drops idle or long connections",
+        "check whether a firewall between this host and the tunnel server drops idle or long connections",
     ),
     (
         "Connection reset",
-        "look whether a firewall on the way to the tunnel server cuts SSH off",
+        "check whether a firewall on the way to the tunnel server cuts SSH off",
     ),
     (
         "Broken pipe",
-        "look whether the line to the tunnel server is stable; autossh connects again by itself",
+        "check whether the line to the tunnel server is stable; autossh connects again by itself",
     ),
     (
         "Connection closed by",

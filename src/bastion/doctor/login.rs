@@ -46,10 +46,10 @@ pub fn attempt(host: &dyn Host, forward: &Forward, announced: Option<TunnelName>
 
 impl Login {
     fn undecided(detail: String) -> Self {
-        let remedy = "run it again; if it stays, look whether a firewall on the way holds SSH up, and ask the vendor";
+        let remedy = "run it again; if it stays, check whether a firewall on the way holds SSH up, and ask the vendor";
         Login {
             host_key: Finding::fail(detail, remedy),
-            key: Finding::skip("the login did not come that far"),
+            key: Finding::skip("the login did not get that far"),
         }
     }
 
@@ -57,7 +57,7 @@ impl Login {
     fn refused_here(fault: Failure) -> Self {
         Login {
             host_key: Finding::fail(fault.what, fault.next),
-            key: Finding::skip("the login did not come that far"),
+            key: Finding::skip("the login did not get that far"),
         }
     }
 
@@ -137,7 +137,7 @@ fn judge(said: &str, announced: Option<TunnelName>) -> Login {
         };
     }
     Login::undecided(match heard.last_words() {
-        words if words.is_empty() => "ssh ended without a word".to_owned(),
+        words if words.is_empty() => "ssh exited without a message".to_owned(),
         words => format!("ssh says: {words}"),
     })
 }

@@ -157,7 +157,7 @@ fn examine_host(checks: &mut Checks, target: &Target) -> Result<(), Interrupted>
     })?;
     checks.run("permissions", &subject, "", |host| match installed {
         Some((receipt, layout)) => permissions::examine(host, layout, receipt),
-        None => Finding::skip("there is nothing to look at"),
+        None => Finding::skip("there is nothing to check"),
     })?;
     Ok(())
 }

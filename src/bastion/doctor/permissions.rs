@@ -83,7 +83,7 @@ fn wrong(path: &Path, stat: Stat, forbidden: u32, owner: u32) -> Option<Finding>
     };
     Some(Finding::fail(
         format!(
-            "{shown} has the permissions {:o}: others than its user get at it",
+            "{shown} has the permissions {:o}: users other than its owner can access it",
             stat.mode
         ),
         format!("run `{sudo}chmod {who} {shown}`"),

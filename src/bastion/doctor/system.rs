@@ -181,7 +181,7 @@ fn disk(host: &dyn Host, folders: &[PathBuf]) -> Finding {
             Err(error) => {
                 return Finding::fail(
                     error.to_string(),
-                    "look whether a network disk is mounted that does not answer (`mount`)",
+                    "check whether a network disk is mounted that does not answer (`mount`)",
                 );
             }
         };

@@ -108,21 +108,21 @@ fn tcp_remedy(error: &Unreached, server: &TunnelServerAddress) -> String {
              {host} port {port}: allow it"
         ),
         _ => format!(
-            "allow outbound TCP from this host to {host} port {port} in the firewall; where only a \
-             web proxy leads out, run the setup command from the browser again with --proxy-command"
+            "allow outbound TCP from this host to {host} port {port} in the firewall; where a web proxy is the only way out, run the setup command from the browser again with --proxy-command"
         ),
     }
 }
 
 fn banner(mut reached: Reached) -> Finding {
-    let allow = "look whether a firewall on the way lets SSH pass to this port: it takes the connection and stops \
+    let allow = "check whether a firewall on the way lets SSH pass to this port: it takes the connection and stops \
                  what is said on it";
     match greeting::read(reached.connection.as_mut()) {
         Greeting::Ssh(version) => Finding::pass(format!("it speaks SSH ({version})")),
-        Greeting::HungUp => {
-            Finding::fail("it takes the connection and hangs up without a word", allow)
-        }
-        Greeting::Silence => Finding::fail("it takes the connection and says nothing", allow),
+        Greeting::HungUp => Finding::fail(
+            "it accepts the connection and closes it without sending anything",
+            allow,
+        ),
+        Greeting::Silence => Finding::fail("it accepts the connection and sends nothing", allow),
         Greeting::Other(said) => Finding::fail(
             format!("it does not speak SSH, but says: {said}"),
             "something else answers at this address: look at what the name leads to, and ask the vendor",

@@ -80,10 +80,10 @@ pub fn make_staging(staging: &Path) -> anyhow::Result<Staging> {
         is_ours,
         Failure::new(
             format!(
-                "{} is there, and is no folder of this user's alone",
+                "{} exists, and is not a folder that belongs to this user alone",
                 staging.display()
             ),
-            "have it removed, then run the same command again; or set TMPDIR to another folder",
+            "remove it, then run the same command again; or set TMPDIR to another folder",
         )
     );
     Ok(Staging(staging.to_owned()))

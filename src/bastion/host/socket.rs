@@ -17,7 +17,7 @@ pub fn try_in(dir: &Path) -> anyhow::Result<()> {
         .context("no file can be made in it")?;
     let (bound, linked) = (trial.path().join("0"), trial.path().join("1"));
     let _listener = UnixListener::bind(&bound).context("it holds no sockets")?;
-    fs::hard_link(&bound, &linked).context("it holds no hard links to a socket")?;
+    fs::hard_link(&bound, &linked).context("its file system has no hard links to sockets")?;
     fs::remove_file(&bound).context("nothing can be removed from it")?;
     UnixStream::connect(&linked).context("a socket in it reaches nobody")?;
     trial.close().context("nothing can be removed from it")

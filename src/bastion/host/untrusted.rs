@@ -37,7 +37,7 @@ pub fn read_end(home: &Path, file: &Path, bytes: u64) -> io::Result<FileEnd> {
     let mut file = File::from(opened);
     let metadata = file.metadata()?;
     if !metadata.is_file() || metadata.nlink() != 1 {
-        return Err(io::Error::other("it is no regular file of its own"));
+        return Err(io::Error::other("it is not a regular file with one name"));
     }
     let length = metadata.len();
     file.seek(SeekFrom::Start(length.saturating_sub(bytes)))?;

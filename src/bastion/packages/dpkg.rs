@@ -107,7 +107,7 @@ impl Packages {
         let ours = names(all().filter(is_ours).filter(is_cause).collect());
         if !ours.is_empty() {
             let next = format!(
-                "run `sudo apt-get install {}` yourself to see it fail, and mend what it names",
+                "run `sudo apt-get install {}` yourself to see it fail, and fix what it names",
                 ours.join(" ")
             );
             return Some(Unfinished { names: ours, next });
@@ -129,7 +129,7 @@ impl Packages {
         } else if !failed.is_empty() {
             let joined = failed.join(", ");
             let repair = format!(
-                "run `sudo dpkg --configure -a` to see why {joined} fails, and mend or remove it"
+                "run `sudo dpkg --configure -a` to see why {joined} fails, and fix or remove it"
             );
             (failed, repair)
         } else if !waiting.is_empty() {
@@ -202,7 +202,8 @@ pub(super) fn interrupted(host: &dyn Host) -> Option<Trouble> {
         return None;
     }
     Some(Trouble {
-        what: "dpkg was interrupted on this host, and apt installs nothing until it has come to its end".to_owned(),
+        what: "dpkg was interrupted on this host, and apt installs nothing until that is finished"
+            .to_owned(),
         next: "run `sudo dpkg --configure -a`".to_owned(),
     })
 }

@@ -35,7 +35,7 @@ impl Trouble {
     pub(super) fn other() -> Self {
         Trouble::new(
             "the package manager failed",
-            "run the command yourself to see it fail, and mend what it names",
+            "run the command yourself to see it fail, and fix what it names",
         )
     }
 }
@@ -157,7 +157,7 @@ pub(super) fn remark(command: &Command, output: &Output, trouble: Option<Trouble
         }
     };
     match trouble {
-        Some(Trouble { what, next }) => format!("{ended}: {what}. To mend that, {next}."),
+        Some(Trouble { what, next }) => format!("{ended}: {what}. To fix that, {next}."),
         None => format!("{ended}{}", below(&output.ends())),
     }
 }

@@ -36,7 +36,7 @@ pub(super) fn inventory(host: &dyn Host) -> anyhow::Result<Vec<Installed>> {
     let output = host.expect(&query()).with_context(|| {
         Failure::new(
             "cannot list the installed packages",
-            "look whether `sudo rpm -qa` works (`sudo rpm --rebuilddb` repairs a damaged database), then run the same \
+            "check whether `sudo rpm -qa` works (`sudo rpm --rebuilddb` repairs a damaged database), then run the same \
              command again",
         )
     })?;

@@ -175,10 +175,10 @@ fn explain(said: &str) -> Option<StartFailure> {
     let next = match (number, value("program")) {
         // launchd's own, before it runs the program.
         (Some(78), Some(program)) => format!(
-            "look whether {program} is there (`brew install autossh` brings it back) and whether the user and the folder \
+            "check whether {program} is there (`brew install autossh` brings it back) and whether the user and the folder \
              of its log are"
         ),
-        (Some(78), None) => "look whether the daemon's program, user and log are there".to_owned(),
+        (Some(78), None) => "check whether the daemon's program, user and log are there".to_owned(),
         (Some(126 | 127), _) => "install autossh again: `brew reinstall autossh`".to_owned(),
         _ if lines().any(|line| line.contains("OS_REASON_CODESIGNING")) => {
             "macOS refuses the program's signature: `brew reinstall autossh`".to_owned()

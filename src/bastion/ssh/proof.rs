@@ -60,7 +60,7 @@ pub fn prove(
             format!(
                 "the connection to the tunnel server {server}{through} is lost {when}: {words}"
             ),
-            "look whether a firewall on the way inspects SSH, or lets no large packets pass; if not, ask the vendor \
+            "check whether a firewall on the way inspects SSH, or lets no large packets pass; if not, ask the vendor \
              what its tunnel server's log says; then run the same command again",
         )
     };

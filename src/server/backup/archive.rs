@@ -115,7 +115,7 @@ fn append<W: Write>(
 pub(super) fn read(path: &Path, into: Option<&Path>) -> anyhow::Result<Manifest> {
     let mut tar = tar::Archive::new(open(path)?);
     let mut entries = tar.entries()?;
-    let no_backup = || format!("{} is no backup of this program", path.display());
+    let no_backup = || format!("{} is not a backup made by this program", path.display());
     let first = entries.next().with_context(no_backup)?;
     let first = first.with_context(no_backup)?;
     ensure!(first.path_bytes()[..] == *MANIFEST.as_bytes(), no_backup());
@@ -142,7 +142,7 @@ pub(super) fn read(path: &Path, into: Option<&Path>) -> anyhow::Result<Manifest>
     }
     if let Some(entry) = missing.first() {
         bail!(
-            "{}: it is cut short, {} is not in it",
+            "{}: it is incomplete: {} is missing",
             damaged(path),
             entry.name
         );
@@ -158,7 +158,7 @@ fn open(path: &Path) -> anyhow::Result<File> {
     let mut file = File::from(io::stdin().as_fd().try_clone_to_owned()?);
     // All of it is read twice, and whoever runs this may not be allowed to open it again.
     file.rewind()
-        .context("a backup is read twice, so standard input has to be a file: restore - <FILE")?;
+        .context("a backup is read twice, so standard input must be a file: restore - <FILE")?;
     Ok(file)
 }
 

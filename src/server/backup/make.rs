@@ -32,7 +32,7 @@ pub async fn run(arguments: BackupArgs) -> anyhow::Result<()> {
     if arguments.file == Path::new("-") {
         ensure!(
             !io::stdout().is_terminal(),
-            "a backup holds secret keys and is no text: send it to a file or a program, not to a terminal"
+            "a backup holds secret keys and is binary: write it to a file or a program, not to a terminal"
         );
         let mut out = io::stdout().lock();
         let scratch = Scratch::new_in(data_dir.path(), SCRATCH)
@@ -92,7 +92,7 @@ fn in_words(manifest: &Manifest) -> String {
 
 async fn write_file(data_dir: &DataDir, path: &Path) -> anyhow::Result<Manifest> {
     let shown = path.display();
-    let taken = || format!("{shown} is there already; choose another name");
+    let taken = || format!("{shown} already exists; choose another name");
     if path.symlink_metadata().is_ok() {
         bail!(taken());
     }

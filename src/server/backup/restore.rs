@@ -335,7 +335,7 @@ fn say(
         }
     };
     println!(
-        "What was changed since is as it was then: {back}. Bastions set up since, or with a newer key, are \
+        "Changes made since then are lost: {back}. Bastions set up since, or with a newer key, are \
          refused (\"the key is not enrolled\" in the log, refused keys in /metrics): create their data sources anew."
     );
 }

@@ -31,13 +31,13 @@ pub async fn keep(node: Arc<Node>, url: DatabaseUrl) -> anyhow::Result<()> {
             Ok(Some(word)) => {
                 node.has_written(state);
                 if !std::mem::replace(&mut is_heard, true) {
-                    tracing::info!("this node is heard by the others again");
+                    tracing::info!("the other nodes hear this one again");
                     node.compare_sessions();
                 }
                 if word.found_dead {
                     if !was_found_dead {
                         tracing::warn!(
-                            "other nodes have found this one dead; it writes again which tunnels it holds"
+                            "other nodes have declared this one dead; it registers its tunnels again"
                         );
                     }
                     node.write_all_again();
@@ -58,7 +58,7 @@ pub async fn keep(node: Arc<Node>, url: DatabaseUrl) -> anyhow::Result<()> {
 fn was_not_heard(is_heard: &mut bool, error: &anyhow::Error) {
     if std::mem::replace(is_heard, false) {
         tracing::warn!(
-            "cannot write to the database that this node lives; its tunnels go on: {error:#}"
+            "cannot write this node's heartbeat to the database; its tunnels go on: {error:#}"
         );
     }
 }

@@ -197,7 +197,7 @@ impl KeyKeeper {
             is_first = false;
             (next, *pause) = (Asked::Changes, FIRST_PAUSE);
             tokio::select! {
-                told = listening.next() => told.context("the connection that tells of changes is lost")?,
+                told = listening.next() => told.context("the connection for change notifications was lost")?,
                 () = self.table.wanted() => {}
                 () = sleep(EVERY) => listening.check().await.context("the database is silent")?,
             }

@@ -20,7 +20,7 @@ pub async fn hear(control: Arc<ControlPlane>, view: Arc<View>, url: DatabaseUrl)
         if !std::mem::replace(&mut is_told, true) {
             tracing::warn!(
                 ?error,
-                "cannot hear from the database what happens at other nodes; it is tried again"
+                "cannot listen for news of other nodes on the database; trying again"
             );
         }
         sleep(RETRY_PAUSE).await;

@@ -215,7 +215,7 @@ impl Node {
             }
             ensure!(
                 former.epoch < present.epoch,
-                "another server has taken the name {:?} while this one could not be seen. Start this one under \
+                "another server took the name {:?} while this one was out of contact. Start this one under \
                  another name (--node-name), or stop the other one",
                 self.name()
             );

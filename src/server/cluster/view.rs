@@ -406,7 +406,7 @@ impl Reader {
         if was_alive && !known.is_alive() && now.state != NodeState::Stopped {
             tracing::warn!(
                 node = now.name,
-                "this node is found dead: its beat stands still"
+                "this node is declared dead: it has stopped sending heartbeats"
             );
         }
         let present = (known.row.epoch, known.row.facts);

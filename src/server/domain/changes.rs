@@ -38,7 +38,7 @@ impl Changes {
         let _ = self.0.send(News::Changed(data_source));
     }
 
-    /// Wakes whoever reads a live stream, to look whether he still may.
+    /// Wakes whoever reads a live stream, to check whether he still may.
     pub fn announce_access_change(&self) {
         let _ = self.0.send(News::AccessChanged);
     }

@@ -120,7 +120,7 @@ impl ControlPlane {
             tx.commit().await?;
             self.keys_changed().await;
             self.close_other_keys(tunnel, &key).await;
-            tracing::info!(tunnel = tunnel.0, "the old key's time is over");
+            tracing::info!(tunnel = tunnel.0, "the old key has expired");
             self.changes.announce(data_source);
         }
         Ok(())

@@ -49,7 +49,7 @@ pub fn normalize(text: &str) -> Result<String, String> {
     PublicKey::new(key.key_data().clone(), "")
         .to_openssh()
         .map(|text| text.trim_end().to_owned())
-        .map_err(|error| format!("this key cannot be written again: {error}"))
+        .map_err(|error| format!("this key cannot be re-encoded: {error}"))
 }
 
 /// Looks at the word with which the line begins.
@@ -76,11 +76,11 @@ fn check_type(line: &str) -> Result<(), String> {
             .any(|beginning| name.starts_with(beginning)) =>
         {
             format!(
-                "keys of this type need somebody who touches a device each time; {MAKE_ANOTHER}"
+                "keys of this type need someone to touch a device each time; {MAKE_ANOTHER}"
             )
         }
         "ssh-dss" => format!(
-            "DSA keys are too weak, and OpenSSH has given them up; {MAKE_ANOTHER}"
+            "DSA keys are too weak, and OpenSSH no longer supports them; {MAKE_ANOTHER}"
         ),
         name if is_type(name) => {
             format!("keys of the type {name} are not accepted; use rsa, ed25519 or ecdsa")

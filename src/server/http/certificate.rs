@@ -53,7 +53,7 @@ impl Certificate {
             Ok(()) => tracing::info!(certificate = %self.certificate.display(), "read again"),
             Err(error) => tracing::error!(
                 %error,
-                "{}; the former one is used until that is mended",
+                "{}; the former one is used until that is fixed",
                 cannot_use(&self.certificate, &self.key)
             ),
         }

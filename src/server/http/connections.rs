@@ -169,7 +169,7 @@ impl Connections {
             if refused > told {
                 tracing::warn!(
                     refused = refused - told,
-                    "web connections were refused, since as many as there may be were busy"
+                    "web connections were refused: the limit was reached"
                 );
                 told = refused;
             }

@@ -179,13 +179,13 @@ fn too_much() -> Failure {
             "the other side's answer asks for more memory than a test may have ({} MiB)",
             MEMORY >> 20
         ),
-        "Look whether host and port belong to such a database.",
+        "Check whether host and port belong to such a database.",
     )
 }
 
 fn not_carried_out(cause: &str) -> Failure {
     Failure::new(
         format!("this server could not carry out the test: {cause}"),
-        "Try again in a moment; if it stays so, look whether this server may start processes.",
+        "Try again in a moment; if it stays so, check whether this server may start processes.",
     )
 }

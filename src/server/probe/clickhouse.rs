@@ -274,7 +274,7 @@ fn words(body: &str) -> String {
 fn no_answer(error: &dyn std::error::Error) -> Failure {
     Failure::new(
         format!("the connection ended before an answer: {error}"),
-        "Look whether host and port belong to ClickHouse's HTTP interface, and at its log.",
+        "Check whether host and port belong to ClickHouse's HTTP interface, and at its log.",
     )
 }
 

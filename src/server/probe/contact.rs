@@ -166,7 +166,7 @@ pub(super) fn hung_up(place: &Place) -> Failure {
                 "the connection was closed at once: the bastion cannot reach {database}, or it refuses"
             ),
             format!(
-                "On the bastion, look whether {database} is right and open; unless the tunnel was set up by hand, \
+                "On the bastion, check whether {database} is right and open; unless the tunnel was set up by hand, \
                  `{PROGRAM} doctor` checks it. Host and port are as seen from the bastion."
             ),
         )

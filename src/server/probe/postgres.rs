@@ -182,7 +182,7 @@ fn login_remedy(error: &sqlx::Error) -> &'static str {
             "TLS could not be agreed on: turn it on at the database, or choose another TLS mode."
         }
         (None, sqlx::Error::Io(_) | sqlx::Error::Protocol(_)) => {
-            "Look whether host and port belong to a PostgreSQL server, and at its log."
+            "Check whether host and port belong to a PostgreSQL server, and at its log."
         }
         (None, _) => "Look at the database's own log.",
     }

@@ -114,7 +114,7 @@ impl<'a> Report<'a> {
 fn too_slow() -> Failure {
     Failure::new(
         format!("no answer within {} s", STAGE_TIMEOUT.as_secs()),
-        "Look whether host and port belong to such a database, whether a firewall on the way to the \
+        "Check whether host and port belong to such a database, whether a firewall on the way to the \
          database drops packets, and whether the database is overloaded.",
     )
 }
@@ -122,14 +122,14 @@ fn too_slow() -> Failure {
 fn nonsense() -> Failure {
     Failure::new(
         "the answer makes no sense in this database's protocol",
-        "Look whether host and port belong to such a database.",
+        "Check whether host and port belong to such a database.",
     )
 }
 
 fn too_much() -> Failure {
     Failure::new(
         format!("the other side sends without an end: the test ended after {MOST_KIB} KiB"),
-        "Look whether host and port belong to such a database.",
+        "Check whether host and port belong to such a database.",
     )
 }
 

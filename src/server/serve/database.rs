@@ -197,7 +197,7 @@ pub(super) async fn begin(app: &App, host_keys: &KeyFolder, role: Role) {
     }
     if let Err(error) = check_saved_passwords(app).await {
         // Whoever uses one is told; the tunnels do not wait for the database.
-        tracing::error!("cannot look whether the saved passwords can be read: {error:#}");
+        tracing::error!("cannot check whether the saved passwords can be read: {error:#}");
     }
     app.sign_in_link.delete_if_over(&app.store).await;
 }

@@ -103,7 +103,7 @@ async fn is_new(app: &App) -> store::Result<bool> {
         Err(error) if error.is_outage() => {
             tracing::error!(
                 ?error,
-                "cannot look whether anybody can sign in; if not, `holistics-tunnel-server login-link` makes a link"
+                "cannot check whether anybody can sign in; if not, `holistics-tunnel-server login-link` makes a link"
             );
             Ok(false)
         }

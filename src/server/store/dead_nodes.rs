@@ -69,7 +69,7 @@ impl Store {
 }
 
 impl Writing {
-    /// Leaves word that a node was found dead, if it still is and has sessions. Its row is locked before they are, as it is
+    /// Leaves word that a node was declared dead, if it still is and has sessions. Its row is locked before they are, as it is
     /// by the node itself.
     async fn mark_as_dead(&mut self, dead: &DeadNode) -> Result<bool> {
         let marked = self

@@ -127,7 +127,7 @@ impl NodeRow {
 pub struct Word {
     /// It is to drain.
     pub drain_asked: bool,
-    /// It was found dead, and its sessions were deleted.
+    /// It was declared dead, and its sessions were deleted.
     pub found_dead: bool,
 }
 

@@ -187,7 +187,7 @@ pub(super) async fn connect(url: &DatabaseUrl) -> anyhow::Result<PgConnection> {
         Ok(Err(error)) => (check::why(&error, url), super::is_outage(&error)),
         Err(_) => {
             let why = format!(
-                "it does not answer within {} s; look whether its address is right and nothing in between drops what \
+                "it does not answer within {} s; check whether its address is right and nothing in between drops what \
                  is sent",
                 CONNECT_TIMEOUT.as_secs()
             );

@@ -47,7 +47,7 @@ fn a_tunnel_node_that_is_cut_off_costs_its_tunnels_seconds_and_all_is_true_again
     );
 }
 
-/// The node that holds tunnels fails, in each region in turn, until it is found dead; then it returns.
+/// The node that holds tunnels fails, in each region in turn, until it is declared dead; then it returns.
 fn a_tunnel_node_fails(
     fault: &'static str,
     fail: impl Fn(&mut Cluster, usize),
@@ -160,6 +160,6 @@ fn assert_undisturbed(cost: &Cost) {
 #[track_caller]
 fn assert_nobody_was_found_dead(cluster: &Cluster) {
     for node in &cluster.nodes {
-        assert!(!node.log().contains("found dead"), "{}", node.log());
+        assert!(!node.log().contains("declared dead"), "{}", node.log());
     }
 }

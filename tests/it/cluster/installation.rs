@@ -287,7 +287,7 @@ impl Cluster {
         let name = self.nodes[node].name();
         let query = format!("SELECT count(*) FROM nodes WHERE name = '{name}' AND found_dead");
         wait::until_true(
-            &format!("{name} to be found dead"),
+            &format!("{name} to be declared dead"),
             LIMIT,
             || self.describe(),
             || self.as_stored().number(&query) == 1,

@@ -50,7 +50,7 @@ fn a_backup_of_a_running_server_brings_everything_back_on_another_machine() {
     let before = fs::read(&file).expect("the backup");
     backup(&lab.server, &file)
         .expect_code(FAILED)
-        .expect_words(&["is there already", "another name"]);
+        .expect_words(&["already exists", "another name"]);
     assert_eq!(fs::read(&file).expect("the backup"), before);
 
     restore(&lab.server, &file, &[])

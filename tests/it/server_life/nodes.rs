@@ -110,7 +110,7 @@ fn a_killed_node_s_tunnels_are_down_when_its_beat_has_stood_still_for_ten_second
     let killed = Instant::now();
     wait_for(&other, &source, DataSourceState::Enrolled, LIMIT);
     let took = killed.elapsed();
-    println!("a killed node is found dead after {took:?}");
+    println!("a killed node is declared dead after {took:?}");
     // Its last beat was up to 2 s before.
     assert!(took > Duration::from_secs(7), "{took:?}");
     assert!(took < Duration::from_secs(25), "{took:?}");
@@ -201,7 +201,7 @@ fn a_node_that_starts_again_holds_at_once_no_more_what_it_held_before() {
         started.elapsed()
     );
     assert!(other.database().number(epoch) > former);
-    assert!(!other.log().contains("found dead"), "{}", other.log());
+    assert!(!other.log().contains("declared dead"), "{}", other.log());
 
     let _ssh = customer.connect(&one, &source);
     wait_for(&other, &source, DataSourceState::Connected, SOON);
@@ -261,7 +261,7 @@ fn while_the_database_is_away_nobody_is_declared_dead_and_tunnels_go_on() {
         }
         assert!(seen > 10, "{outage}: {seen} answers");
         for node in [&one, &other] {
-            assert!(!node.log().contains("found dead"), "{}", node.log());
+            assert!(!node.log().contains("declared dead"), "{}", node.log());
         }
         assert_eq!(events(&one, &source)[0], "up", "{outage}");
     }
@@ -290,7 +290,7 @@ fn what_a_dead_node_held_is_noted_as_down_though_nothing_can_be_written_when_it_
              FROM tunnels AS t, nodes AS n WHERE n.name = 'lost'"
     ));
     let told = || server.log().contains("cannot note yet");
-    wait::until_true("it is found dead", LIMIT, || server.log(), told);
+    wait::until_true("it is declared dead", LIMIT, || server.log(), told);
     database.execute("DROP TRIGGER full_insert_events ON events");
     let down = || database.number("SELECT count(*) FROM events WHERE kind = 'down'");
     wait::until_true(

@@ -203,7 +203,7 @@ impl RawClient {
     }
 
     /// Sends nothing more, and still hears what is said.
-    #[allow(dead_code, reason = "as above")]
+    #[allow(dead_code, reason = "the fuzzer alone does so")]
     pub async fn end_sending(&mut self) -> io::Result<()> {
         self.stream.shutdown().await
     }

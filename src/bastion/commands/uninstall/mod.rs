@@ -59,7 +59,7 @@ pub(super) fn run(host: &dyn Host, ui: &Ui, command: &UninstallTunnel) -> anyhow
         && directory::remove_empty(host, &Layout::new(host, Path::new("/")))?
     {
         ui.finished(
-            &["What an earlier removal had not come to is gone.".to_owned()],
+            &["What an earlier removal left behind is removed.".to_owned()],
             json!({"removed": []}),
         );
         return Ok(Exit::Done);

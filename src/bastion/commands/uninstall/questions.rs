@@ -27,7 +27,7 @@ pub(super) fn confirm(
         ""
     };
     let question = match names.as_slice() {
-        [] => "Remove what an earlier removal had to leave?".to_owned(),
+        [] => "Remove what an earlier removal left behind?".to_owned(),
         names => format!("Remove tunnel {}{what}?", names.join(", ")),
     };
     let unasked = Failure::usage(
@@ -77,8 +77,7 @@ pub(super) fn confirm_own_tunnel(
         return Ok(());
     };
     let warning = format!(
-        "This session seems to have come in through tunnel {}: it would end, and this host could not \
-         be reached that way any more",
+        "This session seems to come through tunnel {}: removing it ends the session, and this host can no longer be reached that way",
         target.tunnel
     );
     // With a yes, the removal comes to its end without its terminal.

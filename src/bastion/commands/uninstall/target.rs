@@ -133,13 +133,13 @@ impl Finder<'_> {
             }
             Err(error) if is_unauthorized(&error) => Err(Failure::new(
                 format!("the control plane does not accept the token of tunnel {name}; nothing was changed"),
-                "look whether the data source is still there in the browser; add --force to remove the tunnel \
+                "check whether the data source is still there in the browser; add --force to remove the tunnel \
                  from this host alone",
             )
             .because(error)
             .into()),
             Err(error) if error.is_transient() => Err(Failure::new(
-                format!("the control plane cannot be reached to be told that tunnel {name} goes; nothing was changed"),
+                format!("cannot reach the control plane to report the removal of tunnel {name}; nothing was changed"),
                 "try again once it can be reached; or add --force to remove the tunnel from this host alone, and \
                  delete the data source in the browser",
             )

@@ -91,7 +91,7 @@ pub(super) fn of_rehearsal(
     let next = match (drop_ins, status) {
         // There is no unit yet that could be looked at.
         ([], 200..=254) => {
-            "mend what it names; this user's programs have to start under systemd".to_owned()
+            "fix what it names; this user's programs have to start under systemd".to_owned()
         }
         _ => failure.next,
     };

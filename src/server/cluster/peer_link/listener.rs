@@ -98,7 +98,7 @@ pub fn serve<D: Destination>(
         let failed = |error: &io::Error| shared.destination.not_accepted(error);
         while let Some((socket, peer)) = accept(&listener, &stop, failed).await {
             let Some(place) = shared.unproved.enter(peer.ip()) else {
-                let why = "too many have not proved which node they are from";
+                let why = "too many connections that have not yet proved which node they are from";
                 shared.destination.refused(peer, Refused::TooMany, why);
                 continue;
             };

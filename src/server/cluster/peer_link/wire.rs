@@ -49,7 +49,7 @@ impl Answer {
             Answer::OtherVersion,
         ];
         let found = all.into_iter().find(|answer| *answer as u8 == byte);
-        found.ok_or_else(|| invalid("an answer that there is none of"))
+        found.ok_or_else(|| invalid("an unknown answer"))
     }
 }
 

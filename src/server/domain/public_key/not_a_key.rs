@@ -17,7 +17,7 @@ pub fn is_private(text: &str) -> bool {
 /// Why a text without blanks around it is no line of a public key, if that is so.
 pub(super) fn reason(text: &str) -> Option<String> {
     let reason = if text.is_empty() {
-        "there is no key; send the line of the .pub file"
+        "no key was given; send the line of the .pub file"
     } else if is_private(text) {
         "this is a private key, which nobody else must have. It was not kept; but as it has left its machine, make a \
          new key pair there and send the line of its .pub file"

@@ -223,7 +223,7 @@ async fn working(store: &Store, hash: &TokenHash) -> Result<StoredToken, ApiErro
         if expires_at.is_some_and(|at| at <= *now) {
             return Err(ApiError::new(
                 ProblemKind::TokenExpired,
-                "this command's time is over. Ask for a new one in the browser.",
+                "this command has expired. Ask for a new one in the browser.",
             ));
         }
     }

@@ -28,7 +28,7 @@ pub async fn ready(State(app): State<Arc<App>>) -> Result<&'static str, ApiError
     app.store.check().await?;
     if !app.tunnels.knows_the_others() {
         let detail = "this node does not know yet which tunnels other nodes hold, since it could not read or write \
-                      what the nodes tell each other in the database; it is tried again and again";
+                      what the nodes tell each other in the database; the server keeps trying";
         return Err(ApiError::new(ProblemKind::Busy, detail.to_owned()));
     }
     let idle = |part: &str| {

@@ -68,7 +68,7 @@ pub async fn set_password(
             .await
             .map_err(|error| ApiError::internal(&error))?
         {
-            let error = "The present password is wrong.";
+            let error = "The current password is wrong.";
             return refused(StatusCode::UNPROCESSABLE_ENTITY, error.to_owned());
         }
         app.web.sign_ins.succeeded(asker);

@@ -71,7 +71,7 @@ pub fn event(kind: &str) -> &str {
         "enrolled" => "The bastion registered its key",
         "key_registered" => "The public key was registered by hand",
         "key_replaced" => "Another public key was registered by hand",
-        "target_confirmed" => "The tunnel leads to the new host and port",
+        "target_confirmed" => "The tunnel points to the new host and port",
         "connected" => "The bastion reported its tunnel",
         "saved" => "Saved",
         "service_installed" => "The service runs the tunnel",

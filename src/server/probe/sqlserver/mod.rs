@@ -220,7 +220,7 @@ fn login_failure(error: &tiberius::error::Error) -> Failure {
             "The database ended the connection during the login: look at its own log."
         }
         (None, Error::Server(_)) => "Look at the database's own log.",
-        (None, _) => "Look whether host and port belong to a SQL Server, and at its log.",
+        (None, _) => "Check whether host and port belong to a SQL Server, and at its log.",
     };
     Failure::new(words(error), remedy)
 }

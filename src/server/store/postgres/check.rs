@@ -182,7 +182,7 @@ pub(super) fn why(error: &sqlx::Error, url: &DatabaseUrl) -> String {
         (None, sqlx::Error::Tls(_)) => {
             "look at sslmode and sslrootcert in the address, and at its certificate".to_owned()
         }
-        (None, sqlx::Error::Io(_)) => "look whether its address is right and PostgreSQL runs there".to_owned(),
+        (None, sqlx::Error::Io(_)) => "check whether its address is right and PostgreSQL runs there".to_owned(),
         _ => return said,
     };
     format!("{said}; {remedy}")

@@ -34,7 +34,7 @@ const NOT_FOUND: Refusal = Refusal {
 const TOKEN_OVER: Refusal = Refusal {
     status: "410",
     name: "TokenOver",
-    words: "The token's time is over, or it has done its work",
+    words: "The token has expired, or it has done its work",
 };
 const TOO_SLOW: Refusal = Refusal {
     status: "408",
