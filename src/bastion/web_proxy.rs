@@ -249,7 +249,7 @@ mod tests {
         assert_eq!(refused.unwrap_err(), "it answers \"HTTP/1.1 403 Filtered\"");
         let stranger = judge(b"SSH-2.0-x\r\n").unwrap().unwrap_err();
         assert!(stranger.contains("does not speak HTTP"), "{stranger}");
-        assert!(unfinished(b"").contains("sends nothing"));
+        assert!(unfinished(b"").contains("says nothing"));
     }
 
     #[test]

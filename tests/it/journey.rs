@@ -288,22 +288,25 @@ fn plan_and_dry_run_show_every_step_and_change_nothing() {
 }
 
 #[test]
-fn a_token_file_is_removed_once_it_is_read_and_a_dry_run_keeps_it() {
+fn a_token_file_stays_until_the_tunnel_is_set_up() {
     let lab = Lab::new();
     let source = lab.data_source("Shop");
-    let setup = || {
-        let setup = lab.bastion.setup(&lab.server, token_of(&source));
-        let mut words = setup.get_args().skip_while(|word| *word != "--token-file");
-        let file = words.nth(1).expect("a token file").to_owned();
-        (setup, std::path::PathBuf::from(file))
-    };
-    let (mut dry_run, file) = setup();
+    let mut setup = lab.bastion.setup(&lab.server, token_of(&source));
+    let mut words = setup.get_args().skip_while(|word| *word != "--token-file");
+    let file = std::path::PathBuf::from(words.nth(1).expect("a token file"));
+    let mut dry_run = lab.bastion.setup(&lab.server, token_of(&source));
     lab.bastion.run(dry_run.arg("--dry-run")).expect_code(0);
-    assert!(file.exists(), "the dry run took it away");
 
-    let (mut setup, file) = setup();
-    let setup = lab.bastion.start(&mut setup);
-    lab.wait_until_connected(&source, &setup);
+    let waits = lab.bastion.start(&mut setup);
+    lab.wait_until_connected(&source, &waits);
+    waits.signal(Signal::INT);
+    waits.wait(SERVICE_LIMIT).expect_code(130);
+    assert!(file.exists(), "the same command could not go on");
+
+    let waits = lab.bastion.start(&mut setup);
+    lab.wait_until_connected(&source, &waits);
+    lab.save(&source);
+    waits.wait(SERVICE_LIMIT).expect_code(0);
     assert!(!file.exists(), "the token stays on the disk");
 }
 

@@ -12,6 +12,7 @@ mod bootstrap;
 mod changes;
 mod cluster;
 mod connections;
+mod containers;
 mod databases;
 mod distros;
 mod doctor;

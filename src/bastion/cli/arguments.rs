@@ -22,7 +22,7 @@ pub struct Setup {
     /// The one-time token; --token-file is safer, since other users can see arguments
     #[arg(long, conflicts_with = "token_file")]
     pub token: Option<String>,
-    /// A file with the one-time token, readable by this user alone (0600); it is removed once it is read
+    /// A file with the one-time token, readable by this user alone (0600); it is removed once the tunnel is set up
     /// (- for standard input)
     #[arg(long, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
@@ -114,7 +114,7 @@ pub struct UninstallTunnel {
     /// longer knows the tunnel
     #[arg(long, value_name = "URL")]
     pub server: Option<String>,
-    /// A file with the removal token (0600), removed once it is read (- for standard input)
+    /// A file with the removal token (0600), removed once the tunnel is (- for standard input)
     #[arg(long, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
     /// Print one JSON object for each event

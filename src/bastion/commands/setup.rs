@@ -44,7 +44,6 @@ pub(super) fn run(host: &dyn Host, ui: &Ui, command: &Setup) -> anyhow::Result<E
     )?;
     let layout = Layout::new(host, &settings.prefix);
     if !command.dry_run {
-        token::remove_file(host, command.token_file.as_deref())?;
         lock::refuse_a_second_run(host, &layout)?;
     }
     let receipt = Receipt::load(host, &layout.receipt())?;
@@ -157,6 +156,8 @@ pub(super) fn run(host: &dyn Host, ui: &Ui, command: &Setup) -> anyhow::Result<E
     remember_tunnel(&mut run, &enrollment, &server, reach, &token);
     let progress = run.carry_out(&steps, Some(request.tunnel()))?;
     finish(&run, &enrollment, progress);
+    // Only now: a run that is interrupted goes on by the same command.
+    token::remove_file(host, command.token_file.as_deref())?;
     Ok(Exit::Done)
 }
 

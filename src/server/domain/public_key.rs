@@ -169,7 +169,7 @@ mod tests {
             (format!("ssh-ed448 {key}"), "of the type ssh-ed448"),
             (
                 format!("sk-ssh-ed25519@openssh.com {key}"),
-                "touches a device",
+                "touch a device",
             ),
             (
                 format!("ssh-ed25519-cert-v01@openssh.com {key}"),

@@ -34,6 +34,19 @@ use target::{Finder, Target};
 const PURPOSE: &str = "Removing the tunnel from the service";
 
 pub(super) fn run(host: &dyn Host, ui: &Ui, command: &UninstallTunnel) -> anyhow::Result<Exit> {
+    let exit = remove_what_is_meant(host, ui, command)?;
+    if exit == Exit::Done {
+        // Only now: a removal that is interrupted goes on by the same command.
+        token::remove_file(host, command.token_file.as_deref())?;
+    }
+    Ok(exit)
+}
+
+fn remove_what_is_meant(
+    host: &dyn Host,
+    ui: &Ui,
+    command: &UninstallTunnel,
+) -> anyhow::Result<Exit> {
     let installed = tunnels::installed(host);
     let receipt = installed.as_ref().ok().and_then(Option::as_ref);
     let receipt = receipt.map(|(receipt, _)| receipt);
@@ -42,7 +55,6 @@ pub(super) fn run(host: &dyn Host, ui: &Ui, command: &UninstallTunnel) -> anyhow
     if !is_left_of_an_earlier_one(receipt) {
         others::refuse_sudo(host, others.iter().filter(is_meant))?;
     }
-    // Read first, since the file has to go whatever follows.
     let removal = Removal::read(host, command)?;
     let given = Given::read(host, command.authority.file())?;
     let installed = installed?;

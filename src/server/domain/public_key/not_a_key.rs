@@ -77,7 +77,7 @@ mod tests {
     #[test]
     fn what_is_no_key_is_called_by_its_name() {
         for (text, named) in [
-            ("", "there is no key"),
+            ("", "no key was given"),
             ("-----BEGIN OPENSSH PRIVATE KEY-----\nb3Bl", "a private key"),
             ("-----BEGIN ENCRYPTED PRIVATE KEY-----", "a private key"),
             (
