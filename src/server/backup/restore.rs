@@ -177,7 +177,13 @@ fn cannot_change(path: &Path) -> String {
 fn finish(aside: &Path) -> anyhow::Result<PathBuf> {
     let name = aside.file_name().unwrap_or_default().to_string_lossy();
     let since = name.trim_start_matches(HALF_REPLACED);
-    let done = aside.with_file_name(format!("{REPLACED}{since}"));
+    let mut done = aside.with_file_name(format!("{REPLACED}{since}"));
+    // One that was killed when all was done may be followed by another within the same second.
+    let mut number = 1;
+    while done.symlink_metadata().is_ok() {
+        number += 1;
+        done = aside.with_file_name(format!("{REPLACED}{since}-{number}"));
+    }
     rename(aside, &done)?;
     Ok(done)
 }

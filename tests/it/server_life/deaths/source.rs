@@ -5,12 +5,14 @@ use std::path::Path;
 
 /// What is no part of the life that is led here, since it needs minutes or an hour, or servers in several regions; and where
 /// all of them end.
-const ELSEWHERE: [&str; 6] = [
+const ELSEWHERE: [&str; 7] = [
     "src/server/store/sql.rs: commit",
     "src/server/store/tunnels.rs: note_seen",
     "src/server/store/audit.rs: forget_audit_older_than",
     "src/server/store/sign_ins.rs: forget_sessions_that_are_over",
     "src/server/store/moves.rs: note_moves_seen",
+    // A node that is lost with its tunnels.
+    "src/server/store/dead_nodes.rs: note_dead",
     "src/server/domain/moves.rs: end_moves",
 ];
 

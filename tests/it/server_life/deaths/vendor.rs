@@ -218,15 +218,21 @@ impl<'k> Vendor<'k> {
         panic!("{query}\n{}", self.server.log());
     }
 
+    /// Stops the server, until it has ended by itself.
     pub fn stop(&mut self) {
-        if !self.server.is_alive() {
-            self.revive();
+        for _ in 0..MOST {
+            if !self.server.is_alive() {
+                self.revive();
+            }
+            let ended = self.server.stop();
+            if ended.code != KILLED {
+                ended.expect_code(0);
+                return;
+            }
+            self.deaths += self.server.live_again();
+            self.tend();
         }
-        let ended = self.server.stop();
-        match ended.code {
-            KILLED => self.deaths += 1,
-            _ => drop(ended.expect_code(0)),
-        }
+        panic!("it never ends");
     }
 
     pub fn restart(&mut self, arguments: &[&str]) {
