@@ -305,7 +305,7 @@ fn a_token_file_stays_until_the_tunnel_is_set_up() {
 
     let waits = lab.bastion.start(&mut setup);
     lab.wait_until_connected(&source, &waits);
-    lab.save(&source);
+    lab.operator.save(source.id);
     waits.wait(SERVICE_LIMIT).expect_code(0);
     assert!(!file.exists(), "the token stays on the disk");
 }
