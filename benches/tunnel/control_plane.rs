@@ -8,14 +8,18 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
+use rustix::process::{Pid, Signal, kill_process};
 use sqlx::sqlite::SqliteConnectOptions;
-use sqlx::{AssertSqlSafe, ConnectOptions};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection};
 use tempfile::TempDir;
 
 use crate::ssh::Process;
 
 /// How long it may take to begin.
 const START_LIMIT: Duration = Duration::from_secs(120);
+
+/// How long it may take to end.
+const END_LIMIT: Duration = Duration::from_secs(60);
 
 /// A control plane that runs.
 pub struct ControlPlane {
@@ -84,21 +88,47 @@ impl Installation {
 
     /// Runs statements on its database while it does not run.
     pub fn fill(&self, statements: String) -> anyhow::Result<()> {
-        let file = self.data.path().join("control-plane.sqlite");
         let runtime = tokio::runtime::Runtime::new()?;
         runtime.block_on(async {
-            let mut database = SqliteConnectOptions::new().filename(file).connect().await?;
+            let mut database = SqliteConnectOptions::new()
+                .filename(self.file())
+                .connect()
+                .await?;
             let statements = AssertSqlSafe(statements);
             sqlx::raw_sql(statements).execute(&mut database).await?;
             Ok(())
         })
     }
 
+    /// What this query of its database gives while it runs.
+    pub fn rows(&self, query: &str) -> anyhow::Result<Vec<(i64, i64, i64)>> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        runtime.block_on(async {
+            let file = SqliteConnectOptions::new().filename(self.file());
+            let mut database = file.read_only(true).connect().await?;
+            let query = AssertSqlSafe(query.to_owned());
+            let rows = sqlx::query_as(query).fetch_all(&mut database).await?;
+            database.close().await?;
+            Ok(rows)
+        })
+    }
+
+    fn file(&self) -> PathBuf {
+        self.data.path().join("control-plane.sqlite")
+    }
+
     /// Starts it.
     pub fn start(&self, arguments: &[&str]) -> anyhow::Result<ControlPlane> {
+        self.start_at("127.0.0.1:0", arguments)
+    }
+
+    /// Starts it, for bastions that come to this address.
+    pub fn start_at(&self, ssh: &str, arguments: &[&str]) -> anyhow::Result<ControlPlane> {
         let began = Instant::now();
         let mut command = self.command("serve");
-        command.args(["--listen", "127.0.0.1:0", "--ssh-listen", "127.0.0.1:0"]);
+        command.args(["--listen", "127.0.0.1:0", "--ssh-listen", ssh]);
         command
             .args(arguments)
             .stdout(Stdio::piped())
@@ -164,6 +194,18 @@ fn cookies(head: &str) -> String {
 }
 
 impl ControlPlane {
+    /// Ends it as a service is ended, and waits for that.
+    pub fn end(mut self) -> anyhow::Result<()> {
+        let process = Pid::from_child(&self.process.0);
+        kill_process(process, Signal::TERM)?;
+        let deadline = Instant::now() + END_LIMIT;
+        while self.process.0.try_wait()?.is_none() {
+            ensure!(Instant::now() < deadline, "the server did not end");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Ok(())
+    }
+
     /// Asks for a path, with this line of a header, and reads the answer to its end.
     pub fn get(&self, path: &str, header: &str) -> anyhow::Result<Answer> {
         let host = &self.web;

@@ -57,7 +57,8 @@ pub fn measure(bastion: &Bastion, options: &Options, report: &mut Report) -> any
     Ok(())
 }
 
-fn per_real_tunnel(bastion: &Bastion, server: &Server) -> anyhow::Result<f64> {
+/// The memory of a server for one more tunnel of a real ssh.
+pub fn per_real_tunnel(bastion: &Bastion, server: &Server) -> anyhow::Result<f64> {
     // The first ones pay for what is made once.
     let mut tunnels = open_real(bastion, server, 0..5)?;
     let before = memory_of_family(server.process.id())?;

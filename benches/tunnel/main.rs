@@ -9,7 +9,9 @@ mod figures;
 mod fronts;
 mod idle;
 mod lists;
+mod load;
 mod loopback;
+mod others;
 mod path;
 mod pgbench;
 mod place;
@@ -39,7 +41,7 @@ const AES_128_GCM: &str = "aes128-gcm@openssh.com";
 const AES_256_GCM: &str = "aes256-gcm@openssh.com";
 const CHACHA20: &str = "chacha20-poly1305@openssh.com";
 
-const SECTIONS: [&str; 10] = [
+const SECTIONS: [&str; 12] = [
     "idle",
     "loopback",
     "path",
@@ -50,7 +52,12 @@ const SECTIONS: [&str; 10] = [
     "strangers",
     "lists",
     "store",
+    "load",
+    "table",
 ];
+
+/// How often the candidates take turns, unless it is said.
+const TURNS: usize = 5;
 
 /// What the command line asks for.
 struct Options {
@@ -61,17 +68,22 @@ struct Options {
     connections: usize,
     /// Half of the round trip on the long path.
     one_way: Duration,
+    /// How many tunnels there are under load, one number after another.
+    tunnels: Vec<usize>,
     json: Option<PathBuf>,
+    markdown: Option<PathBuf>,
 }
 
 impl Options {
     fn parse(arguments: &[String]) -> anyhow::Result<Self> {
         let mut options = Options {
             sections: Vec::new(),
-            turns: 5,
+            turns: TURNS,
             connections: 50_000,
             one_way: Duration::from_millis(50),
+            tunnels: Vec::new(),
             json: None,
+            markdown: None,
         };
         let mut arguments = arguments.iter();
         while let Some(argument) = arguments.next() {
@@ -84,12 +96,26 @@ impl Options {
                 "--turns" => options.turns = value()?.parse::<usize>()?.max(1),
                 "--connections" => options.connections = value()?.parse()?,
                 "--one-way-ms" => options.one_way = Duration::from_millis(value()?.parse()?),
+                "--tunnels" => options.tunnels.push(value()?.parse()?),
+                "--markdown" => options.markdown = Some(value()?.into()),
                 "--json" => options.json = Some(value()?.into()),
                 section if SECTIONS.contains(&section) => options.sections.push(section.into()),
                 other => bail!("there is no {other:?}; the sections are: {SECTIONS:?}"),
             }
         }
         Ok(options)
+    }
+
+    /// How it was called, but for where the figures go.
+    fn command(&self) -> String {
+        let mut words = vec!["scripts/bench".to_owned()];
+        words.extend(self.sections.iter().cloned());
+        let tunnels = self.tunnels.iter();
+        words.extend(tunnels.map(|tunnels| format!("--tunnels {tunnels}")));
+        if self.turns != TURNS {
+            words.push(format!("--turns {}", self.turns));
+        }
+        words.join(" ")
     }
 
     fn wants(&self, section: &str) -> bool {
@@ -112,7 +138,9 @@ fn main() -> anyhow::Result<()> {
         return Ok(());
     }
     let options = Options::parse(&arguments)?;
-    let mut report = Report::new(options.json.clone());
+    let command = options.command();
+    let (json, markdown) = (options.json.clone(), options.markdown.clone());
+    let mut report = Report::new(json, markdown, command);
     // Before any thread is there, so that all are in the same place.
     if place::is_root() {
         place::move_into_a_new_one()?;
@@ -125,54 +153,52 @@ fn main() -> anyhow::Result<()> {
 }
 
 fn run(bastion: &Bastion, options: &Options, report: &mut Report) -> anyhow::Result<()> {
-    if options.wants("idle") {
-        idle::measure(bastion, options, report).context("idle")?;
-        report.save()?;
-    }
-    if options.wants("loopback") {
-        loopback::measure(bastion, options, report).context("loopback")?;
-        report.save()?;
-    }
-    if options.wants("path") || options.wants("results") {
-        if place::is_root() {
-            let path = Path::new(options.one_way)?;
-            if options.wants("path") {
-                sustained::measure(bastion, &path, options, report).context("path")?;
-                report.save()?;
-            }
-            if options.wants("results") {
-                results::measure(bastion, &path, options, report).context("results")?;
-                report.save()?;
-            }
-            path.set_buffers(TcpBuffers::Default)?;
-        } else {
-            println!("\nThe sections \"path\" and \"results\" need root: they make a long path of");
-            println!("two network namespaces and the devices between them.");
+    // Made once, for the sections that need it.
+    let mut path = None;
+    for section in SECTIONS {
+        if options.wants(section) {
+            report.begin(section);
+            measure(section, bastion, &mut path, options, report).context(section)?;
+            report.save()?;
         }
     }
-    if options.wants("connections") {
-        pgbench::measure(bastion, options, report).context("connections")?;
-        report.save()?;
-    }
-    if options.wants("fronts") {
-        fronts::measure(bastion, options, report).context("fronts")?;
-        report.save()?;
-    }
-    if options.wants("short") {
-        short::measure(bastion, options, report).context("short")?;
-        report.save()?;
-    }
-    if options.wants("strangers") {
-        strangers::measure(bastion, options, report).context("strangers")?;
-        report.save()?;
-    }
-    if options.wants("lists") {
-        lists::measure(options, report).context("lists")?;
-        report.save()?;
-    }
-    if options.wants("store") {
-        store::measure(bastion, options, report).context("store")?;
-        report.save()?;
-    }
     Ok(())
+}
+
+fn measure(
+    section: &str,
+    bastion: &Bastion,
+    path: &mut Option<Path>,
+    options: &Options,
+    report: &mut Report,
+) -> anyhow::Result<()> {
+    match section {
+        "idle" => idle::measure(bastion, options, report),
+        "loopback" => loopback::measure(bastion, options, report),
+        "path" | "results" if !place::is_root() => {
+            println!("\nThe section {section:?} needs root: it makes a long path of two network");
+            println!("namespaces and the devices between them.");
+            Ok(())
+        }
+        "path" | "results" => {
+            let path = match path {
+                Some(path) => path,
+                None => path.insert(Path::new(options.one_way)?),
+            };
+            match section {
+                "path" => sustained::measure(bastion, path, options, report)?,
+                _ => results::measure(bastion, path, options, report)?,
+            }
+            path.set_buffers(TcpBuffers::Default)
+        }
+        "connections" => pgbench::measure(bastion, options, report),
+        "fronts" => fronts::measure(bastion, options, report),
+        "short" => short::measure(bastion, options, report),
+        "strangers" => strangers::measure(bastion, options, report),
+        "lists" => lists::measure(options, report),
+        "store" => store::measure(bastion, options, report),
+        "load" => load::measure(options, report),
+        "table" => others::measure(bastion, options, report),
+        _ => unreachable!("there is no {section:?}"),
+    }
 }

@@ -97,7 +97,12 @@ impl Postgres {
         Ok(format!("postgres://postgres@127.0.0.1:{port}/{name}"))
     }
 
-    fn connections_per_second(
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// What pgbench says of new connections through this port.
+    pub fn connections_per_second(
         &self,
         port: u16,
         clients: &str,

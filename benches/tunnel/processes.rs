@@ -3,7 +3,8 @@
 use std::fs;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
+use rustix::process::{Pid, Signal, kill_process};
 
 /// The unit of processor times in /proc, the same on every Linux that Rust's standard library runs on.
 const TICKS_PER_SECOND: f64 = 100.0;
@@ -48,6 +49,39 @@ pub fn family(root: u32) -> anyhow::Result<Vec<u32>> {
     Ok(family)
 }
 
+/// What the programs of a process and its descendants are called.
+pub fn names_in_family(root: u32) -> anyhow::Result<Vec<String>> {
+    let names = family(root)?.into_iter().filter_map(name);
+    Ok(names.collect())
+}
+
+fn name(process: u32) -> Option<String> {
+    let name = fs::read_to_string(format!("/proc/{process}/comm")).ok()?;
+    Some(name.trim_end().to_owned())
+}
+
+/// Kills a process and its descendants, the oldest first.
+pub fn kill_family(root: u32) -> anyhow::Result<()> {
+    family(root)?.into_iter().for_each(kill);
+    Ok(())
+}
+
+/// Kills those of them whose programs are called so.
+pub fn kill_those_named(root: u32, names: &[&str]) -> anyhow::Result<()> {
+    let mut found = family(root)?;
+    found.retain(|process| name(*process).is_some_and(|name| names.contains(&name.as_str())));
+    ensure!(!found.is_empty(), "there is none of {names:?}");
+    found.into_iter().for_each(kill);
+    Ok(())
+}
+
+/// One that has ended meanwhile need not be killed.
+fn kill(process: u32) {
+    if let Some(process) = i32::try_from(process).ok().and_then(Pid::from_raw) {
+        let _ = kill_process(process, Signal::KILL);
+    }
+}
+
 /// What a process and its living descendants have used so far.
 pub fn cpu_of_family(root: u32) -> anyhow::Result<Cpu> {
     let mut sum = Cpu::default();
@@ -89,6 +123,11 @@ pub fn memory_of_family(root: u32) -> anyhow::Result<f64> {
         }
     }
     Ok(bytes)
+}
+
+/// How many descriptors a process has open.
+pub fn files(process: u32) -> anyhow::Result<usize> {
+    Ok(fs::read_dir(format!("/proc/{process}/fd"))?.count())
 }
 
 fn kib_after(text: &str, label: &str) -> Option<f64> {

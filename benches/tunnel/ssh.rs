@@ -1,5 +1,6 @@
 //! The servers that are compared, and the real `ssh` on the bastion's side.
 
+use std::ffi::OsString;
 use std::fs;
 use std::io::{Read, Seek};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -13,6 +14,7 @@ use holistics_tunnel::server::cluster::peer_link::identity::Identity;
 use tempfile::TempDir;
 
 use crate::path::{self, Path};
+use crate::processes::kill_family;
 use crate::source::Source;
 use crate::{place, serve};
 
@@ -146,6 +148,7 @@ pub struct Server {
     user: String,
     forward: Ipv4Addr,
     first_forward_port: u16,
+    command: Command,
 }
 
 impl Server {
@@ -244,7 +247,16 @@ impl Server {
             user: user.to_owned(),
             forward: Ipv4Addr::LOCALHOST,
             first_forward_port,
+            command,
         })
+    }
+
+    /// Kills it with all its sessions, and starts it at once at the same port.
+    pub fn kill_and_start(&mut self) -> anyhow::Result<()> {
+        kill_family(self.process.id())?;
+        self.process.0.wait()?;
+        self.process = Process(self.command.spawn().context("cannot start a server")?);
+        wait_for(self.port, START)
     }
 
     /// The port of the tunnel with this number.
@@ -363,23 +375,55 @@ impl Tunnel {
         to: u16,
         cipher: &str,
     ) -> anyhow::Result<Self> {
-        let forward = format!("127.0.0.1:{}:127.0.0.1:{to}", server.forward_port(number));
         let mut command = Command::new("ssh");
         command
-            .args(["-F", "none", "-N"])
-            .args(["-o", "BatchMode=yes", "-o", "IdentitiesOnly=yes"])
-            .args(["-o", "StrictHostKeyChecking=no"])
-            .args(["-o", "UserKnownHostsFile=/dev/null"])
-            .args(["-o", "ExitOnForwardFailure=yes", "-o", "LogLevel=FATAL"])
-            .args(["-c", cipher, "-R", &forward, "-i"])
-            .arg(&bastion.key)
-            .args(["-p", &server.port.to_string()])
-            .arg(format!("{}@{}", server.user, route.server()))
+            .args(Self::arguments(bastion, server, route, number, to, cipher))
             .stdin(Stdio::null());
         let child = route.at_the_bastion(|| command.spawn().context("ssh"))?;
         Ok(Tunnel {
             process: Process(child),
         })
+    }
+
+    /// What ssh is told.
+    pub fn arguments(
+        bastion: &Bastion,
+        server: &Server,
+        route: Route,
+        number: u16,
+        to: u16,
+        cipher: &str,
+    ) -> Vec<OsString> {
+        let forward = format!("127.0.0.1:{}:127.0.0.1:{to}", server.forward_port(number));
+        let port = server.port.to_string();
+        let place = format!("{}@{}", server.user, route.server());
+        let words = [
+            "-F",
+            "none",
+            "-N",
+            "-o",
+            "BatchMode=yes",
+            "-o",
+            "IdentitiesOnly=yes",
+            "-o",
+            "StrictHostKeyChecking=no",
+            "-o",
+            "UserKnownHostsFile=/dev/null",
+            "-o",
+            "ExitOnForwardFailure=yes",
+            "-o",
+            "LogLevel=FATAL",
+            "-c",
+            cipher,
+            "-R",
+            &forward,
+            "-p",
+            &port,
+            "-i",
+        ];
+        let mut arguments: Vec<OsString> = words.map(OsString::from).to_vec();
+        arguments.extend([bastion.key.clone().into(), place.into()]);
+        arguments
     }
 
     /// Starts it and waits until the forwarded port listens.

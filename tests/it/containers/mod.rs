@@ -12,12 +12,12 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use engine::target_folder;
-use holistics_tunnel::protocol::{DataSource, DataSourceState};
-use installation::Installation;
 use crate::support::lab::{token_of, tunnel_of};
 use crate::support::process;
 use crate::support::workspace::Workspace;
+use engine::target_folder;
+use holistics_tunnel::protocol::{DataSource, DataSourceState};
+use installation::Installation;
 
 /// How long a tunnel may take to be up once its container is started: an RSA key may be made.
 const LIMIT: Duration = Duration::from_secs(300);
