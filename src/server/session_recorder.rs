@@ -26,7 +26,7 @@ const TUNNELS_AT_ONCE: usize = 250;
 /// How long to wait after events could not be written. Until then they wait, too.
 const RETRY_PAUSE: Duration = Duration::from_secs(2);
 
-/// Runs until it is aborted. Whatever it has not written then is still pending.
+/// Runs until it is aborted. Whatever it has not written then is still pending, or about to be written: [`finish`] waits.
 pub async fn record(control: Arc<ControlPlane>) {
     let local = control.tunnels.local();
     let mut seen = interval(SEEN_INTERVAL);
@@ -40,18 +40,43 @@ pub async fn record(control: Arc<ControlPlane>) {
             match local {
                 Some(local) => {
                     local.events().wait().await;
-                    local.events()
                 }
                 None => std::future::pending().await,
             }
         };
         tokio::select! {
-            events = due => if !write(events, &control.store, &control.changes, &elsewhere(&control)).await {
+            () = due => if !apart(write_some(Arc::clone(&control))).await {
                 not_before = Instant::now() + RETRY_PAUSE;
             },
             _ = seen.tick() => note_seen(&control).await,
         }
     }
+}
+
+/// Has something done to its end, whatever becomes of whoever waits for it. A write that is left between its commit and
+/// the answer would be pending still, and be written once more.
+async fn apart<T: Send + 'static>(task: impl Future<Output = T> + Send + 'static) -> T {
+    match tokio::spawn(task).await {
+        Ok(done) => done,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // The runtime ends, and this task with it.
+            Err(_) => std::future::pending().await,
+        },
+    }
+}
+
+async fn write_some(control: Arc<ControlPlane>) -> bool {
+    let Some(local) = control.tunnels.local() else {
+        return true;
+    };
+    write(
+        local.events(),
+        &control.store,
+        &control.changes,
+        &elsewhere(&control),
+    )
+    .await
 }
 
 /// Writes what is left when the server ends: the events that are pending, and "last seen" of every
@@ -90,6 +115,8 @@ async fn write(
     changes: &Changes,
     is_up_elsewhere: &impl Fn(TunnelId) -> bool,
 ) -> bool {
+    // Whoever comes second finds what the first could not write, and nothing that it has.
+    let _turn = events.turn().await;
     let batch = events.take(TUNNELS_AT_ONCE);
     let counts = |note: &&SessionNote| match note.event {
         SessionEvent::Down(tunnel) => !is_up_elsewhere(tunnel),
@@ -179,6 +206,31 @@ mod tests {
 
         async fn write(&self, events: &SessionEvents) -> bool {
             write(events, &self.0.store, &Changes::new(), &|_| false).await
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_recorder_that_is_ended_at_any_moment_leaves_nothing_to_be_written_twice() {
+        let kept = Arc::new(Kept::with(1).await);
+        let mut looks = 1;
+        for times in 1.. {
+            let events = Arc::new(SessionEvents::default());
+            events.announce(Down(TunnelId(1)), None);
+            let (store, pending) = (Arc::clone(&kept), Arc::clone(&events));
+            let mut recorder = Box::pin(apart(async move { store.write(&pending).await }));
+            let mut has_ended = false;
+            for _ in 0..looks {
+                has_ended = has_ended || futures_util::poll!(recorder.as_mut()).is_ready();
+            }
+            // What it waits for comes, and it is not there to see it.
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            drop(recorder);
+            assert!(kept.write(&events).await);
+            assert_eq!(kept.history(DataSourceId(1)).await, vec!["down"; times]);
+            if has_ended {
+                return;
+            }
+            looks += 1 + looks / 4;
         }
     }
 

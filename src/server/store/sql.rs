@@ -361,9 +361,10 @@ impl<'c> Statement<'c> {
             self.target,
             Target::Sqlite(On::Pool(_), _) | Target::Postgres(On::Pool(_), _)
         );
-        match is_alone {
-            true => Either::Left(deaths::around(self.changed())),
-            false => Either::Right(self.changed()),
+        if is_alone {
+            Either::Left(deaths::around(self.changed()))
+        } else {
+            Either::Right(self.changed())
         }
     }
 

@@ -54,6 +54,8 @@ pub struct SessionNote {
 pub struct SessionEvents {
     pending: Mutex<Pending>,
     arrived: Notify,
+    /// Held by whoever notes a batch.
+    turn: tokio::sync::Mutex<()>,
     /// Told with each event, whether or not somebody notes it.
     changed: watch::Sender<()>,
 }
@@ -137,6 +139,11 @@ impl SessionEvents {
             events: self,
             notes: taken,
         }
+    }
+
+    /// Waits until nobody else notes a batch, and is the one who does while the guard lives.
+    pub async fn turn(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.turn.lock().await
     }
 
     fn give_back(&self, notes: Vec<SessionNote>) {
