@@ -1,5 +1,6 @@
 //! The journey as its users see it: a vendor's operator, and a customer at a bastion's shell.
 
+use std::process::Command;
 use std::time::Duration;
 
 use crate::support::bastion::{KEY_TYPE, SETUP_LIMIT};
@@ -303,7 +304,14 @@ fn a_token_file_stays_until_the_tunnel_is_set_up() {
     waits.wait(SERVICE_LIMIT).expect_code(130);
     assert!(file.exists(), "the same command could not go on");
 
-    let waits = lab.bastion.start(&mut setup);
+    let mut again = Command::new(setup.get_program());
+    again.args(setup.get_args()).env_clear();
+    again.envs(
+        setup
+            .get_envs()
+            .filter_map(|(name, value)| Some((name, value?))),
+    );
+    let waits = lab.bastion.start(&mut again);
     lab.wait_until_connected(&source, &waits);
     lab.operator.save(source.id);
     waits.wait(SERVICE_LIMIT).expect_code(0);

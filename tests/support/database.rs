@@ -176,10 +176,7 @@ impl ServerDatabase {
 
     /// Makes it, in an empty database, as a former version did, whose last change of the schema this was.
     pub fn make_as_of(&self, version: i64) {
-        let kind = match self.is_file() {
-            true => "sqlite",
-            false => "postgres",
-        };
+        let kind = if self.is_file() { "sqlite" } else { "postgres" };
         let changes = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/server/store/migrations");
         block_on(async {
             let changes = Migrator::new(changes.join(kind))
