@@ -196,17 +196,21 @@ fn processes(
 
 fn print(candidates: &[Candidate], rows: &[Row], processes: &[Counts], report: &mut Report) {
     let names: Vec<_> = candidates.iter().map(|candidate| candidate.name).collect();
-    let place = match place::is_root() {
-        true => "loopback of its own",
-        false => "loopback",
+    let place = if place::is_root() {
+        "loopback of its own"
+    } else {
+        "loopback"
     };
     let title = format!("The same work, medians of all turns, {place}");
     let mut table = report.table(&title, &[], &names);
     for row in rows {
         table.row(row.name, &row.cells(|own| (row.as_text)(own.median())));
-        let worst = |own: &Figures| match row.less_is_better {
-            true => own.most(),
-            false => own.least(),
+        let worst = |own: &Figures| {
+            if row.less_is_better {
+                own.most()
+            } else {
+                own.least()
+            }
         };
         table.row(
             "  the worst turn",

@@ -35,10 +35,7 @@ pub fn transactions(on_postgres: bool, is_meant: impl Fn(&str) -> bool) -> Vec<S
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     look_below(root, Path::new("src/server"), &mut places);
     assert!(places.len() > 40, "{places:?}");
-    let others: &[&str] = match on_postgres {
-        true => &OF_ONE,
-        false => &OF_SEVERAL,
-    };
+    let others: &[&str] = if on_postgres { &OF_ONE } else { &OF_SEVERAL };
     let is_elsewhere = |function: &String| {
         let mut elsewhere = ELSEWHERE.iter().chain(others);
         elsewhere.any(|elsewhere| function.starts_with(elsewhere))

@@ -394,10 +394,11 @@ impl<'k> Vendor<'k> {
             let cookie = cookie.to_str().expect("a cookie");
             let (name, rest) = cookie.split_once('=').expect("a cookie's name");
             let value = rest.split(';').next().expect("a cookie's value");
-            match cookie.contains("Max-Age=0;") {
-                true => self.cookies.remove(name),
-                false => self.cookies.insert(name.to_owned(), value.to_owned()),
-            };
+            if cookie.contains("Max-Age=0;") {
+                self.cookies.remove(name);
+            } else {
+                self.cookies.insert(name.to_owned(), value.to_owned());
+            }
         }
         let to = answer.headers().get(LOCATION);
         let to = to.map(|to| to.to_str().expect("a location").to_owned());
