@@ -659,7 +659,7 @@ fn removal_while_the_server_is_down_changes_nothing_unless_forced() {
     };
     uninstall(&[])
         .expect_code(FAILED)
-        .expect_words(&["cannot be reached", "--force"]);
+        .expect_words(&["cannot reach the control plane", "--force"]);
     before.assert_same(&lab.bastion.snapshot_of_what_lasts());
     lab.bastion.service("status").expect_code(0);
 

@@ -502,7 +502,7 @@ fn a_removal_from_a_session_that_came_through_the_tunnel_is_warned_of() {
     };
     uninstall(&[])
         .expect_code(USAGE)
-        .expect_words(&["come in through tunnel", "--force"]);
+        .expect_words(&["come through tunnel", "--force"]);
     assert_eq!(lab.state(&shop), DataSourceState::Active);
     uninstall(&["--force"]).expect_code(0);
     assert_eq!(lab.state(&shop), DataSourceState::Removed);

@@ -87,7 +87,7 @@ fn each_wrong_key_is_refused_with_its_own_reason_and_no_private_key_is_kept() {
         .expect_code(0);
     let file = |name: &str| machine.reads(name);
     for (sent, reason) in [
-        (String::new(), "there is no key"),
+        (String::new(), "no key was given"),
         (file("good"), "this is a private key"),
         (file("encrypted"), "this is a private key"),
         (file("old"), "this is a private key"),
@@ -106,7 +106,7 @@ fn each_wrong_key_is_refused_with_its_own_reason_and_no_private_key_is_kept() {
         (format!("ssh-dss {rest}"), "DSA keys are too weak"),
         (
             format!("sk-ssh-ed25519@openssh.com {rest}"),
-            "touches a device",
+            "touch a device",
         ),
         (format!("{kind} {}", &rest[..40]), "damaged or cut off"),
         ("good.pub".to_owned(), "not a public key of OpenSSH"),

@@ -108,11 +108,11 @@ fn a_backup_that_is_not_whole_or_not_fit_changes_nothing() {
         assert!(names_in(&target).is_empty(), "{name} left something");
         fs::remove_dir(&target).expect("an empty folder");
     };
-    refused("empty", b"", &["is no backup"]);
+    refused("empty", b"", &["is not a backup"]);
     refused(
         "a-letter",
         b"Dear all, please find attached",
-        &["is no backup"],
+        &["is not a backup"],
     );
     for part in [600, whole.len() / 4, whole.len() / 2, whole.len() - 4096] {
         refused(&format!("cut-at-{part}"), &whole[..part], &["a"]);

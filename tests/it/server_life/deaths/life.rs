@@ -288,7 +288,7 @@ impl Vendor<'_> {
         let file = self.folder.path().join("backup.tar");
         let file = file.to_str().expect("a path").to_owned();
         // What is there is whole.
-        self.finish(&["backup", &file], "is there already");
+        self.finish(&["backup", &file], "already exists");
         self.stop();
         self.command(&["restore", &file, "--replace"])
             .expect_code(0);
