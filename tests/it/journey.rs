@@ -509,7 +509,8 @@ fn on_a_copy_of_the_machine_the_original_keeps_its_tunnel() {
     assert!(lab.bastion.processes("autossh").is_empty());
     assert!(!lab.bastion.receipt().exists());
     // The vendor was not told: the original goes on.
-    wait_for_status(&lab, &source, TunnelStatus::Down);
+    lab.operator
+        .wait_for_status(source.id, TunnelStatus::Down, SERVICE_LIMIT);
     assert_eq!(lab.state(&source), DataSourceState::Down);
 }
 
@@ -548,7 +549,8 @@ fn list_and_status_tell_what_is_there() {
     lab.bastion
         .run(stop.args(["stop", &billing_id]))
         .expect_code(0);
-    wait_for_status(&lab, &billing, TunnelStatus::Down);
+    lab.operator
+        .wait_for_status(billing.id, TunnelStatus::Down, SERVICE_LIMIT);
     program(&["status"]).expect_code(1);
     program(&["status", &billing_id]).expect_code(1);
     program(&["status", &tunnel_of(&shop).id.to_string()]).expect_code(0);
@@ -571,7 +573,8 @@ fn the_service_script_starts_stops_restarts_and_tells_its_state() {
     wait_until_closed(port);
 
     lab.bastion.service("start").expect_code(0);
-    wait_for_status(&lab, &source, TunnelStatus::Up);
+    lab.operator
+        .wait_for_status(source.id, TunnelStatus::Up, SERVICE_LIMIT);
     let autossh = autossh_of(&lab, &source);
     lab.bastion.service("start").expect_code(0);
     assert_eq!(autossh_of(&lab, &source), autossh, "start started it twice");
@@ -597,7 +600,8 @@ fn the_service_command_governs_all_tunnels() {
         .expect_words(&["tunnel 1: up", "tunnel 2: up"]);
     service("stop").expect_code(0);
     assert_eq!(lab.bastion.processes("autossh"), []);
-    wait_for_status(&lab, &shop, TunnelStatus::Down);
+    lab.operator
+        .wait_for_status(shop.id, TunnelStatus::Down, SERVICE_LIMIT);
     service("status").expect_code(1);
     service("start").expect_code(0);
     wait_until_rows_come(&lab, &shop);
@@ -752,16 +756,6 @@ fn kill_process(pid: i32) {
 fn tunnels_in(json: &serde_json::Value) -> &Vec<serde_json::Value> {
     let tunnels = json["tunnels"].as_array().or_else(|| json.as_array());
     tunnels.unwrap_or_else(|| panic!("no tunnels in {json:#}"))
-}
-
-fn wait_for_status(lab: &Lab, source: &DataSource, status: TunnelStatus) {
-    let now = || tunnel_of(&lab.operator.data_source(source.id)).status;
-    wait::until_true(
-        "the tunnel's status",
-        SERVICE_LIMIT,
-        || format!("{:?}", now()),
-        || now() == status,
-    );
 }
 
 fn wait_until_closed(port: u16) {

@@ -11,7 +11,7 @@ use crate::support::bastion::{KEY_TYPE, SETUP_LIMIT};
 use crate::support::lab::{Lab, SERVICE_LIMIT, token_of, tunnel_of};
 use crate::support::{figures, process, wait};
 use holistics_tunnel::bastion::tunnel_name::TunnelName;
-use holistics_tunnel::protocol::{DataSource, DataSourceState, TunnelStatus};
+use holistics_tunnel::protocol::{DataSourceState, TunnelStatus};
 use rustix::process::Signal;
 
 const FAILED: i32 = 1;
@@ -251,7 +251,8 @@ fn a_host_without_a_service_manager_is_told_the_command_and_run_carries_the_tunn
     let run = lab
         .bastion
         .start(&mut lab.bastion.program(["run", &id.to_string()]));
-    wait_until_up(&lab, &source, &run.output());
+    lab.operator
+        .wait_for_status(source.id, TunnelStatus::Up, SERVICE_LIMIT);
     assert_eq!(lab.state(&source), DataSourceState::Active);
     lab.login_through(&source)
         .expect("a login through the tunnel");
@@ -263,7 +264,8 @@ fn a_host_without_a_service_manager_is_told_the_command_and_run_carries_the_tunn
         let now = lab.bastion.processes("ssh");
         !now.is_empty() && now.iter().all(|ssh| ssh.pid != killed.pid)
     });
-    wait_until_up(&lab, &source, &run.output());
+    lab.operator
+        .wait_for_status(source.id, TunnelStatus::Up, SERVICE_LIMIT);
     run.signal(Signal::TERM);
     run.wait(SERVICE_LIMIT);
     assert_eq!(process::naming(&lab.bastion.home()), []);
@@ -522,14 +524,4 @@ fn put_foreign_script(lab: &Lab) -> PathBuf {
 /// Where a foreign script notes what it was told to do.
 fn calls(script: &std::path::Path) -> PathBuf {
     script.with_extension("calls")
-}
-
-#[track_caller]
-fn wait_until_up(lab: &Lab, source: &DataSource, said: &str) {
-    wait::until_true(
-        "the tunnel",
-        SERVICE_LIMIT,
-        || said.to_owned(),
-        || tunnel_of(&lab.operator.data_source(source.id)).status == TunnelStatus::Up,
-    );
 }

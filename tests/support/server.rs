@@ -9,7 +9,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use holistics_tunnel::protocol::{
     API_BASE, ConnectionKind, ConnectionTest, ConnectionTestResult, DataSource, DataSourceChange,
-    DataSourceId, DataSourceState, DatabaseType, NewDataSource, RemovalCommand,
+    DataSourceId, DataSourceState, DatabaseType, NewDataSource, RemovalCommand, TunnelStatus,
 };
 use reqwest::blocking::{Client, ClientBuilder, RequestBuilder};
 use reqwest::{Certificate, Method};
@@ -724,6 +724,19 @@ impl Operator {
             limit,
             || format!("it is {:?}", now()),
             || now() == state,
+        );
+    }
+
+    /// Waits until the tunnel of a data source is up, or down.
+    #[track_caller]
+    pub fn wait_for_status(&self, id: DataSourceId, status: TunnelStatus, limit: Duration) {
+        let now = || self.data_source(id).tunnel.expect("a tunnel").status;
+        let what = format!("the tunnel of data source {id} to be {status:?}");
+        wait::until_true(
+            &what,
+            limit,
+            || format!("it is {:?}", now()),
+            || now() == status,
         );
     }
 

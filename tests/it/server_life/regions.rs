@@ -6,7 +6,7 @@ use std::net::{TcpListener, TcpStream};
 use std::process::Command;
 use std::time::Duration;
 
-use holistics_tunnel::protocol::{DataSource, DataSourceState, Problem};
+use holistics_tunnel::protocol::{DataSource, DataSourceState, Problem, TunnelStatus};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -562,7 +562,7 @@ fn a_tunnel_moves_to_another_region_by_one_command_and_goes_on_until_then() {
         .expect_words(&["already as in the browser"]);
     lab.bastion.service("restart").expect_code(0);
     lab.operator
-        .wait_for_state(shop.id, DataSourceState::Active, SERVICE_LIMIT);
+        .wait_for_status(shop.id, TunnelStatus::Up, SERVICE_LIMIT);
     lab.bastion
         .run(&mut lab.bastion.program(["doctor", &id]))
         .expect_code(0);
