@@ -86,6 +86,8 @@ pub async fn finish(control: &ControlPlane) {
         return;
     };
     let events = local.events();
+    // Thousands of sessions may not have come to their end by now.
+    events.end(local.up());
     // What happens from now on does not hold up the end.
     for _ in 0..events.tunnels().div_ceil(TUNNELS_AT_ONCE) {
         if !write(
@@ -231,6 +233,24 @@ mod tests {
                 return;
             }
             looks += 1 + looks / 4;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_session_that_ends_after_the_server_has_said_so_is_down_once() {
+        let kept = Kept::with(2).await;
+        let events = SessionEvents::default();
+        for tunnel in [TunnelId(1), TunnelId(2)] {
+            events.announce(Up(tunnel), None);
+        }
+        assert!(kept.write(&events).await);
+        events.announce(Down(TunnelId(2)), None);
+        events.end(vec![TunnelId(1), TunnelId(2)]);
+        assert!(kept.write(&events).await);
+        events.announce(Down(TunnelId(1)), None);
+        assert!(events.is_empty());
+        for source in [DataSourceId(1), DataSourceId(2)] {
+            assert_eq!(kept.history(source).await, ["up", "down"]);
         }
     }
 

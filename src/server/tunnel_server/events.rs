@@ -4,7 +4,7 @@
 //! with what a session does, and a tunnel that comes and goes without end pushes out nothing of
 //! another one, nor is it served before it.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::mem::discriminant;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -65,6 +65,8 @@ struct Pending {
     /// The tunnels that have an entry, the one that waits longest first.
     order: VecDeque<TunnelId>,
     notes: HashMap<TunnelId, Vec<SessionNote>>,
+    /// Those that were said to be down before their sessions came to their end.
+    ended: HashSet<TunnelId>,
 }
 
 impl SessionEvents {
@@ -77,7 +79,14 @@ impl SessionEvents {
             holder_key: holder_key.map(str::to_owned),
         };
         let mut guard = self.pending();
-        let Pending { order, notes } = &mut *guard;
+        let Pending {
+            order,
+            notes,
+            ended,
+        } = &mut *guard;
+        if matches!(event, SessionEvent::Down(tunnel) if ended.contains(&tunnel)) {
+            return;
+        }
         let notes = notes.entry(event.tunnel()).or_insert_with(|| {
             order.push_back(event.tunnel());
             Vec::new()
@@ -87,6 +96,14 @@ impl SessionEvents {
         drop(guard);
         self.arrived.notify_one();
         self.changed.send_replace(());
+    }
+
+    /// Says that these tunnels are down, whose sessions end with the process, and not once more when a session comes to that.
+    pub fn end(&self, tunnels: Vec<TunnelId>) {
+        for tunnel in &tunnels {
+            self.announce(SessionEvent::Down(*tunnel), None);
+        }
+        self.pending().ended.extend(tunnels);
     }
 
     /// Tells when something happens, for those who look at what is and not at what happened.
@@ -128,7 +145,7 @@ impl SessionEvents {
     /// again if the batch is dropped without [`Batch::noted`].
     pub fn take(&self, tunnels: usize) -> Batch<'_> {
         let mut guard = self.pending();
-        let Pending { order, notes } = &mut *guard;
+        let Pending { order, notes, .. } = &mut *guard;
         let tunnels = tunnels.min(order.len());
         let taken = order
             .drain(..tunnels)
@@ -151,7 +168,9 @@ impl SessionEvents {
             return;
         }
         let mut guard = self.pending();
-        let Pending { order, notes: kept } = &mut *guard;
+        let Pending {
+            order, notes: kept, ..
+        } = &mut *guard;
         // Backwards, so that each stands before what has happened since.
         for note in notes.into_iter().rev() {
             let tunnel = note.event.tunnel();
