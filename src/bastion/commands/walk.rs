@@ -566,3 +566,13 @@ fn a_rehearsal_that_cannot_be_held_keeps_nobody_from_a_tunnel() {
     assert_eq!(bastion.run(SETUP, Fault::None), Ok(Exit::Done));
     assert!(!bastion.end().contains("ProtectSystem=no"));
 }
+
+#[test]
+fn a_tunnel_without_a_service_goes_from_a_host_without_root() {
+    let bastion = Bastion::new();
+    let setup: Vec<&str> = SETUP.iter().copied().chain(["--init", "none"]).collect();
+    assert_eq!(bastion.run(&setup, Fault::None), Ok(Exit::Done));
+    bastion.host.refuse_root();
+    assert_eq!(bastion.run(REMOVE, Fault::None), Ok(Exit::Done));
+    assert!(!bastion.host.exists(Path::new(OWN)));
+}

@@ -155,7 +155,8 @@ fn remove(
     given: Given,
     commands: &[host::Command],
 ) -> anyhow::Result<Exit> {
-    if layout.system_authority() == Authority::Root {
+    let takes_root = !commands.is_empty() || targets.iter().any(|target| target.another.is_some());
+    if layout.system_authority() == Authority::Root && takes_root {
         host.acquire_root(PURPOSE, commands)?;
     }
     let mut run = Run::begin(host, ui, layout, given)?;
