@@ -23,7 +23,7 @@ mod systemd;
 mod tunnel_server;
 mod website;
 
-#[allow(dead_code)]
+#[allow(dead_code, reason = "the tests use the rest")]
 #[path = "../../tests/it/tunnel_server/raw.rs"]
 mod raw;
 
