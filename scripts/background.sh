@@ -30,7 +30,7 @@ end_background() {
     for name in "${!background_jobs[@]}"; do
         kill -- "-${background_jobs[$name]}" 2>/dev/null || true
         echo "Ended: $name. It had printed:"
-        tail -n 20 "${background_logs[$name]}"
+        tail -n 60 "${background_logs[$name]}"
         forget_background "$name"
     done
 }

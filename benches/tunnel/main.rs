@@ -16,6 +16,7 @@ mod path;
 mod pgbench;
 mod place;
 mod processes;
+mod rathole;
 mod report;
 mod results;
 mod serve;

@@ -16,7 +16,7 @@ use tempfile::TempDir;
 use crate::path::{self, Path};
 use crate::processes::kill_family;
 use crate::source::Source;
-use crate::{place, serve};
+use crate::{place, rathole, serve};
 
 /// How many ports each server may forward.
 pub const PORTS: u16 = 1_200;
@@ -81,6 +81,8 @@ pub enum Software {
     Before,
     /// Stock sshd.
     Stock,
+    /// No SSH at all; in the table beside others alone.
+    Rathole,
 }
 
 impl Software {
@@ -106,6 +108,7 @@ impl Software {
             Software::Ours => "ours",
             Software::Before => "before",
             Software::Stock => "sshd",
+            Software::Rathole => rathole::PROGRAM,
         }
     }
 }
@@ -160,6 +163,11 @@ impl Server {
                 Self::ours(bastion, software, PathBuf::from(program))
             }
             Software::Stock => Self::stock(bastion),
+            Software::Rathole => {
+                let (port, first_forward_port) = ports()?;
+                let command = rathole::server(bastion, port, first_forward_port, PORTS)?;
+                Self::started(software, command, port, "", first_forward_port)
+            }
         }
     }
 
@@ -360,7 +368,7 @@ impl Route<'_> {
     }
 }
 
-/// A running `ssh -N -R`.
+/// A running `ssh -N -R`, or what does the same to a server without SSH.
 pub struct Tunnel {
     pub process: Process,
 }
@@ -375,11 +383,16 @@ impl Tunnel {
         to: u16,
         cipher: &str,
     ) -> anyhow::Result<Self> {
-        let mut command = Command::new("ssh");
-        command
-            .args(Self::arguments(bastion, server, route, number, to, cipher))
-            .stdin(Stdio::null());
-        let child = route.at_the_bastion(|| command.spawn().context("ssh"))?;
+        let mut command = match server.software {
+            Software::Rathole => rathole::client(bastion, server, &[(number, to)])?,
+            _ => {
+                let mut ssh = Command::new("ssh");
+                ssh.args(Self::arguments(bastion, server, route, number, to, cipher));
+                ssh
+            }
+        };
+        command.stdin(Stdio::null());
+        let child = route.at_the_bastion(|| command.spawn().context("no client"))?;
         Ok(Tunnel {
             process: Process(child),
         })

@@ -18,6 +18,8 @@ use crate::support::hosts::host::Host;
 use crate::support::hosts::host_lab::{HostLab, SETUP_LIMIT};
 use crate::support::hosts::image::{Image, Init};
 use crate::support::hosts::network::DATABASE;
+use crate::support::lab::SERVICE_LIMIT;
+use crate::support::wait;
 use crate::user::{User, lab_of_two_users, processes_of};
 use crate::users::each_runs_as_its_own_user;
 
@@ -267,8 +269,12 @@ fn are_as_set_up_today(lab: &HostLab, image: Image, numbers: &[u32]) {
         }
         Init::Sysv => assert_eq!(names(host, "/run/h_autossh"), all("", ".pid")),
     }
-    let running = host.run("ada", "pgrep --euid ada --exact --count ssh");
-    assert_eq!(running.stdout.trim(), numbers.len().to_string());
+    // An ssh that was told to end takes its moment.
+    let running = || processes_of(host, "ada");
+    wait::until_true("an ssh for each tunnel", SERVICE_LIMIT, running, || {
+        let ssh = host.run("ada", "pgrep --euid ada --exact --count ssh");
+        ssh.stdout.trim() == numbers.len().to_string()
+    });
 
     let receipt: Value =
         serde_json::from_str(&host.read(&format!("{OWN}/receipt.json"))).expect("JSON");

@@ -1,14 +1,31 @@
 //! Ports that nobody else has.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::ops::Range;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr as UnixAddress, UnixListener};
+use std::sync::Mutex;
 use std::time::Duration;
 
-/// A port on loopback that was free a moment ago.
+/// A port of loopback that nobody listens on, and nobody else's for as long as this process runs.
+///
+/// The kernel gives none of these to an outgoing connection: a test finds it free however late it
+/// looks, and beside however many others.
 pub fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port on loopback");
-    listener.local_addr().expect("its address").port()
+    static OWN: Mutex<(Vec<PortRange>, Range<u16>)> = Mutex::new((Vec::new(), 0..0));
+    let mut own = OWN.lock().expect("nobody panics with it");
+    let (ranges, left) = &mut *own;
+    loop {
+        match left.next() {
+            Some(port) if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() => return port,
+            Some(_) => {}
+            None => {
+                let range = PortRange::claim(PortRange::BLOCK);
+                *left = range.first..range.first + range.count;
+                ranges.push(range);
+            }
+        }
+    }
 }
 
 /// Whether something listens on this port of loopback.

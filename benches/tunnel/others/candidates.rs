@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 
-use crate::AES_128_GCM;
 use crate::processes::{family, kill_family, kill_those_named, names_in_family};
 use crate::source::{Request, ask};
 use crate::ssh::{Bastion, Process, Route, START, Server, Software, Tunnel, wait_for};
+use crate::{AES_128_GCM, rathole};
 
 pub const OURS: &str = "ours";
 pub const SSHD: &str = "sshd";
@@ -45,6 +45,9 @@ const AUTOSSH_ALONE: [&str; 7] = [
     "ServerAliveCountMax 3",
 ];
 
+/// As rathole's own example of a unit does it.
+const AS_ITS_UNIT: [&str; 3] = ["sh", "-c", r#"while :; do "$@"; sleep 5; done"#];
+
 /// For how long autossh takes the end of its first ssh for a wrong command line, and ends too.
 const GATE: Duration = Duration::from_secs(31);
 
@@ -64,7 +67,7 @@ pub struct Candidate {
     pub comes_back: bool,
     entrance: SocketAddr,
     client: Client,
-    /// The tunnel to PostgreSQL, if it is another process.
+    /// The tunnel to PostgreSQL, if it is a session of its own.
     second: Option<Tunnel>,
     server: Server,
 }
@@ -85,6 +88,29 @@ impl Candidate {
     pub fn autossh(bastion: &Bastion, bytes: u16) -> anyhow::Result<Self> {
         let server = Server::start(bastion, Software::Stock)?;
         Self::with_ssh(AUTOSSH, bastion, server, &AUTOSSH_ALONE, bytes, None)
+    }
+
+    pub fn rathole(bastion: &Bastion, bytes: u16, postgres: u16) -> anyhow::Result<Self> {
+        let server = Server::start(bastion, Software::Rathole)?;
+        let tunnels = [(BYTES, bytes), (POSTGRES, postgres)];
+        let client = rathole::client(bastion, &server, &tunnels)?;
+        let mut command = Command::new(AS_ITS_UNIT[0]);
+        command.args(&AS_ITS_UNIT[1..]).arg("sh");
+        command.arg(client.get_program()).args(client.get_args());
+        let client = Client::start(command)?;
+        for number in [BYTES, POSTGRES] {
+            wait_for(server.forward_port(number), START)?;
+        }
+        Ok(Candidate {
+            name: rathole::PROGRAM,
+            bytes: Some(server.entrance(BYTES)),
+            postgres: Some(server.forward_port(POSTGRES)),
+            comes_back: true,
+            entrance: server.entrance(BYTES),
+            client,
+            second: None,
+            server,
+        })
     }
 
     fn with_ssh(
@@ -156,7 +182,7 @@ impl Candidate {
     pub fn seconds_after_the_clients_death(&mut self) -> anyhow::Result<Option<f64>> {
         self.ensure_there_are_rows()?;
         let died = Instant::now();
-        kill_those_named(self.client.process.id(), &["ssh"])?;
+        kill_those_named(self.client.process.id(), &["ssh", rathole::PROGRAM])?;
         self.next_row_since(died)
     }
 
@@ -195,7 +221,7 @@ impl Drop for Candidate {
 }
 
 /// What counts as a tunnel's process at the bastion.
-const PROGRAMS: [&str; 2] = ["ssh", "autossh"];
+const PROGRAMS: [&str; 3] = ["ssh", "autossh", rathole::PROGRAM];
 
 fn row(entrance: SocketAddr) -> anyhow::Result<()> {
     let mut connection = ask(entrance, Request::AnswerAndClose)?;

@@ -1,5 +1,5 @@
-//! One table of the same work done by ours and by what is used in its place: stock sshd, and autossh's documented line to
-//! it.
+//! One table of the same work done by ours and by what is used in its place: stock sshd, autossh's documented line to it,
+//! and rathole.
 
 mod candidates;
 
@@ -14,7 +14,7 @@ use crate::pgbench::Postgres;
 use crate::report::{Cell, Report, kib, mbits, none, number, two, words};
 use crate::source::{Direction, quarters};
 use crate::ssh::{Bastion, Route, Server, Software};
-use crate::{Options, place};
+use crate::{Options, place, rathole};
 
 /// How many quarters of a second bulk lasts, after the one that warms it up.
 const QUARTERS: usize = 8;
@@ -33,6 +33,7 @@ pub fn measure(bastion: &Bastion, options: &Options, report: &mut Report) -> any
         Candidate::ours(bastion, source.port, postgres.port())?,
         Candidate::sshd(bastion, source.port, postgres.port())?,
         Candidate::autossh(bastion, source.port)?,
+        Candidate::rathole(bastion, source.port, postgres.port())?,
     ];
     let mut rows = Vec::new();
     for (name, direction) in [
@@ -175,6 +176,7 @@ fn idle_memory(candidate: &str, bastion: &Bastion) -> anyhow::Result<Option<f64>
     let software = match candidate {
         candidates::OURS => Software::Ours,
         candidates::SSHD => Software::Stock,
+        rathole::PROGRAM => Software::Rathole,
         _ => return Ok(None),
     };
     let server = Server::start(bastion, software)?;

@@ -13,7 +13,7 @@ use tokio::time::timeout;
 
 use crate::tunnel_server::bastion::Ssh;
 use crate::tunnel_server::database::Database;
-use crate::tunnel_server::vendor::{PORTS_FROM, Vendor, ports_for_another_process};
+use crate::tunnel_server::vendor::Vendor;
 
 const SERVES: &str = "tunnel_server::memory::serves_until_it_is_killed";
 /// Connections in each order of closing, and how many of them at the same time.
@@ -138,7 +138,6 @@ impl Process {
     fn start() -> Self {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args([SERVES, "--exact", "--ignored", "--nocapture"])
-            .env(PORTS_FROM, ports_for_another_process().to_string())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

@@ -27,7 +27,9 @@ use tokio::time::timeout;
 
 use bastion::{Key, Ssh};
 use database::{Database, expected};
-use vendor::{Vendor, connect, free_port, until};
+use vendor::{Vendor, connect, until};
+
+use crate::support::ports::free_port;
 
 const SOON: Duration = Duration::from_secs(5);
 

@@ -10,10 +10,11 @@ use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
+use crate::support::ports::free_port;
 use crate::tunnel_server::bastion::Ssh;
 use crate::tunnel_server::database::Database;
 use crate::tunnel_server::raw::{RawClient, RawKey, connect_from};
-use crate::tunnel_server::vendor::{Vendor, connect, free_port, until};
+use crate::tunnel_server::vendor::{Vendor, connect, until};
 use crate::tunnel_server::{SOON, assert_echo, log};
 
 /// HAProxy in front of the tunnel server. Dropped, it ends.

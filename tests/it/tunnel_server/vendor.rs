@@ -1,9 +1,9 @@
 //! The vendor's side of a test: an in-process tunnel server whose enrolled keys stand in memory.
 
 use std::collections::{HashMap, VecDeque};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -18,6 +18,7 @@ use tokio::net::TcpStream;
 use tokio::process::Command;
 use tokio::time::timeout;
 
+use crate::support::ports::free_port;
 use crate::tunnel_server::bastion::{Key, Ssh};
 
 /// What an authority makes of the answer it would give.
@@ -282,33 +283,4 @@ pub async fn until(what: &str, within: Duration, mut condition: impl FnMut() -> 
         assert!(Instant::now() < deadline, "{what}: not within {within:?}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-}
-
-/// Where another process of the same tests begins with its ports; see [`ports_for_another_process`].
-pub const PORTS_FROM: &str = "TUNNEL_SERVER_TESTS_PORTS_FROM";
-
-static NEXT_PORT: AtomicU16 = AtomicU16::new(0);
-
-fn next_ports(count: u16) -> u16 {
-    let from = std::env::var(PORTS_FROM).ok();
-    let start = from.map_or_else(
-        || 21_000 + (std::process::id() % 20) as u16 * 400,
-        |from| from.parse().expect("a port"),
-    );
-    start + NEXT_PORT.fetch_add(count, Ordering::Relaxed)
-}
-
-/// A port that nobody uses, outside the range from which the kernel gives ports to others.
-pub fn free_port() -> u16 {
-    loop {
-        let port = next_ports(1);
-        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
-            return port;
-        }
-    }
-}
-
-/// The first of some ports that are given to no test of this process.
-pub fn ports_for_another_process() -> u16 {
-    next_ports(20)
 }

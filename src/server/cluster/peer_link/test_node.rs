@@ -57,7 +57,7 @@ pub(super) struct TestNode {
     /// Another node, which it knows.
     pub(super) known: Identity,
     pub(super) stranger: Identity,
-    certificate: CertificateHash,
+    pub(super) certificate: CertificateHash,
     nowhere: Arc<Nowhere>,
     _stop: DropGuard,
 }

@@ -11,7 +11,7 @@ use rustls::client::Resumption;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::server::ServerSessionMemoryCache;
 use rustls::version::TLS13;
-use rustls::{ClientConfig, ServerConfig};
+use rustls::{ClientConfig, ServerConfig, SupportedProtocolVersion};
 
 use super::identity::{Identity, hash};
 use crate::server::cluster::holders::{CertificateHash, Holders};
@@ -22,8 +22,16 @@ const SESSIONS: usize = 2048;
 
 /// How this node asks the one that is known by this.
 pub fn client(identity: &Identity, expected: CertificateHash) -> anyhow::Result<Arc<ClientConfig>> {
+    client_of_version(&TLS13, identity, expected)
+}
+
+fn client_of_version(
+    version: &'static SupportedProtocolVersion,
+    identity: &Identity,
+    expected: CertificateHash,
+) -> anyhow::Result<Arc<ClientConfig>> {
     let mut config = ClientConfig::builder_with_provider(Arc::clone(&PROVIDER))
-        .with_protocol_versions(&[&TLS13])?
+        .with_protocol_versions(&[version])?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(JudgedBy(Only(expected))))
         .with_client_auth_cert(vec![identity.certificate.clone()], identity.key.clone_key())
@@ -69,5 +77,23 @@ struct Known(Holders);
 impl Judge for Known {
     fn accepts(&self, certificate: &CertificateDer<'_>) -> bool {
         self.0.knows(&hash(certificate))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls::version::TLS12;
+
+    use super::super::test_node::TestNode;
+    use super::*;
+
+    #[tokio::test]
+    async fn a_known_node_that_speaks_an_older_version_is_not_let_in() {
+        let node = TestNode::start().await;
+        let of_today = node.asked_by(&node.known);
+        node.connect(&of_today).await.unwrap();
+        let older = client_of_version(&TLS12, &node.known, node.certificate).unwrap();
+        let refusal = node.connect(&older).await.unwrap_err();
+        assert!(refusal.to_string().contains("ProtocolVersion"), "{refusal}");
     }
 }
