@@ -4,7 +4,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, ensure};
 
@@ -65,7 +65,8 @@ pub fn client(
 fn command(side: &str, file: &Path, config: String) -> anyhow::Result<Command> {
     fs::write(file, config)?;
     let mut command = Command::new(PROGRAM);
-    command.arg(side).arg(file).env("RUST_LOG", "error");
+    // It logs to its output.
+    command.arg(side).arg(file).stdout(Stdio::null());
     Ok(command)
 }
 

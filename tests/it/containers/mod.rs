@@ -48,7 +48,10 @@ fn a_tunnel_is_set_up_and_held_in_containers_without_root_or_a_disk_to_write_on(
     operator.wait_for_state(source.id, DataSourceState::Active, LIMIT);
     installation.expect_rows_through(port);
 
-    operator.delete_now(source.id);
+    let id = tunnel_of(&operator.data_source(source.id)).id.to_string();
+    let removal = ["holistics-tunnel", "uninstall-tunnel", &id, "--yes"];
+    installation.inside("bastion", &removal).expect_code(0);
+    operator.wait_for_state(source.id, DataSourceState::Removed, LIMIT);
     installation.expect_nothing_through(port);
 }
 
