@@ -4,7 +4,6 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{LazyLock, Mutex, PoisonError};
-use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::ConnectInfo;
@@ -19,13 +18,11 @@ use tokio::runtime::Runtime;
 use tokio::time::timeout;
 
 use crate::fields::{fields, text};
+use crate::tunnel_server::SOON;
 use crate::website::Website;
 
 /// After so many requests the website is made anew, so that none is slowed down by what the former ones have left.
 const REQUESTS: usize = 3_000;
-
-/// A request that takes longer is stuck.
-const SOON: Duration = Duration::from_secs(15);
 
 /// In what was sent this is markup of a stranger, which no page may hold as it is.
 const MARKUP: &str = "<zq";
