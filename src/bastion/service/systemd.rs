@@ -27,7 +27,7 @@ use crate::bastion::layout::Layout;
 use crate::bastion::run::StepContext;
 use crate::bastion::steps::PlannedCommand;
 use crate::bastion::tunnel_name::TunnelName;
-use journal::{JOURNAL_LINES_READ, is_reason, journal_of, last_lines, of_start, reasons_among};
+use journal::{last_lines, of_start, of_unit, reasons_among, waited_for};
 use orders::{PUT_BACK, daemon_reload, enable, read_anew, start_alone, systemctl};
 use units::{
     Mounts, drop_in, drop_in_dir, drop_in_of, drop_in_path, instance, instances, umbrella,
@@ -251,7 +251,7 @@ impl ServiceManager for Systemd {
     }
 
     fn journal(&self, host: &dyn Host, tunnel: TunnelName, lines: usize) -> Option<Command> {
-        journal_of(host, &instance(tunnel), lines)
+        of_unit(host, &instance(tunnel), lines)
     }
 
     fn start_failure(
@@ -260,15 +260,19 @@ impl ServiceManager for Systemd {
         _layout: &Layout,
         tunnel: TunnelName,
     ) -> Result<Option<StartFailure>> {
-        let Some((failure, start)) = reason::ask(host, &instance(tunnel), tunnel)? else {
+        let unit = instance(tunnel);
+        let Some(asked) = reason::ask(host, &unit, tunnel)? else {
             return Ok(None);
         };
-        let lines = match self.journal(host, tunnel, JOURNAL_LINES_READ) {
-            Some(journal) => last_lines(host, of_start(journal, &start), is_reason)?,
+        let lines = match of_start(host, &unit, &asked.start) {
+            Some(journal) => last_lines(host, journal, waited_for(asked.status))?,
             None => Vec::new(),
         };
-        let lines = reasons_among(&lines, &instance(tunnel));
-        Ok(Some(StartFailure { lines, ..failure }))
+        let lines = reasons_among(&lines, &unit);
+        Ok(Some(StartFailure {
+            lines,
+            ..asked.failure
+        }))
     }
 
     fn rehearsals(&self, host: &dyn Host, layout: &Layout, trial: &Trial) -> Result<Vec<Command>> {

@@ -50,12 +50,21 @@ impl<'a> Shown<'a> {
     }
 }
 
-/// Asks systemd; beside the reason, which start of the unit it is about, where this version numbers them.
+/// Why a start came to nothing.
+pub(super) struct Asked {
+    pub failure: StartFailure,
+    /// Which start of the unit it is about; empty where this version does not number them.
+    pub start: String,
+    /// What its program ended with.
+    pub status: i32,
+}
+
+/// Asks systemd.
 pub(super) fn ask(
     host: &dyn Host,
     unit: &str,
     tunnel: TunnelName,
-) -> anyhow::Result<Option<(StartFailure, String)>> {
+) -> anyhow::Result<Option<Asked>> {
     let properties = PROPERTIES.iter().flat_map(|name| ["--property", name]);
     let show = Command::new("systemctl")
         .args(["show", unit])
@@ -63,7 +72,11 @@ pub(super) fn ask(
     let shown = host.expect(&show)?.stdout;
     let shown = Shown(&shown);
     let failure = explain(host, unit, tunnel, &shown);
-    Ok(failure.map(|failure| (failure, shown.property("InvocationID").to_owned())))
+    Ok(failure.map(|failure| Asked {
+        failure,
+        start: shown.property("InvocationID").to_owned(),
+        status: shown.number("ExecMainStatus"),
+    }))
 }
 
 /// The same of a unit that systemd-run has started: how that ended, by what systemd-run says and ends with.
@@ -180,7 +193,7 @@ mod tests {
         host.expect("systemctl show unit --property Result", 0, shown, "");
         set(&host);
         let asked = ask(&host, "unit", "bi.example.com-7".parse().unwrap());
-        asked.unwrap().map(|(failure, _)| failure)
+        asked.unwrap().map(|asked| asked.failure)
     }
 
     fn exited(status: i32, others: &str) -> Option<StartFailure> {

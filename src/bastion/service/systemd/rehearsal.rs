@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::journal::{JOURNAL_LINES_READ, is_reason, last_lines, reasons_among};
+use super::journal::{last_lines, of_start, reasons_among, waited_for};
 use super::reason;
 use super::units::{Mounts, drop_in, instances, unit_path, units};
 use crate::bastion::host::{Authority, Command, Host, HostExt as _, Output};
@@ -166,29 +166,13 @@ pub(super) fn failure(
         return program::hindrance(host, trial, output.status, &own, &drop_ins);
     };
     failure.lines = own.into_iter().map(str::to_owned).collect();
-    if host.which("journalctl").is_some() {
-        let unit = unit(host, layout, trial);
-        let is_waited_for = match output.status {
-            // systemd's own, which it tells in two lines by two processes.
-            200..=254 => |line: &str| line.contains(" step "),
-            _ => is_reason,
-        };
-        let lines = last_lines(host, journal(host, &unit, since), is_waited_for)?;
+    let unit = unit(host, layout, trial);
+    if let Some(journal) = of_start(host, &unit, "") {
+        let journal = journal.arg(format!("--since=@{}", since.as_second()));
+        let lines = last_lines(host, journal, waited_for(output.status))?;
         failure.lines.extend(reasons_among(&lines, &unit));
     }
     Ok(Some(failure))
-}
-
-/// What was said of the unit since then. The process that says which step failed is gone before anybody can see whose
-/// it was: what it says itself counts, from root and from this user.
-fn journal(host: &dyn Host, unit: &str, since: jiff::Timestamp) -> Command {
-    let (named, user) = (format!("UNIT={unit}"), format!("_UID={}", host.user().uid));
-    Command::new("journalctl")
-        .args(["--no-pager", "--quiet", "--output", "cat"])
-        .args(["--lines", &JOURNAL_LINES_READ.to_string()])
-        .arg(format!("--since=@{}", since.as_second()))
-        .args([&named, "_UID=0", "+", &named, &user])
-        .args(["+", &format!("_SYSTEMD_UNIT={unit}")])
 }
 
 fn after<'o>(said: &'o str, begins: &str) -> Option<&'o str> {
