@@ -54,6 +54,9 @@ static CHOSEN: LazyLock<fn(&[u8])> = LazyLock::new(|| {
         eprintln!("there is no fuzzer {name:?}. The fuzzers are: {names}");
         std::process::exit(2);
     };
+    // As in any program whose main is Rust's: a connection that its other side has closed is an error, and no death.
+    // SAFETY: nothing else here sets what becomes of signals.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
     // What would be logged is put together, too, and thrown away.
     tracing_subscriber::fmt().with_writer(std::io::sink).init();
     *run
