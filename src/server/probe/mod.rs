@@ -1,8 +1,8 @@
 //! "Test connection": to the database, stage by stage, each with a time limit.
 //!
-//! The stages are `tunnel` (its own session is up) or, without a tunnel, `dns` (the host has an address
-//! that may be tested); `tcp` (such a database answers); `tls` (what was agreed on); `login`; `query`. A
-//! database without a driver gets the first two, and the result says so.
+//! The stages are `tunnel` (its own session is up) or, without a tunnel, `dns` (the host has an address that may be
+//! tested; of several, one that answers); `tcp` (such a database answers); `tls` (what was agreed on); `login`; `query`.
+//! A database without a driver gets the first two, and the result says so.
 //!
 //! `route` leads to one address, which is not `off_limits`; a `driver` for each kind of database takes the stages
 //! from there, `contact` connects, hears the first words and names what else answers, `tls` encrypts, and `report`

@@ -4,9 +4,11 @@
 //! name again would let its owner answer differently once the first answer was found harmless.
 
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tokio::net::lookup_host;
+use tokio::net::{TcpStream, lookup_host};
+use tokio::time::timeout;
 
 use super::off_limits::{self, OffLimits};
 use super::report::Failure;
@@ -96,8 +98,12 @@ fn tunnel_is_down(by_hand: bool) -> Failure {
     Failure::new("no session of this tunnel is connected", remedy)
 }
 
-/// The first address of a host. The others are looked at as well: a name that has one address inside and
-/// one outside is refused whatever their order is.
+/// How long an address may take to accept a connection before the next one is tried, and how many are.
+const PATIENCE: Duration = Duration::from_secs(1);
+const MOST_TRIED: usize = 4;
+
+/// The address of a host that answers. All are looked at: a name that has one address inside and one outside is
+/// refused whatever their order is.
 async fn resolve(host: &str, port: u16, loopback_allowed: bool) -> Result<SocketAddr, Failure> {
     let addresses: Vec<_> = lookup_host((host, port))
         .await
@@ -106,8 +112,21 @@ async fn resolve(host: &str, port: u16, loopback_allowed: bool) -> Result<Socket
     for address in &addresses {
         check(host, address.ip(), loopback_allowed)?;
     }
-    let first = addresses.first().copied();
-    first.ok_or_else(|| no_address(host, "it has none"))
+    let found = first_that_answers(&addresses).await;
+    found.ok_or_else(|| no_address(host, "it has none"))
+}
+
+/// As every client of a database looks for it: of several addresses some may lead nowhere from here, and a database may
+/// listen at one alone. The last is not asked; what keeps it away is told by the next stage.
+async fn first_that_answers(addresses: &[SocketAddr]) -> Option<SocketAddr> {
+    let (last, others) = addresses.split_last()?;
+    for address in others.iter().take(MOST_TRIED) {
+        let connecting = timeout(PATIENCE, TcpStream::connect(address));
+        if matches!(connecting.await, Ok(Ok(_))) {
+            return Some(*address);
+        }
+    }
+    Some(*last)
 }
 
 fn no_address(host: &str, reason: &str) -> Failure {
@@ -136,6 +155,8 @@ pub(super) fn check(host: &str, address: IpAddr, loopback_allowed: bool) -> Resu
 
 #[cfg(test)]
 mod tests {
+    use tokio::net::TcpListener;
+
     use super::*;
 
     fn direct(host: &str, loopback_allowed: bool) -> Route {
@@ -205,6 +226,21 @@ mod tests {
         assert_eq!(said, "127.0.0.1 is an address that may be connected to");
         let name = direct("localhost", true);
         assert_eq!(name.found(found), "localhost is 127.0.0.1");
+    }
+
+    #[tokio::test]
+    async fn of_several_addresses_the_one_that_answers_is_taken() {
+        let listen = || TcpListener::bind("127.0.0.1:0");
+        // Bound and gone again.
+        let closed = listen().await.unwrap().local_addr().unwrap();
+        let listener = listen().await.unwrap();
+        let open = listener.local_addr().unwrap();
+        for addresses in [[closed, open], [open, closed]] {
+            assert_eq!(first_that_answers(&addresses).await, Some(open));
+        }
+        // Its refusal is told by what connects to it.
+        assert_eq!(first_that_answers(&[closed]).await, Some(closed));
+        assert_eq!(first_that_answers(&[]).await, None);
     }
 
     #[tokio::test]
