@@ -58,7 +58,6 @@ fn a_tunnel_is_set_up_and_held_in_containers_without_root_or_a_disk_to_write_on(
         .expect_code(PARTLY_DONE)
         .expect_words(&["process 1 still runs", "kill 1"]);
     operator.wait_for_state(source.id, DataSourceState::Removed, LIMIT);
-    installation.remove_bastion();
     installation.expect_nothing_through(port);
 }
 
