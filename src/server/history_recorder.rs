@@ -157,37 +157,16 @@ mod tests {
     use crate::server::store::TestStore;
 
     /// A store whose tunnels 1, 2, … have all been up before.
-    struct Kept(TestStore);
+    async fn store_with(tunnels: i64) -> TestStore {
+        let kept = TestStore::with_tunnels(tunnels).await;
+        kept.execute("UPDATE tunnels SET last_seen_at = 1").await;
+        kept
+    }
 
-    impl Kept {
-        async fn with(tunnels: i64) -> Self {
-            let kept = Kept(TestStore::new().await);
-            kept.execute(&format!(
-                "INSERT INTO data_sources (display_name, database_type, host, port, created_at)
-                 WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {tunnels})
-                 SELECT 'Sales', 'postgresql', 'db', 5432, 0 FROM n"
-            ))
-            .await;
-            kept.execute(
-                "INSERT INTO tunnels (data_source_id, last_seen_at) SELECT id, 1 FROM data_sources",
-            )
-            .await;
-            kept
-        }
-
-        async fn execute(&self, sql: &str) {
-            self.0.execute(sql).await;
-        }
-
-        async fn number(&self, sql: &str) -> i64 {
-            self.0.number(sql).await
-        }
-
-        async fn started(&self) -> State {
-            let mut state = State::default();
-            state.begin(&self.0.store).await.unwrap();
-            state
-        }
+    async fn started(kept: &TestStore) -> State {
+        let mut state = State::default();
+        state.begin(&kept.store).await.unwrap();
+        state
     }
 
     const DOWN: &str = "SELECT sum(known_ms - up_ms) FROM tunnel_days";
@@ -199,27 +178,27 @@ mod tests {
 
     #[tokio::test]
     async fn what_cannot_be_written_on_a_full_disk_is_written_as_soon_as_there_is_room() {
-        let kept = Kept::with(1).await;
+        let kept = store_with(1).await;
         let began = Instant::now();
-        let (mut state, activity) = (kept.started().await, Activity::default());
-        kept.0.fill_up("tunnel_days").await;
+        let (mut state, activity) = (started(&kept).await, Activity::default());
+        kept.fill_up("tunnel_days").await;
         std::thread::sleep(Duration::from_millis(20));
         assert!(
             state
-                .write(&kept.0.store, &activity, Some(""), alone)
+                .write(&kept.store, &activity, Some(""), alone)
                 .await
                 .is_err()
         );
         std::thread::sleep(Duration::from_millis(20));
         assert!(
             state
-                .write(&kept.0.store, &activity, Some(""), alone)
+                .write(&kept.store, &activity, Some(""), alone)
                 .await
                 .is_err()
         );
-        kept.0.make_room("tunnel_days").await;
+        kept.make_room("tunnel_days").await;
         state
-            .write(&kept.0.store, &activity, Some(""), alone)
+            .write(&kept.store, &activity, Some(""), alone)
             .await
             .unwrap();
         let down = kept.number(DOWN).await;
@@ -229,24 +208,24 @@ mod tests {
 
     #[tokio::test]
     async fn a_server_that_is_started_again_goes_on_with_the_day() {
-        let kept = Kept::with(2).await;
+        let kept = store_with(2).await;
         for run in 1..=3 {
-            let (mut state, activity) = (kept.started().await, Activity::default());
+            let (mut state, activity) = (started(&kept).await, Activity::default());
             std::thread::sleep(Duration::from_millis(10));
             state
-                .write(&kept.0.store, &activity, Some(""), alone)
+                .write(&kept.store, &activity, Some(""), alone)
                 .await
                 .unwrap();
             assert!(kept.number(DOWN).await >= 2 * run * 9, "run {run}");
         }
         kept.execute("UPDATE tunnels SET removed_at = 2 WHERE id = 2")
             .await;
-        let (mut state, activity) = (kept.started().await, Activity::default());
+        let (mut state, activity) = (started(&kept).await, Activity::default());
         let removed = "SELECT sum(known_ms) FROM tunnel_days WHERE tunnel_id = 2";
         let before = kept.number(removed).await;
         std::thread::sleep(Duration::from_millis(10));
         state
-            .write(&kept.0.store, &activity, Some(""), alone)
+            .write(&kept.store, &activity, Some(""), alone)
             .await
             .unwrap();
         assert_eq!(kept.number(removed).await, before, "it is removed");
@@ -254,10 +233,10 @@ mod tests {
 
     #[tokio::test]
     async fn days_that_are_too_old_are_forgotten_and_not_for_a_moment_s_wrong_clock() {
-        let kept = Kept::with(1).await;
+        let kept = store_with(1).await;
         let today = Day::of(jiff::Timestamp::now());
         for ago in [34, 35, 36, 400, -1, -2] {
-            let zeroes = match kept.0.store.engine() {
+            let zeroes = match kept.store.engine() {
                 Engine::Sqlite => "zeroblob(36)",
                 Engine::Postgres => "decode(repeat('00', 36), 'hex')",
             };
@@ -271,14 +250,14 @@ mod tests {
         let rows = "SELECT count(*) FROM tunnel_days";
         let wrong = today.before(-30_000);
         for _ in 0..STEADY_MINUTES - 1 {
-            state.forget(wrong, &kept.0.store).await.unwrap();
+            state.forget(wrong, &kept.store).await.unwrap();
         }
         assert_eq!(kept.number(rows).await, 6);
         for _ in 0..STEADY_MINUTES - 1 {
-            state.forget(today, &kept.0.store).await.unwrap();
+            state.forget(today, &kept.store).await.unwrap();
         }
         assert_eq!(kept.number(rows).await, 6);
-        state.forget(today, &kept.0.store).await.unwrap();
+        state.forget(today, &kept.store).await.unwrap();
         assert_eq!(kept.number(rows).await, 2);
         let oldest = kept.number("SELECT min(day) FROM tunnel_days").await;
         assert_eq!(oldest, i64::from(today.0) - 34);
@@ -287,19 +266,19 @@ mod tests {
     #[tokio::test]
     async fn every_minute_of_twenty_thousand_tunnels_is_written() {
         const TUNNELS: i64 = 20_000;
-        let kept = Kept::with(TUNNELS).await;
-        let (mut state, activity) = (kept.started().await, Activity::default());
+        let kept = store_with(TUNNELS).await;
+        let (mut state, activity) = (started(&kept).await, Activity::default());
         for minute in 1..=3 {
             let began = Instant::now();
             state
-                .write(&kept.0.store, &activity, Some(""), alone)
+                .write(&kept.store, &activity, Some(""), alone)
                 .await
                 .unwrap();
             println!("flush {minute} of {TUNNELS} rows: {:?}", began.elapsed());
         }
         let rows = "SELECT count(*) FROM tunnel_days";
         assert_eq!(kept.number(rows).await, TUNNELS);
-        let size = match kept.0.store.engine() {
+        let size = match kept.store.engine() {
             Engine::Sqlite => "SELECT sum(pgsize) FROM dbstat WHERE name = 'tunnel_days'",
             Engine::Postgres => "SELECT pg_table_size('tunnel_days')",
         };

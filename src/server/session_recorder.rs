@@ -170,56 +170,26 @@ mod tests {
     use crate::server::store::{Part, TestStore};
     use crate::server::tunnel_server::SessionEvent::{Down, TakenOver, Up};
 
-    /// A store with data sources 1, 2, … whose tunnels have the same numbers.
-    struct Kept(TestStore);
+    /// What is written of a data source, oldest first.
+    async fn history(kept: &TestStore, data_source: DataSourceId) -> Vec<String> {
+        let events = kept.store.events(Some(data_source), Part::Newest, 1_000);
+        let events = events.await.unwrap().into_iter().rev();
+        events.map(|event| event.kind).collect()
+    }
 
-    impl Kept {
-        async fn with(tunnels: i64) -> Self {
-            let kept = Kept(TestStore::new().await);
-            kept.execute(&format!(
-                "INSERT INTO data_sources (display_name, database_type, host, port, created_at)
-                 WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {tunnels})
-                 SELECT 'Sales', 'postgresql', 'db', 5432, 0 FROM n"
-            ))
-            .await;
-            kept.execute("INSERT INTO tunnels (data_source_id) SELECT id FROM data_sources")
-                .await;
-            kept
-        }
-
-        async fn execute(&self, sql: &str) {
-            self.0.execute(sql).await;
-        }
-
-        async fn number(&self, sql: &str) -> i64 {
-            self.0.number(sql).await
-        }
-
-        /// What is written of a data source, oldest first.
-        async fn history(&self, data_source: DataSourceId) -> Vec<String> {
-            let events = self
-                .0
-                .store
-                .events(Some(data_source), Part::Newest, 1_000)
-                .await
-                .unwrap();
-            events.into_iter().rev().map(|event| event.kind).collect()
-        }
-
-        async fn write(&self, events: &SessionEvents) -> bool {
-            write(events, &self.0.store, &Changes::new(), &|_| false).await
-        }
+    async fn record(events: &SessionEvents, kept: &TestStore) -> bool {
+        write(events, &kept.store, &Changes::new(), &|_| false).await
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_recorder_that_is_ended_at_any_moment_leaves_nothing_to_be_written_twice() {
-        let kept = Arc::new(Kept::with(1).await);
+        let kept = Arc::new(TestStore::with_tunnels(1).await);
         let mut looks = 1;
         for times in 1.. {
             let events = Arc::new(SessionEvents::default());
             events.announce(Down(TunnelId(1)), None);
             let (store, pending) = (Arc::clone(&kept), Arc::clone(&events));
-            let mut recorder = Box::pin(apart(async move { store.write(&pending).await }));
+            let mut recorder = Box::pin(apart(async move { record(&pending, &store).await }));
             let mut has_ended = false;
             for _ in 0..looks {
                 has_ended = has_ended || futures_util::poll!(recorder.as_mut()).is_ready();
@@ -227,8 +197,8 @@ mod tests {
             // What it waits for comes, and it is not there to see it.
             tokio::time::sleep(Duration::from_millis(20)).await;
             drop(recorder);
-            assert!(kept.write(&events).await);
-            assert_eq!(kept.history(DataSourceId(1)).await, vec!["down"; times]);
+            assert!(record(&events, &kept).await);
+            assert_eq!(history(&kept, DataSourceId(1)).await, vec!["down"; times]);
             if has_ended {
                 return;
             }
@@ -238,31 +208,31 @@ mod tests {
 
     #[tokio::test]
     async fn a_session_that_ends_after_the_server_has_said_so_is_down_once() {
-        let kept = Kept::with(2).await;
+        let kept = TestStore::with_tunnels(2).await;
         let events = SessionEvents::default();
         for tunnel in [TunnelId(1), TunnelId(2)] {
             events.announce(Up(tunnel), None);
         }
-        assert!(kept.write(&events).await);
+        assert!(record(&events, &kept).await);
         events.announce(Down(TunnelId(2)), None);
         events.end(vec![TunnelId(1), TunnelId(2)]);
-        assert!(kept.write(&events).await);
+        assert!(record(&events, &kept).await);
         events.announce(Down(TunnelId(1)), None);
         assert!(events.is_empty());
         for source in [DataSourceId(1), DataSourceId(2)] {
-            assert_eq!(kept.history(source).await, ["up", "down"]);
+            assert_eq!(history(&kept, source).await, ["up", "down"]);
         }
     }
 
     #[tokio::test]
     async fn five_thousand_tunnels_that_come_up_at_once_are_all_recorded() {
-        let kept = Kept::with(5_000).await;
+        let kept = TestStore::with_tunnels(5_000).await;
         let events = SessionEvents::default();
         for tunnel in 1..=5_000 {
             events.announce(Up(TunnelId(tunnel)), Some("ssh-ed25519 AAAA"));
         }
         while !events.is_empty() {
-            assert!(kept.write(&events).await);
+            assert!(record(&events, &kept).await);
         }
         let recorded = "SELECT count(DISTINCT data_source_id) FROM events WHERE kind = 'up'";
         assert_eq!(kept.number(recorded).await, 5_000);
@@ -272,42 +242,42 @@ mod tests {
 
     #[tokio::test]
     async fn what_happens_while_the_disk_is_full_is_recorded_afterwards_with_its_own_time() {
-        let kept = Kept::with(2).await;
+        let kept = TestStore::with_tunnels(2).await;
         let events = SessionEvents::default();
-        kept.0.fill_up("events").await;
+        kept.fill_up("events").await;
         events.announce(Up(TunnelId(1)), None);
         events.announce(Up(TunnelId(2)), None);
         let up = events.take(1).notes()[0].at;
-        assert!(!kept.write(&events).await);
+        assert!(!record(&events, &kept).await);
         events.announce(TakenOver(TunnelId(1)), None);
         events.announce(Down(TunnelId(1)), None);
-        assert!(!kept.write(&events).await);
+        assert!(!record(&events, &kept).await);
 
-        kept.0.make_room("events").await;
-        assert!(kept.write(&events).await);
+        kept.make_room("events").await;
+        assert!(record(&events, &kept).await);
         assert!(events.is_empty());
         assert_eq!(
-            kept.history(DataSourceId(1)).await,
+            history(&kept, DataSourceId(1)).await,
             ["up", "taken_over", "down"]
         );
-        assert_eq!(kept.history(DataSourceId(2)).await, ["up"]);
+        assert_eq!(history(&kept, DataSourceId(2)).await, ["up"]);
         let first = kept.number("SELECT min(at) FROM events").await;
         assert_eq!(first, up.as_millisecond());
     }
 
     #[tokio::test]
     async fn an_event_of_an_unknown_tunnel_holds_up_no_other() {
-        let kept = Kept::with(1).await;
+        let kept = TestStore::with_tunnels(1).await;
         let events = SessionEvents::default();
         events.announce(Up(TunnelId(99)), None);
         events.announce(Up(TunnelId(1)), None);
-        assert!(kept.write(&events).await);
-        assert_eq!(kept.history(DataSourceId(1)).await, ["up"]);
+        assert!(record(&events, &kept).await);
+        assert_eq!(history(&kept, DataSourceId(1)).await, ["up"]);
     }
 
     #[tokio::test]
     async fn the_oldest_events_of_a_data_source_make_room_for_its_own_alone() {
-        let kept = Kept::with(2).await;
+        let kept = TestStore::with_tunnels(2).await;
         kept.execute(
             "INSERT INTO events (data_source_id, at, kind, actor)
              WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1000)
@@ -317,16 +287,16 @@ mod tests {
         let events = SessionEvents::default();
         events.announce(Up(TunnelId(1)), None);
         events.announce(Down(TunnelId(1)), None);
-        assert!(kept.write(&events).await);
-        let history = kept.history(DataSourceId(1)).await;
-        assert_eq!(history.len(), 500);
-        assert_eq!(history[497..], ["changed", "up", "down"]);
-        assert_eq!(kept.history(DataSourceId(2)).await.len(), 500);
+        assert!(record(&events, &kept).await);
+        let of_first = history(&kept, DataSourceId(1)).await;
+        assert_eq!(of_first.len(), 500);
+        assert_eq!(of_first[497..], ["changed", "up", "down"]);
+        assert_eq!(history(&kept, DataSourceId(2)).await.len(), 500);
     }
 
     #[tokio::test]
     async fn a_new_key_is_known_to_be_in_use_since_its_session_got_the_port() {
-        let kept = Kept::with(3).await;
+        let kept = TestStore::with_tunnels(3).await;
         kept.execute(
             "INSERT INTO keys (public_key, created_at) VALUES ('old', 0), ('new', 0);
              UPDATE tunnels SET next_key_id = 2 WHERE id < 3",
@@ -337,9 +307,9 @@ mod tests {
         events.announce(Down(TunnelId(1)), None);
         events.announce(Up(TunnelId(2)), Some("old"));
         events.announce(Up(TunnelId(3)), Some("new"));
-        assert!(kept.write(&events).await);
+        assert!(record(&events, &kept).await);
         let seen = "SELECT next_key_seen_at FROM tunnels WHERE id = 1";
-        let now = kept.0.store.clock().await.unwrap().as_millisecond();
+        let now = kept.store.clock().await.unwrap().as_millisecond();
         let first = kept.number(seen).await;
         assert!((now - 60_000..=now).contains(&first), "{first} at {now}");
         let others = "SELECT count(next_key_seen_at) FROM tunnels WHERE id > 1";
@@ -348,21 +318,21 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_written_late_makes_no_tunnel_seen_longer_ago_than_it_was() {
-        let kept = Kept::with(1).await;
+        let kept = TestStore::with_tunnels(1).await;
         let events = SessionEvents::default();
         events.announce(Up(TunnelId(1)), None);
         kept.execute("UPDATE tunnels SET last_seen_at = 9000000000000")
             .await;
-        assert!(kept.write(&events).await);
+        assert!(record(&events, &kept).await);
         let seen = "SELECT last_seen_at FROM tunnels";
         assert_eq!(kept.number(seen).await, 9_000_000_000_000);
     }
 
     #[tokio::test]
     async fn the_tunnels_that_are_up_are_marked_as_seen_and_no_others() {
-        let kept = Kept::with(2_500).await;
+        let kept = TestStore::with_tunnels(2_500).await;
         let up: Vec<_> = (1..=2_400).map(TunnelId).collect();
-        kept.0.store.note_seen(&up).await.unwrap();
+        kept.store.note_seen(&up).await.unwrap();
         let seen = "SELECT count(*) FROM tunnels WHERE last_seen_at > 0 AND id <= 2400";
         assert_eq!(kept.number(seen).await, 2_400);
         let unseen = "SELECT count(*) FROM tunnels WHERE last_seen_at IS NULL";

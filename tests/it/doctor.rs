@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -19,6 +19,7 @@ use crate::support::{ports, wait};
 use holistics_tunnel::protocol::{API_BASE, DataSource, DataSourceState};
 use rustix::process::Signal;
 use serde_json::Value;
+use socket2::{Domain, Socket, Type};
 
 /// Longer than `doctor` may take, whatever is gone.
 const DOCTOR_LIMIT: Duration = Duration::from_secs(60);
@@ -708,7 +709,7 @@ const LAST_WORDS: &[u8] = b"that is all";
 impl Standing {
     fn at(port: u16, stand: Stand) -> Self {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        let listener = TcpListener::bind(address).expect("the database's port");
+        let listener = ports::listen_on(port);
         let thread = std::thread::spawn(move || {
             let mut kept = Vec::new();
             for stream in listener.incoming() {
@@ -752,24 +753,18 @@ impl Drop for Standing {
 
 /// A port whose backlog is full: the kernel drops whoever knocks, as a firewall does.
 struct Full {
-    _listener: socket2::Socket,
-    _waiting: Vec<socket2::Socket>,
+    _listener: Socket,
+    _waiting: Vec<Socket>,
 }
 
 impl Full {
     fn at(port: u16) -> Self {
-        let socket = || {
-            let stream = socket2::Type::STREAM;
-            socket2::Socket::new(socket2::Domain::IPV4, stream, None).expect("a socket")
-        };
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into();
-        let listener = socket();
-        listener.set_reuse_address(true).expect("an option");
-        listener.bind(&address).expect("the database's port");
-        listener.listen(0).expect("a listener");
+        let listener = Socket::from(ports::listen_on(port));
+        listener.listen(0).expect("a shorter backlog");
         let waiting = (0..4)
             .map(|_| {
-                let waiting = socket();
+                let waiting = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
                 waiting.set_nonblocking(true).expect("an option");
                 // Those that find no room go on trying; nobody waits for them.
                 let _ = waiting.connect(&address);

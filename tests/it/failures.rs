@@ -332,7 +332,7 @@ fn an_ssh_that_is_kept_from_the_network_is_told_before_a_key_is_registered() {
 #[test]
 fn a_line_that_is_cut_after_the_greeting_is_not_blamed_on_this_host_s_ssh() {
     let port = ports::free_port();
-    let cuts = TcpListener::bind(("127.0.0.1", port)).expect("a listener");
+    let cuts = ports::listen_on(port);
     std::thread::spawn(move || {
         for mut connection in cuts.incoming().flatten() {
             let _ = connection.write_all(b"SSH-2.0-cut\r\n");

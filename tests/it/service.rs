@@ -1,14 +1,14 @@
 //! The service's daily life: its logs, a tunnel in the foreground, a service of somebody else's that
 //! was there before, outages, and removals that meet obstacles.
 
-use std::fs::{File, Permissions};
+use std::fs::File;
 use std::io::Write as _;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use crate::support::bastion::{KEY_TYPE, SETUP_LIMIT};
 use crate::support::lab::{Lab, SERVICE_LIMIT, token_of, tunnel_of};
+use crate::support::workspace::write_program;
 use crate::support::{figures, process, wait};
 use holistics_tunnel::bastion::tunnel_name::TunnelName;
 use holistics_tunnel::protocol::{DataSourceState, TunnelStatus};
@@ -186,8 +186,7 @@ while :; do
     wait -n
 done
 "#;
-    std::fs::write(&program, many).expect("a program");
-    std::fs::set_permissions(&program, Permissions::from_mode(0o755)).expect("a program");
+    write_program(&program, many);
     let content = std::fs::read_to_string(&file).expect("the tunnel's file");
     let content: String = content
         .lines()
@@ -337,7 +336,7 @@ fn a_service_that_is_not_ours_and_cannot_stop_makes_room_all_the_same_and_it_is_
     let lab = Lab::new();
     let source = lab.data_source("Shop");
     let script = put_foreign_script(&lab);
-    std::fs::write(&script, "#!/bin/sh\nexit 1\n").expect("a script");
+    write_program(&script, "#!/bin/sh\nexit 1\n");
     let mut setup = lab.bastion.setup(&lab.server, token_of(&source));
     let setup = lab.bastion.start(setup.arg("--replace-service"));
     lab.wait_until_connected(&source, &setup);
@@ -468,8 +467,8 @@ fn a_removal_goes_on_past_what_cannot_be_undone_and_the_next_one_finishes_it() {
     let before = lab.bastion.snapshot();
     let shop = lab.active_data_source("Shop");
     let script = lab.bastion.service_script();
-    let ours = std::fs::read(&script).expect("the script");
-    std::fs::write(&script, "#!/bin/sh\necho I will not >&2\nexit 1\n").expect("a script");
+    let ours = std::fs::read_to_string(&script).expect("the script");
+    write_program(&script, "#!/bin/sh\necho I will not >&2\nexit 1\n");
 
     let removal = lab.operator.delete(shop.id).command;
     let remove = || lab.bastion.type_line(&removal);
@@ -479,7 +478,7 @@ fn a_removal_goes_on_past_what_cannot_be_undone_and_the_next_one_finishes_it() {
     assert_eq!(lab.state(&shop), DataSourceState::Removed);
     assert!(lab.bastion.receipt().exists());
 
-    std::fs::write(&script, ours).expect("the script");
+    write_program(&script, &ours);
     let id = tunnel_of(&shop).id.to_string();
     lab.bastion
         .run(&mut lab.bastion.program(["uninstall-tunnel", &id, "--yes"]))
@@ -515,9 +514,7 @@ fn a_removal_from_a_session_that_came_through_the_tunnel_is_warned_of() {
 fn put_foreign_script(lab: &Lab) -> PathBuf {
     let script = lab.bastion.service_script();
     std::fs::create_dir_all(script.parent().expect("a folder")).expect("a folder");
-    std::fs::write(&script, FOREIGN).expect("a script");
-    let mode = std::fs::Permissions::from_mode(0o755);
-    std::fs::set_permissions(&script, mode).expect("an executable script");
+    write_program(&script, FOREIGN);
     script
 }
 

@@ -1,7 +1,7 @@
 //! The customer's bastion: a home and a system folder of its own, and the real `holistics-tunnel`.
 
 use std::ffi::OsStr;
-use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use holistics_tunnel::protocol::TunnelId;
 use super::process::{self, Finished, Process, Running};
 use super::server::Server;
 use super::snapshot::Snapshot;
-use super::workspace::Workspace;
+use super::workspace::{Workspace, write_program};
 
 /// The `PATH` of a login shell on Debian.
 pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -65,9 +65,7 @@ impl Bastion {
         let path = self.program_path(name);
         // Without this, the script would be written through a link to the real program.
         let _ = std::fs::remove_file(&path);
-        std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).expect("a script");
-        let mode = std::fs::Permissions::from_mode(0o755);
-        std::fs::set_permissions(&path, mode).expect("an executable script");
+        write_program(&path, &format!("#!/bin/sh\n{script}\n"));
     }
 
     /// Puts a link to a program on `PATH` in the same way.

@@ -7,6 +7,12 @@ use std::os::unix::net::{SocketAddr as UnixAddress, UnixListener};
 use std::sync::Mutex;
 use std::time::Duration;
 
+use socket2::{Domain, Socket, Type};
+
+use super::wait;
+
+const SOON: Duration = Duration::from_secs(10);
+
 /// A port of loopback that nobody listens on, and nobody else's for as long as this process runs.
 ///
 /// The kernel gives none of these to an outgoing connection: a test finds it free however late it
@@ -17,7 +23,7 @@ pub fn free_port() -> u16 {
     let (ranges, left) = &mut *own;
     loop {
         match left.next() {
-            Some(port) if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() => return port,
+            Some(port) if is_free(port) => return port,
             Some(_) => {}
             None => {
                 let range = PortRange::claim(PortRange::BLOCK);
@@ -26,6 +32,26 @@ pub fn free_port() -> u16 {
             }
         }
     }
+}
+
+/// Whether nobody listens on this port of loopback.
+///
+/// It is bound and not listened on. Another test of this process may start a program at this very moment, and that has
+/// whatever is open here until its exec: a listener would stay for so long, and keep out whoever comes next.
+pub fn is_free(port: u16) -> bool {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    socket.set_reuse_address(true).expect("an option");
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    socket.bind(&address.into()).is_ok()
+}
+
+/// Listens on a port of loopback that is free, or was a listener of this process just now: a program that another test
+/// starts may have that until its exec.
+pub fn listen_on(port: u16) -> TcpListener {
+    let busy = || format!("port {port} is in use");
+    wait::until("a port that is free again", SOON, busy, || {
+        TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok()
+    })
 }
 
 /// Whether something listens on this port of loopback.
@@ -72,8 +98,7 @@ impl PortRange {
     }
 
     fn is_free(&self) -> bool {
-        (self.first..self.first + self.count)
-            .all(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok())
+        (self.first..self.first + self.count).all(is_free)
     }
 
     /// As `--ports` takes it.

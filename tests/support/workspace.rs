@@ -37,6 +37,22 @@ done
 rm -rf "$folder"
 "#;
 
+/// Writes a program of a test's own.
+///
+/// By another process: one that a test beside this starts at the same moment would have the file open for writing until
+/// its exec, and a program that anybody can still write is not run ("Text file busy").
+pub fn write_program(path: &Path, text: &str) {
+    let mut writer = Command::new("sh");
+    writer.args(["-c", r#"cat >"$0" && chmod 755 "$0""#]);
+    writer.arg(path).stdin(Stdio::piped());
+    let mut writer = writer.spawn().expect("a shell");
+    let mut input = writer.stdin.take().expect("its input");
+    input.write_all(text.as_bytes()).expect("a program");
+    drop(input);
+    let written = writer.wait().expect("its end");
+    assert!(written.success(), "cannot write {}", path.display());
+}
+
 impl Workspace {
     /// Makes the folder, in `/tmp` and not in `TMPDIR`: the path of a control socket must be short.
     pub fn new() -> Self {

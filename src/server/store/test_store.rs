@@ -30,6 +30,19 @@ impl TestStore {
         }
     }
 
+    /// One with data sources 1, 2, … whose tunnels have the same numbers.
+    pub(crate) async fn with_tunnels(tunnels: i64) -> Self {
+        let kept = TestStore::new().await;
+        kept.execute(&format!(
+            "INSERT INTO data_sources (display_name, database_type, host, port, created_at)
+             WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {tunnels})
+             SELECT 'Sales', 'postgresql', 'db', 5432, 0 FROM n;
+             INSERT INTO tunnels (data_source_id) SELECT id FROM data_sources"
+        ))
+        .await;
+        kept
+    }
+
     /// An empty one for tests of what only PostgreSQL keeps; none where this run of tests has no PostgreSQL.
     pub(crate) async fn on_postgres() -> Option<Self> {
         let superuser = std::env::var(OF_THIS_RUN).ok()?;

@@ -7,6 +7,7 @@ use crate::bootstrap::vendor::{Vendor, arguments, input};
 use crate::bootstrap::{FAILED, SHELLS, program_of, run, url_in, url_of};
 use crate::support::bastion::Bastion;
 use crate::support::lab::{token_of, tunnel_of};
+use crate::support::workspace::write_program;
 
 /// What fetches the script, on a bastion that has nothing else for it.
 const FETCHERS: [(&str, &[&str]); 3] = [
@@ -158,7 +159,7 @@ fn a_program_that_is_there_already_is_not_downloaded_again() {
     run(&bastion, &format!("sh -s <{}", script.display())).expect_code(0);
 
     // One that is another, by whatever way, is replaced.
-    std::fs::write(program_of(&bastion), "#!/bin/sh\nexit 9\n").expect("the program");
+    write_program(&program_of(&bastion), "#!/bin/sh\nexit 9\n");
     run(&bastion, &format!("sh -s <{}", script.display()))
         .expect_code(FAILED)
         .expect_words(&["404"]);

@@ -29,7 +29,7 @@ use bastion::{Key, Ssh};
 use database::{Database, expected};
 use vendor::{Vendor, connect, until};
 
-use crate::support::ports::free_port;
+use crate::support::ports::{free_port, is_free};
 
 const SOON: Duration = Duration::from_secs(5);
 
@@ -546,7 +546,7 @@ async fn a_tunnel_that_is_removed_while_its_bastion_takes_the_port_does_not_stay
         let tunnel = vendor.enroll(1);
         let port = tunnel.port;
         vendor.answer_by(move |grants| {
-            if std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            if is_free(port) {
                 return Ok(grants);
             }
             anyhow::ensure!(can_answer, "the database is away");

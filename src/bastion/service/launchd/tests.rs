@@ -28,7 +28,17 @@ fn the_definition_is_a_plist_whatever_a_path_holds() {
         daemon["Label"].as_string(),
         Some("io.holistics.h_autossh.bi.example.com-7")
     );
+}
+
+/// What launchd does with it nobody has tried here; these are the keys that launchd.plist(5) names for it.
+#[test]
+fn a_daemon_that_ends_is_tried_again_every_ten_seconds_and_never_in_a_burst() {
+    let text = render(&example("/Users/ada")).unwrap();
+    let daemon: plist::Dictionary = plist::from_bytes(text.as_bytes()).unwrap();
     assert_eq!(daemon["KeepAlive"].as_boolean(), Some(true));
+    assert_eq!(daemon["ThrottleInterval"].as_signed_integer(), Some(10));
+    let environment = daemon["EnvironmentVariables"].as_dictionary().unwrap();
+    assert_eq!(environment["AUTOSSH_MAXSTART"].as_string(), Some("1"));
 }
 
 #[test]
