@@ -123,7 +123,7 @@ impl PeerLinks {
 
 #[cfg(test)]
 mod tests {
-    use super::super::test_node::{REQUEST, TestNode};
+    use super::super::test_node::{REQUEST, TestNode, nobody};
     use super::*;
 
     #[tokio::test]
@@ -132,12 +132,11 @@ mod tests {
         let identity = Identity::generate().unwrap();
         node.holders.replace_peers([identity.hash()]);
         let links = PeerLinks::new(identity, Holders::default(), Gauge::default());
-        let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let (_nobody, address) = nobody();
         let former = Peer {
-            address: closed.local_addr().unwrap().to_string(),
+            address,
             ..node.peer()
         };
-        drop(closed);
         assert!(links.ask(&former, &REQUEST).await.is_err());
         assert!(links.is_suspect(&former));
         let answered = links.ask(&node.peer(), &REQUEST).await;

@@ -298,11 +298,10 @@ async fn exchange(mut stream: TlsStream<TcpStream>, request: &Request) -> io::Re
 
 #[cfg(test)]
 mod tests {
-    use std::net::TcpListener;
 
     use tokio::time;
 
-    use super::super::test_node::{REQUEST, TestNode};
+    use super::super::test_node::{REQUEST, TestNode, nobody};
     use super::*;
 
     fn link_to(node: &TestNode) -> Arc<Link> {
@@ -372,11 +371,9 @@ mod tests {
     #[tokio::test]
     async fn a_link_that_is_given_up_is_not_counted_as_suspect() {
         let node = TestNode::start().await;
-        let closed = TcpListener::bind("127.0.0.1:0").unwrap();
-        let nobody = closed.local_addr().unwrap().to_string();
-        drop(closed);
+        let (_nobody, address) = nobody();
         let gauge = Gauge::default();
-        let link = Link::new(node.asked_by(&node.known), &nobody, gauge.clone());
+        let link = Link::new(node.asked_by(&node.known), &address, gauge.clone());
         for _ in 0..2 {
             assert!(link.ask(&REQUEST).await.is_err());
             assert_eq!(gauge.get(), 1);

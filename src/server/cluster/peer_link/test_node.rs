@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rustls::ClientConfig;
-use socket2::SockRef;
+use socket2::{Domain, SockRef, Socket, Type};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
@@ -20,6 +20,16 @@ use super::tls;
 use super::wire::{Answer, Request};
 use crate::protocol::TunnelId;
 use crate::server::cluster::holders::{CertificateHash, Holders, Peer};
+
+/// An address where nobody listens; the socket has it, so that nobody else can.
+pub(super) fn nobody() -> (Socket, String) {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket
+        .bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())
+        .unwrap();
+    let address = socket.local_addr().unwrap().as_socket().unwrap();
+    (socket, address.to_string())
+}
 
 /// Asks for a tunnel that it does not hold.
 pub(super) const REQUEST: Request = Request {
