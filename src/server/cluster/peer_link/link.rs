@@ -298,7 +298,6 @@ async fn exchange(mut stream: TlsStream<TcpStream>, request: &Request) -> io::Re
 
 #[cfg(test)]
 mod tests {
-
     use tokio::time;
 
     use super::super::test_node::{REQUEST, TestNode, nobody};
